@@ -1,0 +1,2 @@
+//! hotad.
+fn main() {}

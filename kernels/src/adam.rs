@@ -1,0 +1,128 @@
+//! Adam and AdamW, one fused pass over parameter, gradient and both moments.
+//!
+//! m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= lr * mh / (sqrt(vh) + eps) with the bias
+//! corrections mh = m / (1 - b1^t), vh = v / (1 - b2^t) (Kingma and Ba 2014, algorithm 1).
+//! Adam adds `decay * p` to the gradient; AdamW scales p by `1 - lr * decay` first.
+//! Bytes: 16 read, 12 written per parameter.
+
+use cubecl::prelude::*;
+use rayon::prelude::*;
+
+use crate::error::{Result, check_len};
+use crate::simd::simd_fn;
+
+/// Settings of the optimiser.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamOptions {
+    /// Learning rate.
+    pub lr: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the denominator.
+    pub eps: f32,
+    /// Weight decay.
+    pub weight_decay: f32,
+    /// AdamW: decay the parameter itself instead of adding to the gradient.
+    pub decoupled: bool,
+}
+
+impl Default for AdamOptions {
+    fn default() -> Self {
+        Self { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decoupled: false }
+    }
+}
+
+/// The figures of one step, the same for every parameter.
+#[derive(CubeType, Clone, Copy)]
+pub struct AdamStep {
+    /// lr / (1 - b1^t).
+    pub rate: f32,
+    /// 1 / sqrt(1 - b2^t).
+    pub correction: f32,
+    /// b1.
+    pub beta1: f32,
+    /// 1 - b1, taken in f64.
+    pub one_minus_beta1: f32,
+    /// b2.
+    pub beta2: f32,
+    /// 1 - b2, taken in f64.
+    pub one_minus_beta2: f32,
+    /// Added to the denominator.
+    pub eps: f32,
+}
+
+impl AdamStep {
+    /// Figures of step `t`, counted from 1.
+    pub fn new(o: &AdamOptions, t: u32) -> Self {
+        let (b1, b2) = (widen(o.beta1), widen(o.beta2));
+        Self {
+            rate: (widen(o.lr) / (1.0 - b1.powf(f64::from(t)))) as f32,
+            correction: (1.0 - b2.powf(f64::from(t))).sqrt().recip() as f32,
+            beta1: o.beta1,
+            one_minus_beta1: (1.0 - b1) as f32,
+            beta2: o.beta2,
+            one_minus_beta2: (1.0 - b2) as f32,
+            eps: o.eps,
+        }
+    }
+}
+
+/// The decimal that was meant: 0.999 rather than the f32 nearest to it.
+fn widen(x: f32) -> f64 {
+    x.to_string().parse().expect("a finite f32 prints as a number")
+}
+
+/// Parameter and moments of one element.
+#[derive(CubeType, Clone, Copy)]
+pub struct AdamState {
+    /// Parameter.
+    pub p: f32,
+    /// First moment.
+    pub m: f32,
+    /// Second moment.
+    pub v: f32,
+}
+
+/// One element after gradient `g`.
+#[cube]
+#[inline(always)]
+pub fn adam_update(s: AdamState, g: f32, step: AdamStep) -> AdamState {
+    let m = step.beta1 * s.m + step.one_minus_beta1 * g;
+    let v = step.beta2 * s.v + step.one_minus_beta2 * g * g;
+    let p = s.p - step.rate * m / (v.sqrt() * step.correction + step.eps);
+    AdamState { p, m, v }
+}
+
+/// One step over a whole parameter; `t` counts from 1.
+///
+/// # Errors
+/// When the buffers differ in length.
+pub fn adam(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], opts: &AdamOptions, t: u32) -> Result<()> {
+    const CHUNK: usize = 1 << 14;
+    check_len("adam", "gradient", g.len(), p.len())?;
+    check_len("adam", "first moment", m.len(), p.len())?;
+    check_len("adam", "second moment", v.len(), p.len())?;
+    let step = AdamStep::new(opts, t);
+    p.par_chunks_mut(CHUNK)
+        .zip(g.par_chunks(CHUNK))
+        .zip(m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK)))
+        .for_each(|((p, g), (m, v))| adam_part(p, g, m, v, opts, step));
+    Ok(())
+}
+
+simd_fn! {
+    fn adam_part(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], opts: &AdamOptions, step: AdamStep) {
+        let (shrink, coupled) = if opts.decoupled {
+            ((1.0 - widen(opts.lr) * widen(opts.weight_decay)) as f32, 0.0)
+        } else {
+            (1.0, opts.weight_decay)
+        };
+        for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+            let g = g + coupled * *p;
+            let next = adam_update(AdamState { p: *p * shrink, m: *m, v: *v }, g, step);
+            (*p, *m, *v) = (next.p, next.m, next.v);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! sRGB to CIE Lab and back (IEC 61966-2-1; D65, 2 degree observer), matrices as scikit-image has them.
+//!
+//! Pixels are interleaved triples. Bytes: 12 read (3 from u8) and 12 written per pixel.
+
+#![allow(clippy::excessive_precision)] // coefficients as published
+
+use std::sync::LazyLock;
+
+use cubecl::prelude::*;
+use rayon::prelude::*;
+
+use crate::error::{Result, check_len};
+use crate::math;
+use crate::simd::simd_fn;
+
+/// A colour in CIE Lab.
+#[derive(CubeType, Clone, Copy)]
+pub struct Lab {
+    /// Lightness, 0..100.
+    pub l: f32,
+    /// Green to red.
+    pub a: f32,
+    /// Blue to yellow.
+    pub b: f32,
+}
+
+/// A colour in RGB.
+#[derive(CubeType, Clone, Copy)]
+pub struct Rgb {
+    /// Red.
+    pub r: f32,
+    /// Green.
+    pub g: f32,
+    /// Blue.
+    pub b: f32,
+}
+
+/// Linear light of one sRGB value: c > 0.04045 ? ((c + 0.055) / 1.055)^2.4 : c / 12.92.
+#[cube]
+#[inline(always)]
+pub fn srgb_to_linear(c: f32) -> f32 {
+    let power = math::exp(2.4 * math::ln((f32::max(c, 0.04) + 0.055) / 1.055));
+    select(c > 0.04045, power, c / 12.92)
+}
+
+/// sRGB value of linear light: c > 0.0031308 ? 1.055 c^(1/2.4) - 0.055 : 12.92 c, clipped to 0..1.
+#[cube]
+#[inline(always)]
+pub fn linear_to_srgb(c: f32) -> f32 {
+    let power = 1.055 * math::exp(math::ln(f32::max(c, 0.003)) / 2.4) - 0.055;
+    let s = select(c > 0.003_130_8, power, 12.92 * c);
+    f32::min(f32::max(s, 0.0), 1.0)
+}
+
+/// f(t) = t > 0.008856 ? cbrt t : 7.787 t + 16/116.
+#[cube]
+#[inline(always)]
+pub fn lab_curve(t: f32) -> f32 {
+    select(t > 0.008_856, math::cbrt(f32::max(t, 0.008)), 7.787 * t + 0.137_931_034)
+}
+
+/// Inverse of [`lab_curve()`].
+#[cube]
+#[inline(always)]
+pub fn lab_curve_inverse(f: f32) -> f32 {
+    select(f > 0.206_896_6, f * f * f, (f - 0.137_931_034) / 7.787)
+}
+
+/// Lab of linear RGB: L = 116 fy - 16, a = 500 (fx - fy), b = 200 (fy - fz).
+#[cube]
+#[inline(always)]
+pub fn linear_to_lab(c: Rgb) -> Lab {
+    let x = 0.412_453 * c.r + 0.357_580 * c.g + 0.180_423 * c.b;
+    let y = 0.212_671 * c.r + 0.715_160 * c.g + 0.072_169 * c.b;
+    let z = 0.019_334 * c.r + 0.119_193 * c.g + 0.950_227 * c.b;
+    let fx = lab_curve(x / 0.950_47);
+    let fy = lab_curve(y);
+    let fz = lab_curve(z / 1.088_83);
+    Lab { l: 116.0 * fy - 16.0, a: 500.0 * (fx - fy), b: 200.0 * (fy - fz) }
+}
+
+/// sRGB of Lab, clipped to 0..1; fz is not below 0.
+#[cube]
+#[inline(always)]
+pub fn lab_to_rgb(c: Lab) -> Rgb {
+    let fy = (c.l + 16.0) / 116.0;
+    let x = 0.950_47 * lab_curve_inverse(c.a / 500.0 + fy);
+    let y = lab_curve_inverse(fy);
+    let z = 1.088_83 * lab_curve_inverse(f32::max(fy - c.b / 200.0, 0.0));
+    Rgb {
+        r: linear_to_srgb(3.240_481_34 * x - 1.537_151_52 * y - 0.498_536_33 * z),
+        g: linear_to_srgb(-0.969_254_95 * x + 1.875_990_00 * y + 0.041_555_93 * z),
+        b: linear_to_srgb(0.055_646_64 * x - 0.204_041_34 * y + 1.057_311_07 * z),
+    }
+}
+
+/// Pixels that are converted together.
+pub(crate) const BLOCK: usize = 64;
+
+/// Pixels of one block, plane by plane.
+pub(crate) type Planes = [[f32; BLOCK]; 3];
+
+/// A pixel format that can be read as linear RGB.
+pub trait SrgbValue: Copy + Send + Sync {
+    /// Loads up to a block of interleaved pixels as linear light.
+    fn load_linear(pixels: &[Self], planes: &mut Planes)
+    where
+        Self: Sized;
+}
+
+impl SrgbValue for f32 {
+    fn load_linear(pixels: &[f32], planes: &mut Planes) {
+        split(pixels, planes);
+        decode(planes);
+    }
+}
+
+/// Linear light of each 8-bit value.
+static LINEAR: LazyLock<[f32; 256]> = LazyLock::new(|| {
+    std::array::from_fn(|i| {
+        let c = i as f64 / 255.0;
+        (if c > 0.04045 { ((c + 0.055) / 1.055).powf(2.4) } else { c / 12.92 }) as f32
+    })
+});
+
+impl SrgbValue for u8 {
+    fn load_linear(pixels: &[u8], planes: &mut Planes) {
+        let table = &*LINEAR;
+        let [r, g, b] = planes;
+        for (i, p) in pixels.chunks_exact(3).enumerate().take(BLOCK) {
+            (r[i], g[i], b[i]) = (table[usize::from(p[0])], table[usize::from(p[1])], table[usize::from(p[2])]);
+        }
+    }
+}
+
+/// Interleaved pixels to planes.
+pub(crate) fn split(pixels: &[f32], planes: &mut Planes) {
+    let [a, b, c] = planes;
+    for (i, p) in pixels.chunks_exact(3).enumerate().take(BLOCK) {
+        (a[i], b[i], c[i]) = (p[0], p[1], p[2]);
+    }
+}
+
+/// Planes to interleaved pixels.
+fn join(planes: &Planes, pixels: &mut [f32]) {
+    for (i, p) in pixels.chunks_exact_mut(3).enumerate().take(BLOCK) {
+        (p[0], p[1], p[2]) = (planes[0][i], planes[1][i], planes[2][i]);
+    }
+}
+
+simd_fn! {
+    fn decode(planes: &mut Planes) {
+        for plane in planes {
+            for v in plane {
+                *v = srgb_to_linear(*v);
+            }
+        }
+    }
+}
+
+simd_fn! {
+    /// Linear RGB planes to Lab planes, in place.
+    pub(crate) fn planes_to_lab(planes: &mut Planes) {
+        let [r, g, b] = planes;
+        for i in 0..BLOCK {
+            let lab = linear_to_lab(Rgb { r: r[i], g: g[i], b: b[i] });
+            (r[i], g[i], b[i]) = (lab.l, lab.a, lab.b);
+        }
+    }
+}
+
+simd_fn! {
+    fn planes_to_rgb(planes: &mut Planes) {
+        let [l, a, b] = planes;
+        for i in 0..BLOCK {
+            let rgb = lab_to_rgb(Lab { l: l[i], a: a[i], b: b[i] });
+            (l[i], a[i], b[i]) = (rgb.r, rgb.g, rgb.b);
+        }
+    }
+}
+
+/// sRGB pixels (f32 in 0..1, or u8) to Lab.
+///
+/// # Errors
+/// When the lengths differ.
+pub fn srgb_to_lab<T: SrgbValue>(rgb: &[T], lab: &mut [f32]) -> Result<()> {
+    check_len("srgb_to_lab", "lab", lab.len(), rgb.len())?;
+    lab.par_chunks_mut(3 * BLOCK).zip(rgb.par_chunks(3 * BLOCK)).with_min_len(16).for_each(|(lab, rgb)| {
+        let mut planes = [[0.0; BLOCK]; 3];
+        T::load_linear(rgb, &mut planes);
+        planes_to_lab(&mut planes);
+        join(&planes, lab);
+    });
+    Ok(())
+}
+
+/// Lab to sRGB in 0..1.
+///
+/// # Errors
+/// When the lengths differ.
+pub fn lab_to_srgb(lab: &[f32], rgb: &mut [f32]) -> Result<()> {
+    check_len("lab_to_srgb", "rgb", rgb.len(), lab.len())?;
+    rgb.par_chunks_mut(3 * BLOCK).zip(lab.par_chunks(3 * BLOCK)).with_min_len(16).for_each(|(rgb, lab)| {
+        let mut planes = [[0.0; BLOCK]; 3];
+        split(lab, &mut planes);
+        planes_to_rgb(&mut planes);
+        join(&planes, rgb);
+    });
+    Ok(())
+}

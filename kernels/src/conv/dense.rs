@@ -1,0 +1,206 @@
+//! The dense pass: implicit matrix product from a padded slab of the input to a lattice of output
+//! pixels, with bias and activation in the epilogue.
+//!
+//! A pass has one or more phases. Phase `(py, px)` computes the output pixels
+//! `(out_step * j + py, out_step * i + px)` from the input pixels
+//! `(in_step * j + row, in_step * i + col)` for `row`, `col` in its lists of tap offsets.
+//! Bytes: input once per band plus halo, output once. Operations: `2 * taps * in * out` per pixel.
+
+use rayon::prelude::*;
+
+use super::Nhwc;
+use super::micro::{MR, NR, Tile, Walk, accumulate};
+use crate::activation::Activation;
+use crate::simd::simd_fn;
+
+/// Lattice rows that one task computes.
+const BAND: usize = 4;
+
+/// One set of taps and the output pixels it belongs to.
+pub(super) struct Phase {
+    /// Offsets of the kernel rows, ascending.
+    pub rows: Vec<isize>,
+    /// Offsets of the kernel columns, ascending.
+    pub cols: Vec<isize>,
+    /// First output pixel.
+    pub start: (usize, usize),
+    /// Weights as [`pack`] lays them out.
+    pub packed: Vec<f32>,
+}
+
+/// A whole pass.
+pub(super) struct Pass<'a> {
+    pub x: &'a [f32],
+    pub x_shape: Nhwc,
+    /// First input channel and how many are read.
+    pub x_channels: (usize, usize),
+    pub y_shape: Nhwc,
+    /// First output channel and how many are written.
+    pub y_channels: (usize, usize),
+    pub in_step: usize,
+    pub out_step: usize,
+    pub phases: &'a [Phase],
+    /// One value for each written channel.
+    pub bias: Option<&'a [f32]>,
+    pub activation: Activation,
+}
+
+/// Lays weights out as `[out / NR][row][col][in][NR]`, zeros beyond the last output channel.
+pub(super) fn pack(
+    taps: usize,
+    cin: usize,
+    cout: usize,
+    weight: impl Fn(usize, usize, usize) -> f32,
+) -> Vec<f32> {
+    let mut packed = vec![0.0; cout.div_ceil(NR) * taps * cin * NR];
+    for (block, panel) in packed.chunks_exact_mut((taps * cin * NR).max(1)).enumerate() {
+        for (step, lanes) in panel.chunks_exact_mut(NR).enumerate() {
+            for (lane, value) in lanes.iter_mut().enumerate() {
+                let o = block * NR + lane;
+                if o < cout {
+                    *value = weight(o, step / cin, step % cin);
+                }
+            }
+        }
+    }
+    packed
+}
+
+/// A zero-padded piece of one image: `height x width x channels`, in the cache.
+pub(super) struct Slab {
+    pub data: Vec<f32>,
+    pub width: usize,
+    pub channels: usize,
+}
+
+impl Slab {
+    pub fn new() -> Self {
+        Self { data: Vec::new(), width: 0, channels: 0 }
+    }
+
+    /// Copies the window that starts at pixel `(top, left)` of `image`; outside pixels are zero.
+    /// `NR` spare elements follow, so that a tile may read past the last pixel.
+    pub fn fill(
+        &mut self,
+        image: &[f32],
+        shape: Nhwc,
+        channels: (usize, usize),
+        (top, left): (isize, isize),
+        (height, width): (usize, usize),
+    ) {
+        let [_, h, w, c] = shape;
+        let (c0, n) = channels;
+        self.width = width;
+        self.channels = n;
+        self.data.clear();
+        self.data.resize(height * width * n + NR, 0.0);
+        let x0 = (-left).clamp(0, width as isize) as usize;
+        let x1 = (w as isize - left).clamp(x0 as isize, width as isize) as usize;
+        for (row, line) in self.data.chunks_exact_mut((width * n).max(1)).take(height).enumerate() {
+            let y = top + row as isize;
+            if y < 0 || y >= h as isize || x1 == x0 {
+                continue;
+            }
+            let from = (y as usize * w + (x0 as isize + left) as usize) * c;
+            let source = &image[from..from + (x1 - x0) * c];
+            let target = &mut line[x0 * n..x1 * n];
+            if n == c {
+                target.copy_from_slice(source);
+            } else {
+                for (t, s) in target.chunks_exact_mut(n).zip(source.chunks_exact(c)) {
+                    t.copy_from_slice(&s[c0..c0 + n]);
+                }
+            }
+        }
+    }
+}
+
+/// Smallest and largest of the tap offsets of all phases: rows, then columns.
+fn reach(phases: &[Phase]) -> ((isize, isize), (isize, isize)) {
+    let span = |list: &mut dyn Iterator<Item = isize>| {
+        list.fold((0, 0), |(lo, hi): (isize, isize), v| (lo.min(v), hi.max(v)))
+    };
+    (
+        span(&mut phases.iter().flat_map(|p| p.rows.iter().copied())),
+        span(&mut phases.iter().flat_map(|p| p.cols.iter().copied())),
+    )
+}
+
+/// Runs a pass over all images, bands of rows in parallel.
+pub(super) fn run(pass: &Pass, y: &mut [f32]) {
+    let [_, h, w, c] = pass.x_shape;
+    let [_, oh, ow, oc] = pass.y_shape;
+    if y.is_empty() {
+        return;
+    }
+    let ((top, bottom), (left, right)) = reach(pass.phases);
+    let lattice_width = ow.div_ceil(pass.out_step);
+    let band_rows = BAND * pass.out_step;
+    y.par_chunks_mut(oh * ow * oc).enumerate().for_each(|(n, image)| {
+        let source = &pass.x[n * h * w * c..(n + 1) * h * w * c];
+        image.par_chunks_mut(band_rows * ow * oc).enumerate().for_each_init(Slab::new, |slab, (b, band)| {
+            let lattice_rows = (band.len() / (ow * oc)).div_ceil(pass.out_step);
+            let size = (
+                (lattice_rows - 1) * pass.in_step + (bottom - top) as usize + 1,
+                (lattice_width - 1) * pass.in_step + (right - left) as usize + 1,
+            );
+            let first = (b * BAND * pass.in_step) as isize + top;
+            slab.fill(source, pass.x_shape, pass.x_channels, (first, left), size);
+            for phase in pass.phases {
+                compute(pass, phase, slab, (top, left), band);
+            }
+        });
+    });
+}
+
+simd_fn! {
+    /// One phase of one band.
+    fn compute(pass: &Pass, phase: &Phase, slab: &Slab, origin: (isize, isize), band: &mut [f32]) {
+        let [_, _, ow, oc] = pass.y_shape;
+        let (py, px) = phase.start;
+        let band_rows = band.len() / (ow * oc);
+        if band_rows <= py || ow <= px {
+            return;
+        }
+        let grid_h = (band_rows - py).div_ceil(pass.out_step);
+        let grid_w = (ow - px).div_ceil(pass.out_step);
+        let (o0, cout) = pass.y_channels;
+        let cin = slab.channels;
+        let taps = phase.rows.len() * phase.cols.len();
+        let adjacent = phase.cols.windows(2).all(|p| p[1] - p[0] == 1);
+        let (runs, run) = if adjacent { (1, phase.cols.len() * cin) } else { (phase.cols.len(), cin) };
+        for block in 0..cout.div_ceil(NR) {
+            let lanes = NR.min(cout - block * NR);
+            let panel = &phase.packed[block * taps * cin * NR..(block + 1) * taps * cin * NR];
+            let mut bias = [0.0; NR];
+            if let Some(values) = pass.bias {
+                bias[..lanes].copy_from_slice(&values[block * NR..block * NR + lanes]);
+            }
+            for first in (0..grid_h * grid_w).step_by(MR) {
+                let count = MR.min(grid_h * grid_w - first);
+                let mut slab_at = [0; MR];
+                let mut out_at = [0; MR];
+                for m in 0..MR {
+                    let p = first + m.min(count - 1);
+                    let (j, i) = (p / grid_w, p % grid_w);
+                    slab_at[m] = (j * pass.in_step * slab.width + i * pass.in_step) * cin;
+                    out_at[m] = ((j * pass.out_step + py) * ow + i * pass.out_step + px) * oc + o0 + block * NR;
+                }
+                let mut acc: Tile = [bias; MR];
+                let mut step = 0;
+                for row in &phase.rows {
+                    for col in phase.cols.iter().take(runs) {
+                        let shift = ((row - origin.0) as usize * slab.width + (col - origin.1) as usize) * cin;
+                        let walk = Walk { steps: run, a_stride: 1, b_stride: NR };
+                        accumulate::<FMA>(&slab.data[shift..], &slab_at, &panel[step * NR..], walk, &mut acc);
+                        step += run;
+                    }
+                }
+                for (sums, at) in acc.iter_mut().zip(out_at).take(count) {
+                    pass.activation.apply_lanes(sums);
+                    band[at..at + lanes].copy_from_slice(&sums[..lanes]);
+                }
+            }
+        }
+    }
+}

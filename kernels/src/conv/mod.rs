@@ -1,0 +1,106 @@
+//! Convolutions over NHWC maps: dense, grouped, depthwise, dilated, strided, transposed, and over
+//! a nearest-upsampled map.
+//!
+//! All dense ones are an implicit matrix product over a zero-padded slab that lives in the cache
+//! ([`dense`]); strided data gradients and transposed convolutions are split into one dense pass
+//! per output phase, so no multiplication by an inserted zero is ever done.
+
+mod dense;
+mod depthwise;
+mod micro;
+mod weight_grad;
+
+mod conv2d;
+mod transposed;
+mod upsampled;
+
+pub use conv2d::{conv2d, conv2d_backward_bias, conv2d_backward_data, conv2d_backward_weight};
+pub use transposed::{
+    conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight,
+};
+pub use upsampled::{upsample_conv2d, upsample_conv2d_backward_data, upsample_conv2d_backward_weight};
+
+use crate::error::{Result, check_len, shape_error};
+
+/// Shape of a map: images, rows, columns, channels.
+pub type Nhwc = [usize; 4];
+
+/// Stride, zero padding, dilation (same for both axes) and channel groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvOptions {
+    /// Pixels from one window to the next, at least 1.
+    pub stride: usize,
+    /// Zero pixels added on every side.
+    pub padding: usize,
+    /// Pixels from one tap to the next, at least 1.
+    pub dilation: usize,
+    /// Groups that input and output channels are split into.
+    pub groups: usize,
+}
+
+impl Default for ConvOptions {
+    fn default() -> Self {
+        Self { stride: 1, padding: 0, dilation: 1, groups: 1 }
+    }
+}
+
+impl ConvOptions {
+    /// Stride 1 and a padding of `k / 2`: same size out as in, for odd `k`.
+    pub fn same(k: usize) -> Self {
+        Self { padding: k / 2, ..Self::default() }
+    }
+
+    /// Output pixels along one axis: floor((n + 2p - d(k-1) - 1) / s) + 1; `None` when no window fits.
+    pub fn output(&self, n: usize, k: usize) -> Option<usize> {
+        let reach = self.dilation * (k - 1) + 1;
+        (n + 2 * self.padding).checked_sub(reach).map(|room| room / self.stride + 1)
+    }
+}
+
+/// The shapes of one convolution, checked against each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Geometry {
+    /// Input map.
+    pub x: Nhwc,
+    /// Weights: out channels, kernel rows, kernel columns, in channels per group.
+    pub w: [usize; 4],
+    /// Output map.
+    pub y: Nhwc,
+    pub opts: ConvOptions,
+}
+
+impl Geometry {
+    pub fn new(op: &'static str, x: Nhwc, w: [usize; 4], opts: ConvOptions) -> Result<Self> {
+        let [n, h, wd, c] = x;
+        let [co, kh, kw, ci] = w;
+        if opts.stride == 0 || opts.dilation == 0 || opts.groups == 0 || kh == 0 || kw == 0 {
+            return shape_error(op, "stride, dilation, groups and kernel sizes start at 1");
+        }
+        if c != ci * opts.groups || co % opts.groups != 0 {
+            return shape_error(
+                op,
+                format!("weights {w:?} (OHWI) do not fit {c} input channels in {} groups", opts.groups),
+            );
+        }
+        match (opts.output(h, kh), opts.output(wd, kw)) {
+            (Some(oh), Some(ow)) => Ok(Self { x, w, y: [n, oh, ow, co], opts }),
+            _ => shape_error(op, format!("a {kh}x{kw} kernel does not fit into {h}x{wd} with {opts:?}")),
+        }
+    }
+
+    pub fn is_depthwise(&self) -> bool {
+        self.opts.groups > 1 && self.w[3] == 1 && self.w[0] == self.opts.groups
+    }
+
+    pub fn check_x(&self, op: &'static str, x: &[f32]) -> Result<()> {
+        check_len(op, "input", x.len(), self.x.iter().product())
+    }
+
+    pub fn check_w(&self, op: &'static str, w: &[f32]) -> Result<()> {
+        check_len(op, "weights", w.len(), self.w.iter().product())
+    }
+
+    pub fn check_y(&self, op: &'static str, y: &[f32]) -> Result<()> {
+        check_len(op, "output", y.len(), self.y.iter().product())
+    }
+}

@@ -1,0 +1,198 @@
+//! Deep image decomposition: X = L + S by Adam on SSIM plus L1 (PAEDID, section 2.2, equation 3).
+//!
+//! Minimises, image by image, `(1 - mean SSIM(L, prior)) + lambda * sum |X - L|` over L, which
+//! starts at the prior. One step is two passes over the rows: moments of L and slopes of SSIM, then
+//! adjoint, L1 slope and Adam update. Moments of the prior are computed once. Per element and step:
+//! about 44 bytes moved in cache and `26 * window` operations; images share nothing, and within an
+//! image only the two passes wait for each other.
+
+use rayon::prelude::*;
+
+use crate::adam::{AdamOptions, AdamState, AdamStep, adam_update};
+use crate::conv::Nhwc;
+use crate::error::{Result, check_len};
+use crate::simd::simd_fn;
+use crate::ssim::{AdjointScratch, Scratch, SsimConstants, SsimOptions, adjoint_into, check_pair, slopes_row};
+use crate::window::Plan;
+
+/// Rows that one task takes at a time.
+const ROWS: usize = 8;
+
+/// Settings of the decomposition.
+#[derive(Clone, Copy, Debug)]
+pub struct DecomposeOptions {
+    /// Weight of the L1 term; a sum over all elements of the image.
+    pub lambda: f32,
+    /// Adam steps.
+    pub steps: u32,
+    /// Learning rate, betas and eps; no weight decay.
+    pub adam: AdamOptions,
+    /// SSIM between background and prior.
+    pub ssim: SsimOptions,
+}
+
+/// State of one image while it is decomposed.
+struct Image<'a> {
+    plan: &'a Plan,
+    x: &'a [f32],
+    prior: &'a [f32],
+    /// Means of prior and of its square.
+    prior_moments: [Vec<f32>; 2],
+    coefficients: [Vec<f32>; 3],
+    first: Vec<f32>,
+    second: Vec<f32>,
+}
+
+impl<'a> Image<'a> {
+    fn new(plan: &'a Plan, x: &'a [f32], prior: &'a [f32]) -> Self {
+        let map = plan.out_h * plan.out_len();
+        let mut prior_moments = [vec![0.0; map], vec![0.0; map]];
+        let [mean, square] = &mut prior_moments;
+        let mut scratch = Scratch::new(plan);
+        let n = plan.out_len();
+        for (j, (mean, square)) in mean.chunks_exact_mut(n).zip(square.chunks_exact_mut(n)).enumerate() {
+            scratch.y_moments(plan, prior, j);
+            mean.copy_from_slice(&scratch.rows[1]);
+            square.copy_from_slice(&scratch.rows[3]);
+        }
+        Self {
+            plan,
+            x,
+            prior,
+            prior_moments,
+            coefficients: std::array::from_fn(|_| vec![0.0; map]),
+            first: vec![0.0; x.len()],
+            second: vec![0.0; x.len()],
+        }
+    }
+
+    /// Writes the coefficient maps of the gradient at `l`; returns the objective.
+    fn slopes(&mut self, l: &[f32], k: SsimConstants, lambda: f32) -> f32 {
+        let (plan, prior, n) = (self.plan, self.prior, self.plan.out_len());
+        let count = (plan.out_h * n) as f64;
+        let upstream = (-1.0 / count) as f32;
+        let [mean, square] = &self.prior_moments;
+        let [p, q, r] = &mut self.coefficients;
+        let chunk = ROWS * n;
+        let similar: Vec<f64> = (p.par_chunks_mut(chunk), q.par_chunks_mut(chunk), r.par_chunks_mut(chunk))
+            .into_par_iter()
+            .enumerate()
+            .map_init(
+                || Scratch::new(plan),
+                |scratch, (c, (p, q, r))| {
+                    let rows = p.chunks_exact_mut(n).zip(q.chunks_exact_mut(n).zip(r.chunks_exact_mut(n)));
+                    rows.enumerate()
+                        .map(|(i, (p, (q, r)))| {
+                            let j = c * ROWS + i;
+                            scratch.x_moments(plan, l, prior, j);
+                            let [x, _, xx, _, xy] = &scratch.rows;
+                            let known = j * n..(j + 1) * n;
+                            let moments: [&[f32]; 5] = [x, &mean[known.clone()], xx, &square[known], xy];
+                            slopes_row(moments, k, upstream, p, q, r)
+                        })
+                        .sum::<f64>()
+                },
+            )
+            .collect();
+        let distance: Vec<f64> =
+            self.x.par_chunks(ROWS * plan.row_len()).zip(l.par_chunks(ROWS * plan.row_len())).map(|(x, l)| distance(x, l)).collect();
+        let similar = similar.iter().sum::<f64>() / count;
+        ((1.0 - similar) + f64::from(lambda) * distance.iter().sum::<f64>()) as f32
+    }
+
+    /// One Adam step on `l` from the coefficient maps.
+    fn update(&mut self, l: &mut [f32], lambda: f32, step: AdamStep) {
+        let (plan, x, prior, n) = (self.plan, self.x, self.prior, self.plan.row_len());
+        let [p, q, r] = &self.coefficients;
+        let chunk = ROWS * n;
+        (l.par_chunks_mut(chunk), self.first.par_chunks_mut(chunk), self.second.par_chunks_mut(chunk))
+            .into_par_iter()
+            .enumerate()
+            .for_each_init(
+                || (AdjointScratch::new(plan), vec![0.0; n]),
+                |(scratch, grad), (c, (l, first, second))| {
+                    let rows = l.chunks_exact_mut(n).zip(first.chunks_exact_mut(n).zip(second.chunks_exact_mut(n)));
+                    for (i, (l, (first, second))) in rows.enumerate() {
+                        let j = c * ROWS + i;
+                        let part = j * n..(j + 1) * n;
+                        adjoint_into(plan, scratch, [p, q, r], j, (l, &prior[part.clone()]), grad);
+                        update_row(l, first, second, &x[part], grad, lambda, step);
+                    }
+                },
+            );
+    }
+}
+
+simd_fn! {
+    /// Sum of |x - l|.
+    fn distance(x: &[f32], l: &[f32]) -> f64 {
+        let mut sums = [0.0f32; 16];
+        let whole = x.len() / 16 * 16;
+        for (x, l) in x.chunks_exact(16).zip(l.chunks_exact(16)) {
+            for k in 0..16 {
+                sums[k] += (x[k] - l[k]).abs();
+            }
+        }
+        let tail: f32 = x[whole..].iter().zip(&l[whole..]).map(|(x, l)| (x - l).abs()).sum();
+        sums.iter().map(|s| f64::from(*s)).sum::<f64>() + f64::from(tail)
+    }
+}
+
+simd_fn! {
+    /// Adds the slope of the L1 term and takes the Adam step.
+    fn update_row(
+        l: &mut [f32],
+        first: &mut [f32],
+        second: &mut [f32],
+        x: &[f32],
+        grad: &[f32],
+        lambda: f32,
+        step: AdamStep,
+    ) {
+        let n = l.len();
+        let (first, second, x, grad) = (&mut first[..n], &mut second[..n], &x[..n], &grad[..n]);
+        for i in 0..n {
+            let e = l[i] - x[i];
+            let sign = if e > 0.0 { lambda } else { 0.0 } - if e < 0.0 { lambda } else { 0.0 };
+            let next = adam_update(AdamState { p: l[i], m: first[i], v: second[i] }, grad[i] + sign, step);
+            l[i] = next.p;
+            first[i] = next.m;
+            second[i] = next.v;
+        }
+    }
+}
+
+/// Decomposes a batch: writes the background to `l` (same shape as `x` and `prior`, NHWC) and
+/// returns, image by image, the objective before every step and after the last.
+///
+/// # Errors
+/// When the window does not fit or lengths differ.
+pub fn decompose(
+    x: &[f32],
+    prior: &[f32],
+    shape: Nhwc,
+    opts: &DecomposeOptions,
+    l: &mut [f32],
+) -> Result<Vec<Vec<f32>>> {
+    const OP: &str = "decompose";
+    let plan = Plan::new(OP, shape, opts.ssim.window, opts.ssim.border)?;
+    check_pair(OP, x, prior, shape)?;
+    check_len(OP, "background", l.len(), x.len())?;
+    let k = opts.ssim.constants();
+    let steps: Vec<AdamStep> = (1..=opts.steps).map(|t| AdamStep::new(&opts.adam, t)).collect();
+    let size = plan.h * plan.row_len();
+    Ok(l.par_chunks_mut(size)
+        .zip(x.par_chunks(size).zip(prior.par_chunks(size)))
+        .map(|(l, (x, prior))| {
+            l.copy_from_slice(prior);
+            let mut image = Image::new(&plan, x, prior);
+            let mut losses = Vec::with_capacity(steps.len() + 1);
+            for step in &steps {
+                losses.push(image.slopes(l, k, opts.lambda));
+                image.update(l, opts.lambda, *step);
+            }
+            losses.push(image.slopes(l, k, opts.lambda));
+            losses
+        })
+        .collect())
+}

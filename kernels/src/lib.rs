@@ -1,0 +1,30 @@
+//! Arithmetic on raw buffers: the kernels of hotad.
+//!
+//! One file per operation, in this order: what it computes, the scalar formula as a `#[cube]`
+//! function, the loop over it, the public function that checks shapes. Backward sits beside
+//! forward. Maps are NHWC, convolution weights OHWI. Every result is bit-identical for any number
+//! of threads: work is cut into pieces by shape alone and partial sums are added in a fixed order.
+
+#![allow(missing_docs)] // `#[cube]` and `CubeType` generate public items without documentation
+
+pub mod activation;
+pub mod adam;
+pub mod batch_norm;
+pub mod blur;
+pub mod ciede2000;
+pub mod colour;
+pub mod conv;
+pub mod cosine_nn;
+pub mod decompose;
+mod error;
+pub mod knn;
+pub mod loss;
+pub mod math;
+pub mod pool;
+pub mod prior;
+pub mod resize;
+pub mod simd;
+pub mod ssim;
+pub mod window;
+
+pub use error::{KernelError, Result};

@@ -1,0 +1,73 @@
+//! Run-time choice of the instruction set: one loop, compiled once per set, chosen when called.
+//!
+//! `simd_fn!` wraps a function body so that LLVM vectorises it for AVX-512, for AVX2 and for the
+//! portable baseline. Inside the body the constant `FMA` says whether fused multiply-add is an
+//! instruction here; [`madd`] uses it.
+
+/// An instruction set that the loops of this crate are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// What every CPU of this architecture has (SSE2 on x86-64, NEON on AArch64).
+    Portable,
+    /// AVX2 with FMA and half-precision conversion.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+/// The widest instruction set of the CPU we run on.
+pub fn isa() -> Isa {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        if has!("avx2") && has!("fma") && has!("f16c") {
+            if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
+                return Isa::Avx512;
+            }
+            return Isa::Avx2;
+        }
+    }
+    Isa::Portable
+}
+
+/// `a * b + c`, fused when `FMA` says that the CPU does it in one instruction.
+#[inline(always)]
+pub fn madd<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// Compiles one body for each [`Isa`] and calls the right one.
+macro_rules! simd_fn {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$(const $g:ident : usize),+>)? ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)] // the wrapper repeats the signature it is given
+        $vis fn $name $(<$(const $g: usize),+>)? ($($arg: $ty),*) $(-> $ret)? {
+            #[allow(dead_code, clippy::too_many_arguments)] // `FMA` is unused by some bodies
+            #[inline(always)]
+            fn body<const FMA: bool $($(, const $g: usize)+)?>($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[allow(clippy::too_many_arguments)]
+                #[target_feature(enable = "avx2,fma,f16c")]
+                fn avx2 $(<$(const $g: usize),+>)? ($($arg: $ty),*) $(-> $ret)? {
+                    body::<true $($(, $g)+)?>($($arg),*)
+                }
+                #[allow(clippy::too_many_arguments)]
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+                fn avx512 $(<$(const $g: usize),+>)? ($($arg: $ty),*) $(-> $ret)? {
+                    body::<true $($(, $g)+)?>($($arg),*)
+                }
+                match $crate::simd::isa() {
+                    // SAFETY: `isa` answers Avx512 only where the CPU has every feature named above.
+                    $crate::simd::Isa::Avx512 => return unsafe { avx512 $(::<$($g),+>)? ($($arg),*) },
+                    // SAFETY: likewise for Avx2.
+                    $crate::simd::Isa::Avx2 => return unsafe { avx2 $(::<$($g),+>)? ($($arg),*) },
+                    $crate::simd::Isa::Portable => {}
+                }
+            }
+            body::<{ cfg!(target_arch = "aarch64") } $($(, $g)+)?>($($arg),*)
+        }
+    };
+}
+pub(crate) use simd_fn;

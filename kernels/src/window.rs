@@ -1,0 +1,329 @@
+//! Windowed means along rows and columns, and their adjoints, under three border rules.
+//!
+//! A window is separable: a vertical pass over image rows writes one line, a horizontal pass over
+//! that line writes one row of means. In NHWC a horizontal step is `c` elements, so both passes run
+//! over contiguous floats whatever the number of channels.
+
+use crate::error::{Result, shape_error};
+use crate::simd::{madd, simd_fn};
+
+use crate::conv::Nhwc;
+
+/// Floats that one step of the loops below holds in registers.
+const LANES: usize = 16;
+
+/// Weights of a local mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Window {
+    /// exp(-i^2 / 2 sigma^2), made to sum to 1; `size` is odd.
+    Gaussian {
+        /// Pixels along one side.
+        size: usize,
+        /// Standard deviation in pixels.
+        sigma: f32,
+    },
+    /// All weights equal; `size` is odd.
+    Uniform {
+        /// Pixels along one side.
+        size: usize,
+    },
+}
+
+/// What lies beyond the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Border {
+    /// Nothing: only windows inside the image, so the map is smaller.
+    Valid,
+    /// The mirror image, edge pixel repeated (d c b a | a b c d | d c b a).
+    Symmetric,
+    /// The mirror image around the edge pixel (d c b | a b c d | c b a).
+    Reflect101,
+    /// Zeros; the window is not renormalised.
+    Zero,
+}
+
+/// Weights of one output row: source row and weight.
+pub(crate) type Taps = Vec<(usize, f32)>;
+
+/// Everything about a window on maps of one shape.
+pub(crate) struct Plan {
+    pub h: usize,
+    pub w: usize,
+    pub c: usize,
+    /// Rows and columns of the map of means.
+    pub out_h: usize,
+    pub out_w: usize,
+    weights: Vec<f32>,
+    border: Border,
+    /// For each row of means: the image rows it sums.
+    pub rows: Vec<Taps>,
+    /// For each image row: the rows of means it reaches, with the weight of the adjoint.
+    pub adjoint_rows: Vec<Taps>,
+}
+
+/// Where position `p` of an axis of `n`, seen beyond its ends, lies.
+fn mirror(p: isize, n: usize, border: Border) -> Option<usize> {
+    let n = n as isize;
+    if (0..n).contains(&p) {
+        return Some(p as usize);
+    }
+    match border {
+        Border::Symmetric => {
+            let q = p.rem_euclid(2 * n);
+            Some((if q < n { q } else { 2 * n - 1 - q }) as usize)
+        }
+        Border::Reflect101 => {
+            let period = (2 * n - 2).max(1);
+            let q = p.rem_euclid(period);
+            Some((if q < n { q } else { period - q }) as usize)
+        }
+        Border::Valid | Border::Zero => None,
+    }
+}
+
+impl Plan {
+    pub fn new(op: &'static str, shape: Nhwc, window: Window, border: Border) -> Result<Self> {
+        let [_, h, w, c] = shape;
+        let weights = window.weights();
+        let size = weights.len();
+        if size % 2 == 0 || h * w * c == 0 {
+            return shape_error(op, format!("window {size} must be odd and {h}x{w}x{c} not empty"));
+        }
+        let valid = border == Border::Valid;
+        if valid && (h < size || w < size) {
+            return shape_error(op, format!("{h}x{w} pixels are fewer than the {size}x{size} window"));
+        }
+        let (out_h, out_w) = if valid { (h - size + 1, w - size + 1) } else { (h, w) };
+        let shift = if valid { 0 } else { (size / 2) as isize };
+        let rows: Vec<Taps> = (0..out_h)
+            .map(|j| {
+                let at = |t: usize| mirror(j as isize + t as isize - shift, h, border);
+                weights.iter().enumerate().filter_map(|(t, w)| at(t).map(|row| (row, *w))).collect()
+            })
+            .collect();
+        let mut adjoint_rows = vec![Taps::new(); h];
+        for (j, taps) in rows.iter().enumerate() {
+            for (row, weight) in taps {
+                match adjoint_rows[*row].last_mut() {
+                    Some((last, sum)) if *last == j => *sum += weight,
+                    _ => adjoint_rows[*row].push((j, *weight)),
+                }
+            }
+        }
+        Ok(Self { h, w, c, out_h, out_w, weights, border, rows, adjoint_rows })
+    }
+
+    /// Floats of one image row.
+    pub fn row_len(&self) -> usize {
+        self.w * self.c
+    }
+
+    /// Floats of one row of means.
+    pub fn out_len(&self) -> usize {
+        self.out_w * self.c
+    }
+
+    fn radius(&self) -> usize {
+        self.weights.len() / 2
+    }
+
+    /// Floats before the image row in a padded line.
+    fn lead(&self) -> usize {
+        if self.border == Border::Valid { 0 } else { self.radius() * self.c }
+    }
+
+    /// A line for [`Plan::horizontal`].
+    pub fn line(&self) -> Vec<f32> {
+        vec![0.0; self.row_len() + 2 * self.lead()]
+    }
+
+    /// The part of a line that the vertical pass writes.
+    pub fn centre<'a>(&self, line: &'a mut [f32]) -> &'a mut [f32] {
+        let lead = self.lead();
+        &mut line[lead..lead + self.w * self.c]
+    }
+
+    /// Fills the ends of the line by the border rule and writes one row of means.
+    pub fn horizontal(&self, line: &mut [f32], out: &mut [f32]) {
+        let (r, c) = (self.radius(), self.c);
+        if self.lead() > 0 {
+            for q in (0..r).chain(r + self.w..self.w + 2 * r) {
+                if let Some(column) = mirror(q as isize - r as isize, self.w, self.border) {
+                    line.copy_within((r + column) * c..(r + column + 1) * c, q * c);
+                }
+            }
+        }
+        weighted_line(&self.weights, line, self.c, out);
+    }
+
+    /// A line for [`Plan::horizontal_adjoint`].
+    pub fn adjoint_line(&self) -> Vec<f32> {
+        vec![0.0; (self.out_w + 4 * self.radius()) * self.c]
+    }
+
+    /// The part of an adjoint line that the vertical pass writes.
+    pub fn adjoint_centre<'a>(&self, line: &'a mut [f32]) -> &'a mut [f32] {
+        let lead = 2 * self.radius() * self.c;
+        &mut line[lead..lead + self.out_w * self.c]
+    }
+
+    /// A row for the result of [`Plan::horizontal_adjoint`].
+    pub fn adjoint_row(&self) -> Vec<f32> {
+        vec![0.0; (self.out_w + 2 * self.radius()) * self.c]
+    }
+
+    /// The adjoint of [`Plan::horizontal`]; returns the image row inside `padded`.
+    pub fn horizontal_adjoint<'a>(&self, line: &[f32], padded: &'a mut [f32]) -> &'a [f32] {
+        weighted_line(&self.weights, line, self.c, padded);
+        let (r, c) = (self.radius(), self.c);
+        if self.lead() > 0 {
+            for q in (0..r).chain(r + self.w..self.w + 2 * r) {
+                if let Some(column) = mirror(q as isize - r as isize, self.w, self.border) {
+                    for k in 0..c {
+                        padded[(r + column) * c + k] += padded[q * c + k];
+                    }
+                }
+            }
+        }
+        let lead = self.lead();
+        &padded[lead..lead + self.row_len()]
+    }
+}
+
+impl Window {
+    /// Weights along one axis, summing to 1.
+    pub(crate) fn weights(&self) -> Vec<f32> {
+        let raw: Vec<f64> = match *self {
+            Self::Gaussian { size, sigma } => {
+                let mid = (size / 2) as f64;
+                (0..size).map(|i| (-(i as f64 - mid).powi(2) / (2.0 * f64::from(sigma).powi(2))).exp()).collect()
+            }
+            Self::Uniform { size } => vec![1.0; size],
+        };
+        let sum: f64 = raw.iter().sum();
+        raw.iter().map(|w| (w / sum) as f32).collect()
+    }
+}
+
+#[inline(always)]
+fn line_block<const FMA: bool, const N: usize>(
+    weights: &[f32],
+    line: &[f32],
+    step: usize,
+    out: &mut [f32],
+    range: (usize, usize),
+) {
+    for at in (range.0..range.1).step_by(N) {
+        let mut sum = [0.0; N];
+        for (t, w) in weights.iter().enumerate() {
+            for (s, v) in sum.iter_mut().zip(&line[at + t * step..at + t * step + N]) {
+                *s = madd::<FMA>(*w, *v, *s);
+            }
+        }
+        out[at..at + N].copy_from_slice(&sum);
+    }
+}
+
+simd_fn! {
+    /// `out[i] = sum over t of weights[t] * line[i + t * step]`.
+    fn weighted_line(weights: &[f32], line: &[f32], step: usize, out: &mut [f32]) {
+        let (n, whole) = (out.len(), out.len() / LANES * LANES);
+        line_block::<FMA, LANES>(weights, line, step, out, (0, whole));
+        line_block::<FMA, 1>(weights, line, step, out, (whole, n));
+    }
+}
+
+#[inline(always)]
+fn row_block<const FMA: bool, const N: usize>(taps: &[(usize, f32)], map: &[f32], out: &mut [f32], range: (usize, usize)) {
+    let stride = out.len();
+    for at in (range.0..range.1).step_by(N) {
+        let mut sum = [0.0; N];
+        for (row, w) in taps {
+            for (s, v) in sum.iter_mut().zip(&map[row * stride + at..row * stride + at + N]) {
+                *s = madd::<FMA>(*w, *v, *s);
+            }
+        }
+        out[at..at + N].copy_from_slice(&sum);
+    }
+}
+
+simd_fn! {
+    /// `out = sum over taps of weight * map[row]`, for a map whose rows are as long as `out`.
+    pub(crate) fn weighted_rows(taps: &[(usize, f32)], map: &[f32], out: &mut [f32]) {
+        let (n, whole) = (out.len(), out.len() / LANES * LANES);
+        row_block::<FMA, LANES>(taps, map, out, (0, whole));
+        row_block::<FMA, 1>(taps, map, out, (whole, n));
+    }
+}
+
+/// Lines of vertical sums of x, x^2 and xy.
+pub(crate) type CrossLines<'a> = [&'a mut [f32]; 3];
+
+#[inline(always)]
+fn cross_block<const FMA: bool, const N: usize>(
+    taps: &[(usize, f32)],
+    x: &[f32],
+    y: &[f32],
+    [sx, sxx, sxy]: &mut CrossLines,
+    range: (usize, usize),
+) {
+    let stride = sx.len();
+    for at in (range.0..range.1).step_by(N) {
+        let (mut a, mut b, mut c) = ([0.0; N], [0.0; N], [0.0; N]);
+        for (row, w) in taps {
+            let from = row * stride + at;
+            let (xs, ys) = (&x[from..from + N], &y[from..from + N]);
+            for k in 0..N {
+                let wx = w * xs[k];
+                a[k] += wx;
+                b[k] = madd::<FMA>(wx, xs[k], b[k]);
+                c[k] = madd::<FMA>(wx, ys[k], c[k]);
+            }
+        }
+        sx[at..at + N].copy_from_slice(&a);
+        sxx[at..at + N].copy_from_slice(&b);
+        sxy[at..at + N].copy_from_slice(&c);
+    }
+}
+
+simd_fn! {
+    /// Vertical sums of x, x^2 and xy over the rows in `taps`.
+    pub(crate) fn cross_rows(taps: &[(usize, f32)], x: &[f32], y: &[f32], lines: &mut CrossLines) {
+        let (n, whole) = (lines[0].len(), lines[0].len() / LANES * LANES);
+        cross_block::<FMA, LANES>(taps, x, y, lines, (0, whole));
+        cross_block::<FMA, 1>(taps, x, y, lines, (whole, n));
+    }
+}
+
+#[inline(always)]
+fn square_block<const FMA: bool, const N: usize>(
+    taps: &[(usize, f32)],
+    y: &[f32],
+    sy: &mut [f32],
+    syy: &mut [f32],
+    range: (usize, usize),
+) {
+    let stride = sy.len();
+    for at in (range.0..range.1).step_by(N) {
+        let (mut a, mut b) = ([0.0; N], [0.0; N]);
+        for (row, w) in taps {
+            let from = row * stride + at;
+            for (k, v) in y[from..from + N].iter().enumerate() {
+                let wy = w * v;
+                a[k] += wy;
+                b[k] = madd::<FMA>(wy, *v, b[k]);
+            }
+        }
+        sy[at..at + N].copy_from_slice(&a);
+        syy[at..at + N].copy_from_slice(&b);
+    }
+}
+
+simd_fn! {
+    /// Vertical sums of y and y^2 over the rows in `taps`.
+    pub(crate) fn square_rows(taps: &[(usize, f32)], y: &[f32], sy: &mut [f32], syy: &mut [f32]) {
+        let (n, whole) = (sy.len(), sy.len() / LANES * LANES);
+        square_block::<FMA, LANES>(taps, y, sy, syy, (0, whole));
+        square_block::<FMA, 1>(taps, y, sy, syy, (whole, n));
+    }
+}
