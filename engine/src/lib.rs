@@ -1,1 +1,21 @@
-//! Engine.
+//! The engine of hotad: tensors and tape, training loop, data sets, metrics, model files.
+//!
+//! Methods are built from [`ops`] over [`tensor::Tensor`]; what runs where is decided below, in
+//! hotad-kernels.
+
+pub mod atomic_file;
+pub mod calibration;
+pub mod data;
+pub mod device;
+pub mod error;
+pub mod interrupt;
+pub mod metrics;
+pub mod ops;
+pub mod params;
+pub mod random;
+pub mod tape;
+pub mod tensor;
+
+pub use error::{AtPath, Error, Result};
+/// Activations, as the kernels fuse them.
+pub use hotad_kernels::activation::Activation;

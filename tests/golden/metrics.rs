@@ -1,7 +1,81 @@
 //! Metrics.
 
-use crate::case::{Case, Outputs};
+use hotad_engine::metrics::overlap::Overlap;
+use hotad_engine::metrics::ranking::Ranking;
+use hotad_engine::metrics::region::{CurvePoint, Region, area, components, curve};
 
-pub fn run(_case: &Case) -> Option<Outputs> {
-    None
+use crate::case::{Case, Outputs, outputs};
+
+pub fn run(case: &Case) -> Option<Outputs> {
+    match case.op.as_str() {
+        "auroc" => Some(outputs([("auroc", vec![ranking(case, "score", "label").auroc()?])])),
+        "pixel_auroc" => Some(outputs([("auroc", vec![ranking(case, "map", "mask").auroc()?])])),
+        "average_precision" => Some(outputs([("ap", vec![ranking(case, "score", "label").average_precision()?])])),
+        "f1_max" => {
+            let (f1, threshold) = ranking(case, "score", "label").f1_max()?;
+            Some(outputs([("f1", vec![f1]), ("threshold", vec![threshold.into()])]))
+        }
+        "dice" => Some(outputs([("dice", overlaps(case, Overlap::dice))])),
+        "iou" => Some(outputs([("iou", overlaps(case, Overlap::iou))])),
+        "pro_curve" => {
+            let points = curve(&maps(case), &mask_components(case))?;
+            Some(curve_outputs(&points, "pro"))
+        }
+        "aupro" => {
+            let regions = mask_components(case);
+            let value = area(&curve(&maps(case), &regions)?, case.number("limit"));
+            Some(outputs([("aupro", vec![value]), ("components", vec![regions.len() as f64])]))
+        }
+        "spro_curve" => Some(curve_outputs(&curve(&maps(case), &channels(case))?, "spro")),
+        "auspro" => {
+            let value = area(&curve(&maps(case), &channels(case))?, case.number("limit"));
+            Some(outputs([("auspro", vec![value])]))
+        }
+        _ => None,
+    }
+}
+
+fn ranking(case: &Case, scores: &str, labels: &str) -> Ranking {
+    Ranking::new(case.flat(scores).into_iter().zip(case.flat(labels).into_iter().map(|l| l > 0.0)))
+}
+
+fn images(case: &Case, name: &str) -> Vec<Vec<f32>> {
+    let pixels = case.shape(name)[2] * case.shape(name)[3];
+    case.flat(name).chunks_exact(pixels).map(<[f32]>::to_vec).collect()
+}
+
+fn maps(case: &Case) -> Vec<Vec<f32>> {
+    images(case, "map")
+}
+
+fn overlaps(case: &Case, measure: fn(&Overlap) -> f64) -> Vec<f64> {
+    let pairs = images(case, "pred").into_iter().zip(images(case, "target"));
+    pairs.map(|(p, t)| measure(&Overlap::count(p.iter().zip(&t).map(|(p, t)| (*p > 0.5, *t > 0.5))))).collect()
+}
+
+fn mask_components(case: &Case) -> Vec<Region> {
+    let width = case.shape("mask")[3];
+    let masks = images(case, "mask").into_iter().enumerate();
+    masks.flat_map(|(i, m)| components(i, &m.iter().map(|v| *v > 0.5).collect::<Vec<_>>(), width)).collect()
+}
+
+fn channels(case: &Case) -> Vec<Region> {
+    let places = case.flat("image_index").into_iter().zip(case.flat("saturation"));
+    images(case, "gt")
+        .iter()
+        .zip(places)
+        .map(|(gt, (image, saturation))| Region {
+            image: image as usize,
+            pixels: gt.iter().enumerate().filter(|(_, v)| **v > 0.5).map(|(i, _)| i as u32).collect(),
+            saturation: saturation.into(),
+        })
+        .collect()
+}
+
+fn curve_outputs(points: &[CurvePoint], overlap: &str) -> Outputs {
+    outputs([
+        ("fpr", points.iter().map(|p| p.fpr).collect()),
+        (overlap, points.iter().map(|p| p.overlap).collect()),
+        ("threshold", points.iter().skip(1).map(|p| p.threshold.into()).collect()),
+    ])
 }

@@ -16,7 +16,7 @@ mod upsampled;
 
 pub use conv2d::{conv2d, conv2d_backward_bias, conv2d_backward_data, conv2d_backward_weight};
 pub use transposed::{
-    conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight,
+    conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight, conv_transpose2d_shape,
 };
 pub use upsampled::{upsample_conv2d, upsample_conv2d_backward_data, upsample_conv2d_backward_weight};
 

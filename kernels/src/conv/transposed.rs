@@ -8,6 +8,13 @@ use crate::activation::Activation;
 use crate::error::{Result, check_len, shape_error};
 
 /// Shape of the output.
+///
+/// # Errors
+/// When nothing is left, or the channels do not fit.
+pub fn conv_transpose2d_shape(x: Nhwc, w: [usize; 4], opts: ConvOptions) -> Result<Nhwc> {
+    output_shape("conv_transpose2d", x, w, opts)
+}
+
 fn output_shape(op: &'static str, x: Nhwc, w: [usize; 4], opts: ConvOptions) -> Result<Nhwc> {
     let axis = |n: usize, k: usize| {
         (n.saturating_sub(1) * opts.stride + opts.dilation * (k - 1) + 1).checked_sub(2 * opts.padding)

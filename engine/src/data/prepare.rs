@@ -1,0 +1,66 @@
+//! One pass over training images before training: every file is decoded once, so that a broken one
+//! is known at the start, and hashed, so that the model can say what it was trained on.
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::Item;
+use super::picture::Picture;
+use crate::error::{AtPath, Result};
+
+/// What to do with a file that cannot be decoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnBroken {
+    /// Stop and name it.
+    #[default]
+    Refuse,
+    /// Name it and go on without it.
+    Skip,
+}
+
+/// Images that can be used, and what is common to them.
+pub struct Prepared {
+    /// Those that could be decoded, in order.
+    pub items: Vec<Item>,
+    /// Whether all are gray.
+    pub gray: bool,
+    /// SHA-256 over the SHA-256 of each file, in order.
+    pub sha256: String,
+    /// One line for each file left out.
+    pub skipped: Vec<String>,
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Decodes and hashes every image.
+///
+/// # Errors
+/// The first broken file in order, under [`OnBroken::Refuse`].
+pub fn prepare(items: &[Item], on_broken: OnBroken) -> Result<Prepared> {
+    let looked_at: Vec<Result<(bool, [u8; 32])>> = items
+        .par_iter()
+        .map(|item| {
+            let bytes = std::fs::read(&item.path).at(&item.path)?;
+            let gray = Picture::read(&item.path)?.channels == 1;
+            Ok((gray, Sha256::digest(&bytes).into()))
+        })
+        .collect();
+    let mut prepared = Prepared { items: Vec::new(), gray: true, sha256: String::new(), skipped: Vec::new() };
+    let mut hash = Sha256::new();
+    for (item, result) in items.iter().zip(looked_at) {
+        match result {
+            Ok((gray, digest)) => {
+                prepared.gray &= gray;
+                hash.update(digest);
+                prepared.items.push(item.clone());
+            }
+            Err(error) if on_broken == OnBroken::Skip => prepared.skipped.push(error.to_string()),
+            Err(error) => return Err(error),
+        }
+    }
+    prepared.sha256 = hex(&hash.finalize());
+    Ok(prepared)
+}

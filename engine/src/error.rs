@@ -1,0 +1,86 @@
+//! What can go wrong, each in one line that names the file or value and what to do.
+
+use std::path::{Path, PathBuf};
+
+use hotad_kernels::KernelError;
+
+/// An error of the engine or of a method.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A kernel refused its shapes.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// Reading or writing failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// File or folder.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// An image that cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Image {
+        /// File.
+        path: PathBuf,
+        /// Cause and remedy.
+        reason: String,
+    },
+    /// A data set that cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Data {
+        /// Folder.
+        path: PathBuf,
+        /// Cause and remedy.
+        reason: String,
+    },
+    /// A model or checkpoint file that cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Model {
+        /// File.
+        path: PathBuf,
+        /// Cause and remedy.
+        reason: String,
+    },
+    /// A setting out of range or unknown.
+    #[error("{0}")]
+    Config(String),
+    /// A device that is not there.
+    #[error("{0}")]
+    Device(String),
+    /// Shapes that do not fit an operation.
+    #[error("{op}: {detail}")]
+    Shape {
+        /// Operation.
+        op: &'static str,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Training diverged.
+    #[error("loss is not finite at step {step}: lower the learning rate (--set lr=...) or look for broken images")]
+    NotFinite {
+        /// Step, counted from 1.
+        step: u64,
+    },
+    /// Ctrl-C.
+    #[error("interrupted{}", .0.as_ref().map(|p| format!("; continue with --resume (checkpoint {})", p.display())).unwrap_or_default())]
+    Interrupted(Option<PathBuf>),
+}
+
+/// Result of the engine.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Attaches a path to an I/O error.
+pub trait AtPath<T> {
+    /// Names the file that the operation was about.
+    ///
+    /// # Errors
+    /// The same error, with the path.
+    fn at(self, path: &Path) -> Result<T>;
+}
+
+impl<T> AtPath<T> for std::io::Result<T> {
+    fn at(self, path: &Path) -> Result<T> {
+        self.map_err(|source| Error::Io { path: path.to_path_buf(), source })
+    }
+}

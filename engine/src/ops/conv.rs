@@ -1,0 +1,149 @@
+//! Convolutions with bias and activation.
+
+use std::sync::Arc;
+
+use hotad_kernels::activation::Activation;
+use hotad_kernels::conv::{self as kernel, ConvOptions, Nhwc};
+
+use crate::error::{Error, Result};
+use crate::tape::Grad;
+use crate::tensor::Tensor;
+
+/// Weights, bias and activation of one layer.
+#[derive(Clone)]
+pub struct ConvParams {
+    /// OHWI (IHWO for a transposed convolution).
+    pub weight: Tensor,
+    /// One value for each output channel.
+    pub bias: Tensor,
+    /// Applied in the epilogue.
+    pub activation: Activation,
+}
+
+/// Which of the three convolutions a rule belongs to.
+#[derive(Clone, Copy)]
+enum Kind {
+    Plain(ConvOptions),
+    Transposed(ConvOptions),
+    Upsampled,
+}
+
+struct ConvGrad {
+    kind: Kind,
+    activation: Activation,
+    x: Arc<Vec<f32>>,
+    x_shape: Nhwc,
+    w: Arc<Vec<f32>>,
+    w_shape: [usize; 4],
+    y: Option<Arc<Vec<f32>>>,
+    y_shape: Nhwc,
+}
+
+impl Grad for ConvGrad {
+    fn backward(&self, mut grad: Vec<f32>, wanted: &[bool]) -> Result<Vec<Option<Vec<f32>>>> {
+        if let Some(y) = &self.y {
+            self.activation.backward(y, &mut grad)?;
+        }
+        Ok(vec![
+            wanted[0].then(|| self.data(&grad)).transpose()?,
+            wanted[1].then(|| self.weight(&grad)).transpose()?,
+            wanted[2].then(|| self.bias(&grad)).transpose()?,
+        ])
+    }
+}
+
+impl ConvGrad {
+    fn data(&self, grad: &[f32]) -> Result<Vec<f32>> {
+        let (xs, ws) = (self.x_shape, self.w_shape);
+        let mut dx = vec![0.0; self.x.len()];
+        match self.kind {
+            Kind::Plain(opts) => kernel::conv2d_backward_data(grad, xs, &self.w, ws, opts, &mut dx),
+            Kind::Transposed(opts) => kernel::conv_transpose2d_backward_data(grad, xs, &self.w, ws, opts, &mut dx),
+            Kind::Upsampled => kernel::upsample_conv2d_backward_data(grad, xs, &self.w, ws, &mut dx),
+        }?;
+        Ok(dx)
+    }
+
+    fn weight(&self, grad: &[f32]) -> Result<Vec<f32>> {
+        let (xs, ws) = (self.x_shape, self.w_shape);
+        let mut dw = vec![0.0; self.w.len()];
+        match self.kind {
+            Kind::Plain(opts) => kernel::conv2d_backward_weight(&self.x, xs, grad, ws, opts, &mut dw),
+            Kind::Transposed(opts) => kernel::conv_transpose2d_backward_weight(&self.x, xs, grad, ws, opts, &mut dw),
+            Kind::Upsampled => kernel::upsample_conv2d_backward_weight(&self.x, xs, grad, ws, &mut dw),
+        }?;
+        Ok(dw)
+    }
+
+    fn bias(&self, grad: &[f32]) -> Result<Vec<f32>> {
+        let mut db = vec![0.0; self.y_shape[3]];
+        kernel::conv2d_backward_bias(grad, self.y_shape, &mut db)?;
+        Ok(db)
+    }
+}
+
+fn weight_shape(p: &ConvParams) -> Result<[usize; 4]> {
+    p.weight.shape().try_into().map_err(|_| Error::Shape {
+        op: "conv2d",
+        detail: format!("weights have four axes, these have {:?}", p.weight.shape()),
+    })
+}
+
+/// Records a convolution that has been computed.
+fn record(kind: Kind, x: &Tensor, p: &ConvParams, y: Vec<f32>, y_shape: Nhwc) -> Result<Tensor> {
+    let (x_shape, w_shape) = (x.nhwc()?, weight_shape(p)?);
+    let y = Arc::new(y);
+    let kept = (p.activation != Activation::Identity).then(|| Arc::clone(&y));
+    let node = [x, &p.weight, &p.bias].iter().any(|t| t.node().is_some()).then(|| {
+        let rule = ConvGrad {
+            kind,
+            activation: p.activation,
+            x: x.buffer(),
+            x_shape,
+            w: p.weight.buffer(),
+            w_shape,
+            y: kept,
+            y_shape,
+        };
+        let inputs = [x, &p.weight, &p.bias].map(|t| t.node().cloned()).to_vec();
+        crate::tape::Node::operation(inputs, Box::new(rule))
+    });
+    Tensor::shared(y, &y_shape, node)
+}
+
+/// Convolution: `[n, h, w, i]` to `[n, oh, ow, o]`.
+///
+/// # Errors
+/// When shapes and options do not fit together.
+pub fn conv2d(x: &Tensor, p: &ConvParams, opts: ConvOptions) -> Result<Tensor> {
+    let (xs, ws) = (x.nhwc()?, weight_shape(p)?);
+    let size = |n, k| opts.output(n, k).unwrap_or(0);
+    let ys = [xs[0], size(xs[1], ws[1]), size(xs[2], ws[2]), ws[0]];
+    let mut y = vec![0.0; ys.iter().product()];
+    kernel::conv2d(x.data(), xs, p.weight.data(), ws, Some(p.bias.data()), opts, p.activation, &mut y)?;
+    record(Kind::Plain(opts), x, p, y, ys)
+}
+
+/// Transposed convolution: `[n, h, w, i]` to `[n, (h-1)s - 2p + k, .., o]`.
+///
+/// # Errors
+/// When shapes and options do not fit together.
+pub fn conv_transpose2d(x: &Tensor, p: &ConvParams, opts: ConvOptions) -> Result<Tensor> {
+    let (xs, ws) = (x.nhwc()?, weight_shape(p)?);
+    let ys = kernel::conv_transpose2d_shape(xs, ws, opts)?;
+    let mut y = vec![0.0; ys.iter().product()];
+    kernel::conv_transpose2d(x.data(), xs, p.weight.data(), ws, Some(p.bias.data()), opts, p.activation, &mut y)?;
+    record(Kind::Transposed(opts), x, p, y, ys)
+}
+
+/// Nearest x2 up-sampling and a 3x3 convolution in one: `[n, h, w, i]` to `[n, 2h, 2w, o]`.
+///
+/// # Errors
+/// When shapes do not fit together.
+pub fn upsample_conv2d(x: &Tensor, p: &ConvParams) -> Result<Tensor> {
+    let (xs, ws) = (x.nhwc()?, weight_shape(p)?);
+    let ys = [xs[0], 2 * xs[1], 2 * xs[2], ws[0]];
+    let mut y = vec![0.0; ys.iter().product()];
+    kernel::upsample_conv2d(x.data(), xs, p.weight.data(), ws, Some(p.bias.data()), p.activation, &mut y)?;
+    record(Kind::Upsampled, x, p, y, ys)
+}
