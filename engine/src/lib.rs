@@ -5,16 +5,19 @@
 
 pub mod atomic_file;
 pub mod calibration;
+pub mod container;
 pub mod data;
 pub mod device;
 pub mod error;
 pub mod interrupt;
 pub mod metrics;
+pub mod model_file;
 pub mod ops;
 pub mod params;
 pub mod random;
 pub mod tape;
 pub mod tensor;
+pub mod train;
 
 pub use error::{AtPath, Error, Result};
 /// Activations, as the kernels fuse them.

@@ -93,6 +93,7 @@ impl Params {
             state.insert(format!("first.{name}"), Tensor::new(p.first.clone(), p.value.shape())?);
             state.insert(format!("second.{name}"), Tensor::new(p.second.clone(), p.value.shape())?);
         }
+        // The bits of the step count, so that the state is tensors only.
         state.insert("steps".into(), Tensor::new(vec![f32::from_bits(self.steps)], &[1])?);
         Ok(state)
     }

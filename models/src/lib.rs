@@ -1,1 +1,77 @@
-//! Models.
+//! The methods of hotad, one file each, and their registry.
+
+pub mod autoencoder;
+pub mod config;
+pub mod detector;
+pub mod model;
+pub mod pae;
+pub mod paedid;
+pub mod prior;
+mod segmentation;
+pub mod ssim_ae;
+pub mod synthetic;
+
+use hotad_engine::model_file::ModelFile;
+use hotad_engine::{Error, Result};
+use toml::Table;
+
+use config::Settings;
+use detector::{Detector, FitContext};
+
+/// Trains a method with the settings of a table over its defaults.
+type Fit = fn(&Table, &FitContext) -> Result<Box<dyn Detector>>;
+
+/// A method that can be trained.
+pub struct Method {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// What it is, in a line.
+    pub summary: &'static str,
+    /// Its settings, documented.
+    pub settings: fn() -> String,
+    /// Checks settings without training.
+    pub check: fn(&Table) -> Result<()>,
+    /// Training.
+    pub fit: Fit,
+    /// Reading a trained one.
+    load: fn(&ModelFile) -> Result<Box<dyn Detector>>,
+}
+
+/// All methods.
+pub const METHODS: &[Method] = &[
+    Method {
+        name: "paedid",
+        summary: "patch autoencoder, memory bank and deep image decomposition (PAEDID)",
+        settings: paedid::Config::documented,
+        check: |t| paedid::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(paedid::fit(Settings::from_table(t)?, c)?)),
+        load: |f| Ok(Box::new(paedid::Paedid::load(f)?)),
+    },
+    Method {
+        name: "pae",
+        summary: "PAEDID without decomposition (baseline)",
+        settings: paedid::Config::documented,
+        check: |t| paedid::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(pae::fit(Settings::from_table(t)?, c)?)),
+        load: |f| Ok(Box::new(paedid::Paedid::load(f)?)),
+    },
+    Method {
+        name: "ssim-ae",
+        summary: "autoencoder trained with SSIM (baseline)",
+        settings: ssim_ae::Config::documented,
+        check: |t| ssim_ae::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(ssim_ae::fit(Settings::from_table(t)?, c)?)),
+        load: |f| Ok(Box::new(ssim_ae::SsimAe::load(f)?)),
+    },
+];
+
+/// A method by name.
+///
+/// # Errors
+/// When there is none of that name; lists those there are.
+pub fn method(name: &str) -> Result<&'static Method> {
+    METHODS.iter().find(|m| m.name == name).ok_or_else(|| {
+        let names: Vec<&str> = METHODS.iter().map(|m| m.name).collect();
+        Error::Config(format!("unknown method {name:?}; known are {}", names.join(", ")))
+    })
+}

@@ -1,0 +1,100 @@
+//! Model files: weights, memory bank, configuration, preprocessing, calibration and provenance in
+//! one safetensors file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::calibration::Calibration;
+use crate::container::{self, Contents, Stored};
+use crate::data::picture::ImageSpec;
+use crate::error::{Error, Result};
+
+/// The newest format that this version reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// Where a model comes from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Version of hotad that trained it.
+    pub version: String,
+    /// SHA-256 over the SHA-256 of each image that was learned from or calibrated with, in order.
+    pub training_list_sha256: String,
+    /// Images learned from.
+    pub training_images: usize,
+    /// Epochs trained; the weights are those of the best one.
+    pub epochs: usize,
+}
+
+/// A model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelFile {
+    /// Method, as `hotad train` names it.
+    pub method: String,
+    /// Size and channels of the images it takes.
+    pub image: ImageSpec,
+    /// Settings of the method.
+    pub config: Value,
+    /// Thresholds.
+    pub calibration: Calibration,
+    /// Origin.
+    pub provenance: Provenance,
+    /// Weights, and what else the method keeps.
+    pub tensors: BTreeMap<String, Stored>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    method: String,
+    image: ImageSpec,
+    config: Value,
+    calibration: Calibration,
+    provenance: Provenance,
+}
+
+impl ModelFile {
+    /// Writes the model, whole or not at all.
+    ///
+    /// # Errors
+    /// I/O errors, with the path.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let header = Header {
+            format: FORMAT,
+            method: self.method.clone(),
+            image: self.image,
+            config: self.config.clone(),
+            calibration: self.calibration.clone(),
+            provenance: self.provenance.clone(),
+        };
+        let meta = serde_json::to_value(header).expect("the header is plain data");
+        container::write(path, &Contents { kind: "model".into(), meta, tensors: self.tensors.clone() })
+    }
+
+    /// Reads a model.
+    ///
+    /// # Errors
+    /// When the file is not a model, is damaged, or of a newer format.
+    pub fn load(path: &Path) -> Result<Self> {
+        let refuse = |reason: String| Error::Model { path: path.into(), reason };
+        let contents = container::read(path, "model")?;
+        let format = contents.meta["format"].as_u64().unwrap_or(0);
+        if format > u64::from(FORMAT) {
+            return Err(refuse(format!("format {format} is newer than this hotad reads ({FORMAT}); update hotad")));
+        }
+        let header: Header =
+            serde_json::from_value(contents.meta).map_err(|e| refuse(format!("damaged header ({e}); train again")))?;
+        Ok(Self {
+            method: header.method,
+            image: header.image,
+            config: header.config,
+            calibration: header.calibration,
+            provenance: header.provenance,
+            tensors: contents.tensors,
+        })
+    }
+}

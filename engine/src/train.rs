@@ -1,0 +1,255 @@
+//! The training loop, written once: epochs in a seeded order, progress, JSON-lines log, early
+//! stopping, checkpoints, Ctrl-C, and `--resume` that continues bit-identically.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::container::{self, Contents};
+use crate::data::loader::{Batch, for_each_batch};
+use crate::data::picture::ImageSpec;
+use crate::error::{AtPath, Error, Result};
+use crate::interrupt;
+use crate::params::{Params, State};
+use crate::random;
+use crate::tensor::Tensor;
+
+/// Something that learns from batches of images.
+pub trait Learner {
+    /// One optimiser step; the loss before it.
+    ///
+    /// # Errors
+    /// What operations refuse.
+    fn step(&mut self, images: &Tensor) -> Result<f32>;
+
+    /// The loss without learning.
+    ///
+    /// # Errors
+    /// What operations refuse.
+    fn loss(&self, images: &Tensor) -> Result<f32>;
+
+    /// What is learned.
+    fn params(&mut self) -> &mut Params;
+}
+
+/// How to train.
+#[derive(Clone, Debug)]
+pub struct TrainOptions {
+    /// Most epochs.
+    pub epochs: usize,
+    /// Images of one step.
+    pub batch: usize,
+    /// Epochs without improvement of the validation loss before stopping; 0 never stops early.
+    pub patience: usize,
+    /// Seed of the order of images.
+    pub seed: u64,
+    /// Steps between checkpoints; 0 writes one only when interrupted.
+    pub checkpoint_every: u64,
+    /// Checkpoint file; removed when training ends.
+    pub checkpoint: Option<PathBuf>,
+    /// Continue from the checkpoint.
+    pub resume: bool,
+    /// JSON-lines log.
+    pub log: Option<PathBuf>,
+    /// Show a progress bar on a terminal.
+    pub progress: bool,
+    /// What a checkpoint must have been made for: settings and images.
+    pub fingerprint: String,
+}
+
+/// Images for training and for watching it.
+pub struct TrainData<'a> {
+    /// Learned from.
+    pub train: &'a [PathBuf],
+    /// Only watched; when empty, the training loss is.
+    pub validation: &'a [PathBuf],
+    /// Size they are brought to.
+    pub spec: ImageSpec,
+}
+
+/// How training went.
+#[derive(Clone, Debug)]
+pub struct TrainReport {
+    /// Epochs trained.
+    pub epochs: usize,
+    /// Steps trained.
+    pub steps: u64,
+    /// The epoch whose weights were kept, counted from 1.
+    pub best_epoch: usize,
+    /// Its validation loss.
+    pub best_loss: f64,
+}
+
+/// Where a run stands.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Position {
+    epoch: usize,
+    batches: usize,
+    step: u64,
+    epoch_loss: f64,
+    best_loss: Option<f64>,
+    best_epoch: usize,
+}
+
+struct Run<'a> {
+    options: &'a TrainOptions,
+    data: &'a TrainData<'a>,
+    at: Position,
+    best: State,
+    log: Option<(PathBuf, File)>,
+    bar: ProgressBar,
+}
+
+/// Trains `learner` and leaves it with the weights of its best epoch.
+///
+/// # Errors
+/// Broken images, a loss that is not finite, a checkpoint that does not fit, or an interruption.
+pub fn train(learner: &mut dyn Learner, data: &TrainData, options: &TrainOptions) -> Result<TrainReport> {
+    let mut run = Run::new(learner, data, options)?;
+    while run.at.epoch < options.epochs && !run.exhausted() {
+        run.epoch(learner)?;
+    }
+    run.bar.finish_and_clear();
+    if let Some(path) = &options.checkpoint {
+        remove(path)?;
+    }
+    if !run.best.is_empty() {
+        learner.params().set_values(&run.best)?;
+    }
+    Ok(TrainReport {
+        epochs: run.at.epoch,
+        steps: run.at.step,
+        best_epoch: run.at.best_epoch,
+        best_loss: run.at.best_loss.unwrap_or(f64::NAN),
+    })
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).at(path),
+        _ => Ok(()),
+    }
+}
+
+impl<'a> Run<'a> {
+    fn new(learner: &mut dyn Learner, data: &'a TrainData, options: &'a TrainOptions) -> Result<Self> {
+        let (mut at, mut best) = (Position::default(), State::new());
+        if options.resume {
+            (at, best) = load_checkpoint(learner.params(), options)?;
+        }
+        let log = match &options.log {
+            Some(path) => {
+                let mut how = OpenOptions::new();
+                how.create(true).write(true).append(options.resume).truncate(!options.resume);
+                Some((path.clone(), how.open(path).at(path)?))
+            }
+            None => None,
+        };
+        let batches = data.train.len().div_ceil(options.batch.max(1)) as u64;
+        let bar = if options.progress { ProgressBar::new(options.epochs as u64 * batches) } else { ProgressBar::hidden() };
+        let style = "{prefix} [{bar:30}] {pos}/{len} steps, {elapsed} elapsed, {eta} left, {msg}";
+        bar.set_style(ProgressStyle::with_template(style).expect("the template is fixed").progress_chars("=> "));
+        bar.set_prefix("training");
+        bar.set_position(at.step);
+        Ok(Self { options, data, at, best, log, bar })
+    }
+
+    /// Whether patience has run out.
+    fn exhausted(&self) -> bool {
+        let waited = self.at.epoch - self.at.best_epoch.min(self.at.epoch);
+        self.options.patience > 0 && self.at.best_loss.is_some() && waited >= self.options.patience
+    }
+
+    fn epoch(&mut self, learner: &mut dyn Learner) -> Result<()> {
+        let started = Instant::now();
+        let (data, batch) = (self.data, self.options.batch.max(1));
+        let order = random::shuffled(data.train.len(), self.options.seed, "epoch order", self.at.epoch as u64);
+        let rest = &order[(self.at.batches * batch).min(order.len())..];
+        for_each_batch(data.train, rest, batch, data.spec, |loaded| self.step(learner, &loaded))?;
+        let train_loss = self.at.epoch_loss / self.at.batches.max(1) as f64;
+        let watched = match data.validation {
+            [] => train_loss,
+            paths => validation_loss(learner, paths, batch, data.spec)?,
+        };
+        self.at.epoch += 1;
+        (self.at.batches, self.at.epoch_loss) = (0, 0.0);
+        if self.at.best_loss.is_none_or(|b| watched < b) {
+            (self.at.best_loss, self.at.best_epoch) = (Some(watched), self.at.epoch);
+            self.best = learner.params().values();
+        }
+        self.bar.set_message(format!("epoch {}, validation loss {watched:.5}", self.at.epoch));
+        self.write_log(&json!({
+            "epoch": self.at.epoch,
+            "step": self.at.step,
+            "loss": train_loss,
+            "validation_loss": watched,
+            "seconds": started.elapsed().as_secs_f64(),
+        }))
+    }
+
+    fn step(&mut self, learner: &mut dyn Learner, batch: &Batch) -> Result<()> {
+        if interrupt::requested() {
+            self.bar.finish_and_clear();
+            self.save_checkpoint(learner.params())?;
+            return Err(Error::Interrupted(self.options.checkpoint.clone()));
+        }
+        let loss = learner.step(&batch.images)?;
+        self.at.step += 1;
+        if !loss.is_finite() {
+            return Err(Error::NotFinite { step: self.at.step });
+        }
+        self.at.batches += 1;
+        self.at.epoch_loss += f64::from(loss);
+        self.bar.inc(1);
+        if self.options.checkpoint_every > 0 && self.at.step.is_multiple_of(self.options.checkpoint_every) {
+            self.save_checkpoint(learner.params())?;
+        }
+        Ok(())
+    }
+
+    fn write_log(&mut self, line: &serde_json::Value) -> Result<()> {
+        match &mut self.log {
+            Some((path, file)) => writeln!(file, "{line}").at(path),
+            None => Ok(()),
+        }
+    }
+
+    fn save_checkpoint(&self, params: &Params) -> Result<()> {
+        let Some(path) = &self.options.checkpoint else { return Ok(()) };
+        let current = params.full_state()?;
+        let tensors = container::store(&current, "now.").chain(container::store(&self.best, "best.")).collect();
+        let meta = json!({ "fingerprint": self.options.fingerprint, "position": self.at });
+        container::write(path, &Contents { kind: "checkpoint".into(), meta, tensors })
+    }
+}
+
+fn validation_loss(learner: &dyn Learner, paths: &[PathBuf], batch: usize, spec: ImageSpec) -> Result<f64> {
+    let order: Vec<usize> = (0..paths.len()).collect();
+    let mut sum = 0.0;
+    for_each_batch(paths, &order, batch, spec, |loaded| {
+        sum += f64::from(learner.loss(&loaded.images)?) * loaded.indices.len() as f64;
+        Ok(())
+    })?;
+    Ok(sum / paths.len() as f64)
+}
+
+fn load_checkpoint(params: &mut Params, options: &TrainOptions) -> Result<(Position, State)> {
+    let path = options.checkpoint.as_deref().unwrap_or(Path::new(""));
+    let refuse = |reason: String| Error::Model { path: path.into(), reason };
+    if !path.is_file() {
+        return Err(refuse("no checkpoint to resume from; train without --resume".into()));
+    }
+    let contents = container::read(path, "checkpoint")?;
+    if contents.meta["fingerprint"] != options.fingerprint.as_str() {
+        return Err(refuse("checkpoint of other settings, seed or images; repeat them or train without --resume".into()));
+    }
+    let position = serde_json::from_value(contents.meta["position"].clone())
+        .map_err(|e| refuse(format!("damaged checkpoint ({e}); train without --resume")))?;
+    params.set_full_state(&container::restore(&contents.tensors, "now.")?)?;
+    Ok((position, container::restore(&contents.tensors, "best.")?))
+}

@@ -1,0 +1,67 @@
+//! Settings: defaults, a TOML file over them, `key=value` over both; unknown keys and values out of
+//! range are errors that name them.
+
+use hotad_engine::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+/// Settings of one method.
+pub trait Settings: Serialize + DeserializeOwned + Default {
+    /// What each key means, in the order they are printed.
+    const DOCS: &'static [(&'static str, &'static str)];
+
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// Names the key, the value and the range.
+    fn check(&self) -> Result<()>;
+
+    /// Settings from a table.
+    ///
+    /// # Errors
+    /// For an unknown key, a value of the wrong type or out of range.
+    fn from_table(table: &Table) -> Result<Self> {
+        let known = |key: &str| Self::DOCS.iter().any(|(k, _)| *k == key);
+        if let Some(key) = table.keys().find(|k| !known(k)) {
+            let keys: Vec<&str> = Self::DOCS.iter().map(|(k, _)| *k).collect();
+            return Err(Error::Config(format!("unknown setting {key:?}; known are {}", keys.join(", "))));
+        }
+        let settings: Self = Value::Table(table.clone())
+            .try_into()
+            .map_err(|e: toml::de::Error| Error::Config(format!("setting {}", e.message().trim())))?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// The defaults as a commented TOML file.
+    fn documented() -> String {
+        let table = Table::try_from(Self::default()).expect("settings are plain data");
+        let line = |(key, doc): &(&str, &str)| {
+            let value = table.get(*key).map(ToString::to_string).unwrap_or_default();
+            format!("# {doc}\n{key} = {value}\n")
+        };
+        Self::DOCS.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Fails unless `value` is in range.
+///
+/// # Errors
+/// Names the key, the value and what is allowed.
+pub fn require(ok: bool, key: &str, value: impl std::fmt::Display, allowed: &str) -> Result<()> {
+    if ok { Ok(()) } else { Err(Error::Config(format!("setting {key} = {value} is out of range; allowed: {allowed}"))) }
+}
+
+/// Puts one `key=value` into a table; the value is read as TOML, or as text where it is none.
+///
+/// # Errors
+/// When there is no `=`.
+pub fn set(table: &mut Table, assignment: &str) -> Result<()> {
+    let (key, value) = assignment
+        .split_once('=')
+        .ok_or_else(|| Error::Config(format!("--set {assignment:?}: expected key=value, e.g. alpha=0.05")))?;
+    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
+    table.insert(key.trim().into(), parsed.unwrap_or_else(|| Value::String(value.trim().into())));
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! What every method implements, and what it gets to learn from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use hotad_engine::Result;
+use hotad_engine::container::Stored;
+use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::params::Params;
+use hotad_engine::tensor::Tensor;
+use hotad_engine::train::{Learner, TrainData, TrainOptions, TrainReport, train};
+use serde_json::Value;
+
+/// The verdict on one image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    /// Larger is more anomalous.
+    pub value: f32,
+    /// Anomaly map, `height x width` of the model's [`ImageSpec`], row by row.
+    pub map: Vec<f32>,
+}
+
+/// A trained method.
+pub trait Detector: Send + Sync {
+    /// Its name on the command line.
+    fn method(&self) -> &'static str;
+
+    /// What images it takes.
+    fn image(&self) -> ImageSpec;
+
+    /// Scores a batch `[n, height, width, channels]` with values in 0..1.
+    ///
+    /// # Errors
+    /// When the batch has another shape.
+    fn score(&self, images: &Tensor) -> Result<Vec<Score>>;
+
+    /// Settings and whatever else is not a tensor, for the model file.
+    fn config(&self) -> Value;
+
+    /// Weights and banks, for the model file.
+    fn tensors(&self) -> BTreeMap<String, Stored>;
+
+    /// The memory bank, when the method has one that can change after training.
+    fn bank(&mut self) -> Option<&mut dyn EditableBank> {
+        None
+    }
+}
+
+/// A memory bank that can be extended and pruned after training, without retraining.
+pub trait EditableBank {
+    /// Names of its entries, one per image.
+    fn entries(&self) -> &[String];
+
+    /// Adds the images of a batch under the given names.
+    ///
+    /// # Errors
+    /// When the batch has another shape than the model takes.
+    fn add(&mut self, images: &Tensor, names: &[String]) -> Result<()>;
+
+    /// Removes entries by name; returns how many. The last entry cannot be removed.
+    ///
+    /// # Errors
+    /// When nothing would be left.
+    fn remove(&mut self, names: &[String]) -> Result<usize>;
+}
+
+/// What a method learns from, and how its training run behaves.
+pub struct FitContext<'a> {
+    /// Normal images to learn from.
+    pub train: &'a [PathBuf],
+    /// Normal images that are only watched and calibrated with.
+    pub holdout: &'a [PathBuf],
+    /// Whether all images are gray.
+    pub gray: bool,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// SHA-256 of the training list.
+    pub list_sha256: &'a str,
+    /// Beside this file, checkpoint and log are written.
+    pub model_path: Option<&'a Path>,
+    /// Continue from the checkpoint.
+    pub resume: bool,
+    /// Show progress on a terminal.
+    pub progress: bool,
+    /// Takes a line about what is being done.
+    pub say: &'a dyn Fn(&str),
+}
+
+/// Settings of a training run that all networks share.
+pub struct Schedule {
+    /// Most epochs.
+    pub epochs: usize,
+    /// Images of one step.
+    pub batch: usize,
+    /// Epochs without improvement before stopping; 0 never stops early.
+    pub patience: usize,
+}
+
+/// Steps between checkpoints.
+const CHECKPOINT_EVERY: u64 = 200;
+
+/// A file beside the model.
+fn beside(model: &Path, ending: &str) -> PathBuf {
+    let mut name = model.file_name().unwrap_or_default().to_os_string();
+    name.push(ending);
+    model.with_file_name(name)
+}
+
+impl FitContext<'_> {
+    /// Trains a network on the context's images.
+    ///
+    /// # Errors
+    /// What the training loop reports.
+    pub fn run(
+        &self,
+        learner: &mut dyn Learner,
+        spec: ImageSpec,
+        schedule: &Schedule,
+        method: &str,
+        settings: &Value,
+    ) -> Result<TrainReport> {
+        let mut settings = settings.clone();
+        if let Some(map) = settings.as_object_mut() {
+            map.remove("epochs"); // a run may be continued for longer
+        }
+        let options = TrainOptions {
+            epochs: schedule.epochs,
+            batch: schedule.batch,
+            patience: schedule.patience,
+            seed: self.seed,
+            checkpoint_every: CHECKPOINT_EVERY,
+            checkpoint: self.model_path.map(|p| beside(p, ".checkpoint")),
+            resume: self.resume,
+            log: self.model_path.map(|p| beside(p, ".log.jsonl")),
+            progress: self.progress,
+            fingerprint: format!("{method} {} {settings} {}", self.seed, self.list_sha256),
+        };
+        let data = TrainData { train: self.train, validation: self.holdout, spec };
+        let report = train(learner, &data, &options)?;
+        (self.say)(&format!(
+            "trained {} epochs ({} steps); kept epoch {} with validation loss {:.6}",
+            report.epochs, report.steps, report.best_epoch, report.best_loss
+        ));
+        Ok(report)
+    }
+}
+
+/// A learner made of parameters and a loss of them.
+pub struct Training<F> {
+    /// What is learned.
+    pub params: Params,
+    /// Optimiser.
+    pub adam: hotad_kernels::adam::AdamOptions,
+    /// The loss of a batch under the parameters, recorded on the tape when the flag is set.
+    pub loss: F,
+}
+
+impl<F: Fn(&Params, &Tensor, bool) -> Result<Tensor>> Learner for Training<F> {
+    fn step(&mut self, images: &Tensor) -> Result<f32> {
+        let loss = (self.loss)(&self.params, images, true)?;
+        let mut grads = hotad_engine::tape::backward(&loss)?;
+        self.params.adam(&mut grads, &self.adam)?;
+        loss.item()
+    }
+
+    fn loss(&self, images: &Tensor) -> Result<f32> {
+        (self.loss)(&self.params, images, false)?.item()
+    }
+
+    fn params(&mut self) -> &mut Params {
+        &mut self.params
+    }
+}

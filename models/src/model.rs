@@ -1,0 +1,102 @@
+//! A detector with its thresholds and origin: what a model file holds.
+
+use std::path::{Path, PathBuf};
+
+use hotad_engine::calibration::{Calibration, UpperQuantile};
+use hotad_engine::data::loader::for_each_batch;
+use hotad_engine::model_file::{ModelFile, Provenance};
+use hotad_engine::{Error, Result};
+
+use crate::detector::Detector;
+use crate::synthetic::cracks;
+
+/// Images scored together while calibrating.
+const BATCH: usize = 8;
+
+/// How thresholds are found.
+#[derive(Clone, Copy, Debug)]
+pub struct CalibrationRule {
+    /// Share of normal images that may be called anomalies.
+    pub image_false_alarm_rate: f64,
+    /// Share of normal pixels that may be called defective; `None` takes the threshold with the
+    /// largest Dice on synthetic cracks over the held-out normals.
+    pub pixel_false_alarm_rate: Option<f64>,
+}
+
+/// A model.
+pub struct Model {
+    /// Trained method.
+    pub detector: Box<dyn Detector>,
+    /// Thresholds.
+    pub calibration: Calibration,
+    /// Origin.
+    pub provenance: Provenance,
+}
+
+impl Model {
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// When the file is no model, damaged, of a newer format or of an unknown method.
+    pub fn load(path: &Path) -> Result<Self> {
+        let file = ModelFile::load(path)?;
+        let refuse = |e: Error| Error::Model { path: path.into(), reason: e.to_string() };
+        let method = crate::method(&file.method).map_err(refuse)?;
+        let detector = (method.load)(&file).map_err(refuse)?;
+        Ok(Self { detector, calibration: file.calibration, provenance: file.provenance })
+    }
+
+    /// Writes the model file, whole or not at all.
+    ///
+    /// # Errors
+    /// I/O errors, with the path.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        ModelFile {
+            method: self.detector.method().into(),
+            image: self.detector.image(),
+            config: self.detector.config(),
+            calibration: self.calibration.clone(),
+            provenance: self.provenance.clone(),
+            tensors: self.detector.tensors(),
+        }
+        .save(path)
+    }
+}
+
+/// Thresholds from held-out normal images.
+///
+/// # Errors
+/// When an image cannot be read.
+pub fn calibrate(
+    detector: &dyn Detector,
+    holdout: &[PathBuf],
+    rule: CalibrationRule,
+    seed: u64,
+) -> Result<Calibration> {
+    let spec = detector.image();
+    let order: Vec<usize> = (0..holdout.len()).collect();
+    let mut values = Vec::with_capacity(holdout.len());
+    let rate = rule.pixel_false_alarm_rate.unwrap_or(0.001);
+    let mut pixels = UpperQuantile::new(rate, holdout.len() * spec.height * spec.width);
+    for_each_batch(holdout, &order, BATCH, spec, |batch| {
+        hotad_engine::interrupt::check()?;
+        for score in detector.score(&batch.images)? {
+            values.push(score.value);
+            pixels.extend(&score.map);
+        }
+        Ok(())
+    })?;
+    let mut calibration = Calibration::of_scores(values, rule.image_false_alarm_rate);
+    calibration.pixel_threshold = pixels.value();
+    calibration.pixel_rule = format!("{rate} of held-out normal pixels are above it");
+    if rule.pixel_false_alarm_rate.is_none() && !holdout.is_empty() {
+        let cracks = cracks(holdout, spec, seed)?;
+        let maps: Vec<f32> = detector.score(&cracks.images)?.into_iter().flat_map(|s| s.map).collect();
+        if let Some((dice, threshold)) = cracks.best_dice(&maps) {
+            calibration.pixel_threshold = threshold;
+            calibration.pixel_rule =
+                format!("largest Dice ({dice:.3}) on synthetic cracks over {} held-out normals", cracks.len());
+        }
+    }
+    Ok(calibration)
+}

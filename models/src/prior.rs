@@ -1,0 +1,195 @@
+//! The background prior of PAEDID: what a test image would look like without its defect.
+//!
+//! The prior is a part that can be exchanged (contribution iii of the paper): anything that gives a
+//! normal image for a test image can serve.
+
+use half::f16;
+use hotad_engine::data::loader::for_each_batch;
+use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::params::Params;
+use hotad_engine::tensor::Tensor;
+use hotad_engine::{Error, Result};
+use hotad_kernels::cosine_nn::{BankData, LocationBank};
+use hotad_kernels::prior::replaced_locations;
+use serde::{Deserialize, Serialize};
+
+use crate::autoencoder::PatchAutoencoder;
+use crate::detector::EditableBank;
+
+/// A normal background for each image of a batch.
+pub trait BackgroundPrior: Send + Sync {
+    /// Backgrounds of the same shape as `images`.
+    ///
+    /// # Errors
+    /// When the batch has another shape.
+    fn background(&self, images: &Tensor) -> Result<Tensor>;
+}
+
+/// How bank vectors are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BankType {
+    /// Half precision.
+    #[default]
+    F16,
+    /// Single precision.
+    F32,
+}
+
+/// Patch autoencoder and memory bank: latent vectors that look unlike any normal one at their
+/// location are replaced by the nearest normal one, then decoded (sections 2.1.2 and 2.1.3).
+pub struct PatchPrior {
+    /// Network.
+    pub network: PatchAutoencoder,
+    /// Its weights.
+    pub params: Params,
+    /// Normal latent vectors, location by location.
+    pub bank: LocationBank,
+    /// The image behind each entry.
+    pub entries: Vec<String>,
+    /// Share of locations that are replaced.
+    pub alpha: f64,
+}
+
+/// Copies latent maps `[n, p1, p2, d]` into a bank under construction, from entry `first`.
+fn fill<T: Copy>(bank: &mut [T], entries: usize, first: usize, latent: &Tensor, convert: impl Fn(f32) -> T) {
+    let [_, p1, p2, d] = latent.shape() else { return };
+    for (at, vector) in latent.data().chunks_exact(*d).enumerate() {
+        let (image, location) = (at / (p1 * p2), at % (p1 * p2));
+        let to = (location * entries + first + image) * d;
+        for (b, v) in bank[to..to + d].iter_mut().zip(vector) {
+            *b = convert(*v);
+        }
+    }
+}
+
+/// An empty bank of the wanted type.
+fn zeros(kind: BankType, len: usize) -> BankData {
+    match kind {
+        BankType::F16 => BankData::F16(vec![f16::ZERO; len]),
+        BankType::F32 => BankData::F32(vec![0.0; len]),
+    }
+}
+
+fn fill_data(data: &mut BankData, entries: usize, first: usize, latent: &Tensor) {
+    match data {
+        BankData::F16(v) => fill(v, entries, first, latent, f16::from_f32),
+        BankData::F32(v) => fill(v, entries, first, latent, |x| x),
+    }
+}
+
+impl PatchPrior {
+    /// Encodes every image once and keeps its latent vectors. Memory: the bank and one batch.
+    ///
+    /// # Errors
+    /// When an image cannot be read.
+    pub fn build(
+        network: PatchAutoencoder,
+        params: Params,
+        paths: &[std::path::PathBuf],
+        spec: ImageSpec,
+        (batch, kind, alpha): (usize, BankType, f64),
+    ) -> Result<Self> {
+        let (p1, p2, d) = network.latent();
+        let mut data = zeros(kind, paths.len() * p1 * p2 * d);
+        let order: Vec<usize> = (0..paths.len()).collect();
+        for_each_batch(paths, &order, batch, spec, |loaded| {
+            let latent = network.encode(&params, &loaded.images, false)?;
+            fill_data(&mut data, paths.len(), loaded.indices[0], &latent);
+            Ok(())
+        })?;
+        let bank = LocationBank::new(p1 * p2, paths.len(), d, data)?;
+        let entries = paths.iter().map(|p| entry_name(p)).collect();
+        Ok(Self { network, params, bank, entries, alpha })
+    }
+
+    /// How unlike any normal patch each location is: 1 - largest cosine, `[n][p1 * p2]`; and the
+    /// features with the top alpha share replaced.
+    fn replaced(&self, latent: &Tensor) -> Result<Vec<f32>> {
+        let (locations, _, d) = self.bank.shape();
+        let nearest = self.bank.nearest(latent.data())?;
+        let mut features = latent.data().to_vec();
+        for (image, found) in features.chunks_exact_mut(locations * d).zip(nearest.chunks_exact(locations)) {
+            let scores: Vec<f32> = found.iter().map(|f| 1.0 - f.cosine).collect();
+            let mask = replaced_locations(&scores, self.alpha)?;
+            for (location, _) in mask.iter().enumerate().filter(|(_, replace)| **replace) {
+                let to = &mut image[location * d..(location + 1) * d];
+                self.bank.vector(location, found[location].index as usize, to);
+            }
+        }
+        Ok(features)
+    }
+
+    fn rebuild(&mut self, entries: Vec<String>, write: impl FnOnce(&Self, &mut BankData)) -> Result<()> {
+        let (locations, _, d) = self.bank.shape();
+        let kind = match self.bank.data() {
+            BankData::F16(_) => BankType::F16,
+            BankData::F32(_) => BankType::F32,
+        };
+        let mut data = zeros(kind, locations * entries.len() * d);
+        write(self, &mut data);
+        self.bank = LocationBank::new(locations, entries.len(), d, data)?;
+        self.entries = entries;
+        Ok(())
+    }
+
+    /// Copies the kept entries of the present bank to the front of each location of `data`.
+    fn copy_kept(&self, kept: &[usize], entries: usize, data: &mut BankData) {
+        fn copy<T: Copy>(from: &[T], to: &mut [T], kept: &[usize], (locations, had, has, d): (usize, usize, usize, usize)) {
+            for location in 0..locations {
+                for (new, old) in kept.iter().enumerate() {
+                    let (a, b) = ((location * had + old) * d, (location * has + new) * d);
+                    to[b..b + d].copy_from_slice(&from[a..a + d]);
+                }
+            }
+        }
+        let (locations, had, d) = self.bank.shape();
+        match (self.bank.data(), data) {
+            (BankData::F16(from), BankData::F16(to)) => copy(from, to, kept, (locations, had, entries, d)),
+            (BankData::F32(from), BankData::F32(to)) => copy(from, to, kept, (locations, had, entries, d)),
+            _ => unreachable!("a bank is rebuilt with the type it has"),
+        }
+    }
+}
+
+/// The name of an image in the bank: its file name.
+pub fn entry_name(path: &std::path::Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+impl BackgroundPrior for PatchPrior {
+    fn background(&self, images: &Tensor) -> Result<Tensor> {
+        let latent = self.network.encode(&self.params, images, false)?;
+        let features = Tensor::new(self.replaced(&latent)?, latent.shape())?;
+        self.network.decode(&self.params, &features, false)
+    }
+}
+
+impl EditableBank for PatchPrior {
+    fn entries(&self) -> &[String] {
+        &self.entries
+    }
+
+    fn add(&mut self, images: &Tensor, names: &[String]) -> Result<()> {
+        let latent = self.network.encode(&self.params, images, false)?;
+        let had = self.entries.len();
+        let entries: Vec<String> = self.entries.iter().chain(names).cloned().collect();
+        let count = entries.len();
+        self.rebuild(entries, |old, data| {
+            old.copy_kept(&(0..had).collect::<Vec<_>>(), count, data);
+            fill_data(data, count, had, &latent);
+        })
+    }
+
+    fn remove(&mut self, names: &[String]) -> Result<usize> {
+        let kept: Vec<usize> = (0..self.entries.len()).filter(|i| !names.contains(&self.entries[*i])).collect();
+        let removed = self.entries.len() - kept.len();
+        if kept.is_empty() {
+            return Err(Error::Config("the bank would be empty; keep at least one image".into()));
+        }
+        let entries: Vec<String> = kept.iter().map(|i| self.entries[*i].clone()).collect();
+        let count = entries.len();
+        self.rebuild(entries, |old, data| old.copy_kept(&kept, count, data))?;
+        Ok(removed)
+    }
+}
