@@ -8,7 +8,7 @@ use std::path::Path;
 
 use half::f16;
 use safetensors::tensor::{Metadata, TensorView};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -131,10 +131,9 @@ fn read_header(file: &mut File, path: &Path) -> Result<(Metadata, Envelope)> {
     if length > HEADER_LIMIT || length + 8 > size {
         return Err(refuse(FOREIGN));
     }
-    let mut header = prefix.to_vec();
-    header.resize(8 + length as usize, 0);
-    file.read_exact(&mut header[8..]).map_err(|_| refuse(FOREIGN))?;
-    let (_, metadata) = SafeTensors::read_metadata(&header).map_err(|_| refuse(FOREIGN))?;
+    let mut header = vec![0; length as usize];
+    file.read_exact(&mut header).map_err(|_| refuse(FOREIGN))?;
+    let metadata: Metadata = serde_json::from_slice(&header).map_err(|_| refuse(FOREIGN))?;
     let text = metadata.metadata().as_ref().and_then(|m| m.get("hotad")).ok_or_else(|| refuse(FOREIGN))?;
     let envelope = serde_json::from_str(text).map_err(|_| refuse("damaged header; train again or copy the file anew"))?;
     if size != 8 + length + metadata.data_len() as u64 {

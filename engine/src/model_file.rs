@@ -26,8 +26,6 @@ pub struct Provenance {
     pub training_list_sha256: String,
     /// Images learned from.
     pub training_images: usize,
-    /// Epochs trained; the weights are those of the best one.
-    pub epochs: usize,
 }
 
 /// A model.

@@ -22,6 +22,7 @@ pub mod loss;
 pub mod math;
 pub mod pool;
 pub mod prior;
+pub mod probe;
 pub mod resize;
 pub mod simd;
 pub mod ssim;

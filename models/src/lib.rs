@@ -3,6 +3,7 @@
 pub mod autoencoder;
 pub mod config;
 pub mod detector;
+pub mod evaluate;
 pub mod model;
 pub mod pae;
 pub mod paedid;

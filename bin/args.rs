@@ -1,0 +1,288 @@
+//! The command line as typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hotad_engine::device::Device;
+use hotad_engine::{Error, Result};
+
+/// Image anomaly detection on kernels of its own.
+#[derive(Parser)]
+#[command(version, about, after_help = "Start with: hotad demo --out demo")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Options of every command.
+#[derive(Args)]
+pub struct Common {
+    /// Where to compute: auto or cpu
+    #[arg(long, global = true, default_value = "auto")]
+    pub device: String,
+    /// Seed of every random choice; same seed, same result, whatever the number of threads
+    #[arg(long, global = true, default_value_t = 0)]
+    pub seed: u64,
+    /// Images scored together
+    #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub batch: Option<u16>,
+    /// Threads; all cores by default
+    #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say more about what is done
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+}
+
+impl Common {
+    /// Sets the number of threads and checks the device.
+    pub fn apply(&self) -> Result<()> {
+        let _: Device = self.device.parse()?;
+        if let Some(threads) = self.threads {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(usize::from(threads))
+                .build_global()
+                .map_err(|e| Error::Config(format!("--threads {threads}: {e}")))?;
+        }
+        Ok(())
+    }
+
+    /// Images scored together.
+    pub fn score_batch(&self) -> usize {
+        usize::from(self.batch.unwrap_or(8))
+    }
+
+    /// Says a line on stderr, unless quiet.
+    pub fn say(&self, line: &str) {
+        if !self.quiet {
+            eprintln!("{line}");
+        }
+    }
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make a small data set, train on it, evaluate, write a report: the two-minute tour
+    Demo(DemoArgs),
+    /// Train a method on the normal images of a data set
+    Train(TrainArgs),
+    /// Score images: one JSON object a line
+    Score(ScoreArgs),
+    /// Metrics of a model on a labelled data set, and a report
+    Eval(EvalArgs),
+    /// Draw defects with exact masks on real normal images
+    Synth(SynthArgs),
+    /// Extend, prune or list the memory bank of a trained model, without retraining
+    Bank(BankArgs),
+    /// What a model file holds
+    Info(InfoArgs),
+    /// Devices of this machine
+    Devices(DevicesArgs),
+    /// Print the documented settings of a method as TOML
+    Config(ConfigArgs),
+    /// Print shell completions
+    Completions(CompletionsArgs),
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: hotad demo --out demo && open demo/report/report.html")]
+pub struct DemoArgs {
+    /// Folder for data set, model and report
+    #[arg(long, default_value = "hotad-demo")]
+    pub out: PathBuf,
+    /// Only make the data set
+    #[arg(long)]
+    pub data_only: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Broken {
+    /// Stop and name the file
+    Refuse,
+    /// Name the file and go on without it
+    Skip,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: hotad train paedid --data parts --out parts.safetensors --set alpha=0.05")]
+pub struct TrainArgs {
+    /// Method: paedid, pae or ssim-ae
+    pub method: String,
+    /// Data set: MVTec AD, LOCO, positive/negative or a plain folder of normal images
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Model file to write
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Settings (hotad config METHOD prints them)
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// One setting, e.g. alpha=0.05; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Most epochs
+    #[arg(long)]
+    pub epochs: Option<u32>,
+    /// Continue an interrupted run from MODEL.checkpoint
+    #[arg(long)]
+    pub resume: bool,
+    /// What to do with an image that cannot be decoded
+    #[arg(long, value_enum, default_value = "refuse")]
+    pub on_broken: Broken,
+    /// Share of the normal images that thresholds are found on and training is watched with
+    #[arg(long, default_value_t = 0.2)]
+    pub holdout: f64,
+    /// Share of normal images that may be called anomalies
+    #[arg(long, default_value_t = 0.01)]
+    pub false_alarm_rate: f64,
+    /// Share of normal pixels that may be called defective; without it, the threshold with the
+    /// largest Dice on synthetic cracks over held-out normal images is taken
+    #[arg(long)]
+    pub pixel_false_alarm_rate: Option<f64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Maps {
+    /// 8-bit PNG, 255 = twice the pixel threshold
+    Png,
+    /// NumPy array of raw f32 values
+    Npy,
+    /// No map files
+    None,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: hotad score --model parts.safetensors new-parts/ --out results --fail-on-anomaly")]
+pub struct ScoreArgs {
+    /// Model file
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Images or folders of images
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Folder for maps and overlays
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Format of the anomaly maps
+    #[arg(long, value_enum, default_value = "png", requires = "out")]
+    pub maps: Maps,
+    /// Exit with 1 when an anomaly was found
+    #[arg(long)]
+    pub fail_on_anomaly: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: hotad eval --model parts.safetensors --data parts --out report --json")]
+pub struct EvalArgs {
+    /// Model file
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Labelled data set
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Folder for report.html and overlays
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DefectKind {
+    /// A dark, jagged line with a branch
+    Crack,
+    /// A bright, straight line
+    Scratch,
+    /// A dark or bright ellipse
+    Spot,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: hotad synth --from parts --out cracked --kind crack --count 50 --size 128")]
+pub struct SynthArgs {
+    /// Data set whose normal test images are drawn on, or a plain folder
+    #[arg(long)]
+    pub from: PathBuf,
+    /// New data set: test/good, test/KIND and ground_truth/KIND
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Kind of defect
+    #[arg(long, value_enum, default_value = "crack")]
+    pub kind: DefectKind,
+    /// Number of defective images
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub count: u32,
+    /// Rows and columns to bring images to before drawing; their own size by default
+    #[arg(long, value_parser = clap::value_parser!(u32).range(16..=4096))]
+    pub size: Option<u32>,
+}
+
+#[derive(Subcommand)]
+pub enum BankAction {
+    /// Add normal images
+    Add {
+        /// Model file; written anew
+        model: PathBuf,
+        /// Images or folders of images
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Remove images by file name
+    Remove {
+        /// Model file; written anew
+        model: PathBuf,
+        /// File names as `bank list` prints them
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// List the images in the bank
+    List {
+        /// Model file
+        model: PathBuf,
+    },
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: hotad bank add parts.safetensors new-normal-parts/")]
+pub struct BankArgs {
+    #[command(subcommand)]
+    pub action: BankAction,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: hotad info parts.safetensors --json")]
+pub struct InfoArgs {
+    /// Model file
+    pub model: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: hotad devices --json")]
+pub struct DevicesArgs {
+    /// Print one JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: hotad config paedid > paedid.toml")]
+pub struct ConfigArgs {
+    /// Method: paedid, pae or ssim-ae
+    pub method: String,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: hotad completions bash > /etc/bash_completion.d/hotad")]
+pub struct CompletionsArgs {
+    /// Shell
+    pub shell: clap_complete::Shell,
+}

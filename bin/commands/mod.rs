@@ -1,0 +1,12 @@
+//! One file for each command.
+
+pub mod bank;
+pub mod completions;
+pub mod config;
+pub mod demo;
+pub mod devices;
+pub mod eval;
+pub mod info;
+pub mod score;
+pub mod synth;
+pub mod train;

@@ -1,0 +1,85 @@
+//! `hotad score`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use hotad_engine::Result;
+use hotad_engine::data::loader::for_each_batch;
+use hotad_engine::data::picture::Picture;
+use hotad_models::detector::Score;
+use hotad_models::evaluate::map_at;
+use hotad_models::model::Model;
+use serde_json::json;
+
+use crate::args::{Common, Maps, ScoreArgs};
+use crate::{ANOMALY, OK, output};
+
+/// Writes map and overlay of one image; returns the path of the map.
+fn write_pictures(
+    args: &ScoreArgs,
+    model: &Model,
+    (path, name): &(PathBuf, String),
+    size: (usize, usize),
+    score: Score,
+) -> Result<Option<PathBuf>> {
+    let Some(folder) = &args.out else { return Ok(None) };
+    let spec = model.detector.image();
+    let threshold = model.calibration.pixel_threshold;
+    let map = map_at(score.map, (spec.height, spec.width), size)?;
+    let picture = output::overlay(&Picture::read(path)?, &map, threshold);
+    picture.write_png(&folder.join(format!("{name}_overlay.png")))?;
+    match args.maps {
+        Maps::None => Ok(None),
+        Maps::Npy => {
+            let file = folder.join(format!("{name}_map.npy"));
+            output::write_npy(&file, &map, size.0, size.1)?;
+            Ok(Some(file))
+        }
+        Maps::Png => {
+            let file = folder.join(format!("{name}_map.png"));
+            let values = map.iter().map(|v| output::relative(*v, threshold)).collect();
+            Picture { height: size.0, width: size.1, channels: 1, values }.write_png(&file)?;
+            Ok(Some(file))
+        }
+    }
+}
+
+/// Scores images, one JSON object a line.
+pub fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
+    let model = Model::load(&args.model)?;
+    let images = output::collect_images(&args.paths)?;
+    if let Some(folder) = &args.out {
+        output::folder(folder)?;
+    }
+    let paths: Vec<PathBuf> = images.iter().map(|(p, _)| p.clone()).collect();
+    let order: Vec<usize> = (0..paths.len()).collect();
+    let threshold = model.calibration.image_threshold;
+    let mut anomaly = false;
+    for_each_batch(&paths, &order, common.score_batch(), model.detector.image(), |batch| {
+        hotad_engine::interrupt::check()?;
+        let started = Instant::now();
+        let scores = model.detector.score(&batch.images)?;
+        let ms = started.elapsed().as_secs_f64() * 1e3 / scores.len() as f64;
+        for ((score, index), size) in scores.into_iter().zip(&batch.indices).zip(&batch.original_sizes) {
+            let anomalous = score.value > threshold;
+            anomaly |= anomalous;
+            let value = score.value;
+            let map = write_pictures(args, &model, &images[*index], *size, score)?;
+            let result = json!({
+                "path": paths[*index],
+                "score": value,
+                "threshold": threshold,
+                "calibrated": model.calibration.calibrated(value),
+                "label": if anomalous { "anomaly" } else { "normal" },
+                "map": map,
+                "ms": (ms * 1e3).round() / 1e3,
+            });
+            output::line(&result.to_string())?;
+        }
+        Ok(())
+    })?;
+    if images.is_empty() {
+        common.say("hotad: warning: no images found");
+    }
+    Ok(if anomaly && args.fail_on_anomaly { ANOMALY } else { OK })
+}

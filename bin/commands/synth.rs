@@ -1,0 +1,57 @@
+//! `hotad synth`.
+
+use hotad_engine::data::picture::Picture;
+use hotad_engine::data::synth::{Kind, draw};
+use hotad_engine::data::{Dataset, images_in};
+use hotad_engine::{Error, Result, random};
+
+use crate::args::{Common, DefectKind, SynthArgs};
+use crate::{OK, output};
+
+/// Draws defects on normal images and writes a data set in MVTec AD's layout. The normal images it
+/// draws on are test images where the data set has some, so that no trained image is reused.
+pub fn run(args: &SynthArgs, common: &Common) -> Result<u8> {
+    let (kind, name) = match args.kind {
+        DefectKind::Crack => (Kind::Crack, "crack"),
+        DefectKind::Scratch => (Kind::Scratch, "scratch"),
+        DefectKind::Spot => (Kind::Spot, "spot"),
+    };
+    let data = Dataset::open(&args.from)?;
+    let held: Vec<_> = data.test.iter().filter(|i| !i.defective).map(|i| i.path.clone()).collect();
+    let normals = if held.is_empty() { data.train.iter().map(|i| i.path.clone()).collect() } else { held };
+    if normals.is_empty() {
+        let reason = "no normal images to draw on; expected test/good or a plain folder";
+        return Err(Error::Data { path: args.from.clone(), reason: reason.into() });
+    }
+    let folders = ["test/good".to_string(), format!("test/{name}"), format!("ground_truth/{name}")]
+        .map(|f| args.out.join(f));
+    for folder in &folders {
+        output::folder(folder)?;
+        if !images_in(folder)?.is_empty() {
+            return Err(Error::Config(format!("{}: already holds images; choose another --out", folder.display())));
+        }
+    }
+    let [good, bad, truth] = folders;
+    let open = |path: &std::path::Path| -> Result<Picture> {
+        let picture = Picture::read(path)?;
+        match args.size {
+            Some(size) => picture.resized(size as usize, size as usize),
+            None => Ok(picture),
+        }
+    };
+    for (i, path) in normals.iter().enumerate() {
+        hotad_engine::interrupt::check()?;
+        open(path)?.write_png(&good.join(format!("{i:04}.png")))?;
+    }
+    for i in 0..args.count as usize {
+        hotad_engine::interrupt::check()?;
+        let normal = open(&normals[i % normals.len()])?;
+        let (picture, mask) = draw(kind, &normal, &mut random::stream(common.seed, name, i as u64));
+        picture.write_png(&bad.join(format!("{i:04}.png")))?;
+        let values = mask.defect.iter().map(|d| f32::from(u8::from(*d))).collect();
+        let mask = Picture { height: mask.height, width: mask.width, channels: 1, values };
+        mask.write_png(&truth.join(format!("{i:04}_mask.png")))?;
+    }
+    common.say(&format!("wrote {} normal and {} defective images to {}", normals.len(), args.count, args.out.display()));
+    Ok(OK)
+}
