@@ -25,6 +25,10 @@ use hotad_kernels::ssim::{SsimOptions, ssim_map_with_gradient};
 use hotad_models::autoencoder::{PatchAutoencoder, VGG};
 use hotad_models::detector::Training;
 
+/// The allocator of the `hotad` command.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Rounds of hotad and PyTorch in turn.
 const ROUNDS: usize = 5;
 
@@ -297,13 +301,15 @@ fn compare(works: &mut [Work]) {
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args().sample_size(10);
+    let filter = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or_default();
     let mut works = all();
+    works.retain(|w| w.name.contains(&filter));
     for work in &mut works {
         criterion.bench_function(work.name, |b| b.iter(|| (work.run)()));
     }
     criterion.final_summary();
     // `cargo test --benches` only wants to know that the benches run.
-    if !std::env::args().any(|a| a == "--test") {
+    if std::env::args().all(|a| a != "--test") {
         compare(&mut works);
     }
 }

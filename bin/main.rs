@@ -12,6 +12,10 @@ use hotad_engine::Error;
 
 use args::{Cli, Command};
 
+/// Training and scoring free and allocate large maps all the time; this keeps their pages.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Exit codes: fine, anomaly found with `--fail-on-anomaly`, error, interrupted.
 const OK: u8 = 0;
 const ANOMALY: u8 = 1;

@@ -11,12 +11,12 @@ use rayon::prelude::*;
 use crate::adam::{AdamOptions, AdamState, AdamStep, adam_update};
 use crate::conv::Nhwc;
 use crate::error::{Result, check_len};
-use crate::simd::simd_fn;
+use crate::simd::{LANES, load, simd_fn, store};
 use crate::ssim::{AdjointScratch, Scratch, SsimConstants, SsimOptions, adjoint_into, check_pair, slopes_row};
 use crate::window::Plan;
 
 /// Rows that one task takes at a time.
-const ROWS: usize = 8;
+const ROWS: usize = 16;
 
 /// Settings of the decomposition.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +66,8 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// Writes the coefficient maps of the gradient at `l`; returns the objective.
-    fn slopes(&mut self, l: &[f32], k: SsimConstants, lambda: f32) -> f32 {
+    /// Writes the coefficient maps of the gradient at `l`; returns 1 - mean SSIM.
+    fn slopes(&mut self, l: &[f32], k: SsimConstants) -> f64 {
         let (plan, prior, n) = (self.plan, self.prior, self.plan.out_len());
         let count = (plan.out_h * n) as f64;
         let upstream = (-1.0 / count) as f32;
@@ -94,52 +94,39 @@ impl<'a> Image<'a> {
                 },
             )
             .collect();
-        let distance: Vec<f64> =
-            self.x.par_chunks(ROWS * plan.row_len()).zip(l.par_chunks(ROWS * plan.row_len())).map(|(x, l)| distance(x, l)).collect();
-        let similar = similar.iter().sum::<f64>() / count;
-        ((1.0 - similar) + f64::from(lambda) * distance.iter().sum::<f64>()) as f32
+        1.0 - similar.iter().sum::<f64>() / count
     }
 
-    /// One Adam step on `l` from the coefficient maps.
-    fn update(&mut self, l: &mut [f32], lambda: f32, step: AdamStep) {
+    /// One Adam step on `l` from the coefficient maps; returns the sum of |x - l| before it.
+    fn update(&mut self, l: &mut [f32], lambda: f32, step: AdamStep) -> f64 {
         let (plan, x, prior, n) = (self.plan, self.x, self.prior, self.plan.row_len());
         let [p, q, r] = &self.coefficients;
         let chunk = ROWS * n;
-        (l.par_chunks_mut(chunk), self.first.par_chunks_mut(chunk), self.second.par_chunks_mut(chunk))
-            .into_par_iter()
-            .enumerate()
-            .for_each_init(
-                || (AdjointScratch::new(plan), vec![0.0; n]),
-                |(scratch, grad), (c, (l, first, second))| {
-                    let rows = l.chunks_exact_mut(n).zip(first.chunks_exact_mut(n).zip(second.chunks_exact_mut(n)));
-                    for (i, (l, (first, second))) in rows.enumerate() {
-                        let j = c * ROWS + i;
-                        let part = j * n..(j + 1) * n;
-                        adjoint_into(plan, scratch, [p, q, r], j, (l, &prior[part.clone()]), grad);
-                        update_row(l, first, second, &x[part], grad, lambda, step);
-                    }
-                },
-            );
+        let distances: Vec<f64> =
+            (l.par_chunks_mut(chunk), self.first.par_chunks_mut(chunk), self.second.par_chunks_mut(chunk))
+                .into_par_iter()
+                .enumerate()
+                .map_init(
+                    || (AdjointScratch::new(plan), vec![0.0; n]),
+                    |(scratch, grad), (c, (l, first, second))| {
+                        let moments = first.chunks_exact_mut(n).zip(second.chunks_exact_mut(n));
+                        let mut distance = 0.0;
+                        for (i, (l, (first, second))) in l.chunks_exact_mut(n).zip(moments).enumerate() {
+                            let j = c * ROWS + i;
+                            let part = j * n..(j + 1) * n;
+                            adjoint_into(plan, scratch, [p, q, r], j, (l, &prior[part.clone()]), grad);
+                            distance += update_row(l, first, second, &x[part], grad, lambda, step);
+                        }
+                        distance
+                    },
+                )
+                .collect();
+        distances.iter().sum()
     }
 }
 
 simd_fn! {
-    /// Sum of |x - l|.
-    fn distance(x: &[f32], l: &[f32]) -> f64 {
-        let mut sums = [0.0f32; 16];
-        let whole = x.len() / 16 * 16;
-        for (x, l) in x.chunks_exact(16).zip(l.chunks_exact(16)) {
-            for k in 0..16 {
-                sums[k] += (x[k] - l[k]).abs();
-            }
-        }
-        let tail: f32 = x[whole..].iter().zip(&l[whole..]).map(|(x, l)| (x - l).abs()).sum();
-        sums.iter().map(|s| f64::from(*s)).sum::<f64>() + f64::from(tail)
-    }
-}
-
-simd_fn! {
-    /// Adds the slope of the L1 term and takes the Adam step.
+    /// Adds the slope of the L1 term and takes the Adam step; returns the sum of |x - l| before it.
     fn update_row(
         l: &mut [f32],
         first: &mut [f32],
@@ -148,17 +135,24 @@ simd_fn! {
         grad: &[f32],
         lambda: f32,
         step: AdamStep,
-    ) {
-        let n = l.len();
-        let (first, second, x, grad) = (&mut first[..n], &mut second[..n], &x[..n], &grad[..n]);
-        for i in 0..n {
-            let e = l[i] - x[i];
-            let sign = if e > 0.0 { lambda } else { 0.0 } - if e < 0.0 { lambda } else { 0.0 };
-            let next = adam_update(AdamState { p: l[i], m: first[i], v: second[i] }, grad[i] + sign, step);
-            l[i] = next.p;
-            first[i] = next.m;
-            second[i] = next.v;
+    ) -> f64 {
+        let mut distance = [0.0; LANES];
+        for at in (0..l.len()).step_by(LANES) {
+            let (ls, firsts, seconds) = (load(l, at), load(first, at), load(second, at));
+            let (x, g) = (load(x, at), load(grad, at));
+            let (mut a, mut b, mut c) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+            for i in 0..LANES {
+                let e = ls[i] - x[i];
+                distance[i] += e.abs();
+                let sign = if e > 0.0 { lambda } else { 0.0 } - if e < 0.0 { lambda } else { 0.0 };
+                let next = adam_update(AdamState { p: ls[i], m: firsts[i], v: seconds[i] }, g[i] + sign, step);
+                (a[i], b[i], c[i]) = (next.p, next.m, next.v);
+            }
+            store(l, at, &a);
+            store(first, at, &b);
+            store(second, at, &c);
         }
+        distance.iter().map(|d| f64::from(*d)).sum()
     }
 }
 
@@ -188,10 +182,12 @@ pub fn decompose(
             let mut image = Image::new(&plan, x, prior);
             let mut losses = Vec::with_capacity(steps.len() + 1);
             for step in &steps {
-                losses.push(image.slopes(l, k, opts.lambda));
-                image.update(l, opts.lambda, *step);
+                let dissimilarity = image.slopes(l, k);
+                let distance = image.update(l, opts.lambda, *step);
+                losses.push((dissimilarity + f64::from(opts.lambda) * distance) as f32);
             }
-            losses.push(image.slopes(l, k, opts.lambda));
+            let distance: f64 = x.iter().zip(l.iter()).map(|(x, l)| f64::from((x - l).abs())).sum();
+            losses.push((image.slopes(l, k) + f64::from(opts.lambda) * distance) as f32);
             losses
         })
         .collect())

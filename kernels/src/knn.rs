@@ -52,11 +52,17 @@ simd_fn! {
         let (q, b) = (q.map(|v| &v[..d]), b.map(|v| &v[..d]));
         let mut sums = [[[0.0f32; 8]; 3]; 4];
         let whole = d / 8 * 8;
-        for at in (0..whole).step_by(8) {
-            for i in 0..4 {
-                for j in 0..3 {
+        // Opaque to the compiler, which would otherwise vectorise across chunks, with shuffles.
+        let chunk = std::hint::black_box(8);
+        for at in (0..whole).step_by(chunk) {
+            // SAFETY: every slice has d elements and at + 8 <= whole <= d.
+            let (left, right) = unsafe {
+                (q.map(|v| *v.as_ptr().add(at).cast::<[f32; 8]>()), b.map(|v| *v.as_ptr().add(at).cast::<[f32; 8]>()))
+            };
+            for (row, l) in sums.iter_mut().zip(left) {
+                for (sum, r) in row.iter_mut().zip(right) {
                     for k in 0..8 {
-                        sums[i][j][k] = madd::<FMA>(q[i][at + k], b[j][at + k], sums[i][j][k]);
+                        sum[k] = madd::<FMA>(l[k], r[k], sum[k]);
                     }
                 }
             }

@@ -42,10 +42,18 @@ impl PoolOptions {
 }
 
 simd_fn! {
-    /// `y = max(y, x)`, channel by channel.
-    fn raise(y: &mut [f32], x: &[f32]) {
-        for (y, x) in y.iter_mut().zip(x) {
-            *y = if *x > *y { *x } else { *y };
+    /// One output row of one image.
+    fn pool_row(image: &[f32], h: usize, w: usize, opts: PoolOptions, j: usize, out: &mut [f32], c: usize) {
+        for (i, pixel) in out.chunks_exact_mut(c).enumerate() {
+            pixel.fill(f32::NEG_INFINITY);
+            for sy in opts.window(j, h) {
+                for sx in opts.window(i, w) {
+                    let at = (sy * w + sx) * c;
+                    for (y, x) in pixel.iter_mut().zip(&image[at..at + c]) {
+                        *y = if *x > *y { *x } else { *y };
+                    }
+                }
+            }
         }
     }
 }
@@ -62,15 +70,7 @@ pub fn max_pool2d(x: &[f32], x_shape: Nhwc, opts: PoolOptions, y: &mut [f32]) ->
     check_len("max_pool2d", "output", y.len(), shape.iter().product())?;
     y.par_chunks_mut(ow * c).enumerate().for_each(|(row, out)| {
         let (n, j) = (row / oh, row % oh);
-        for (i, pixel) in out.chunks_exact_mut(c).enumerate() {
-            pixel.fill(f32::NEG_INFINITY);
-            for sy in opts.window(j, h) {
-                for sx in opts.window(i, w) {
-                    let at = ((n * h + sy) * w + sx) * c;
-                    raise(pixel, &x[at..at + c]);
-                }
-            }
-        }
+        pool_row(&x[n * h * w * c..(n + 1) * h * w * c], h, w, opts, j, out, c);
     });
     Ok(shape)
 }

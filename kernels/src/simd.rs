@@ -36,6 +36,35 @@ pub fn madd<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// Floats that element-wise loops hold in registers at a time. Working on arrays of this size, not
+/// on slices, tells the compiler that nothing aliases, so the loop is vectorised without checks.
+pub(crate) const LANES: usize = 16;
+
+/// The next [`LANES`] values from `at`; zeros beyond the end.
+#[inline(always)]
+pub(crate) fn load(from: &[f32], at: usize) -> [f32; LANES] {
+    match from[at..].first_chunk() {
+        Some(lanes) => *lanes,
+        None => {
+            let mut lanes = [0.0; LANES];
+            lanes[..from.len() - at].copy_from_slice(&from[at..]);
+            lanes
+        }
+    }
+}
+
+/// Writes the next [`LANES`] values from `at`, as many as there is room for.
+#[inline(always)]
+pub(crate) fn store(to: &mut [f32], at: usize, lanes: &[f32; LANES]) {
+    match to[at..].first_chunk_mut() {
+        Some(room) => *room = *lanes,
+        None => {
+            let n = to.len() - at;
+            to[at..].copy_from_slice(&lanes[..n]);
+        }
+    }
+}
+
 /// Compiles one body for each [`Isa`] and calls the right one.
 macro_rules! simd_fn {
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$(const $g:ident : usize),+>)? ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {

@@ -10,7 +10,7 @@ use crate::simd::{madd, simd_fn};
 use crate::conv::Nhwc;
 
 /// Floats that one step of the loops below holds in registers.
-const LANES: usize = 16;
+const LANES: usize = 32;
 
 /// Weights of a local mean.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -149,7 +149,9 @@ impl Plan {
         if self.lead() > 0 {
             for q in (0..r).chain(r + self.w..self.w + 2 * r) {
                 if let Some(column) = mirror(q as isize - r as isize, self.w, self.border) {
-                    line.copy_within((r + column) * c..(r + column + 1) * c, q * c);
+                    for k in 0..c {
+                        line[q * c + k] = line[(r + column) * c + k];
+                    }
                 }
             }
         }
@@ -213,11 +215,15 @@ fn line_block<const FMA: bool, const N: usize>(
     out: &mut [f32],
     range: (usize, usize),
 ) {
+    let span = weights.len().saturating_sub(1) * step;
+    assert!(range.1 + span <= line.len(), "the line is shorter than its window reaches");
     for at in (range.0..range.1).step_by(N) {
         let mut sum = [0.0; N];
         for (t, w) in weights.iter().enumerate() {
-            for (s, v) in sum.iter_mut().zip(&line[at + t * step..at + t * step + N]) {
-                *s = madd::<FMA>(*w, *v, *s);
+            // SAFETY: at + N <= range.1 and t * step <= span, so this ends inside `line`: asserted above.
+            let values = unsafe { *line.as_ptr().add(at + t * step).cast::<[f32; N]>() };
+            for (s, v) in sum.iter_mut().zip(values) {
+                *s = madd::<FMA>(*w, v, *s);
             }
         }
         out[at..at + N].copy_from_slice(&sum);
@@ -228,9 +234,19 @@ simd_fn! {
     /// `out[i] = sum over t of weights[t] * line[i + t * step]`.
     fn weighted_line(weights: &[f32], line: &[f32], step: usize, out: &mut [f32]) {
         let (n, whole) = (out.len(), out.len() / LANES * LANES);
-        line_block::<FMA, LANES>(weights, line, step, out, (0, whole));
+        if let Ok(eleven) = <&[f32; 11]>::try_from(weights) {
+            // The usual window: the loop over taps unrolls.
+            line_block::<FMA, LANES>(eleven, line, step, out, (0, whole));
+        } else {
+            line_block::<FMA, LANES>(weights, line, step, out, (0, whole));
+        }
         line_block::<FMA, 1>(weights, line, step, out, (whole, n));
     }
+}
+
+/// Whether every tap lies inside a map of rows of `stride`.
+fn inside(taps: &[(usize, f32)], map: &[f32], stride: usize) -> bool {
+    taps.iter().all(|(row, _)| (row + 1) * stride <= map.len())
 }
 
 #[inline(always)]
@@ -239,8 +255,10 @@ fn row_block<const FMA: bool, const N: usize>(taps: &[(usize, f32)], map: &[f32]
     for at in (range.0..range.1).step_by(N) {
         let mut sum = [0.0; N];
         for (row, w) in taps {
-            for (s, v) in sum.iter_mut().zip(&map[row * stride + at..row * stride + at + N]) {
-                *s = madd::<FMA>(*w, *v, *s);
+            // SAFETY: at + N <= range.1 <= stride, and the row is inside `map`: asserted by the callers.
+            let values = unsafe { *map.as_ptr().add(row * stride + at).cast::<[f32; N]>() };
+            for (s, v) in sum.iter_mut().zip(values) {
+                *s = madd::<FMA>(*w, v, *s);
             }
         }
         out[at..at + N].copy_from_slice(&sum);
@@ -250,6 +268,7 @@ fn row_block<const FMA: bool, const N: usize>(taps: &[(usize, f32)], map: &[f32]
 simd_fn! {
     /// `out = sum over taps of weight * map[row]`, for a map whose rows are as long as `out`.
     pub(crate) fn weighted_rows(taps: &[(usize, f32)], map: &[f32], out: &mut [f32]) {
+        assert!(inside(taps, map, out.len()), "a tap lies outside the map");
         let (n, whole) = (out.len(), out.len() / LANES * LANES);
         row_block::<FMA, LANES>(taps, map, out, (0, whole));
         row_block::<FMA, 1>(taps, map, out, (whole, n));
@@ -272,7 +291,9 @@ fn cross_block<const FMA: bool, const N: usize>(
         let (mut a, mut b, mut c) = ([0.0; N], [0.0; N], [0.0; N]);
         for (row, w) in taps {
             let from = row * stride + at;
-            let (xs, ys) = (&x[from..from + N], &y[from..from + N]);
+            // SAFETY: at + N <= range.1 <= stride, and the row is inside x and y: asserted by the caller.
+            let (xs, ys) =
+                unsafe { (*x.as_ptr().add(from).cast::<[f32; N]>(), *y.as_ptr().add(from).cast::<[f32; N]>()) };
             for k in 0..N {
                 let wx = w * xs[k];
                 a[k] += wx;
@@ -290,6 +311,7 @@ simd_fn! {
     /// Vertical sums of x, x^2 and xy over the rows in `taps`.
     pub(crate) fn cross_rows(taps: &[(usize, f32)], x: &[f32], y: &[f32], lines: &mut CrossLines) {
         let (n, whole) = (lines[0].len(), lines[0].len() / LANES * LANES);
+        assert!(inside(taps, x, n) && inside(taps, y, n), "a tap lies outside the map");
         cross_block::<FMA, LANES>(taps, x, y, lines, (0, whole));
         cross_block::<FMA, 1>(taps, x, y, lines, (whole, n));
     }
@@ -307,11 +329,12 @@ fn square_block<const FMA: bool, const N: usize>(
     for at in (range.0..range.1).step_by(N) {
         let (mut a, mut b) = ([0.0; N], [0.0; N]);
         for (row, w) in taps {
-            let from = row * stride + at;
-            for (k, v) in y[from..from + N].iter().enumerate() {
+            // SAFETY: at + N <= range.1 <= stride, and the row is inside `y`: asserted by the caller.
+            let values = unsafe { *y.as_ptr().add(row * stride + at).cast::<[f32; N]>() };
+            for (k, v) in values.into_iter().enumerate() {
                 let wy = w * v;
                 a[k] += wy;
-                b[k] = madd::<FMA>(wy, *v, b[k]);
+                b[k] = madd::<FMA>(wy, v, b[k]);
             }
         }
         sy[at..at + N].copy_from_slice(&a);
@@ -322,6 +345,7 @@ fn square_block<const FMA: bool, const N: usize>(
 simd_fn! {
     /// Vertical sums of y and y^2 over the rows in `taps`.
     pub(crate) fn square_rows(taps: &[(usize, f32)], y: &[f32], sy: &mut [f32], syy: &mut [f32]) {
+        assert!(inside(taps, y, sy.len()), "a tap lies outside the map");
         let (n, whole) = (sy.len(), sy.len() / LANES * LANES);
         square_block::<FMA, LANES>(taps, y, sy, syy, (0, whole));
         square_block::<FMA, 1>(taps, y, sy, syy, (whole, n));

@@ -8,15 +8,12 @@
 //! 2x2 blocks.
 
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::ops::{ConvParams, conv2d, loss, max_pool2d, upsample_conv2d};
+use hotad_engine::ops::{ConvParams, conv2d_max_pool2, loss, upsample_conv2d};
 use hotad_engine::params::{Params, State};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Result, random};
 use hotad_kernels::conv::ConvOptions;
 use hotad_kernels::loss::Loss;
-use hotad_kernels::pool::PoolOptions;
-
-const POOL: PoolOptions = PoolOptions { kernel: 2, stride: 2, padding: 0 };
 
 /// Widths of the network that the paper takes from VGG.
 pub const VGG: [usize; 2] = [64, 128];
@@ -91,7 +88,7 @@ impl PatchAutoencoder {
         let mut x = images.clone();
         for i in 0..self.widths.len() {
             let layer = self.layer(params, &format!("encoder.{i}"), Activation::Relu, tracked)?;
-            x = max_pool2d(&conv2d(&x, &layer, ConvOptions::same(3))?, POOL)?;
+            x = conv2d_max_pool2(&x, &layer, ConvOptions::same(3))?;
         }
         Ok(x)
     }

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use hotad_kernels::activation::Activation;
 use hotad_kernels::conv::{self as kernel, ConvOptions, Nhwc};
 
+use hotad_kernels::pool::PoolOptions;
+
+use super::max_pool2d;
 use crate::error::{Error, Result};
 use crate::tape::Grad;
 use crate::tensor::Tensor;
@@ -122,6 +125,23 @@ pub fn conv2d(x: &Tensor, p: &ConvParams, opts: ConvOptions) -> Result<Tensor> {
     let mut y = vec![0.0; ys.iter().product()];
     kernel::conv2d(x.data(), xs, p.weight.data(), ws, Some(p.bias.data()), opts, p.activation, &mut y)?;
     record(Kind::Plain(opts), x, p, y, ys)
+}
+
+/// Convolution and 2x2 max pooling of stride 2: `[n, h, w, i]` to `[n, oh / 2, ow / 2, o]`. One fused
+/// pass where nothing is recorded, two operations on the tape; the values are the same.
+///
+/// # Errors
+/// When shapes and options do not fit together.
+pub fn conv2d_max_pool2(x: &Tensor, p: &ConvParams, opts: ConvOptions) -> Result<Tensor> {
+    if [x, &p.weight, &p.bias].iter().any(|t| t.node().is_some()) {
+        return max_pool2d(&conv2d(x, p, opts)?, PoolOptions { kernel: 2, stride: 2, padding: 0 });
+    }
+    let (xs, ws) = (x.nhwc()?, weight_shape(p)?);
+    let size = |n, k| opts.output(n, k).unwrap_or(0) / 2;
+    let ys = [xs[0], size(xs[1], ws[1]), size(xs[2], ws[2]), ws[0]];
+    let mut y = vec![0.0; ys.iter().product()];
+    kernel::conv2d_max_pool2(x.data(), xs, p.weight.data(), ws, p.bias.data(), opts, p.activation, &mut y)?;
+    Tensor::new(y, &ys)
 }
 
 /// Transposed convolution: `[n, h, w, i]` to `[n, (h-1)s - 2p + k, .., o]`.

@@ -6,7 +6,7 @@ mod loss;
 mod pool;
 mod ssim;
 
-pub use conv::{ConvParams, conv_transpose2d, conv2d, upsample_conv2d};
+pub use conv::{ConvParams, conv_transpose2d, conv2d, conv2d_max_pool2, upsample_conv2d};
 pub use loss::loss;
 pub use pool::max_pool2d;
 pub use ssim::ssim_loss;

@@ -7,9 +7,47 @@
 use rayon::prelude::*;
 
 use super::dense::{self, Pass, Phase, pack};
+use super::micro::NR;
 use super::{ConvOptions, Geometry, Nhwc, depthwise, weight_grad};
 use crate::activation::Activation;
 use crate::error::{Result, check_len};
+
+/// The taps and packed weights of one group.
+fn forward_phase(g: &Geometry, w: &[f32], group: usize) -> Phase {
+    let [_, kh, kw, cin] = g.w;
+    let cout = g.y[3] / g.opts.groups;
+    let offsets = |k: usize| (0..k).map(|t| (t * g.opts.dilation) as isize - g.opts.padding as isize).collect();
+    Phase {
+        rows: offsets(kh),
+        cols: offsets(kw),
+        start: (0, 0),
+        packed: pack(kh * kw, cin, cout, |o, tap, c| w[((group * cout + o) * kh * kw + tap) * cin + c]),
+    }
+}
+
+/// The dense pass of one group.
+fn forward_pass<'a>(
+    g: &Geometry,
+    group: usize,
+    x: &'a [f32],
+    phases: &'a [Phase],
+    bias: Option<&'a [f32]>,
+    activation: Activation,
+) -> Pass<'a> {
+    let (cin, cout) = (g.w[3], g.y[3] / g.opts.groups);
+    Pass {
+        x,
+        x_shape: g.x,
+        x_channels: (group * cin, cin),
+        y_shape: g.y,
+        y_channels: (group * cout, cout),
+        in_step: g.opts.stride,
+        out_step: 1,
+        phases,
+        bias: bias.map(|b| &b[group * cout..(group + 1) * cout]),
+        activation,
+    }
+}
 
 /// Forward: writes `y` of shape `[n, oh, ow, o]` and returns that shape.
 ///
@@ -38,32 +76,39 @@ pub fn conv2d(
         depthwise::forward(&g, x, w, bias, activation, y);
         return Ok(g.y);
     }
-    let [_, kh, kw, cin] = g.w;
-    let cout = g.y[3] / opts.groups;
-    let offsets = |k: usize| (0..k).map(|t| (t * opts.dilation) as isize - opts.padding as isize).collect::<Vec<_>>();
     for group in 0..opts.groups {
-        let o0 = group * cout;
-        let phase = Phase {
-            rows: offsets(kh),
-            cols: offsets(kw),
-            start: (0, 0),
-            packed: pack(kh * kw, cin, cout, |o, tap, c| w[((o0 + o) * kh * kw + tap) * cin + c]),
-        };
-        let pass = Pass {
-            x,
-            x_shape,
-            x_channels: (group * cin, cin),
-            y_shape: g.y,
-            y_channels: (o0, cout),
-            in_step: opts.stride,
-            out_step: 1,
-            phases: &[phase],
-            bias: bias.map(|b| &b[o0..o0 + cout]),
-            activation,
-        };
-        dense::run(&pass, y);
+        let phases = [forward_phase(&g, w, group)];
+        dense::run(&forward_pass(&g, group, x, &phases, bias, activation), y);
     }
     Ok(g.y)
+}
+
+/// Forward with a 2x2 max pooling of stride 2 in the epilogue, for inference: writes `y` of shape
+/// `[n, oh / 2, ow / 2, o]`. The convolution's own output is never in memory as a whole. One group.
+///
+/// # Errors
+/// When shapes, options or lengths do not fit together.
+#[allow(clippy::too_many_arguments)] // a convolution has this many operands
+pub fn conv2d_max_pool2(
+    x: &[f32],
+    x_shape: Nhwc,
+    w: &[f32],
+    w_shape: [usize; 4],
+    bias: &[f32],
+    opts: ConvOptions,
+    activation: Activation,
+    y: &mut [f32],
+) -> Result<()> {
+    const OP: &str = "conv2d_max_pool2";
+    let g = Geometry::new(OP, x_shape, w_shape, ConvOptions { groups: 1, ..opts })?;
+    let [n, oh, ow, o] = g.y;
+    g.check_x(OP, x)?;
+    g.check_w(OP, w)?;
+    check_len(OP, "bias", bias.len(), o)?;
+    check_len(OP, "output", y.len(), n * (oh / 2) * (ow / 2) * o)?;
+    let phases = [forward_phase(&g, w, 0)];
+    dense::run_pooled(&forward_pass(&g, 0, x, &phases, Some(bias), activation), y);
+    Ok(())
 }
 
 /// Gradient with respect to the input: writes `dx` of shape `x_shape` from `grad`, the gradient of
@@ -108,6 +153,10 @@ pub(super) fn scatter(
     let [_, kh, kw, cin] = g.w;
     let stride = g.opts.stride;
     let cout = g.y[3] / g.opts.groups;
+    if stride > 1 && g.opts.groups == 1 && stride * stride * cin <= NR {
+        scatter_joined(g, grad, w, bias, activation, dx);
+        return;
+    }
     let phases: Vec<Phase> = (0..stride * stride)
         .map(|p| {
             let (py, px) = (p / stride, p % stride);
@@ -133,6 +182,58 @@ pub(super) fn scatter(
         activation,
     };
     dense::run(&pass, dx);
+}
+
+/// [`scatter`] for few channels: all phases are lanes of one pass over the union of their taps, into
+/// a map of `stride * stride * channels` that is then spread over the pixels. Wastes products with
+/// zero weights, but fills the register tile that single phases would leave mostly empty.
+fn scatter_joined(g: &Geometry, grad: &[f32], w: &[f32], bias: Option<&[f32]>, activation: Activation, dx: &mut [f32]) {
+    let [n, h, wd, c] = g.x;
+    let [cout, kh, kw, _] = g.w;
+    let stride = g.opts.stride;
+    let taps = |k: usize| -> Vec<Vec<(usize, isize)>> {
+        let pair = |p| phase_taps(p, k, g.opts);
+        (0..stride).map(pair).map(|(t, o)| t.into_iter().zip(o).collect()).collect()
+    };
+    let offsets = |taps: &[Vec<(usize, isize)>]| -> Vec<isize> {
+        let all = || taps.iter().flatten().map(|(_, o)| *o);
+        (all().min().unwrap_or(0)..=all().max().unwrap_or(0)).collect()
+    };
+    let (row_taps, col_taps) = (taps(kh), taps(kw));
+    let (rows, cols) = (offsets(&row_taps), offsets(&col_taps));
+    let at = |taps: &[(usize, isize)], offset: isize| taps.iter().find(|(_, o)| *o == offset).map(|(t, _)| *t);
+    let lanes = stride * stride * c;
+    let packed = pack(rows.len() * cols.len(), cout, lanes, |lane, tap, o| {
+        let (phase, channel) = (lane / c, lane % c);
+        let r = at(&row_taps[phase / stride], rows[tap / cols.len()]);
+        let s = at(&col_taps[phase % stride], cols[tap % cols.len()]);
+        r.zip(s).map_or(0.0, |(r, s)| w[((o * kh + r) * kw + s) * c + channel])
+    });
+    let joined_shape = [n, h.div_ceil(stride), wd.div_ceil(stride), lanes];
+    let mut joined = vec![0.0; joined_shape.iter().product()];
+    let repeated: Option<Vec<f32>> = bias.map(|b| b.repeat(stride * stride));
+    let pass = Pass {
+        x: grad,
+        x_shape: g.y,
+        x_channels: (0, cout),
+        y_shape: joined_shape,
+        y_channels: (0, lanes),
+        in_step: 1,
+        out_step: 1,
+        phases: &[Phase { rows, cols, start: (0, 0), packed }],
+        bias: repeated.as_deref(),
+        activation,
+    };
+    dense::run(&pass, &mut joined);
+    let [_, jh, jw, _] = joined_shape;
+    dx.par_chunks_mut(wd * c).enumerate().for_each(|(line, out)| {
+        let (image, y) = (line / h, line % h);
+        let row = (image * jh + y / stride) * jw;
+        for (x, pixel) in out.chunks_exact_mut(c).enumerate() {
+            let from = (row + x / stride) * lanes + ((y % stride) * stride + x % stride) * c;
+            pixel.copy_from_slice(&joined[from..from + c]);
+        }
+    });
 }
 
 /// Taps that reach input positions `stride * j + phase`, and the output position, relative to `j`,

@@ -50,19 +50,17 @@ pub(super) fn pack(
     taps: usize,
     cin: usize,
     cout: usize,
-    weight: impl Fn(usize, usize, usize) -> f32,
+    weight: impl Fn(usize, usize, usize) -> f32 + Sync,
 ) -> Vec<f32> {
     let mut packed = vec![0.0; cout.div_ceil(NR) * taps * cin * NR];
-    for (block, panel) in packed.chunks_exact_mut((taps * cin * NR).max(1)).enumerate() {
+    packed.par_chunks_exact_mut((taps * cin * NR).max(1)).enumerate().for_each(|(block, panel)| {
         for (step, lanes) in panel.chunks_exact_mut(NR).enumerate() {
-            for (lane, value) in lanes.iter_mut().enumerate() {
-                let o = block * NR + lane;
-                if o < cout {
-                    *value = weight(o, step / cin, step % cin);
-                }
+            let (tap, c) = (step / cin, step % cin);
+            for (lane, value) in lanes.iter_mut().enumerate().take(cout - block * NR) {
+                *value = weight(block * NR + lane, tap, c);
             }
         }
-    }
+    });
     packed
 }
 
@@ -126,31 +124,71 @@ fn reach(phases: &[Phase]) -> ((isize, isize), (isize, isize)) {
     )
 }
 
+/// Computes band `b` of image `n`: all phases of `BAND` lattice rows.
+fn run_band(pass: &Pass, n: usize, b: usize, slab: &mut Slab, band: &mut [f32]) {
+    let [_, h, w, c] = pass.x_shape;
+    let [_, _, ow, oc] = pass.y_shape;
+    let ((top, bottom), (left, right)) = reach(pass.phases);
+    let lattice_rows = (band.len() / (ow * oc)).div_ceil(pass.out_step);
+    let size = (
+        (lattice_rows - 1) * pass.in_step + (bottom - top) as usize + 1,
+        (ow.div_ceil(pass.out_step) - 1) * pass.in_step + (right - left) as usize + 1,
+    );
+    let source = &pass.x[n * h * w * c..(n + 1) * h * w * c];
+    let first = (b * BAND * pass.in_step) as isize + top;
+    slab.fill(source, pass.x_shape, pass.x_channels, (first, left), size);
+    for phase in pass.phases {
+        compute(pass, phase, slab, (top, left), band);
+    }
+}
+
 /// Runs a pass over all images, bands of rows in parallel.
 pub(super) fn run(pass: &Pass, y: &mut [f32]) {
-    let [_, h, w, c] = pass.x_shape;
     let [_, oh, ow, oc] = pass.y_shape;
     if y.is_empty() {
         return;
     }
-    let ((top, bottom), (left, right)) = reach(pass.phases);
-    let lattice_width = ow.div_ceil(pass.out_step);
-    let band_rows = BAND * pass.out_step;
     y.par_chunks_mut(oh * ow * oc).enumerate().for_each(|(n, image)| {
-        let source = &pass.x[n * h * w * c..(n + 1) * h * w * c];
-        image.par_chunks_mut(band_rows * ow * oc).enumerate().for_each_init(Slab::new, |slab, (b, band)| {
-            let lattice_rows = (band.len() / (ow * oc)).div_ceil(pass.out_step);
-            let size = (
-                (lattice_rows - 1) * pass.in_step + (bottom - top) as usize + 1,
-                (lattice_width - 1) * pass.in_step + (right - left) as usize + 1,
-            );
-            let first = (b * BAND * pass.in_step) as isize + top;
-            slab.fill(source, pass.x_shape, pass.x_channels, (first, left), size);
-            for phase in pass.phases {
-                compute(pass, phase, slab, (top, left), band);
-            }
-        });
+        image
+            .par_chunks_mut(BAND * pass.out_step * ow * oc)
+            .enumerate()
+            .for_each_init(Slab::new, |slab, (b, band)| run_band(pass, n, b, slab, band));
     });
+}
+
+/// Runs a pass of output step 1 and takes the maximum of each 2x2 block; `y` has half the rows and
+/// columns of the pass, which only ever exists band by band.
+pub(super) fn run_pooled(pass: &Pass, y: &mut [f32]) {
+    let [_, oh, ow, oc] = pass.y_shape;
+    let (ph, pw) = (oh / 2, ow / 2);
+    if y.is_empty() {
+        return;
+    }
+    y.par_chunks_mut(ph * pw * oc).enumerate().for_each(|(n, image)| {
+        image.par_chunks_mut(BAND / 2 * pw * oc).enumerate().for_each_init(
+            || (Slab::new(), Vec::new()),
+            |(slab, band), (b, pooled): (usize, &mut [f32])| {
+                band.resize(2 * pooled.len() / (pw * oc) * ow * oc, 0.0);
+                run_band(pass, n, b, slab, band);
+                for (out, rows) in pooled.chunks_exact_mut(pw * oc).zip(band.chunks_exact(2 * ow * oc)) {
+                    pool_pair(rows, oc, out);
+                }
+            },
+        );
+    });
+}
+
+simd_fn! {
+    /// Maxima of the 2x2 blocks of two rows.
+    fn pool_pair(rows: &[f32], c: usize, out: &mut [f32]) {
+        let (upper, lower) = rows.split_at(rows.len() / 2);
+        let blocks = upper.chunks_exact(2 * c).zip(lower.chunks_exact(2 * c));
+        for (pixel, (u, l)) in out.chunks_exact_mut(c).zip(blocks) {
+            for k in 0..c {
+                pixel[k] = u[k].max(u[c + k]).max(l[k].max(l[c + k]));
+            }
+        }
+    }
 }
 
 simd_fn! {

@@ -14,7 +14,7 @@ mod conv2d;
 mod transposed;
 mod upsampled;
 
-pub use conv2d::{conv2d, conv2d_backward_bias, conv2d_backward_data, conv2d_backward_weight};
+pub use conv2d::{conv2d, conv2d_backward_bias, conv2d_backward_data, conv2d_backward_weight, conv2d_max_pool2};
 pub use transposed::{
     conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight, conv_transpose2d_shape,
 };

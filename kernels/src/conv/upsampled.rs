@@ -5,6 +5,8 @@
 //! holds sums of `w`: along each axis v = (w2, w1 + w2, w0 + w1, w0). That needs 16 products where
 //! the pair needs 36, and the enlarged map never exists.
 
+use rayon::prelude::*;
+
 use super::{
     ConvOptions, Nhwc, conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight,
 };
@@ -25,15 +27,14 @@ fn check(op: &'static str, x_shape: Nhwc, w: usize, w_shape: [usize; 4]) -> Resu
     Ok([i, 4, 4, o])
 }
 
-/// Calls `f(index in v, index in w)` for every pair of taps that belong together.
-fn for_taps([i, _, _, o]: [usize; 4], mut f: impl FnMut(usize, usize)) {
-    for c in 0..i {
-        for (u, rows) in SUMS.iter().enumerate() {
-            for (v, cols) in SUMS.iter().enumerate() {
-                for (r, s) in rows.iter().flat_map(|r| cols.iter().map(move |s| (r, s))) {
-                    for k in 0..o {
-                        f(((c * 4 + u) * 4 + v) * o + k, ((k * 3 + r) * 3 + s) * i + c);
-                    }
+/// Calls `f(index in the block of v, index in w)` for every pair of taps that belong together, for
+/// the block of `v` that input channel `c` owns.
+fn for_taps(c: usize, [i, _, _, o]: [usize; 4], mut f: impl FnMut(usize, usize)) {
+    for (u, rows) in SUMS.iter().enumerate() {
+        for (v, cols) in SUMS.iter().enumerate() {
+            for (r, s) in rows.iter().flat_map(|r| cols.iter().map(move |s| (r, s))) {
+                for k in 0..o {
+                    f((u * 4 + v) * o + k, ((k * 3 + r) * 3 + s) * i + c);
                 }
             }
         }
@@ -43,7 +44,9 @@ fn for_taps([i, _, _, o]: [usize; 4], mut f: impl FnMut(usize, usize)) {
 /// The 4x4 transposed kernel (IHWO) that `w` (OHWI, 3x3) stands for.
 fn expand(w: &[f32], shape: [usize; 4]) -> Vec<f32> {
     let mut v = vec![0.0; shape.iter().product()];
-    for_taps(shape, |to, from| v[to] += w[from]);
+    v.par_chunks_mut(16 * shape[3]).enumerate().for_each(|(c, block)| {
+        for_taps(c, shape, |to, from| block[to] += w[from]);
+    });
     v
 }
 
@@ -93,6 +96,8 @@ pub fn upsample_conv2d_backward_weight(
     let shape = check("upsample_conv2d_backward_weight", x_shape, dw.len(), w_shape)?;
     let mut dv = vec![0.0; shape.iter().product()];
     conv_transpose2d_backward_weight(x, x_shape, grad, shape, TRANSPOSED, &mut dv)?;
-    for_taps(shape, |from, to| dw[to] += dv[from]);
+    for (c, block) in dv.chunks_exact(16 * shape[3]).enumerate() {
+        for_taps(c, shape, |from, to| dw[to] += block[from]);
+    }
     Ok(())
 }

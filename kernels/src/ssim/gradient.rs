@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::{Moments, Scratch, SsimConstants, SsimOptions, check_pair};
 use crate::conv::Nhwc;
 use crate::error::{Result, check_len};
-use crate::simd::simd_fn;
+use crate::simd::{LANES, load, simd_fn, store};
 use crate::window::{Plan, weighted_rows};
 
 /// SSIM at one pixel and its slopes.
@@ -53,6 +53,34 @@ pub fn ssim_slopes(m: Moments, k: SsimConstants) -> Slopes {
     }
 }
 
+/// SSIM and its slopes over some lanes, quantity by quantity.
+struct SlopeLanes {
+    value: [f32; LANES],
+    x: [f32; LANES],
+    y: [f32; LANES],
+    squares: [f32; LANES],
+    product: [f32; LANES],
+}
+
+/// Slopes over the lanes from `at` of one row of moments x, y, xx, yy, xy, times the upstream
+/// gradient. Plain loops: the closures of array::map and array::from_fn are not inlined here.
+#[inline(always)]
+fn slopes_lanes(moments: &[&[f32]; 5], at: usize, k: SsimConstants, upstream: &[f32; LANES]) -> SlopeLanes {
+    let (x, y) = (load(moments[0], at), load(moments[1], at));
+    let (xx, yy, xy) = (load(moments[2], at), load(moments[3], at), load(moments[4], at));
+    let zero = [0.0; LANES];
+    let mut out = SlopeLanes { value: zero, x: zero, y: zero, squares: zero, product: zero };
+    for i in 0..LANES {
+        let s = ssim_slopes(Moments { x: x[i], y: y[i], xx: xx[i], yy: yy[i], xy: xy[i] }, k);
+        out.value[i] = s.value;
+        out.x[i] = upstream[i] * s.x;
+        out.y[i] = upstream[i] * s.y;
+        out.squares[i] = upstream[i] * s.squares;
+        out.product[i] = upstream[i] * s.product;
+    }
+    out
+}
+
 simd_fn! {
     /// Slopes over one row of moments x, y, xx, yy, xy, times a constant upstream gradient: the
     /// coefficients p, q, r for x. Returns the sum of SSIM over the row.
@@ -65,15 +93,16 @@ simd_fn! {
         r: &mut [f32],
     ) -> f64 {
         let n = p.len();
-        let [x, y, xx, yy, xy] = moments.map(|m| &m[..n]);
-        let (q, r) = (&mut q[..n], &mut r[..n]);
-        let mut sums = [0.0f32; 16];
-        for i in 0..n {
-            let s = ssim_slopes(Moments { x: x[i], y: y[i], xx: xx[i], yy: yy[i], xy: xy[i] }, k);
-            p[i] = upstream * s.x;
-            q[i] = upstream * s.squares;
-            r[i] = upstream * s.product;
-            sums[i % 16] += s.value;
+        let mut sums = [0.0f32; LANES];
+        for at in (0..n).step_by(LANES) {
+            let s = slopes_lanes(&moments, at, k, &[upstream; LANES]);
+            store(p, at, &s.x);
+            store(q, at, &s.squares);
+            store(r, at, &s.product);
+            let live = LANES.min(n - at);
+            for i in 0..LANES {
+                sums[i] += if i < live { s.value[i] } else { 0.0 };
+            }
         }
         sums.iter().map(|s| f64::from(*s)).sum()
     }
@@ -83,24 +112,22 @@ simd_fn! {
     /// Like [`slopes_row`] with an upstream gradient per pixel; also writes the map and the
     /// coefficient for y.
     fn slopes_map_row(
-        moments: &[Vec<f32>; 5],
+        moments: [&[f32]; 5],
         k: SsimConstants,
         upstream: &[f32],
         map: &mut [f32],
         coefficients: [&mut [f32]; 4],
     ) {
-        let n = upstream.len();
-        let [x, y, xx, yy, xy] = moments;
-        let (x, y, xx, yy, xy) = (&x[..n], &y[..n], &xx[..n], &yy[..n], &xy[..n]);
         let [px, py, q, r] = coefficients;
-        let (px, py, q, r, map) = (&mut px[..n], &mut py[..n], &mut q[..n], &mut r[..n], &mut map[..n]);
-        for i in 0..n {
-            let s = ssim_slopes(Moments { x: x[i], y: y[i], xx: xx[i], yy: yy[i], xy: xy[i] }, k);
-            map[i] = s.value;
-            px[i] = upstream[i] * s.x;
-            py[i] = upstream[i] * s.y;
-            q[i] = upstream[i] * s.squares;
-            r[i] = upstream[i] * s.product;
+        for at in (0..upstream.len()).step_by(LANES) {
+            let s = slopes_lanes(&moments, at, k, &load(upstream, at));
+            store(map, at, &s.value);
+            store(px, at, &s.x);
+            if !py.is_empty() {
+                store(py, at, &s.y);
+            }
+            store(q, at, &s.squares);
+            store(r, at, &s.product);
         }
     }
 }
@@ -108,8 +135,13 @@ simd_fn! {
 simd_fn! {
     /// `out = p + 2 x q + y r`.
     fn combine(p: &[f32], q: &[f32], r: &[f32], x: &[f32], y: &[f32], out: &mut [f32]) {
-        for i in 0..out.len() {
-            out[i] = p[i] + 2.0 * x[i] * q[i] + y[i] * r[i];
+        for at in (0..out.len()).step_by(LANES) {
+            let (p, q, r, x, y) = (load(p, at), load(q, at), load(r, at), load(x, at), load(y, at));
+            let mut sum = [0.0; LANES];
+            for i in 0..LANES {
+                sum[i] = p[i] + 2.0 * x[i] * q[i] + y[i] * r[i];
+            }
+            store(out, at, &sum);
         }
     }
 }
@@ -184,10 +216,13 @@ pub fn ssim_map_with_gradient(
     check_len(OP, "x gradient", dx.len(), x.len())?;
     let k = opts.constants();
     let image = plan.h * plan.row_len();
-    let mut maps: [Vec<f32>; 4] = std::array::from_fn(|_| vec![0.0; len]);
-    let [px, py, q, r] = &mut maps;
     let n = plan.out_len();
-    (map.par_chunks_mut(n), px.par_chunks_mut(n), py.par_chunks_mut(n), q.par_chunks_mut(n), r.par_chunks_mut(n))
+    let mut maps: [Vec<f32>; 3] = std::array::from_fn(|_| vec![0.0; len]);
+    let mut for_y = vec![0.0; if dy.is_some() { len } else { 0 }];
+    let [px, q, r] = &mut maps;
+    let mut py_rows: Vec<&mut [f32]> = for_y.chunks_exact_mut(n).collect();
+    py_rows.resize_with(len / n, || &mut []);
+    (map.par_chunks_mut(n), px.par_chunks_mut(n), py_rows, q.par_chunks_mut(n), r.par_chunks_mut(n))
         .into_par_iter()
         .with_min_len(8)
         .enumerate()
@@ -196,14 +231,15 @@ pub fn ssim_map_with_gradient(
             |scratch, (at, (map, px, py, q, r))| {
                 let part = at / plan.out_h * image..(at / plan.out_h + 1) * image;
                 scratch.all_moments(&plan, &x[part.clone()], &y[part], at % plan.out_h);
-                slopes_map_row(&scratch.rows, k, &grad[at * n..(at + 1) * n], map, [px, py, q, r]);
+                let moments = std::array::from_fn(|i| scratch.rows[i].as_slice());
+                slopes_map_row(moments, k, &grad[at * n..(at + 1) * n], map, [px, py, q, r]);
             },
         );
-    let [px, py, q, r] = &maps;
+    let [px, q, r] = &maps;
     adjoint_images(&plan, [px, q, r], x, y, dx);
     if let Some(dy) = dy {
         check_len(OP, "y gradient", dy.len(), y.len())?;
-        adjoint_images(&plan, [py, q, r], y, x, dy);
+        adjoint_images(&plan, [&for_y, q, r], y, x, dy);
     }
     Ok(())
 }

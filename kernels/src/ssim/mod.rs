@@ -17,7 +17,7 @@ use rayon::prelude::*;
 
 use crate::conv::Nhwc;
 use crate::error::{Result, check_len};
-use crate::simd::simd_fn;
+use crate::simd::{LANES, load, simd_fn, store};
 use crate::window::{Border, Plan, Window, cross_rows, square_rows};
 
 /// Settings of SSIM.
@@ -151,13 +151,16 @@ impl Scratch {
 }
 
 simd_fn! {
-    /// The formula over one row of moments.
+    /// The formula over one row of moments x, y, xx, yy, xy.
     fn ssim_row(rows: &[Vec<f32>; 5], k: SsimConstants, out: &mut [f32]) {
-        let n = out.len();
-        let [x, y, xx, yy, xy] = rows;
-        let (x, y, xx, yy, xy) = (&x[..n], &y[..n], &xx[..n], &yy[..n], &xy[..n]);
-        for i in 0..n {
-            out[i] = ssim(Moments { x: x[i], y: y[i], xx: xx[i], yy: yy[i], xy: xy[i] }, k);
+        for at in (0..out.len()).step_by(LANES) {
+            let (x, y) = (load(&rows[0], at), load(&rows[1], at));
+            let (xx, yy, xy) = (load(&rows[2], at), load(&rows[3], at), load(&rows[4], at));
+            let mut s = [0.0; LANES];
+            for i in 0..LANES {
+                s[i] = ssim(Moments { x: x[i], y: y[i], xx: xx[i], yy: yy[i], xy: xy[i] }, k);
+            }
+            store(out, at, &s);
         }
     }
 }
