@@ -77,8 +77,7 @@ fn write_data(root: &Path, seed: u64) -> Result<()> {
 
 /// Makes a data set, trains PAEDID on it, evaluates and writes a report.
 pub fn run(args: &DemoArgs, common: &Common) -> Result<u8> {
-    let (data, model, report) =
-        (args.out.join("data"), args.out.join("model.safetensors"), args.out.join("report"));
+    let (data, model, report) = (args.out.join("data"), args.out.join("model.safetensors"), args.out.join("report"));
     output::folder(&args.out)?;
     common.say(&format!("drawing a data set of plates into {}", data.display()));
     write_data(&data, common.seed)?;

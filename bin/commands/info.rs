@@ -27,7 +27,10 @@ pub fn run(args: &InfoArgs) -> Result<u8> {
     let (image, c, p) = (file.image, &file.calibration, &file.provenance);
     output::line(&format!("method           {}", file.method))?;
     output::line(&format!("images           {}x{}, {} channel(s)", image.height, image.width, image.channels))?;
-    output::line(&format!("image threshold  {} (false-alarm rate {}, {} held-out images)", c.image_threshold, c.image_false_alarm_rate, c.images))?;
+    output::line(&format!(
+        "image threshold  {} (false-alarm rate {}, {} held-out images)",
+        c.image_threshold, c.image_false_alarm_rate, c.images
+    ))?;
     output::line(&format!("pixel threshold  {} ({})", c.pixel_threshold, c.pixel_rule))?;
     output::line(&format!("trained by       hotad {}, seed {}, {} images", p.version, p.seed, p.training_images))?;
     output::line(&format!("training list    sha256 {}", p.training_list_sha256))?;

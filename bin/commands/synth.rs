@@ -23,8 +23,8 @@ pub fn run(args: &SynthArgs, common: &Common) -> Result<u8> {
         let reason = "no normal images to draw on; expected test/good or a plain folder";
         return Err(Error::Data { path: args.from.clone(), reason: reason.into() });
     }
-    let folders = ["test/good".to_string(), format!("test/{name}"), format!("ground_truth/{name}")]
-        .map(|f| args.out.join(f));
+    let folders =
+        ["test/good".to_string(), format!("test/{name}"), format!("ground_truth/{name}")].map(|f| args.out.join(f));
     for folder in &folders {
         output::folder(folder)?;
         if !images_in(folder)?.is_empty() {
@@ -52,6 +52,11 @@ pub fn run(args: &SynthArgs, common: &Common) -> Result<u8> {
         let mask = Picture { height: mask.height, width: mask.width, channels: 1, values };
         mask.write_png(&truth.join(format!("{i:04}_mask.png")))?;
     }
-    common.say(&format!("wrote {} normal and {} defective images to {}", normals.len(), args.count, args.out.display()));
+    common.say(&format!(
+        "wrote {} normal and {} defective images to {}",
+        normals.len(),
+        args.count,
+        args.out.display()
+    ));
     Ok(OK)
 }

@@ -105,7 +105,8 @@ pub fn roc(ranking: &Ranking) -> String {
     if p == 0 || n == 0 {
         return String::new();
     }
-    let rest = ranking.points().iter().map(|q| (q.false_positives as f64 / n as f64, q.true_positives as f64 / p as f64));
+    let rest =
+        ranking.points().iter().map(|q| (q.false_positives as f64 / n as f64, q.true_positives as f64 / p as f64));
     let mut plot = Plot::new("ROC curve", ("false positive rate", "true positive rate"), (0.0, 1.0), (0.0, 1.0));
     plot.line(&[(0.0, 0.0), (1.0, 1.0)], "chance");
     plot.line(&thin(std::iter::once((0.0, 0.0)).chain(rest).collect()), "curve");

@@ -133,7 +133,13 @@ pub fn write(folder: &Path, model: &Model, evaluation: &Evaluation) -> Result<()
     let outline = "Left the image, right the anomaly map; red outlines what exceeds the pixel threshold.";
     html.push_str(&gallery(folder, model, "Clearest defects", outline, &defective)?);
     html.push_str(&gallery(folder, model, "Weakest defects", "Defective images with the lowest scores.", &weakest)?);
-    html.push_str(&gallery(folder, model, "Most suspicious good images", "Good images with the highest scores.", &good)?);
+    html.push_str(&gallery(
+        folder,
+        model,
+        "Most suspicious good images",
+        "Good images with the highest scores.",
+        &good,
+    )?);
     if !m.notes.is_empty() {
         html.push_str("<h2>Notes</h2>");
     }

@@ -7,8 +7,8 @@ use std::io::Read;
 use std::path::Path;
 
 use half::f16;
-use safetensors::tensor::{Metadata, TensorView};
 use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -135,7 +135,8 @@ fn read_header(file: &mut File, path: &Path) -> Result<(Metadata, Envelope)> {
     file.read_exact(&mut header).map_err(|_| refuse(FOREIGN))?;
     let metadata: Metadata = serde_json::from_slice(&header).map_err(|_| refuse(FOREIGN))?;
     let text = metadata.metadata().as_ref().and_then(|m| m.get("hotad")).ok_or_else(|| refuse(FOREIGN))?;
-    let envelope = serde_json::from_str(text).map_err(|_| refuse("damaged header; train again or copy the file anew"))?;
+    let envelope =
+        serde_json::from_str(text).map_err(|_| refuse("damaged header; train again or copy the file anew"))?;
     if size != 8 + length + metadata.data_len() as u64 {
         return Err(refuse("the file is cut or has bytes too many; copy it anew"));
     }

@@ -43,7 +43,8 @@ impl Params {
 
     fn insert(&mut self, name: &str, values: Vec<f32>, shape: &[usize]) {
         let (first, second) = (vec![0.0; values.len()], vec![0.0; values.len()]);
-        let value = Tensor::shared(Arc::new(values), shape, Some(Node::leaf())).expect("as many values as the shape says");
+        let value =
+            Tensor::shared(Arc::new(values), shape, Some(Node::leaf())).expect("as many values as the shape says");
         self.entries.insert(name.into(), Param { value, first, second });
     }
 

@@ -62,9 +62,7 @@ fn add(slot: &mut Option<Vec<f32>>, more: Vec<f32>) {
 /// # Errors
 /// When `loss` is not one number, is not on the tape, or a kernel refuses.
 pub fn backward(loss: &Tensor) -> Result<Gradients> {
-    let root = loss
-        .node()
-        .ok_or(Error::Shape { op: "backward", detail: "the loss depends on no parameter".into() })?;
+    let root = loss.node().ok_or(Error::Shape { op: "backward", detail: "the loss depends on no parameter".into() })?;
     loss.item()?;
     let mut pending: BTreeMap<u64, (Arc<Node>, Option<Vec<f32>>)> = BTreeMap::new();
     pending.insert(root.id, (Arc::clone(root), Some(vec![1.0])));

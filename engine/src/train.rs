@@ -151,7 +151,8 @@ impl<'a> Run<'a> {
             None => None,
         };
         let batches = data.train.len().div_ceil(options.batch.max(1)) as u64;
-        let bar = if options.progress { ProgressBar::new(options.epochs as u64 * batches) } else { ProgressBar::hidden() };
+        let bar =
+            if options.progress { ProgressBar::new(options.epochs as u64 * batches) } else { ProgressBar::hidden() };
         let style = "{prefix} [{bar:30}] {pos}/{len} steps, {elapsed} elapsed, {eta} left, {msg}";
         bar.set_style(ProgressStyle::with_template(style).expect("the template is fixed").progress_chars("=> "));
         bar.set_prefix("training");
@@ -246,7 +247,9 @@ fn load_checkpoint(params: &mut Params, options: &TrainOptions) -> Result<(Posit
     }
     let contents = container::read(path, "checkpoint")?;
     if contents.meta["fingerprint"] != options.fingerprint.as_str() {
-        return Err(refuse("checkpoint of other settings, seed or images; repeat them or train without --resume".into()));
+        return Err(refuse(
+            "checkpoint of other settings, seed or images; repeat them or train without --resume".into(),
+        ));
     }
     let position = serde_json::from_value(contents.meta["position"].clone())
         .map_err(|e| refuse(format!("damaged checkpoint ({e}); train without --resume")))?;

@@ -90,8 +90,20 @@ impl Activation {
         match self {
             Self::Identity => 1.0,
             Self::Relu => f32::from(u8::from(y > 0.0)),
-            Self::LeakyRelu(slope) => if y > 0.0 { 1.0 } else { slope },
-            Self::Elu(alpha) => if y > 0.0 { 1.0 } else { y + alpha },
+            Self::LeakyRelu(slope) => {
+                if y > 0.0 {
+                    1.0
+                } else {
+                    slope
+                }
+            }
+            Self::Elu(alpha) => {
+                if y > 0.0 {
+                    1.0
+                } else {
+                    y + alpha
+                }
+            }
             Self::Sigmoid => y * (1.0 - y),
             Self::Tanh => 1.0 - y * y,
         }

@@ -96,8 +96,7 @@ pub fn batch_norm2d_train(
     check_len("batch_norm2d", "running variance", running_var.len(), c)?;
     let n = (x.len() / c) as f64;
     let mean: Vec<f64> = channel_sums(x, x, c, |_, x, _| x).iter().map(|s| s / n).collect();
-    let var: Vec<f64> =
-        channel_sums(x, x, c, |k, x, _| (x - mean[k]) * (x - mean[k])).iter().map(|s| s / n).collect();
+    let var: Vec<f64> = channel_sums(x, x, c, |k, x, _| (x - mean[k]) * (x - mean[k])).iter().map(|s| s / n).collect();
     let unbiased = if n > 1.0 { n / (n - 1.0) } else { 1.0 };
     let keep = 1.0 - f64::from(momentum);
     for k in 0..c {
@@ -117,8 +116,7 @@ pub fn batch_norm2d_train(
 pub fn batch_norm2d_eval(x: &[f32], affine: Affine, statistics: &Statistics, y: &mut [f32]) -> Result<()> {
     let c = check(x, affine)?;
     check_len("batch_norm2d", "output", y.len(), x.len())?;
-    let scale: Vec<f32> =
-        (0..c).map(|k| (f64::from(affine.weight[k]) * statistics.inv_std[k]) as f32).collect();
+    let scale: Vec<f32> = (0..c).map(|k| (f64::from(affine.weight[k]) * statistics.inv_std[k]) as f32).collect();
     let mean: Vec<f32> = statistics.mean.iter().map(|m| *m as f32).collect();
     y.par_chunks_mut(ROWS * c).zip(x.par_chunks(ROWS * c)).for_each(|(y, x)| {
         for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {

@@ -4,6 +4,8 @@
 //! and formula run over blocks that stay in registers and L1. Bytes per pixel: 6 read from u8 (24
 //! from f32), 4 written; operations: about 400.
 
+use std::f32::consts::{FRAC_PI_3, FRAC_PI_6, PI, TAU};
+
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
@@ -26,7 +28,7 @@ fn chroma_share(c: f32) -> f32 {
 #[inline(always)]
 fn hue(a: f32, b: f32) -> f32 {
     let h = math::atan2(b, a);
-    select(h < 0.0, h + 6.283_185_3, h)
+    select(h < 0.0, h + TAU, h)
 }
 
 /// CIEDE2000 between two colours. Equation numbers are those of Sharma et al.
@@ -46,8 +48,8 @@ pub fn delta_e(p: Lab, q: Lab) -> f32 {
     // margin of 1e-6 keeps rounding from wrapping it.
     let gray = c1 * c2 == 0.0;
     let straight = h2 - h1;
-    let up = select(straight < -3.141_593_7, straight + 6.283_185_3, straight);
-    let wrapped = select(straight > 3.141_593_7, straight - 6.283_185_3, up);
+    let up = select(straight < -3.141_593_7, straight + TAU, straight);
+    let wrapped = select(straight > 3.141_593_7, straight - TAU, up);
     let dh = select(gray, f32::new(0.0), wrapped);
     let dl = q.l - p.l;
     let dc = c2 - c1;
@@ -56,15 +58,15 @@ pub fn delta_e(p: Lab, q: Lab) -> f32 {
     let l = 0.5 * (p.l + q.l);
     let c = 0.5 * (c1 + c2);
     let sum = h1 + h2;
-    let turned = select(sum < 6.283_185_3, 0.5 * sum + 3.141_592_7, 0.5 * sum - 3.141_592_7);
+    let turned = select(sum < TAU, 0.5 * sum + PI, 0.5 * sum - PI);
     let near = select(straight.abs() > 3.141_593_7, turned, 0.5 * sum);
     let h = select(gray, sum, near);
-    // Equations 15 to 21: weights. 0.523_598_8 is 30 degrees, 0.104_719_76 is 6, 1.099_557_4 is 63.
-    let t = 1.0 - 0.17 * math::cos(h - 0.523_598_8) + 0.24 * math::cos(2.0 * h)
-        + 0.32 * math::cos(3.0 * h + 0.104_719_76)
-        - 0.20 * math::cos(4.0 * h - 1.099_557_4);
+    // Equations 15 to 21: weights. 0.104_719_76 is 6 degrees, 1.099_557_4 is 63.
+    let t =
+        1.0 - 0.17 * math::cos(h - FRAC_PI_6) + 0.24 * math::cos(2.0 * h) + 0.32 * math::cos(3.0 * h + 0.104_719_76)
+            - 0.20 * math::cos(4.0 * h - 1.099_557_4);
     let z = (h * 57.295_78 - 275.0) / 25.0;
-    let rotation = 1.047_197_6 * math::exp(-z * z);
+    let rotation = FRAC_PI_3 * math::exp(-z * z);
     let rc = 2.0 * chroma_share(c);
     let l50 = (l - 50.0) * (l - 50.0);
     let sl = 1.0 + 0.015 * l50 / (20.0 + l50).sqrt();

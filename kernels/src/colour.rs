@@ -49,7 +49,7 @@ pub fn srgb_to_linear(c: f32) -> f32 {
 pub fn linear_to_srgb(c: f32) -> f32 {
     let power = 1.055 * math::exp(math::ln(f32::max(c, 0.003)) / 2.4) - 0.055;
     let s = select(c > 0.003_130_8, power, 12.92 * c);
-    f32::min(f32::max(s, 0.0), 1.0)
+    s.clamp(0.0, 1.0)
 }
 
 /// f(t) = t > 0.008856 ? cbrt t : 7.787 t + 16/116.

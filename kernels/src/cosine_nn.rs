@@ -195,7 +195,12 @@ impl LocationBank {
         if !queries.len().is_multiple_of(image) {
             return shape_error(
                 "cosine_nn",
-                format!("{} query elements are no multiple of {} locations x {}", queries.len(), self.locations, self.dim),
+                format!(
+                    "{} query elements are no multiple of {} locations x {}",
+                    queries.len(),
+                    self.locations,
+                    self.dim
+                ),
             );
         }
         let images = queries.len() / image;

@@ -116,7 +116,13 @@ pub fn resize(x: &[f32], x_shape: Nhwc, size: (usize, usize), filter: Filter, y:
 ///
 /// # Errors
 /// When a size is 0 or lengths do not fit.
-pub fn resize_backward(grad: &[f32], x_shape: Nhwc, size: (usize, usize), filter: Filter, dx: &mut [f32]) -> Result<()> {
+pub fn resize_backward(
+    grad: &[f32],
+    x_shape: Nhwc,
+    size: (usize, usize),
+    filter: Filter,
+    dx: &mut [f32],
+) -> Result<()> {
     check(dx.len(), x_shape, size, grad.len())?;
     let [_, h, w, c] = x_shape;
     let (oh, ow) = size;

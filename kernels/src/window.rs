@@ -86,7 +86,7 @@ impl Plan {
         let [_, h, w, c] = shape;
         let weights = window.weights();
         let size = weights.len();
-        if size % 2 == 0 || h * w * c == 0 {
+        if size.is_multiple_of(2) || h * w * c == 0 {
             return shape_error(op, format!("window {size} must be odd and {h}x{w}x{c} not empty"));
         }
         let valid = border == Border::Valid;
@@ -250,7 +250,12 @@ fn inside(taps: &[(usize, f32)], map: &[f32], stride: usize) -> bool {
 }
 
 #[inline(always)]
-fn row_block<const FMA: bool, const N: usize>(taps: &[(usize, f32)], map: &[f32], out: &mut [f32], range: (usize, usize)) {
+fn row_block<const FMA: bool, const N: usize>(
+    taps: &[(usize, f32)],
+    map: &[f32],
+    out: &mut [f32],
+    range: (usize, usize),
+) {
     let stride = out.len();
     for at in (range.0..range.1).step_by(N) {
         let mut sum = [0.0; N];

@@ -27,9 +27,14 @@ pub trait Settings: Serialize + DeserializeOwned + Default {
             let keys: Vec<&str> = Self::DOCS.iter().map(|(k, _)| *k).collect();
             return Err(Error::Config(format!("unknown setting {key:?}; known are {}", keys.join(", "))));
         }
+        for (key, value) in table {
+            let alone = Value::Table(Table::from_iter([(key.clone(), value.clone())]));
+            let read: std::result::Result<Self, toml::de::Error> = alone.try_into();
+            read.map_err(|e| Error::Config(format!("setting {key} = {value}: {}", e.message().trim())))?;
+        }
         let settings: Self = Value::Table(table.clone())
             .try_into()
-            .map_err(|e: toml::de::Error| Error::Config(format!("setting {}", e.message().trim())))?;
+            .map_err(|e: toml::de::Error| Error::Config(format!("settings: {}", e.message().trim())))?;
         settings.check()?;
         Ok(settings)
     }

@@ -118,8 +118,7 @@ fn score_all(
         let scores = model.detector.score(&loaded.images)?;
         seconds += started.elapsed().as_secs_f64();
         for ((score, index), size) in scores.into_iter().zip(&loaded.indices).zip(&loaded.original_sizes) {
-            let map =
-                if keep_maps { Some(map_at(score.map, (spec.height, spec.width), *size)?) } else { None };
+            let map = if keep_maps { Some(map_at(score.map, (spec.height, spec.width), *size)?) } else { None };
             verdicts.push(Verdict { item: items[*index].clone(), score: score.value, size: *size, map, dice: None });
         }
         seen(verdicts.len());
@@ -156,7 +155,9 @@ pub fn evaluate(model: &Model, data: &Dataset, batch: usize, seen: &dyn Fn(usize
         ..Metrics::default()
     };
     if good == 0 || defective == 0 {
-        metrics.notes.push(format!("image metrics need both classes: {good} good and {defective} defective test images"));
+        metrics
+            .notes
+            .push(format!("image metrics need both classes: {good} good and {defective} defective test images"));
     }
     let pixels = if data.has_masks() {
         Some(pixel_metrics(&mut verdicts, &mut metrics)?)

@@ -81,6 +81,10 @@ pub fn calibrate(
     for_each_batch(holdout, &order, BATCH, spec, |batch| {
         hotad_engine::interrupt::check()?;
         for score in detector.score(&batch.images)? {
+            if !score.value.is_finite() || score.map.iter().any(|v| !v.is_finite()) {
+                let reason = "scores of held-out images are not finite: training has diverged; lower the learning rate";
+                return Err(Error::Config(format!("{reason} (--set lr=...)")));
+            }
             values.push(score.value);
             pixels.extend(&score.map);
         }

@@ -157,7 +157,10 @@ impl Settings for Config {
         ("patience", "epochs without a lower validation loss before stopping; 0 never stops early"),
         ("alpha", "share of patches that are replaced by their nearest normal one, 0 to 1 (paper: 0.03)"),
         ("bank", "\"f16\" or \"f32\": precision of the memory bank"),
-        ("lambda", "weight of the L1 term (paper: 1e-5, 6e-4), or \"auto\": the best on synthetic cracks over held-out normals"),
+        (
+            "lambda",
+            "weight of the L1 term (paper: 1e-5, 6e-4), or \"auto\": the best on synthetic cracks over held-out normals",
+        ),
         ("steps", "Adam steps of the decomposition"),
         ("decompose_lr", "learning rate of the decomposition"),
         ("score_blur", "blur in pixels before the largest value of the anomaly map is taken as score; 0 for none"),
@@ -188,7 +191,12 @@ impl Settings for Config {
             Lambda::Fixed(v) => require(*v > 0.0 && v.is_finite(), "lambda", v, "a number above 0, or \"auto\"")?,
         }
         require((1..=10_000).contains(&self.steps), "steps", self.steps, "1 to 10000")?;
-        require(self.decompose_lr > 0.0 && self.decompose_lr < 1.0, "decompose_lr", self.decompose_lr, "above 0, below 1")?;
+        require(
+            self.decompose_lr > 0.0 && self.decompose_lr < 1.0,
+            "decompose_lr",
+            self.decompose_lr,
+            "above 0, below 1",
+        )?;
         require((0.0..=20.0).contains(&self.score_blur), "score_blur", self.score_blur, "0 to 20")
     }
 }
@@ -334,8 +342,7 @@ impl Detector for Paedid {
     }
 
     fn config(&self) -> Value {
-        let saved =
-            Saved { settings: self.config.clone(), lambda: self.lambda, entries: self.prior.entries.clone() };
+        let saved = Saved { settings: self.config.clone(), lambda: self.lambda, entries: self.prior.entries.clone() };
         serde_json::to_value(saved).expect("settings are plain data")
     }
 

@@ -135,7 +135,12 @@ impl PatchPrior {
 
     /// Copies the kept entries of the present bank to the front of each location of `data`.
     fn copy_kept(&self, kept: &[usize], entries: usize, data: &mut BankData) {
-        fn copy<T: Copy>(from: &[T], to: &mut [T], kept: &[usize], (locations, had, has, d): (usize, usize, usize, usize)) {
+        fn copy<T: Copy>(
+            from: &[T],
+            to: &mut [T],
+            kept: &[usize],
+            (locations, had, has, d): (usize, usize, usize, usize),
+        ) {
             for location in 0..locations {
                 for (new, old) in kept.iter().enumerate() {
                     let (a, b) = ((location * had + old) * d, (location * has + new) * d);

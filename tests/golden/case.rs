@@ -46,11 +46,13 @@ impl Case {
         let tensors = file
             .iter()
             .map(|(name, t)| {
-                let stored = Stored { shape: t.shape().to_vec(), dtype: t.dtype(), values: decode(t.dtype(), t.data()) };
+                let stored =
+                    Stored { shape: t.shape().to_vec(), dtype: t.dtype(), values: decode(t.dtype(), t.data()) };
                 (name.to_string(), stored)
             })
             .collect();
-        let json = |key: &str| meta.get(key).map_or(Value::Null, |v| serde_json::from_str(v).expect("metadata is JSON"));
+        let json =
+            |key: &str| meta.get(key).map_or(Value::Null, |v| serde_json::from_str(v).expect("metadata is JSON"));
         let number = |key: &str| meta[key].parse().expect("tolerance is a number");
         Self {
             name: path.file_stem().expect("a file name").to_string_lossy().into_owned(),
@@ -130,7 +132,13 @@ impl Case {
         let fraction: f64 = own["fraction"].as_str().map_or(1.0, |v| v.parse().expect("a number"));
         let share = |g: f64, w: f64, (rtol, atol): (f64, f64)| {
             let (error, allowed) = ((g - w).abs(), atol + rtol * w.abs());
-            if g.is_nan() { f64::INFINITY } else if error == 0.0 { 0.0 } else { error / allowed }
+            if g.is_nan() {
+                f64::INFINITY
+            } else if error == 0.0 {
+                0.0
+            } else {
+                error / allowed
+            }
         };
         let mut close = 0;
         let mut worst: f64 = 0.0;

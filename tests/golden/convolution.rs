@@ -44,12 +44,7 @@ fn convolve(case: &Case) -> Outputs {
     conv2d_backward_data(&grad, xs, &w, ws, opts, &mut dx).expect("shapes fit");
     conv2d_backward_weight(&x, xs, &grad, ws, opts, &mut dw).expect("shapes fit");
     conv2d_backward_bias(&grad, ys, &mut db).expect("shapes fit");
-    outputs([
-        ("y", nchw(&y, ys)),
-        ("grad_x", nchw(&dx, xs)),
-        ("grad_w", weights_back(&dw, ws)),
-        ("grad_b", wide(&db)),
-    ])
+    outputs([("y", nchw(&y, ys)), ("grad_x", nchw(&dx, xs)), ("grad_w", weights_back(&dw, ws)), ("grad_b", wide(&db))])
 }
 
 fn transpose(case: &Case) -> Outputs {
@@ -64,10 +59,5 @@ fn transpose(case: &Case) -> Outputs {
     conv_transpose2d_backward_data(&grad, xs, &w, ws, opts, &mut dx).expect("shapes fit");
     conv_transpose2d_backward_weight(&x, xs, &grad, ws, opts, &mut dw).expect("shapes fit");
     conv2d_backward_bias(&grad, ys, &mut db).expect("shapes fit");
-    outputs([
-        ("y", nchw(&y, ys)),
-        ("grad_x", nchw(&dx, xs)),
-        ("grad_w", weights_back(&dw, ws)),
-        ("grad_b", wide(&db)),
-    ])
+    outputs([("y", nchw(&y, ys)), ("grad_x", nchw(&dx, xs)), ("grad_w", weights_back(&dw, ws)), ("grad_b", wide(&db))])
 }

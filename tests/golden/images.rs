@@ -129,12 +129,8 @@ fn background(case: &Case, ssim: &SsimOptions) -> Outputs {
         eps: case.number("eps") as f32,
         ..AdamOptions::default()
     };
-    let opts = DecomposeOptions {
-        lambda: case.number("lambda") as f32,
-        steps: case.count("steps") as u32,
-        adam,
-        ssim: *ssim,
-    };
+    let opts =
+        DecomposeOptions { lambda: case.number("lambda") as f32, steps: case.count("steps") as u32, adam, ssim: *ssim };
     let mut l = vec![f32::NAN; x.len()];
     let losses = decompose(&x, &prior, shape, &opts, &mut l).expect("shapes fit");
     outputs([("l", nchw(&l, shape)), ("loss", wide(&losses.concat()))])

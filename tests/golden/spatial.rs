@@ -1,8 +1,6 @@
 //! Batch norm, pooling, resizing, blur.
 
-use hotad_kernels::batch_norm::{
-    Affine, Statistics, batch_norm2d_backward, batch_norm2d_eval, batch_norm2d_train,
-};
+use hotad_kernels::batch_norm::{Affine, Statistics, batch_norm2d_backward, batch_norm2d_eval, batch_norm2d_train};
 use hotad_kernels::blur::gaussian_blur;
 use hotad_kernels::pool::{PoolOptions, max_pool2d, max_pool2d_backward};
 use hotad_kernels::resize::{Filter, resize, resize_backward, upsample_nearest, upsample_nearest_backward};

@@ -77,9 +77,7 @@ impl Picture {
     pub fn with_channels(self, channels: usize) -> Self {
         let values = match (self.channels, channels) {
             (1, 3) => self.values.iter().flat_map(|v| [*v; 3]).collect(),
-            (3, 1) => {
-                self.values.chunks_exact(3).map(|p| 0.2126 * p[0] + 0.7152 * p[1] + 0.0722 * p[2]).collect()
-            }
+            (3, 1) => self.values.chunks_exact(3).map(|p| 0.2126 * p[0] + 0.7152 * p[1] + 0.0722 * p[2]).collect(),
             _ => return self,
         };
         Self { channels, values, ..self }

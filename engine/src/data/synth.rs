@@ -40,7 +40,8 @@ pub fn draw(kind: Kind, normal: &Picture, rng: &mut ChaCha8Rng) -> (Picture, Mas
 }
 
 fn draw_once(kind: Kind, normal: &Picture, rng: &mut ChaCha8Rng) -> (Picture, Mask) {
-    let mut canvas = Canvas { height: normal.height, width: normal.width, hit: vec![false; normal.height * normal.width] };
+    let mut canvas =
+        Canvas { height: normal.height, width: normal.width, hit: vec![false; normal.height * normal.width] };
     let scale = normal.height.min(normal.width) as f32;
     let tone = match kind {
         Kind::Crack => {
@@ -122,11 +123,15 @@ impl Canvas {
         let reach = (0.5 * thickness).max(0.7);
         let (dy, dx) = (b.0 - a.0, b.1 - a.1);
         let square = (dy * dy + dx * dx).max(1e-6);
-        self.mark((a.0.min(b.0) - reach, a.0.max(b.0) + reach), (a.1.min(b.1) - reach, a.1.max(b.1) + reach), |y, x| {
-            let t = (((y - a.0) * dy + (x - a.1) * dx) / square).clamp(0.0, 1.0);
-            let (ey, ex) = (y - a.0 - t * dy, x - a.1 - t * dx);
-            ey * ey + ex * ex <= reach * reach
-        });
+        self.mark(
+            (a.0.min(b.0) - reach, a.0.max(b.0) + reach),
+            (a.1.min(b.1) - reach, a.1.max(b.1) + reach),
+            |y, x| {
+                let t = (((y - a.0) * dy + (x - a.1) * dx) / square).clamp(0.0, 1.0);
+                let (ey, ex) = (y - a.0 - t * dy, x - a.1 - t * dx);
+                ey * ey + ex * ex <= reach * reach
+            },
+        );
     }
 
     fn ellipse(&mut self, centre: (f32, f32), (a, b): (f32, f32), angle: f32) {

@@ -27,7 +27,11 @@ impl Ranking {
         let (mut positives, mut negatives) = (0, 0);
         let mut points: Vec<Point> = Vec::new();
         for (threshold, positive) in sorted {
-            if positive { positives += 1 } else { negatives += 1 }
+            if positive {
+                positives += 1
+            } else {
+                negatives += 1
+            }
             let point = Point { threshold, true_positives: positives, false_positives: negatives };
             match points.last_mut() {
                 Some(last) if last.threshold == threshold => *last = point,
@@ -82,9 +86,8 @@ impl Ranking {
         if self.positives == 0 {
             return None;
         }
-        let f1 = |p: &Point| {
-            2.0 * p.true_positives as f64 / (p.true_positives + p.false_positives + self.positives) as f64
-        };
+        let f1 =
+            |p: &Point| 2.0 * p.true_positives as f64 / (p.true_positives + p.false_positives + self.positives) as f64;
         self.points.iter().map(|p| (f1(p), p.threshold)).fold(None, |best: Option<(f64, f32)>, (f, t)| match best {
             Some((b, _)) if b > f => best,
             _ => Some((f, t)),

@@ -115,9 +115,8 @@ impl Slab {
 
 /// Smallest and largest of the tap offsets of all phases: rows, then columns.
 fn reach(phases: &[Phase]) -> ((isize, isize), (isize, isize)) {
-    let span = |list: &mut dyn Iterator<Item = isize>| {
-        list.fold((0, 0), |(lo, hi): (isize, isize), v| (lo.min(v), hi.max(v)))
-    };
+    let span =
+        |list: &mut dyn Iterator<Item = isize>| list.fold((0, 0), |(lo, hi): (isize, isize), v| (lo.min(v), hi.max(v)));
     (
         span(&mut phases.iter().flat_map(|p| p.rows.iter().copied())),
         span(&mut phases.iter().flat_map(|p| p.cols.iter().copied())),

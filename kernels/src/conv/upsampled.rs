@@ -7,9 +7,7 @@
 
 use rayon::prelude::*;
 
-use super::{
-    ConvOptions, Nhwc, conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight,
-};
+use super::{ConvOptions, Nhwc, conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight};
 use crate::activation::Activation;
 use crate::error::{Result, check_len, shape_error};
 

@@ -100,8 +100,8 @@ simd_fn! {
             store(q, at, &s.squares);
             store(r, at, &s.product);
             let live = LANES.min(n - at);
-            for i in 0..LANES {
-                sums[i] += if i < live { s.value[i] } else { 0.0 };
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum += if i < live { s.value[i] } else { 0.0 };
             }
         }
         sums.iter().map(|s| f64::from(*s)).sum()

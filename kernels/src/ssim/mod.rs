@@ -9,8 +9,8 @@
 
 mod gradient;
 
-pub use gradient::{ssim_map_backward, ssim_map_with_gradient, ssim_mean_with_gradient};
 pub(crate) use gradient::{AdjointScratch, adjoint_into, slopes_row};
+pub use gradient::{ssim_map_backward, ssim_map_with_gradient, ssim_mean_with_gradient};
 
 use cubecl::prelude::*;
 use rayon::prelude::*;
@@ -118,10 +118,7 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     pub fn new(plan: &Plan) -> Self {
-        Self {
-            lines: std::array::from_fn(|_| plan.line()),
-            rows: std::array::from_fn(|_| vec![0.0; plan.out_len()]),
-        }
+        Self { lines: std::array::from_fn(|_| plan.line()), rows: std::array::from_fn(|_| vec![0.0; plan.out_len()]) }
     }
 
     /// Computes the moments x, y, xx, yy, xy of row `j` of means, into `rows`.

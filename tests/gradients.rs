@@ -1,0 +1,275 @@
+//! Gradients through the tape against finite differences of a naive float64 network that shares no
+//! code with the kernels.
+
+use hotad_engine::Activation;
+use hotad_engine::ops::{ConvParams, conv_transpose2d, conv2d, loss, max_pool2d, ssim_loss, upsample_conv2d};
+use hotad_engine::params::Params;
+use hotad_engine::random;
+use hotad_engine::tape::backward;
+use hotad_engine::tensor::Tensor;
+use hotad_kernels::conv::ConvOptions;
+use hotad_kernels::loss::Loss;
+use hotad_kernels::pool::PoolOptions;
+use hotad_kernels::ssim::SsimOptions;
+use rand::Rng;
+
+/// A map in f64: rows, columns, channels of one image.
+#[derive(Clone)]
+struct Map {
+    h: usize,
+    w: usize,
+    c: usize,
+    v: Vec<f64>,
+}
+
+impl Map {
+    fn zero(h: usize, w: usize, c: usize) -> Self {
+        Self { h, w, c, v: vec![0.0; h * w * c] }
+    }
+
+    fn get(&self, y: isize, x: isize, k: usize) -> f64 {
+        let inside = y >= 0 && x >= 0 && y < self.h as isize && x < self.w as isize;
+        if inside { self.v[(y as usize * self.w + x as usize) * self.c + k] } else { 0.0 }
+    }
+}
+
+/// Convolution by its definition; weights OHWI.
+fn naive_conv(x: &Map, w: &[f64], [o, kh, kw, i]: [usize; 4], b: &[f64], opts: ConvOptions) -> Map {
+    let size = |n: usize, k: usize| (n + 2 * opts.padding - opts.dilation * (k - 1) - 1) / opts.stride + 1;
+    let mut y = Map::zero(size(x.h, kh), size(x.w, kw), o);
+    for (at, v) in y.v.iter_mut().enumerate() {
+        let (k, px, py) = (at % o, at / o % size(x.w, kw), at / o / size(x.w, kw));
+        *v = b[k];
+        for r in 0..kh {
+            for s in 0..kw {
+                for c in 0..i {
+                    let sy = (py * opts.stride + r * opts.dilation) as isize - opts.padding as isize;
+                    let sx = (px * opts.stride + s * opts.dilation) as isize - opts.padding as isize;
+                    *v += x.get(sy, sx, c) * w[((k * kh + r) * kw + s) * i + c];
+                }
+            }
+        }
+    }
+    y
+}
+
+/// Transposed convolution by scattering; weights IHWO.
+fn naive_transpose(x: &Map, w: &[f64], [i, kh, kw, o]: [usize; 4], b: &[f64], stride: usize, padding: usize) -> Map {
+    let mut y = Map::zero((x.h - 1) * stride + kh - 2 * padding, (x.w - 1) * stride + kw - 2 * padding, o);
+    for (at, v) in y.v.iter_mut().enumerate() {
+        *v = b[at % o];
+    }
+    for py in 0..x.h {
+        for px in 0..x.w {
+            for c in 0..i {
+                for r in 0..kh {
+                    for s in 0..kw {
+                        let (ty, tx) =
+                            ((py * stride + r).wrapping_sub(padding), (px * stride + s).wrapping_sub(padding));
+                        if ty < y.h && tx < y.w {
+                            for k in 0..o {
+                                y.v[(ty * y.w + tx) * o + k] +=
+                                    x.v[(py * x.w + px) * i + c] * w[((c * kh + r) * kw + s) * o + k];
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    y
+}
+
+fn naive_pool(x: &Map) -> Map {
+    let mut y = Map::zero(x.h / 2, x.w / 2, x.c);
+    for (at, v) in y.v.iter_mut().enumerate() {
+        let (k, px, py) = (at % x.c, (at / x.c) % (x.w / 2), at / x.c / (x.w / 2));
+        let corner = |dy: usize, dx: usize| x.get((2 * py + dy) as isize, (2 * px + dx) as isize, k);
+        *v = corner(0, 0).max(corner(0, 1)).max(corner(1, 0)).max(corner(1, 1));
+    }
+    y
+}
+
+fn naive_upsample(x: &Map) -> Map {
+    let mut y = Map::zero(2 * x.h, 2 * x.w, x.c);
+    for (at, v) in y.v.iter_mut().enumerate() {
+        let (k, px, py) = (at % x.c, (at / x.c) % (2 * x.w), at / x.c / (2 * x.w));
+        *v = x.get((py / 2) as isize, (px / 2) as isize, k);
+    }
+    y
+}
+
+fn apply(mut x: Map, f: impl Fn(f64) -> f64) -> Map {
+    x.v.iter_mut().for_each(|v| *v = f(*v));
+    x
+}
+
+fn narrow(v: &[f64]) -> Vec<f32> {
+    v.iter().map(|v| *v as f32).collect()
+}
+
+/// Random values rounded to f32, so that both sides see the same.
+fn noise(n: usize, scale: f64, index: u64) -> Vec<f64> {
+    let mut rng = random::stream(11, "gradient test", index);
+    (0..n).map(|_| f64::from((rng.random_range(-scale..scale)) as f32)).collect()
+}
+
+/// Parameters by name.
+type Lookup<'a, T> = &'a dyn Fn(&str) -> T;
+
+/// A network's parameters by name, and both ways of computing its loss.
+struct Check<'a> {
+    shapes: Vec<(&'a str, Vec<usize>)>,
+    engine: &'a dyn Fn(Lookup<Tensor>) -> Tensor,
+    oracle: &'a dyn Fn(Lookup<Vec<f64>>) -> f64,
+}
+
+/// Compares the loss and every 5th element of every gradient; returns how many were compared.
+fn compare(check: &Check, tolerance: f64) -> usize {
+    let mut params = Params::default();
+    let mut values: std::collections::BTreeMap<&str, Vec<f64>> = std::collections::BTreeMap::new();
+    let mut state = hotad_engine::params::State::new();
+    for (i, (name, shape)) in check.shapes.iter().enumerate() {
+        let v = noise(shape.iter().product(), 0.4, i as u64);
+        params.zeros(name, shape);
+        state.insert((*name).into(), Tensor::new(narrow(&v), shape).expect("lengths fit"));
+        values.insert(name, v);
+    }
+    params.set_values(&state).expect("shapes fit");
+    let tracked = |name: &str| params.get(name, true).expect("parameter exists");
+    let value = (check.engine)(&tracked);
+    let base = (check.oracle)(&|name| values[name].clone());
+    let got = f64::from(value.item().expect("one number"));
+    assert!((got - base).abs() < tolerance * (1.0 + base.abs()), "loss {got}, {base} expected");
+    let mut grads = backward(&value).expect("a loss on the tape");
+    let mut compared = 0;
+    for (name, _) in &check.shapes {
+        let grad = grads.take(&tracked(name)).expect("every parameter has a gradient");
+        for at in (0..grad.len()).step_by(5) {
+            const H: f64 = 1e-5;
+            let shifted = |d: f64| {
+                (check.oracle)(&|n| {
+                    let mut v = values[n].clone();
+                    if n == *name {
+                        v[at] += d;
+                    }
+                    v
+                })
+            };
+            let want = (shifted(H) - shifted(-H)) / (2.0 * H);
+            let error = (f64::from(grad[at]) - want).abs();
+            assert!(error < tolerance * (0.05 + want.abs()), "{name}[{at}]: {} for {want}", grad[at]);
+            compared += 1;
+        }
+    }
+    compared
+}
+
+const IMAGE: [usize; 4] = [1, 12, 10, 2];
+
+fn image(index: u64) -> Map {
+    Map { h: IMAGE[1], w: IMAGE[2], c: IMAGE[3], v: noise(IMAGE.iter().product(), 1.0, 100 + index) }
+}
+
+fn layer(get: Lookup<Tensor>, name: &str, activation: Activation) -> ConvParams {
+    ConvParams { weight: get(&format!("{name}.w")), bias: get(&format!("{name}.b")), activation }
+}
+
+#[test]
+fn patch_autoencoder_with_squared_error() {
+    let x = image(0);
+    let input = Tensor::new(narrow(&x.v), &IMAGE).expect("lengths fit");
+    let check = Check {
+        shapes: vec![("a.w", vec![5, 3, 3, 2]), ("a.b", vec![5]), ("b.w", vec![2, 3, 3, 5]), ("b.b", vec![2])],
+        engine: &|get| {
+            let h = conv2d(&input, &layer(get, "a", Activation::LeakyRelu(0.2)), ConvOptions::same(3)).expect("fits");
+            let p = max_pool2d(&h, PoolOptions { kernel: 2, stride: 2, padding: 0 }).expect("fits");
+            let y = upsample_conv2d(&p, &layer(get, "b", Activation::Identity)).expect("fits");
+            loss(Loss::Mse, &y, &input).expect("fits")
+        },
+        oracle: &|get| {
+            let h = naive_conv(&x, &get("a.w"), [5, 3, 3, 2], &get("a.b"), ConvOptions::same(3));
+            let p = naive_pool(&apply(h, |v| if v > 0.0 { v } else { 0.2 * v }));
+            let y = naive_conv(&naive_upsample(&p), &get("b.w"), [2, 3, 3, 5], &get("b.b"), ConvOptions::same(3));
+            y.v.iter().zip(&x.v).map(|(a, b)| (a - b) * (a - b)).sum::<f64>() / y.v.len() as f64
+        },
+    };
+    assert!(compare(&check, 2e-3) > 30);
+}
+
+#[test]
+fn strided_and_transposed_convolutions_with_fan_out() {
+    let x = image(1);
+    let input = Tensor::new(narrow(&x.v), &IMAGE).expect("lengths fit");
+    let halve = ConvOptions { stride: 2, padding: 1, ..ConvOptions::default() };
+    // The same weights are used twice, so their gradient comes from two places.
+    let check = Check {
+        shapes: vec![("a.w", vec![4, 4, 4, 2]), ("a.b", vec![4]), ("d.b", vec![2])],
+        engine: &|get| {
+            let h = conv2d(&input, &layer(get, "a", Activation::Tanh), halve).expect("fits");
+            let back = ConvParams { weight: get("a.w"), bias: get("d.b"), activation: Activation::Sigmoid };
+            let y = conv_transpose2d(&h, &back, halve).expect("fits");
+            loss(Loss::Mse, &y, &input).expect("fits")
+        },
+        oracle: &|get| {
+            let h = apply(naive_conv(&x, &get("a.w"), [4, 4, 4, 2], &get("a.b"), halve), f64::tanh);
+            let y = naive_transpose(&h, &get("a.w"), [4, 4, 4, 2], &get("d.b"), 2, 1);
+            let y = apply(y, |v| 1.0 / (1.0 + (-v).exp()));
+            y.v.iter().zip(&x.v).map(|(a, b)| (a - b) * (a - b)).sum::<f64>() / y.v.len() as f64
+        },
+    };
+    assert!(compare(&check, 2e-3) > 25);
+}
+
+/// SSIM by its definition: Gaussian 11, sigma 1.5, mirrored borders.
+fn naive_ssim(x: &Map, y: &Map) -> f64 {
+    let mirror = |p: isize, n: usize| {
+        let n = n as isize;
+        if p < 0 {
+            -1 - p
+        } else if p >= n {
+            2 * n - 1 - p
+        } else {
+            p
+        }
+    };
+    let weight = |i: isize| (-(i * i) as f64 / 4.5).exp();
+    let total: f64 = (-5..=5).map(weight).sum();
+    let mut sum = 0.0;
+    for at in 0..x.v.len() {
+        let (k, px, py) = (at % x.c, (at / x.c % x.w) as isize, (at / x.c / x.w) as isize);
+        let mut m = [0.0; 5];
+        for dy in -5..=5 {
+            for dx in -5..=5 {
+                let w = weight(dy) * weight(dx) / (total * total);
+                let (sy, sx) = (mirror(py + dy, x.h), mirror(px + dx, x.w));
+                let (a, b) = (x.get(sy, sx, k), y.get(sy, sx, k));
+                for (m, v) in m.iter_mut().zip([a, b, a * a, b * b, a * b]) {
+                    *m += w * v;
+                }
+            }
+        }
+        let [a, b, aa, bb, ab] = m;
+        let (c1, c2) = (1e-4, 9e-4);
+        sum += (2.0 * a * b + c1) * (2.0 * (ab - a * b) + c2) / ((a * a + b * b + c1) * (aa - a * a + bb - b * b + c2));
+    }
+    sum / x.v.len() as f64
+}
+
+#[test]
+fn autoencoder_with_ssim() {
+    let x = image(2);
+    let input = Tensor::new(narrow(&x.v), &IMAGE).expect("lengths fit");
+    let check = Check {
+        shapes: vec![("a.w", vec![2, 3, 3, 2]), ("a.b", vec![2])],
+        engine: &|get| {
+            let y = conv2d(&input, &layer(get, "a", Activation::Identity), ConvOptions::same(3)).expect("fits");
+            ssim_loss(&y, &input, &SsimOptions::default()).expect("fits")
+        },
+        oracle: &|get| {
+            let y = naive_conv(&x, &get("a.w"), [2, 3, 3, 2], &get("a.b"), ConvOptions::same(3));
+            1.0 - naive_ssim(&y, &x)
+        },
+    };
+    assert!(compare(&check, 3e-3) > 7);
+}

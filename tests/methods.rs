@@ -1,0 +1,126 @@
+//! Methods end to end, through the command line: train, save, load, score, resume, banks.
+
+mod common;
+
+use common::{QUICK, hotad, ok, small_data, text, train_small};
+use hotad_engine::data::picture::Picture;
+use hotad_engine::tensor::Tensor;
+use hotad_models::model::Model;
+
+fn json(line: &str) -> serde_json::Value {
+    serde_json::from_str(line).expect("one JSON object")
+}
+
+#[test]
+fn every_method_trains_saves_reloads_and_finds_cracks() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("data");
+    small_data(&data, 128);
+    for (method, settings) in [
+        ("paedid", vec!["--set", "image_size=64", "--set", "network=[8, 16]", "--set", "steps=60"]),
+        ("pae", vec!["--set", "image_size=64", "--set", "network=[8, 16]"]),
+        ("ssim-ae", vec!["--set", "latent=20"]),
+    ] {
+        let model = dir.path().join(format!("{method}.safetensors"));
+        let mut args =
+            vec!["train", method, "--data", text(&data), "--out", text(&model), "-q", "--epochs", "40", "--batch", "4"];
+        args.extend(settings);
+        ok(&args);
+        let metrics = json(&ok(&["eval", "--model", text(&model), "--data", text(&data), "--json", "-q"]));
+        assert_eq!(metrics["method"], method);
+        let auroc = metrics["image_auroc"].as_f64().expect("both classes are there");
+        assert!(auroc > 0.9, "{method}: {metrics}");
+        assert!(metrics["pixel_auroc"].as_f64().is_some_and(|v| v > 0.7), "{method}: {metrics}");
+    }
+}
+
+#[test]
+fn a_saved_model_scores_as_before_saving() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));
+    small_data(&data, 40);
+    train_small(&data, &model, &["--epochs", "2"]);
+    let first = Model::load(&model).expect("a model");
+    let again = dir.path().join("again.safetensors");
+    first.save(&again).expect("saved");
+    assert_eq!(std::fs::read(&model).expect("bytes"), std::fs::read(&again).expect("bytes"));
+    let second = Model::load(&again).expect("a model");
+    let spec = first.detector.image();
+    let picture = Picture::read(&data.join("test/crack/000.png")).expect("a picture").fit(spec).expect("fits");
+    let images = Tensor::new(picture.values, &[1, spec.height, spec.width, spec.channels]).expect("lengths fit");
+    let (a, b) = (first.detector.score(&images).expect("scored"), second.detector.score(&images).expect("scored"));
+    assert_eq!(a, b);
+}
+
+#[test]
+fn one_seed_gives_one_file_with_any_number_of_threads() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("data");
+    small_data(&data, 40);
+    let train = |name: &str, more: &[&str]| {
+        let model = dir.path().join(name);
+        train_small(&data, &model, &[&["--epochs", "3"], more].concat());
+        std::fs::read(model).expect("bytes")
+    };
+    let one = train("one", &["--threads", "1"]);
+    assert!(one == train("two", &["--threads", "2"]), "2 threads give another file than 1");
+    assert!(one == train("again", &["--threads", "2"]), "a second run gives another file");
+    assert!(one != train("other", &["--seed", "1"]), "another seed gives the same file");
+}
+
+/// Interrupts training by a signal once it has begun, then resumes.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_resumes_bit_identically() {
+    use std::process::{Command, Stdio};
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("data");
+    small_data(&data, 40);
+    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
+    let epochs = ["--epochs", "60", "--set", "patience=0"];
+    train_small(&data, &whole, &epochs);
+    let mut args = vec!["train", "paedid", "--data", text(&data), "--out", text(&parts), "-q"];
+    args.extend(QUICK);
+    args.extend(epochs);
+    let child =
+        Command::new(env!("CARGO_BIN_EXE_hotad")).args(&args).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let log = dir.path().join("parts.log.jsonl");
+    while std::fs::read_to_string(&log).unwrap_or_default().lines().count() < 2 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
+    assert!(kill.success());
+    let output = child.wait_with_output().expect("it ends");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("--resume"), "{stderr}");
+    assert!(!parts.exists(), "no model is left behind by an interrupted run");
+    args.push("--resume");
+    ok(&args);
+    assert!(std::fs::read(&whole).expect("bytes") == std::fs::read(&parts).expect("bytes"));
+    assert!(!dir.path().join("parts.checkpoint").exists(), "the checkpoint is removed at the end");
+    let epochs: Vec<u64> = std::fs::read_to_string(&log)
+        .expect("a log")
+        .lines()
+        .map(|l| json(l)["epoch"].as_u64().expect("an epoch"))
+        .collect();
+    assert_eq!(epochs, (1..=60).collect::<Vec<u64>>(), "every epoch is logged once");
+}
+
+#[test]
+fn a_bank_is_extended_and_pruned() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));
+    small_data(&data, 40);
+    train_small(&data, &model, &["--epochs", "2"]);
+    let before = std::fs::read(&model).expect("bytes");
+    let listed = |model| ok(&["bank", "list", text(model)]).lines().count();
+    let had = listed(&model);
+    ok(&["bank", "add", text(&model), text(&data.join("test/good")), "-q"]);
+    assert_eq!(listed(&model), had + 4);
+    ok(&["bank", "remove", text(&model), "024.png", "025.png", "026.png", "027.png", "-q"]);
+    assert_eq!(listed(&model), had);
+    assert!(before == std::fs::read(&model).expect("bytes"), "adding and removing gives the file back");
+    let output = hotad(&["bank", "remove", text(&model), "none.png"]);
+    assert_eq!(output.status.code(), Some(2));
+}

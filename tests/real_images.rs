@@ -1,0 +1,62 @@
+//! Floors on metrics over real images, so that a regression in a method fails.
+//!
+//! A reduced configuration keeps this to minutes; the README has the figures of the defaults.
+
+mod common;
+
+use common::{ok, real_data, text};
+
+/// Trains a reduced PAEDID on a category and evaluates it.
+fn evaluate(category: &str, settings: &[&str]) -> Option<serde_json::Value> {
+    let data = real_data(category)?;
+    let dir = tempfile::tempdir().expect("a folder");
+    let model = dir.path().join("m.safetensors");
+    let mut args = vec!["train", "paedid", "--data", text(&data), "--out", text(&model), "-q"];
+    args.extend(settings);
+    ok(&args);
+    let report = dir.path().join("report");
+    let line = ok(&["eval", "--model", text(&model), "--data", text(&data), "--json", "-q", "--out", text(&report)]);
+    assert!(report.join("report.html").is_file());
+    Some(serde_json::from_str(&line).expect("one JSON object"))
+}
+
+const REDUCED: [&str; 10] =
+    ["--set", "image_size=64", "--set", "network=[32, 64]", "--epochs", "40", "--set", "steps=100", "--set", "batch=8"];
+
+#[test]
+fn solar_cells() {
+    if let Some(m) = evaluate("elpv_mono", &REDUCED) {
+        assert!(m["image_auroc"].as_f64().is_some_and(|v| v > 0.75), "{m}");
+        assert!(m["pixel_auroc"].is_null() && m["notes"].to_string().contains("no masks"), "{m}");
+    }
+}
+
+#[test]
+fn transistors() {
+    if let Some(m) = evaluate("mvtec_transistor", &[&REDUCED[..], &["--epochs", "10"]].concat()) {
+        assert!(m["pixel_auroc"].as_f64().is_some_and(|v| v > 0.6), "{m}");
+        assert!(m["aupro_30"].is_f64() && m["dice_at_threshold"].is_f64(), "{m}");
+    }
+}
+
+#[test]
+fn images_of_mixed_sizes_and_a_layout_with_validation() {
+    let quick: [&str; 10] = [
+        "--set",
+        "image_size=32",
+        "--set",
+        "network=[8]",
+        "--epochs",
+        "2",
+        "--set",
+        "steps=10",
+        "--set",
+        "lambda=1e-4",
+    ];
+    if let Some(m) = evaluate("magnetic_tile", &quick) {
+        assert!(m["pixel_auroc"].is_f64(), "{m}");
+    }
+    if let Some(m) = evaluate("loco_juice_bottle", &quick) {
+        assert!(m["auspro_05"]["mean"].is_null() && m["notes"].to_string().contains("auspro_05"), "{m}");
+    }
+}

@@ -1,0 +1,82 @@
+//! Results are bit-identical for any number of threads.
+
+use half::f16;
+use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::random;
+use hotad_engine::tensor::Tensor;
+use hotad_engine::train::Learner;
+use hotad_kernels::adam::AdamOptions;
+use hotad_kernels::cosine_nn::{BankData, LocationBank};
+use hotad_kernels::decompose::{DecomposeOptions, decompose};
+use hotad_kernels::knn::l2_knn;
+use hotad_kernels::ssim::SsimOptions;
+use hotad_models::autoencoder::PatchAutoencoder;
+use hotad_models::detector::Training;
+use rand::Rng;
+
+fn noise(n: usize, index: u64) -> Vec<f32> {
+    let mut rng = random::stream(5, "thread test", index);
+    (0..n).map(|_| rng.random()).collect()
+}
+
+/// Runs `work` with 1, 2 and 5 threads and compares the bits.
+fn same_bits(work: impl Fn() -> Vec<f32> + Sync) {
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be made");
+        pool.install(&work).into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+    };
+    let one = run(1);
+    assert!(!one.is_empty());
+    assert!(one == run(2), "2 threads differ from 1");
+    assert!(one == run(5), "5 threads differ from 1");
+}
+
+#[test]
+fn training_steps() {
+    let image = ImageSpec { height: 36, width: 28, channels: 3 };
+    let batch = Tensor::new(noise(5 * image.len(), 0), &[5, 36, 28, 3]).expect("lengths fit");
+    same_bits(|| {
+        let network = PatchAutoencoder::new(&[7, 19], image);
+        let mut learner = Training {
+            params: network.init(3),
+            adam: AdamOptions::default(),
+            loss: |p: &_, x: &_, tracked| network.reconstruction_loss(p, x, tracked),
+        };
+        let mut out: Vec<f32> = (0..3).map(|_| learner.step(&batch).expect("a step")).collect();
+        out.extend(learner.params.values().values().flat_map(|t| t.data().to_vec()));
+        out
+    });
+}
+
+#[test]
+fn decomposition() {
+    let shape = [2, 45, 37, 3];
+    let (x, prior) = (noise(shape.iter().product(), 1), noise(shape.iter().product(), 2));
+    let opts = DecomposeOptions {
+        lambda: 1e-4,
+        steps: 12,
+        adam: AdamOptions { lr: 0.01, ..AdamOptions::default() },
+        ssim: SsimOptions::default(),
+    };
+    same_bits(|| {
+        let mut l = vec![0.0; x.len()];
+        let losses = decompose(&x, &prior, shape, &opts, &mut l).expect("shapes fit");
+        losses.into_iter().flatten().chain(l).collect()
+    });
+}
+
+#[test]
+fn nearest_neighbours() {
+    let data: Vec<f16> = noise(13 * 21 * 35, 3).into_iter().map(f16::from_f32).collect();
+    let query = noise(3 * 13 * 35, 4);
+    same_bits(|| {
+        let bank = LocationBank::new(13, 21, 35, BankData::F16(data.clone())).expect("shapes fit");
+        let found = bank.nearest(&query).expect("shapes fit");
+        found.iter().flat_map(|n| [n.index as f32, n.cosine]).collect()
+    });
+    let flat = noise(101 * 35, 5);
+    same_bits(|| {
+        let found = l2_knn(&query, &flat, 35, 4).expect("shapes fit");
+        found.iter().flat_map(|n| [n.index as f32, n.distance]).collect()
+    });
+}
