@@ -124,3 +124,18 @@ fn a_bank_is_extended_and_pruned() {
     let output = hotad(&["bank", "remove", text(&model), "none.png"]);
     assert_eq!(output.status.code(), Some(2));
 }
+
+#[test]
+fn the_shipped_model_is_the_documented_one_and_works() {
+    use sha2::{Digest, Sha256};
+    let bytes = std::fs::read("weights/plate.safetensors").expect("the shipped model");
+    assert!(bytes.len() < 1_000_000);
+    let hash = hotad_engine::data::prepare::hex(&Sha256::digest(&bytes));
+    let readme = std::fs::read_to_string("weights/README.md").expect("its provenance");
+    assert!(readme.contains(&hash), "weights/README.md names another SHA-256 than {hash}");
+    for line in ok(&["score", "--model", "weights/plate.safetensors", "weights/samples"]).lines() {
+        let result = json(line);
+        let good = result["path"].as_str().is_some_and(|p| p.contains("good_"));
+        assert_eq!(result["label"], if good { "normal" } else { "anomaly" }, "{line}");
+    }
+}

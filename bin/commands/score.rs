@@ -1,6 +1,6 @@
 //! `hotad score`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use hotad_engine::Result;
@@ -9,10 +9,22 @@ use hotad_engine::data::picture::Picture;
 use hotad_models::detector::Score;
 use hotad_models::evaluate::map_at;
 use hotad_models::model::Model;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::args::{Common, Maps, ScoreArgs};
 use crate::{ANOMALY, OK, output};
+
+/// One line of output.
+#[derive(Serialize)]
+struct Line<'a> {
+    path: &'a Path,
+    score: f32,
+    threshold: f32,
+    calibrated: f32,
+    label: &'static str,
+    map: Option<PathBuf>,
+    ms: f64,
+}
 
 /// Writes map and overlay of one image; returns the path of the map.
 fn write_pictures(
@@ -65,16 +77,16 @@ pub fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
             anomaly |= anomalous;
             let value = score.value;
             let map = write_pictures(args, &model, &images[*index], *size, score)?;
-            let result = json!({
-                "path": paths[*index],
-                "score": value,
-                "threshold": threshold,
-                "calibrated": model.calibration.calibrated(value),
-                "label": if anomalous { "anomaly" } else { "normal" },
-                "map": map,
-                "ms": (ms * 1e3).round() / 1e3,
-            });
-            output::line(&result.to_string())?;
+            let line = Line {
+                path: &paths[*index],
+                score: value,
+                threshold,
+                calibrated: model.calibration.calibrated(value),
+                label: if anomalous { "anomaly" } else { "normal" },
+                map,
+                ms: (ms * 1e3).round() / 1e3,
+            };
+            output::line(&serde_json::to_string(&line).expect("a line is plain data"))?;
         }
         Ok(())
     })?;

@@ -123,7 +123,7 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     let model = Model { detector, calibration, provenance };
     model.save(&args.out)?;
     common.say(&format!(
-        "wrote {} in {:.0} s: image threshold {:.4}, pixel threshold {:.4}",
+        "wrote {} in {:.0} s: image threshold {:.3e}, pixel threshold {:.3e}",
         args.out.display(),
         started.elapsed().as_secs_f64(),
         model.calibration.image_threshold,

@@ -9,9 +9,9 @@ const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 44.0;
 const BOTTOM: f64 = 40.0;
 const TOP: f64 = 14.0;
-const RIGHT: f64 = 12.0;
-/// Most points of a drawn curve; more are thinned evenly.
-const POINTS: usize = 400;
+const RIGHT: f64 = 20.0;
+/// Shortest step of a drawn curve, in units of its axes.
+const STEP: f64 = 0.002;
 /// Bars of the histogram.
 const BARS: usize = 30;
 
@@ -84,8 +84,10 @@ impl Plot {
 
 /// A short number for an axis.
 fn tick(v: f64) -> String {
-    if v == 0.0 || v.abs() >= 100.0 {
+    if v.fract() == 0.0 || v.abs() >= 100.0 {
         format!("{v:.0}")
+    } else if v.abs() < 0.01 {
+        format!("{v:.1e}")
     } else if v.abs() < 0.1 {
         format!("{v:.3}")
     } else {
@@ -93,10 +95,18 @@ fn tick(v: f64) -> String {
     }
 }
 
-fn thin(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    let step = points.len().div_ceil(POINTS).max(1);
-    let last = points.len().saturating_sub(1);
-    points.into_iter().enumerate().filter(|(i, _)| i % step == 0 || *i == last).map(|(_, p)| p).collect()
+/// Leaves out points that lie within a fraction of a pixel of the last one drawn.
+fn thin(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
+    let mut kept: Vec<(f64, f64)> = Vec::new();
+    let mut last = None;
+    for p in points {
+        if kept.last().is_none_or(|k| (p.0 - k.0).abs() + (p.1 - k.1).abs() >= STEP) {
+            kept.push(p);
+        }
+        last = Some(p);
+    }
+    kept.extend(last);
+    kept
 }
 
 /// ROC curve; empty without both classes.
@@ -109,7 +119,7 @@ pub fn roc(ranking: &Ranking) -> String {
         ranking.points().iter().map(|q| (q.false_positives as f64 / n as f64, q.true_positives as f64 / p as f64));
     let mut plot = Plot::new("ROC curve", ("false positive rate", "true positive rate"), (0.0, 1.0), (0.0, 1.0));
     plot.line(&[(0.0, 0.0), (1.0, 1.0)], "chance");
-    plot.line(&thin(std::iter::once((0.0, 0.0)).chain(rest).collect()), "curve");
+    plot.line(&thin(std::iter::once((0.0, 0.0)).chain(rest)), "curve");
     plot.finish()
 }
 
@@ -120,7 +130,7 @@ pub fn precision_recall(ranking: &Ranking) -> String {
         return String::new();
     }
     let point = |tp: u64, fp: u64| (tp as f64 / p as f64, tp as f64 / (tp + fp).max(1) as f64);
-    let points = ranking.points().iter().map(|q| point(q.true_positives, q.false_positives)).collect();
+    let points = ranking.points().iter().map(|q| point(q.true_positives, q.false_positives));
     let mut plot = Plot::new("Precision-recall curve", ("recall", "precision"), (0.0, 1.0), (0.0, 1.0));
     plot.line(&thin(points), "curve");
     plot.finish()

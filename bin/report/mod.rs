@@ -16,7 +16,7 @@ use crate::commands::eval::rows;
 use crate::output;
 
 /// Images of each gallery.
-const GALLERY: usize = 6;
+const GALLERY: usize = 8;
 /// Longest side of a picture in the report.
 const SIDE: usize = 256;
 
@@ -24,7 +24,7 @@ const STYLE: &str = "
 :root{--ink:#1c2430;--soft:#5b6675;--line:#dde2e8;--back:#f6f7f9;--blue:#2468b2;--red:#c8372d}
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
 main{max-width:1180px;margin:0 auto;padding:28px 20px 60px}h1{font-size:26px;margin:0}h2{font-size:18px;margin:34px 0 10px}
-p{margin:4px 0;color:var(--soft)}.row{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:16px}
+p{margin:4px 0;color:var(--soft)}.row{display:grid;grid-template-columns:repeat(auto-fit,minmax(400px,1fr));gap:16px}
 .card{background:#fff;border:1px solid var(--line);border-radius:8px;padding:14px}.card h3{font-size:14px;margin:0 0 6px}
 table{border-collapse:collapse;width:100%}td{padding:5px 4px;border-bottom:1px solid var(--line)}td:last-child{text-align:right;font-variant-numeric:tabular-nums}
 svg{width:100%;height:auto;font-size:10px;fill:var(--soft)}.grid{stroke:var(--line);fill:none}.label{font-size:11px}
@@ -75,7 +75,7 @@ fn figure(folder: &Path, model: &Model, verdict: &Verdict) -> Result<String> {
     overlay.write_png(&folder.join("overlays").join(format!("{}_{stem}.png", verdict.item.kind)))?;
     let dice = verdict.dice.map(|d| format!(", Dice {d:.3}")).unwrap_or_default();
     Ok(format!(
-        r#"<figure><div class="pair"><img alt="image" src="{}"><img alt="anomaly map" src="{}"></div><figcaption>{} / {stem}: score {:.4}{dice}</figcaption></figure>"#,
+        r#"<figure><div class="pair"><img alt="image" src="{}"><img alt="anomaly map" src="{}"></div><figcaption>{} / {stem}: score {:.3e}{dice}</figcaption></figure>"#,
         embed(picture)?,
         embed(overlay)?,
         escape(&verdict.item.kind),

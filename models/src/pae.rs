@@ -4,12 +4,14 @@
 use hotad_engine::Result;
 
 use crate::detector::FitContext;
-use crate::paedid::{Config, Paedid, fit_prior};
+use crate::paedid::{Config, Paedid, choose, fit_prior};
 
 /// Trains PAE; `lambda`, `steps` and `decompose_lr` are not used.
 ///
 /// # Errors
 /// Bad settings or images, divergence, interruption.
 pub fn fit(config: Config, context: &FitContext) -> Result<Paedid> {
-    fit_prior(config, context, "pae")
+    let mut model = fit_prior(config, context, "pae")?;
+    choose(&mut model, context, false)?;
+    Ok(model)
 }

@@ -7,10 +7,12 @@
 //!    writes argmin and min of the cosine; that is a slip, the nearest is the largest cosine.
 //! 4. Decomposition: L minimises (1 - mean SSIM(L, prior)) + lambda * sum |X - L| (equation 3) by
 //!    Adam from L = prior; the defect is S = X - L.
-//! 5. |S|, averaged over channels, is the anomaly map; its maximum after a small blur the score.
+//! 5. |S|, averaged over channels, is the anomaly map. The image score is the mean of s over the
+//!    replaced patches: the paper notes that s tells where the defect is; or, as a setting, the
+//!    maximum of the map after a small blur.
 //!
-//! What the paper leaves open: steps and learning rate (see [`Config::steps`]); lambda by
-//! cross-validation, here on synthetic cracks over held-out normals ([`choose_lambda`]).
+//! What the paper leaves open: steps and learning rate (see [`Config::steps`]); alpha and lambda
+//! by cross-validation, here on synthetic cracks over held-out normals.
 
 use std::collections::BTreeMap;
 
@@ -30,18 +32,35 @@ use serde_json::Value;
 use crate::autoencoder::{ELPV, PatchAutoencoder, VGG};
 use crate::config::{Settings, require};
 use crate::detector::{Detector, EditableBank, FitContext, Schedule, Score, Training};
-use crate::prior::{BackgroundPrior, BankType, PatchPrior};
+use crate::prior::{Background, BackgroundPrior, BankType, PatchPrior};
 use crate::segmentation::{magnitude, scores};
 use crate::synthetic::{Cracks, cracks};
 
-/// Weight of the L1 term, or how it is found.
+/// A number, or how it is found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Lambda {
+pub enum Choice {
     /// This value.
-    Fixed(f32),
+    Fixed(f64),
     /// `"auto"`: the best on synthetic cracks over held-out normals.
     Word(String),
+}
+
+impl Choice {
+    /// The value, when it is fixed.
+    fn fixed(&self) -> Option<f64> {
+        match self {
+            Self::Fixed(v) => Some(*v),
+            Self::Word(_) => None,
+        }
+    }
+
+    fn check(&self, key: &str, allowed: &str, ok: impl Fn(f64) -> bool) -> Result<()> {
+        match self {
+            Self::Word(word) => require(word == "auto", key, word, allowed),
+            Self::Fixed(v) => require(ok(*v), key, v, allowed),
+        }
+    }
 }
 
 /// Settings of the patch autoencoder, its bank and the prior; shared with `pae`.
@@ -59,23 +78,35 @@ pub struct Config {
     /// Images of one step.
     pub batch: usize,
     /// Learning rate of the autoencoder.
-    pub lr: f32,
+    pub lr: f64,
     /// Epochs without improvement before stopping.
     pub patience: usize,
     /// Share of locations that are replaced.
-    pub alpha: f64,
+    pub alpha: Choice,
     /// Precision of the memory bank.
     pub bank: BankType,
     /// Weight of the L1 term.
-    pub lambda: Lambda,
+    pub lambda: Choice,
     /// Adam steps of the decomposition. At the default rate the objective has settled by then: on
-    /// cracks over elpv_mono and magnetic_tile the last tenth of the steps lowers it by less than
-    /// 1 %.
+    /// cracks over solar cells the last ten of 100 steps change it by less than 0.1 %.
     pub steps: u32,
     /// Learning rate of the decomposition.
-    pub decompose_lr: f32,
+    pub decompose_lr: f64,
+    /// Where the image score comes from.
+    pub score: ImageScore,
     /// Blur of the anomaly map before its maximum is taken, in pixels.
-    pub score_blur: f32,
+    pub score_blur: f64,
+}
+
+/// Where the image score comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageScore {
+    /// The mean of s = 1 - cosine over the replaced patches: how far they are from any normal one.
+    #[default]
+    Patch,
+    /// The largest value of the blurred anomaly map.
+    Map,
 }
 
 /// Number of channels.
@@ -131,16 +162,17 @@ impl Default for Config {
         Self {
             image_size: 128,
             channels: Channels::Word("auto".into()),
-            network: Network::Name("vgg".into()),
-            epochs: 40,
+            network: Network::Name("elpv".into()),
+            epochs: 100,
             batch: 16,
             lr: 1e-3,
-            patience: 10,
-            alpha: 0.03,
+            patience: 20,
+            alpha: Choice::Word("auto".into()),
             bank: BankType::F16,
-            lambda: Lambda::Word("auto".into()),
-            steps: 200,
-            decompose_lr: 0.01,
+            lambda: Choice::Word("auto".into()),
+            steps: 100,
+            decompose_lr: 0.02,
+            score: ImageScore::Patch,
             score_blur: 1.0,
         }
     }
@@ -155,7 +187,10 @@ impl Settings for Config {
         ("batch", "images of one step"),
         ("lr", "learning rate of the autoencoder (Adam)"),
         ("patience", "epochs without a lower validation loss before stopping; 0 never stops early"),
-        ("alpha", "share of patches that are replaced by their nearest normal one, 0 to 1 (paper: 0.03)"),
+        (
+            "alpha",
+            "share of patches that are replaced by their nearest normal one, 0 to 1 (paper: 0.03), or \"auto\": as lambda",
+        ),
         ("bank", "\"f16\" or \"f32\": precision of the memory bank"),
         (
             "lambda",
@@ -163,7 +198,11 @@ impl Settings for Config {
         ),
         ("steps", "Adam steps of the decomposition"),
         ("decompose_lr", "learning rate of the decomposition"),
-        ("score_blur", "blur in pixels before the largest value of the anomaly map is taken as score; 0 for none"),
+        (
+            "score",
+            "image score: \"patch\" (mean distance of the replaced patches to the bank) or \"map\" (largest value of the blurred anomaly map)",
+        ),
+        ("score_blur", "for score = \"map\": blur in pixels before the largest value is taken; 0 for none"),
     ];
 
     fn check(&self) -> Result<()> {
@@ -185,11 +224,8 @@ impl Settings for Config {
         require(self.epochs >= 1, "epochs", self.epochs, "1 or more")?;
         require((1..=1024).contains(&self.batch), "batch", self.batch, "1 to 1024")?;
         require(self.lr > 0.0 && self.lr < 1.0, "lr", self.lr, "above 0, below 1")?;
-        require((0.0..=1.0).contains(&self.alpha), "alpha", self.alpha, "0 to 1")?;
-        match &self.lambda {
-            Lambda::Word(word) => require(word == "auto", "lambda", word, "a number above 0, or \"auto\"")?,
-            Lambda::Fixed(v) => require(*v > 0.0 && v.is_finite(), "lambda", v, "a number above 0, or \"auto\"")?,
-        }
+        self.alpha.check("alpha", "0 to 1, or \"auto\"", |v| (0.0..=1.0).contains(&v))?;
+        self.lambda.check("lambda", "a number above 0, or \"auto\"", |v| v > 0.0 && v.is_finite())?;
         require((1..=10_000).contains(&self.steps), "steps", self.steps, "1 to 10000")?;
         require(
             self.decompose_lr > 0.0 && self.decompose_lr < 1.0,
@@ -205,6 +241,7 @@ impl Settings for Config {
 #[derive(Serialize, Deserialize)]
 struct Saved {
     settings: Config,
+    alpha: f64,
     lambda: Option<f32>,
     entries: Vec<String>,
 }
@@ -224,11 +261,8 @@ pub struct Paedid {
 /// Bad settings or images, divergence, interruption.
 pub fn fit(config: Config, context: &FitContext) -> Result<Paedid> {
     let mut model = fit_prior(config, context, "paedid")?;
-    let lambda = match model.config.lambda {
-        Lambda::Fixed(lambda) => lambda,
-        Lambda::Word(_) => choose_lambda(&model, context)?,
-    };
-    model.lambda = Some(lambda);
+    let chosen = choose(&mut model, context, true)?;
+    model.lambda = Some(chosen.lambda);
     Ok(model)
 }
 
@@ -239,7 +273,7 @@ pub(crate) fn fit_prior(config: Config, context: &FitContext, method: &str) -> R
     let network = PatchAutoencoder::new(&config.network.widths()?, image);
     let mut learner = Training {
         params: network.init(context.seed),
-        adam: AdamOptions { lr: config.lr, ..AdamOptions::default() },
+        adam: AdamOptions { lr: config.lr as f32, ..AdamOptions::default() },
         loss: |params: &_, images: &_, tracked| network.reconstruction_loss(params, images, tracked),
     };
     let schedule = Schedule { epochs: config.epochs, batch: config.batch, patience: config.patience };
@@ -247,37 +281,65 @@ pub(crate) fn fit_prior(config: Config, context: &FitContext, method: &str) -> R
     context.run(&mut learner, image, &schedule, method, &settings)?;
     let params = learner.params;
     (context.say)(&format!("building the memory bank from {} images", context.train.len()));
-    let options = (config.batch, config.bank, config.alpha);
+    let options = (config.batch, config.bank, PAPER_ALPHA);
     let prior = PatchPrior::build(network, params, context.train, image, options)?;
     Ok(Paedid { config, image, prior, lambda: None })
 }
 
-/// The lambda with the largest Dice on synthetic cracks over held-out normals. Candidates are
-/// spaced by half a decade around 1 / (number of elements), where both terms pull equally.
+/// The paper's alpha, where there is nothing to choose on.
+const PAPER_ALPHA: f64 = 0.03;
+
+/// Alphas that are tried.
+const ALPHAS: [f64; 6] = [0.03, 0.1, 0.2, 0.3, 0.5, 1.0];
+
+/// Alpha and lambda with the Dice they reach.
+pub(crate) struct Chosen {
+    dice: f64,
+    alpha: f64,
+    lambda: f32,
+}
+
+/// Finds what is `auto` among alpha and lambda: the pair with the largest Dice on synthetic cracks
+/// over held-out normals. Lambdas are spaced by half a decade around 1 / (number of elements), where
+/// both terms of equation 3 pull equally. Sets the model's alpha. Without decomposition (PAE) there is
+/// no lambda to choose.
 ///
 /// # Errors
 /// When a held-out image cannot be read.
-fn choose_lambda(model: &Paedid, context: &FitContext) -> Result<f32> {
-    let elements = model.image.len() as f32;
-    let middle = 1.0 / elements;
-    let cracks: Cracks = cracks(context.holdout, model.image, context.seed)?;
-    if cracks.is_empty() {
-        (context.say)(&format!("no held-out image to choose lambda on; taking {middle:.2e}"));
-        return Ok(middle);
-    }
-    let background = model.prior.background(&cracks.images)?;
-    let mut best = (f64::NEG_INFINITY, middle);
-    for exponent in -2..=5 {
-        hotad_engine::interrupt::check()?;
-        let lambda = middle * 10f32.powf(exponent as f32 * 0.5);
-        let maps = model.defect_maps(&cracks.images, &background, lambda)?;
-        let (dice, _) = cracks.best_dice(&maps).unwrap_or((0.0, 0.0));
-        (context.say)(&format!("lambda {lambda:.2e}: Dice {dice:.4} on {} synthetic cracks", cracks.len()));
-        if dice > best.0 {
-            best = (dice, lambda);
+pub(crate) fn choose(model: &mut Paedid, context: &FitContext, decomposes: bool) -> Result<Chosen> {
+    let middle = 1.0 / model.image.len() as f32;
+    let grid = || (-1..=3).map(|e| middle * 10f32.powf(e as f32 * 0.5)).collect();
+    let alphas = model.config.alpha.fixed().map_or(ALPHAS.to_vec(), |a| vec![a]);
+    let lambdas: Vec<f32> = match model.config.lambda.fixed() {
+        Some(lambda) => vec![lambda as f32],
+        None if decomposes => grid(),
+        None => vec![middle],
+    };
+    let mut best = Chosen { dice: f64::NEG_INFINITY, alpha: alphas[0], lambda: lambdas[0] };
+    if alphas.len() * lambdas.len() > 1 {
+        let cracks: Cracks = cracks(context.holdout, model.image, context.seed)?;
+        for alpha in alphas {
+            model.prior.alpha = alpha;
+            let background = model.prior.background(&cracks.images)?.images;
+            for lambda in &lambdas {
+                hotad_engine::interrupt::check()?;
+                let maps = match decomposes {
+                    true => model.defect_maps(&cracks.images, &background, *lambda)?,
+                    false => residual(&cracks.images, background.data()),
+                };
+                let dice = cracks.best_dice(&maps).map_or(0.0, |(dice, _)| dice);
+                if dice > best.dice {
+                    best = Chosen { dice, alpha, lambda: *lambda };
+                }
+            }
         }
+        let lambda = if decomposes { format!(", lambda {:.2e}", best.lambda) } else { String::new() };
+        let line =
+            format!("chose alpha {}{lambda}: Dice {:.4} on {} synthetic cracks", best.alpha, best.dice, cracks.len());
+        (context.say)(&line);
     }
-    Ok(best.1)
+    model.prior.alpha = best.alpha;
+    Ok(best)
 }
 
 impl Paedid {
@@ -287,7 +349,7 @@ impl Paedid {
         let opts = DecomposeOptions {
             lambda,
             steps: self.config.steps,
-            adam: AdamOptions { lr: self.config.decompose_lr, ..AdamOptions::default() },
+            adam: AdamOptions { lr: self.config.decompose_lr as f32, ..AdamOptions::default() },
             ssim: SsimOptions {
                 window: Window::Gaussian { size: 11, sigma: 1.5 },
                 border: Border::Symmetric,
@@ -311,8 +373,7 @@ impl Paedid {
             None => return Err(Error::Config("tensor \"bank\" is missing".into())),
         };
         let bank = LocationBank::new(p1 * p2, saved.entries.len(), d, data)?;
-        let alpha = saved.settings.alpha;
-        let prior = PatchPrior { network, params, bank, entries: saved.entries, alpha };
+        let prior = PatchPrior { network, params, bank, entries: saved.entries, alpha: saved.alpha };
         Ok(Self { config: saved.settings, image: file.image, prior, lambda: saved.lambda })
     }
 }
@@ -333,16 +394,25 @@ impl Detector for Paedid {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let prior = self.prior.background(images)?;
+        let Background { images: prior, unlikeness } = self.prior.background(images)?;
         let maps = match self.lambda {
             Some(lambda) => self.defect_maps(images, &prior, lambda)?,
             None => residual(images, prior.data()),
         };
-        scores(maps, self.image, self.config.score_blur)
+        let mut scores = scores(maps, self.image, self.config.score_blur as f32)?;
+        if self.config.score == ImageScore::Patch {
+            scores.iter_mut().zip(unlikeness).for_each(|(score, u)| score.value = u);
+        }
+        Ok(scores)
     }
 
     fn config(&self) -> Value {
-        let saved = Saved { settings: self.config.clone(), lambda: self.lambda, entries: self.prior.entries.clone() };
+        let saved = Saved {
+            settings: self.config.clone(),
+            alpha: self.prior.alpha,
+            lambda: self.lambda,
+            entries: self.prior.entries.clone(),
+        };
         serde_json::to_value(saved).expect("settings are plain data")
     }
 

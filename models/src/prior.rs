@@ -16,13 +16,21 @@ use serde::{Deserialize, Serialize};
 use crate::autoencoder::PatchAutoencoder;
 use crate::detector::EditableBank;
 
+/// What a prior says of a batch.
+pub struct Background {
+    /// A normal background for each image; same shape as the batch.
+    pub images: Tensor,
+    /// How unlike any normal image each one is; larger is more anomalous.
+    pub unlikeness: Vec<f32>,
+}
+
 /// A normal background for each image of a batch.
 pub trait BackgroundPrior: Send + Sync {
-    /// Backgrounds of the same shape as `images`.
+    /// Backgrounds and how much each image had to change.
     ///
     /// # Errors
     /// When the batch has another shape.
-    fn background(&self, images: &Tensor) -> Result<Tensor>;
+    fn background(&self, images: &Tensor) -> Result<Background>;
 }
 
 /// How bank vectors are kept.
@@ -103,21 +111,27 @@ impl PatchPrior {
         Ok(Self { network, params, bank, entries, alpha })
     }
 
-    /// How unlike any normal patch each location is: 1 - largest cosine, `[n][p1 * p2]`; and the
-    /// features with the top alpha share replaced.
-    fn replaced(&self, latent: &Tensor) -> Result<Vec<f32>> {
+    /// The features with the share alpha of locations replaced that is least like any normal one,
+    /// and, image by image, the mean of s = 1 - largest cosine over those locations (over the least
+    /// normal one when alpha is 0).
+    fn replaced(&self, latent: &Tensor) -> Result<(Vec<f32>, Vec<f32>)> {
         let (locations, _, d) = self.bank.shape();
         let nearest = self.bank.nearest(latent.data())?;
         let mut features = latent.data().to_vec();
+        let mut unlikeness = Vec::new();
         for (image, found) in features.chunks_exact_mut(locations * d).zip(nearest.chunks_exact(locations)) {
             let scores: Vec<f32> = found.iter().map(|f| 1.0 - f.cosine).collect();
             let mask = replaced_locations(&scores, self.alpha)?;
+            let (mut sum, mut count) = (0.0, 0);
             for (location, _) in mask.iter().enumerate().filter(|(_, replace)| **replace) {
                 let to = &mut image[location * d..(location + 1) * d];
                 self.bank.vector(location, found[location].index as usize, to);
+                (sum, count) = (sum + scores[location], count + 1);
             }
+            let largest = scores.iter().copied().fold(0.0, f32::max);
+            unlikeness.push(if count > 0 { sum / count as f32 } else { largest });
         }
-        Ok(features)
+        Ok((features, unlikeness))
     }
 
     fn rebuild(&mut self, entries: Vec<String>, write: impl FnOnce(&Self, &mut BankData)) -> Result<()> {
@@ -163,10 +177,11 @@ pub fn entry_name(path: &std::path::Path) -> String {
 }
 
 impl BackgroundPrior for PatchPrior {
-    fn background(&self, images: &Tensor) -> Result<Tensor> {
+    fn background(&self, images: &Tensor) -> Result<Background> {
         let latent = self.network.encode(&self.params, images, false)?;
-        let features = Tensor::new(self.replaced(&latent)?, latent.shape())?;
-        self.network.decode(&self.params, &features, false)
+        let (features, unlikeness) = self.replaced(&latent)?;
+        let features = Tensor::new(features, latent.shape())?;
+        Ok(Background { images: self.network.decode(&self.params, &features, false)?, unlikeness })
     }
 }
 

@@ -44,11 +44,11 @@ pub struct Config {
     /// Images of one step.
     pub batch: usize,
     /// Learning rate.
-    pub lr: f32,
+    pub lr: f64,
     /// Epochs without improvement before stopping.
     pub patience: usize,
     /// Blur of the anomaly map before its maximum is taken, in pixels.
-    pub score_blur: f32,
+    pub score_blur: f64,
 }
 
 impl Default for Config {
@@ -164,7 +164,7 @@ pub fn fit(config: Config, context: &FitContext) -> Result<SsimAe> {
     let layers = layers(&config, channels);
     let mut learner = Training {
         params: init(&layers, context.seed),
-        adam: AdamOptions { lr: config.lr, ..AdamOptions::default() },
+        adam: AdamOptions { lr: config.lr as f32, ..AdamOptions::default() },
         loss: |params: &_, images: &_, tracked| {
             ssim_loss(&reconstruct(&layers, params, images, tracked)?, images, &SsimOptions::default())
         },
@@ -201,7 +201,7 @@ impl Detector for SsimAe {
         let pixels = shape[0] * shape[1] * shape[2];
         let (mut maps, mut mask) = (vec![0.0; pixels], vec![0.0; pixels]);
         ssim_mask(images.data(), y.data(), shape, &SsimOptions::default(), 1.0, &mut maps, &mut mask)?;
-        scores(maps, self.image, self.config.score_blur)
+        scores(maps, self.image, self.config.score_blur as f32)
     }
 
     fn config(&self) -> Value {

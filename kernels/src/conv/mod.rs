@@ -2,7 +2,7 @@
 //! a nearest-upsampled map.
 //!
 //! All dense ones are an implicit matrix product over a zero-padded slab that lives in the cache
-//! ([`dense`]); strided data gradients and transposed convolutions are split into one dense pass
+//! (dense.rs); strided data gradients and transposed convolutions are split into one dense pass
 //! per output phase, so no multiplication by an inserted zero is ever done.
 
 mod dense;
