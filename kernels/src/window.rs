@@ -207,20 +207,22 @@ impl Window {
     }
 }
 
+/// Starts of blocks of `block` that cover `0..n`; the last one overlaps its neighbour, so that no
+/// remainder is left to a slow loop.
 #[inline(always)]
-fn line_block<const FMA: bool, const N: usize>(
-    weights: &[f32],
-    line: &[f32],
-    step: usize,
-    out: &mut [f32],
-    range: (usize, usize),
-) {
+fn starts(n: usize, block: usize) -> impl Iterator<Item = usize> {
+    let overlap = (!n.is_multiple_of(block)).then(|| n - block);
+    (0..n / block).map(move |i| i * block).chain(overlap)
+}
+
+#[inline(always)]
+fn line_block<const FMA: bool, const N: usize>(weights: &[f32], line: &[f32], step: usize, out: &mut [f32], n: usize) {
     let span = weights.len().saturating_sub(1) * step;
-    assert!(range.1 + span <= line.len(), "the line is shorter than its window reaches");
-    for at in (range.0..range.1).step_by(N) {
+    assert!(n + span <= line.len(), "the line is shorter than its window reaches");
+    for at in starts(n, N) {
         let mut sum = [0.0; N];
         for (t, w) in weights.iter().enumerate() {
-            // SAFETY: at + N <= range.1 and t * step <= span, so this ends inside `line`: asserted above.
+            // SAFETY: at + N <= n and t * step <= span, so this ends inside `line`: asserted above.
             let values = unsafe { *line.as_ptr().add(at + t * step).cast::<[f32; N]>() };
             for (s, v) in sum.iter_mut().zip(values) {
                 *s = madd::<FMA>(*w, v, *s);
@@ -233,14 +235,15 @@ fn line_block<const FMA: bool, const N: usize>(
 simd_fn! {
     /// `out[i] = sum over t of weights[t] * line[i + t * step]`.
     fn weighted_line(weights: &[f32], line: &[f32], step: usize, out: &mut [f32]) {
-        let (n, whole) = (out.len(), out.len() / LANES * LANES);
-        if let Ok(eleven) = <&[f32; 11]>::try_from(weights) {
+        let n = out.len();
+        if n < LANES {
+            line_block::<FMA, 1>(weights, line, step, out, n);
+        } else if let Ok(eleven) = <&[f32; 11]>::try_from(weights) {
             // The usual window: the loop over taps unrolls.
-            line_block::<FMA, LANES>(eleven, line, step, out, (0, whole));
+            line_block::<FMA, LANES>(eleven, line, step, out, n);
         } else {
-            line_block::<FMA, LANES>(weights, line, step, out, (0, whole));
+            line_block::<FMA, LANES>(weights, line, step, out, n);
         }
-        line_block::<FMA, 1>(weights, line, step, out, (whole, n));
     }
 }
 
@@ -250,17 +253,12 @@ fn inside(taps: &[(usize, f32)], map: &[f32], stride: usize) -> bool {
 }
 
 #[inline(always)]
-fn row_block<const FMA: bool, const N: usize>(
-    taps: &[(usize, f32)],
-    map: &[f32],
-    out: &mut [f32],
-    range: (usize, usize),
-) {
+fn row_block<const FMA: bool, const N: usize>(taps: &[(usize, f32)], map: &[f32], out: &mut [f32]) {
     let stride = out.len();
-    for at in (range.0..range.1).step_by(N) {
+    for at in starts(stride, N) {
         let mut sum = [0.0; N];
         for (row, w) in taps {
-            // SAFETY: at + N <= range.1 <= stride, and the row is inside `map`: asserted by the callers.
+            // SAFETY: at + N <= stride, and the row is inside `map`: asserted by the callers.
             let values = unsafe { *map.as_ptr().add(row * stride + at).cast::<[f32; N]>() };
             for (s, v) in sum.iter_mut().zip(values) {
                 *s = madd::<FMA>(*w, v, *s);
@@ -274,9 +272,11 @@ simd_fn! {
     /// `out = sum over taps of weight * map[row]`, for a map whose rows are as long as `out`.
     pub(crate) fn weighted_rows(taps: &[(usize, f32)], map: &[f32], out: &mut [f32]) {
         assert!(inside(taps, map, out.len()), "a tap lies outside the map");
-        let (n, whole) = (out.len(), out.len() / LANES * LANES);
-        row_block::<FMA, LANES>(taps, map, out, (0, whole));
-        row_block::<FMA, 1>(taps, map, out, (whole, n));
+        if out.len() < LANES {
+            row_block::<FMA, 1>(taps, map, out);
+        } else {
+            row_block::<FMA, LANES>(taps, map, out);
+        }
     }
 }
 
@@ -289,14 +289,13 @@ fn cross_block<const FMA: bool, const N: usize>(
     x: &[f32],
     y: &[f32],
     [sx, sxx, sxy]: &mut CrossLines,
-    range: (usize, usize),
 ) {
     let stride = sx.len();
-    for at in (range.0..range.1).step_by(N) {
+    for at in starts(stride, N) {
         let (mut a, mut b, mut c) = ([0.0; N], [0.0; N], [0.0; N]);
         for (row, w) in taps {
             let from = row * stride + at;
-            // SAFETY: at + N <= range.1 <= stride, and the row is inside x and y: asserted by the caller.
+            // SAFETY: at + N <= stride, and the row is inside x and y: asserted by the caller.
             let (xs, ys) =
                 unsafe { (*x.as_ptr().add(from).cast::<[f32; N]>(), *y.as_ptr().add(from).cast::<[f32; N]>()) };
             for k in 0..N {
@@ -315,26 +314,23 @@ fn cross_block<const FMA: bool, const N: usize>(
 simd_fn! {
     /// Vertical sums of x, x^2 and xy over the rows in `taps`.
     pub(crate) fn cross_rows(taps: &[(usize, f32)], x: &[f32], y: &[f32], lines: &mut CrossLines) {
-        let (n, whole) = (lines[0].len(), lines[0].len() / LANES * LANES);
+        let n = lines[0].len();
         assert!(inside(taps, x, n) && inside(taps, y, n), "a tap lies outside the map");
-        cross_block::<FMA, LANES>(taps, x, y, lines, (0, whole));
-        cross_block::<FMA, 1>(taps, x, y, lines, (whole, n));
+        if n < LANES {
+            cross_block::<FMA, 1>(taps, x, y, lines);
+        } else {
+            cross_block::<FMA, LANES>(taps, x, y, lines);
+        }
     }
 }
 
 #[inline(always)]
-fn square_block<const FMA: bool, const N: usize>(
-    taps: &[(usize, f32)],
-    y: &[f32],
-    sy: &mut [f32],
-    syy: &mut [f32],
-    range: (usize, usize),
-) {
+fn square_block<const FMA: bool, const N: usize>(taps: &[(usize, f32)], y: &[f32], sy: &mut [f32], syy: &mut [f32]) {
     let stride = sy.len();
-    for at in (range.0..range.1).step_by(N) {
+    for at in starts(stride, N) {
         let (mut a, mut b) = ([0.0; N], [0.0; N]);
         for (row, w) in taps {
-            // SAFETY: at + N <= range.1 <= stride, and the row is inside `y`: asserted by the caller.
+            // SAFETY: at + N <= stride, and the row is inside `y`: asserted by the caller.
             let values = unsafe { *y.as_ptr().add(row * stride + at).cast::<[f32; N]>() };
             for (k, v) in values.into_iter().enumerate() {
                 let wy = w * v;
@@ -351,8 +347,10 @@ simd_fn! {
     /// Vertical sums of y and y^2 over the rows in `taps`.
     pub(crate) fn square_rows(taps: &[(usize, f32)], y: &[f32], sy: &mut [f32], syy: &mut [f32]) {
         assert!(inside(taps, y, sy.len()), "a tap lies outside the map");
-        let (n, whole) = (sy.len(), sy.len() / LANES * LANES);
-        square_block::<FMA, LANES>(taps, y, sy, syy, (0, whole));
-        square_block::<FMA, 1>(taps, y, sy, syy, (whole, n));
+        if sy.len() < LANES {
+            square_block::<FMA, 1>(taps, y, sy, syy);
+        } else {
+            square_block::<FMA, LANES>(taps, y, sy, syy);
+        }
     }
 }
