@@ -57,6 +57,13 @@ impl Common {
         usize::from(self.batch.unwrap_or(8))
     }
 
+    /// Says a line on stderr when asked to be verbose.
+    pub fn detail(&self, line: &str) {
+        if self.verbose {
+            eprintln!("{line}");
+        }
+    }
+
     /// Says a line on stderr, unless quiet.
     pub fn say(&self, line: &str) {
         if !self.quiet {

@@ -92,6 +92,11 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
         return Err(Error::Data { path: data.root, reason: reason.into() });
     }
     common.say(&format!("{}: {} normal images to learn from, {} held out", args.method, train.len(), holdout.len()));
+    common.detail(&format!("layout: {:?}; images: {}", data.layout, if prepared.gray { "gray" } else { "colour" }));
+    common.detail(&format!("settings other than the defaults: {}", table.to_string().trim().replace('\n', ", ")));
+    for path in &holdout {
+        common.detail(&format!("held out: {}", path.display()));
+    }
     let say = |line: &str| common.say(line);
     let context = FitContext {
         train: &train,
