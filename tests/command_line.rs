@@ -266,7 +266,7 @@ fn a_read_only_folder_is_refused_before_training() {
 fn a_full_disk_leaves_nothing_behind() {
     let full = Path::new("/dev/full");
     if !full.exists() {
-        println!("skipped: no /dev/full on this system");
+        common::skipped("no /dev/full on this system");
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");
