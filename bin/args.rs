@@ -19,7 +19,7 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Args)]
 pub struct Common {
-    /// Where to compute: auto or cpu
+    /// Where to compute: auto, cpu, cuda[:N] or wgpu[:N]; `hotad devices` lists what there is
     #[arg(long, global = true, default_value = "auto")]
     pub device: String,
     /// Seed of every random choice; same seed, same result, whatever the number of threads
@@ -40,9 +40,19 @@ pub struct Common {
 }
 
 impl Common {
-    /// Sets the number of threads and checks the device.
+    /// Opens the device.
+    pub fn device(&self) -> Result<Device> {
+        let device = Device::open(&self.device)?;
+        self.detail(&format!("computing on {}", device.name()));
+        Ok(device)
+    }
+
+    /// Sets the number of threads and checks the form of the device's name.
     pub fn apply(&self) -> Result<()> {
-        let _: Device = self.device.parse()?;
+        let (kind, number) = self.device.split_once(':').unwrap_or((&self.device, "0"));
+        if !matches!(kind, "auto" | "cpu" | "cuda" | "wgpu") || number.parse::<u16>().is_err() {
+            return Err(Error::Device(format!("--device {}: use auto, cpu, cuda[:N] or wgpu[:N]", self.device)));
+        }
         if let Some(threads) = self.threads {
             rayon::ThreadPoolBuilder::new()
                 .num_threads(usize::from(threads))

@@ -22,13 +22,13 @@ fn bank<'a>(model: &'a mut Model, path: &Path) -> Result<&'a mut dyn EditableBan
 pub fn run(args: &BankArgs, common: &Common) -> Result<u8> {
     match &args.action {
         BankAction::List { model: path } => {
-            let mut model = Model::load(path)?;
+            let mut model = Model::load(path, &common.device()?)?;
             for name in bank(&mut model, path)?.entries() {
                 output::line(name)?;
             }
         }
         BankAction::Add { model: path, paths } => {
-            let mut model = Model::load(path)?;
+            let mut model = Model::load(path, &common.device()?)?;
             let spec = model.detector.image();
             let editable = bank(&mut model, path)?;
             let images: Vec<_> = output::collect_images(paths)?.into_iter().map(|(p, _)| p).collect();
@@ -42,7 +42,7 @@ pub fn run(args: &BankArgs, common: &Common) -> Result<u8> {
             common.say(&format!("added {} images; the bank holds {total}", images.len()));
         }
         BankAction::Remove { model: path, names } => {
-            let mut model = Model::load(path)?;
+            let mut model = Model::load(path, &common.device()?)?;
             let editable = bank(&mut model, path)?;
             if let Some(name) = names.iter().find(|n| !editable.entries().contains(n)) {
                 return Err(Error::Config(format!("{name:?} is not in the bank; hotad bank list prints what is")));

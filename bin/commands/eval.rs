@@ -35,7 +35,7 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
 
 /// Evaluates and, with a folder, writes the report there.
 pub fn evaluate_to(model: &Path, data: &Path, out: Option<&Path>, common: &Common) -> Result<Metrics> {
-    let model = Model::load(model)?;
+    let model = Model::load(model, &common.device()?)?;
     let data = Dataset::open(data)?;
     let bar = if common.quiet { ProgressBar::hidden() } else { ProgressBar::new(data.test.len() as u64) };
     let style = "scoring [{bar:30}] {pos}/{len} images, {eta} left";

@@ -58,7 +58,7 @@ fn write_pictures(
 
 /// Scores images, one JSON object a line.
 pub fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
-    let model = Model::load(&args.model)?;
+    let model = Model::load(&args.model, &common.device()?)?;
     let images = output::collect_images(&args.paths)?;
     if let Some(folder) = &args.out {
         output::folder(folder)?;

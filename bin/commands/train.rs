@@ -97,11 +97,13 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     for path in &holdout {
         common.detail(&format!("held out: {}", path.display()));
     }
+    let device = common.device()?;
     let say = |line: &str| common.say(line);
     let context = FitContext {
         train: &train,
         holdout: &holdout,
         gray: prepared.gray,
+        device: &device,
         seed: common.seed,
         list_sha256: &prepared.sha256,
         model_path: Some(&args.out),

@@ -72,8 +72,12 @@ struct Envelope {
 }
 
 /// Parameters as stored tensors, names prefixed.
-pub fn store(state: &State, prefix: &str) -> impl Iterator<Item = (String, Stored)> {
-    state.iter().map(move |(k, t)| (format!("{prefix}{k}"), Stored::F32(t.shape().to_vec(), t.data().to_vec())))
+///
+/// # Errors
+/// When they live on a device that is lost.
+pub fn store(state: &State, prefix: &str) -> Result<BTreeMap<String, Stored>> {
+    let stored = |t: &Tensor| -> Result<Stored> { Ok(Stored::F32(t.shape().to_vec(), t.values()?.into_owned())) };
+    state.iter().map(|(k, t)| Ok((format!("{prefix}{k}"), stored(t)?))).collect()
 }
 
 /// The f32 tensors whose names start with `prefix`, as parameters.

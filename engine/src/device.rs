@@ -1,61 +1,73 @@
-//! Where work runs.
+//! Where work runs, and what this machine has.
 
-use std::fmt;
-use std::str::FromStr;
-
+pub use hotad_kernels::device::{Device, Precision};
+use hotad_kernels::device::{Facts, probe};
 use serde::Serialize;
-
-use crate::error::{Error, Result};
-
-/// A device that tensors live on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Device {
-    /// Native loops on all cores.
-    #[default]
-    Cpu,
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("cpu")
-    }
-}
-
-impl FromStr for Device {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "auto" | "cpu" => Ok(Self::Cpu),
-            _ => Err(Error::Device(format!("device {name:?} is not in this build; use cpu or auto"))),
-        }
-    }
-}
 
 /// What `hotad devices` tells of one device.
 #[derive(Debug, Serialize)]
 pub struct DeviceInfo {
     /// Name for `--device`.
     pub device: String,
-    /// Hardware.
-    pub name: String,
-    /// Threads that work is spread over.
-    pub threads: usize,
-    /// Instruction set chosen at run time.
-    pub instruction_set: String,
+    /// Hardware; null where there is none.
+    pub name: Option<String>,
+    /// Why it cannot be used; null where it can.
+    pub problem: Option<String>,
+    /// Bytes of memory, where the driver tells.
+    pub memory: Option<u64>,
+    /// Driver and version.
+    pub driver: Option<String>,
+    /// Instruction set of a CPU, compute capability or adapter type of a GPU.
+    pub kind: Option<String>,
+    /// What the kernels use of it: `f16`, `bf16`, `tensor cores`, `planes`; threads of a CPU.
+    pub features: Vec<String>,
     /// Whether `auto` takes it.
     pub auto: bool,
 }
 
-/// All devices of this machine that this build can use.
+/// All devices of this machine, usable or not.
 pub fn devices() -> Vec<DeviceInfo> {
-    vec![DeviceInfo {
-        device: Device::Cpu.to_string(),
-        name: cpu_name(),
-        threads: rayon::current_num_threads(),
-        instruction_set: format!("{:?}", hotad_kernels::simd::isa()),
-        auto: true,
-    }]
+    let gpus = probe();
+    let best = gpus.iter().find_map(|p| p.outcome.as_ref().ok().filter(|f| !f.software)).map(|f| f.name.clone());
+    let cpu = DeviceInfo {
+        device: "cpu".into(),
+        name: Some(cpu_name()),
+        problem: None,
+        memory: None,
+        driver: None,
+        kind: Some(format!("{:?}", hotad_kernels::simd::isa())),
+        features: vec![format!("{} threads", rayon::current_num_threads())],
+        auto: best.is_none(),
+    };
+    let gpus = gpus.into_iter().map(|p| match p.outcome {
+        Ok(facts) => gpu(&facts, best.as_deref() == Some(&*facts.name)),
+        Err(reason) => DeviceInfo {
+            device: p.name,
+            name: None,
+            problem: Some(reason),
+            memory: None,
+            driver: None,
+            kind: None,
+            features: Vec::new(),
+            auto: false,
+        },
+    });
+    std::iter::once(cpu).chain(gpus).collect()
+}
+
+fn gpu(facts: &Facts, auto: bool) -> DeviceInfo {
+    let features =
+        [("f16", facts.f16), ("bf16", facts.bf16), ("tensor cores", facts.tensor_cores), ("planes", facts.planes)];
+    DeviceInfo {
+        device: facts.name.clone(),
+        name: Some(facts.description.clone()),
+        problem: None,
+        memory: facts.memory,
+        driver: Some(facts.driver.clone()),
+        kind: Some(facts.kind.clone()),
+        features: features.iter().filter(|(_, has)| *has).map(|(name, _)| (*name).to_string()).collect(),
+        auto,
+    }
 }
 
 /// The processor's name where the system tells it, else the architecture.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hotad_kernels::adam::{AdamOptions, adam};
+use hotad_kernels::device::{Buffer, Device};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -17,15 +18,16 @@ pub type State = BTreeMap<String, Tensor>;
 /// One parameter: its value, its place on the tape, and Adam's moments.
 struct Param {
     value: Tensor,
-    first: Vec<f32>,
-    second: Vec<f32>,
+    first: Buffer,
+    second: Buffer,
 }
 
-/// The parameters of a network.
+/// The parameters of a network, all on one device.
 #[derive(Default)]
 pub struct Params {
     entries: BTreeMap<String, Param>,
     steps: u32,
+    device: Device,
 }
 
 impl Params {
@@ -42,10 +44,29 @@ impl Params {
     }
 
     fn insert(&mut self, name: &str, values: Vec<f32>, shape: &[usize]) {
-        let (first, second) = (vec![0.0; values.len()], vec![0.0; values.len()]);
-        let value =
-            Tensor::shared(Arc::new(values), shape, Some(Node::leaf())).expect("as many values as the shape says");
+        let (first, second) = (Buffer::Host(vec![0.0; values.len()]), Buffer::Host(vec![0.0; values.len()]));
+        let value = Tensor::shared(Arc::new(Buffer::Host(values)), shape, Some(Node::leaf()))
+            .expect("as many values as the shape says");
         self.entries.insert(name.into(), Param { value, first, second });
+    }
+
+    /// Moves values and optimiser state to a device. Parameters are made on the host.
+    ///
+    /// # Errors
+    /// When the device is out of memory or lost.
+    pub fn to(mut self, device: &Device) -> Result<Self> {
+        for p in self.entries.values_mut() {
+            p.value = leaf(&p.value, device)?;
+            p.first = device.upload(p.first.to_vec()?)?;
+            p.second = device.upload(p.second.to_vec()?)?;
+        }
+        self.device = device.clone();
+        Ok(self)
+    }
+
+    /// Where they live.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// A parameter by name, on the tape when `tracked`.
@@ -59,7 +80,7 @@ impl Params {
 
     /// Number of scalars.
     pub fn count(&self) -> usize {
-        self.entries.values().map(|p| p.value.data().len()).sum()
+        self.entries.values().map(|p| p.value.len()).sum()
     }
 
     /// One Adam step with the gradients of a loss.
@@ -70,7 +91,7 @@ impl Params {
         self.steps += 1;
         for param in self.entries.values_mut() {
             if let Some(grad) = grads.take(&param.value) {
-                let mut value = param.value.data().to_vec();
+                let mut value = param.value.buffer().duplicate()?;
                 adam(&mut value, &grad, &mut param.first, &mut param.second, opts, self.steps)?;
                 param.value = Tensor::shared(Arc::new(value), param.value.shape(), Some(Node::leaf()))?;
             }
@@ -86,13 +107,13 @@ impl Params {
     /// Values and optimiser state, to continue from bit-identically.
     ///
     /// # Errors
-    /// Never for parameters that this type made.
+    /// When the device is lost.
     pub fn full_state(&self) -> Result<State> {
         let mut state = State::new();
         for (name, p) in &self.entries {
             state.insert(format!("value.{name}"), p.value.clone());
-            state.insert(format!("first.{name}"), Tensor::new(p.first.clone(), p.value.shape())?);
-            state.insert(format!("second.{name}"), Tensor::new(p.second.clone(), p.value.shape())?);
+            state.insert(format!("first.{name}"), Tensor::from_buffer(p.first.duplicate()?, p.value.shape())?);
+            state.insert(format!("second.{name}"), Tensor::from_buffer(p.second.duplicate()?, p.value.shape())?);
         }
         // The bits of the step count, so that the state is tensors only.
         state.insert("steps".into(), Tensor::new(vec![f32::from_bits(self.steps)], &[1])?);
@@ -105,8 +126,7 @@ impl Params {
     /// When one is missing or has another shape.
     pub fn set_values(&mut self, state: &State) -> Result<()> {
         for (name, param) in &mut self.entries {
-            let value = fetch(state, name, param.value.shape())?;
-            param.value = Tensor::shared(value.buffer(), value.shape(), Some(Node::leaf()))?;
+            param.value = leaf(fetch(state, name, param.value.shape())?, &self.device)?;
         }
         Ok(())
     }
@@ -118,14 +138,21 @@ impl Params {
     pub fn set_full_state(&mut self, state: &State) -> Result<()> {
         for (name, p) in &mut self.entries {
             let shape = p.value.shape().to_vec();
-            let value = fetch(state, &format!("value.{name}"), &shape)?;
-            p.value = Tensor::shared(value.buffer(), &shape, Some(Node::leaf()))?;
-            p.first = fetch(state, &format!("first.{name}"), &shape)?.data().to_vec();
-            p.second = fetch(state, &format!("second.{name}"), &shape)?.data().to_vec();
+            p.value = leaf(fetch(state, &format!("value.{name}"), &shape)?, &self.device)?;
+            let moment = |kind: &str| -> Result<Buffer> {
+                let stored = fetch(state, &format!("{kind}.{name}"), &shape)?.to(&self.device)?;
+                Ok(stored.buffer().duplicate()?)
+            };
+            (p.first, p.second) = (moment("first")?, moment("second")?);
         }
         self.steps = fetch(state, "steps", &[1])?.item()?.to_bits();
         Ok(())
     }
+}
+
+/// The values of a tensor on a device, as something that gradients are wanted for.
+fn leaf(value: &Tensor, device: &Device) -> Result<Tensor> {
+    Tensor::shared(value.to(device)?.buffer(), value.shape(), Some(Node::leaf()))
 }
 
 /// A tensor by name and shape.

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hotad_kernels::device::Buffer;
+use hotad_kernels::elementwise;
+
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
@@ -15,7 +18,7 @@ pub trait Grad: Send + Sync {
     ///
     /// # Errors
     /// What the kernels refuse.
-    fn backward(&self, grad: Vec<f32>, wanted: &[bool]) -> Result<Vec<Option<Vec<f32>>>>;
+    fn backward(&self, grad: Buffer, wanted: &[bool]) -> Result<Vec<Option<Buffer>>>;
 }
 
 /// A value on the tape: a parameter, or the output of an operation.
@@ -40,21 +43,22 @@ impl Node {
 }
 
 /// Gradients of the leaves that a value depends on.
-pub struct Gradients(HashMap<u64, Vec<f32>>);
+pub struct Gradients(HashMap<u64, Buffer>);
 
 impl Gradients {
     /// Takes the gradient of one leaf; `None` when the value did not depend on it.
-    pub fn take(&mut self, leaf: &Tensor) -> Option<Vec<f32>> {
+    pub fn take(&mut self, leaf: &Tensor) -> Option<Buffer> {
         leaf.node().and_then(|n| self.0.remove(&n.id))
     }
 }
 
 /// Adds `more` to what has reached `slot`.
-fn add(slot: &mut Option<Vec<f32>>, more: Vec<f32>) {
+fn add(slot: &mut Option<Buffer>, more: Buffer) -> Result<()> {
     match slot {
-        Some(sum) => sum.iter_mut().zip(more).for_each(|(s, m)| *s += m),
+        Some(sum) => elementwise::add(sum, &more)?,
         None => *slot = Some(more),
     }
+    Ok(())
 }
 
 /// Gradients of `loss`, a tensor of one element, with respect to every leaf.
@@ -63,9 +67,11 @@ fn add(slot: &mut Option<Vec<f32>>, more: Vec<f32>) {
 /// When `loss` is not one number, is not on the tape, or a kernel refuses.
 pub fn backward(loss: &Tensor) -> Result<Gradients> {
     let root = loss.node().ok_or(Error::Shape { op: "backward", detail: "the loss depends on no parameter".into() })?;
-    loss.item()?;
-    let mut pending: BTreeMap<u64, (Arc<Node>, Option<Vec<f32>>)> = BTreeMap::new();
-    pending.insert(root.id, (Arc::clone(root), Some(vec![1.0])));
+    if loss.len() != 1 {
+        return Err(Error::Shape { op: "backward", detail: format!("a loss is one number, not {:?}", loss.shape()) });
+    }
+    let mut pending: BTreeMap<u64, (Arc<Node>, Option<Buffer>)> = BTreeMap::new();
+    pending.insert(root.id, (Arc::clone(root), Some(loss.device().upload(vec![1.0])?)));
     let mut leaves = HashMap::new();
     while let Some((id, (node, grad))) = pending.pop_last() {
         let Some(grad) = grad else { continue };
@@ -77,7 +83,7 @@ pub fn backward(loss: &Tensor) -> Result<Gradients> {
         for (input, grad) in node.inputs.iter().zip(rule.backward(grad, &wanted)?) {
             if let (Some(input), Some(grad)) = (input, grad) {
                 let entry = pending.entry(input.id).or_insert_with(|| (Arc::clone(input), None));
-                add(&mut entry.1, grad);
+                add(&mut entry.1, grad)?;
             }
         }
     }

@@ -1,8 +1,11 @@
-//! Tensors: a shared f32 buffer in row order, a shape, and optionally a place on the tape.
+//! Tensors: a shared f32 buffer in row order on some device, a shape, and optionally a place on the
+//! tape.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use hotad_kernels::conv::Nhwc;
+use hotad_kernels::device::{Buffer, Device, View};
 
 use crate::error::{Error, Result};
 use crate::tape::{Grad, Node};
@@ -10,22 +13,30 @@ use crate::tape::{Grad, Node};
 /// A dense tensor. Cloning shares the buffer.
 #[derive(Clone)]
 pub struct Tensor {
-    data: Arc<Vec<f32>>,
+    data: Arc<Buffer>,
     shape: Vec<usize>,
     node: Option<Arc<Node>>,
 }
 
 impl Tensor {
-    /// Takes values in row order.
+    /// Takes values in row order, on the host.
     ///
     /// # Errors
     /// When their number is not the product of `shape`.
     pub fn new(data: Vec<f32>, shape: &[usize]) -> Result<Self> {
+        Self::from_buffer(Buffer::Host(data), shape)
+    }
+
+    /// Takes a buffer of any device.
+    ///
+    /// # Errors
+    /// When its length is not the product of `shape`.
+    pub fn from_buffer(data: Buffer, shape: &[usize]) -> Result<Self> {
         Self::shared(Arc::new(data), shape, None)
     }
 
     /// Over a shared buffer, with a place on the tape.
-    pub(crate) fn shared(data: Arc<Vec<f32>>, shape: &[usize], node: Option<Arc<Node>>) -> Result<Self> {
+    pub(crate) fn shared(data: Arc<Buffer>, shape: &[usize], node: Option<Arc<Node>>) -> Result<Self> {
         if data.len() != shape.iter().product::<usize>() {
             let detail = format!("{} values do not fill {shape:?}", data.len());
             return Err(Error::Shape { op: "tensor", detail });
@@ -35,7 +46,7 @@ impl Tensor {
 
     /// The result of an operation: on the tape when one of its inputs is.
     pub(crate) fn result(
-        data: Vec<f32>,
+        data: Buffer,
         shape: &[usize],
         inputs: &[&Tensor],
         grad: impl FnOnce() -> Box<dyn Grad>,
@@ -45,13 +56,61 @@ impl Tensor {
         Self::shared(Arc::new(data), shape, node)
     }
 
-    /// Values in row order.
-    pub fn data(&self) -> &[f32] {
-        &self.data
+    /// Values in row order, copied from the device when they are not on the host.
+    ///
+    /// # Errors
+    /// What went wrong on the device since the last read.
+    pub fn values(&self) -> Result<Cow<'_, [f32]>> {
+        match &*self.data {
+            Buffer::Host(values) => Ok(Cow::Borrowed(values)),
+            Buffer::Gpu(buffer) => Ok(Cow::Owned(buffer.read()?)),
+        }
+    }
+
+    /// What kernels read.
+    pub fn view(&self) -> View<'_> {
+        self.data.view()
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// Where it lives.
+    pub fn device(&self) -> Device {
+        self.data.device()
+    }
+
+    /// The same values on another device; not recorded, so only for values off the tape.
+    ///
+    /// # Errors
+    /// When the device is out of memory or lost.
+    pub fn to(&self, device: &Device) -> Result<Self> {
+        if self.device().is(device) {
+            return self.reshaped(&self.shape);
+        }
+        Self::from_buffer(device.upload(self.data.to_vec()?)?, &self.shape)
+    }
+
+    /// The buffer, copied only when it is shared.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn into_buffer(self) -> Result<Buffer> {
+        match Arc::try_unwrap(self.data) {
+            Ok(buffer) => Ok(buffer),
+            Err(shared) => Ok(shared.duplicate()?),
+        }
     }
 
     /// The shared buffer.
-    pub(crate) fn buffer(&self) -> Arc<Vec<f32>> {
+    pub(crate) fn buffer(&self) -> Arc<Buffer> {
         Arc::clone(&self.data)
     }
 
@@ -74,9 +133,9 @@ impl Tensor {
     /// The only value of a tensor of one element.
     ///
     /// # Errors
-    /// When there are more.
+    /// When there are more, or what went wrong on the device.
     pub fn item(&self) -> Result<f32> {
-        match self.data.as_slice() {
+        match self.values()?.as_ref() {
             [value] => Ok(*value),
             _ => Err(Error::Shape { op: "item", detail: format!("{:?} holds more than one value", self.shape) }),
         }

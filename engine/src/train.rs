@@ -223,7 +223,8 @@ impl<'a> Run<'a> {
     fn save_checkpoint(&self, params: &Params) -> Result<()> {
         let Some(path) = &self.options.checkpoint else { return Ok(()) };
         let current = params.full_state()?;
-        let tensors = container::store(&current, "now.").chain(container::store(&self.best, "best.")).collect();
+        let mut tensors = container::store(&current, "now.")?;
+        tensors.extend(container::store(&self.best, "best.")?);
         let meta = json!({ "fingerprint": self.options.fingerprint, "position": self.at });
         container::write(path, &Contents { kind: "checkpoint".into(), meta, tensors })
     }

@@ -6,6 +6,7 @@
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
+use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::math;
 use crate::simd::simd_fn;
@@ -45,6 +46,41 @@ pub fn tanh(x: f32) -> f32 {
     1.0 - 2.0 / (math::exp(2.0 * x) + 1.0)
 }
 
+/// Slope of [`relu()`] at output `y`.
+#[cube]
+#[inline(always)]
+pub fn relu_slope(y: f32) -> f32 {
+    select(y > 0.0, f32::new(1.0), f32::new(0.0))
+}
+
+/// Slope of [`leaky_relu()`] at output `y`.
+#[cube]
+#[inline(always)]
+pub fn leaky_relu_slope(y: f32, slope: f32) -> f32 {
+    select(y > 0.0, f32::new(1.0), slope)
+}
+
+/// Slope of [`elu()`] at output `y`.
+#[cube]
+#[inline(always)]
+pub fn elu_slope(y: f32, alpha: f32) -> f32 {
+    select(y > 0.0, f32::new(1.0), y + alpha)
+}
+
+/// Slope of [`sigmoid()`] at output `y`.
+#[cube]
+#[inline(always)]
+pub fn sigmoid_slope(y: f32) -> f32 {
+    y * (1.0 - y)
+}
+
+/// Slope of [`tanh()`] at output `y`.
+#[cube]
+#[inline(always)]
+pub fn tanh_slope(y: f32) -> f32 {
+    1.0 - y * y
+}
+
 /// An activation function.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Activation {
@@ -78,9 +114,17 @@ impl Activation {
     }
 
     /// Applies it in place.
-    pub fn apply(self, x: &mut [f32]) {
-        if self != Self::Identity {
-            x.par_chunks_mut(1 << 15).for_each(|part| apply_part(self, part));
+    pub fn apply<'a>(self, x: impl Into<ViewMut<'a>>) {
+        if self == Self::Identity {
+            return;
+        }
+        match x.into() {
+            ViewMut::Host(x) => x.par_chunks_mut(1 << 15).for_each(|part| apply_part(self, part)),
+            ViewMut::Gpu(x) => {
+                let (kind, parameter) = self.kind();
+                let n = x.len();
+                launch!(x.gpu(), apply_kernel, units(n), x.arg(), n, parameter, kind);
+            }
         }
     }
 
@@ -89,36 +133,107 @@ impl Activation {
     fn slope(self, y: f32) -> f32 {
         match self {
             Self::Identity => 1.0,
-            Self::Relu => f32::from(u8::from(y > 0.0)),
-            Self::LeakyRelu(slope) => {
-                if y > 0.0 {
-                    1.0
-                } else {
-                    slope
-                }
-            }
-            Self::Elu(alpha) => {
-                if y > 0.0 {
-                    1.0
-                } else {
-                    y + alpha
-                }
-            }
-            Self::Sigmoid => y * (1.0 - y),
-            Self::Tanh => 1.0 - y * y,
+            Self::Relu => relu_slope(y),
+            Self::LeakyRelu(slope) => leaky_relu_slope(y, slope),
+            Self::Elu(alpha) => elu_slope(y, alpha),
+            Self::Sigmoid => sigmoid_slope(y),
+            Self::Tanh => tanh_slope(y),
         }
     }
 
     /// Turns the gradient of the output `y` into that of the input, in place.
     ///
     /// # Errors
-    /// When the two buffers differ in length.
-    pub fn backward(self, y: &[f32], grad: &mut [f32]) -> Result<()> {
-        check_len("activation_backward", "gradient", grad.len(), y.len())?;
-        if self != Self::Identity {
-            grad.par_chunks_mut(1 << 15).zip(y.par_chunks(1 << 15)).for_each(|(g, y)| backward_part(self, y, g));
+    /// When the two differ in length or device.
+    pub fn backward<'a>(self, y: impl Into<View<'a>>, grad: impl Into<ViewMut<'a>>) -> Result<()> {
+        const OP: &str = "activation_backward";
+        let (y, grad) = (y.into(), grad.into());
+        check_len(OP, "gradient", grad.len(), y.len())?;
+        let gpu = place(OP, &[&y, &grad])?;
+        if self == Self::Identity {
+            return Ok(());
+        }
+        match gpu {
+            None => {
+                let parts = grad.host().par_chunks_mut(1 << 15).zip(y.host().par_chunks(1 << 15));
+                parts.for_each(|(g, y)| backward_part(self, y, g));
+            }
+            Some(gpu) => {
+                let (kind, parameter) = self.kind();
+                let n = y.len();
+                let (y, grad) = (y.device(), grad.device());
+                launch!(gpu, backward_kernel, units(n), y.arg(), grad.arg(), n, parameter, kind);
+            }
         }
         Ok(())
+    }
+
+    /// Which formula, and its parameter.
+    pub(crate) fn kind(self) -> (Kind, f32) {
+        match self {
+            Self::Identity => (Kind::Identity, 0.0),
+            Self::Relu => (Kind::Relu, 0.0),
+            Self::LeakyRelu(slope) => (Kind::LeakyRelu, slope),
+            Self::Elu(alpha) => (Kind::Elu, alpha),
+            Self::Sigmoid => (Kind::Sigmoid, 0.0),
+            Self::Tanh => (Kind::Tanh, 0.0),
+        }
+    }
+}
+
+/// Which formula a kernel is compiled for; its parameter is an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Identity,
+    Relu,
+    LeakyRelu,
+    Elu,
+    Sigmoid,
+    Tanh,
+}
+
+/// The formula of `kind`.
+#[cube]
+pub(crate) fn activate(x: f32, parameter: f32, #[comptime] kind: Kind) -> f32 {
+    if comptime!(kind == Kind::Relu) {
+        relu(x)
+    } else if comptime!(kind == Kind::LeakyRelu) {
+        leaky_relu(x, parameter)
+    } else if comptime!(kind == Kind::Elu) {
+        elu(x, parameter)
+    } else if comptime!(kind == Kind::Sigmoid) {
+        sigmoid(x)
+    } else if comptime!(kind == Kind::Tanh) {
+        tanh(x)
+    } else {
+        x
+    }
+}
+
+#[cube(launch_unchecked)]
+fn apply_kernel(x: &mut Array<f32>, n: usize, parameter: f32, #[comptime] kind: Kind) {
+    let at = ABSOLUTE_POS;
+    if at < n {
+        x[at] = activate(x[at], parameter, kind);
+    }
+}
+
+#[cube(launch_unchecked)]
+fn backward_kernel(y: &Array<f32>, grad: &mut Array<f32>, n: usize, parameter: f32, #[comptime] kind: Kind) {
+    let at = ABSOLUTE_POS;
+    if at < n {
+        let (g, v) = (grad[at], y[at]);
+        if comptime!(kind == Kind::Relu) {
+            grad[at] = select(v > 0.0, g, f32::new(0.0));
+        } else if comptime!(kind == Kind::LeakyRelu) {
+            grad[at] = g * leaky_relu_slope(v, parameter);
+        } else if comptime!(kind == Kind::Elu) {
+            grad[at] = g * elu_slope(v, parameter);
+        } else if comptime!(kind == Kind::Sigmoid) {
+            grad[at] = g * sigmoid_slope(v);
+        } else {
+            grad[at] = g * tanh_slope(v);
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
+use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::simd::simd_fn;
 
@@ -98,27 +99,97 @@ pub fn adam_update(s: AdamState, g: f32, step: AdamStep) -> AdamState {
 /// One step over a whole parameter; `t` counts from 1.
 ///
 /// # Errors
-/// When the buffers differ in length.
-pub fn adam(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], opts: &AdamOptions, t: u32) -> Result<()> {
+/// When the buffers differ in length or device.
+pub fn adam<'a>(
+    p: impl Into<ViewMut<'a>>,
+    g: impl Into<View<'a>>,
+    m: impl Into<ViewMut<'a>>,
+    v: impl Into<ViewMut<'a>>,
+    opts: &AdamOptions,
+    t: u32,
+) -> Result<()> {
+    const OP: &str = "adam";
     const CHUNK: usize = 1 << 14;
-    check_len("adam", "gradient", g.len(), p.len())?;
-    check_len("adam", "first moment", m.len(), p.len())?;
-    check_len("adam", "second moment", v.len(), p.len())?;
+    let (p, g, m, v) = (p.into(), g.into(), m.into(), v.into());
+    let n = p.len();
+    check_len(OP, "gradient", g.len(), n)?;
+    check_len(OP, "first moment", m.len(), n)?;
+    check_len(OP, "second moment", v.len(), n)?;
     let step = AdamStep::new(opts, t);
-    p.par_chunks_mut(CHUNK)
-        .zip(g.par_chunks(CHUNK))
-        .zip(m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK)))
-        .for_each(|((p, g), (m, v))| adam_part(p, g, m, v, opts, step));
+    let decay = opts.decay();
+    match place(OP, &[&p, &g, &m, &v])? {
+        None => p
+            .host()
+            .par_chunks_mut(CHUNK)
+            .zip(g.host().par_chunks(CHUNK))
+            .zip(m.host().par_chunks_mut(CHUNK).zip(v.host().par_chunks_mut(CHUNK)))
+            .for_each(|((p, g), (m, v))| adam_part(p, g, m, v, decay, step)),
+        Some(gpu) => launch!(
+            gpu,
+            adam_kernel,
+            units(n),
+            p.device().arg(),
+            g.device().arg(),
+            m.device().arg(),
+            v.device().arg(),
+            n,
+            decay.0,
+            decay.1,
+            step.rate,
+            step.correction,
+            step.beta1,
+            step.one_minus_beta1,
+            step.beta2,
+            step.one_minus_beta2,
+            step.eps,
+        ),
+    }
     Ok(())
 }
 
-simd_fn! {
-    fn adam_part(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], opts: &AdamOptions, step: AdamStep) {
-        let (shrink, coupled) = if opts.decoupled {
-            ((1.0 - widen(opts.lr) * widen(opts.weight_decay)) as f32, 0.0)
+impl AdamOptions {
+    /// What the parameter is multiplied by first (AdamW), and what share of it joins the gradient (Adam).
+    fn decay(&self) -> (f32, f32) {
+        if self.decoupled {
+            ((1.0 - widen(self.lr) * widen(self.weight_decay)) as f32, 0.0)
         } else {
-            (1.0, opts.weight_decay)
-        };
+            (1.0, self.weight_decay)
+        }
+    }
+}
+
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)] // the figures of a step
+fn adam_kernel(
+    p: &mut Array<f32>,
+    g: &Array<f32>,
+    m: &mut Array<f32>,
+    v: &mut Array<f32>,
+    n: usize,
+    shrink: f32,
+    coupled: f32,
+    rate: f32,
+    correction: f32,
+    beta1: f32,
+    one_minus_beta1: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+    eps: f32,
+) {
+    let at = ABSOLUTE_POS;
+    if at < n {
+        let step = AdamStep { rate, correction, beta1, one_minus_beta1, beta2, one_minus_beta2, eps };
+        let own = p[at];
+        let next = adam_update(AdamState { p: own * shrink, m: m[at], v: v[at] }, g[at] + coupled * own, step);
+        p[at] = next.p;
+        m[at] = next.m;
+        v[at] = next.v;
+    }
+}
+
+simd_fn! {
+    fn adam_part(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], decay: (f32, f32), step: AdamStep) {
+        let (shrink, coupled) = decay;
         for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
             let g = g + coupled * *p;
             let next = adam_update(AdamState { p: *p * shrink, m: *m, v: *v }, g, step);

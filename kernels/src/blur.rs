@@ -3,29 +3,110 @@
 //! Weights exp(-i^2 / 2 sigma^2) for i = -radius..radius, made to sum to 1. Bytes: 4 read and 4
 //! written per element; operations: `4 * (2 * radius + 1)`.
 
+use cubecl::prelude::*;
 use rayon::prelude::*;
 
+use crate::border::mirror;
 use crate::conv::Nhwc;
+use crate::device::{Gpu, GpuBuffer, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::window::{Border, Plan, Window, weighted_rows};
 
 /// Blurs every channel; writes `y` of the shape of `x`. `border` is a mirroring one or zero.
 ///
 /// # Errors
-/// When lengths differ or the map is empty.
-pub fn gaussian_blur(x: &[f32], shape: Nhwc, sigma: f32, radius: usize, border: Border, y: &mut [f32]) -> Result<()> {
+/// When lengths or devices differ or the map is empty.
+pub fn gaussian_blur<'a>(
+    x: impl Into<View<'a>>,
+    shape: Nhwc,
+    sigma: f32,
+    radius: usize,
+    border: Border,
+    y: impl Into<ViewMut<'a>>,
+) -> Result<()> {
     const OP: &str = "gaussian_blur";
-    let plan = Plan::new(OP, shape, Window::Gaussian { size: 2 * radius + 1, sigma }, border)?;
+    let (x, y) = (x.into(), y.into());
+    let window = Window::Gaussian { size: 2 * radius + 1, sigma };
+    let plan = Plan::new(OP, shape, window, border)?;
     check_len(OP, "input", x.len(), shape.iter().product())?;
     check_len(OP, "output", y.len(), shape[0] * plan.out_h * plan.out_len())?;
-    let image = plan.h * plan.row_len();
-    y.par_chunks_mut(plan.out_len()).with_min_len(8).enumerate().for_each_init(
-        || plan.line(),
-        |line, (at, out)| {
-            let (n, j) = (at / plan.out_h, at % plan.out_h);
-            weighted_rows(&plan.rows[j], &x[n * image..(n + 1) * image], plan.centre(line));
-            plan.horizontal(line, out);
-        },
-    );
+    match place(OP, &[&x, &y])? {
+        None => {
+            let x = x.host();
+            let image = plan.h * plan.row_len();
+            y.host().par_chunks_mut(plan.out_len()).with_min_len(8).enumerate().for_each_init(
+                || plan.line(),
+                |line, (at, out)| {
+                    let (n, j) = (at / plan.out_h, at % plan.out_h);
+                    weighted_rows(&plan.rows[j], &x[n * image..(n + 1) * image], plan.centre(line));
+                    plan.horizontal(line, out);
+                },
+            );
+        }
+        Some(gpu) => {
+            let weights = gpu.constants(&window.weights())?;
+            let [n, h, w, c] = shape;
+            let shift = if border == Border::Valid { 0 } else { radius };
+            let rows = gpu.alloc::<f32>(n * plan.out_h * w * c)?;
+            axis(&gpu, (x.device(), &rows, &weights), (h, plan.out_h, w * c), shift, border);
+            axis(&gpu, (&rows, y.device(), &weights), (w, plan.out_w, c), shift, border);
+        }
+    }
     Ok(())
+}
+
+/// One axis: `n` positions `inner` elements apart become `out`.
+fn axis(
+    gpu: &Gpu,
+    (x, y, weights): (&GpuBuffer, &GpuBuffer, &GpuBuffer),
+    (n, out, inner): (usize, usize, usize),
+    shift: usize,
+    border: Border,
+) {
+    let (total, taps) = (y.len(), weights.len());
+    launch!(
+        gpu,
+        axis_kernel,
+        units(total),
+        x.arg(),
+        weights.arg(),
+        y.arg(),
+        total,
+        n,
+        out,
+        inner,
+        taps,
+        shift,
+        border
+    );
+}
+
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)] // the shape of an axis
+fn axis_kernel(
+    x: &Array<f32>,
+    weights: &Array<f32>,
+    y: &mut Array<f32>,
+    total: usize,
+    n: usize,
+    out: usize,
+    inner: usize,
+    taps: usize,
+    shift: usize,
+    #[comptime] border: Border,
+) {
+    let at = ABSOLUTE_POS;
+    if at < total {
+        let lane = at % inner;
+        let j = (at / inner) % out;
+        let outer = at / (inner * out);
+        let mut sum = f32::new(0.0);
+        for t in 0..taps {
+            let p = mirror((j + t) as i32 - shift as i32, n as i32, border);
+            if p >= 0 {
+                sum += weights[t] * x[(outer * n + p as usize) * inner + lane];
+            }
+        }
+        y[at] = sum;
+    }
 }

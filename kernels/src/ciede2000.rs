@@ -9,7 +9,8 @@ use std::f32::consts::{FRAC_PI_3, FRAC_PI_6, PI, TAU};
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use crate::colour::{BLOCK, Lab, Planes, SrgbValue, planes_to_lab, split};
+use crate::colour::{BLOCK, Lab, Planes, SrgbValue, linear_to_lab, load_linear, planes_to_lab, split};
+use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::math;
 use crate::simd::simd_fn;
@@ -91,15 +92,7 @@ simd_fn! {
 }
 
 /// Runs the formula over blocks that `load` fills with Lab planes.
-fn over_blocks<T: Sync>(
-    op: &'static str,
-    p: &[T],
-    q: &[T],
-    out: &mut [f32],
-    load: impl Fn(&[T], &mut Planes) + Sync,
-) -> Result<()> {
-    check_len(op, "first image", p.len(), 3 * out.len())?;
-    check_len(op, "second image", q.len(), 3 * out.len())?;
+fn over_blocks<T: Sync>(p: &[T], q: &[T], out: &mut [f32], load: impl Fn(&[T], &mut Planes) + Sync) {
     out.par_chunks_mut(BLOCK).zip(p.par_chunks(3 * BLOCK).zip(q.par_chunks(3 * BLOCK))).with_min_len(16).for_each(
         |(out, (p, q))| {
             let (mut left, mut right, mut delta) = ([[0.0; BLOCK]; 3], [[0.0; BLOCK]; 3], [0.0; BLOCK]);
@@ -109,24 +102,93 @@ fn over_blocks<T: Sync>(
             out.copy_from_slice(&delta[..out.len()]);
         },
     );
-    Ok(())
+}
+
+#[cube(launch_unchecked)]
+fn delta_e_kernel(p: &Array<f32>, q: &Array<f32>, out: &mut Array<f32>, pixels: usize) {
+    let at = ABSOLUTE_POS;
+    if at < pixels {
+        let left = Lab { l: p[3 * at], a: p[3 * at + 1], b: p[3 * at + 2] };
+        let right = Lab { l: q[3 * at], a: q[3 * at + 1], b: q[3 * at + 2] };
+        out[at] = delta_e(left, right);
+    }
+}
+
+#[cube(launch_unchecked)]
+fn delta_e_rgb_kernel(
+    p_bytes: &Array<u32>,
+    p: &Array<f32>,
+    q_bytes: &Array<u32>,
+    q: &Array<f32>,
+    out: &mut Array<f32>,
+    pixels: usize,
+    #[comptime] from_bytes: bool,
+) {
+    let at = ABSOLUTE_POS;
+    if at < pixels {
+        let left = linear_to_lab(load_linear(p_bytes, p, at, from_bytes));
+        let right = linear_to_lab(load_linear(q_bytes, q, at, from_bytes));
+        out[at] = delta_e(left, right);
+    }
 }
 
 /// Delta E between interleaved Lab pixels.
 ///
 /// # Errors
-/// When the lengths differ.
-pub fn ciede2000(lab1: &[f32], lab2: &[f32], out: &mut [f32]) -> Result<()> {
-    over_blocks("ciede2000", lab1, lab2, out, split)
+/// When lengths or devices differ.
+pub fn ciede2000<'a>(
+    lab1: impl Into<View<'a>>,
+    lab2: impl Into<View<'a>>,
+    out: impl Into<ViewMut<'a>>,
+) -> Result<()> {
+    const OP: &str = "ciede2000";
+    let (p, q, out) = (lab1.into(), lab2.into(), out.into());
+    let n = out.len();
+    check_len(OP, "first image", p.len(), 3 * n)?;
+    check_len(OP, "second image", q.len(), 3 * n)?;
+    match place(OP, &[&p, &q, &out])? {
+        None => over_blocks(p.host(), q.host(), out.host(), split),
+        Some(gpu) => {
+            launch!(gpu, delta_e_kernel, units(n), p.device().arg(), q.device().arg(), out.device().arg(), n);
+        }
+    }
+    Ok(())
 }
 
 /// Delta E between interleaved sRGB pixels (f32 in 0..1, or u8).
 ///
 /// # Errors
-/// When the lengths differ.
-pub fn ciede2000_rgb<T: SrgbValue>(rgb1: &[T], rgb2: &[T], out: &mut [f32]) -> Result<()> {
-    over_blocks("ciede2000_rgb", rgb1, rgb2, out, |pixels, planes| {
-        T::load_linear(pixels, planes);
-        planes_to_lab(planes);
-    })
+/// When lengths or devices differ.
+pub fn ciede2000_rgb<'a, T: SrgbValue>(
+    rgb1: impl Into<View<'a, T>>,
+    rgb2: impl Into<View<'a, T>>,
+    out: impl Into<ViewMut<'a>>,
+) -> Result<()> {
+    const OP: &str = "ciede2000_rgb";
+    let (p, q, out) = (rgb1.into(), rgb2.into(), out.into());
+    let n = out.len();
+    check_len(OP, "first image", p.len(), 3 * n)?;
+    check_len(OP, "second image", q.len(), 3 * n)?;
+    match place(OP, &[&p, &q, &out])? {
+        None => over_blocks(p.host(), q.host(), out.host(), |pixels, planes| {
+            T::load_linear(pixels, planes);
+            planes_to_lab(planes);
+        }),
+        Some(gpu) => {
+            let (p, q, out) = (p.device(), q.device(), out.device());
+            launch!(
+                gpu,
+                delta_e_rgb_kernel,
+                units(n),
+                p.arg(),
+                p.arg(),
+                q.arg(),
+                q.arg(),
+                out.arg(),
+                n,
+                T::BYTES
+            );
+        }
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
+use crate::device::{Element, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::math;
 use crate::simd::simd_fn;
@@ -101,7 +102,10 @@ pub(crate) const BLOCK: usize = 64;
 pub(crate) type Planes = [[f32; BLOCK]; 3];
 
 /// A pixel format that can be read as linear RGB.
-pub trait SrgbValue: Copy + Send + Sync {
+pub trait SrgbValue: Element {
+    /// Whether it is a byte.
+    const BYTES: bool;
+
     /// Loads up to a block of interleaved pixels as linear light.
     fn load_linear(pixels: &[Self], planes: &mut Planes)
     where
@@ -109,6 +113,8 @@ pub trait SrgbValue: Copy + Send + Sync {
 }
 
 impl SrgbValue for f32 {
+    const BYTES: bool = false;
+
     fn load_linear(pixels: &[f32], planes: &mut Planes) {
         split(pixels, planes);
         decode(planes);
@@ -124,6 +130,8 @@ static LINEAR: LazyLock<[f32; 256]> = LazyLock::new(|| {
 });
 
 impl SrgbValue for u8 {
+    const BYTES: bool = true;
+
     fn load_linear(pixels: &[u8], planes: &mut Planes) {
         let table = &*LINEAR;
         let [r, g, b] = planes;
@@ -179,32 +187,105 @@ simd_fn! {
     }
 }
 
+/// The red, green and blue of one pixel as linear light, from bytes four to a word or from floats.
+#[cube]
+pub(crate) fn load_linear(bytes: &Array<u32>, floats: &Array<f32>, pixel: usize, #[comptime] from_bytes: bool) -> Rgb {
+    let at = 3 * pixel;
+    if comptime!(from_bytes) {
+        Rgb {
+            r: srgb_to_linear(byte(bytes, at)),
+            g: srgb_to_linear(byte(bytes, at + 1)),
+            b: srgb_to_linear(byte(bytes, at + 2)),
+        }
+    } else {
+        Rgb { r: srgb_to_linear(floats[at]), g: srgb_to_linear(floats[at + 1]), b: srgb_to_linear(floats[at + 2]) }
+    }
+}
+
+/// Byte `at` of words of four, as 0..1.
+#[cube]
+fn byte(words: &Array<u32>, at: usize) -> f32 {
+    let value = (words[at / 4] >> (8 * (at % 4) as u32)) & 255u32;
+    f32::cast_from(value) / 255.0
+}
+
+#[cube(launch_unchecked)]
+fn srgb_to_lab_kernel(
+    bytes: &Array<u32>,
+    floats: &Array<f32>,
+    lab: &mut Array<f32>,
+    pixels: usize,
+    #[comptime] from_bytes: bool,
+) {
+    let at = ABSOLUTE_POS;
+    if at < pixels {
+        let c = linear_to_lab(load_linear(bytes, floats, at, from_bytes));
+        lab[3 * at] = c.l;
+        lab[3 * at + 1] = c.a;
+        lab[3 * at + 2] = c.b;
+    }
+}
+
+#[cube(launch_unchecked)]
+fn lab_to_srgb_kernel(lab: &Array<f32>, rgb: &mut Array<f32>, pixels: usize) {
+    let at = ABSOLUTE_POS;
+    if at < pixels {
+        let c = lab_to_rgb(Lab { l: lab[3 * at], a: lab[3 * at + 1], b: lab[3 * at + 2] });
+        rgb[3 * at] = c.r;
+        rgb[3 * at + 1] = c.g;
+        rgb[3 * at + 2] = c.b;
+    }
+}
+
 /// sRGB pixels (f32 in 0..1, or u8) to Lab.
 ///
 /// # Errors
-/// When the lengths differ.
-pub fn srgb_to_lab<T: SrgbValue>(rgb: &[T], lab: &mut [f32]) -> Result<()> {
-    check_len("srgb_to_lab", "lab", lab.len(), rgb.len())?;
-    lab.par_chunks_mut(3 * BLOCK).zip(rgb.par_chunks(3 * BLOCK)).with_min_len(16).for_each(|(lab, rgb)| {
-        let mut planes = [[0.0; BLOCK]; 3];
-        T::load_linear(rgb, &mut planes);
-        planes_to_lab(&mut planes);
-        join(&planes, lab);
-    });
+/// When lengths or devices differ.
+pub fn srgb_to_lab<'a, T: SrgbValue>(rgb: impl Into<View<'a, T>>, lab: impl Into<ViewMut<'a>>) -> Result<()> {
+    const OP: &str = "srgb_to_lab";
+    let (rgb, lab) = (rgb.into(), lab.into());
+    check_len(OP, "lab", lab.len(), rgb.len())?;
+    match place(OP, &[&rgb, &lab])? {
+        None => {
+            let blocks = lab.host().par_chunks_mut(3 * BLOCK).zip(rgb.host().par_chunks(3 * BLOCK));
+            blocks.with_min_len(16).for_each(|(lab, rgb)| {
+                let mut planes = [[0.0; BLOCK]; 3];
+                T::load_linear(rgb, &mut planes);
+                planes_to_lab(&mut planes);
+                join(&planes, lab);
+            });
+        }
+        Some(gpu) => {
+            let pixels = rgb.len() / 3;
+            let (rgb, lab) = (rgb.device(), lab.device());
+            launch!(gpu, srgb_to_lab_kernel, units(pixels), rgb.arg(), rgb.arg(), lab.arg(), pixels, T::BYTES);
+        }
+    }
     Ok(())
 }
 
 /// Lab to sRGB in 0..1.
 ///
 /// # Errors
-/// When the lengths differ.
-pub fn lab_to_srgb(lab: &[f32], rgb: &mut [f32]) -> Result<()> {
-    check_len("lab_to_srgb", "rgb", rgb.len(), lab.len())?;
-    rgb.par_chunks_mut(3 * BLOCK).zip(lab.par_chunks(3 * BLOCK)).with_min_len(16).for_each(|(rgb, lab)| {
-        let mut planes = [[0.0; BLOCK]; 3];
-        split(lab, &mut planes);
-        planes_to_rgb(&mut planes);
-        join(&planes, rgb);
-    });
+/// When lengths or devices differ.
+pub fn lab_to_srgb<'a>(lab: impl Into<View<'a>>, rgb: impl Into<ViewMut<'a>>) -> Result<()> {
+    const OP: &str = "lab_to_srgb";
+    let (lab, rgb) = (lab.into(), rgb.into());
+    check_len(OP, "rgb", rgb.len(), lab.len())?;
+    match place(OP, &[&lab, &rgb])? {
+        None => {
+            let blocks = rgb.host().par_chunks_mut(3 * BLOCK).zip(lab.host().par_chunks(3 * BLOCK));
+            blocks.with_min_len(16).for_each(|(rgb, lab)| {
+                let mut planes = [[0.0; BLOCK]; 3];
+                split(lab, &mut planes);
+                planes_to_rgb(&mut planes);
+                join(&planes, rgb);
+            });
+        }
+        Some(gpu) => {
+            let pixels = lab.len() / 3;
+            launch!(gpu, lab_to_srgb_kernel, units(pixels), lab.device().arg(), rgb.device().arg(), pixels);
+        }
+    }
     Ok(())
 }

@@ -10,8 +10,12 @@ use rayon::prelude::*;
 
 use crate::adam::{AdamOptions, AdamState, AdamStep, adam_update};
 use crate::conv::Nhwc;
+use crate::device::{GpuBuffer, View, ViewMut, place};
+use crate::elementwise::{copy, fill};
 use crate::error::{Result, check_len};
+use crate::reduce::{add_group_sums, group_sums};
 use crate::simd::{LANES, load, simd_fn, store};
+use crate::ssim::gpu::{Descent, Layout, descend, slopes};
 use crate::ssim::{AdjointScratch, Scratch, SsimConstants, SsimOptions, adjoint_into, check_pair, slopes_row};
 use crate::window::Plan;
 
@@ -156,32 +160,60 @@ simd_fn! {
     }
 }
 
-/// Decomposes a batch: writes the background to `l` (same shape as `x` and `prior`, NHWC) and
-/// returns, image by image, the objective before every step and after the last.
+/// Decomposes a batch: writes the background to `l` (same shape as `x` and `prior`, NHWC) and, when
+/// asked for, to `losses` (`[n, steps + 1]`), image by image, the objective before every step and
+/// after the last.
 ///
 /// # Errors
-/// When the window does not fit or lengths differ.
-pub fn decompose(
-    x: &[f32],
-    prior: &[f32],
+/// When the window does not fit, or lengths or devices differ.
+pub fn decompose<'a>(
+    x: impl Into<View<'a>>,
+    prior: impl Into<View<'a>>,
     shape: Nhwc,
     opts: &DecomposeOptions,
-    l: &mut [f32],
-) -> Result<Vec<Vec<f32>>> {
+    l: impl Into<ViewMut<'a>>,
+    losses: Option<ViewMut<'a>>,
+) -> Result<()> {
     const OP: &str = "decompose";
+    let (x, prior, l) = (x.into(), prior.into(), l.into());
     let plan = Plan::new(OP, shape, opts.ssim.window, opts.ssim.border)?;
     check_pair(OP, x, prior, shape)?;
     check_len(OP, "background", l.len(), x.len())?;
-    let k = opts.ssim.constants();
+    if let Some(losses) = &losses {
+        check_len(OP, "losses", losses.len(), shape[0] * (opts.steps as usize + 1))?;
+    }
     let steps: Vec<AdamStep> = (1..=opts.steps).map(|t| AdamStep::new(&opts.adam, t)).collect();
-    let size = plan.h * plan.row_len();
-    Ok(l.par_chunks_mut(size)
+    match place(OP, &[&x, &prior, &l])? {
+        Some(gpu) => {
+            let layout = Layout::new(&gpu, shape, &opts.ssim)?;
+            let pair = (x.device(), prior.device());
+            on_gpu(&layout, pair, opts.lambda, &steps, l.device(), losses.map(ViewMut::device))
+        }
+        None => {
+            let found = on_host(&plan, (x.host(), prior.host()), opts, &steps, l.host());
+            if let Some(losses) = losses {
+                losses.host().copy_from_slice(&found.concat());
+            }
+            Ok(())
+        }
+    }
+}
+
+fn on_host(
+    plan: &Plan,
+    (x, prior): (&[f32], &[f32]),
+    opts: &DecomposeOptions,
+    steps: &[AdamStep],
+    l: &mut [f32],
+) -> Vec<Vec<f32>> {
+    let (k, size) = (opts.ssim.constants(), plan.h * plan.row_len());
+    l.par_chunks_mut(size)
         .zip(x.par_chunks(size).zip(prior.par_chunks(size)))
         .map(|(l, (x, prior))| {
             l.copy_from_slice(prior);
-            let mut image = Image::new(&plan, x, prior);
+            let mut image = Image::new(plan, x, prior);
             let mut losses = Vec::with_capacity(steps.len() + 1);
-            for step in &steps {
+            for step in steps {
                 let dissimilarity = image.slopes(l, k);
                 let distance = image.update(l, opts.lambda, *step);
                 losses.push((dissimilarity + f64::from(opts.lambda) * distance) as f32);
@@ -190,5 +222,42 @@ pub fn decompose(
             losses.push((image.slopes(l, k) + f64::from(opts.lambda) * distance) as f32);
             losses
         })
-        .collect())
+        .collect()
+}
+
+/// Two launches a step for the whole batch, nothing read in between; two more when losses are kept.
+fn on_gpu(
+    layout: &Layout,
+    (x, prior): (&GpuBuffer, &GpuBuffer),
+    lambda: f32,
+    steps: &[AdamStep],
+    l: &mut GpuBuffer,
+    mut losses: Option<&mut GpuBuffer>,
+) -> Result<()> {
+    let gpu = &layout.gpu;
+    let [n, ..] = layout.shape;
+    let elements = (layout.map_len() / n.max(1)) as f32;
+    let (mut first, mut second) = (gpu.alloc(l.len())?, gpu.alloc(l.len())?);
+    fill(&mut first, 0.0);
+    fill(&mut second, 0.0);
+    copy(prior, l);
+    let mut coefficients = gpu.alloc(3 * layout.map_len())?;
+    let mut similar = gpu.alloc(layout.map_cubes())?;
+    let mut distance = gpu.alloc(layout.image_cubes())?;
+    let stride = steps.len() + 1;
+    let still = AdamStep { rate: 0.0, ..AdamStep::new(&AdamOptions::default(), 1) };
+    // The last round only measures.
+    let rounds = steps.len() + usize::from(losses.is_some());
+    for at in 0..rounds {
+        let step = steps.get(at).copied().unwrap_or(still);
+        slopes(layout, (l, prior), (None, -1.0 / elements), &mut similar, &mut coefficients);
+        let mut state =
+            Descent { l: &mut *l, first: &mut first, second: &mut second, distance: &mut distance };
+        descend(layout, (x, prior), &coefficients, &mut state, lambda, step);
+        if let Some(losses) = losses.as_deref_mut() {
+            group_sums(&similar, n, (-1.0 / elements, 1.0), losses, (stride, at));
+            add_group_sums(&distance, n, lambda, losses, (stride, at));
+        }
+    }
+    Ok(())
 }

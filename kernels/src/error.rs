@@ -23,6 +23,9 @@ pub enum KernelError {
         /// What is wrong, with the figures.
         detail: String,
     },
+    /// A device that is not there, is out of memory, was lost, or whose compiler refused a kernel.
+    #[error("{0}")]
+    Device(String),
 }
 
 /// Result of a kernel call.
@@ -36,4 +39,9 @@ pub(crate) fn check_len(op: &'static str, what: &'static str, got: usize, want: 
 /// Builds a [`KernelError::Shape`].
 pub(crate) fn shape_error<T>(op: &'static str, detail: impl Into<String>) -> Result<T> {
     Err(KernelError::Shape { op, detail: detail.into() })
+}
+
+/// Builds a [`KernelError::Device`].
+pub(crate) fn device_error<T>(detail: impl Into<String>) -> Result<T> {
+    Err(KernelError::Device(detail.into()))
 }

@@ -5,8 +5,10 @@
 //! so that distances are exact and duplicates are in index order. Operations: 2 d per pair; bytes:
 //! the bank once per block of queries.
 
+use cubecl::prelude::*;
 use rayon::prelude::*;
 
+use crate::device::{Gpu, GpuBuffer, UNITS, View, ViewMut, grid, launch, place, units};
 use crate::error::{Result, check_len, shape_error};
 use crate::simd::{madd, simd_fn};
 
@@ -16,15 +18,6 @@ const QUERIES: usize = 32;
 const VECTORS: usize = 48;
 /// Candidates kept beyond `k`, against rounding in the expanded form.
 const SPARE: usize = 8;
-
-/// One neighbour.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Neighbour {
-    /// Bank vector.
-    pub index: usize,
-    /// Euclidean distance.
-    pub distance: f32,
-}
 
 /// The best candidates of one query, ascending; squared distances.
 struct Best {
@@ -81,30 +74,272 @@ fn square_norm(v: &[f32]) -> f32 {
     v.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>() as f32
 }
 
-fn distance(a: &[f32], b: &[f32]) -> f32 {
+fn exact_distance(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| f64::from(a - b) * f64::from(a - b)).sum::<f64>().sqrt() as f32
 }
 
 /// The `k` nearest bank vectors of each query, ascending by distance, the lower index first among
-/// equals; `query` is `[q][d]`, `bank` `[m][d]`, the result `[q][k]`.
+/// equals; `query` is `[q][d]`, `bank` `[m][d]`, `index` and `distance` `[q][k]`.
 ///
 /// # Errors
-/// When lengths do not fit or `k` is 0 or larger than the bank.
-pub fn l2_knn(query: &[f32], bank: &[f32], d: usize, k: usize) -> Result<Vec<Neighbour>> {
+/// When lengths or devices do not fit or `k` is 0 or larger than the bank.
+pub fn l2_knn<'a>(
+    query: impl Into<View<'a>>,
+    bank: impl Into<View<'a>>,
+    d: usize,
+    k: usize,
+    index: impl Into<ViewMut<'a, u32>>,
+    distance: impl Into<ViewMut<'a>>,
+) -> Result<()> {
     const OP: &str = "l2_knn";
+    let (query, bank, index, distance) = (query.into(), bank.into(), index.into(), distance.into());
     if d == 0 || k == 0 || k > bank.len() / d {
         return shape_error(OP, format!("{k} neighbours from {} elements of dimension {d}", bank.len()));
     }
     check_len(OP, "query", query.len() % d, 0)?;
     check_len(OP, "bank", bank.len() % d, 0)?;
-    let norms: Vec<f32> = bank.par_chunks(d).map(square_norm).collect();
-    let keep = (k + SPARE).min(norms.len());
-    let per_task: Vec<Vec<Neighbour>> =
-        query.par_chunks(QUERIES * d).map(|queries| search(queries, bank, &norms, d, keep, k)).collect();
-    Ok(per_task.concat())
+    check_len(OP, "index", index.len(), query.len() / d * k)?;
+    check_len(OP, "distance", distance.len(), query.len() / d * k)?;
+    match place(OP, &[&query, &bank, &index, &distance])? {
+        None => {
+            let found = on_host(query.host(), bank.host(), d, k);
+            for ((i, r), (index, distance)) in found.iter().flatten().zip(index.host().iter_mut().zip(distance.host())) {
+                (*index, *distance) = (*i as u32, *r);
+            }
+            Ok(())
+        }
+        Some(gpu) => on_gpu(&gpu, query.device(), bank.device(), (d, k), index.device(), distance.device()),
+    }
 }
 
-fn search(queries: &[f32], bank: &[f32], norms: &[f32], d: usize, keep: usize, k: usize) -> Vec<Neighbour> {
+/// Index and distance of the neighbours of each block of queries.
+fn on_host(query: &[f32], bank: &[f32], d: usize, k: usize) -> Vec<Vec<(usize, f32)>> {
+    let norms: Vec<f32> = bank.par_chunks(d).map(square_norm).collect();
+    let keep = (k + SPARE).min(norms.len());
+    query.par_chunks(QUERIES * d).map(|queries| search(queries, bank, &norms, d, keep, k)).collect()
+}
+
+/// One pass over the bank for each neighbour; a pass finds the next one after the last in the order
+/// of distance and index.
+fn on_gpu(
+    gpu: &Gpu,
+    query: &GpuBuffer,
+    bank: &GpuBuffer,
+    (d, k): (usize, usize),
+    index: &mut GpuBuffer<u32>,
+    distance: &mut GpuBuffer,
+) -> Result<()> {
+    let (q, m) = (query.len() / d, bank.len() / d);
+    let (query_tiles, bank_tiles) = (q.div_ceil(TILE), m.div_ceil(TILE));
+    let splits = 512usize.div_ceil(query_tiles.max(1)).clamp(1, bank_tiles);
+    let per_split = bank_tiles.div_ceil(splits) * TILE;
+    let (squares, places) = (gpu.alloc::<f32>(splits * q)?, gpu.alloc::<u32>(splits * q)?);
+    let (last, last_at) = (gpu.alloc::<f32>(q)?, gpu.alloc::<u32>(q)?);
+    for pass in 0..k {
+        launch!(
+            gpu,
+            nearest_kernel,
+            (grid(query_tiles * splits), CubeDim::new_1d(UNITS)),
+            query.arg(),
+            bank.arg(),
+            last.arg(),
+            last_at.arg(),
+            squares.arg(),
+            places.arg(),
+            q,
+            m,
+            d,
+            query_tiles,
+            splits,
+            per_split,
+            pass > 0
+        );
+        launch!(
+            gpu,
+            next_kernel,
+            units(q),
+            squares.arg(),
+            places.arg(),
+            last.arg(),
+            last_at.arg(),
+            index.arg(),
+            distance.arg(),
+            q,
+            k,
+            pass,
+            splits
+        );
+    }
+    Ok(())
+}
+
+/// Queries and bank vectors of a tile.
+const TILE: usize = 64;
+
+/// Whether (square, place) comes before (other, other place).
+#[cube]
+fn before(square: f32, place: u32, other: f32, other_place: u32) -> bool {
+    square < other || (square == other && place < other_place)
+}
+
+/// One cube for 64 queries and a share of the bank: squared distances of a 64 x 64 tile, 4 x 4 to a
+/// unit, in registers; only the nearest of the share is written, `[split][query]`.
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)] // queries, bank, results and their shape
+fn nearest_kernel(
+    query: &Array<f32>,
+    bank: &Array<f32>,
+    last: &Array<f32>,
+    last_at: &Array<u32>,
+    squares: &mut Array<f32>,
+    places: &mut Array<u32>,
+    q: usize,
+    m: usize,
+    d: usize,
+    query_tiles: usize,
+    splits: usize,
+    per_split: usize,
+    #[comptime] after: bool,
+) {
+    let (first_query, split) = ((CUBE_POS % query_tiles) * 64, CUBE_POS / query_tiles);
+    if split < splits {
+        // Rows of 17 elements: no two units of a line meet in a bank.
+        let mut a = SharedMemory::<f32>::new(1088usize);
+        let mut b = SharedMemory::<f32>::new(1088usize);
+        let mut found = SharedMemory::<f32>::new(1024usize);
+        let mut found_at = SharedMemory::<u32>::new(1024usize);
+        let unit = UNIT_POS as usize;
+        let (row, column) = (unit / 16, unit % 16);
+        let mut best = Array::<f32>::new(4usize);
+        let mut best_at = Array::<u32>::new(4usize);
+        #[unroll]
+        for i in 0..4usize {
+            best[i] = f32::new(3.4e38);
+            best_at[i] = u32::MAX;
+        }
+        let end = usize::min((split + 1) * per_split, m);
+        let mut first = split * per_split;
+        while first < end {
+            let mut sums = Array::<f32>::new(16usize);
+            #[unroll]
+            for i in 0..16usize {
+                sums[i] = f32::new(0.0);
+            }
+            let mut k0 = 0usize;
+            while k0 < d {
+                sync_cube();
+                #[unroll]
+                for i in 0..4usize {
+                    let line = row + 16 * i;
+                    let k = k0 + column;
+                    let mut x = f32::new(0.0);
+                    let mut y = f32::new(0.0);
+                    if k < d {
+                        if first_query + line < q {
+                            x = query[(first_query + line) * d + k];
+                        }
+                        if first + line < end {
+                            y = bank[(first + line) * d + k];
+                        }
+                    }
+                    a[line * 17 + column] = x;
+                    b[line * 17 + column] = y;
+                }
+                sync_cube();
+                for k in 0..16usize {
+                    let mut x = Array::<f32>::new(4usize);
+                    let mut y = Array::<f32>::new(4usize);
+                    #[unroll]
+                    for i in 0..4usize {
+                        x[i] = a[(row + 16 * i) * 17 + k];
+                        y[i] = b[(column + 16 * i) * 17 + k];
+                    }
+                    #[unroll]
+                    for i in 0..4usize {
+                        #[unroll]
+                        for j in 0..4usize {
+                            let e = x[i] - y[j];
+                            sums[i * 4 + j] += e * e;
+                        }
+                    }
+                }
+                k0 += 16;
+            }
+            #[unroll]
+            for i in 0..4usize {
+                let own = usize::min(first_query + row + 16 * i, q - 1);
+                #[unroll]
+                for j in 0..4usize {
+                    let place = first + column + 16 * j;
+                    let square = sums[i * 4 + j];
+                    let mut fresh = place < end;
+                    if comptime!(after) {
+                        fresh = fresh && before(last[own], last_at[own], square, place as u32);
+                    }
+                    if fresh && before(square, place as u32, best[i], best_at[i]) {
+                        best[i] = square;
+                        best_at[i] = place as u32;
+                    }
+                }
+            }
+            first += 64;
+        }
+        sync_cube();
+        #[unroll]
+        for i in 0..4usize {
+            found[(row + 16 * i) * 16 + column] = best[i];
+            found_at[(row + 16 * i) * 16 + column] = best_at[i];
+        }
+        sync_cube();
+        if unit < 64 && first_query + unit < q {
+            let mut top = found[unit * 16];
+            let mut top_at = found_at[unit * 16];
+            for i in 1..16usize {
+                if before(found[unit * 16 + i], found_at[unit * 16 + i], top, top_at) {
+                    top = found[unit * 16 + i];
+                    top_at = found_at[unit * 16 + i];
+                }
+            }
+            squares[split * q + first_query + unit] = top;
+            places[split * q + first_query + unit] = top_at;
+        }
+    }
+}
+
+/// The nearest of all splits becomes neighbour `pass` of its query.
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)] // candidates and results
+fn next_kernel(
+    squares: &Array<f32>,
+    places: &Array<u32>,
+    last: &mut Array<f32>,
+    last_at: &mut Array<u32>,
+    index: &mut Array<u32>,
+    distance: &mut Array<f32>,
+    q: usize,
+    k: usize,
+    pass: usize,
+    splits: usize,
+) {
+    let at = ABSOLUTE_POS;
+    if at < q {
+        let mut top = squares[at];
+        let mut top_at = places[at];
+        for split in 1..splits {
+            let (square, place) = (squares[split * q + at], places[split * q + at]);
+            if before(square, place, top, top_at) {
+                top = square;
+                top_at = place;
+            }
+        }
+        last[at] = top;
+        last_at[at] = top_at;
+        index[at * k + pass] = top_at;
+        distance[at * k + pass] = top.sqrt();
+    }
+}
+
+fn search(queries: &[f32], bank: &[f32], norms: &[f32], d: usize, keep: usize, k: usize) -> Vec<(usize, f32)> {
     let rows: Vec<&[f32]> = queries.chunks_exact(d).collect();
     let own: Vec<f32> = rows.iter().map(|q| square_norm(q)).collect();
     let mut best: Vec<Best> = rows.iter().map(|_| Best { found: Vec::with_capacity(keep), keep }).collect();
@@ -125,9 +360,9 @@ fn search(queries: &[f32], bank: &[f32], norms: &[f32], d: usize, keep: usize, k
         }
     }
     let measure = |(query, best): (&&[f32], Best)| {
-        let mut exact: Vec<Neighbour> =
-            best.found.iter().map(|(_, i)| Neighbour { index: *i, distance: distance(query, vector(*i)) }).collect();
-        exact.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.index.cmp(&b.index)));
+        let mut exact: Vec<(usize, f32)> =
+            best.found.iter().map(|(_, i)| (*i, exact_distance(query, vector(*i)))).collect();
+        exact.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
         exact.truncate(k);
         exact
     };

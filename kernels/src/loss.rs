@@ -3,12 +3,15 @@
 //! Bytes: 8 read and 4 written per element. Sums run in f64 over fixed chunks, so they do not
 //! depend on the number of threads.
 
+use cubecl::prelude::*;
 use rayon::prelude::*;
 
+use crate::activation::sigmoid;
+use crate::device::{UNITS, View, ViewMut, grid, launch, place};
 use crate::error::{Result, check_len};
 use crate::math;
+use crate::reduce::{cube_sum, group_sums};
 use crate::simd::simd_fn;
-use cubecl::prelude::*;
 
 /// Elements that one partial sum covers.
 const CHUNK: usize = 1 << 14;
@@ -39,8 +42,38 @@ pub fn cross_entropy_with_logits(x: f32, t: f32) -> f32 {
     f32::max(x, 0.0) - x * t + math::ln(1.0 + math::exp(-x.abs()))
 }
 
+/// Slope of [`squared_error()`] in `x`.
+#[cube]
+#[inline(always)]
+pub fn squared_error_slope(x: f32, y: f32) -> f32 {
+    2.0 * (x - y)
+}
+
+/// Slope of |x - y| in `x`; 0 where equal.
+#[cube]
+#[inline(always)]
+pub fn absolute_error_slope(x: f32, y: f32) -> f32 {
+    let above = select(x > y, f32::new(1.0), f32::new(0.0));
+    above - select(x < y, f32::new(1.0), f32::new(0.0))
+}
+
+/// Slope of [`cross_entropy()`] in `p`; 0 where saturated.
+#[cube]
+#[inline(always)]
+pub fn cross_entropy_slope(p: f32, t: f32) -> f32 {
+    let q = p * (1.0 - p);
+    select(q > 0.0, (p - t) / f32::max(q, f32::new(1.2e-38)), f32::new(0.0))
+}
+
+/// Slope of [`cross_entropy_with_logits()`] in `x`.
+#[cube]
+#[inline(always)]
+pub fn cross_entropy_with_logits_slope(x: f32, t: f32) -> f32 {
+    sigmoid(x) - t
+}
+
 /// Which loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Loss {
     /// Mean squared error.
     Mse,
@@ -53,14 +86,50 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// Mean loss of `x` against `target`; writes the gradient with respect to `x` to `dx`.
+    /// Mean loss of `x` against `target`, written to `value` (one element); writes the gradient with
+    /// respect to `x` to `dx`.
     ///
     /// # Errors
-    /// When the lengths differ.
-    pub fn with_gradient(self, x: &[f32], target: &[f32], dx: &mut [f32]) -> Result<f32> {
-        check_len("loss", "target", target.len(), x.len())?;
-        check_len("loss", "gradient", dx.len(), x.len())?;
-        let scale = 1.0 / x.len().max(1) as f32;
+    /// When lengths or devices differ.
+    pub fn with_gradient<'a>(
+        self,
+        x: impl Into<View<'a>>,
+        target: impl Into<View<'a>>,
+        value: impl Into<ViewMut<'a>>,
+        dx: impl Into<ViewMut<'a>>,
+    ) -> Result<()> {
+        const OP: &str = "loss";
+        let (x, target, value, dx) = (x.into(), target.into(), value.into(), dx.into());
+        let n = x.len();
+        check_len(OP, "target", target.len(), n)?;
+        check_len(OP, "value", value.len(), 1)?;
+        check_len(OP, "gradient", dx.len(), n)?;
+        let scale = 1.0 / n.max(1) as f32;
+        match place(OP, &[&x, &target, &value, &dx])? {
+            None => value.host()[0] = self.on_host(x.host(), target.host(), scale, dx.host()),
+            Some(gpu) => {
+                let cubes = n.div_ceil(CHUNK).clamp(1, 1024);
+                let partial = gpu.alloc::<f32>(cubes)?;
+                launch!(
+                    gpu,
+                    loss_kernel,
+                    (grid(cubes), CubeDim::new_1d(UNITS)),
+                    x.device().arg(),
+                    target.device().arg(),
+                    dx.device().arg(),
+                    partial.arg(),
+                    n,
+                    cubes,
+                    scale,
+                    self
+                );
+                group_sums(&partial, 1, (scale, 0.0), value.device(), (1, 0));
+            }
+        }
+        Ok(())
+    }
+
+    fn on_host(self, x: &[f32], target: &[f32], scale: f32, dx: &mut [f32]) -> f32 {
         let part = match self {
             Self::Mse => mse_part,
             Self::L1 => l1_part,
@@ -73,7 +142,44 @@ impl Loss {
             .zip(dx.par_chunks_mut(CHUNK))
             .map(|((x, t), d)| part(x, t, scale, d))
             .collect();
-        Ok((sums.iter().sum::<f64>() / x.len().max(1) as f64) as f32)
+        (sums.iter().sum::<f64>() / x.len().max(1) as f64) as f32
+    }
+}
+
+/// Gradient of every element, and the partial loss of every cube.
+#[cube(launch_unchecked)]
+fn loss_kernel(
+    x: &Array<f32>,
+    target: &Array<f32>,
+    dx: &mut Array<f32>,
+    partial: &mut Array<f32>,
+    n: usize,
+    cubes: usize,
+    scale: f32,
+    #[comptime] loss: Loss,
+) {
+    let mut sum = f32::new(0.0);
+    let mut at = ABSOLUTE_POS;
+    while at < n {
+        let (a, b) = (x[at], target[at]);
+        if comptime!(loss == Loss::Mse) {
+            sum += squared_error(a, b);
+            dx[at] = scale * squared_error_slope(a, b);
+        } else if comptime!(loss == Loss::L1) {
+            sum += (a - b).abs();
+            dx[at] = scale * absolute_error_slope(a, b);
+        } else if comptime!(loss == Loss::Bce) {
+            sum += cross_entropy(a, b);
+            dx[at] = scale * cross_entropy_slope(a, b);
+        } else {
+            sum += cross_entropy_with_logits(a, b);
+            dx[at] = scale * cross_entropy_with_logits_slope(a, b);
+        }
+        at += cubes * 256;
+    }
+    let total = cube_sum(sum);
+    if UNIT_POS == 0 && CUBE_POS < cubes {
+        partial[CUBE_POS] = total;
     }
 }
 
@@ -82,7 +188,7 @@ simd_fn! {
         let mut sum = 0.0;
         for ((x, t), d) in x.iter().zip(target).zip(dx) {
             sum += f64::from(squared_error(*x, *t));
-            *d = 2.0 * scale * (x - t);
+            *d = scale * squared_error_slope(*x, *t);
         }
         sum
     }
@@ -92,9 +198,8 @@ simd_fn! {
     fn l1_part(x: &[f32], target: &[f32], scale: f32, dx: &mut [f32]) -> f64 {
         let mut sum = 0.0;
         for ((x, t), d) in x.iter().zip(target).zip(dx) {
-            let e = x - t;
-            sum += f64::from(e.abs());
-            *d = if e == 0.0 { 0.0 } else { scale.copysign(e) };
+            sum += f64::from((x - t).abs());
+            *d = scale * absolute_error_slope(*x, *t);
         }
         sum
     }
@@ -105,8 +210,7 @@ simd_fn! {
         let mut sum = 0.0;
         for ((p, t), d) in p.iter().zip(target).zip(dp) {
             sum += f64::from(cross_entropy(*p, *t));
-            let q = p * (1.0 - p);
-            *d = if q > 0.0 { scale * (p - t) / q } else { 0.0 };
+            *d = scale * cross_entropy_slope(*p, *t);
         }
         sum
     }
@@ -117,7 +221,7 @@ simd_fn! {
         let mut sum = 0.0;
         for ((x, t), d) in x.iter().zip(target).zip(dx) {
             sum += f64::from(cross_entropy_with_logits(*x, *t));
-            *d = scale * (crate::activation::sigmoid(*x) - t);
+            *d = scale * cross_entropy_with_logits_slope(*x, *t);
         }
         sum
     }

@@ -3,9 +3,11 @@
 //! Padding counts as minus infinity; among equal maxima the first in row order takes the gradient.
 //! Bytes: input read once, output written once. Operations: `k * k` comparisons per output.
 
+use cubecl::prelude::*;
 use rayon::prelude::*;
 
 use crate::conv::{ConvOptions, Nhwc};
+use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len, shape_error};
 use crate::simd::simd_fn;
 
@@ -61,41 +63,204 @@ simd_fn! {
 /// Forward: writes `y` of the shape that [`PoolOptions::output`] gives.
 ///
 /// # Errors
-/// When shapes or lengths do not fit together.
-pub fn max_pool2d(x: &[f32], x_shape: Nhwc, opts: PoolOptions, y: &mut [f32]) -> Result<Nhwc> {
+/// When shapes, lengths or devices do not fit together.
+pub fn max_pool2d<'a>(
+    x: impl Into<View<'a>>,
+    x_shape: Nhwc,
+    opts: PoolOptions,
+    y: impl Into<ViewMut<'a>>,
+) -> Result<Nhwc> {
+    const OP: &str = "max_pool2d";
+    let (x, y) = (x.into(), y.into());
     let [_, h, w, c] = x_shape;
     let shape = opts.output(x_shape)?;
-    let [_, oh, ow, _] = shape;
-    check_len("max_pool2d", "input", x.len(), x_shape.iter().product())?;
-    check_len("max_pool2d", "output", y.len(), shape.iter().product())?;
-    y.par_chunks_mut(ow * c).enumerate().for_each(|(row, out)| {
-        let (n, j) = (row / oh, row % oh);
-        pool_row(&x[n * h * w * c..(n + 1) * h * w * c], h, w, opts, j, out, c);
-    });
+    let [n, oh, ow, _] = shape;
+    check_len(OP, "input", x.len(), x_shape.iter().product())?;
+    check_len(OP, "output", y.len(), shape.iter().product())?;
+    match place(OP, &[&x, &y])? {
+        None => {
+            let x = x.host();
+            y.host().par_chunks_mut(ow * c).enumerate().for_each(|(row, out)| {
+                let (n, j) = (row / oh, row % oh);
+                pool_row(&x[n * h * w * c..(n + 1) * h * w * c], h, w, opts, j, out, c);
+            });
+        }
+        Some(gpu) => {
+            let total = n * oh * ow * c;
+            let (x, y) = (x.device(), y.device());
+            let PoolOptions { kernel, stride, padding } = opts;
+            launch!(
+                gpu,
+                pool_kernel,
+                units(total),
+                x.arg(),
+                y.arg(),
+                total,
+                h,
+                w,
+                c,
+                oh,
+                ow,
+                kernel,
+                stride,
+                padding
+            );
+        }
+    }
     Ok(shape)
 }
 
 /// Backward: writes `dx`; finds the maxima again from `x`.
 ///
 /// # Errors
-/// When shapes or lengths do not fit together.
-pub fn max_pool2d_backward(x: &[f32], x_shape: Nhwc, grad: &[f32], opts: PoolOptions, dx: &mut [f32]) -> Result<()> {
+/// When shapes, lengths or devices do not fit together.
+pub fn max_pool2d_backward<'a>(
+    x: impl Into<View<'a>>,
+    x_shape: Nhwc,
+    grad: impl Into<View<'a>>,
+    opts: PoolOptions,
+    dx: impl Into<ViewMut<'a>>,
+) -> Result<()> {
+    const OP: &str = "max_pool2d_backward";
+    let (x, grad, dx) = (x.into(), grad.into(), dx.into());
     let [_, h, w, c] = x_shape;
     let shape = opts.output(x_shape)?;
     let [_, oh, ow, _] = shape;
-    check_len("max_pool2d_backward", "input", x.len(), x_shape.iter().product())?;
-    check_len("max_pool2d_backward", "gradient", grad.len(), shape.iter().product())?;
-    check_len("max_pool2d_backward", "input gradient", dx.len(), x.len())?;
-    dx.par_chunks_mut((h * w * c).max(1)).zip(x.par_chunks((h * w * c).max(1))).enumerate().for_each(|(n, (dx, x))| {
-        dx.fill(0.0);
-        for j in 0..oh {
-            for i in 0..ow {
-                let from = ((n * oh + j) * ow + i) * c;
-                route(x, dx, &grad[from..from + c], opts.window(j, h), opts.window(i, w), w);
+    check_len(OP, "input", x.len(), x_shape.iter().product())?;
+    check_len(OP, "gradient", grad.len(), shape.iter().product())?;
+    check_len(OP, "input gradient", dx.len(), x.len())?;
+    match place(OP, &[&x, &grad, &dx])? {
+        None => {
+            let size = (h * w * c).max(1);
+            let grad = grad.host();
+            dx.host().par_chunks_mut(size).zip(x.host().par_chunks(size)).enumerate().for_each(|(n, (dx, x))| {
+                dx.fill(0.0);
+                for j in 0..oh {
+                    for i in 0..ow {
+                        let from = ((n * oh + j) * ow + i) * c;
+                        route(x, dx, &grad[from..from + c], opts.window(j, h), opts.window(i, w), w);
+                    }
+                }
+            });
+        }
+        Some(gpu) => {
+            let total = x.len();
+            let (x, grad, dx) = (x.device(), grad.device(), dx.device());
+            let PoolOptions { kernel, stride, padding } = opts;
+            launch!(
+                gpu,
+                pool_backward_kernel,
+                units(total),
+                x.arg(),
+                grad.arg(),
+                dx.arg(),
+                total,
+                h,
+                w,
+                c,
+                oh,
+                ow,
+                kernel,
+                stride,
+                padding
+            );
+        }
+    }
+    Ok(())
+}
+
+/// First input pixel of window `o`.
+#[cube]
+fn first(o: usize, stride: usize, padding: usize) -> usize {
+    usize::max(o * stride, padding) - padding
+}
+
+/// One after the last input pixel of window `o`.
+#[cube]
+fn end(o: usize, stride: usize, padding: usize, kernel: usize, n: usize) -> usize {
+    usize::min(o * stride + kernel - padding, n)
+}
+
+/// One unit for each output element.
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)] // the shape of a pooling
+fn pool_kernel(
+    x: &Array<f32>,
+    y: &mut Array<f32>,
+    total: usize,
+    h: usize,
+    w: usize,
+    c: usize,
+    oh: usize,
+    ow: usize,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+) {
+    let at = ABSOLUTE_POS;
+    if at < total {
+        let channel = at % c;
+        let i = (at / c) % ow;
+        let j = (at / (c * ow)) % oh;
+        let image = at / (c * ow * oh);
+        let mut best = f32::new(-3.4e38);
+        for sy in first(j, stride, padding)..end(j, stride, padding, kernel, h) {
+            for sx in first(i, stride, padding)..end(i, stride, padding, kernel, w) {
+                best = f32::max(best, x[((image * h + sy) * w + sx) * c + channel]);
             }
         }
-    });
-    Ok(())
+        y[at] = best;
+    }
+}
+
+/// One unit for each input element: the gradients of the windows whose first maximum it is.
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)] // the shape of a pooling
+fn pool_backward_kernel(
+    x: &Array<f32>,
+    grad: &Array<f32>,
+    dx: &mut Array<f32>,
+    total: usize,
+    h: usize,
+    w: usize,
+    c: usize,
+    oh: usize,
+    ow: usize,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+) {
+    let at = ABSOLUTE_POS;
+    if at < total {
+        let channel = at % c;
+        let px = (at / c) % w;
+        let py = (at / (c * w)) % h;
+        let image = at / (c * w * h);
+        let own = x[at];
+        let mut sum = f32::new(0.0);
+        let j0 = (usize::max(py + padding + 1, kernel) - kernel).div_ceil(stride);
+        let i0 = (usize::max(px + padding + 1, kernel) - kernel).div_ceil(stride);
+        let j1 = usize::min((py + padding) / stride + 1, oh);
+        let i1 = usize::min((px + padding) / stride + 1, ow);
+        for j in j0..j1 {
+            for i in i0..i1 {
+                let mut largest = true;
+                for sy in first(j, stride, padding)..end(j, stride, padding, kernel, h) {
+                    for sx in first(i, stride, padding)..end(i, stride, padding, kernel, w) {
+                        let other = x[((image * h + sy) * w + sx) * c + channel];
+                        let before = sy * w + sx < py * w + px;
+                        if other > own || (before && other == own) {
+                            largest = false;
+                        }
+                    }
+                }
+                if largest {
+                    sum += grad[((image * oh + j) * ow + i) * c + channel];
+                }
+            }
+        }
+        dx[at] = sum;
+    }
 }
 
 simd_fn! {

@@ -1,38 +1,132 @@
 //! Which latent vectors the background prior replaces (PAEDID, algorithm 1, step 4).
+//!
+//! Of every image the `floor(alpha * n + 0.5)` locations of highest score take their nearest normal
+//! vector; among equal scores the first in row order. Bytes: 8 read and 4 written per element;
+//! operations: n comparisons per location on a GPU, a sort on the CPU.
 
+use cubecl::prelude::*;
+
+use crate::device::{UNITS, View, ViewMut, grid, launch, place, units};
 use crate::error::{Result, check_len, shape_error};
+use crate::reduce::cube_sum;
 
-/// Locations to replace: the `floor(alpha * n + 0.5)` of highest score; among equal scores the
-/// first in row order. The result has one flag per location.
+/// Replaces in `features` (`[image][location][dim]`) the vectors of the locations of highest `score`
+/// (`[image][location]`) by those of `nearest`. Writes to `mask` 1 where it did, else 0, and to
+/// `unlikeness` (`[image]`) the mean score of the replaced locations, or the highest score when none
+/// is replaced.
 ///
 /// # Errors
-/// When `alpha` is outside 0..=1.
-pub fn replaced_locations(score: &[f32], alpha: f64) -> Result<Vec<bool>> {
+/// When `alpha` is outside 0..=1, or lengths or devices do not fit together.
+pub fn replace_unlike<'a>(
+    features: impl Into<ViewMut<'a>>,
+    nearest: impl Into<View<'a>>,
+    score: impl Into<View<'a>>,
+    alpha: f64,
+    mask: impl Into<ViewMut<'a, u32>>,
+    unlikeness: impl Into<ViewMut<'a>>,
+) -> Result<()> {
+    const OP: &str = "prior";
+    let (features, nearest, score) = (features.into(), nearest.into(), score.into());
+    let (mask, unlikeness) = (mask.into(), unlikeness.into());
     if !(0.0..=1.0).contains(&alpha) {
-        return shape_error("prior", format!("alpha {alpha} is outside 0..1"));
+        return shape_error(OP, format!("alpha {alpha} is outside 0..1"));
     }
-    let count = (alpha * score.len() as f64 + 0.5).floor() as usize;
-    let mut order: Vec<usize> = (0..score.len()).collect();
-    order.sort_by(|a, b| score[*b].total_cmp(&score[*a]));
-    let mut mask = vec![false; score.len()];
-    for at in order.into_iter().take(count) {
-        mask[at] = true;
-    }
-    Ok(mask)
-}
-
-/// Writes the vectors of `nearest` over those of `features` where `mask` says so.
-///
-/// # Errors
-/// When the lengths do not fit.
-pub fn replace_features(features: &mut [f32], nearest: &[f32], mask: &[bool]) -> Result<()> {
-    check_len("prior", "nearest", nearest.len(), features.len())?;
-    let dim = features.len() / mask.len().max(1);
-    check_len("prior", "features", features.len(), dim * mask.len())?;
-    for ((to, from), replace) in features.chunks_exact_mut(dim).zip(nearest.chunks_exact(dim)).zip(mask) {
-        if *replace {
-            to.copy_from_slice(from);
+    let images = unlikeness.len();
+    let locations = score.len() / images.max(1);
+    let dim = features.len() / score.len().max(1);
+    check_len(OP, "score", score.len(), images * locations)?;
+    check_len(OP, "mask", mask.len(), score.len())?;
+    check_len(OP, "nearest", nearest.len(), features.len())?;
+    check_len(OP, "features", features.len(), dim * score.len())?;
+    let count = (alpha * locations as f64 + 0.5).floor() as usize;
+    match place(OP, &[&features, &nearest, &score, &mask, &unlikeness])? {
+        None => {
+            let (features, nearest, mask) = (features.host(), nearest.host(), mask.host());
+            let per_image = score.host().chunks_exact(locations).zip(mask.chunks_exact_mut(locations));
+            for ((score, mask), unlikeness) in per_image.zip(unlikeness.host()) {
+                *unlikeness = choose(score, count, mask);
+            }
+            let pairs = features.chunks_exact_mut(dim).zip(nearest.chunks_exact(dim));
+            for ((to, from), _) in pairs.zip(mask).filter(|(_, replace)| **replace == 1) {
+                to.copy_from_slice(from);
+            }
+        }
+        Some(gpu) => {
+            let (features, nearest, score) = (features.device(), nearest.device(), score.device());
+            let (mask, unlikeness) = (mask.device(), unlikeness.device());
+            let shape = (grid(images), CubeDim::new_1d(UNITS));
+            launch!(
+                gpu,
+                choose_kernel,
+                shape,
+                score.arg(),
+                mask.arg(),
+                unlikeness.arg(),
+                images,
+                locations,
+                count
+            );
+            let n = features.len();
+            launch!(gpu, replace_kernel, units(n), features.arg(), nearest.arg(), mask.arg(), n, dim);
         }
     }
     Ok(())
+}
+
+/// Marks the `count` highest scores of one image; returns their mean, or the highest score.
+fn choose(score: &[f32], count: usize, mask: &mut [u32]) -> f32 {
+    let mut order: Vec<usize> = (0..score.len()).collect();
+    order.sort_by(|a, b| score[*b].total_cmp(&score[*a]));
+    mask.fill(0);
+    let chosen = &order[..count];
+    chosen.iter().for_each(|at| mask[*at] = 1);
+    if count == 0 {
+        return order.first().map_or(0.0, |at| score[*at]);
+    }
+    chosen.iter().map(|at| score[*at]).sum::<f32>() / count as f32
+}
+
+/// One cube for each image: a location is chosen when fewer than `count` others come before it.
+#[cube(launch_unchecked)]
+fn choose_kernel(
+    score: &Array<f32>,
+    mask: &mut Array<u32>,
+    unlikeness: &mut Array<f32>,
+    images: usize,
+    locations: usize,
+    count: usize,
+) {
+    let image = CUBE_POS;
+    if image < images {
+        let base = image * locations;
+        let mut sum = f32::new(0.0);
+        let mut at = UNIT_POS as usize;
+        while at < locations {
+            let own = score[base + at];
+            let mut before = 0usize;
+            for i in 0..locations {
+                let other = score[base + i];
+                if other > own || (other == own && i < at) {
+                    before += 1;
+                }
+            }
+            let chosen = before < count;
+            mask[base + at] = select(chosen, 1u32, 0u32);
+            let counts = chosen || (count == 0 && before == 0);
+            sum += select(counts, own, f32::new(0.0));
+            at += CUBE_DIM as usize;
+        }
+        let total = cube_sum(sum);
+        if UNIT_POS == 0 {
+            unlikeness[image] = total / f32::cast_from(usize::max(count, 1));
+        }
+    }
+}
+
+#[cube(launch_unchecked)]
+fn replace_kernel(features: &mut Array<f32>, nearest: &Array<f32>, mask: &Array<u32>, n: usize, dim: usize) {
+    let at = ABSOLUTE_POS;
+    if at < n && mask[at / dim] == 1 {
+        features[at] = nearest[at];
+    }
 }

@@ -4,9 +4,11 @@
 //! neighbouring input pixels. Forward applies them, backward applies their transposes.
 //! Bytes: input read once, a row-resized map written and read, output written once.
 
+use cubecl::prelude::*;
 use rayon::prelude::*;
 
 use crate::conv::Nhwc;
+use crate::device::{Gpu, GpuBuffer, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len, shape_error};
 use crate::simd::simd_fn;
 
@@ -37,7 +39,7 @@ impl Axis {
     }
 
     /// The transposed matrix: which outputs each input pixel reaches.
-    fn transposed(&self, from: usize) -> Vec<Vec<(usize, f32)>> {
+    fn transposed(&self, from: usize) -> Rows {
         let mut reaches = vec![Vec::new(); from];
         for (o, (first, weights)) in self.taps.iter().enumerate() {
             for (k, w) in weights.iter().enumerate() {
@@ -84,103 +86,275 @@ fn check(x: usize, x_shape: Nhwc, size: (usize, usize), y: usize) -> Result<()> 
     check_len("resize", "output", y, n * size.0 * size.1 * c)
 }
 
+/// A sparse matrix of one axis, row by row: for each output its inputs and weights.
+type Rows = Vec<Vec<(usize, f32)>>;
+
+impl Axis {
+    /// For each output pixel the input pixels it sums.
+    fn rows(&self) -> Rows {
+        let row = |(first, w): &(usize, Vec<f32>)| w.iter().enumerate().map(|(k, w)| (first + k, *w)).collect();
+        self.taps.iter().map(row).collect()
+    }
+}
+
+/// A sparse matrix on a GPU: where each row starts, its columns, its weights.
+struct GpuRows {
+    starts: GpuBuffer<u32>,
+    columns: GpuBuffer<u32>,
+    weights: GpuBuffer,
+}
+
+impl GpuRows {
+    fn new(gpu: &Gpu, rows: &Rows) -> Result<Self> {
+        let mut starts = vec![0];
+        for row in rows {
+            starts.push(starts.last().copied().unwrap_or(0) + row.len() as u32);
+        }
+        let (columns, weights): (Vec<u32>, Vec<f32>) = rows.iter().flatten().map(|(i, w)| (*i as u32, *w)).unzip();
+        Ok(Self { starts: gpu.upload(&starts)?, columns: gpu.upload(&columns)?, weights: gpu.upload(&weights)? })
+    }
+}
+
+/// Applies one matrix to the rows and one to the columns of every channel.
+fn apply_on_gpu(
+    gpu: &Gpu,
+    x: &GpuBuffer,
+    [h, w, c]: [usize; 3],
+    (rows, columns): (&Rows, &Rows),
+    y: &GpuBuffer,
+) -> Result<()> {
+    let (oh, ow) = (rows.len(), columns.len());
+    let (r, s) = (GpuRows::new(gpu, rows)?, GpuRows::new(gpu, columns)?);
+    let total = y.len();
+    launch!(
+        gpu,
+        sparse_kernel,
+        units(total),
+        x.arg(),
+        r.starts.arg(),
+        r.columns.arg(),
+        r.weights.arg(),
+        s.starts.arg(),
+        s.columns.arg(),
+        s.weights.arg(),
+        y.arg(),
+        total,
+        h,
+        w,
+        c,
+        oh,
+        ow
+    );
+    Ok(())
+}
+
+/// One unit for each output element: the weighted sum over its rows and columns.
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)] // two sparse matrices and a shape
+fn sparse_kernel(
+    x: &Array<f32>,
+    row_starts: &Array<u32>,
+    row_at: &Array<u32>,
+    row_weights: &Array<f32>,
+    column_starts: &Array<u32>,
+    column_at: &Array<u32>,
+    column_weights: &Array<f32>,
+    y: &mut Array<f32>,
+    total: usize,
+    h: usize,
+    w: usize,
+    c: usize,
+    oh: usize,
+    ow: usize,
+) {
+    let at = ABSOLUTE_POS;
+    if at < total {
+        let channel = at % c;
+        let i = (at / c) % ow;
+        let j = (at / (c * ow)) % oh;
+        let image = at / (c * ow * oh);
+        let mut sum = f32::new(0.0);
+        for r in row_starts[j]..row_starts[j + 1] {
+            let line = (image * h + row_at[r as usize] as usize) * w;
+            let mut part = f32::new(0.0);
+            for s in column_starts[i]..column_starts[i + 1] {
+                part += column_weights[s as usize] * x[(line + column_at[s as usize] as usize) * c + channel];
+            }
+            sum += row_weights[r as usize] * part;
+        }
+        y[at] = sum;
+    }
+}
+
 /// Forward: writes `y` of shape `[n, size.0, size.1, c]`.
 ///
 /// # Errors
-/// When a size is 0 or lengths do not fit.
-pub fn resize(x: &[f32], x_shape: Nhwc, size: (usize, usize), filter: Filter, y: &mut [f32]) -> Result<()> {
+/// When a size is 0, or lengths or devices do not fit.
+pub fn resize<'a>(
+    x: impl Into<View<'a>>,
+    x_shape: Nhwc,
+    size: (usize, usize),
+    filter: Filter,
+    y: impl Into<ViewMut<'a>>,
+) -> Result<()> {
+    let (x, y) = (x.into(), y.into());
     check(x.len(), x_shape, size, y.len())?;
     let [_, h, w, c] = x_shape;
     let (oh, ow) = size;
     let (rows, cols) = (Axis::new(filter, h, oh), Axis::new(filter, w, ow));
-    y.par_chunks_mut(ow * c).enumerate().for_each_init(Vec::new, |line: &mut Vec<f32>, (row, out)| {
-        let (n, j) = (row / oh, row % oh);
-        line.clear();
-        line.resize(w * c, 0.0);
-        let (first, weights) = &rows.taps[j];
-        for (k, weight) in weights.iter().enumerate() {
-            let at = (n * h + first + k) * w * c;
-            add_scaled(line, *weight, &x[at..at + w * c]);
+    match place("resize", &[&x, &y])? {
+        Some(gpu) => apply_on_gpu(&gpu, x.device(), [h, w, c], (&rows.rows(), &cols.rows()), y.device()),
+        None => {
+            let x = x.host();
+            y.host().par_chunks_mut(ow * c).enumerate().for_each_init(Vec::new, |line: &mut Vec<f32>, (row, out)| {
+                let (n, j) = (row / oh, row % oh);
+                line.clear();
+                line.resize(w * c, 0.0);
+                let (first, weights) = &rows.taps[j];
+                for (k, weight) in weights.iter().enumerate() {
+                    let at = (n * h + first + k) * w * c;
+                    add_scaled(line, *weight, &x[at..at + w * c]);
+                }
+                for (pixel, (first, weights)) in out.chunks_exact_mut(c).zip(&cols.taps) {
+                    pixel.fill(0.0);
+                    for (k, weight) in weights.iter().enumerate() {
+                        add_scaled(pixel, *weight, &line[(first + k) * c..(first + k + 1) * c]);
+                    }
+                }
+            });
+            Ok(())
         }
-        for (pixel, (first, weights)) in out.chunks_exact_mut(c).zip(&cols.taps) {
-            pixel.fill(0.0);
-            for (k, weight) in weights.iter().enumerate() {
-                add_scaled(pixel, *weight, &line[(first + k) * c..(first + k + 1) * c]);
-            }
-        }
-    });
-    Ok(())
+    }
 }
 
 /// Backward: writes `dx` of shape `x_shape` from the gradient of the output.
 ///
 /// # Errors
-/// When a size is 0 or lengths do not fit.
-pub fn resize_backward(
-    grad: &[f32],
+/// When a size is 0, or lengths or devices do not fit.
+pub fn resize_backward<'a>(
+    grad: impl Into<View<'a>>,
     x_shape: Nhwc,
     size: (usize, usize),
     filter: Filter,
-    dx: &mut [f32],
+    dx: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
+    let (grad, dx) = (grad.into(), dx.into());
     check(dx.len(), x_shape, size, grad.len())?;
     let [_, h, w, c] = x_shape;
     let (oh, ow) = size;
     let rows = Axis::new(filter, h, oh).transposed(h);
     let cols = Axis::new(filter, w, ow).transposed(w);
-    dx.par_chunks_mut(w * c).enumerate().for_each_init(Vec::new, |line: &mut Vec<f32>, (row, out)| {
-        let (n, j) = (row / h, row % h);
-        line.clear();
-        line.resize(ow * c, 0.0);
-        for (o, weight) in &rows[j] {
-            let at = (n * oh + o) * ow * c;
-            add_scaled(line, *weight, &grad[at..at + ow * c]);
+    match place("resize_backward", &[&grad, &dx])? {
+        Some(gpu) => apply_on_gpu(&gpu, grad.device(), [oh, ow, c], (&rows, &cols), dx.device()),
+        None => {
+            let grad = grad.host();
+            dx.host().par_chunks_mut(w * c).enumerate().for_each_init(Vec::new, |line: &mut Vec<f32>, (row, out)| {
+                let (n, j) = (row / h, row % h);
+                line.clear();
+                line.resize(ow * c, 0.0);
+                for (o, weight) in &rows[j] {
+                    let at = (n * oh + o) * ow * c;
+                    add_scaled(line, *weight, &grad[at..at + ow * c]);
+                }
+                for (pixel, reach) in out.chunks_exact_mut(c).zip(&cols) {
+                    pixel.fill(0.0);
+                    for (o, weight) in reach {
+                        add_scaled(pixel, *weight, &line[o * c..(o + 1) * c]);
+                    }
+                }
+            });
+            Ok(())
         }
-        for (pixel, reach) in out.chunks_exact_mut(c).zip(&cols) {
-            pixel.fill(0.0);
-            for (o, weight) in reach {
-                add_scaled(pixel, *weight, &line[o * c..(o + 1) * c]);
-            }
-        }
-    });
-    Ok(())
+    }
+}
+
+#[cube(launch_unchecked)]
+fn upsample_kernel(x: &Array<f32>, y: &mut Array<f32>, total: usize, h: usize, w: usize, c: usize) {
+    let at = ABSOLUTE_POS;
+    if at < total {
+        let channel = at % c;
+        let i = (at / c) % (2 * w);
+        let j = (at / (2 * c * w)) % (2 * h);
+        let image = at / (4 * c * w * h);
+        y[at] = x[((image * h + j / 2) * w + i / 2) * c + channel];
+    }
+}
+
+#[cube(launch_unchecked)]
+fn upsample_backward_kernel(grad: &Array<f32>, dx: &mut Array<f32>, total: usize, w: usize, c: usize) {
+    let at = ABSOLUTE_POS;
+    if at < total {
+        let channel = at % c;
+        let i = (at / c) % w;
+        let line = at / (c * w);
+        let upper = ((2 * line) * 2 * w + 2 * i) * c + channel;
+        let lower = upper + 2 * w * c;
+        dx[at] = grad[upper] + grad[upper + c] + grad[lower] + grad[lower + c];
+    }
 }
 
 /// Nearest x2: `y[j, i] = x[j / 2, i / 2]`.
 ///
 /// # Errors
-/// When lengths do not fit.
-pub fn upsample_nearest(x: &[f32], x_shape: Nhwc, y: &mut [f32]) -> Result<()> {
-    let [_, _, w, c] = x_shape;
-    check_len("upsample_nearest", "input", x.len(), x_shape.iter().product())?;
-    check_len("upsample_nearest", "output", y.len(), 4 * x.len())?;
-    y.par_chunks_mut((4 * w * c).max(1)).zip(x.par_chunks((w * c).max(1))).for_each(|(out, line)| {
-        let (upper, lower) = out.split_at_mut(2 * w * c);
-        for (pair, pixel) in upper.chunks_exact_mut(2 * c).zip(line.chunks_exact(c)) {
-            pair[..c].copy_from_slice(pixel);
-            pair[c..].copy_from_slice(pixel);
+/// When lengths or devices do not fit.
+pub fn upsample_nearest<'a>(x: impl Into<View<'a>>, x_shape: Nhwc, y: impl Into<ViewMut<'a>>) -> Result<()> {
+    const OP: &str = "upsample_nearest";
+    let (x, y) = (x.into(), y.into());
+    let [_, h, w, c] = x_shape;
+    check_len(OP, "input", x.len(), x_shape.iter().product())?;
+    check_len(OP, "output", y.len(), 4 * x.len())?;
+    match place(OP, &[&x, &y])? {
+        Some(gpu) => {
+            let total = y.len();
+            launch!(gpu, upsample_kernel, units(total), x.device().arg(), y.device().arg(), total, h, w, c);
         }
-        lower.copy_from_slice(upper);
-    });
+        None => {
+            let lines = y.host().par_chunks_mut((4 * w * c).max(1)).zip(x.host().par_chunks((w * c).max(1)));
+            lines.for_each(|(out, line)| {
+                let (upper, lower) = out.split_at_mut(2 * w * c);
+                for (pair, pixel) in upper.chunks_exact_mut(2 * c).zip(line.chunks_exact(c)) {
+                    pair[..c].copy_from_slice(pixel);
+                    pair[c..].copy_from_slice(pixel);
+                }
+                lower.copy_from_slice(upper);
+            });
+        }
+    }
     Ok(())
 }
 
 /// Backward of [`upsample_nearest`]: sums each 2x2 block.
 ///
 /// # Errors
-/// When lengths do not fit.
-pub fn upsample_nearest_backward(grad: &[f32], x_shape: Nhwc, dx: &mut [f32]) -> Result<()> {
+/// When lengths or devices do not fit.
+pub fn upsample_nearest_backward<'a>(
+    grad: impl Into<View<'a>>,
+    x_shape: Nhwc,
+    dx: impl Into<ViewMut<'a>>,
+) -> Result<()> {
+    const OP: &str = "upsample_nearest_backward";
+    let (grad, dx) = (grad.into(), dx.into());
     let [_, _, w, c] = x_shape;
-    check_len("upsample_nearest_backward", "input gradient", dx.len(), x_shape.iter().product())?;
-    check_len("upsample_nearest_backward", "gradient", grad.len(), 4 * dx.len())?;
-    dx.par_chunks_mut((w * c).max(1)).zip(grad.par_chunks((4 * w * c).max(1))).for_each(|(out, rows)| {
-        let (upper, lower) = rows.split_at(2 * w * c);
-        for (i, pixel) in out.chunks_exact_mut(c).enumerate() {
-            let (u, l) = (&upper[2 * i * c..], &lower[2 * i * c..]);
-            for (k, d) in pixel.iter_mut().enumerate() {
-                *d = u[k] + u[c + k] + l[k] + l[c + k];
-            }
+    check_len(OP, "input gradient", dx.len(), x_shape.iter().product())?;
+    check_len(OP, "gradient", grad.len(), 4 * dx.len())?;
+    match place(OP, &[&grad, &dx])? {
+        Some(gpu) => {
+            let total = dx.len();
+            let (grad, dx) = (grad.device(), dx.device());
+            launch!(gpu, upsample_backward_kernel, units(total), grad.arg(), dx.arg(), total, w, c);
         }
-    });
+        None => {
+            let lines = dx.host().par_chunks_mut((w * c).max(1)).zip(grad.host().par_chunks((4 * w * c).max(1)));
+            lines.for_each(|(out, rows)| {
+                let (upper, lower) = rows.split_at(2 * w * c);
+                for (i, pixel) in out.chunks_exact_mut(c).enumerate() {
+                    let (u, l) = (&upper[2 * i * c..], &lower[2 * i * c..]);
+                    for (k, d) in pixel.iter_mut().enumerate() {
+                        *d = u[k] + u[c + k] + l[k] + l[c + k];
+                    }
+                }
+            });
+        }
+    }
     Ok(())
 }

@@ -4,6 +4,8 @@
 //! that line writes one row of means. In NHWC a horizontal step is `c` elements, so both passes run
 //! over contiguous floats whatever the number of channels.
 
+pub use crate::border::Border;
+use crate::border;
 use crate::error::{Result, shape_error};
 use crate::simd::{madd, simd_fn};
 
@@ -29,19 +31,6 @@ pub enum Window {
     },
 }
 
-/// What lies beyond the image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Border {
-    /// Nothing: only windows inside the image, so the map is smaller.
-    Valid,
-    /// The mirror image, edge pixel repeated (d c b a | a b c d | d c b a).
-    Symmetric,
-    /// The mirror image around the edge pixel (d c b | a b c d | c b a).
-    Reflect101,
-    /// Zeros; the window is not renormalised.
-    Zero,
-}
-
 /// Weights of one output row: source row and weight.
 pub(crate) type Taps = Vec<(usize, f32)>;
 
@@ -63,22 +52,30 @@ pub(crate) struct Plan {
 
 /// Where position `p` of an axis of `n`, seen beyond its ends, lies.
 fn mirror(p: isize, n: usize, border: Border) -> Option<usize> {
-    let n = n as isize;
-    if (0..n).contains(&p) {
-        return Some(p as usize);
-    }
-    match border {
-        Border::Symmetric => {
-            let q = p.rem_euclid(2 * n);
-            Some((if q < n { q } else { 2 * n - 1 - q }) as usize)
+    usize::try_from(border::mirror(p as i32, n as i32, border)).ok()
+}
+
+/// The adjoint of the windowed mean along an axis of `n` as a band: for input `i` and `d` below the
+/// window size, the weight of mean `i + d - lead`, where `lead` is what [`lead`] says.
+pub(crate) fn adjoint_band(n: usize, window: Window, border: Border) -> Vec<f32> {
+    let weights = window.weights();
+    let size = weights.len();
+    let shift = size - 1 - lead(size, border);
+    let means = if border == Border::Valid { n + 1 - size } else { n };
+    let mut band = vec![0.0; n * size];
+    for j in 0..means {
+        for (t, w) in weights.iter().enumerate() {
+            if let Some(i) = mirror((j + t) as isize - shift as isize, n, border) {
+                band[i * size + j + lead(size, border) - i] += w;
+            }
         }
-        Border::Reflect101 => {
-            let period = (2 * n - 2).max(1);
-            let q = p.rem_euclid(period);
-            Some((if q < n { q } else { period - q }) as usize)
-        }
-        Border::Valid | Border::Zero => None,
     }
+    band
+}
+
+/// Means before its own position that an input reaches.
+pub(crate) fn lead(size: usize, border: Border) -> usize {
+    if border == Border::Valid { size - 1 } else { size / 2 }
 }
 
 impl Plan {

@@ -8,6 +8,7 @@
 //! 2x2 blocks.
 
 use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::device::Device;
 use hotad_engine::ops::{ConvParams, conv2d_max_pool2, loss, upsample_conv2d};
 use hotad_engine::params::{Params, State};
 use hotad_engine::tensor::Tensor;
@@ -62,12 +63,12 @@ impl PatchAutoencoder {
         params
     }
 
-    /// Parameters from a model file.
+    /// Parameters from a model file, on a device.
     ///
     /// # Errors
-    /// When one is missing or has another shape.
-    pub fn load(&self, state: &State) -> Result<Params> {
-        let mut params = self.init(0);
+    /// When one is missing or has another shape, or the device is out of memory.
+    pub fn load(&self, state: &State, device: &Device) -> Result<Params> {
+        let mut params = self.init(0).to(device)?;
         params.set_values(state)?;
         Ok(params)
     }

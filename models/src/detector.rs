@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use hotad_engine::Result;
 use hotad_engine::container::Stored;
 use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::device::Device;
 use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::{Learner, TrainData, TrainOptions, TrainReport, train};
@@ -28,17 +29,21 @@ pub trait Detector: Send + Sync {
     /// What images it takes.
     fn image(&self) -> ImageSpec;
 
-    /// Scores a batch `[n, height, width, channels]` with values in 0..1.
+    /// Scores a batch `[n, height, width, channels]` with values in 0..1, on the device that the
+    /// method was trained or loaded on.
     ///
     /// # Errors
-    /// When the batch has another shape.
+    /// When the batch has another shape, or what went wrong on the device.
     fn score(&self, images: &Tensor) -> Result<Vec<Score>>;
 
     /// Settings and whatever else is not a tensor, for the model file.
     fn config(&self) -> Value;
 
     /// Weights and banks, for the model file.
-    fn tensors(&self) -> BTreeMap<String, Stored>;
+    ///
+    /// # Errors
+    /// When they live on a device that is lost.
+    fn tensors(&self) -> Result<BTreeMap<String, Stored>>;
 
     /// The memory bank, when the method has one that can change after training.
     fn bank(&mut self) -> Option<&mut dyn EditableBank> {
@@ -72,6 +77,8 @@ pub struct FitContext<'a> {
     pub holdout: &'a [PathBuf],
     /// Whether all images are gray.
     pub gray: bool,
+    /// Where to compute.
+    pub device: &'a Device,
     /// Seed of every random choice.
     pub seed: u64,
     /// SHA-256 of the training list.
@@ -157,14 +164,14 @@ pub struct Training<F> {
 
 impl<F: Fn(&Params, &Tensor, bool) -> Result<Tensor>> Learner for Training<F> {
     fn step(&mut self, images: &Tensor) -> Result<f32> {
-        let loss = (self.loss)(&self.params, images, true)?;
+        let loss = (self.loss)(&self.params, &images.to(self.params.device())?, true)?;
         let mut grads = hotad_engine::tape::backward(&loss)?;
         self.params.adam(&mut grads, &self.adam)?;
         loss.item()
     }
 
     fn loss(&self, images: &Tensor) -> Result<f32> {
-        (self.loss)(&self.params, images, false)?.item()
+        (self.loss)(&self.params, &images.to(self.params.device())?, false)?.item()
     }
 
     fn params(&mut self) -> &mut Params {

@@ -12,6 +12,7 @@ mod segmentation;
 pub mod ssim_ae;
 pub mod synthetic;
 
+use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::{Error, Result};
 use toml::Table;
@@ -35,7 +36,7 @@ pub struct Method {
     /// Training.
     pub fit: Fit,
     /// Reading a trained one.
-    load: fn(&ModelFile) -> Result<Box<dyn Detector>>,
+    load: fn(&ModelFile, &Device) -> Result<Box<dyn Detector>>,
 }
 
 /// All methods.
@@ -46,7 +47,7 @@ pub const METHODS: &[Method] = &[
         settings: paedid::Config::documented,
         check: |t| paedid::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(paedid::fit(Settings::from_table(t)?, c)?)),
-        load: |f| Ok(Box::new(paedid::Paedid::load(f)?)),
+        load: |f, d| Ok(Box::new(paedid::Paedid::load(f, d)?)),
     },
     Method {
         name: "pae",
@@ -54,7 +55,7 @@ pub const METHODS: &[Method] = &[
         settings: paedid::Config::documented,
         check: |t| paedid::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(pae::fit(Settings::from_table(t)?, c)?)),
-        load: |f| Ok(Box::new(paedid::Paedid::load(f)?)),
+        load: |f, d| Ok(Box::new(paedid::Paedid::load(f, d)?)),
     },
     Method {
         name: "ssim-ae",
@@ -62,7 +63,7 @@ pub const METHODS: &[Method] = &[
         settings: ssim_ae::Config::documented,
         check: |t| ssim_ae::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(ssim_ae::fit(Settings::from_table(t)?, c)?)),
-        load: |f| Ok(Box::new(ssim_ae::SsimAe::load(f)?)),
+        load: |f, d| Ok(Box::new(ssim_ae::SsimAe::load(f, d)?)),
     },
 ];
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hotad_engine::calibration::{Calibration, UpperQuantile};
 use hotad_engine::data::loader::for_each_batch;
+use hotad_engine::device::Device;
 use hotad_engine::model_file::{ModelFile, Provenance};
 use hotad_engine::{Error, Result};
 
@@ -34,15 +35,15 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads a model file.
+    /// Reads a model file onto a device.
     ///
     /// # Errors
     /// When the file is no model, damaged, of a newer format or of an unknown method.
-    pub fn load(path: &Path) -> Result<Self> {
+    pub fn load(path: &Path, device: &Device) -> Result<Self> {
         let file = ModelFile::load(path)?;
         let refuse = |e: Error| Error::Model { path: path.into(), reason: e.to_string() };
         let method = crate::method(&file.method).map_err(refuse)?;
-        let detector = (method.load)(&file).map_err(refuse)?;
+        let detector = (method.load)(&file, device).map_err(refuse)?;
         Ok(Self { detector, calibration: file.calibration, provenance: file.provenance })
     }
 
@@ -57,7 +58,7 @@ impl Model {
             config: self.detector.config(),
             calibration: self.calibration.clone(),
             provenance: self.provenance.clone(),
-            tensors: self.detector.tensors(),
+            tensors: self.detector.tensors()?,
         }
         .save(path)
     }

@@ -10,7 +10,9 @@ use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
-use hotad_kernels::prior::replaced_locations;
+use hotad_kernels::device::Buffer;
+use hotad_kernels::elementwise::complement;
+use hotad_kernels::prior::replace_unlike;
 use serde::{Deserialize, Serialize};
 
 use crate::autoencoder::PatchAutoencoder;
@@ -21,7 +23,7 @@ pub struct Background {
     /// A normal background for each image; same shape as the batch.
     pub images: Tensor,
     /// How unlike any normal image each one is; larger is more anomalous.
-    pub unlikeness: Vec<f32>,
+    pub unlikeness: Buffer,
 }
 
 /// A normal background for each image of a batch.
@@ -60,15 +62,22 @@ pub struct PatchPrior {
 }
 
 /// Copies latent maps `[n, p1, p2, d]` into a bank under construction, from entry `first`.
-fn fill<T: Copy>(bank: &mut [T], entries: usize, first: usize, latent: &Tensor, convert: impl Fn(f32) -> T) {
-    let [_, p1, p2, d] = latent.shape() else { return };
-    for (at, vector) in latent.data().chunks_exact(*d).enumerate() {
+fn fill<T: Copy>(
+    bank: &mut [T],
+    entries: usize,
+    first: usize,
+    latent: &Tensor,
+    convert: impl Fn(f32) -> T,
+) -> Result<()> {
+    let [_, p1, p2, d] = latent.nhwc()?;
+    for (at, vector) in latent.values()?.chunks_exact(d).enumerate() {
         let (image, location) = (at / (p1 * p2), at % (p1 * p2));
         let to = (location * entries + first + image) * d;
         for (b, v) in bank[to..to + d].iter_mut().zip(vector) {
             *b = convert(*v);
         }
     }
+    Ok(())
 }
 
 /// An empty bank of the wanted type.
@@ -79,7 +88,7 @@ fn zeros(kind: BankType, len: usize) -> BankData {
     }
 }
 
-fn fill_data(data: &mut BankData, entries: usize, first: usize, latent: &Tensor) {
+fn fill_data(data: &mut BankData, entries: usize, first: usize, latent: &Tensor) -> Result<()> {
     match data {
         BankData::F16(v) => fill(v, entries, first, latent, f16::from_f32),
         BankData::F32(v) => fill(v, entries, first, latent, |x| x),
@@ -102,46 +111,44 @@ impl PatchPrior {
         let mut data = zeros(kind, paths.len() * p1 * p2 * d);
         let order: Vec<usize> = (0..paths.len()).collect();
         for_each_batch(paths, &order, batch, spec, |loaded| {
-            let latent = network.encode(&params, &loaded.images, false)?;
-            fill_data(&mut data, paths.len(), loaded.indices[0], &latent);
-            Ok(())
+            let latent = network.encode(&params, &loaded.images.to(params.device())?, false)?;
+            fill_data(&mut data, paths.len(), loaded.indices[0], &latent)
         })?;
         let bank = LocationBank::new(p1 * p2, paths.len(), d, data)?;
         let entries = paths.iter().map(|p| entry_name(p)).collect();
         Ok(Self { network, params, bank, entries, alpha })
     }
 
-    /// The features with the share alpha of locations replaced that is least like any normal one,
+    /// The latent map with the share alpha of locations replaced that is least like any normal one,
     /// and, image by image, the mean of s = 1 - largest cosine over those locations (over the least
     /// normal one when alpha is 0).
-    fn replaced(&self, latent: &Tensor) -> Result<(Vec<f32>, Vec<f32>)> {
+    fn replaced(&self, latent: Tensor) -> Result<(Tensor, Buffer)> {
         let (locations, _, d) = self.bank.shape();
-        let nearest = self.bank.nearest(latent.data())?;
-        let mut features = latent.data().to_vec();
-        let mut unlikeness = Vec::new();
-        for (image, found) in features.chunks_exact_mut(locations * d).zip(nearest.chunks_exact(locations)) {
-            let scores: Vec<f32> = found.iter().map(|f| 1.0 - f.cosine).collect();
-            let mask = replaced_locations(&scores, self.alpha)?;
-            let (mut sum, mut count) = (0.0, 0);
-            for (location, _) in mask.iter().enumerate().filter(|(_, replace)| **replace) {
-                let to = &mut image[location * d..(location + 1) * d];
-                self.bank.vector(location, found[location].index as usize, to);
-                (sum, count) = (sum + scores[location], count + 1);
-            }
-            let largest = scores.iter().copied().fold(0.0, f32::max);
-            unlikeness.push(if count > 0 { sum / count as f32 } else { largest });
-        }
-        Ok((features, unlikeness))
+        let (device, shape) = (latent.device(), latent.nhwc()?);
+        let found = shape[0] * locations;
+        let (mut index, mut cosine) = (device.alloc(found)?, device.alloc(found)?);
+        self.bank.nearest(latent.view(), &mut index, &mut cosine)?;
+        let (mut nearest, mut score) = (device.alloc(found * d)?, device.alloc(found)?);
+        self.bank.gather(&index, &mut nearest)?;
+        complement(&cosine, &mut score)?;
+        let (mut mask, mut unlikeness) = (device.alloc(found)?, device.alloc(shape[0])?);
+        let mut features = latent.into_buffer()?;
+        replace_unlike(&mut features, &nearest, &score, self.alpha, &mut mask, &mut unlikeness)?;
+        Ok((Tensor::from_buffer(features, &shape)?, unlikeness))
     }
 
-    fn rebuild(&mut self, entries: Vec<String>, write: impl FnOnce(&Self, &mut BankData)) -> Result<()> {
+    fn rebuild(
+        &mut self,
+        entries: Vec<String>,
+        write: impl FnOnce(&Self, &mut BankData) -> Result<()>,
+    ) -> Result<()> {
         let (locations, _, d) = self.bank.shape();
         let kind = match self.bank.data() {
             BankData::F16(_) => BankType::F16,
             BankData::F32(_) => BankType::F32,
         };
         let mut data = zeros(kind, locations * entries.len() * d);
-        write(self, &mut data);
+        write(self, &mut data)?;
         self.bank = LocationBank::new(locations, entries.len(), d, data)?;
         self.entries = entries;
         Ok(())
@@ -178,9 +185,8 @@ pub fn entry_name(path: &std::path::Path) -> String {
 
 impl BackgroundPrior for PatchPrior {
     fn background(&self, images: &Tensor) -> Result<Background> {
-        let latent = self.network.encode(&self.params, images, false)?;
-        let (features, unlikeness) = self.replaced(&latent)?;
-        let features = Tensor::new(features, latent.shape())?;
+        let latent = self.network.encode(&self.params, &images.to(self.params.device())?, false)?;
+        let (features, unlikeness) = self.replaced(latent)?;
         Ok(Background { images: self.network.decode(&self.params, &features, false)?, unlikeness })
     }
 }
@@ -191,13 +197,13 @@ impl EditableBank for PatchPrior {
     }
 
     fn add(&mut self, images: &Tensor, names: &[String]) -> Result<()> {
-        let latent = self.network.encode(&self.params, images, false)?;
+        let latent = self.network.encode(&self.params, &images.to(self.params.device())?, false)?;
         let had = self.entries.len();
         let entries: Vec<String> = self.entries.iter().chain(names).cloned().collect();
         let count = entries.len();
         self.rebuild(entries, |old, data| {
             old.copy_kept(&(0..had).collect::<Vec<_>>(), count, data);
-            fill_data(data, count, had, &latent);
+            fill_data(data, count, had, &latent)
         })
     }
 
@@ -209,7 +215,10 @@ impl EditableBank for PatchPrior {
         }
         let entries: Vec<String> = kept.iter().map(|i| self.entries[*i].clone()).collect();
         let count = entries.len();
-        self.rebuild(entries, |old, data| old.copy_kept(&kept, count, data))?;
+        self.rebuild(entries, |old, data| {
+            old.copy_kept(&kept, count, data);
+            Ok(())
+        })?;
         Ok(removed)
     }
 }

@@ -1,4 +1,4 @@
-//! From the defective part of an image to an anomaly map and a score.
+//! From anomaly maps to scores.
 
 use hotad_engine::Result;
 use hotad_engine::data::picture::ImageSpec;
@@ -6,20 +6,6 @@ use hotad_kernels::blur::gaussian_blur;
 use hotad_kernels::window::Border;
 
 use crate::detector::Score;
-
-/// Mean absolute value over channels, pixel by pixel, for a batch; `[n][h * w]`.
-pub fn magnitude(defect: impl Iterator<Item = f32>, channels: usize) -> Vec<f32> {
-    let mut sums = Vec::new();
-    let mut sum = 0.0;
-    for (i, v) in defect.enumerate() {
-        sum += v.abs();
-        if (i + 1) % channels == 0 {
-            sums.push(sum / channels as f32);
-            sum = 0.0;
-        }
-    }
-    sums
-}
 
 /// Scores of a batch of maps: the largest value of each after a Gaussian blur of `sigma` pixels (0:
 /// none). The map itself stays sharp.

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use hotad_engine::container::{self, Stored};
 use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::ops::{ConvParams, conv_transpose2d, conv2d, ssim_loss};
 use hotad_engine::params::Params;
@@ -163,7 +164,7 @@ pub fn fit(config: Config, context: &FitContext) -> Result<SsimAe> {
     let image = ImageSpec { height: config.image_size, width: config.image_size, channels };
     let layers = layers(&config, channels);
     let mut learner = Training {
-        params: init(&layers, context.seed),
+        params: init(&layers, context.seed).to(context.device)?,
         adam: AdamOptions { lr: config.lr as f32, ..AdamOptions::default() },
         loss: |params: &_, images: &_, tracked| {
             ssim_loss(&reconstruct(&layers, params, images, tracked)?, images, &SsimOptions::default())
@@ -177,10 +178,10 @@ pub fn fit(config: Config, context: &FitContext) -> Result<SsimAe> {
 
 impl SsimAe {
     /// Reads a model.
-    pub(crate) fn load(file: &ModelFile) -> Result<Self> {
+    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
         let config: Config = serde_json::from_value(file.config["settings"].clone())
             .map_err(|e| Error::Config(format!("damaged settings in the model file ({e})")))?;
-        let mut params = init(&layers(&config, file.image.channels), 0);
+        let mut params = init(&layers(&config, file.image.channels), 0).to(device)?;
         params.set_values(&container::restore(&file.tensors, "network.")?)?;
         Ok(Self { config, image: file.image, params })
     }
@@ -196,19 +197,22 @@ impl Detector for SsimAe {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let y = reconstruct(&layers(&self.config, self.image.channels), &self.params, images, false)?;
+        let device = self.params.device();
+        let images = images.to(device)?;
+        let y = reconstruct(&layers(&self.config, self.image.channels), &self.params, &images, false)?;
         let shape = images.nhwc()?;
         let pixels = shape[0] * shape[1] * shape[2];
-        let (mut maps, mut mask) = (vec![0.0; pixels], vec![0.0; pixels]);
-        ssim_mask(images.data(), y.data(), shape, &SsimOptions::default(), 1.0, &mut maps, &mut mask)?;
-        scores(maps, self.image, self.config.score_blur as f32)
+        let (mut maps, mut mask, mut changed) = (device.alloc(pixels)?, device.zeros(pixels)?, device.alloc(shape[0])?);
+        let opts = SsimOptions::default();
+        ssim_mask(images.view(), y.view(), shape, &opts, 1.0, &mut maps, &mut mask, &mut changed)?;
+        scores(maps.into_vec()?, self.image, self.config.score_blur as f32)
     }
 
     fn config(&self) -> Value {
         serde_json::json!({ "settings": self.config })
     }
 
-    fn tensors(&self) -> BTreeMap<String, Stored> {
-        container::store(&self.params.values(), "network.").collect()
+    fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
+        container::store(&self.params.values(), "network.")
     }
 }

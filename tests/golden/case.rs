@@ -1,8 +1,9 @@
 //! One golden file: inputs, parameters, expected outputs and tolerances.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use hotad_kernels::device::{Buffer, Device, Element};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
@@ -17,6 +18,8 @@ pub struct Stored {
 }
 
 pub struct Case {
+    /// Where the operation runs.
+    pub device: Device,
     pub name: String,
     pub op: String,
     pub params: Value,
@@ -38,7 +41,7 @@ fn decode(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
 }
 
 impl Case {
-    pub fn read(path: &Path) -> Self {
+    pub fn read(path: &Path, device: &Device) -> Self {
         let bytes = std::fs::read(path).expect("golden file is readable");
         let (_, header) = SafeTensors::read_metadata(&bytes).expect("golden file is safetensors");
         let meta = header.metadata().clone().expect("golden file has metadata");
@@ -55,6 +58,7 @@ impl Case {
             |key: &str| meta.get(key).map_or(Value::Null, |v| serde_json::from_str(v).expect("metadata is JSON"));
         let number = |key: &str| meta[key].parse().expect("tolerance is a number");
         Self {
+            device: device.clone(),
             name: path.file_stem().expect("a file name").to_string_lossy().into_owned(),
             op: meta["op"].clone(),
             params: json("params"),
@@ -104,6 +108,26 @@ impl Case {
 
     pub fn text(&self, key: &str) -> &str {
         self.params[key].as_str().unwrap_or_default()
+    }
+
+    /// Numbers on the device.
+    pub fn put<T: Element>(&self, values: Vec<T>) -> Buffer<T> {
+        self.device.upload(values).expect("room for a small case")
+    }
+
+    /// Room for floats that an operation must overwrite all.
+    pub fn room(&self, len: usize) -> Buffer {
+        self.put(vec![f32::NAN; len])
+    }
+
+    /// Room for integers that an operation must overwrite all.
+    pub fn room_u32(&self, len: usize) -> Buffer<u32> {
+        self.put(vec![u32::MAX; len])
+    }
+
+    /// Zeros, for gradients that are added to.
+    pub fn zeros(&self, len: usize) -> Buffer {
+        self.put(vec![0.0; len])
     }
 
     /// The largest share of a tolerance that was used, or what is wrong.
@@ -158,6 +182,19 @@ impl Case {
     }
 }
 
+/// The golden files of a folder whose names contain `only`, in order.
+pub fn files(folder: &Path, only: &str) -> std::io::Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?.flatten().map(|e| e.path()).collect();
+    files.retain(|f| f.extension().is_some_and(|e| e == "safetensors") && f.to_string_lossy().contains(only));
+    files.sort();
+    Ok(files)
+}
+
+/// Numbers of a buffer on the host.
+pub fn host<T: Element>(buffer: &Buffer<T>) -> Vec<T> {
+    buffer.to_vec().expect("the device has done its work")
+}
+
 /// Axes `from` of shape `shape` in the order `order`.
 pub fn permute(data: &[f32], shape: [usize; 4], order: [usize; 4]) -> Vec<f32> {
     let stride = [shape[1] * shape[2] * shape[3], shape[2] * shape[3], shape[3], 1];
@@ -176,11 +213,16 @@ pub fn permute(data: &[f32], shape: [usize; 4], order: [usize; 4]) -> Vec<f32> {
 }
 
 /// An NHWC map back to NCHW, widened.
-pub fn nchw(data: &[f32], shape: [usize; 4]) -> Vec<f64> {
-    wide(&permute(data, shape, [0, 3, 1, 2]))
+pub fn nchw(buffer: &Buffer, shape: [usize; 4]) -> Vec<f64> {
+    floats(&permute(&host(buffer), shape, [0, 3, 1, 2]))
 }
 
-pub fn wide(data: &[f32]) -> Vec<f64> {
+/// Numbers of a buffer, widened.
+pub fn wide(buffer: &Buffer) -> Vec<f64> {
+    floats(&host(buffer))
+}
+
+pub fn floats(data: &[f32]) -> Vec<f64> {
     data.iter().map(|v| f64::from(*v)).collect()
 }
 

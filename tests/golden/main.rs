@@ -1,51 +1,36 @@
-//! Every operation against the golden vectors.
+//! Every operation against the golden vectors, on every device under test.
 //!
-//! `HOTAD_GOLDEN` names the folder, `../shared/golden` by default. A case of an operation that does
-//! not exist yet is listed as `unknown`, and fails the run when `HOTAD_GOLDEN_STRICT=1`.
+//! `HOTAD_GOLDEN` names the folder, `../shared/golden` by default; `HOTAD_TEST_DEVICES` the devices (see
+//! tests/common). A case of an operation that does not exist yet is listed as `unknown`, and fails the
+//! run when `HOTAD_GOLDEN_STRICT=1`.
 
 mod case;
-mod convolution;
-mod elementwise;
-mod images;
-mod memory;
+#[path = "../common/devices.rs"]
+mod devices;
 mod metrics;
-mod spatial;
+mod operations;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use case::{Case, Outputs};
+use case::Case;
+use hotad_kernels::device::Device;
 
-/// Runs the operation of a case; `None` when it is not known.
-fn run(case: &Case) -> Option<Outputs> {
-    elementwise::run(case)
-        .or_else(|| convolution::run(case))
-        .or_else(|| spatial::run(case))
-        .or_else(|| images::run(case))
-        .or_else(|| memory::run(case))
-        .or_else(|| metrics::run(case))
-}
+/// Passed, failed, unknown.
+type Counts = [usize; 3];
 
-fn main() -> ExitCode {
-    let folder = PathBuf::from(std::env::var("HOTAD_GOLDEN").unwrap_or_else(|_| "../shared/golden".into()));
-    let strict = std::env::var("HOTAD_GOLDEN_STRICT").is_ok_and(|v| v == "1");
-    let only = std::env::args().nth(1).filter(|a| !a.starts_with('-')).unwrap_or_default();
-    let mut files: Vec<PathBuf> = match std::fs::read_dir(&folder) {
-        Ok(entries) => entries.flatten().map(|e| e.path()).collect(),
-        Err(e) => {
-            let demanded = strict || std::env::var("HOTAD_REQUIRE_DATA").is_ok_and(|v| v == "1");
-            let verdict = if demanded { "FAILED" } else { "skipped" };
-            println!("{verdict}: no golden vectors in {} ({e}); HOTAD_GOLDEN names their folder", folder.display());
-            return if demanded { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        }
-    };
-    files.retain(|f| f.extension().is_some_and(|e| e == "safetensors") && f.to_string_lossy().contains(&only));
-    files.sort();
-    let mut counts: BTreeMap<String, [usize; 3]> = BTreeMap::new();
-    for file in &files {
-        let case = Case::read(file);
-        let (column, verdict) = match run(&case) {
+/// Runs every file on one device.
+fn on_device(files: &[PathBuf], device: &Device) -> Counts {
+    let mut counts: BTreeMap<String, Counts> = BTreeMap::new();
+    for file in files {
+        let case = Case::read(file, device);
+        let found = match operations::run(&case) {
+            None if device.gpu().is_some() && metrics::knows(&case) => continue, // metrics run on the host
+            None => metrics::run(&case),
+            found => found,
+        };
+        let (column, verdict) = match found {
             None => (2, "unknown".to_string()),
             Some(outputs) => match case.compare(&outputs) {
                 Ok(margin) => (0, format!("ok ({margin:.2} of the tolerance)")),
@@ -53,12 +38,34 @@ fn main() -> ExitCode {
             },
         };
         counts.entry(case.op.clone()).or_default()[column] += 1;
-        println!("{} ... {verdict}", case.name);
+        println!("{}: {} ... {verdict}", device.name(), case.name);
     }
     let mut total = [0; 3];
     for (op, count) in &counts {
-        println!("{op}: {} passed, {} failed, {} unknown", count[0], count[1], count[2]);
+        println!("{}: {op}: {} passed, {} failed, {} unknown", device.name(), count[0], count[1], count[2]);
         (0..3).for_each(|i| total[i] += count[i]);
+    }
+    println!("{}: {} passed, {} failed, {} unknown", device.name(), total[0], total[1], total[2]);
+    total
+}
+
+fn main() -> ExitCode {
+    let folder = PathBuf::from(std::env::var("HOTAD_GOLDEN").unwrap_or_else(|_| "../shared/golden".into()));
+    let strict = std::env::var("HOTAD_GOLDEN_STRICT").is_ok_and(|v| v == "1");
+    let only = std::env::args().nth(1).filter(|a| !a.starts_with('-')).unwrap_or_default();
+    let files = match case::files(&folder, &only) {
+        Ok(files) => files,
+        Err(e) => {
+            let demanded = strict || std::env::var("HOTAD_REQUIRE_DATA").is_ok_and(|v| v == "1");
+            let verdict = if demanded { "FAILED" } else { "skipped" };
+            println!("{verdict}: no golden vectors in {} ({e}); HOTAD_GOLDEN names their folder", folder.display());
+            return if demanded { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let mut total = [0; 3];
+    for device in devices::under_test() {
+        let counts = on_device(&files, &device);
+        (0..3).for_each(|i| total[i] += counts[i]);
     }
     println!("{} files: {} passed, {} failed, {} unknown", files.len(), total[0], total[1], total[2]);
     println!("{} passed, {} failed", total[0], total[1]);

@@ -6,6 +6,15 @@ use hotad_engine::metrics::region::{CurvePoint, Region, area, components, curve}
 
 use crate::case::{Case, Outputs, outputs};
 
+/// Whether a case is about a metric.
+pub fn knows(case: &Case) -> bool {
+    let names = [
+        "auroc", "pixel_auroc", "average_precision", "f1_max", "dice", "iou", "pro_curve", "aupro", "spro_curve",
+        "auspro",
+    ];
+    names.contains(&case.op.as_str())
+}
+
 pub fn run(case: &Case) -> Option<Outputs> {
     match case.op.as_str() {
         "auroc" => Some(outputs([("auroc", vec![ranking(case, "score", "label").auroc()?])])),

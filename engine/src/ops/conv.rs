@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hotad_kernels::activation::Activation;
 use hotad_kernels::conv::{self as kernel, ConvOptions, Nhwc};
-
+use hotad_kernels::device::Buffer;
 use hotad_kernels::pool::PoolOptions;
 
 use super::max_pool2d;
@@ -34,18 +34,18 @@ enum Kind {
 struct ConvGrad {
     kind: Kind,
     activation: Activation,
-    x: Arc<Vec<f32>>,
+    x: Arc<Buffer>,
     x_shape: Nhwc,
-    w: Arc<Vec<f32>>,
+    w: Arc<Buffer>,
     w_shape: [usize; 4],
-    y: Option<Arc<Vec<f32>>>,
+    y: Option<Arc<Buffer>>,
     y_shape: Nhwc,
 }
 
 impl Grad for ConvGrad {
-    fn backward(&self, mut grad: Vec<f32>, wanted: &[bool]) -> Result<Vec<Option<Vec<f32>>>> {
+    fn backward(&self, mut grad: Buffer, wanted: &[bool]) -> Result<Vec<Option<Buffer>>> {
         if let Some(y) = &self.y {
-            self.activation.backward(y, &mut grad)?;
+            self.activation.backward(&**y, &mut grad)?;
         }
         Ok(vec![
             wanted[0].then(|| self.data(&grad)).transpose()?,
@@ -56,30 +56,30 @@ impl Grad for ConvGrad {
 }
 
 impl ConvGrad {
-    fn data(&self, grad: &[f32]) -> Result<Vec<f32>> {
+    fn data(&self, grad: &Buffer) -> Result<Buffer> {
         let (xs, ws) = (self.x_shape, self.w_shape);
-        let mut dx = vec![0.0; self.x.len()];
+        let (w, mut dx) = (self.w.view(), self.x.device().alloc(self.x.len())?);
         match self.kind {
-            Kind::Plain(opts) => kernel::conv2d_backward_data(grad, xs, &self.w, ws, opts, &mut dx),
-            Kind::Transposed(opts) => kernel::conv_transpose2d_backward_data(grad, xs, &self.w, ws, opts, &mut dx),
-            Kind::Upsampled => kernel::upsample_conv2d_backward_data(grad, xs, &self.w, ws, &mut dx),
+            Kind::Plain(opts) => kernel::conv2d_backward_data(grad, xs, w, ws, opts, &mut dx),
+            Kind::Transposed(opts) => kernel::conv_transpose2d_backward_data(grad, xs, w, ws, opts, &mut dx),
+            Kind::Upsampled => kernel::upsample_conv2d_backward_data(grad, xs, w, ws, &mut dx),
         }?;
         Ok(dx)
     }
 
-    fn weight(&self, grad: &[f32]) -> Result<Vec<f32>> {
+    fn weight(&self, grad: &Buffer) -> Result<Buffer> {
         let (xs, ws) = (self.x_shape, self.w_shape);
-        let mut dw = vec![0.0; self.w.len()];
+        let (x, mut dw) = (self.x.view(), self.w.device().zeros(self.w.len())?);
         match self.kind {
-            Kind::Plain(opts) => kernel::conv2d_backward_weight(&self.x, xs, grad, ws, opts, &mut dw),
-            Kind::Transposed(opts) => kernel::conv_transpose2d_backward_weight(&self.x, xs, grad, ws, opts, &mut dw),
-            Kind::Upsampled => kernel::upsample_conv2d_backward_weight(&self.x, xs, grad, ws, &mut dw),
+            Kind::Plain(opts) => kernel::conv2d_backward_weight(x, xs, grad, ws, opts, &mut dw),
+            Kind::Transposed(opts) => kernel::conv_transpose2d_backward_weight(x, xs, grad, ws, opts, &mut dw),
+            Kind::Upsampled => kernel::upsample_conv2d_backward_weight(x, xs, grad, ws, &mut dw),
         }?;
         Ok(dw)
     }
 
-    fn bias(&self, grad: &[f32]) -> Result<Vec<f32>> {
-        let mut db = vec![0.0; self.y_shape[3]];
+    fn bias(&self, grad: &Buffer) -> Result<Buffer> {
+        let mut db = grad.device().zeros(self.y_shape[3])?;
         kernel::conv2d_backward_bias(grad, self.y_shape, &mut db)?;
         Ok(db)
     }
@@ -93,7 +93,7 @@ fn weight_shape(p: &ConvParams) -> Result<[usize; 4]> {
 }
 
 /// Records a convolution that has been computed.
-fn record(kind: Kind, x: &Tensor, p: &ConvParams, y: Vec<f32>, y_shape: Nhwc) -> Result<Tensor> {
+fn record(kind: Kind, x: &Tensor, p: &ConvParams, y: Buffer, y_shape: Nhwc) -> Result<Tensor> {
     let (x_shape, w_shape) = (x.nhwc()?, weight_shape(p)?);
     let y = Arc::new(y);
     let kept = (p.activation != Activation::Identity).then(|| Arc::clone(&y));
@@ -122,8 +122,8 @@ pub fn conv2d(x: &Tensor, p: &ConvParams, opts: ConvOptions) -> Result<Tensor> {
     let (xs, ws) = (x.nhwc()?, weight_shape(p)?);
     let size = |n, k| opts.output(n, k).unwrap_or(0);
     let ys = [xs[0], size(xs[1], ws[1]), size(xs[2], ws[2]), ws[0]];
-    let mut y = vec![0.0; ys.iter().product()];
-    kernel::conv2d(x.data(), xs, p.weight.data(), ws, Some(p.bias.data()), opts, p.activation, &mut y)?;
+    let mut y = x.device().alloc(ys.iter().product())?;
+    kernel::conv2d(x.view(), xs, p.weight.view(), ws, Some(p.bias.view()), opts, p.activation, &mut y)?;
     record(Kind::Plain(opts), x, p, y, ys)
 }
 
@@ -139,9 +139,9 @@ pub fn conv2d_max_pool2(x: &Tensor, p: &ConvParams, opts: ConvOptions) -> Result
     let (xs, ws) = (x.nhwc()?, weight_shape(p)?);
     let size = |n, k| opts.output(n, k).unwrap_or(0) / 2;
     let ys = [xs[0], size(xs[1], ws[1]), size(xs[2], ws[2]), ws[0]];
-    let mut y = vec![0.0; ys.iter().product()];
-    kernel::conv2d_max_pool2(x.data(), xs, p.weight.data(), ws, p.bias.data(), opts, p.activation, &mut y)?;
-    Tensor::new(y, &ys)
+    let mut y = x.device().alloc(ys.iter().product())?;
+    kernel::conv2d_max_pool2(x.view(), xs, p.weight.view(), ws, p.bias.view(), opts, p.activation, &mut y)?;
+    Tensor::from_buffer(y, &ys)
 }
 
 /// Transposed convolution: `[n, h, w, i]` to `[n, (h-1)s - 2p + k, .., o]`.
@@ -151,8 +151,8 @@ pub fn conv2d_max_pool2(x: &Tensor, p: &ConvParams, opts: ConvOptions) -> Result
 pub fn conv_transpose2d(x: &Tensor, p: &ConvParams, opts: ConvOptions) -> Result<Tensor> {
     let (xs, ws) = (x.nhwc()?, weight_shape(p)?);
     let ys = kernel::conv_transpose2d_shape(xs, ws, opts)?;
-    let mut y = vec![0.0; ys.iter().product()];
-    kernel::conv_transpose2d(x.data(), xs, p.weight.data(), ws, Some(p.bias.data()), opts, p.activation, &mut y)?;
+    let mut y = x.device().alloc(ys.iter().product())?;
+    kernel::conv_transpose2d(x.view(), xs, p.weight.view(), ws, Some(p.bias.view()), opts, p.activation, &mut y)?;
     record(Kind::Transposed(opts), x, p, y, ys)
 }
 
@@ -163,7 +163,7 @@ pub fn conv_transpose2d(x: &Tensor, p: &ConvParams, opts: ConvOptions) -> Result
 pub fn upsample_conv2d(x: &Tensor, p: &ConvParams) -> Result<Tensor> {
     let (xs, ws) = (x.nhwc()?, weight_shape(p)?);
     let ys = [xs[0], 2 * xs[1], 2 * xs[2], ws[0]];
-    let mut y = vec![0.0; ys.iter().product()];
-    kernel::upsample_conv2d(x.data(), xs, p.weight.data(), ws, Some(p.bias.data()), p.activation, &mut y)?;
+    let mut y = x.device().alloc(ys.iter().product())?;
+    kernel::upsample_conv2d(x.view(), xs, p.weight.view(), ws, Some(p.bias.view()), p.activation, &mut y)?;
     record(Kind::Upsampled, x, p, y, ys)
 }

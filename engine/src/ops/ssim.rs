@@ -1,5 +1,6 @@
 //! SSIM as a loss.
 
+use hotad_kernels::elementwise;
 use hotad_kernels::ssim::{SsimOptions, ssim_mean_with_gradient};
 
 use super::loss::KnownGrad;
@@ -12,9 +13,11 @@ use crate::tensor::Tensor;
 /// When the window does not fit or the shapes differ.
 pub fn ssim_loss(x: &Tensor, target: &Tensor, opts: &SsimOptions) -> Result<Tensor> {
     let shape = x.nhwc()?;
-    let upstream = vec![-1.0 / shape[0] as f32; shape[0]];
-    let mut dx = vec![0.0; x.data().len()];
-    let means = ssim_mean_with_gradient(x.data(), target.data(), shape, opts, &upstream, &mut dx)?;
-    let value = 1.0 - means.iter().sum::<f32>() / shape[0] as f32;
-    Tensor::result(vec![value], &[1], &[x], || Box::new(KnownGrad(dx)))
+    let (n, device) = (shape[0], x.device());
+    let upstream = device.upload(vec![-1.0 / n as f32; n])?;
+    let (mut means, mut dx) = (device.alloc(n)?, device.alloc(x.len())?);
+    ssim_mean_with_gradient(x.view(), target.view(), shape, opts, &upstream, &mut means, &mut dx)?;
+    let mut value = device.alloc(1)?;
+    elementwise::weighted_sum(&means, -1.0 / n as f32, 1.0, &mut value)?;
+    Tensor::result(value, &[1], &[x], || Box::new(KnownGrad(dx)))
 }

@@ -7,10 +7,13 @@
 use rayon::prelude::*;
 
 use super::dense::{self, Pass, Phase, pack};
+use super::implicit_gemm::{self, Direction, Operands, Sizes};
 use super::micro::NR;
 use super::{ConvOptions, Geometry, Nhwc, depthwise, weight_grad};
 use crate::activation::Activation;
+use crate::device::{Gpu, View, ViewMut, place};
 use crate::error::{Result, check_len};
+use crate::reduce::{Column, column_sums};
 
 /// The taps and packed weights of one group.
 fn forward_phase(g: &Geometry, w: &[f32], group: usize) -> Phase {
@@ -52,62 +55,95 @@ fn forward_pass<'a>(
 /// Forward: writes `y` of shape `[n, oh, ow, o]` and returns that shape.
 ///
 /// # Errors
-/// When shapes, options or lengths do not fit together.
+/// When shapes, options, lengths or devices do not fit together.
 #[allow(clippy::too_many_arguments)] // a convolution has this many operands
-pub fn conv2d(
-    x: &[f32],
+pub fn conv2d<'a>(
+    x: impl Into<View<'a>>,
     x_shape: Nhwc,
-    w: &[f32],
+    w: impl Into<View<'a>>,
     w_shape: [usize; 4],
-    bias: Option<&[f32]>,
+    bias: Option<View<'a>>,
     opts: ConvOptions,
     activation: Activation,
-    y: &mut [f32],
+    y: impl Into<ViewMut<'a>>,
 ) -> Result<Nhwc> {
     const OP: &str = "conv2d";
+    let (x, w, y) = (x.into(), w.into(), y.into());
     let g = Geometry::new(OP, x_shape, w_shape, opts)?;
-    g.check_x(OP, x)?;
-    g.check_w(OP, w)?;
-    g.check_y(OP, y)?;
+    g.check_x(OP, x.len())?;
+    g.check_w(OP, w.len())?;
+    g.check_y(OP, y.len())?;
     if let Some(b) = bias {
         check_len(OP, "bias", b.len(), g.y[3])?;
     }
-    if g.is_depthwise() {
-        depthwise::forward(&g, x, w, bias, activation, y);
-        return Ok(g.y);
-    }
-    for group in 0..opts.groups {
-        let phases = [forward_phase(&g, w, group)];
-        dense::run(&forward_pass(&g, group, x, &phases, bias, activation), y);
+    let gpu = place(OP, &[&x, &w, &bias.unwrap_or(w), &y])?;
+    match gpu {
+        None => on_host(&g, x.host(), w.host(), bias.map(View::host), activation, y.host()),
+        Some(gpu) => {
+            let operands = Operands { x: x.device(), w: w.device(), bias: bias.map(View::device), y: y.device() };
+            on_gpu(&gpu, &g, Direction::Gather, &operands, activation);
+        }
     }
     Ok(g.y)
+}
+
+fn on_host(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>, activation: Activation, y: &mut [f32]) {
+    if g.is_depthwise() {
+        depthwise::forward(g, x, w, bias, activation, y);
+        return;
+    }
+    for group in 0..g.opts.groups {
+        let phases = [forward_phase(g, w, group)];
+        dense::run(&forward_pass(g, group, x, &phases, bias, activation), y);
+    }
+}
+
+/// Queues a convolution or its adjoint, group by group.
+pub(super) fn on_gpu(gpu: &Gpu, g: &Geometry, direction: Direction, operands: &Operands, activation: Activation) {
+    if g.is_depthwise() && direction == Direction::Gather {
+        depthwise::forward_on_gpu(gpu, g, operands, activation);
+        return;
+    }
+    for group in 0..g.opts.groups {
+        implicit_gemm::run(gpu, &Sizes::new(g, group, direction), direction, false, activation, operands);
+    }
 }
 
 /// Forward with a 2x2 max pooling of stride 2 in the epilogue, for inference: writes `y` of shape
 /// `[n, oh / 2, ow / 2, o]`. The convolution's own output is never in memory as a whole. One group.
 ///
 /// # Errors
-/// When shapes, options or lengths do not fit together.
+/// When shapes, options, lengths or devices do not fit together.
 #[allow(clippy::too_many_arguments)] // a convolution has this many operands
-pub fn conv2d_max_pool2(
-    x: &[f32],
+pub fn conv2d_max_pool2<'a>(
+    x: impl Into<View<'a>>,
     x_shape: Nhwc,
-    w: &[f32],
+    w: impl Into<View<'a>>,
     w_shape: [usize; 4],
-    bias: &[f32],
+    bias: impl Into<View<'a>>,
     opts: ConvOptions,
     activation: Activation,
-    y: &mut [f32],
+    y: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "conv2d_max_pool2";
+    let (x, w, bias, y) = (x.into(), w.into(), bias.into(), y.into());
     let g = Geometry::new(OP, x_shape, w_shape, ConvOptions { groups: 1, ..opts })?;
     let [n, oh, ow, o] = g.y;
-    g.check_x(OP, x)?;
-    g.check_w(OP, w)?;
+    g.check_x(OP, x.len())?;
+    g.check_w(OP, w.len())?;
     check_len(OP, "bias", bias.len(), o)?;
     check_len(OP, "output", y.len(), n * (oh / 2) * (ow / 2) * o)?;
-    let phases = [forward_phase(&g, w, 0)];
-    dense::run_pooled(&forward_pass(&g, 0, x, &phases, Some(bias), activation), y);
+    match place(OP, &[&x, &w, &bias, &y])? {
+        None => {
+            let phases = [forward_phase(&g, w.host(), 0)];
+            dense::run_pooled(&forward_pass(&g, 0, x.host(), &phases, Some(bias.host()), activation), y.host());
+        }
+        Some(gpu) => {
+            let operands = Operands { x: x.device(), w: w.device(), bias: Some(bias.device()), y: y.device() };
+            let sizes = Sizes::new(&g, 0, Direction::Gather);
+            implicit_gemm::run(&gpu, &sizes, Direction::Gather, true, activation, &operands);
+        }
+    }
     Ok(())
 }
 
@@ -115,26 +151,36 @@ pub fn conv2d_max_pool2(
 /// the output before the activation.
 ///
 /// # Errors
-/// When shapes, options or lengths do not fit together.
-pub fn conv2d_backward_data(
-    grad: &[f32],
+/// When shapes, options, lengths or devices do not fit together.
+pub fn conv2d_backward_data<'a>(
+    grad: impl Into<View<'a>>,
     x_shape: Nhwc,
-    w: &[f32],
+    w: impl Into<View<'a>>,
     w_shape: [usize; 4],
     opts: ConvOptions,
-    dx: &mut [f32],
+    dx: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "conv2d_backward_data";
+    let (grad, w, dx) = (grad.into(), w.into(), dx.into());
     let g = Geometry::new(OP, x_shape, w_shape, opts)?;
-    g.check_y(OP, grad)?;
-    g.check_w(OP, w)?;
-    g.check_x(OP, dx)?;
-    if g.is_depthwise() {
-        depthwise::backward_data(&g, grad, w, dx);
-        return Ok(());
-    }
-    for group in 0..opts.groups {
-        scatter(&g, group, grad, w, None, Activation::Identity, dx);
+    g.check_y(OP, grad.len())?;
+    g.check_w(OP, w.len())?;
+    g.check_x(OP, dx.len())?;
+    match place(OP, &[&grad, &w, &dx])? {
+        None if g.is_depthwise() => depthwise::backward_data(&g, grad.host(), w.host(), dx.host()),
+        None => {
+            let dx = dx.host();
+            for group in 0..opts.groups {
+                scatter(&g, group, grad.host(), w.host(), None, Activation::Identity, dx);
+            }
+        }
+        Some(gpu) if g.is_depthwise() => {
+            depthwise::backward_data_on_gpu(&gpu, &g, grad.device(), w.device(), dx.device());
+        }
+        Some(gpu) => {
+            let operands = Operands { x: grad.device(), w: w.device(), bias: None, y: dx.device() };
+            on_gpu(&gpu, &g, Direction::Scatter, &operands, Activation::Identity);
+        }
     }
     Ok(())
 }
@@ -251,56 +297,71 @@ fn phase_taps(phase: usize, k: usize, opts: ConvOptions) -> (Vec<usize>, Vec<isi
 /// Gradient with respect to the weights: adds to `dw` (OHWI).
 ///
 /// # Errors
-/// When shapes, options or lengths do not fit together.
-pub fn conv2d_backward_weight(
-    x: &[f32],
+/// When shapes, options, lengths or devices do not fit together.
+pub fn conv2d_backward_weight<'a>(
+    x: impl Into<View<'a>>,
     x_shape: Nhwc,
-    grad: &[f32],
+    grad: impl Into<View<'a>>,
     w_shape: [usize; 4],
     opts: ConvOptions,
-    dw: &mut [f32],
+    dw: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "conv2d_backward_weight";
+    let (x, grad, dw) = (x.into(), grad.into(), dw.into());
     let g = Geometry::new(OP, x_shape, w_shape, opts)?;
-    g.check_x(OP, x)?;
-    g.check_y(OP, grad)?;
-    g.check_w(OP, dw)?;
-    if g.is_depthwise() {
-        depthwise::backward_weight(&g, x, grad, dw);
-        return Ok(());
-    }
-    for group in 0..opts.groups {
-        weight_grad::run(&g, group, x, grad, dw);
+    g.check_x(OP, x.len())?;
+    g.check_y(OP, grad.len())?;
+    g.check_w(OP, dw.len())?;
+    match place(OP, &[&x, &grad, &dw])? {
+        None if g.is_depthwise() => depthwise::backward_weight(&g, x.host(), grad.host(), dw.host()),
+        None => {
+            let dw = dw.host();
+            for group in 0..opts.groups {
+                weight_grad::run(&g, group, x.host(), grad.host(), dw);
+            }
+        }
+        Some(gpu) if g.is_depthwise() => {
+            depthwise::backward_weight_on_gpu(&gpu, &g, x.device(), grad.device(), dw.device())?;
+        }
+        Some(gpu) => weight_grad::run_on_gpu(&gpu, &g, x.device(), grad.device(), dw.device())?,
     }
     Ok(())
 }
 
-/// Gradient with respect to the bias: adds the sum of `grad` over images and pixels to `db`,
-/// image by image in a fixed order.
+/// Gradient with respect to the bias: adds the sum of `grad` over images and pixels to `db`, in a
+/// fixed order.
 ///
 /// # Errors
-/// When `grad` is not a whole number of images of `shape`.
-pub fn conv2d_backward_bias(grad: &[f32], shape: Nhwc, db: &mut [f32]) -> Result<()> {
+/// When `grad` is not a whole number of images of `shape`, or devices differ.
+pub fn conv2d_backward_bias<'a>(
+    grad: impl Into<View<'a>>,
+    shape: Nhwc,
+    db: impl Into<ViewMut<'a>>,
+) -> Result<()> {
     const OP: &str = "conv2d_backward_bias";
+    let (grad, db) = (grad.into(), db.into());
     let [n, h, w, c] = shape;
     check_len(OP, "gradient", grad.len(), n * h * w * c)?;
     check_len(OP, "bias gradient", db.len(), c)?;
-    let sums: Vec<Vec<f32>> = grad
-        .par_chunks((w * c).max(1))
-        .map(|row| {
-            let mut sum = vec![0.0; c];
-            for pixel in row.chunks_exact(c) {
-                for (s, v) in sum.iter_mut().zip(pixel) {
-                    *s += v;
+    match place(OP, &[&grad, &db])? {
+        Some(gpu) => {
+            let grad = grad.device();
+            column_sums(&gpu, Column::Value, (grad, grad), (grad, grad), 1.0, db.device(), true)
+        }
+        None => {
+            let row_sum = |row: &[f32]| {
+                let mut sum = vec![0.0; c];
+                for pixel in row.chunks_exact(c) {
+                    sum.iter_mut().zip(pixel).for_each(|(s, v)| *s += v);
                 }
+                sum
+            };
+            let sums: Vec<Vec<f32>> = grad.host().par_chunks((w * c).max(1)).map(row_sum).collect();
+            let db = db.host();
+            for sum in sums {
+                db.iter_mut().zip(sum).for_each(|(d, s)| *d += s);
             }
-            sum
-        })
-        .collect();
-    for sum in sums {
-        for (d, s) in db.iter_mut().zip(sum) {
-            *d += s;
+            Ok(())
         }
     }
-    Ok(())
 }

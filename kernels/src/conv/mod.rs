@@ -7,7 +7,9 @@
 
 mod dense;
 mod depthwise;
+mod implicit_gemm;
 mod micro;
+mod tensor_core;
 mod weight_grad;
 
 mod conv2d;
@@ -92,15 +94,15 @@ impl Geometry {
         self.opts.groups > 1 && self.w[3] == 1 && self.w[0] == self.opts.groups
     }
 
-    pub fn check_x(&self, op: &'static str, x: &[f32]) -> Result<()> {
-        check_len(op, "input", x.len(), self.x.iter().product())
+    pub fn check_x(&self, op: &'static str, len: usize) -> Result<()> {
+        check_len(op, "input", len, self.x.iter().product())
     }
 
-    pub fn check_w(&self, op: &'static str, w: &[f32]) -> Result<()> {
-        check_len(op, "weights", w.len(), self.w.iter().product())
+    pub fn check_w(&self, op: &'static str, len: usize) -> Result<()> {
+        check_len(op, "weights", len, self.w.iter().product())
     }
 
-    pub fn check_y(&self, op: &'static str, y: &[f32]) -> Result<()> {
-        check_len(op, "output", y.len(), self.y.iter().product())
+    pub fn check_y(&self, op: &'static str, len: usize) -> Result<()> {
+        check_len(op, "output", len, self.y.iter().product())
     }
 }

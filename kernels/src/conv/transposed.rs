@@ -4,7 +4,9 @@
 //! OHWI weights of the convolution that this one transposes.
 
 use super::{ConvOptions, Geometry, Nhwc, conv2d, conv2d_backward_weight};
+use super::implicit_gemm::{Direction, Operands};
 use crate::activation::Activation;
+use crate::device::{View, ViewMut, place};
 use crate::error::{Result, check_len, shape_error};
 
 /// Shape of the output.
@@ -31,42 +33,52 @@ fn output_shape(op: &'static str, x: Nhwc, w: [usize; 4], opts: ConvOptions) -> 
 /// Forward: writes `y` and returns its shape.
 ///
 /// # Errors
-/// When shapes, options or lengths do not fit together.
+/// When shapes, options, lengths or devices do not fit together.
 #[allow(clippy::too_many_arguments)] // a convolution has this many operands
-pub fn conv_transpose2d(
-    x: &[f32],
+pub fn conv_transpose2d<'a>(
+    x: impl Into<View<'a>>,
     x_shape: Nhwc,
-    w: &[f32],
+    w: impl Into<View<'a>>,
     w_shape: [usize; 4],
-    bias: Option<&[f32]>,
+    bias: Option<View<'a>>,
     opts: ConvOptions,
     activation: Activation,
-    y: &mut [f32],
+    y: impl Into<ViewMut<'a>>,
 ) -> Result<Nhwc> {
     const OP: &str = "conv_transpose2d";
+    let (x, w, y) = (x.into(), w.into(), y.into());
     let y_shape = output_shape(OP, x_shape, w_shape, opts)?;
     let g = Geometry::new(OP, y_shape, w_shape, opts)?;
-    g.check_y(OP, x)?;
-    g.check_w(OP, w)?;
-    g.check_x(OP, y)?;
+    g.check_y(OP, x.len())?;
+    g.check_w(OP, w.len())?;
+    g.check_x(OP, y.len())?;
     if let Some(b) = bias {
         check_len(OP, "bias", b.len(), y_shape[3])?;
     }
-    super::conv2d::scatter(&g, 0, x, w, bias, activation, y);
+    let gpu = place(OP, &[&x, &w, &bias.unwrap_or(w), &y])?;
+    match gpu {
+        None => {
+            super::conv2d::scatter(&g, 0, x.host(), w.host(), bias.map(View::host), activation, y.host());
+        }
+        Some(gpu) => {
+            let operands = Operands { x: x.device(), w: w.device(), bias: bias.map(View::device), y: y.device() };
+            super::conv2d::on_gpu(&gpu, &g, Direction::Scatter, &operands, activation);
+        }
+    }
     Ok(y_shape)
 }
 
 /// Gradient with respect to the input: writes `dx`.
 ///
 /// # Errors
-/// When shapes, options or lengths do not fit together.
-pub fn conv_transpose2d_backward_data(
-    grad: &[f32],
+/// When shapes, options, lengths or devices do not fit together.
+pub fn conv_transpose2d_backward_data<'a>(
+    grad: impl Into<View<'a>>,
     x_shape: Nhwc,
-    w: &[f32],
+    w: impl Into<View<'a>>,
     w_shape: [usize; 4],
     opts: ConvOptions,
-    dx: &mut [f32],
+    dx: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     let y_shape = output_shape("conv_transpose2d_backward_data", x_shape, w_shape, opts)?;
     conv2d(grad, y_shape, w, w_shape, None, opts, Activation::Identity, dx)?;
@@ -76,14 +88,14 @@ pub fn conv_transpose2d_backward_data(
 /// Gradient with respect to the weights: adds to `dw`.
 ///
 /// # Errors
-/// When shapes, options or lengths do not fit together.
-pub fn conv_transpose2d_backward_weight(
-    x: &[f32],
+/// When shapes, options, lengths or devices do not fit together.
+pub fn conv_transpose2d_backward_weight<'a>(
+    x: impl Into<View<'a>>,
     x_shape: Nhwc,
-    grad: &[f32],
+    grad: impl Into<View<'a>>,
     w_shape: [usize; 4],
     opts: ConvOptions,
-    dw: &mut [f32],
+    dw: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     let y_shape = output_shape("conv_transpose2d_backward_weight", x_shape, w_shape, opts)?;
     conv2d_backward_weight(grad, y_shape, x, w_shape, opts, dw)

@@ -5,11 +5,16 @@
 //! gradient of its own; partials are added in image order, so the result does not depend on the
 //! number of threads. Memory: one partial per image of the batch.
 
+use cubecl::prelude::*;
 use rayon::prelude::*;
 
+use super::implicit_gemm::{Direction, Sizes};
 use super::Geometry;
 use super::dense::Slab;
 use super::micro::{MR, NR, Tile, Walk, accumulate};
+use crate::device::{Gpu, GpuBuffer, UNITS, grid, launch};
+use crate::error::Result;
+use crate::reduce::add_chunks;
 use crate::simd::simd_fn;
 
 /// Output rows that share one slab.
@@ -111,4 +116,130 @@ simd_fn! {
             }
         }
     }
+}
+
+/// Partial gradients of a share of the pixels: rows are out channels, columns taps and in channels.
+/// A tile of 64 x 64, 4 x 4 sums to a unit, 16 pixels at a time through shared memory.
+#[cube(launch_unchecked)]
+fn weight_grad_kernel(
+    x: &Array<f32>,
+    grad: &Array<f32>,
+    partial: &mut Array<f32>,
+    s: Sizes,
+    row_tiles: usize,
+    column_tiles: usize,
+    splits: usize,
+    per_split: usize,
+    total: usize,
+) {
+    let split = CUBE_POS / (row_tiles * column_tiles);
+    if split < splits {
+        let mut a = SharedMemory::<f32>::new(1040usize); // [pixel][out channel]
+        let mut b = SharedMemory::<f32>::new(1040usize); // [pixel][tap and in channel]
+        let unit = UNIT_POS as usize;
+        let (tile_row, tile_column) = (unit / 16, unit % 16);
+        let first_column = (CUBE_POS % column_tiles) * 64;
+        let first_row = ((CUBE_POS / column_tiles) % row_tiles) * 64;
+        let width = s.kernel_h * s.kernel_w * s.in_channels;
+        let pixels = s.images * s.out_h * s.out_w;
+        let end = usize::min((split + 1) * per_split, pixels);
+
+        // The column that this unit loads never changes.
+        let (own, lane) = (unit % 64, unit / 64);
+        let column = first_column + own;
+        let channel = column % s.in_channels;
+        let tap = column / s.in_channels;
+        let dy = (tap / s.kernel_w * s.dilation) as i32 - s.padding as i32;
+        let dx = (tap % s.kernel_w * s.dilation) as i32 - s.padding as i32;
+
+        let mut sums = Array::<f32>::new(16usize);
+        #[unroll]
+        for i in 0..16usize {
+            sums[i] = f32::new(0.0);
+        }
+        let mut first = split * per_split;
+        while first < end {
+            sync_cube();
+            #[unroll]
+            for i in 0..4usize {
+                let term = lane + 4 * i;
+                let pixel = first + term;
+                let mut g = f32::new(0.0);
+                let mut value = f32::new(0.0);
+                if pixel < end {
+                    if first_row + own < s.out_channels {
+                        g = grad[pixel * s.out_stride + s.out_first + first_row + own];
+                    }
+                    let iy = ((pixel / s.out_w) % s.out_h * s.stride) as i32 + dy;
+                    let ix = (pixel % s.out_w * s.stride) as i32 + dx;
+                    if column < width && iy >= 0 && ix >= 0 && iy < s.in_h as i32 && ix < s.in_w as i32 {
+                        let image = pixel / (s.out_w * s.out_h);
+                        let at = (image * s.in_h + iy as usize) * s.in_w + ix as usize;
+                        value = x[at * s.in_stride + s.in_first + channel];
+                    }
+                }
+                a[term * 65 + own] = g;
+                b[term * 65 + own] = value;
+            }
+            sync_cube();
+            #[unroll]
+            for k in 0..16usize {
+                let mut left = Array::<f32>::new(4usize);
+                #[unroll]
+                for i in 0..4usize {
+                    left[i] = a[k * 65 + tile_row + 16 * i];
+                }
+                #[unroll]
+                for j in 0..4usize {
+                    let right = b[k * 65 + tile_column + 16 * j];
+                    #[unroll]
+                    for i in 0..4usize {
+                        sums[i * 4 + j] += left[i] * right;
+                    }
+                }
+            }
+            first += 16;
+        }
+        #[unroll]
+        for i in 0..4usize {
+            #[unroll]
+            for j in 0..4usize {
+                let (o, k) = (first_row + tile_row + 16 * i, first_column + tile_column + 16 * j);
+                if o < s.out_channels && k < width {
+                    partial[split * total + (s.out_first + o) * width + k] = sums[i * 4 + j];
+                }
+            }
+        }
+    }
+}
+
+/// Queues the gradient of all groups and adds it to `dw`: pixels are split over cubes, their partial
+/// gradients added in a fixed order.
+pub(super) fn run_on_gpu(gpu: &Gpu, g: &Geometry, x: &GpuBuffer, grad: &GpuBuffer, dw: &mut GpuBuffer) -> Result<()> {
+    let pixels = g.y[0] * g.y[1] * g.y[2];
+    let total = dw.len();
+    let row_tiles = (g.y[3] / g.opts.groups).div_ceil(64);
+    let column_tiles = (g.w[1] * g.w[2] * g.w[3]).div_ceil(64);
+    let splits = 512usize.div_ceil(row_tiles * column_tiles).clamp(1, pixels.div_ceil(64).max(1));
+    let per_split = pixels.div_ceil(splits).next_multiple_of(16);
+    let partial = gpu.alloc::<f32>(splits * total)?;
+    for group in 0..g.opts.groups {
+        let s = Sizes::new(g, group, Direction::Gather);
+        launch!(
+            gpu,
+            weight_grad_kernel,
+            (grid(row_tiles * column_tiles * splits), CubeDim::new_1d(UNITS)),
+            x.arg(),
+            grad.arg(),
+            partial.arg(),
+            s.arg(),
+            row_tiles,
+            column_tiles,
+            splits,
+            per_split,
+            total
+        );
+    }
+    add_chunks(&partial, splits, 1.0, dw, true);
+    Ok(())
 }

@@ -7,9 +7,11 @@
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use super::{Moments, Scratch, SsimConstants, SsimOptions, check_pair};
+use super::{Moments, Scratch, SsimConstants, SsimOptions, check_pair, gpu, means};
 use crate::conv::Nhwc;
+use crate::device::{Buffer, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
+use crate::reduce::group_sums;
 use crate::simd::{LANES, load, simd_fn, store};
 use crate::window::{Plan, weighted_rows};
 
@@ -195,28 +197,59 @@ fn adjoint_images(plan: &Plan, maps: [&[f32]; 3], x: &[f32], y: &[f32], dx: &mut
 /// asked for, y; the moments are computed once.
 ///
 /// # Errors
-/// When the window does not fit or lengths differ.
+/// When the window does not fit, or lengths or devices differ.
 #[allow(clippy::too_many_arguments)] // two operands, a map and three gradients
-pub fn ssim_map_with_gradient(
-    x: &[f32],
-    y: &[f32],
+pub fn ssim_map_with_gradient<'a>(
+    x: impl Into<View<'a>>,
+    y: impl Into<View<'a>>,
     shape: Nhwc,
     opts: &SsimOptions,
-    grad: &[f32],
-    map: &mut [f32],
-    dx: &mut [f32],
-    dy: Option<&mut [f32]>,
+    grad: impl Into<View<'a>>,
+    map: impl Into<ViewMut<'a>>,
+    dx: impl Into<ViewMut<'a>>,
+    dy: Option<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "ssim_map_with_gradient";
+    let (x, y, grad, map, dx) = (x.into(), y.into(), grad.into(), map.into(), dx.into());
     let plan = Plan::new(OP, shape, opts.window, opts.border)?;
     check_pair(OP, x, y, shape)?;
     let len = shape[0] * plan.out_h * plan.out_len();
     check_len(OP, "gradient", grad.len(), len)?;
     check_len(OP, "map", map.len(), len)?;
     check_len(OP, "x gradient", dx.len(), x.len())?;
-    let k = opts.constants();
+    if let Some(dy) = &dy {
+        check_len(OP, "y gradient", dy.len(), y.len())?;
+    }
+    match place(OP, &[&x, &y, &grad, &map, &dx])? {
+        Some(gpu) => {
+            let layout = gpu::Layout::new(&gpu, shape, opts)?;
+            let mut coefficients = gpu.alloc(4 * layout.map_len())?;
+            let (x, y) = (x.device(), y.device());
+            gpu::slopes(&layout, (x, y), (Some(grad.device()), 0.0), map.device(), &mut coefficients);
+            gpu::gradient(&layout, (x, y), &coefficients, 0, dx.device());
+            if let Some(dy) = dy {
+                gpu::gradient(&layout, (y, x), &coefficients, 3, dy.device());
+            }
+        }
+        None => {
+            let pair = (x.host(), y.host());
+            let gradients = (dx.host(), dy.map(ViewMut::host));
+            gradient_on_host(&plan, opts.constants(), pair, grad.host(), map.host(), gradients);
+        }
+    }
+    Ok(())
+}
+
+fn gradient_on_host(
+    plan: &Plan,
+    k: SsimConstants,
+    (x, y): (&[f32], &[f32]),
+    grad: &[f32],
+    map: &mut [f32],
+    (dx, dy): (&mut [f32], Option<&mut [f32]>),
+) {
     let image = plan.h * plan.row_len();
-    let n = plan.out_len();
+    let (n, len) = (plan.out_len(), map.len());
     let mut maps: [Vec<f32>; 3] = std::array::from_fn(|_| vec![0.0; len]);
     let mut for_y = vec![0.0; if dy.is_some() { len } else { 0 }];
     let [px, q, r] = &mut maps;
@@ -227,59 +260,99 @@ pub fn ssim_map_with_gradient(
         .with_min_len(8)
         .enumerate()
         .for_each_init(
-            || Scratch::new(&plan),
+            || Scratch::new(plan),
             |scratch, (at, (map, px, py, q, r))| {
                 let part = at / plan.out_h * image..(at / plan.out_h + 1) * image;
-                scratch.all_moments(&plan, &x[part.clone()], &y[part], at % plan.out_h);
+                scratch.all_moments(plan, &x[part.clone()], &y[part], at % plan.out_h);
                 let moments = std::array::from_fn(|i| scratch.rows[i].as_slice());
                 slopes_map_row(moments, k, &grad[at * n..(at + 1) * n], map, [px, py, q, r]);
             },
         );
     let [px, q, r] = &maps;
-    adjoint_images(&plan, [px, q, r], x, y, dx);
+    adjoint_images(plan, [px, q, r], x, y, dx);
     if let Some(dy) = dy {
-        check_len(OP, "y gradient", dy.len(), y.len())?;
-        adjoint_images(&plan, [&for_y, q, r], y, x, dy);
+        adjoint_images(plan, [&for_y, q, r], y, x, dy);
     }
-    Ok(())
 }
 
 /// Gradients with respect to x and y from the upstream gradient of the map.
 ///
 /// # Errors
-/// When the window does not fit or lengths differ.
-pub fn ssim_map_backward(
-    x: &[f32],
-    y: &[f32],
+/// When the window does not fit, or lengths or devices differ.
+pub fn ssim_map_backward<'a>(
+    x: impl Into<View<'a>>,
+    y: impl Into<View<'a>>,
     shape: Nhwc,
     opts: &SsimOptions,
-    grad: &[f32],
-    dx: &mut [f32],
-    dy: Option<&mut [f32]>,
+    grad: impl Into<View<'a>>,
+    dx: impl Into<ViewMut<'a>>,
+    dy: Option<ViewMut<'a>>,
 ) -> Result<()> {
-    let mut map = vec![0.0; grad.len()];
+    let (x, y, grad, dx) = (x.into(), y.into(), grad.into(), dx.into());
+    let mut map = like(grad, grad.len())?;
     ssim_map_with_gradient(x, y, shape, opts, grad, &mut map, dx, dy)
 }
 
-/// Mean SSIM of each image, and the gradient of `sum over images of upstream[n] * mean[n]` with
-/// respect to x.
+/// Room for `len` floats where `view` lies.
+fn like(view: View, len: usize) -> Result<Buffer> {
+    match view {
+        View::Host(_) => Ok(Buffer::Host(vec![0.0; len])),
+        View::Gpu(b) => Ok(Buffer::Gpu(b.gpu().alloc(len)?)),
+    }
+}
+
+/// Mean SSIM of each image, written to `mean` (`[n]`), and the gradient of `sum over images of
+/// upstream[n] * mean[n]` with respect to x.
 ///
 /// # Errors
-/// When the window does not fit or lengths differ.
-pub fn ssim_mean_with_gradient(
-    x: &[f32],
-    y: &[f32],
+/// When the window does not fit, or lengths or devices differ.
+pub fn ssim_mean_with_gradient<'a>(
+    x: impl Into<View<'a>>,
+    y: impl Into<View<'a>>,
     shape: Nhwc,
     opts: &SsimOptions,
-    upstream: &[f32],
-    dx: &mut [f32],
-) -> Result<Vec<f32>> {
-    check_len("ssim_mean_with_gradient", "upstream gradient", upstream.len(), shape[0])?;
+    upstream: impl Into<View<'a>>,
+    mean: impl Into<ViewMut<'a>>,
+    dx: impl Into<ViewMut<'a>>,
+) -> Result<()> {
+    const OP: &str = "ssim_mean_with_gradient";
+    let (x, y, upstream, mean, dx) = (x.into(), y.into(), upstream.into(), mean.into(), dx.into());
+    check_len(OP, "upstream gradient", upstream.len(), shape[0])?;
+    check_len(OP, "mean", mean.len(), shape[0])?;
     let [n, h, w, c] = opts.map_shape(shape)?;
     let per_image = h * w * c;
-    let grad: Vec<f32> = upstream.iter().flat_map(|g| std::iter::repeat_n(g / per_image as f32, per_image)).collect();
-    let mut map = vec![0.0; n * per_image];
+    let mut map = like(x, n * per_image)?;
+    let mut grad = like(x, n * per_image)?;
+    spread(upstream, per_image, &mut grad)?;
     ssim_map_with_gradient(x, y, shape, opts, &grad, &mut map, dx, None)?;
-    let mean = |m: &[f32]| (m.iter().map(|v| f64::from(*v)).sum::<f64>() / per_image as f64) as f32;
-    Ok(map.chunks_exact(per_image).map(mean).collect())
+    match (&map, mean) {
+        (Buffer::Host(map), mean) => means(map, mean.host()),
+        (Buffer::Gpu(map), mean) => group_sums(map, n, (1.0 / per_image as f32, 0.0), mean.device(), (1, 0)),
+    }
+    Ok(())
+}
+
+/// `to[n, i] = from[n] / per_image` for all i.
+fn spread(from: View, per_image: usize, to: &mut Buffer) -> Result<()> {
+    let to = to.view_mut();
+    match place("ssim_mean_with_gradient", &[&from, &to])? {
+        None => {
+            for (part, g) in to.host().chunks_exact_mut(per_image).zip(from.host()) {
+                part.fill(g / per_image as f32);
+            }
+        }
+        Some(gpu) => {
+            let n = to.len();
+            let scale = 1.0 / per_image as f32;
+            launch!(gpu, spread_kernel, units(n), from.device().arg(), to.device().arg(), n, per_image, scale);
+        }
+    }
+    Ok(())
+}
+
+#[cube(launch_unchecked)]
+fn spread_kernel(from: &Array<f32>, to: &mut Array<f32>, n: usize, per_image: usize, scale: f32) {
+    if ABSOLUTE_POS < n {
+        to[ABSOLUTE_POS] = scale * from[ABSOLUTE_POS / per_image];
+    }
 }

@@ -7,6 +7,7 @@
 //! (and, for gradients, three or four coefficient maps) is written to memory. Bytes: 8 read and 4
 //! written per element, forward; operations: about `12 * window`.
 
+pub(crate) mod gpu;
 mod gradient;
 
 pub(crate) use gradient::{AdjointScratch, adjoint_into, slopes_row};
@@ -16,7 +17,9 @@ use cubecl::prelude::*;
 use rayon::prelude::*;
 
 use crate::conv::Nhwc;
+use crate::device::{View, ViewMut, place};
 use crate::error::{Result, check_len};
+use crate::reduce::group_sums;
 use crate::simd::{LANES, load, simd_fn, store};
 use crate::window::{Border, Plan, Window, cross_rows, square_rows};
 
@@ -162,7 +165,7 @@ simd_fn! {
     }
 }
 
-pub(crate) fn check_pair(op: &'static str, x: &[f32], y: &[f32], shape: Nhwc) -> Result<()> {
+pub(crate) fn check_pair(op: &'static str, x: View, y: View, shape: Nhwc) -> Result<()> {
     check_len(op, "x", x.len(), shape.iter().product())?;
     check_len(op, "y", y.len(), shape.iter().product())
 }
@@ -192,80 +195,141 @@ fn for_map_rows<T: Send>(
 /// SSIM map of two batches: writes `map` of shape [`SsimOptions::map_shape`].
 ///
 /// # Errors
-/// When the window does not fit or lengths differ.
-pub fn ssim_map(x: &[f32], y: &[f32], shape: Nhwc, opts: &SsimOptions, map: &mut [f32]) -> Result<()> {
+/// When the window does not fit, or lengths or devices differ.
+pub fn ssim_map<'a>(
+    x: impl Into<View<'a>>,
+    y: impl Into<View<'a>>,
+    shape: Nhwc,
+    opts: &SsimOptions,
+    map: impl Into<ViewMut<'a>>,
+) -> Result<()> {
     const OP: &str = "ssim_map";
+    let (x, y, map) = (x.into(), y.into(), map.into());
     let plan = Plan::new(OP, shape, opts.window, opts.border)?;
     check_pair(OP, x, y, shape)?;
     check_len(OP, "map", map.len(), shape[0] * plan.out_h * plan.out_len())?;
-    let k = opts.constants();
-    for_map_rows(&plan, (x, y), map, |scratch, (x, y), j, out| {
-        scratch.all_moments(&plan, x, y, j);
-        ssim_row(&scratch.rows, k, out);
-    });
+    match place(OP, &[&x, &y, &map])? {
+        Some(gpu) => gpu::map(&gpu::Layout::new(&gpu, shape, opts)?, x.device(), y.device(), map.device()),
+        None => {
+            let k = opts.constants();
+            for_map_rows(&plan, (x.host(), y.host()), map.host(), |scratch, (x, y), j, out| {
+                scratch.all_moments(&plan, x, y, j);
+                ssim_row(&scratch.rows, k, out);
+            });
+        }
+    }
     Ok(())
 }
 
-/// Mean SSIM of each image over its map and channels.
+/// Mean SSIM of each image over its map and channels, written to `mean` (`[n]`).
 ///
 /// # Errors
-/// When the window does not fit or lengths differ.
-pub fn ssim_mean(x: &[f32], y: &[f32], shape: Nhwc, opts: &SsimOptions) -> Result<Vec<f32>> {
+/// When the window does not fit, or lengths or devices differ.
+pub fn ssim_mean<'a>(
+    x: impl Into<View<'a>>,
+    y: impl Into<View<'a>>,
+    shape: Nhwc,
+    opts: &SsimOptions,
+    mean: impl Into<ViewMut<'a>>,
+) -> Result<()> {
+    const OP: &str = "ssim_mean";
+    let (x, y, mean) = (x.into(), y.into(), mean.into());
     let [n, h, w, c] = opts.map_shape(shape)?;
-    let mut map = vec![0.0; n * h * w * c];
-    ssim_map(x, y, shape, opts, &mut map)?;
-    let per_image = h * w * c;
-    Ok(map
-        .par_chunks(per_image)
-        .map(|m| (m.iter().map(|v| f64::from(*v)).sum::<f64>() / per_image as f64) as f32)
-        .collect())
+    check_len(OP, "mean", mean.len(), n)?;
+    match place(OP, &[&x, &y, &mean])? {
+        Some(gpu) => {
+            let mut map = gpu.alloc(n * h * w * c)?;
+            ssim_map(x, y, shape, opts, &mut map)?;
+            group_sums(&map, n, (1.0 / (h * w * c) as f32, 0.0), mean.device(), (1, 0));
+        }
+        None => {
+            let mut map = vec![0.0; n * h * w * c];
+            ssim_map(x, y, shape, opts, &mut map)?;
+            means(&map, mean.host());
+        }
+    }
+    Ok(())
+}
+
+/// Mean of each of `out.len()` parts of `map`.
+fn means(map: &[f32], out: &mut [f32]) {
+    let part = map.len() / out.len();
+    out.par_iter_mut().zip(map.par_chunks(part)).for_each(|(out, m)| {
+        *out = (m.iter().map(|v| f64::from(*v)).sum::<f64>() / part as f64) as f32;
+    });
 }
 
 /// Dissimilarity 1 - (mean of SSIM over channels), and the mask of pixels where it exceeds
 /// `threshold`. Both have shape `[n, map h, map w]`; `mask` holds 0 or 1, is updated in place, and
-/// the pixels that changed in each image are counted.
+/// the pixels that changed in each image are counted in `changed` (`[n]`).
 ///
 /// # Errors
-/// When the window does not fit or lengths differ.
-pub fn ssim_mask(
-    x: &[f32],
-    y: &[f32],
+/// When the window does not fit, or lengths or devices differ.
+#[allow(clippy::too_many_arguments)] // two images, two maps and a count
+pub fn ssim_mask<'a>(
+    x: impl Into<View<'a>>,
+    y: impl Into<View<'a>>,
     shape: Nhwc,
     opts: &SsimOptions,
     threshold: f32,
-    dissimilarity: &mut [f32],
-    mask: &mut [f32],
-) -> Result<Vec<usize>> {
+    dissimilarity: impl Into<ViewMut<'a>>,
+    mask: impl Into<ViewMut<'a>>,
+    changed: impl Into<ViewMut<'a, u32>>,
+) -> Result<()> {
     const OP: &str = "ssim_mask";
+    let (x, y, dissimilarity) = (x.into(), y.into(), dissimilarity.into());
+    let (mask, changed) = (mask.into(), changed.into());
     let plan = Plan::new(OP, shape, opts.window, opts.border)?;
     check_pair(OP, x, y, shape)?;
     let pixels = plan.out_h * plan.out_w;
     check_len(OP, "dissimilarity", dissimilarity.len(), shape[0] * pixels)?;
     check_len(OP, "mask", mask.len(), shape[0] * pixels)?;
-    let k = opts.constants();
+    check_len(OP, "changed", changed.len(), shape[0])?;
+    match place(OP, &[&x, &y, &dissimilarity, &mask, &changed])? {
+        Some(gpu) => {
+            let layout = gpu::Layout::new(&gpu, shape, opts)?;
+            let (maps, pair) = ((dissimilarity.device(), mask.device()), (x.device(), y.device()));
+            gpu::mask(&layout, pair, threshold, maps.0, maps.1, changed.device());
+        }
+        None => {
+            let maps = (dissimilarity.host(), mask.host());
+            mask_on_host(&plan, (x.host(), y.host()), opts.constants(), threshold, maps, changed.host());
+        }
+    }
+    Ok(())
+}
+
+fn mask_on_host(
+    plan: &Plan,
+    (x, y): (&[f32], &[f32]),
+    k: SsimConstants,
+    threshold: f32,
+    (dissimilarity, mask): (&mut [f32], &mut [f32]),
+    changed: &mut [u32],
+) {
     let image = plan.h * plan.row_len();
-    let changed: Vec<usize> = mask
+    let rows: Vec<u32> = mask
         .par_chunks_mut(plan.out_w)
         .zip(dissimilarity.par_chunks_mut(plan.out_w))
         .with_min_len(8)
         .enumerate()
         .map_init(
-            || (Scratch::new(&plan), vec![0.0; plan.out_len()]),
+            || (Scratch::new(plan), vec![0.0; plan.out_len()]),
             |(scratch, row), (at, (mask, dissimilarity))| {
                 let (n, j) = (at / plan.out_h, at % plan.out_h);
                 let part = n * image..(n + 1) * image;
-                scratch.all_moments(&plan, &x[part.clone()], &y[part], j);
+                scratch.all_moments(plan, &x[part.clone()], &y[part], j);
                 ssim_row(&scratch.rows, k, row);
                 let mut changed = 0;
                 for ((d, m), s) in dissimilarity.iter_mut().zip(mask).zip(row.chunks_exact(plan.c)) {
                     *d = 1.0 - s.iter().sum::<f32>() / plan.c as f32;
                     let masked = f32::from(u8::from(*d > threshold));
-                    changed += usize::from(masked != *m);
+                    changed += u32::from(masked != *m);
                     *m = masked;
                 }
                 changed
             },
         )
         .collect();
-    Ok(changed.chunks(plan.out_h).map(|rows| rows.iter().sum()).collect())
+    changed.iter_mut().zip(rows.chunks(plan.out_h)).for_each(|(c, rows)| *c = rows.iter().sum());
 }

@@ -20,12 +20,15 @@ use std::collections::BTreeMap;
 
 use hotad_engine::container::{self, Stored};
 use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::decompose::{DecomposeOptions, decompose};
+use hotad_kernels::device::View;
+use hotad_kernels::residual::mean_absolute_difference;
 use hotad_kernels::ssim::SsimOptions;
 use hotad_kernels::window::{Border, Window};
 use serde::{Deserialize, Serialize};
@@ -34,7 +37,7 @@ use serde_json::Value;
 use crate::autoencoder::PatchAutoencoder;
 use crate::detector::{Detector, EditableBank, FitContext, Schedule, Score, Training};
 use crate::prior::{Background, BackgroundPrior, PatchPrior};
-use crate::segmentation::{magnitude, scores};
+use crate::segmentation::scores;
 use crate::synthetic::{Cracks, cracks};
 
 pub use config::{Channels, Choice, Config, ImageScore, Network};
@@ -74,7 +77,7 @@ pub(crate) fn fit_prior(config: Config, context: &FitContext, method: &str) -> R
     let image = ImageSpec { height: config.image_size, width: config.image_size, channels };
     let network = PatchAutoencoder::new(&config.network.widths()?, image);
     let mut learner = Training {
-        params: network.init(context.seed),
+        params: network.init(context.seed).to(context.device)?,
         adam: AdamOptions { lr: config.lr as f32, ..AdamOptions::default() },
         loss: |params: &_, images: &_, tracked| network.reconstruction_loss(params, images, tracked),
     };
@@ -120,14 +123,15 @@ pub(crate) fn choose(model: &mut Paedid, context: &FitContext, decomposes: bool)
     let mut best = Chosen { dice: f64::NEG_INFINITY, alpha: alphas[0], lambda: lambdas[0] };
     if alphas.len() * lambdas.len() > 1 {
         let cracks: Cracks = cracks(context.holdout, model.image, context.seed)?;
+        let images = cracks.images.to(context.device)?;
         for alpha in alphas {
             model.prior.alpha = alpha;
-            let background = model.prior.background(&cracks.images)?.images;
+            let background = model.prior.background(&images)?.images;
             for lambda in &lambdas {
                 hotad_engine::interrupt::check()?;
                 let maps = match decomposes {
-                    true => model.defect_maps(&cracks.images, &background, *lambda)?,
-                    false => residual(&cracks.images, background.data()),
+                    true => model.defect_maps(&images, &background, *lambda)?,
+                    false => residual(&images, background.view())?,
                 };
                 let dice = cracks.best_dice(&maps).map_or(0.0, |(dice, _)| dice);
                 if dice > best.dice {
@@ -145,9 +149,9 @@ pub(crate) fn choose(model: &mut Paedid, context: &FitContext, decomposes: bool)
 }
 
 impl Paedid {
-    /// |X - L| averaged over channels, L the decomposed background.
+    /// |X - L| averaged over channels, on the host, L the decomposed background.
     fn defect_maps(&self, images: &Tensor, prior: &Tensor, lambda: f32) -> Result<Vec<f32>> {
-        let mut background = vec![0.0; images.data().len()];
+        let mut background = images.device().alloc(images.len())?;
         let opts = DecomposeOptions {
             lambda,
             steps: self.config.steps,
@@ -158,16 +162,16 @@ impl Paedid {
                 ..SsimOptions::default()
             },
         };
-        decompose(images.data(), prior.data(), images.nhwc()?, &opts, &mut background)?;
-        Ok(residual(images, &background))
+        decompose(images.view(), prior.view(), images.nhwc()?, &opts, &mut background, None)?;
+        residual(images, background.view())
     }
 
     /// Reads a model of method `method`.
-    pub(crate) fn load(file: &ModelFile) -> Result<Self> {
+    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
         let saved: Saved = serde_json::from_value(file.config.clone())
             .map_err(|e| Error::Config(format!("damaged settings in the model file ({e})")))?;
         let network = PatchAutoencoder::new(&saved.settings.network.widths()?, file.image);
-        let params = network.load(&container::restore(&file.tensors, "network.")?)?;
+        let params = network.load(&container::restore(&file.tensors, "network.")?, device)?;
         let (p1, p2, d) = network.latent();
         let data = match file.tensors.get("bank") {
             Some(Stored::F16(_, v)) => BankData::F16(v.clone()),
@@ -180,10 +184,12 @@ impl Paedid {
     }
 }
 
-/// |X - L| averaged over channels.
-fn residual(images: &Tensor, background: &[f32]) -> Vec<f32> {
-    let defect = images.data().iter().zip(background).map(|(x, l)| x - l);
-    magnitude(defect, images.shape()[3])
+/// |X - L| averaged over channels, on the host.
+fn residual(images: &Tensor, background: View) -> Result<Vec<f32>> {
+    let shape = images.nhwc()?;
+    let mut map = images.device().alloc(shape[0] * shape[1] * shape[2])?;
+    mean_absolute_difference(images.view(), background, shape, &mut map)?;
+    Ok(map.into_vec()?)
 }
 
 impl Detector for Paedid {
@@ -196,14 +202,15 @@ impl Detector for Paedid {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let Background { images: prior, unlikeness } = self.prior.background(images)?;
+        let images = images.to(self.prior.params.device())?;
+        let Background { images: prior, unlikeness } = self.prior.background(&images)?;
         let maps = match self.lambda {
-            Some(lambda) => self.defect_maps(images, &prior, lambda)?,
-            None => residual(images, prior.data()),
+            Some(lambda) => self.defect_maps(&images, &prior, lambda)?,
+            None => residual(&images, prior.view())?,
         };
         let mut scores = scores(maps, self.image, self.config.score_blur as f32)?;
         if self.config.score == ImageScore::Patch {
-            scores.iter_mut().zip(unlikeness).for_each(|(score, u)| score.value = u);
+            scores.iter_mut().zip(unlikeness.into_vec()?).for_each(|(score, u)| score.value = u);
         }
         Ok(scores)
     }
@@ -218,16 +225,16 @@ impl Detector for Paedid {
         serde_json::to_value(saved).expect("settings are plain data")
     }
 
-    fn tensors(&self) -> BTreeMap<String, Stored> {
+    fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
         let (locations, entries, d) = self.prior.bank.shape();
         let shape = vec![locations, entries, d];
         let bank = match self.prior.bank.data() {
             BankData::F16(v) => Stored::F16(shape, v.clone()),
             BankData::F32(v) => Stored::F32(shape, v.clone()),
         };
-        let mut tensors: BTreeMap<_, _> = container::store(&self.prior.params.values(), "network.").collect();
+        let mut tensors = container::store(&self.prior.params.values(), "network.")?;
         tensors.insert("bank".into(), bank);
-        tensors
+        Ok(tensors)
     }
 
     fn bank(&mut self) -> Option<&mut dyn EditableBank> {

@@ -2,6 +2,7 @@
 
 use hotad_kernels::batch_norm::{Affine, Statistics, batch_norm2d_backward, batch_norm2d_eval, batch_norm2d_train};
 use hotad_kernels::blur::gaussian_blur;
+use hotad_kernels::device::Buffer;
 use hotad_kernels::pool::{PoolOptions, max_pool2d, max_pool2d_backward};
 use hotad_kernels::resize::{Filter, resize, resize_backward, upsample_nearest, upsample_nearest_backward};
 use hotad_kernels::window::Border;
@@ -23,17 +24,18 @@ pub fn run(case: &Case) -> Option<Outputs> {
 
 fn normalise(case: &Case, training: bool) -> Outputs {
     let (x, shape) = case.map("x");
-    let (grad, _) = case.map("grad_out");
-    let (weight, bias) = (case.flat("weight"), case.flat("bias"));
-    let (mut mean, mut var) = (case.flat("running_mean"), case.flat("running_var"));
-    let affine = Affine { weight: &weight, bias: &bias };
+    let (x, grad) = (case.put(x), case.put(case.map("grad_out").0));
+    let (weight, bias) = (case.put(case.flat("weight")), case.put(case.flat("bias")));
+    let (mut mean, mut var) = (case.put(case.flat("running_mean")), case.put(case.flat("running_var")));
+    let affine = Affine { weight: weight.view(), bias: bias.view() };
     let eps = case.number("eps") as f32;
-    let mut y = vec![f32::NAN; x.len()];
+    let mut y = case.room(x.len());
     let statistics = if training {
         let momentum = case.number("momentum") as f32;
-        batch_norm2d_train(&x, affine, (&mut mean, &mut var), momentum, eps, &mut y).expect("shapes fit")
+        let running = (mean.view_mut(), var.view_mut());
+        batch_norm2d_train(&x, affine, running, momentum, eps, &mut y).expect("shapes fit")
     } else {
-        let statistics = Statistics::running(&mean, &var, eps);
+        let statistics = Statistics::running(&mean, &var, eps).expect("shapes fit");
         batch_norm2d_eval(&x, affine, &statistics, &mut y).expect("shapes fit");
         statistics
     };
@@ -48,33 +50,50 @@ fn normalise(case: &Case, training: bool) -> Outputs {
     ])
 }
 
+/// An input map and the gradient of the output on the device, with their shapes, and room for both results.
+struct Pass {
+    x: Buffer,
+    xs: [usize; 4],
+    grad: Buffer,
+    ys: [usize; 4],
+    y: Buffer,
+    dx: Buffer,
+}
+
+impl Pass {
+    fn new(case: &Case) -> Self {
+        let ((x, xs), (grad, ys)) = (case.map("x"), case.map("grad_out"));
+        let (y, dx) = (case.room(grad.len()), case.room(x.len()));
+        Self { x: case.put(x), xs, grad: case.put(grad), ys, y, dx }
+    }
+
+    fn outputs(&self) -> Outputs {
+        outputs([("y", nchw(&self.y, self.ys)), ("grad_x", nchw(&self.dx, self.xs))])
+    }
+}
+
 fn pool(case: &Case) -> Outputs {
     let opts =
         PoolOptions { kernel: case.count("kernel"), stride: case.count("stride"), padding: case.count("padding") };
-    let (x, xs) = case.map("x");
-    let (grad, ys) = case.map("grad_out");
-    let (mut y, mut dx) = (vec![f32::NAN; grad.len()], vec![f32::NAN; x.len()]);
-    max_pool2d(&x, xs, opts, &mut y).expect("shapes fit");
-    max_pool2d_backward(&x, xs, &grad, opts, &mut dx).expect("shapes fit");
-    outputs([("y", nchw(&y, ys)), ("grad_x", nchw(&dx, xs))])
+    let mut p = Pass::new(case);
+    max_pool2d(&p.x, p.xs, opts, &mut p.y).expect("shapes fit");
+    max_pool2d_backward(&p.x, p.xs, &p.grad, opts, &mut p.dx).expect("shapes fit");
+    p.outputs()
 }
 
 fn upsample(case: &Case) -> Outputs {
-    let (x, xs) = case.map("x");
-    let (grad, ys) = case.map("grad_out");
-    let (mut y, mut dx) = (vec![f32::NAN; grad.len()], vec![f32::NAN; x.len()]);
-    upsample_nearest(&x, xs, &mut y).expect("shapes fit");
-    upsample_nearest_backward(&grad, xs, &mut dx).expect("shapes fit");
-    outputs([("y", nchw(&y, ys)), ("grad_x", nchw(&dx, xs))])
+    let mut p = Pass::new(case);
+    upsample_nearest(&p.x, p.xs, &mut p.y).expect("shapes fit");
+    upsample_nearest_backward(&p.grad, p.xs, &mut p.dx).expect("shapes fit");
+    p.outputs()
 }
 
 fn bilinear(case: &Case, filter: Filter) -> Outputs {
-    let (x, xs) = case.map("x");
-    let (grad, ys) = case.map("grad_out");
-    let (mut y, mut dx) = (vec![f32::NAN; grad.len()], vec![f32::NAN; x.len()]);
-    resize(&x, xs, (ys[1], ys[2]), filter, &mut y).expect("shapes fit");
-    resize_backward(&grad, xs, (ys[1], ys[2]), filter, &mut dx).expect("shapes fit");
-    outputs([("y", nchw(&y, ys)), ("grad_x", nchw(&dx, xs))])
+    let mut p = Pass::new(case);
+    let size = (p.ys[1], p.ys[2]);
+    resize(&p.x, p.xs, size, filter, &mut p.y).expect("shapes fit");
+    resize_backward(&p.grad, p.xs, size, filter, &mut p.dx).expect("shapes fit");
+    p.outputs()
 }
 
 fn blur(case: &Case) -> Option<Outputs> {
@@ -84,7 +103,8 @@ fn blur(case: &Case) -> Option<Outputs> {
         _ => return None,
     };
     let (x, shape) = case.map("x");
-    let mut y = vec![f32::NAN; x.len()];
+    let x = case.put(x);
+    let mut y = case.room(x.len());
     gaussian_blur(&x, shape, case.number("sigma") as f32, case.count("radius"), border, &mut y).expect("shapes fit");
     Some(outputs([("y", nchw(&y, shape))]))
 }

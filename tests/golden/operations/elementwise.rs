@@ -30,26 +30,26 @@ pub fn run(case: &Case) -> Option<Outputs> {
 }
 
 fn activate(case: &Case, activation: Activation) -> Outputs {
-    let (mut y, mut grad) = (case.flat("x"), case.flat("grad_out"));
+    let (mut y, mut grad) = (case.put(case.flat("x")), case.put(case.flat("grad_out")));
     activation.apply(&mut y);
     activation.backward(&y, &mut grad).expect("same lengths");
     outputs([("y", wide(&y)), ("grad_x", wide(&grad))])
 }
 
 fn two_sided(case: &Case, loss: Loss) -> Outputs {
-    let (x, y) = (case.flat("x"), case.flat("y"));
-    let mut dx = vec![f32::NAN; x.len()];
-    let mut dy = vec![f32::NAN; x.len()];
-    let value = loss.with_gradient(&x, &y, &mut dx).expect("same lengths");
-    loss.with_gradient(&y, &x, &mut dy).expect("same lengths");
-    outputs([("loss", vec![value.into()]), ("grad_x", wide(&dx)), ("grad_y", wide(&dy))])
+    let (x, y) = (case.put(case.flat("x")), case.put(case.flat("y")));
+    let (mut dx, mut dy) = (case.room(x.len()), case.room(x.len()));
+    let (mut value, mut other) = (case.room(1), case.room(1));
+    loss.with_gradient(&x, &y, &mut value, &mut dx).expect("same lengths");
+    loss.with_gradient(&y, &x, &mut other, &mut dy).expect("same lengths");
+    outputs([("loss", wide(&value)), ("grad_x", wide(&dx)), ("grad_y", wide(&dy))])
 }
 
 fn one_sided(case: &Case, loss: Loss, name: &str) -> Outputs {
-    let (x, target) = (case.flat(name), case.flat("target"));
-    let mut dx = vec![f32::NAN; x.len()];
-    let value = loss.with_gradient(&x, &target, &mut dx).expect("same lengths");
-    outputs([("loss", vec![value.into()]), ("grad_p", wide(&dx)), ("grad_x", wide(&dx))])
+    let (x, target) = (case.put(case.flat(name)), case.put(case.flat("target")));
+    let (mut dx, mut value) = (case.room(x.len()), case.room(1));
+    loss.with_gradient(&x, &target, &mut value, &mut dx).expect("same lengths");
+    outputs([("loss", wide(&value)), ("grad_p", wide(&dx)), ("grad_x", wide(&dx))])
 }
 
 fn optimise(case: &Case, decoupled: bool) -> Outputs {
@@ -61,11 +61,11 @@ fn optimise(case: &Case, decoupled: bool) -> Outputs {
         weight_decay: case.number("weight_decay") as f32,
         decoupled,
     };
-    let (mut p, g) = (case.flat("p"), case.flat("g"));
-    let (mut m, mut v) = (vec![0.0; p.len()], vec![0.0; p.len()]);
+    let (mut p, g) = (case.put(case.flat("p")), case.flat("g"));
+    let (mut m, mut v) = (case.zeros(p.len()), case.zeros(p.len()));
     let mut path = Vec::new();
     for (t, g) in g.chunks_exact(p.len()).enumerate() {
-        adam(&mut p, g, &mut m, &mut v, &opts, t as u32 + 1).expect("same lengths");
+        adam(&mut p, &case.put(g.to_vec()), &mut m, &mut v, &opts, t as u32 + 1).expect("same lengths");
         path.extend(wide(&p));
     }
     outputs([("p", path), ("m", wide(&m)), ("v", wide(&v))])

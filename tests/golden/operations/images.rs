@@ -3,11 +3,12 @@
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::ciede2000::{ciede2000, ciede2000_rgb};
 use hotad_kernels::colour::{lab_to_srgb, srgb_to_lab};
+use hotad_kernels::device::Buffer;
 use hotad_kernels::decompose::{DecomposeOptions, decompose};
 use hotad_kernels::ssim::{SsimOptions, ssim_map, ssim_map_backward, ssim_mask, ssim_mean, ssim_mean_with_gradient};
 use hotad_kernels::window::{Border, Window};
 
-use crate::case::{Case, Outputs, nchw, outputs, wide};
+use crate::case::{Case, Outputs, host, nchw, outputs, wide};
 
 pub fn run(case: &Case) -> Option<Outputs> {
     match case.op.as_str() {
@@ -29,10 +30,10 @@ fn bytes(values: &[f32]) -> Vec<u8> {
 
 fn to_lab(case: &Case) -> Outputs {
     let (rgb, shape) = case.map("rgb");
-    let mut lab = vec![f32::NAN; rgb.len()];
+    let mut lab = case.room(rgb.len());
     match case.text("input") {
-        "u8" => srgb_to_lab(&bytes(&rgb), &mut lab),
-        _ => srgb_to_lab(&rgb, &mut lab),
+        "u8" => srgb_to_lab(&case.put(bytes(&rgb)), &mut lab),
+        _ => srgb_to_lab(&case.put(rgb), &mut lab),
     }
     .expect("same lengths");
     outputs([("lab", nchw(&lab, shape))])
@@ -40,25 +41,26 @@ fn to_lab(case: &Case) -> Outputs {
 
 fn to_srgb(case: &Case) -> Outputs {
     let (lab, shape) = case.map("lab");
-    let mut rgb = vec![f32::NAN; lab.len()];
-    lab_to_srgb(&lab, &mut rgb).expect("same lengths");
-    let rounded: Vec<f32> = rgb.iter().map(|v| (255.0 * v + 0.5).floor()).collect();
-    outputs([("rgb", nchw(&rgb, shape)), ("rgb_u8", nchw(&rounded, shape))])
+    let mut rgb = case.room(lab.len());
+    lab_to_srgb(&case.put(lab), &mut rgb).expect("same lengths");
+    let rgb = nchw(&rgb, shape);
+    let rounded = rgb.iter().map(|v| f64::from((255.0 * *v as f32 + 0.5).floor())).collect();
+    outputs([("rgb", rgb), ("rgb_u8", rounded)])
 }
 
 fn delta_lab(case: &Case) -> Outputs {
-    let (p, q) = (case.flat("lab1"), case.flat("lab2"));
-    let mut out = vec![f32::NAN; p.len() / 3];
+    let (p, q) = (case.put(case.flat("lab1")), case.put(case.flat("lab2")));
+    let mut out = case.room(p.len() / 3);
     ciede2000(&p, &q, &mut out).expect("same lengths");
     outputs([("delta_e", wide(&out))])
 }
 
 fn delta_rgb(case: &Case) -> Outputs {
     let ((p, shape), (q, _)) = (case.map("rgb1"), case.map("rgb2"));
-    let mut out = vec![f32::NAN; p.len() / 3];
+    let mut out = case.room(p.len() / 3);
     match case.text("input") {
-        "u8" => ciede2000_rgb(&bytes(&p), &bytes(&q), &mut out),
-        _ => ciede2000_rgb(&p, &q, &mut out),
+        "u8" => ciede2000_rgb(&case.put(bytes(&p)), &case.put(bytes(&q)), &mut out),
+        _ => ciede2000_rgb(&case.put(p), &case.put(q), &mut out),
     }
     .expect("same lengths");
     outputs([("delta_e", nchw(&out, [shape[0], shape[1], shape[2], 1]))])
@@ -87,41 +89,52 @@ fn ssim_options(case: &Case) -> Option<SsimOptions> {
     })
 }
 
+/// Two images on the device and their shape.
+fn pair(case: &Case, names: [&str; 2]) -> (Buffer, Buffer, [usize; 4]) {
+    let ((x, shape), (y, _)) = (case.map(names[0]), case.map(names[1]));
+    (case.put(x), case.put(y), shape)
+}
+
 fn map(case: &Case, opts: &SsimOptions) -> Outputs {
-    let ((x, shape), (y, _)) = (case.map("x"), case.map("y"));
+    let (x, y, shape) = pair(case, ["x", "y"]);
     let map_shape = opts.map_shape(shape).expect("window fits");
-    let mut s = vec![f32::NAN; map_shape.iter().product()];
+    let mut s = case.room(map_shape.iter().product());
     ssim_map(&x, &y, shape, opts, &mut s).expect("shapes fit");
     if !case.has("in.grad_out") {
         return outputs([("s", nchw(&s, map_shape))]);
     }
-    let (grad, _) = case.map("grad_out");
-    let (mut dx, mut dy) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
-    ssim_map_backward(&x, &y, shape, opts, &grad, &mut dx, Some(&mut dy)).expect("shapes fit");
+    let grad = case.put(case.map("grad_out").0);
+    let (mut dx, mut dy) = (case.room(x.len()), case.room(x.len()));
+    ssim_map_backward(&x, &y, shape, opts, &grad, &mut dx, Some(dy.view_mut())).expect("shapes fit");
     outputs([("s", nchw(&s, map_shape)), ("grad_x", nchw(&dx, shape)), ("grad_y", nchw(&dy, shape))])
 }
 
 fn mean(case: &Case, opts: &SsimOptions) -> Outputs {
-    let ((x, shape), (y, _)) = (case.map("x"), case.map("y"));
-    let mut dx = vec![f32::NAN; x.len()];
+    let (x, y, shape) = pair(case, ["x", "y"]);
+    let (mut dx, mut mean, mut again) = (case.room(x.len()), case.room(shape[0]), case.room(shape[0]));
     let upstream = if case.has("in.grad_out") { case.flat("grad_out") } else { vec![1.0; shape[0]] };
-    ssim_mean_with_gradient(&x, &y, shape, opts, &upstream, &mut dx).expect("shapes fit");
-    let mean = ssim_mean(&x, &y, shape, opts).expect("shapes fit");
+    let upstream = case.put(upstream);
+    ssim_mean_with_gradient(&x, &y, shape, opts, &upstream, &mut again, &mut dx).expect("shapes fit");
+    ssim_mean(&x, &y, shape, opts, &mut mean).expect("shapes fit");
+    for (a, b) in host(&mean).iter().zip(host(&again)) {
+        assert!((a - b).abs() <= 1e-6, "both ways to the mean agree: {a}, {b}");
+    }
     outputs([("mean", wide(&mean)), ("grad_x", nchw(&dx, shape))])
 }
 
 fn mask(case: &Case, opts: &SsimOptions) -> Outputs {
-    let ((x, shape), (y, _)) = (case.map("x"), case.map("y"));
+    let (x, y, shape) = pair(case, ["x", "y"]);
     let [n, h, w, _] = opts.map_shape(shape).expect("window fits");
-    let (mut d, mut m) = (vec![f32::NAN; n * h * w], vec![0.0; n * h * w]);
-    let changed = ssim_mask(&x, &y, shape, opts, case.number("threshold") as f32, &mut d, &mut m).expect("shapes fit");
-    let set = m.iter().filter(|v| **v == 1.0).count();
-    assert_eq!(changed.iter().sum::<usize>(), set, "from an empty mask, what changed is what is set");
+    let (mut d, mut m, mut changed) = (case.room(n * h * w), case.zeros(n * h * w), case.room_u32(n));
+    let threshold = case.number("threshold") as f32;
+    ssim_mask(&x, &y, shape, opts, threshold, &mut d, &mut m, &mut changed).expect("shapes fit");
+    let set = host(&m).iter().filter(|v| **v == 1.0).count();
+    assert_eq!(host(&changed).iter().sum::<u32>() as usize, set, "from an empty mask, what changed is what is set");
     outputs([("dissimilarity", wide(&d)), ("mask", wide(&m))])
 }
 
 fn background(case: &Case, ssim: &SsimOptions) -> Outputs {
-    let ((x, shape), (prior, _)) = (case.map("x"), case.map("xhat"));
+    let (x, prior, shape) = pair(case, ["x", "xhat"]);
     let adam = AdamOptions {
         lr: case.number("lr") as f32,
         beta1: case.number("beta1") as f32,
@@ -129,9 +142,9 @@ fn background(case: &Case, ssim: &SsimOptions) -> Outputs {
         eps: case.number("eps") as f32,
         ..AdamOptions::default()
     };
-    let opts =
-        DecomposeOptions { lambda: case.number("lambda") as f32, steps: case.count("steps") as u32, adam, ssim: *ssim };
-    let mut l = vec![f32::NAN; x.len()];
-    let losses = decompose(&x, &prior, shape, &opts, &mut l).expect("shapes fit");
-    outputs([("l", nchw(&l, shape)), ("loss", wide(&losses.concat()))])
+    let steps = case.count("steps");
+    let opts = DecomposeOptions { lambda: case.number("lambda") as f32, steps: steps as u32, adam, ssim: *ssim };
+    let (mut l, mut losses) = (case.room(x.len()), case.room(shape[0] * (steps + 1)));
+    decompose(&x, &prior, shape, &opts, &mut l, Some(losses.view_mut())).expect("shapes fit");
+    outputs([("l", nchw(&l, shape)), ("loss", wide(&losses))])
 }

@@ -1,0 +1,119 @@
+//! Where kernels run: the CPU, or a GPU through CubeCL (CUDA, or Vulkan/Metal/DX12 through wgpu).
+//!
+//! A [`Gpu`] is found by probing, never by a panic; a [`Buffer`] lives on one device; kernels take
+//! [`View`]s, which are host slices or GPU buffers alike. Work on a GPU is queued: an error of a
+//! launch shows when a result is read, so every read is checked.
+
+mod buffer;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod gpu;
+mod launch;
+#[cfg(feature = "cuda")]
+pub mod offline;
+mod probe;
+#[cfg(feature = "wgpu")]
+mod wgpu;
+
+pub use buffer::{Buffer, Element, GpuBuffer, View, ViewMut};
+pub use gpu::{Gpu, Precision};
+pub use probe::{Facts, Probe, probe};
+
+pub(crate) use buffer::place;
+#[allow(unused_imports)] // some clients exist only with their feature
+pub(crate) use gpu::Client;
+pub(crate) use launch::{UNITS, grid, launch, units};
+
+use crate::error::{Result, device_error};
+
+/// Where kernels run.
+#[derive(Clone, Debug, Default)]
+pub enum Device {
+    /// Native loops on all cores.
+    #[default]
+    Cpu,
+    /// CubeCL kernels.
+    Gpu(Gpu),
+}
+
+impl Device {
+    /// Opens `cpu`, `cuda:N`, `wgpu:N`, `cuda` or `wgpu` (number 0), or `auto`: the first CUDA device,
+    /// else the first hardware wgpu adapter, else the CPU.
+    ///
+    /// # Errors
+    /// When there is no such device; the message says why and what to do.
+    pub fn open(name: &str) -> Result<Self> {
+        match name {
+            "cpu" => Ok(Self::Cpu),
+            "auto" => match probe::automatic() {
+                Some(name) => Gpu::open(&name).map(Self::Gpu),
+                None => Ok(Self::Cpu),
+            },
+            other => Gpu::open(other).map(Self::Gpu),
+        }
+    }
+
+    /// `cpu`, `cuda:N` or `wgpu:N`.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Gpu(gpu) => gpu.name(),
+        }
+    }
+
+    /// The GPU, if it is one.
+    pub fn gpu(&self) -> Option<&Gpu> {
+        match self {
+            Self::Cpu => None,
+            Self::Gpu(gpu) => Some(gpu),
+        }
+    }
+
+    /// Whether both are the same device.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Cpu, Self::Cpu) => true,
+            (Self::Gpu(a), Self::Gpu(b)) => a.is(b),
+            _ => false,
+        }
+    }
+
+    /// Room for `len` elements; what it holds is not defined on a GPU, zeros on the CPU.
+    ///
+    /// # Errors
+    /// When the device cannot have a buffer of this size.
+    pub fn alloc<T: Element>(&self, len: usize) -> Result<Buffer<T>> {
+        match self {
+            Self::Cpu => Ok(Buffer::Host(vec![T::default(); len])),
+            Self::Gpu(gpu) => Ok(Buffer::Gpu(gpu.alloc(len)?)),
+        }
+    }
+
+    /// `len` zeros.
+    ///
+    /// # Errors
+    /// When the device cannot have a buffer of this size.
+    pub fn zeros(&self, len: usize) -> Result<Buffer> {
+        let mut buffer = self.alloc(len)?;
+        if let Buffer::Gpu(b) = &mut buffer {
+            crate::elementwise::fill(b, 0.0);
+        }
+        Ok(buffer)
+    }
+
+    /// Moves numbers from the host to the device.
+    ///
+    /// # Errors
+    /// When the device cannot have a buffer of this size.
+    pub fn upload<T: Element>(&self, data: Vec<T>) -> Result<Buffer<T>> {
+        match self {
+            Self::Cpu => Ok(Buffer::Host(data)),
+            Self::Gpu(gpu) => Ok(Buffer::Gpu(gpu.upload(&data)?)),
+        }
+    }
+}
+
+/// The error of operands on different devices.
+pub(crate) fn mixed<T>(op: &'static str) -> Result<T> {
+    device_error(format!("{op}: operands live on different devices; move them to one first"))
+}

@@ -1,0 +1,91 @@
+//! Finding and opening wgpu adapters (Vulkan, Metal, DX12).
+
+use cubecl::Runtime;
+use cubecl::ir::{ElemType, FloatKind};
+use cubecl::wgpu::{AutoGraphicsApi, GraphicsApi, WgpuDevice, WgpuRuntime};
+use wgpu::{AdapterInfo, DeviceType};
+
+use super::gpu::{Client, Gpu};
+use super::probe::{Facts, Probe};
+use crate::error::{Result, device_error};
+
+/// Adapters in the order of their numbers: hardware before software.
+fn adapters() -> Vec<(AdapterInfo, wgpu::Adapter)> {
+    let backend = AutoGraphicsApi::backend();
+    let descriptor =
+        wgpu::InstanceDescriptor { backends: backend.into(), ..wgpu::InstanceDescriptor::new_without_display_handle() };
+    let instance = wgpu::Instance::new(descriptor);
+    let found = cubecl::future::block_on(instance.enumerate_adapters(backend.into()));
+    let mut found: Vec<_> = found.into_iter().map(|a| (a.get_info(), a)).collect();
+    found.sort_by_key(|(info, _)| rank(info.device_type));
+    found
+}
+
+fn rank(kind: DeviceType) -> u8 {
+    match kind {
+        DeviceType::DiscreteGpu => 0,
+        DeviceType::IntegratedGpu => 1,
+        DeviceType::VirtualGpu => 2,
+        DeviceType::Other => 3,
+        DeviceType::Cpu => 4,
+    }
+}
+
+/// How CubeCL names the adapter at `number`: by type and place among those of that type.
+fn device(adapters: &[(AdapterInfo, wgpu::Adapter)], number: usize) -> WgpuDevice {
+    let kind = adapters[number].0.device_type;
+    let place = adapters[..number].iter().filter(|(info, _)| info.device_type == kind).count();
+    match kind {
+        DeviceType::DiscreteGpu => WgpuDevice::DiscreteGpu(place),
+        DeviceType::IntegratedGpu => WgpuDevice::IntegratedGpu(place),
+        DeviceType::VirtualGpu => WgpuDevice::VirtualGpu(place),
+        DeviceType::Cpu => WgpuDevice::Cpu,
+        DeviceType::Other => WgpuDevice::DefaultDevice,
+    }
+}
+
+fn facts(number: usize, info: &AdapterInfo, adapter: &wgpu::Adapter) -> Facts {
+    let features = adapter.features();
+    let software = info.device_type == DeviceType::Cpu;
+    Facts {
+        name: format!("wgpu:{number}"),
+        description: info.name.clone(),
+        memory: None,
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        kind: format!("{:?} adapter, {:?}", info.device_type, info.backend),
+        software,
+        f16: features.contains(wgpu::Features::SHADER_F16),
+        bf16: false,
+        tensor_cores: false,
+        planes: features.contains(wgpu::Features::SUBGROUP) && !software,
+        largest_buffer: adapter.limits().max_storage_buffer_binding_size,
+    }
+}
+
+/// All adapters, or why there is none.
+pub fn probe() -> Vec<Probe> {
+    let adapters = adapters();
+    if adapters.is_empty() {
+        let reason = format!("no {:?} adapter; install a GPU driver", AutoGraphicsApi::backend());
+        return vec![Probe { name: "wgpu".into(), outcome: Err(reason) }];
+    }
+    let found = adapters.iter().enumerate();
+    found
+        .map(|(n, (info, adapter))| Probe { name: format!("wgpu:{n}"), outcome: Ok(facts(n, info, adapter)) })
+        .collect()
+}
+
+/// Opens the adapter with this number.
+pub fn open(number: usize) -> Result<Gpu> {
+    let adapters = adapters();
+    let Some((info, adapter)) = adapters.get(number) else {
+        return match adapters.len() {
+            0 => device_error(format!("device wgpu:{number}: no adapter; install a Vulkan, Metal or DX12 driver")),
+            n => device_error(format!("device wgpu:{number}: there are {n} adapters, numbered from 0")),
+        };
+    };
+    let mut facts = facts(number, info, adapter);
+    let client = WgpuRuntime::client(&device(&adapters, number));
+    facts.f16 = client.properties().supports_type(ElemType::Float(FloatKind::F16));
+    Ok(Gpu::new(Client::Wgpu(client), facts))
+}

@@ -1,0 +1,130 @@
+//! The element-wise steps that are no operation of their own: filling, copying, adding, scaling.
+//!
+//! Bytes: 4 written and up to 8 read per element.
+
+use cubecl::prelude::*;
+use rayon::prelude::*;
+
+use crate::device::{GpuBuffer, View, ViewMut, launch, place, units};
+use crate::error::{Result, check_len};
+use crate::reduce::group_sums;
+
+#[cube(launch_unchecked)]
+fn fill_kernel(x: &mut Array<f32>, n: usize, value: f32) {
+    if ABSOLUTE_POS < n {
+        x[ABSOLUTE_POS] = value;
+    }
+}
+
+/// Writes `value` everywhere.
+pub(crate) fn fill(x: &mut GpuBuffer, value: f32) {
+    let n = x.len();
+    launch!(x.gpu(), fill_kernel, units(n), x.arg(), n, value);
+}
+
+#[cube(launch_unchecked)]
+fn copy_kernel(from: &Array<f32>, to: &mut Array<f32>, n: usize) {
+    if ABSOLUTE_POS < n {
+        to[ABSOLUTE_POS] = from[ABSOLUTE_POS];
+    }
+}
+
+/// Copies all numbers.
+pub(crate) fn copy(from: &GpuBuffer, to: &mut GpuBuffer) {
+    let n = to.len();
+    launch!(to.gpu(), copy_kernel, units(n), from.arg(), to.arg(), n);
+}
+
+#[cube(launch_unchecked)]
+fn add_kernel(to: &mut Array<f32>, from: &Array<f32>, n: usize) {
+    if ABSOLUTE_POS < n {
+        to[ABSOLUTE_POS] += from[ABSOLUTE_POS];
+    }
+}
+
+/// `to += from`.
+///
+/// # Errors
+/// When lengths or devices differ.
+pub fn add<'a>(to: impl Into<ViewMut<'a>>, from: impl Into<View<'a>>) -> Result<()> {
+    const OP: &str = "add";
+    let (to, from) = (to.into(), from.into());
+    let n = to.len();
+    check_len(OP, "addend", from.len(), n)?;
+    match place(OP, &[&to, &from])? {
+        None => to.host().par_iter_mut().zip(from.host()).with_min_len(1 << 14).for_each(|(t, f)| *t += f),
+        Some(gpu) => launch!(gpu, add_kernel, units(n), to.device().arg(), from.device().arg(), n),
+    }
+    Ok(())
+}
+
+#[cube(launch_unchecked)]
+fn scale_kernel(x: &mut Array<f32>, factor: &Array<f32>, n: usize) {
+    if ABSOLUTE_POS < n {
+        x[ABSOLUTE_POS] *= factor[0];
+    }
+}
+
+/// `x *= factor`, a factor that may be on the device: one element.
+///
+/// # Errors
+/// When there is more than one factor, or devices differ.
+pub fn scale<'a>(x: impl Into<ViewMut<'a>>, factor: impl Into<View<'a>>) -> Result<()> {
+    const OP: &str = "scale";
+    let (x, factor) = (x.into(), factor.into());
+    check_len(OP, "factor", factor.len(), 1)?;
+    match place(OP, &[&x, &factor])? {
+        None => {
+            let factor = factor.host()[0];
+            x.host().par_iter_mut().with_min_len(1 << 14).for_each(|v| *v *= factor);
+        }
+        Some(gpu) => {
+            let n = x.len();
+            launch!(gpu, scale_kernel, units(n), x.device().arg(), factor.device().arg(), n);
+        }
+    }
+    Ok(())
+}
+
+#[cube(launch_unchecked)]
+fn complement_kernel(x: &Array<f32>, y: &mut Array<f32>, n: usize) {
+    if ABSOLUTE_POS < n {
+        y[ABSOLUTE_POS] = 1.0 - x[ABSOLUTE_POS];
+    }
+}
+
+/// `y = 1 - x`.
+///
+/// # Errors
+/// When lengths or devices differ.
+pub fn complement<'a>(x: impl Into<View<'a>>, y: impl Into<ViewMut<'a>>) -> Result<()> {
+    const OP: &str = "complement";
+    let (x, y) = (x.into(), y.into());
+    let n = x.len();
+    check_len(OP, "output", y.len(), n)?;
+    match place(OP, &[&x, &y])? {
+        None => y.host().iter_mut().zip(x.host()).for_each(|(y, x)| *y = 1.0 - x),
+        Some(gpu) => launch!(gpu, complement_kernel, units(n), x.device().arg(), y.device().arg(), n),
+    }
+    Ok(())
+}
+
+/// `sum = offset + factor * (sum of all x)`, one element, in a fixed order.
+///
+/// # Errors
+/// When `sum` is not one element, or devices differ.
+pub fn weighted_sum<'a>(
+    x: impl Into<View<'a>>,
+    factor: f32,
+    offset: f32,
+    sum: impl Into<ViewMut<'a>>,
+) -> Result<()> {
+    const OP: &str = "weighted_sum";
+    let (x, sum) = (x.into(), sum.into());
+    check_len(OP, "sum", sum.len(), 1)?;
+    match place(OP, &[&x, &sum])? {
+        None => sum.host()[0] = offset + factor * x.host().iter().sum::<f32>(),
+        Some(_) => group_sums(x.device(), 1, (factor, offset), sum.device(), (1, 0)),
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+use hotad_kernels::activation::Activation;
+use hotad_kernels::conv::{
+    ConvOptions, conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight,
+    conv_transpose2d_shape, conv2d, conv2d_backward_bias, conv2d_backward_data, conv2d_backward_weight,
+    conv2d_max_pool2, upsample_conv2d, upsample_conv2d_backward_data, upsample_conv2d_backward_weight,
+};
+use hotad_kernels::device::Device;
+
+use super::{Results, host, noise, put, room};
+
+/// Relative to the largest value; sums of up to a few thousand terms in another order.
+const CLOSE: f32 = 2e-5;
+
+/// Forward and all gradients of one convolution.
+fn all(device: &Device, x: [usize; 4], w: [usize; 4], opts: ConvOptions, out: &mut Results) {
+    let size = |n, k| opts.output(n, k).expect("the kernel fits");
+    let y = [x[0], size(x[1], w[1]), size(x[2], w[2]), w[0]];
+    let len = |s: [usize; 4]| s.iter().product::<usize>();
+    let (data, weights, bias) =
+        (put(device, noise(len(x), 1)), put(device, noise(len(w), 2)), put(device, noise(w[0], 3)));
+    let (mut result, grad) = (room(device, len(y)), put(device, noise(len(y), 4)));
+    let leaky = Activation::LeakyRelu(0.2);
+    conv2d(&data, x, &weights, w, Some(bias.view()), opts, leaky, &mut result).expect("shapes fit");
+    out.push((host(&result), CLOSE));
+    let mut dx = room(device, len(x));
+    conv2d_backward_data(&grad, x, &weights, w, opts, &mut dx).expect("shapes fit");
+    out.push((host(&dx), CLOSE));
+    // Gradients of weights are added to what is there.
+    let (mut dw, mut db) = (put(device, noise(len(w), 5)), put(device, noise(w[0], 6)));
+    conv2d_backward_weight(&data, x, &grad, w, opts, &mut dw).expect("shapes fit");
+    conv2d_backward_bias(&grad, y, &mut db).expect("shapes fit");
+    out.push((host(&dw), CLOSE));
+    out.push((host(&db), CLOSE));
+}
+
+pub fn plain(device: &Device) -> Results {
+    let mut out = Results::new();
+    all(device, [1, 9, 7, 1], [3, 3, 3, 1], ConvOptions::same(3), &mut out);
+    all(device, [3, 13, 17, 5], [19, 3, 3, 5], ConvOptions::same(3), &mut out);
+    all(device, [2, 11, 10, 33], [66, 3, 3, 33], ConvOptions { padding: 2, dilation: 2, ..Default::default() }, &mut out);
+    all(device, [1, 8, 8, 17], [5, 8, 8, 17], ConvOptions::default(), &mut out);
+    all(device, [5, 6, 5, 16], [16, 1, 1, 16], ConvOptions::default(), &mut out);
+    out
+}
+
+pub fn grouped(device: &Device) -> Results {
+    let mut out = Results::new();
+    let opts = ConvOptions { padding: 1, groups: 3, ..Default::default() };
+    all(device, [2, 9, 8, 12], [15, 3, 3, 4], opts, &mut out);
+    let depthwise = ConvOptions { padding: 2, stride: 2, groups: 37, ..Default::default() };
+    all(device, [2, 11, 9, 37], [37, 5, 5, 1], depthwise, &mut out);
+    let dilated = ConvOptions { padding: 2, dilation: 2, groups: 6, ..Default::default() };
+    all(device, [1, 7, 13, 6], [6, 3, 3, 1], dilated, &mut out);
+    out
+}
+
+pub fn strided(device: &Device) -> Results {
+    let mut out = Results::new();
+    for (kernel, stride, padding, dilation) in [(4, 2, 1, 1), (3, 2, 1, 1), (3, 3, 0, 1), (3, 2, 2, 2), (1, 2, 0, 1)] {
+        let opts = ConvOptions { stride, padding, dilation, groups: 1 };
+        all(device, [2, 15, 12, 6], [21, kernel, kernel, 6], opts, &mut out);
+    }
+    let opts = ConvOptions { stride: 2, padding: 1, ..Default::default() };
+    let (x, w) = ([2, 5, 6, 18], [18, 4, 4, 3]);
+    let y = conv_transpose2d_shape(x, w, opts).expect("shapes fit");
+    let len = |s: [usize; 4]| s.iter().product::<usize>();
+    let (data, weights) = (put(device, noise(len(x), 1)), put(device, noise(len(w), 2)));
+    let (bias, grad) = (put(device, noise(3, 3)), put(device, noise(len(y), 4)));
+    let (mut result, mut dx, mut dw) = (room(device, len(y)), room(device, len(x)), put(device, vec![0.0; len(w)]));
+    conv_transpose2d(&data, x, &weights, w, Some(bias.view()), opts, Activation::Sigmoid, &mut result).expect("fits");
+    conv_transpose2d_backward_data(&grad, x, &weights, w, opts, &mut dx).expect("fits");
+    conv_transpose2d_backward_weight(&data, x, &grad, w, opts, &mut dw).expect("fits");
+    out.extend([&result, &dx, &dw].map(|b| (host(b), CLOSE)));
+    out
+}
+
+pub fn fused(device: &Device) -> Results {
+    let mut out = Results::new();
+    for (x, w) in [([1, 10, 14, 1], [3, 3, 3, 1]), ([3, 7, 9, 18], [70, 3, 3, 18])] {
+        let len = |s: [usize; 4]| s.iter().product::<usize>();
+        let (data, weights, bias) =
+            (put(device, noise(len(x), 1)), put(device, noise(len(w), 2)), put(device, noise(w[0], 3)));
+        let mut pooled = room(device, x[0] * (x[1] / 2) * (x[2] / 2) * w[0]);
+        conv2d_max_pool2(&data, x, &weights, w, &bias, ConvOptions::same(3), Activation::Relu, &mut pooled)
+            .expect("shapes fit");
+        let y = [x[0], 2 * x[1], 2 * x[2], w[0]];
+        let (mut up, mut dx) = (room(device, len(y)), room(device, len(x)));
+        let (grad, mut dw) = (put(device, noise(len(y), 4)), put(device, noise(len(w), 5)));
+        upsample_conv2d(&data, x, &weights, w, Some(bias.view()), Activation::Tanh, &mut up).expect("shapes fit");
+        upsample_conv2d_backward_data(&grad, x, &weights, w, &mut dx).expect("shapes fit");
+        upsample_conv2d_backward_weight(&data, x, &grad, w, &mut dw).expect("shapes fit");
+        out.extend([&pooled, &up, &dx, &dw].map(|b| (host(b), CLOSE)));
+    }
+    out
+}
+
+pub fn wide(device: &Device) -> Results {
+    let mut out = Results::new();
+    all(device, [1, 5, 5, 130], [129, 3, 3, 130], ConvOptions::same(3), &mut out);
+    out
+}
+
+pub fn activations(device: &Device) -> Results {
+    let mut out = Results::new();
+    let kinds = [
+        Activation::Identity,
+        Activation::Relu,
+        Activation::LeakyRelu(0.1),
+        Activation::Elu(1.3),
+        Activation::Sigmoid,
+        Activation::Tanh,
+    ];
+    let (x, w) = ([1, 6, 5, 20], [17, 3, 3, 20]);
+    let (data, weights) = (put(device, noise(600, 1)), put(device, noise(17 * 180, 2)));
+    for activation in kinds {
+        let mut y = room(device, 30 * 17);
+        conv2d(&data, x, &weights, w, None, ConvOptions::same(3), activation, &mut y).expect("shapes fit");
+        let mut again = put(device, noise(301, 7));
+        activation.apply(&mut again);
+        let mut grad = put(device, noise(301, 8));
+        activation.backward(&again, &mut grad).expect("same lengths");
+        out.extend([&y, &again, &grad].map(|b| (host(b), CLOSE)));
+    }
+    out
+}

@@ -1,0 +1,91 @@
+use hotad_kernels::adam::AdamOptions;
+use hotad_kernels::blur::gaussian_blur;
+use hotad_kernels::ciede2000::{ciede2000, ciede2000_rgb};
+use hotad_kernels::colour::srgb_to_lab;
+use hotad_kernels::decompose::{DecomposeOptions, decompose};
+use hotad_kernels::device::Device;
+use hotad_kernels::residual::mean_absolute_difference;
+use hotad_kernels::resize::{Filter, resize, resize_backward};
+use hotad_kernels::ssim::{SsimOptions, ssim_map_with_gradient, ssim_mask};
+use hotad_kernels::window::{Border, Window};
+
+use super::{Results, host, integers, noise, put, room};
+
+/// Numbers in 0..1.
+fn image(n: usize, index: u64) -> Vec<f32> {
+    noise(n, index).into_iter().map(|v| 0.5 + 0.5 * v).collect()
+}
+
+pub fn similarity(device: &Device) -> Results {
+    let mut out = Results::new();
+    for (shape, border) in [
+        ([3, 33, 18, 3], Border::Symmetric),
+        ([1, 17, 40, 1], Border::Zero),
+        ([2, 16, 31, 2], Border::Valid),
+        ([1, 4, 6, 3], Border::Symmetric),
+    ] {
+        let [n, h, w, c] = shape;
+        let window = Window::Gaussian { size: 11, sigma: 1.5 };
+        let opts = SsimOptions { window, border, ..SsimOptions::default() };
+        let len = shape.iter().product();
+        let (x, y) = (put(device, image(len, 1)), put(device, image(len, 2)));
+        let [_, oh, ow, _] = opts.map_shape(shape).expect("the window fits");
+        let (grad, mut map) = (put(device, noise(n * oh * ow * c, 3)), room(device, n * oh * ow * c));
+        let (mut dx, mut dy) = (room(device, len), room(device, len));
+        ssim_map_with_gradient(&x, &y, shape, &opts, &grad, &mut map, &mut dx, Some(dy.view_mut())).expect("fits");
+        let (mut d, mut mask) = (room(device, n * oh * ow), put(device, vec![1.0; n * oh * ow]));
+        let mut changed = put(device, vec![u32::MAX; n]);
+        ssim_mask(&x, &y, shape, &opts, 0.9, &mut d, &mut mask, &mut changed).expect("fits");
+        out.extend([&map, &dx, &dy, &d].map(|b| (host(b), 1e-4)));
+        // A pixel at the threshold may fall on either side.
+        let flips = (n * oh * ow) as f32 * 2e-3 + 1.0;
+        out.push((vec![host(&mask).iter().sum()], flips / (n * oh * ow) as f32));
+        out.push((integers(&changed), flips / (n * oh * ow) as f32));
+        let steps = 4;
+        let adam = AdamOptions { lr: 0.01, ..AdamOptions::default() };
+        let opts = DecomposeOptions { lambda: 1e-3, steps, adam, ssim: opts };
+        let (mut l, mut losses) = (room(device, len), room(device, n * (steps as usize + 1)));
+        decompose(&x, &y, shape, &opts, &mut l, Some(losses.view_mut())).expect("fits");
+        let mut residual = room(device, n * h * w);
+        mean_absolute_difference(&x, &l, shape, &mut residual).expect("fits");
+        let mut quiet = room(device, len);
+        decompose(&x, &y, shape, &opts, &mut quiet, None).expect("fits");
+        assert!(host(&quiet) == host(&l), "losses change nothing");
+        // Adam divides by the gradient's size, so an element with almost none may turn either way.
+        out.push((host(&losses), 1e-4));
+        out.push((vec![host(&l).iter().sum(), host(&residual).iter().sum()], 1e-3));
+    }
+    out
+}
+
+pub fn colour(device: &Device) -> Results {
+    let pixels = 517;
+    let bytes = |index| image(3 * pixels, index).into_iter().map(|v| (v * 255.0) as u8).collect::<Vec<u8>>();
+    let (p, q) = (put(device, bytes(1)), put(device, bytes(2)));
+    let (mut delta, mut lab, mut other) = (room(device, pixels), room(device, 3 * pixels), room(device, 3 * pixels));
+    ciede2000_rgb(&p, &q, &mut delta).expect("same lengths");
+    srgb_to_lab(&p, &mut lab).expect("same lengths");
+    srgb_to_lab(&put(device, image(3 * pixels, 3)), &mut other).expect("same lengths");
+    let mut between = room(device, pixels);
+    ciede2000(&lab, &other, &mut between).expect("same lengths");
+    [&delta, &lab, &other, &between].map(|b| (host(b), 2e-5)).into()
+}
+
+pub fn resizing(device: &Device) -> Results {
+    let mut out = Results::new();
+    let (shape, len) = ([2, 13, 9, 3], 2 * 13 * 9 * 3);
+    for (size, filter) in [((31, 20), Filter::Bilinear), ((5, 4), Filter::BilinearAntialias), ((5, 20), Filter::Bilinear)] {
+        let n = 2 * size.0 * size.1 * 3;
+        let (x, grad) = (put(device, noise(len, 1)), put(device, noise(n, 2)));
+        let (mut y, mut dx) = (room(device, n), room(device, len));
+        resize(&x, shape, size, filter, &mut y).expect("sizes fit");
+        resize_backward(&grad, shape, size, filter, &mut dx).expect("sizes fit");
+        out.extend([&y, &dx].map(|b| (host(b), 1e-5)));
+    }
+    for (radius, border) in [(3, Border::Symmetric), (20, Border::Reflect101), (4, Border::Zero)] {
+        let mut y = room(device, len);
+        gaussian_blur(&put(device, noise(len, 3)), shape, 2.5, radius, border, &mut y).expect("fits");
+        out.push((host(&y), 1e-5));
+    }
+    out
+}

@@ -1,0 +1,70 @@
+use half::f16;
+use hotad_kernels::cosine_nn::{BankData, LocationBank};
+use hotad_kernels::device::{Buffer, Device};
+use hotad_kernels::knn::l2_knn;
+use hotad_kernels::prior::replace_unlike;
+
+use super::{Results, host, integers, noise, put, room};
+
+/// A bank with a duplicate and a zero vector, queries of which one is zero.
+fn search(device: &Device, images: usize, shape: (usize, usize, usize), half: bool, out: &mut Results) {
+    let (locations, entries, dim) = shape;
+    let mut data = noise(locations * entries * dim, 1);
+    data.copy_within(0..dim, (entries - 1) * dim);
+    data[dim..2 * dim].fill(0.0);
+    let data = if half {
+        BankData::F16(data.into_iter().map(f16::from_f32).collect())
+    } else {
+        BankData::F32(data)
+    };
+    let bank = LocationBank::new(locations, entries, dim, data).expect("shapes fit");
+    let mut queries = noise(images * locations * dim, 2);
+    queries[..dim].fill(0.0);
+    let found = images * locations;
+    let (mut index, mut cosine) = (put(device, vec![u32::MAX; found]), room(device, found));
+    bank.nearest(&put(device, queries), &mut index, &mut cosine).expect("shapes fit");
+    let mut vectors = room(device, found * dim);
+    bank.gather(&index, &mut vectors).expect("shapes fit");
+    out.push((integers(&index), 0.0));
+    out.push((host(&cosine), 1e-5));
+    out.push((host(&vectors), 0.0));
+}
+
+pub fn locations(device: &Device) -> Results {
+    let mut out = Results::new();
+    search(device, 1, (5, 3, 7), false, &mut out);
+    search(device, 3, (9, 131, 81), true, &mut out);
+    search(device, 5, (2, 700, 33), false, &mut out);
+    search(device, 1, (17, 64, 64), true, &mut out);
+    out
+}
+
+pub fn flat(device: &Device) -> Results {
+    let mut out = Results::new();
+    for (q, m, d, k) in [(1, 5, 3, 5), (70, 333, 37, 1), (129, 65, 16, 4)] {
+        let mut bank = noise(m * d, 1);
+        bank.copy_within(0..d, (m - 1) * d);
+        let (mut index, mut distance) = (put(device, vec![u32::MAX; q * k]), room(device, q * k));
+        l2_knn(&put(device, noise(q * d, 2)), &put(device, bank), d, k, &mut index, &mut distance).expect("fits");
+        out.push((integers(&index), 0.0));
+        out.push((host(&distance), 1e-5));
+    }
+    out
+}
+
+pub fn prior(device: &Device) -> Results {
+    let mut out = Results::new();
+    for (images, locations, dim, alpha) in [(1, 9, 4, 0.0), (3, 301, 5, 0.31), (2, 16, 3, 1.0)] {
+        let mut features = put(device, noise(images * locations * dim, 1));
+        let nearest = put(device, noise(images * locations * dim, 2));
+        let mut score = noise(images * locations, 3);
+        score[1] = score[0];
+        let mut mask: Buffer<u32> = put(device, vec![u32::MAX; images * locations]);
+        let mut unlikeness = room(device, images);
+        replace_unlike(&mut features, &nearest, &put(device, score), alpha, &mut mask, &mut unlikeness).expect("fits");
+        out.push((host(&features), 0.0));
+        out.push((integers(&mask), 0.0));
+        out.push((host(&unlikeness), 1e-5));
+    }
+    out
+}

@@ -1,0 +1,71 @@
+//! What is run on every device: each body gives named results with the tolerance they are compared with.
+
+mod convolution;
+mod images;
+mod memory;
+
+use hotad_engine::random;
+use hotad_kernels::device::{Buffer, Device, Element};
+use rand::Rng;
+
+/// Numbers of one result, and how far they may lie from the CPU's, relative to its largest.
+pub type Results = Vec<(Vec<f32>, f32)>;
+
+/// A test body.
+pub type Body = fn(&Device) -> Results;
+
+/// All bodies, by name.
+pub const ALL: &[(&str, Body)] = &[
+    ("convolutions", convolution::plain),
+    ("grouped and depthwise convolutions", convolution::grouped),
+    ("strided and transposed convolutions", convolution::strided),
+    ("pooled and upsampled convolutions", convolution::fused),
+    ("wide convolutions", convolution::wide),
+    ("every activation in the epilogue", convolution::activations),
+    ("similarity, decomposition and residual", images::similarity),
+    ("colour differences", images::colour),
+    ("resizing and blur", images::resizing),
+    ("location-wise neighbours", memory::locations),
+    ("flat neighbours", memory::flat),
+    ("background prior", memory::prior),
+];
+
+/// Compares results with those of the CPU.
+#[allow(dead_code)] // the PTX test compares nothing
+pub fn compare(name: &str, got: &Results, want: &Results) {
+    assert_eq!(got.len(), want.len(), "{name}: number of results");
+    for (i, ((got, _), (want, tolerance))) in got.iter().zip(want).enumerate() {
+        assert_eq!(got.len(), want.len(), "{name}: length of result {i}");
+        let largest = want.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+        for (at, (g, w)) in got.iter().zip(want).enumerate() {
+            let error = (g - w).abs() / largest;
+            assert!(error <= *tolerance, "{name}: result {i}[{at}] is {g}, {w} expected ({error:e} of the largest)");
+        }
+    }
+}
+
+/// Random numbers in -1..1.
+fn noise(n: usize, index: u64) -> Vec<f32> {
+    let mut rng = random::stream(3, "device test", index);
+    (0..n).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+/// Numbers on the device.
+fn put<T: Element>(device: &Device, values: Vec<T>) -> Buffer<T> {
+    device.upload(values).expect("room for a small test")
+}
+
+/// Poisoned room.
+fn room(device: &Device, len: usize) -> Buffer {
+    put(device, vec![f32::NAN; len])
+}
+
+/// Numbers back on the host.
+fn host<T: Element>(buffer: &Buffer<T>) -> Vec<T> {
+    buffer.to_vec().expect("the device has done its work")
+}
+
+/// Integers as floats.
+fn integers(buffer: &Buffer<u32>) -> Vec<f32> {
+    host(buffer).into_iter().map(|v| v as f32).collect()
+}

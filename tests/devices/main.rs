@@ -1,0 +1,63 @@
+//! Every device against the CPU: odd sizes, sizes that are no multiple of any tile, batches of one and
+//! more, outputs poisoned before each launch.
+
+mod bodies;
+#[path = "../common/devices.rs"]
+mod devices;
+
+#[test]
+fn kernels_agree_with_the_cpu() {
+    for device in devices::under_test() {
+        if device.gpu().is_none() {
+            continue;
+        }
+        for (name, body) in bodies::ALL {
+            let (got, want) = (body(&device), body(&hotad_kernels::device::Device::Cpu));
+            bodies::compare(&format!("{name} on {}", device.name()), &got, &want);
+        }
+    }
+}
+
+#[test]
+fn operands_on_two_devices_are_refused() {
+    use hotad_kernels::activation::Activation;
+    use hotad_kernels::device::Device;
+    for device in devices::under_test().iter().filter(|d| d.gpu().is_some()) {
+        let here = Device::Cpu.upload(vec![1.0f32; 4]).expect("room");
+        let mut there = device.upload(vec![1.0f32; 4]).expect("room");
+        let error = Activation::Relu.backward(&here, &mut there).expect_err("two devices");
+        assert!(error.to_string().contains("different devices"), "{error}");
+    }
+}
+
+#[test]
+fn results_repeat_bit_by_bit() {
+    for device in devices::under_test() {
+        for (name, body) in bodies::ALL {
+            let bits = || -> Vec<Vec<u32>> {
+                body(&device).into_iter().map(|(v, _)| v.into_iter().map(f32::to_bits).collect()).collect()
+            };
+            assert!(bits() == bits(), "{name} on {} differs from run to run", device.name());
+        }
+    }
+}
+
+#[test]
+fn a_buffer_that_is_too_large_is_refused_with_its_size() {
+    for device in devices::under_test().iter().filter(|d| d.gpu().is_some()) {
+        let most = device.gpu().expect("filtered").facts().largest_buffer;
+        let error = device.alloc::<f32>(most as usize / 4 + 1024).expect_err("too large");
+        for word in ["MiB", "--batch", device.name()] {
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+}
+
+#[test]
+fn devices_that_do_not_exist_are_refused() {
+    use hotad_kernels::device::Device;
+    for name in ["cuda:93", "wgpu:93", "tpu", "cuda:x"] {
+        let error = Device::open(name).expect_err("no such device");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}

@@ -1,0 +1,70 @@
+//! Every kernel, in each variant that a CUDA device would take, compiles to PTX for sm_80 and sm_90.
+//!
+//! The golden cases and the device tests are driven on a device that compiles and runs nothing; what it
+//! reads back is not looked at. Needs NVRTC and the CUDA headers (see `.ci/run`), not a GPU. Without
+//! them the test is skipped with a line, unless `HOTAD_REQUIRE_NVRTC=1`.
+
+#[allow(dead_code)] // nothing is compared here
+#[path = "../golden/case.rs"]
+mod case;
+#[path = "../golden/operations/mod.rs"]
+mod operations;
+#[path = "../devices/bodies/mod.rs"]
+mod bodies;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use case::Case;
+use hotad_kernels::device::offline::{self, Compiled};
+use hotad_kernels::device::{Device, Precision};
+
+/// Drives every kernel on a device of this compute capability.
+fn drive(capability: u16) -> Result<(), String> {
+    let gpu = offline::open(capability).map_err(|e| e.to_string())?;
+    let folder = PathBuf::from(std::env::var("HOTAD_GOLDEN").unwrap_or_else(|_| "../shared/golden".into()));
+    let files = case::files(&folder, "").map_err(|e| format!("{}: {e}", folder.display()))?;
+    for precision in [Precision::F32, Precision::Tf32, Precision::F16, Precision::Bf16] {
+        let device = Device::Gpu(gpu.with_precision(precision).map_err(|e| e.to_string())?);
+        for file in &files {
+            let case = Case::read(file, &device);
+            if precision == Precision::F32 || case.op.contains("conv") {
+                operations::run(&case);
+            }
+        }
+        for (_, body) in bodies::ALL {
+            body(&device);
+        }
+    }
+    gpu.synchronize().map_err(|e| e.to_string())
+}
+
+fn report(compiled: &[Compiled]) -> bool {
+    let mut good = true;
+    for entry in compiled {
+        if let Err(log) = &entry.ptx {
+            println!("sm_{}: {} ... FAILED\n{log}", entry.capability, entry.kernel);
+            good = false;
+        }
+    }
+    for capability in [80, 90] {
+        let of_it: Vec<_> = compiled.iter().filter(|c| c.capability == capability).collect();
+        let names: BTreeSet<&str> = of_it.iter().map(|c| c.kernel.rsplit("::").next().unwrap_or_default()).collect();
+        let products = of_it.iter().filter(|c| c.ptx.as_ref().is_ok_and(|p| p.contains("wmma"))).count();
+        println!("sm_{capability}: {} variants of {} kernels, {products} on tensor cores", of_it.len(), names.len());
+        good &= names.len() >= 40 && products >= 3;
+    }
+    good
+}
+
+fn main() -> ExitCode {
+    for capability in [80, 90] {
+        if let Err(why) = drive(capability) {
+            let demanded = std::env::var("HOTAD_REQUIRE_NVRTC").is_ok_and(|v| v == "1");
+            println!("{}: {why}", if demanded { "FAILED" } else { "skipped" });
+            return if demanded { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    }
+    if report(&offline::compiled()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
