@@ -22,6 +22,9 @@ pub struct Common {
     /// Where to compute: auto, cpu, cuda[:N] or wgpu[:N]; `hotad devices` lists what there is
     #[arg(long, global = true, default_value = "auto")]
     pub device: String,
+    /// Precision of convolutions on a GPU with tensor cores: f32, tf32, f16 or bf16
+    #[arg(long, global = true, default_value = "f32")]
+    pub precision: String,
     /// Seed of every random choice; same seed, same result, whatever the number of threads
     #[arg(long, global = true, default_value_t = 0)]
     pub seed: u64,
@@ -42,7 +45,7 @@ pub struct Common {
 impl Common {
     /// Opens the device.
     pub fn device(&self) -> Result<Device> {
-        let device = Device::open(&self.device)?;
+        let device = Device::open(&self.device)?.with_precision(self.precision.parse()?)?;
         self.detail(&format!("computing on {}", device.name()));
         Ok(device)
     }

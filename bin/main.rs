@@ -45,6 +45,7 @@ fn is_closed_pipe(error: &Error) -> bool {
 }
 
 fn main() -> ExitCode {
+    hotad_engine::device::hush_drivers();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

@@ -1,7 +1,11 @@
 //! Gradients through the tape against finite differences of a naive float64 network that shares no
 //! code with the kernels.
 
+#[path = "common/devices.rs"]
+mod devices;
+
 use hotad_engine::Activation;
+use hotad_engine::device::Device;
 use hotad_engine::ops::{ConvParams, conv_transpose2d, conv2d, loss, max_pool2d, ssim_loss, upsample_conv2d};
 use hotad_engine::params::Params;
 use hotad_engine::random;
@@ -120,12 +124,19 @@ type Lookup<'a, T> = &'a dyn Fn(&str) -> T;
 /// A network's parameters by name, and both ways of computing its loss.
 struct Check<'a> {
     shapes: Vec<(&'a str, Vec<usize>)>,
-    engine: &'a dyn Fn(Lookup<Tensor>) -> Tensor,
+    engine: &'a dyn Fn(Lookup<Tensor>, &Tensor) -> Tensor,
+    /// The image that the network sees.
+    input: Tensor,
     oracle: &'a dyn Fn(Lookup<Vec<f64>>) -> f64,
 }
 
-/// Compares the loss and every 5th element of every gradient; returns how many were compared.
+/// Compares the loss and every 5th element of every gradient, on every device; returns how many were
+/// compared on each.
 fn compare(check: &Check, tolerance: f64) -> usize {
+    devices::under_test().iter().map(|d| compare_on(d, check, tolerance)).min().unwrap_or(0)
+}
+
+fn compare_on(device: &Device, check: &Check, tolerance: f64) -> usize {
     let mut params = Params::default();
     let mut values: std::collections::BTreeMap<&str, Vec<f64>> = std::collections::BTreeMap::new();
     let mut state = hotad_engine::params::State::new();
@@ -136,8 +147,9 @@ fn compare(check: &Check, tolerance: f64) -> usize {
         values.insert(name, v);
     }
     params.set_values(&state).expect("shapes fit");
+    let params = params.to(device).expect("room for a small network");
     let tracked = |name: &str| params.get(name, true).expect("parameter exists");
-    let value = (check.engine)(&tracked);
+    let value = (check.engine)(&tracked, &check.input.to(device).expect("room for an image"));
     let base = (check.oracle)(&|name| values[name].clone());
     let got = f64::from(value.item().expect("one number"));
     assert!((got - base).abs() < tolerance * (1.0 + base.abs()), "loss {got}, {base} expected");
@@ -145,6 +157,7 @@ fn compare(check: &Check, tolerance: f64) -> usize {
     let mut compared = 0;
     for (name, _) in &check.shapes {
         let grad = grads.take(&tracked(name)).expect("every parameter has a gradient");
+        let grad = grad.into_vec().expect("the device has done its work");
         for at in (0..grad.len()).step_by(5) {
             const H: f64 = 1e-5;
             let shifted = |d: f64| {
@@ -181,11 +194,12 @@ fn patch_autoencoder_with_squared_error() {
     let input = Tensor::new(narrow(&x.v), &IMAGE).expect("lengths fit");
     let check = Check {
         shapes: vec![("a.w", vec![5, 3, 3, 2]), ("a.b", vec![5]), ("b.w", vec![2, 3, 3, 5]), ("b.b", vec![2])],
-        engine: &|get| {
-            let h = conv2d(&input, &layer(get, "a", Activation::LeakyRelu(0.2)), ConvOptions::same(3)).expect("fits");
+        input: input.clone(),
+        engine: &|get, input| {
+            let h = conv2d(input, &layer(get, "a", Activation::LeakyRelu(0.2)), ConvOptions::same(3)).expect("fits");
             let p = max_pool2d(&h, PoolOptions { kernel: 2, stride: 2, padding: 0 }).expect("fits");
             let y = upsample_conv2d(&p, &layer(get, "b", Activation::Identity)).expect("fits");
-            loss(Loss::Mse, &y, &input).expect("fits")
+            loss(Loss::Mse, &y, input).expect("fits")
         },
         oracle: &|get| {
             let h = naive_conv(&x, &get("a.w"), [5, 3, 3, 2], &get("a.b"), ConvOptions::same(3));
@@ -205,11 +219,12 @@ fn strided_and_transposed_convolutions_with_fan_out() {
     // The same weights are used twice, so their gradient comes from two places.
     let check = Check {
         shapes: vec![("a.w", vec![4, 4, 4, 2]), ("a.b", vec![4]), ("d.b", vec![2])],
-        engine: &|get| {
-            let h = conv2d(&input, &layer(get, "a", Activation::Tanh), halve).expect("fits");
+        input: input.clone(),
+        engine: &|get, input| {
+            let h = conv2d(input, &layer(get, "a", Activation::Tanh), halve).expect("fits");
             let back = ConvParams { weight: get("a.w"), bias: get("d.b"), activation: Activation::Sigmoid };
             let y = conv_transpose2d(&h, &back, halve).expect("fits");
-            loss(Loss::Mse, &y, &input).expect("fits")
+            loss(Loss::Mse, &y, input).expect("fits")
         },
         oracle: &|get| {
             let h = apply(naive_conv(&x, &get("a.w"), [4, 4, 4, 2], &get("a.b"), halve), f64::tanh);
@@ -262,9 +277,10 @@ fn autoencoder_with_ssim() {
     let input = Tensor::new(narrow(&x.v), &IMAGE).expect("lengths fit");
     let check = Check {
         shapes: vec![("a.w", vec![2, 3, 3, 2]), ("a.b", vec![2])],
-        engine: &|get| {
-            let y = conv2d(&input, &layer(get, "a", Activation::Identity), ConvOptions::same(3)).expect("fits");
-            ssim_loss(&y, &input, &SsimOptions::default()).expect("fits")
+        input: input.clone(),
+        engine: &|get, input| {
+            let y = conv2d(input, &layer(get, "a", Activation::Identity), ConvOptions::same(3)).expect("fits");
+            ssim_loss(&y, input, &SsimOptions::default()).expect("fits")
         },
         oracle: &|get| {
             let y = naive_conv(&x, &get("a.w"), [2, 3, 3, 2], &get("a.b"), ConvOptions::same(3));

@@ -1,9 +1,14 @@
 //! Methods end to end, through the command line: train, save, load, score, resume, banks.
 
 mod common;
+#[path = "common/devices.rs"]
+mod devices;
+
+use std::path::{Path, PathBuf};
 
 use common::{QUICK, hotad, ok, small_data, text, train_small};
 use hotad_engine::data::picture::Picture;
+use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
 use hotad_models::model::Model;
 
@@ -34,22 +39,92 @@ fn every_method_trains_saves_reloads_and_finds_cracks() {
     }
 }
 
+/// A trained small model and a cracked image at its size.
+fn model_and_image(dir: &Path) -> (PathBuf, Tensor) {
+    let (data, model) = (dir.join("data"), dir.join("m.safetensors"));
+    small_data(&data, 40);
+    train_small(&data, &model, &["--epochs", "2"]);
+    let spec = Model::load(&model, &Device::Cpu).expect("a model").detector.image();
+    let picture = Picture::read(&data.join("test/crack/000.png")).expect("a picture").fit(spec).expect("fits");
+    let images = Tensor::new(picture.values, &[1, spec.height, spec.width, spec.channels]).expect("lengths fit");
+    (model, images)
+}
+
 #[test]
 fn a_saved_model_scores_as_before_saving() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));
+    let (model, images) = model_and_image(dir.path());
+    for device in devices::under_test() {
+        let first = Model::load(&model, &device).expect("a model");
+        let again = dir.path().join("again.safetensors");
+        first.save(&again).expect("saved");
+        assert_eq!(std::fs::read(&model).expect("bytes"), std::fs::read(&again).expect("bytes"));
+        let second = Model::load(&again, &device).expect("a model");
+        let (a, b) = (first.detector.score(&images).expect("scored"), second.detector.score(&images).expect("scored"));
+        assert_eq!(a, b, "on {}", device.name());
+    }
+}
+
+#[test]
+fn scoring_allocates_nothing_after_warm_up() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (model, images) = model_and_image(dir.path());
+    for device in devices::under_test() {
+        let Some(gpu) = device.gpu() else { continue };
+        let model = Model::load(&model, &device).expect("a model");
+        let memory = || {
+            model.detector.score(&images).expect("scored");
+            gpu.synchronize().expect("the device has done its work");
+            gpu.memory().expect("the device tells")
+        };
+        for _ in 0..3 {
+            memory();
+        }
+        let warm = memory();
+        assert!(warm.0 > 0 && warm.1 >= warm.0, "{warm:?}");
+        for _ in 0..10 {
+            assert_eq!(memory(), warm, "bytes in use and reserved on {}", device.name());
+        }
+    }
+}
+
+/// Scores by path, and the lines of the training log.
+fn scores_and_losses(data: &Path, model: &Path, device: &str) -> (Vec<f64>, Vec<f64>) {
+    train_small(data, model, &["--epochs", "3", "--device", device]);
+    let test = data.join("test");
+    let scores = ok(&["score", "--model", text(model), text(&test), "--device", device, "-q"])
+        .lines()
+        .map(|l| json(l)["score"].as_f64().expect("a number"))
+        .collect();
+    let mut log = model.as_os_str().to_os_string();
+    log.push(".log.jsonl");
+    let log = std::fs::read_to_string(log).expect("a log");
+    (scores, log.lines().map(|l| json(l)["loss"].as_f64().expect("a number")).collect())
+}
+
+#[test]
+fn every_device_trains_and_scores_as_the_cpu_does() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("data");
     small_data(&data, 40);
-    train_small(&data, &model, &["--epochs", "2"]);
-    let first = Model::load(&model).expect("a model");
-    let again = dir.path().join("again.safetensors");
-    first.save(&again).expect("saved");
-    assert_eq!(std::fs::read(&model).expect("bytes"), std::fs::read(&again).expect("bytes"));
-    let second = Model::load(&again).expect("a model");
-    let spec = first.detector.image();
-    let picture = Picture::read(&data.join("test/crack/000.png")).expect("a picture").fit(spec).expect("fits");
-    let images = Tensor::new(picture.values, &[1, spec.height, spec.width, spec.channels]).expect("lengths fit");
-    let (a, b) = (first.detector.score(&images).expect("scored"), second.detector.score(&images).expect("scored"));
-    assert_eq!(a, b);
+    let (want, losses) = scores_and_losses(&data, &dir.path().join("cpu.safetensors"), "cpu");
+    assert_eq!((want.len(), losses.len()), (8, 3));
+    for device in devices::under_test().iter().filter(|d| d.gpu().is_some()) {
+        let model = dir.path().join("gpu.safetensors");
+        let (got, own) = scores_and_losses(&data, &model, device.name());
+        let close = |a: &[f64], b: &[f64], tolerance: f64| {
+            assert_eq!(a.len(), b.len());
+            for (a, b) in a.iter().zip(b) {
+                assert!((a - b).abs() <= tolerance * (b.abs() + 1e-3), "{}: {a}, {b} on the CPU", device.name());
+            }
+        };
+        close(&own, &losses, 1e-3);
+        close(&got, &want, 2e-2);
+        // The same file on both.
+        let on_cpu = ok(&["score", "--model", text(&model), text(&data.join("test")), "--device", "cpu", "-q"]);
+        let on_cpu: Vec<f64> = on_cpu.lines().map(|l| json(l)["score"].as_f64().expect("a number")).collect();
+        close(&got, &on_cpu, 1e-4);
+    }
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn training_steps() {
             loss: |p: &_, x: &_, tracked| network.reconstruction_loss(p, x, tracked),
         };
         let mut out: Vec<f32> = (0..3).map(|_| learner.step(&batch).expect("a step")).collect();
-        out.extend(learner.params.values().values().flat_map(|t| t.data().to_vec()));
+        out.extend(learner.params.values().values().flat_map(|t| t.values().expect("on the host").into_owned()));
         out
     });
 }
@@ -59,9 +59,9 @@ fn decomposition() {
         ssim: SsimOptions::default(),
     };
     same_bits(|| {
-        let mut l = vec![0.0; x.len()];
-        let losses = decompose(&x, &prior, shape, &opts, &mut l).expect("shapes fit");
-        losses.into_iter().flatten().chain(l).collect()
+        let (mut l, mut losses) = (vec![0.0; x.len()], vec![0.0; 2 * 13]);
+        decompose(&x, &prior, shape, &opts, &mut l, Some((&mut losses).into())).expect("shapes fit");
+        losses.into_iter().chain(l).collect()
     });
 }
 
@@ -71,12 +71,14 @@ fn nearest_neighbours() {
     let query = noise(3 * 13 * 35, 4);
     same_bits(|| {
         let bank = LocationBank::new(13, 21, 35, BankData::F16(data.clone())).expect("shapes fit");
-        let found = bank.nearest(&query).expect("shapes fit");
-        found.iter().flat_map(|n| [n.index as f32, n.cosine]).collect()
+        let (mut index, mut cosine) = (vec![0; 39], vec![0.0; 39]);
+        bank.nearest(&query, &mut index, &mut cosine).expect("shapes fit");
+        index.into_iter().map(|i| i as f32).chain(cosine).collect()
     });
     let flat = noise(101 * 35, 5);
     same_bits(|| {
-        let found = l2_knn(&query, &flat, 35, 4).expect("shapes fit");
-        found.iter().flat_map(|n| [n.index as f32, n.distance]).collect()
+        let (mut index, mut distance) = (vec![0; 39 * 4], vec![0.0; 39 * 4]);
+        l2_knn(&query, &flat, 35, 4, &mut index, &mut distance).expect("shapes fit");
+        index.into_iter().map(|i| i as f32).chain(distance).collect()
     });
 }

@@ -1,9 +1,11 @@
-"""The same work as the benches, in PyTorch eager, on the same shapes.
+"""The same work as the benches, in PyTorch, on the same shapes: `torch_ops.py DEVICE PRECISION`.
 
-Reads one name a line from stdin, measures that work and answers with one JSON line: the median
-seconds of a call. Driven by `cargo bench`; see benches/hot_paths.rs.
+Reads a name and `eager` or `graph` a line from stdin, measures that work and answers with one JSON
+line: the median seconds of a call (null with the reason when it cannot be done). On CUDA, `graph` is a
+captured and replayed CUDA graph. Driven by `cargo bench`; see benches/hot_paths/.
 """
 
+import contextlib
 import json
 import statistics
 import sys
@@ -12,6 +14,17 @@ import time
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+DEVICE = sys.argv[1] if len(sys.argv) > 1 else "cpu"
+PRECISION = sys.argv[2] if len(sys.argv) > 2 else "f32"
+CUDA = DEVICE.startswith("cuda")
+torch.set_default_device(DEVICE)
+torch.backends.cuda.matmul.allow_tf32 = PRECISION == "tf32"
+torch.backends.cudnn.allow_tf32 = PRECISION == "tf32"
+HALF = {"f16": torch.float16, "bf16": torch.bfloat16}.get(PRECISION)
+# Calls that are queued before they are waited for, as the benches do.
+QUEUED = 10
+WAITED_FOR = {"decompose", "train_step", "forward", "score"}
 
 torch.manual_seed(0)
 WINDOW = torch.exp(-((torch.arange(11.0) - 5) ** 2) / (2 * 1.5**2))
@@ -39,11 +52,11 @@ def ssim_map(x, y, known=None):
 def decompose():
     x, prior = torch.rand(1, 3, 128, 128), torch.rand(1, 3, 128, 128)
     background = prior.clone().requires_grad_(True)
-    adam = torch.optim.Adam([background], lr=0.01)
+    adam = torch.optim.Adam([background], lr=0.01, capturable=CUDA)
     known = (blur(prior), blur(prior * prior))
 
     def step():
-        adam.zero_grad()
+        adam.zero_grad(set_to_none=not CUDA)
         loss = 1 - ssim_map(background, prior, known).mean() + 1e-5 * (x - background).abs().sum()
         loss.backward()
         adam.step()
@@ -51,12 +64,18 @@ def decompose():
     return step
 
 
+def ssim_only():
+    x, y = torch.rand(8, 3, 256, 256), torch.rand(8, 3, 256, 256)
+    return lambda: ssim_map(x, y)
+
+
 def ssim_gradient():
     x, y = torch.rand(8, 3, 256, 256, requires_grad=True), torch.rand(8, 3, 256, 256)
     grad = torch.rand(8, 3, 256, 256)
 
     def call():
-        x.grad = None
+        if x.grad is not None:
+            x.grad.zero_()
         ssim_map(x, y).backward(grad)
 
     return call
@@ -125,8 +144,10 @@ def fastest(*calls):
     """The variant that PyTorch does best."""
     def once(call):
         call()
+        wait()
         start = time.perf_counter()
         call()
+        wait()
         return time.perf_counter() - start
 
     return min(calls, key=once)
@@ -134,7 +155,12 @@ def fastest(*calls):
 
 def knn():
     query, bank = torch.rand(784, 1024), torch.rand(16385, 1024)
-    return lambda: torch.cdist(query, bank).min(dim=1)
+    norms = (bank * bank).sum(dim=1)
+
+    def product():
+        return (norms - 2 * query @ bank.T).min(dim=1)
+
+    return fastest(lambda: torch.cdist(query, bank).min(dim=1), product)
 
 
 def autoencoder(channels_last):
@@ -153,12 +179,14 @@ def layout(x, channels_last):
 
 def train_step(channels_last):
     net = autoencoder(channels_last)
-    adam = torch.optim.Adam(net.parameters())
+    adam = torch.optim.Adam(net.parameters(), capturable=CUDA)
     x = layout(torch.rand(16, 3, 128, 128), channels_last)
 
     def step():
-        adam.zero_grad()
-        F.mse_loss(net(x), x).backward()
+        adam.zero_grad(set_to_none=not CUDA)
+        with rounded():
+            loss = F.mse_loss(net(x), x)
+        loss.backward()
         adam.step()
 
     return step
@@ -168,42 +196,125 @@ def forward(channels_last):
     net, x = autoencoder(channels_last), layout(torch.rand(1, 3, 128, 128), channels_last)
 
     def call():
-        with torch.inference_mode():
+        with torch.inference_mode(), rounded():
             net(x)
+
+    return call
+
+
+def rounded():
+    """Convolutions in half precision when asked for."""
+    return torch.autocast("cuda", dtype=HALF) if HALF else contextlib.nullcontext()
+
+
+def elpv(widths=(3, 9, 27, 81), channels=3):
+    """The default network of PAEDID."""
+    encoder, decoder, last = [], [], channels
+    for width in widths:
+        encoder += [nn.Conv2d(last, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        tail = [] if last == channels and not decoder else [nn.ReLU()]
+        decoder = [nn.Upsample(scale_factor=2), nn.Conv2d(width, last, 3, padding=1)] + tail + decoder
+        last = width
+    return nn.Sequential(*encoder), nn.Sequential(*decoder)
+
+
+def score():
+    """PAEDID on one image, from host to map on the host: 100 steps of decomposition."""
+    encoder, decoder = elpv()
+    bank = torch.rand(64, 80, 81)
+    inverse = 1 / bank.norm(dim=2)
+    image = torch.rand(1, 3, 128, 128, device="cpu")
+
+    def call():
+        x = image.to(DEVICE)
+        with torch.inference_mode(), rounded():
+            latent = encoder(x).float()
+            query = latent.flatten(2)[0].T
+            dots = torch.bmm(bank, query.unsqueeze(2)).squeeze(2) * inverse
+            best = (dots / query.norm(dim=1, keepdim=True)).max(dim=1)
+            worst = (1 - best.values).topk(32).indices
+            query = query.clone()
+            query[worst] = bank[worst, best.indices[worst]]
+            prior = decoder(query.T.reshape(latent.shape)).float()
+        prior = prior.clone()
+        background = prior.clone().requires_grad_(True)
+        adam = torch.optim.Adam([background], lr=0.02)
+        known = (blur(prior), blur(prior * prior))
+        for _ in range(100):
+            adam.zero_grad()
+            loss = 1 - ssim_map(background, prior, known).mean() + 1e-5 * (x - background).abs().sum()
+            loss.backward()
+            adam.step()
+        return (x - background.detach()).abs().mean(dim=1).cpu()
 
     return call
 
 
 WORK = {
     "decompose": decompose,
+    "ssim_map": ssim_only,
     "ssim_gradient": ssim_gradient,
     "ciede2000": ciede2000,
     "cosine_nn": cosine_nn,
     "knn": knn,
     "train_step": lambda: fastest(train_step(False), train_step(True)),
     "forward": lambda: fastest(forward(False), forward(True)),
+    "score": score,
 }
 
 
-def measure(call, seconds=1.0):
-    call()
+def wait():
+    if CUDA:
+        torch.cuda.synchronize()
+
+
+def captured(call):
+    """The call as a CUDA graph."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
+def measure(call, calls, seconds=1.0):
+    def once():
+        before = time.perf_counter()
+        for _ in range(calls):
+            call()
+        wait()
+        return (time.perf_counter() - before) / calls
+
+    once()
     times = []
     start = time.perf_counter()
     while len(times) < 5 or (time.perf_counter() - start < seconds and len(times) < 1000):
-        before = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - before)
+        times.append(once())
     return statistics.median(times)
 
 
 def main():
     ready = {}
-    print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads()}), flush=True)
+    settings = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": DEVICE, "precision": PRECISION}
+    if CUDA:
+        settings["gpu"] = torch.cuda.get_device_name(DEVICE)
+    print(json.dumps(settings), flush=True)
     for line in sys.stdin:
-        name = line.strip()
-        if name not in ready:
-            ready[name] = WORK[name]()
-        print(json.dumps({"seconds": measure(ready[name])}), flush=True)
+        name, how = line.split()
+        try:
+            if (name, how) not in ready:
+                call = WORK[name]()
+                ready[name, how] = captured(call) if how == "graph" else call
+            calls = 1 if name in WAITED_FOR or not CUDA else QUEUED
+            answer = {"seconds": measure(ready[name, how], calls)}
+        except Exception as e:  # one work that PyTorch cannot do leaves the others
+            answer = {"seconds": None, "reason": str(e)}
+        print(json.dumps(answer), flush=True)
 
 
 main()

@@ -1,6 +1,6 @@
 //! Where work runs, and what this machine has.
 
-pub use hotad_kernels::device::{Device, Precision};
+pub use hotad_kernels::device::{Device, Precision, hush_drivers};
 use hotad_kernels::device::{Facts, probe};
 use serde::Serialize;
 

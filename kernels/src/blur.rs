@@ -64,21 +64,7 @@ fn axis(
     border: Border,
 ) {
     let (total, taps) = (y.len(), weights.len());
-    launch!(
-        gpu,
-        axis_kernel,
-        units(total),
-        x.arg(),
-        weights.arg(),
-        y.arg(),
-        total,
-        n,
-        out,
-        inner,
-        taps,
-        shift,
-        border
-    );
+    launch!(gpu, axis_kernel, units(total), x.arg(), weights.arg(), y.arg(), total, n, out, inner, taps, shift, border);
 }
 
 #[cube(launch_unchecked)]

@@ -136,11 +136,7 @@ fn delta_e_rgb_kernel(
 ///
 /// # Errors
 /// When lengths or devices differ.
-pub fn ciede2000<'a>(
-    lab1: impl Into<View<'a>>,
-    lab2: impl Into<View<'a>>,
-    out: impl Into<ViewMut<'a>>,
-) -> Result<()> {
+pub fn ciede2000<'a>(lab1: impl Into<View<'a>>, lab2: impl Into<View<'a>>, out: impl Into<ViewMut<'a>>) -> Result<()> {
     const OP: &str = "ciede2000";
     let (p, q, out) = (lab1.into(), lab2.into(), out.into());
     let n = out.len();
@@ -176,18 +172,7 @@ pub fn ciede2000_rgb<'a, T: SrgbValue>(
         }),
         Some(gpu) => {
             let (p, q, out) = (p.device(), q.device(), out.device());
-            launch!(
-                gpu,
-                delta_e_rgb_kernel,
-                units(n),
-                p.arg(),
-                p.arg(),
-                q.arg(),
-                q.arg(),
-                out.arg(),
-                n,
-                T::BYTES
-            );
+            launch!(gpu, delta_e_rgb_kernel, units(n), p.arg(), p.arg(), q.arg(), q.arg(), out.arg(), n, T::BYTES);
         }
     }
     Ok(())

@@ -15,9 +15,9 @@ use rayon::prelude::*;
 
 use crate::device::{Gpu, GpuBuffer, UNITS, View, ViewMut, grid, launch, mixed, place, units};
 use crate::error::{Result, check_len, shape_error};
+use crate::reduce::cube_sum;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Isa, isa};
-use crate::reduce::cube_sum;
 use crate::simd::{madd, simd_fn};
 
 const OP: &str = "cosine_nn";
@@ -288,8 +288,12 @@ impl LocationBank {
         let (queries, index, cosine) = (queries.into(), index.into(), cosine.into());
         let image = self.locations * self.dim;
         if !queries.len().is_multiple_of(image) {
-            let detail =
-                format!("{} query elements are no multiple of {} locations x {}", queries.len(), self.locations, self.dim);
+            let detail = format!(
+                "{} query elements are no multiple of {} locations x {}",
+                queries.len(),
+                self.locations,
+                self.dim
+            );
             return shape_error(OP, detail);
         }
         let images = queries.len() / image;
@@ -337,7 +341,8 @@ impl LocationBank {
         let tiles = entries.div_ceil(ENTRIES);
         let splits = 1024usize.div_ceil(locations * groups).clamp(1, tiles);
         let per_split = tiles.div_ceil(splits) * ENTRIES;
-        let (some_index, some_cosine) = (gpu.alloc::<u32>(splits * index.len())?, gpu.alloc::<f32>(splits * index.len())?);
+        let (some_index, some_cosine) =
+            (gpu.alloc::<u32>(splits * index.len())?, gpu.alloc::<f32>(splits * index.len())?);
         let shape = (grid(locations * splits * groups), CubeDim::new_1d(UNITS));
         match &bank.data {
             GpuBankData::F16(b) => launch!(

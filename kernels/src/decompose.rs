@@ -251,8 +251,7 @@ fn on_gpu(
     for at in 0..rounds {
         let step = steps.get(at).copied().unwrap_or(still);
         slopes(layout, (l, prior), (None, -1.0 / elements), &mut similar, &mut coefficients);
-        let mut state =
-            Descent { l: &mut *l, first: &mut first, second: &mut second, distance: &mut distance };
+        let mut state = Descent { l: &mut *l, first: &mut first, second: &mut second, distance: &mut distance };
         descend(layout, (x, prior), &coefficients, &mut state, lambda, step);
         if let Some(losses) = losses.as_deref_mut() {
             group_sums(&similar, n, (-1.0 / elements, 1.0), losses, (stride, at));

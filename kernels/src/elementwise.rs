@@ -113,12 +113,7 @@ pub fn complement<'a>(x: impl Into<View<'a>>, y: impl Into<ViewMut<'a>>) -> Resu
 ///
 /// # Errors
 /// When `sum` is not one element, or devices differ.
-pub fn weighted_sum<'a>(
-    x: impl Into<View<'a>>,
-    factor: f32,
-    offset: f32,
-    sum: impl Into<ViewMut<'a>>,
-) -> Result<()> {
+pub fn weighted_sum<'a>(x: impl Into<View<'a>>, factor: f32, offset: f32, sum: impl Into<ViewMut<'a>>) -> Result<()> {
     const OP: &str = "weighted_sum";
     let (x, sum) = (x.into(), sum.into());
     check_len(OP, "sum", sum.len(), 1)?;

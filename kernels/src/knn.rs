@@ -103,7 +103,8 @@ pub fn l2_knn<'a>(
     match place(OP, &[&query, &bank, &index, &distance])? {
         None => {
             let found = on_host(query.host(), bank.host(), d, k);
-            for ((i, r), (index, distance)) in found.iter().flatten().zip(index.host().iter_mut().zip(distance.host())) {
+            for ((i, r), (index, distance)) in found.iter().flatten().zip(index.host().iter_mut().zip(distance.host()))
+            {
                 (*index, *distance) = (*i as u32, *r);
             }
             Ok(())

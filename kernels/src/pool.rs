@@ -89,22 +89,7 @@ pub fn max_pool2d<'a>(
             let total = n * oh * ow * c;
             let (x, y) = (x.device(), y.device());
             let PoolOptions { kernel, stride, padding } = opts;
-            launch!(
-                gpu,
-                pool_kernel,
-                units(total),
-                x.arg(),
-                y.arg(),
-                total,
-                h,
-                w,
-                c,
-                oh,
-                ow,
-                kernel,
-                stride,
-                padding
-            );
+            launch!(gpu, pool_kernel, units(total), x.arg(), y.arg(), total, h, w, c, oh, ow, kernel, stride, padding);
         }
     }
     Ok(shape)

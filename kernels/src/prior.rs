@@ -55,17 +55,7 @@ pub fn replace_unlike<'a>(
             let (features, nearest, score) = (features.device(), nearest.device(), score.device());
             let (mask, unlikeness) = (mask.device(), unlikeness.device());
             let shape = (grid(images), CubeDim::new_1d(UNITS));
-            launch!(
-                gpu,
-                choose_kernel,
-                shape,
-                score.arg(),
-                mask.arg(),
-                unlikeness.arg(),
-                images,
-                locations,
-                count
-            );
+            launch!(gpu, choose_kernel, shape, score.arg(), mask.arg(), unlikeness.arg(), images, locations, count);
             let n = features.len();
             launch!(gpu, replace_kernel, units(n), features.arg(), nearest.arg(), mask.arg(), n, dim);
         }

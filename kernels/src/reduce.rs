@@ -174,17 +174,7 @@ fn add_chunks_kernel(
 /// `out[i] = scale * sum over chunks of partial[chunk][i]`; with `add`, added to what is there.
 pub(crate) fn add_chunks(partial: &GpuBuffer, chunks: usize, scale: f32, out: &mut GpuBuffer, add: bool) {
     let n = out.len();
-    launch!(
-        partial.gpu(),
-        add_chunks_kernel,
-        crate::device::units(n),
-        partial.arg(),
-        out.arg(),
-        chunks,
-        n,
-        scale,
-        add
-    );
+    launch!(partial.gpu(), add_chunks_kernel, crate::device::units(n), partial.arg(), out.arg(), chunks, n, scale, add);
 }
 
 /// `out[column] = scale * sum over rows`, or added to it; `mean` and `inv_std` are read as `what` asks.

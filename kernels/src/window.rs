@@ -4,8 +4,8 @@
 //! that line writes one row of means. In NHWC a horizontal step is `c` elements, so both passes run
 //! over contiguous floats whatever the number of channels.
 
-pub use crate::border::Border;
 use crate::border;
+pub use crate::border::Border;
 use crate::error::{Result, shape_error};
 use crate::simd::{madd, simd_fn};
 

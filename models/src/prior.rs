@@ -137,11 +137,7 @@ impl PatchPrior {
         Ok((Tensor::from_buffer(features, &shape)?, unlikeness))
     }
 
-    fn rebuild(
-        &mut self,
-        entries: Vec<String>,
-        write: impl FnOnce(&Self, &mut BankData) -> Result<()>,
-    ) -> Result<()> {
+    fn rebuild(&mut self, entries: Vec<String>, write: impl FnOnce(&Self, &mut BankData) -> Result<()>) -> Result<()> {
         let (locations, _, d) = self.bank.shape();
         let kind = match self.bank.data() {
             BankData::F16(_) => BankType::F16,

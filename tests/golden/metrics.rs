@@ -9,7 +9,15 @@ use crate::case::{Case, Outputs, outputs};
 /// Whether a case is about a metric.
 pub fn knows(case: &Case) -> bool {
     let names = [
-        "auroc", "pixel_auroc", "average_precision", "f1_max", "dice", "iou", "pro_curve", "aupro", "spro_curve",
+        "auroc",
+        "pixel_auroc",
+        "average_precision",
+        "f1_max",
+        "dice",
+        "iou",
+        "pro_curve",
+        "aupro",
+        "spro_curve",
         "auspro",
     ];
     names.contains(&case.op.as_str())

@@ -4,13 +4,13 @@
 //! reads back is not looked at. Needs NVRTC and the CUDA headers (see `.ci/run`), not a GPU. Without
 //! them the test is skipped with a line, unless `HOTAD_REQUIRE_NVRTC=1`.
 
+#[path = "../devices/bodies/mod.rs"]
+mod bodies;
 #[allow(dead_code)] // nothing is compared here
 #[path = "../golden/case.rs"]
 mod case;
 #[path = "../golden/operations/mod.rs"]
 mod operations;
-#[path = "../devices/bodies/mod.rs"]
-mod bodies;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -40,6 +40,11 @@ fn drive(capability: u16) -> Result<(), String> {
     gpu.synchronize().map_err(|e| e.to_string())
 }
 
+/// `map_kernel` of `hotad_kernels::ssim::map_kernel::MapKernel<...>`.
+fn base_name(kernel: &str) -> &str {
+    kernel.split('<').next().unwrap_or_default().rsplit("::").next().unwrap_or_default()
+}
+
 fn report(compiled: &[Compiled]) -> bool {
     let mut good = true;
     for entry in compiled {
@@ -50,7 +55,7 @@ fn report(compiled: &[Compiled]) -> bool {
     }
     for capability in [80, 90] {
         let of_it: Vec<_> = compiled.iter().filter(|c| c.capability == capability).collect();
-        let names: BTreeSet<&str> = of_it.iter().map(|c| c.kernel.rsplit("::").next().unwrap_or_default()).collect();
+        let names: BTreeSet<&str> = of_it.iter().map(|c| base_name(&c.kernel)).collect();
         let products = of_it.iter().filter(|c| c.ptx.as_ref().is_ok_and(|p| p.contains("wmma"))).count();
         println!("sm_{capability}: {} variants of {} kernels, {products} on tensor cores", of_it.len(), names.len());
         good &= names.len() >= 40 && products >= 3;

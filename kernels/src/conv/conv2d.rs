@@ -333,11 +333,7 @@ pub fn conv2d_backward_weight<'a>(
 ///
 /// # Errors
 /// When `grad` is not a whole number of images of `shape`, or devices differ.
-pub fn conv2d_backward_bias<'a>(
-    grad: impl Into<View<'a>>,
-    shape: Nhwc,
-    db: impl Into<ViewMut<'a>>,
-) -> Result<()> {
+pub fn conv2d_backward_bias<'a>(grad: impl Into<View<'a>>, shape: Nhwc, db: impl Into<ViewMut<'a>>) -> Result<()> {
     const OP: &str = "conv2d_backward_bias";
     let (grad, db) = (grad.into(), db.into());
     let [n, h, w, c] = shape;

@@ -248,17 +248,7 @@ pub(super) fn backward_weight_on_gpu(
     let s = Sizes::new(g, 0, Direction::Gather);
     let partial = gpu.alloc::<f32>(splits * dw.len())?;
     let n = splits * dw.len();
-    launch!(
-        gpu,
-        depthwise_weight_kernel,
-        units(n),
-        x.arg(),
-        grad.arg(),
-        partial.arg(),
-        s.arg(),
-        splits,
-        per_split
-    );
+    launch!(gpu, depthwise_weight_kernel, units(n), x.arg(), grad.arg(), partial.arg(), s.arg(), splits, per_split);
     add_chunks(&partial, splits, 1.0, dw, true);
     Ok(())
 }

@@ -8,9 +8,9 @@
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use super::implicit_gemm::{Direction, Sizes};
 use super::Geometry;
 use super::dense::Slab;
+use super::implicit_gemm::{Direction, Sizes};
 use super::micro::{MR, NR, Tile, Walk, accumulate};
 use crate::device::{Gpu, GpuBuffer, UNITS, grid, launch};
 use crate::error::Result;

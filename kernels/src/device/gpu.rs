@@ -1,16 +1,19 @@
 //! One GPU: its queue, its memory, what it can do.
 
 use std::collections::HashMap;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cubecl::MemoryUsage;
+use cubecl::bytes::Bytes;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 use cubecl::client::ComputeClient;
 use cubecl::server::{Handle, ServerError};
 
 use super::buffer::{Element, GpuBuffer};
 use super::probe::Facts;
-use crate::error::{Result, device_error};
+use crate::error::{KernelError, Result, device_error};
 
 /// A queue of one of the runtimes.
 pub(crate) enum Client {
@@ -51,6 +54,20 @@ pub enum Precision {
     F16,
     /// 7 bits of mantissa, on tensor cores.
     Bf16,
+}
+
+impl FromStr for Precision {
+    type Err = KernelError;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "tf32" => Ok(Self::Tf32),
+            "f16" => Ok(Self::F16),
+            "bf16" => Ok(Self::Bf16),
+            _ => device_error(format!("precision {name:?}: use f32, tf32, f16 or bf16")),
+        }
+    }
 }
 
 struct Inner {
@@ -155,7 +172,7 @@ impl Gpu {
         let mut bytes = bytemuck::cast_slice::<T, u8>(data).to_vec();
         bytes.resize(bytes.len().next_multiple_of(4).max(4), 0);
         self.check_size(bytes.len())?;
-        let handle: Handle = with_client!(self, c => c.create(cubecl::bytes::Bytes::from_bytes_vec(bytes)));
+        let handle: Handle = with_client!(self, c => c.create(Bytes::from_bytes_vec(bytes)));
         Ok(GpuBuffer::new(self.clone(), handle, data.len()))
     }
 
@@ -190,7 +207,7 @@ impl Gpu {
 
     pub(super) fn read<T: Element>(&self, buffer: &GpuBuffer<T>) -> Result<Vec<T>> {
         let handle = buffer.handle().clone();
-        let bytes = with_client!(self, c => c.read_one(handle)).map_err(|e| self.failure(&e))?;
+        let bytes: Bytes = with_client!(self, c => c.read_one(handle).map_err(|e| self.failure(&e))?);
         let wanted = &bytes[..buffer.len() * size_of::<T>()];
         Ok(bytemuck::pod_collect_to_vec(wanted))
     }
@@ -200,7 +217,7 @@ impl Gpu {
     /// # Errors
     /// What went wrong since the last read.
     pub fn synchronize(&self) -> Result<()> {
-        with_client!(self, c => cubecl::future::block_on(c.sync())).map_err(|e| self.failure(&e))
+        with_client!(self, c => cubecl::future::block_on(c.sync()).map_err(|e| self.failure(&e)))
     }
 
     /// Bytes in use and bytes reserved by the memory pool.
@@ -208,12 +225,12 @@ impl Gpu {
     /// # Errors
     /// When the device is lost.
     pub fn memory(&self) -> Result<(u64, u64)> {
-        let usage = with_client!(self, c => c.memory_usage()).map_err(|e| self.failure(&e))?;
+        let usage: MemoryUsage = with_client!(self, c => c.memory_usage().map_err(|e| self.failure(&e))?);
         Ok((usage.bytes_in_use, usage.bytes_reserved))
     }
 
     /// One line for what the runtime reports late; the whole text goes to a file.
-    fn failure(&self, error: &ServerError) -> crate::error::KernelError {
+    fn failure(&self, error: &ServerError) -> KernelError {
         let text = error.to_string();
         let lower = text.to_lowercase();
         let asked = mebibytes(self.inner.requested.load(Ordering::Relaxed));
@@ -225,7 +242,7 @@ impl Gpu {
         } else {
             format!("the device was lost or a launch failed: {}{}", first_line(&text), keep_log(&text))
         };
-        crate::error::KernelError::Device(format!("{}: {detail}", self.name()))
+        KernelError::Device(format!("{}: {detail}", self.name()))
     }
 }
 

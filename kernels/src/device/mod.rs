@@ -17,7 +17,7 @@ mod wgpu;
 
 pub use buffer::{Buffer, Element, GpuBuffer, View, ViewMut};
 pub use gpu::{Gpu, Precision};
-pub use probe::{Facts, Probe, probe};
+pub use probe::{Facts, Probe, hush_drivers, probe};
 
 pub(crate) use buffer::place;
 #[allow(unused_imports)] // some clients exist only with their feature
@@ -66,6 +66,18 @@ impl Device {
         match self {
             Self::Cpu => None,
             Self::Gpu(gpu) => Some(gpu),
+        }
+    }
+
+    /// The same device with convolutions in another precision.
+    ///
+    /// # Errors
+    /// When it has no tensor cores for it; the CPU knows f32 alone.
+    pub fn with_precision(&self, precision: Precision) -> Result<Self> {
+        match self {
+            Self::Cpu if precision == Precision::F32 => Ok(Self::Cpu),
+            Self::Cpu => device_error(format!("cpu: no tensor cores for {precision:?}; use f32")),
+            Self::Gpu(gpu) => gpu.with_precision(precision).map(Self::Gpu),
         }
     }
 

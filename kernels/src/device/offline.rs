@@ -69,10 +69,14 @@ pub fn compiled() -> Vec<Compiled> {
 pub fn open(capability: u16) -> Result<Gpu> {
     // SAFETY: only tries to load the library.
     if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
-        return device_error("NVRTC was not found; pip install nvidia-cuda-nvrtc and set LD_LIBRARY_PATH to its lib folder");
+        return device_error(
+            "NVRTC was not found; pip install nvidia-cuda-nvrtc and set LD_LIBRARY_PATH to its lib folder",
+        );
     }
     if cubecl::cuda::install::cuda_path().is_none() {
-        return device_error("CUDA headers were not found; pip install nvidia-cuda-runtime and set CUDA_PATH to its folder");
+        return device_error(
+            "CUDA headers were not found; pip install nvidia-cuda-runtime and set CUDA_PATH to its folder",
+        );
     }
     let client = OfflineCuda::client(&Architecture(capability));
     let facts = Facts {
@@ -196,7 +200,7 @@ impl DeviceService for Server {
             elect_sync: id.index_id >= 90,
             ..Default::default()
         };
-        let options = CompilationOptions { warp_size: 32, supports_features: features, ..Default::default() };
+        let options = CompilationOptions { warp_size: 32, supports_features: features };
         Self { capability: id.index_id, utilities, options, seen: HashSet::new() }
     }
 
@@ -280,22 +284,11 @@ impl ComputeServer for Server {
         Box::pin(async { Ok(()) })
     }
 
-    fn get_resource(
-        &mut self,
-        _: Binding,
-        _: StreamId,
-    ) -> std::result::Result<ManagedResource<()>, ServerError> {
+    fn get_resource(&mut self, _: Binding, _: StreamId) -> std::result::Result<ManagedResource<()>, ServerError> {
         Err(nothing())
     }
 
-    unsafe fn launch(
-        &mut self,
-        kernel: Self::Kernel,
-        _: CubeCount,
-        _: KernelArguments,
-        _: ExecutionMode,
-        _: StreamId,
-    ) {
+    unsafe fn launch(&mut self, kernel: Self::Kernel, _: CubeCount, _: KernelArguments, _: ExecutionMode, _: StreamId) {
         if !self.seen.insert(kernel.id()) {
             return;
         }

@@ -77,3 +77,16 @@ pub(super) fn cache_folder() -> PathBuf {
         .or_else(|| from("HOME").map(|p| p.join(".cache/hotad")))
         .unwrap_or_else(|| std::env::temp_dir().join("hotad"))
 }
+
+/// Keeps Mesa's device selection layer from writing to stderr where there is no desktop session. To be
+/// called first thing in a program; does nothing once there are several threads.
+pub fn hush_drivers() {
+    #[cfg(target_os = "linux")]
+    {
+        let alone = std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1);
+        if alone && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+            // SAFETY: this is the only thread, so nobody reads the environment meanwhile.
+            unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+        }
+    }
+}

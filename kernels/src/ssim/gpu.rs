@@ -144,7 +144,8 @@ fn moments(
     let mut i = unit;
     while i < plane {
         let from = (i / 16) * halo + i % 16;
-        let mut m = Moments { x: f32::new(0.0), y: f32::new(0.0), xx: f32::new(0.0), yy: f32::new(0.0), xy: f32::new(0.0) };
+        let mut m =
+            Moments { x: f32::new(0.0), y: f32::new(0.0), xx: f32::new(0.0), yy: f32::new(0.0), xy: f32::new(0.0) };
         for t in 0..size {
             let weight = weights[t];
             let a = sx[from + t];

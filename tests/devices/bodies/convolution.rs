@@ -37,7 +37,13 @@ pub fn plain(device: &Device) -> Results {
     let mut out = Results::new();
     all(device, [1, 9, 7, 1], [3, 3, 3, 1], ConvOptions::same(3), &mut out);
     all(device, [3, 13, 17, 5], [19, 3, 3, 5], ConvOptions::same(3), &mut out);
-    all(device, [2, 11, 10, 33], [66, 3, 3, 33], ConvOptions { padding: 2, dilation: 2, ..Default::default() }, &mut out);
+    all(
+        device,
+        [2, 11, 10, 33],
+        [66, 3, 3, 33],
+        ConvOptions { padding: 2, dilation: 2, ..Default::default() },
+        &mut out,
+    );
     all(device, [1, 8, 8, 17], [5, 8, 8, 17], ConvOptions::default(), &mut out);
     all(device, [5, 6, 5, 16], [16, 1, 1, 16], ConvOptions::default(), &mut out);
     out

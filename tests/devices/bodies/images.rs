@@ -74,7 +74,9 @@ pub fn colour(device: &Device) -> Results {
 pub fn resizing(device: &Device) -> Results {
     let mut out = Results::new();
     let (shape, len) = ([2, 13, 9, 3], 2 * 13 * 9 * 3);
-    for (size, filter) in [((31, 20), Filter::Bilinear), ((5, 4), Filter::BilinearAntialias), ((5, 20), Filter::Bilinear)] {
+    for (size, filter) in
+        [((31, 20), Filter::Bilinear), ((5, 4), Filter::BilinearAntialias), ((5, 20), Filter::Bilinear)]
+    {
         let n = 2 * size.0 * size.1 * 3;
         let (x, grad) = (put(device, noise(len, 1)), put(device, noise(n, 2)));
         let (mut y, mut dx) = (room(device, n), room(device, len));

@@ -12,11 +12,7 @@ fn search(device: &Device, images: usize, shape: (usize, usize, usize), half: bo
     let mut data = noise(locations * entries * dim, 1);
     data.copy_within(0..dim, (entries - 1) * dim);
     data[dim..2 * dim].fill(0.0);
-    let data = if half {
-        BankData::F16(data.into_iter().map(f16::from_f32).collect())
-    } else {
-        BankData::F32(data)
-    };
+    let data = if half { BankData::F16(data.into_iter().map(f16::from_f32).collect()) } else { BankData::F32(data) };
     let bank = LocationBank::new(locations, entries, dim, data).expect("shapes fit");
     let mut queries = noise(images * locations * dim, 2);
     queries[..dim].fill(0.0);

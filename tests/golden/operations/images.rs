@@ -3,8 +3,8 @@
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::ciede2000::{ciede2000, ciede2000_rgb};
 use hotad_kernels::colour::{lab_to_srgb, srgb_to_lab};
-use hotad_kernels::device::Buffer;
 use hotad_kernels::decompose::{DecomposeOptions, decompose};
+use hotad_kernels::device::Buffer;
 use hotad_kernels::ssim::{SsimOptions, ssim_map, ssim_map_backward, ssim_mask, ssim_mean, ssim_mean_with_gradient};
 use hotad_kernels::window::{Border, Window};
 

@@ -1,0 +1,256 @@
+//! The hot paths, on any device.
+
+use std::hint::black_box;
+
+use half::f16;
+use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::device::Device;
+use hotad_engine::tensor::Tensor;
+use hotad_engine::train::Learner;
+use hotad_kernels::adam::AdamOptions;
+use hotad_kernels::ciede2000::ciede2000_rgb;
+use hotad_kernels::cosine_nn::{BankData, LocationBank};
+use hotad_kernels::decompose::{DecomposeOptions, decompose};
+use hotad_kernels::device::{Buffer, Element};
+use hotad_kernels::knn::l2_knn;
+use hotad_kernels::ssim::{SsimOptions, ssim_map, ssim_map_with_gradient};
+use hotad_models::autoencoder::{PatchAutoencoder, VGG};
+use hotad_models::detector::{Detector, Training};
+use hotad_models::model::Model;
+
+/// One row of the table.
+pub struct Work {
+    /// What the table calls it.
+    pub title: &'static str,
+    /// What the baseline script calls it.
+    pub name: &'static str,
+    /// Floating-point operations of a call.
+    pub flops: f64,
+    /// Bytes a call must move at least.
+    pub bytes: f64,
+    /// Units of work in a call; times are given per unit.
+    pub units: f64,
+    /// Goal of the ratio to PyTorch, on the CPU and on a GPU.
+    pub goal: (f64, f64),
+    /// Whether the result is waited for after every call, as on a line.
+    pub latency: bool,
+    /// Queues the work, or does it.
+    pub run: Box<dyn FnMut()>,
+}
+
+/// Values in 0..1 from a fixed sequence.
+fn noise(n: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+fn put<T: Element>(device: &Device, values: Vec<T>) -> Buffer<T> {
+    device.upload(values).expect("room for a bench")
+}
+
+fn room<T: Element>(device: &Device, len: usize) -> Buffer<T> {
+    device.alloc(len).expect("room for a bench")
+}
+
+fn decomposition(device: &Device) -> Work {
+    // The CPU is given fewer steps; times are per step.
+    let steps: u32 = if device.gpu().is_some() { 500 } else { 50 };
+    let shape = [1, 128, 128, 3];
+    let n = 128 * 128 * 3;
+    let (x, prior) = (put(device, noise(n, 1)), put(device, noise(n, 2)));
+    let mut l = room(device, n);
+    let opts = DecomposeOptions {
+        lambda: 1e-5,
+        steps,
+        adam: AdamOptions { lr: 0.01, ..AdamOptions::default() },
+        ssim: SsimOptions::default(),
+    };
+    let elements = n as f64 * f64::from(steps);
+    Work {
+        title: "SSIM+L1 Adam decomposition, 128x128x3, per step",
+        name: "decompose",
+        flops: elements * (26.0 * 11.0 + 60.0),
+        bytes: elements * 44.0,
+        units: f64::from(steps),
+        goal: (20.0, 30.0),
+        latency: true,
+        run: Box::new(move || decompose(&x, &prior, shape, &opts, &mut l, None).expect("shapes fit")),
+    }
+}
+
+fn ssim(device: &Device) -> Work {
+    let shape = [8, 256, 256, 3];
+    let n = shape.iter().product();
+    let (x, y) = (put(device, noise(n, 3)), put(device, noise(n, 4)));
+    let mut map = room(device, n);
+    Work {
+        title: "SSIM map, 256x256x3, batch 8",
+        name: "ssim_map",
+        flops: n as f64 * (20.0 * 11.0 + 20.0),
+        bytes: n as f64 * 12.0,
+        units: 1.0,
+        goal: (4.0, 4.0),
+        latency: false,
+        run: Box::new(move || ssim_map(&x, &y, shape, &SsimOptions::default(), &mut map).expect("shapes fit")),
+    }
+}
+
+fn ssim_gradient(device: &Device) -> Work {
+    let shape = [8, 256, 256, 3];
+    let n = shape.iter().product();
+    let (x, y, grad) = (put(device, noise(n, 3)), put(device, noise(n, 4)), put(device, noise(n, 5)));
+    let (mut map, mut dx) = (room(device, n), room(device, n));
+    let opts = SsimOptions::default();
+    Work {
+        title: "SSIM map + gradient, 256x256x3, batch 8",
+        name: "ssim_gradient",
+        flops: n as f64 * (32.0 * 11.0 + 60.0),
+        bytes: n as f64 * 56.0,
+        units: 1.0,
+        goal: (8.0, 4.0),
+        latency: false,
+        run: Box::new(move || {
+            ssim_map_with_gradient(&x, &y, shape, &opts, &grad, &mut map, &mut dx, None).expect("shapes fit");
+        }),
+    }
+}
+
+fn ciede2000(device: &Device) -> Work {
+    let pixels = 16 * 256 * 256;
+    let bytes = |seed| noise(3 * pixels, seed).iter().map(|v| (v * 255.0) as u8).collect::<Vec<u8>>();
+    let (p, q) = (put(device, bytes(6)), put(device, bytes(7)));
+    let mut out = room(device, pixels);
+    Work {
+        title: "CIEDE2000 from u8 RGB, 256x256, batch 16",
+        name: "ciede2000",
+        flops: pixels as f64 * 400.0,
+        bytes: pixels as f64 * 10.0,
+        units: 1.0,
+        goal: (8.0, 8.0),
+        latency: false,
+        run: Box::new(move || ciede2000_rgb(&p, &q, &mut out).expect("lengths fit")),
+    }
+}
+
+fn cosine_nn(device: &Device) -> Work {
+    let (locations, entries, d) = (1024, 800, 128);
+    let data = noise(locations * entries * d, 8).into_iter().map(f16::from_f32).collect();
+    let bank = LocationBank::new(locations, entries, d, BankData::F16(data)).expect("shapes fit");
+    let query = put(device, noise(locations * d, 9));
+    let (mut index, mut cosine) = (room(device, locations), room(device, locations));
+    let elements = (locations * entries * d) as f64;
+    Work {
+        title: "cosine NN, 1024 locations x 800 vectors x 128, f16 bank",
+        name: "cosine_nn",
+        flops: 2.0 * elements,
+        bytes: 2.0 * elements,
+        units: 1.0,
+        goal: (2.0, 1.0),
+        latency: false,
+        run: Box::new(move || bank.nearest(&query, &mut index, &mut cosine).expect("shapes fit")),
+    }
+}
+
+fn knn(device: &Device) -> Work {
+    let (q, m, d) = (784, 16_385, 1024);
+    let (query, bank) = (put(device, noise(q * d, 10)), put(device, noise(m * d, 11)));
+    let (mut index, mut distance) = (room(device, q), room(device, q));
+    Work {
+        title: "flat nearest neighbour, 784 x 16,385 x 1024",
+        name: "knn",
+        flops: 2.0 * (q * m * d) as f64,
+        bytes: 4.0 * ((q + m) * d) as f64,
+        units: 1.0,
+        goal: (1.3, 1.0),
+        latency: false,
+        run: Box::new(move || l2_knn(&query, &bank, d, 1, &mut index, &mut distance).expect("shapes fit")),
+    }
+}
+
+const IMAGE: ImageSpec = ImageSpec { height: 128, width: 128, channels: 3 };
+
+/// Multiply-adds of a forward pass as PyTorch does it, twice: 3-64-128-64-3 channels.
+const FORWARD_FLOPS: f64 = 2.0 * 9.0 * 2.0 * (128.0 * 128.0 * 3.0 * 64.0 + 64.0 * 64.0 * 64.0 * 128.0);
+
+fn images(device: &Device, n: usize) -> Tensor {
+    let host = Tensor::new(noise(n * IMAGE.len(), 12), &[n, 128, 128, 3]).expect("lengths fit");
+    host.to(device).expect("room for a batch")
+}
+
+fn train_step(device: &Device) -> Work {
+    let network = PatchAutoencoder::new(&VGG, IMAGE);
+    let mut learner = Training {
+        params: network.init(0).to(device).expect("room for a network"),
+        adam: AdamOptions::default(),
+        loss: move |params: &_, images: &_, tracked| network.reconstruction_loss(params, images, tracked),
+    };
+    let batch = images(device, 16);
+    Work {
+        title: "patch autoencoder vgg, training step, batch 16, 128x128",
+        name: "train_step",
+        flops: 16.0 * 3.0 * FORWARD_FLOPS,
+        bytes: 0.0,
+        units: 1.0,
+        goal: (1.0, 1.0),
+        latency: true,
+        run: Box::new(move || {
+            black_box(learner.step(&batch).expect("shapes fit"));
+        }),
+    }
+}
+
+fn forward(device: &Device) -> Work {
+    let network = PatchAutoencoder::new(&VGG, IMAGE);
+    let params = network.init(0).to(device).expect("room for a network");
+    let image = images(device, 1);
+    Work {
+        title: "patch autoencoder vgg, forward, batch 1, 128x128",
+        name: "forward",
+        flops: FORWARD_FLOPS,
+        bytes: 0.0,
+        units: 1.0,
+        goal: (1.5, 1.0),
+        latency: true,
+        run: Box::new(move || {
+            let latent = network.encode(&params, &image, false).expect("shapes fit");
+            black_box(network.decode(&params, &latent, false).expect("shapes fit"));
+        }),
+    }
+}
+
+/// Scoring with the shipped model: 100 steps of decomposition, one image from host to map on the host.
+fn score(device: &Device) -> Work {
+    let model = Model::load("weights/plate.safetensors".as_ref(), device).expect("the shipped model");
+    let detector: Box<dyn Detector> = model.detector;
+    let spec = detector.image();
+    let image = Tensor::new(noise(spec.len(), 13), &[1, spec.height, spec.width, spec.channels]).expect("lengths fit");
+    Work {
+        title: "PAEDID scoring, shipped model, batch 1, host to host",
+        name: "score",
+        flops: 0.0,
+        bytes: 0.0,
+        units: 1.0,
+        goal: (5.0, 5.0),
+        latency: true,
+        run: Box::new(move || drop(black_box(detector.score(&image).expect("shapes fit")))),
+    }
+}
+
+/// Every hot path on a device.
+pub fn all(device: &Device) -> Vec<Work> {
+    vec![
+        decomposition(device),
+        ssim(device),
+        ssim_gradient(device),
+        ciede2000(device),
+        cosine_nn(device),
+        knn(device),
+        train_step(device),
+        forward(device),
+        score(device),
+    ]
+}
