@@ -3,7 +3,7 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use common::{bars, hotad, ok, refused, small_data, text, train_small};
 
@@ -35,8 +35,6 @@ fn help_and_settings_are_printed() {
         assert_eq!(text.lines().filter(|l| l.starts_with("# ")).count(), table.len() + 1, "every key has a comment");
     }
     assert!(ok(&["completions", "bash"]).contains("_hotad"));
-    let devices: serde_json::Value = serde_json::from_str(&ok(&["devices", "--json"])).expect("JSON");
-    assert_eq!(devices[0]["device"], "cpu");
 }
 
 #[test]
@@ -217,7 +215,6 @@ fn bad_settings_are_named() {
     train(&["--set", "image_size=100", "--set", "network=elpv"], &["image_size", "multiple of 16"]);
     train(&["--set", "epochs=many"], &["epochs"]);
     train(&["--holdout", "1.5"], &["--holdout", "1.5"]);
-    train(&["--device", "tpu"], &["tpu"]);
     train(&["--resume"], &["no checkpoint"]);
     let config = dir.path().join("c.toml");
     std::fs::write(&config, "alpha = = 3").expect("written");
@@ -283,7 +280,7 @@ fn a_full_disk_leaves_nothing_behind() {
 fn a_closed_pipe_is_quiet() {
     let dir = tempfile::tempdir().expect("a folder");
     let (data, model) = set_up(dir.path());
-    let mut child = Command::new(env!("CARGO_BIN_EXE_hotad"))
+    let mut child = common::binary()
         .args(["score", "--model", text(&model), text(&data.join("train")), "--batch", "1"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -293,4 +290,40 @@ fn a_closed_pipe_is_quiet() {
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn devices_are_listed_with_what_is_wrong_with_them() {
+    let devices: Vec<serde_json::Value> = serde_json::from_str(&ok(&["devices", "--json"])).expect("JSON");
+    assert_eq!(devices[0]["device"], "cpu");
+    assert_eq!(devices.iter().filter(|d| d["auto"] == true).count(), 1, "auto takes one");
+    for kind in ["cuda", "wgpu"] {
+        let found = devices.iter().find(|d| d["device"].as_str().is_some_and(|n| n.starts_with(kind)));
+        let found = found.expect("every kind is told of");
+        assert!(found["name"].is_string() != found["problem"].is_string(), "usable, or a reason: {found}");
+    }
+    let lines = ok(&["devices"]);
+    assert_eq!(lines.lines().count(), devices.len());
+    assert!(lines.contains("(auto)"));
+}
+
+#[test]
+fn devices_that_cannot_be_used_are_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("data");
+    small_data(&data, 24);
+    let out = text(&dir.path().join("m")).to_string();
+    let train = |more: &[&str], words: &[&str]| {
+        let mut args = vec!["train", "paedid", "--data", text(&data), "--out", &out];
+        args.extend(more);
+        refused(&args, words);
+    };
+    train(&["--device", "tpu"], &["tpu", "auto, cpu, cuda"]);
+    train(&["--device", "wgpu:x"], &["wgpu:x"]);
+    train(&["--device", "wgpu:93"], &["wgpu:93"]);
+    train(&["--device", "cuda:93"], &["cuda:93"]);
+    train(&["--device", "cpu", "--precision", "tf32"], &["cpu", "tensor cores"]);
+    train(&["--precision", "f8"], &["f8", "bf16"]);
+    train(&["--precision", "f16"], &["f16", "bf16"]);
+    assert!(!dir.path().join("m").exists());
 }

@@ -157,8 +157,7 @@ fn an_interrupted_run_resumes_bit_identically() {
     let mut args = vec!["train", "paedid", "--data", text(&data), "--out", text(&parts), "-q"];
     args.extend(QUICK);
     args.extend(epochs);
-    let child =
-        Command::new(env!("CARGO_BIN_EXE_hotad")).args(&args).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let child = common::binary().args(&args).stderr(Stdio::piped()).spawn().expect("the binary runs");
     let log = dir.path().join("parts.log.jsonl");
     while std::fs::read_to_string(&log).unwrap_or_default().lines().count() < 2 {
         std::thread::sleep(std::time::Duration::from_millis(5));

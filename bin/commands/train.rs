@@ -60,6 +60,10 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     (method.check)(&table)?;
     check_share("--holdout", args.holdout)?;
     check_share("--false-alarm-rate", args.false_alarm_rate)?;
+    if common.precision == "f16" {
+        let reason = "--precision f16: small gradients vanish in it; train with tf32 or bf16, score with any";
+        return Err(Error::Config(reason.into()));
+    }
     args.pixel_false_alarm_rate.map_or(Ok(()), |r| check_share("--pixel-false-alarm-rate", r))?;
     if args.out.is_dir() {
         return Err(Error::Config(format!("--out {}: is a folder; name a file", args.out.display())));

@@ -20,6 +20,7 @@ pub(crate) mod border;
 pub mod ciede2000;
 pub mod colour;
 pub mod conv;
+pub mod coreset;
 pub mod cosine_nn;
 pub mod decompose;
 pub mod device;

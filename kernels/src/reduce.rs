@@ -11,6 +11,8 @@ use crate::error::Result;
 pub(crate) fn cube_sum(value: f32) -> f32 {
     let mut shared = SharedMemory::<f32>::new(256usize);
     let unit = UNIT_POS as usize;
+    // The compiler may give this array the place of one that other units still read.
+    sync_cube();
     shared[unit] = value;
     sync_cube();
     let mut step = 128usize;

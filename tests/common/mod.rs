@@ -11,9 +11,14 @@ use hotad_engine::data::synth::{Kind, draw};
 use hotad_engine::random;
 use rand::Rng;
 
+/// The binary under test: `$HOTAD_BIN` where the tests have been carried to another machine.
+pub fn binary() -> Command {
+    Command::new(std::env::var("HOTAD_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_hotad").into()))
+}
+
 /// Runs `hotad` with arguments.
 pub fn hotad(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_hotad")).args(args).output().expect("the binary runs")
+    binary().args(args).output().expect("the binary runs")
 }
 
 /// Runs `hotad` and expects success; returns stdout.

@@ -2,7 +2,8 @@
 //!
 //! The golden cases and the device tests are driven on a device that compiles and runs nothing; what it
 //! reads back is not looked at. Needs NVRTC and the CUDA headers (see `.ci/run`), not a GPU. Without
-//! them the test is skipped with a line, unless `HOTAD_REQUIRE_NVRTC=1`.
+//! them the test is skipped with a line, unless `HOTAD_REQUIRE_NVRTC=1`. `HOTAD_PTX` names a folder that
+//! the PTX is kept in, to look at or to give to `ptxas -v`.
 
 #[path = "../devices/bodies/mod.rs"]
 mod bodies;
@@ -47,7 +48,12 @@ fn base_name(kernel: &str) -> &str {
 
 fn report(compiled: &[Compiled]) -> bool {
     let mut good = true;
-    for entry in compiled {
+    let kept = std::env::var("HOTAD_PTX").map(PathBuf::from);
+    for (i, entry) in compiled.iter().enumerate() {
+        if let (Ok(folder), Ok(ptx)) = (&kept, &entry.ptx) {
+            let name = format!("sm_{}_{}_{i}.ptx", entry.capability, base_name(&entry.kernel));
+            std::fs::write(folder.join(name), ptx).expect("the folder can be written to");
+        }
         if let Err(log) = &entry.ptx {
             println!("sm_{}: {} ... FAILED\n{log}", entry.capability, entry.kernel);
             good = false;

@@ -7,8 +7,9 @@
 use rayon::prelude::*;
 
 use super::dense::{self, Pass, Phase, pack};
-use super::implicit_gemm::{self, Direction, Operands, Sizes};
+use super::implicit_gemm;
 use super::micro::NR;
+use super::pass::{Direction, Operands, Sizes};
 use super::{ConvOptions, Geometry, Nhwc, depthwise, weight_grad};
 use crate::activation::Activation;
 use crate::device::{Gpu, View, ViewMut, place};

@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 use rayon::prelude::*;
 
 use super::Geometry;
-use super::implicit_gemm::{Direction, Operands, Sizes};
+use super::pass::{Direction, Operands, Sizes};
 use crate::activation::{Activation, Kind, activate};
 use crate::device::{Gpu, GpuBuffer, launch, units};
 use crate::error::Result;

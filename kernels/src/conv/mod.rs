@@ -1,5 +1,5 @@
-//! Convolutions over NHWC maps: dense, grouped, depthwise, dilated, strided, transposed, and over
-//! a nearest-upsampled map.
+//! Convolutions over NHWC maps: dense, grouped, depthwise, dilated, strided, transposed, gated, and
+//! over a nearest-upsampled map.
 //!
 //! All dense ones are an implicit matrix product over a zero-padded slab that lives in the cache
 //! (dense.rs); strided data gradients and transposed convolutions are split into one dense pass
@@ -7,8 +7,10 @@
 
 mod dense;
 mod depthwise;
+mod gated;
 mod implicit_gemm;
 mod micro;
+mod pass;
 mod tensor_core;
 mod weight_grad;
 
@@ -17,6 +19,9 @@ mod transposed;
 mod upsampled;
 
 pub use conv2d::{conv2d, conv2d_backward_bias, conv2d_backward_data, conv2d_backward_weight, conv2d_max_pool2};
+pub use gated::{
+    MASKED_CHANNELS, checkerboard_masks, gate, gate_backward, gated_conv2d, masked_input, masked_input_backward,
+};
 pub use transposed::{
     conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight, conv_transpose2d_shape,
 };

@@ -7,9 +7,9 @@
 use cubecl::prelude::*;
 use half::{bf16, f16};
 
-use super::implicit_gemm::{Direction, Operands, Sizes, Variant, base, offset, row, taps, weight_at};
+use super::pass::{Direction, Operands, Sizes, Variant, base, offset, row, taps, weight_at};
 use crate::activation::activate;
-use crate::device::{Gpu, Precision, grid, launch};
+use crate::device::{Gpu, GpuBuffer, Precision, grid, launch};
 
 /// Units of a cube: four planes of 32.
 const PLANES: u32 = 128;
@@ -134,6 +134,8 @@ fn tensor_core_kernel<E: Float>(
                 }
             }
         }
+        // The compiler may give the tile the place of operands that other planes still read.
+        sync_cube();
         #[unroll]
         for i in 0..2usize {
             #[unroll]
@@ -181,6 +183,171 @@ fn tensor_core_kernel<E: Float>(
                 }
             }
         }
+    }
+}
+
+/// Partial weight gradients of a share of the pixels, as in weight_grad.rs: rows are out channels,
+/// columns taps and in channels, the sum runs over pixels, 32 at a time.
+#[cube(launch_unchecked)]
+fn tensor_core_weight_kernel<E: Float>(
+    x: &Array<f32>,
+    grad: &Array<f32>,
+    partial: &mut Array<f32>,
+    s: Sizes,
+    row_tiles: usize,
+    column_tiles: usize,
+    splits: usize,
+    per_split: usize,
+    total: usize,
+    #[comptime] depth: usize,
+) {
+    let split = CUBE_POS / (row_tiles * column_tiles);
+    if split < splits {
+        let mut a = SharedMemory::<E>::new(2048usize); // [pixel][out channel]
+        let mut b = SharedMemory::<E>::new(2048usize); // [pixel][tap and in channel]
+        let mut tile = SharedMemory::<f32>::new(4096usize);
+        let unit = UNIT_POS as usize;
+        let plane = unit / 32;
+        let (plane_row, plane_column) = ((plane / 2) * 32, (plane % 2) * 32);
+        let first_column = (CUBE_POS % column_tiles) * 64;
+        let first_row = ((CUBE_POS / column_tiles) % row_tiles) * 64;
+        let width = s.kernel_h * s.kernel_w * s.in_channels;
+        let end = usize::min((split + 1) * per_split, s.images * s.out_h * s.out_w);
+        let (own, lane) = (unit % 64, unit / 64);
+        let column = first_column + own;
+        let channel = column % s.in_channels;
+        let tap = column / s.in_channels;
+        let dy = (tap / s.kernel_w * s.dilation) as i32 - s.padding as i32;
+        let dx = (tap % s.kernel_w * s.dilation) as i32 - s.padding as i32;
+
+        let mut sums = Sequence::<cmma::Matrix<f32>>::new();
+        #[unroll]
+        for _ in 0..4usize {
+            sums.push(cmma::Matrix::<f32>::from_value(
+                cmma::MatrixIdent::Accumulator,
+                16usize,
+                16usize,
+                depth,
+                cmma::MatrixLayout::Undefined,
+                0.0,
+            ));
+        }
+        let mut first = split * per_split;
+        while first < end {
+            sync_cube();
+            #[unroll]
+            for i in 0..16usize {
+                let term = lane + 2 * i;
+                let pixel = first + term;
+                let mut g = f32::new(0.0);
+                let mut value = f32::new(0.0);
+                if pixel < end {
+                    if first_row + own < s.out_channels {
+                        g = grad[pixel * s.out_stride + s.out_first + first_row + own];
+                    }
+                    let iy = ((pixel / s.out_w) % s.out_h * s.stride) as i32 + dy;
+                    let ix = (pixel % s.out_w * s.stride) as i32 + dx;
+                    if column < width && iy >= 0 && ix >= 0 && iy < s.in_h as i32 && ix < s.in_w as i32 {
+                        let image = pixel / (s.out_w * s.out_h);
+                        let at = (image * s.in_h + iy as usize) * s.in_w + ix as usize;
+                        value = x[at * s.in_stride + s.in_first + channel];
+                    }
+                }
+                a[term * 64 + own] = E::cast_from(g);
+                b[term * 64 + own] = E::cast_from(value);
+            }
+            sync_cube();
+            #[unroll]
+            for k in 0..comptime!(32 / depth) {
+                #[unroll]
+                for j in 0..2usize {
+                    let right = cmma::Matrix::<E>::from_slice(
+                        cmma::MatrixIdent::B,
+                        16usize,
+                        16usize,
+                        depth,
+                        cmma::MatrixLayout::RowMajor,
+                        &b.slice(k * depth * 64 + plane_column + 16 * j, 2048usize),
+                        64,
+                    );
+                    #[unroll]
+                    for i in 0..2usize {
+                        let left = cmma::Matrix::<E>::from_slice(
+                            cmma::MatrixIdent::A,
+                            16usize,
+                            16usize,
+                            depth,
+                            cmma::MatrixLayout::ColMajor,
+                            &a.slice(k * depth * 64 + plane_row + 16 * i, 2048usize),
+                            64,
+                        );
+                        let sum = sums.index(comptime!(2 * i + j));
+                        cmma::execute::<E, E, f32, f32>(&left, &right, sum, sum);
+                    }
+                }
+            }
+            first += 32;
+        }
+        // The compiler may give the tile the place of operands that other planes still read.
+        sync_cube();
+        #[unroll]
+        for i in 0..2usize {
+            #[unroll]
+            for j in 0..2usize {
+                let begin = (plane_row + 16 * i) * 64 + plane_column + 16 * j;
+                cmma::store(
+                    &mut tile.slice_mut(begin, 4096usize),
+                    sums.index(comptime!(2 * i + j)),
+                    64,
+                    cmma::MatrixLayout::RowMajor,
+                );
+            }
+        }
+        sync_cube();
+        for i in 0..32usize {
+            let line = lane + 2 * i;
+            if first_row + line < s.out_channels && column < width {
+                partial[split * total + (s.out_first + first_row + line) * width + column] = tile[line * 64 + own];
+            }
+        }
+    }
+}
+
+/// How a weight gradient is cut into cubes.
+pub(super) struct Cut {
+    pub row_tiles: usize,
+    pub column_tiles: usize,
+    pub splits: usize,
+    pub per_split: usize,
+    pub total: usize,
+}
+
+/// Queues the partial weight gradients of one group in the GPU's precision.
+pub(super) fn run_weight(gpu: &Gpu, s: &Sizes, x: &GpuBuffer, grad: &GpuBuffer, partial: &GpuBuffer, cut: &Cut) {
+    let shape = (grid(cut.row_tiles * cut.column_tiles * cut.splits), CubeDim::new_1d(PLANES));
+    macro_rules! queue {
+        ($element:ty, $depth:expr) => {
+            launch!(
+                gpu,
+                tensor_core_weight_kernel<$element>,
+                shape,
+                x.arg(),
+                grad.arg(),
+                partial.arg(),
+                s.arg(),
+                cut.row_tiles,
+                cut.column_tiles,
+                cut.splits,
+                cut.per_split,
+                cut.total,
+                $depth
+            )
+        };
+    }
+    match gpu.precision() {
+        Precision::F16 => queue!(f16, 16usize),
+        Precision::Bf16 => queue!(bf16, 16usize),
+        Precision::Tf32 | Precision::F32 => queue!(tf32, 8usize),
     }
 }
 

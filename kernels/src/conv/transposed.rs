@@ -3,7 +3,7 @@
 //! Output size `(h - 1) * stride - 2 * padding + k`. Weights are laid out `[in, kh, kw, out]`: the
 //! OHWI weights of the convolution that this one transposes.
 
-use super::implicit_gemm::{Direction, Operands};
+use super::pass::{Direction, Operands};
 use super::{ConvOptions, Geometry, Nhwc, conv2d, conv2d_backward_weight};
 use crate::activation::Activation;
 use crate::device::{View, ViewMut, place};

@@ -10,9 +10,10 @@ use rayon::prelude::*;
 
 use super::Geometry;
 use super::dense::Slab;
-use super::implicit_gemm::{Direction, Sizes};
 use super::micro::{MR, NR, Tile, Walk, accumulate};
-use crate::device::{Gpu, GpuBuffer, UNITS, grid, launch};
+use super::pass::{Direction, Sizes};
+use super::tensor_core::{self, Cut};
+use crate::device::{Gpu, GpuBuffer, Precision, UNITS, grid, launch};
 use crate::error::Result;
 use crate::reduce::add_chunks;
 use crate::simd::simd_fn;
@@ -217,14 +218,19 @@ fn weight_grad_kernel(
 /// gradients added in a fixed order.
 pub(super) fn run_on_gpu(gpu: &Gpu, g: &Geometry, x: &GpuBuffer, grad: &GpuBuffer, dw: &mut GpuBuffer) -> Result<()> {
     let pixels = g.y[0] * g.y[1] * g.y[2];
-    let total = dw.len();
-    let row_tiles = (g.y[3] / g.opts.groups).div_ceil(64);
-    let column_tiles = (g.w[1] * g.w[2] * g.w[3]).div_ceil(64);
+    let (out, width) = (g.y[3] / g.opts.groups, g.w[1] * g.w[2] * g.w[3]);
+    let (row_tiles, column_tiles) = (out.div_ceil(64), width.div_ceil(64));
     let splits = 512usize.div_ceil(row_tiles * column_tiles).clamp(1, pixels.div_ceil(64).max(1));
-    let per_split = pixels.div_ceil(splits).next_multiple_of(16);
-    let partial = gpu.alloc::<f32>(splits * total)?;
+    let per_split = pixels.div_ceil(splits).next_multiple_of(32);
+    let cut = Cut { row_tiles, column_tiles, splits, per_split, total: dw.len() };
+    let partial = gpu.alloc::<f32>(splits * cut.total)?;
+    let rounded = gpu.precision() != Precision::F32 && out >= 16 && width >= 16;
     for group in 0..g.opts.groups {
         let s = Sizes::new(g, group, Direction::Gather);
+        if rounded {
+            tensor_core::run_weight(gpu, &s, x, grad, &partial, &cut);
+            continue;
+        }
         launch!(
             gpu,
             weight_grad_kernel,
@@ -237,7 +243,7 @@ pub(super) fn run_on_gpu(gpu: &Gpu, g: &Geometry, x: &GpuBuffer, grad: &GpuBuffe
             column_tiles,
             splits,
             per_split,
-            total
+            cut.total
         );
     }
     add_chunks(&partial, splits, 1.0, dw, true);

@@ -2,7 +2,7 @@ use hotad_kernels::activation::Activation;
 use hotad_kernels::conv::{
     ConvOptions, conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight,
     conv_transpose2d_shape, conv2d, conv2d_backward_bias, conv2d_backward_data, conv2d_backward_weight,
-    conv2d_max_pool2, upsample_conv2d, upsample_conv2d_backward_data, upsample_conv2d_backward_weight,
+    conv2d_max_pool2, gated_conv2d, upsample_conv2d, upsample_conv2d_backward_data, upsample_conv2d_backward_weight,
 };
 use hotad_kernels::device::Device;
 
@@ -126,6 +126,28 @@ pub fn activations(device: &Device) -> Results {
         let mut grad = put(device, noise(301, 8));
         activation.backward(&again, &mut grad).expect("same lengths");
         out.extend([&y, &again, &grad].map(|b| (host(b), CLOSE)));
+    }
+    out
+}
+
+pub fn gated(device: &Device) -> Results {
+    let mut out = Results::new();
+    let len = |s: [usize; 4]| s.iter().product::<usize>();
+    for (x, o, masked, dilation) in [
+        ([2, 9, 11, 3], 24, true, 1),
+        ([1, 12, 10, 24], 48, false, 2),
+        ([3, 5, 5, 7], 3, false, 1),
+        ([1, 8, 7, 33], 37, false, 4),
+    ] {
+        let w = [2 * o, 3, 3, if masked { 5 } else { x[3] }];
+        let opts = ConvOptions { padding: dilation, dilation, ..Default::default() };
+        let (data, weights, bias) =
+            (put(device, noise(len(x), 1)), put(device, noise(len(w), 2)), put(device, noise(2 * o, 3)));
+        let mask = put(device, noise(len(x) / x[3], 4).into_iter().map(|v| f32::from(v > 0.2)).collect());
+        let mut y = room(device, x[0] * x[1] * x[2] * o);
+        let mask = masked.then(|| mask.view());
+        gated_conv2d(&data, x, mask, &weights, w, &bias, opts, &mut y).expect("shapes fit");
+        out.push((host(&y), CLOSE));
     }
     out
 }

@@ -1,4 +1,5 @@
 use half::f16;
+use hotad_kernels::coreset::greedy_coreset;
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::device::{Buffer, Device};
 use hotad_kernels::knn::l2_knn;
@@ -61,6 +62,19 @@ pub fn prior(device: &Device) -> Results {
         out.push((host(&features), 0.0));
         out.push((integers(&mask), 0.0));
         out.push((host(&unlikeness), 1e-5));
+    }
+    out
+}
+
+pub fn coreset(device: &Device) -> Results {
+    let mut out = Results::new();
+    for (m, d, count) in [(1, 3, 1), (65, 7, 65), (700, 33, 20)] {
+        let mut x = noise(m * d, 1);
+        x.copy_within(0..d, (m - 1) * d);
+        let (mut index, mut distance) = (put(device, vec![u32::MAX; count]), room(device, count));
+        greedy_coreset(&put(device, x), d, m / 2, &mut index, &mut distance).expect("points enough");
+        out.push((integers(&index), 0.0));
+        out.push((host(&distance), 1e-5));
     }
     out
 }

@@ -22,12 +22,14 @@ pub const ALL: &[(&str, Body)] = &[
     ("pooled and upsampled convolutions", convolution::fused),
     ("wide convolutions", convolution::wide),
     ("every activation in the epilogue", convolution::activations),
+    ("gated convolutions", convolution::gated),
     ("similarity, decomposition and residual", images::similarity),
     ("colour differences", images::colour),
     ("resizing and blur", images::resizing),
     ("location-wise neighbours", memory::locations),
     ("flat neighbours", memory::flat),
     ("background prior", memory::prior),
+    ("coreset", memory::coreset),
 ];
 
 /// Compares results with those of the CPU.

@@ -1,5 +1,6 @@
 //! Memory banks.
 
+use hotad_kernels::coreset::greedy_coreset;
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::device::Buffer;
 use hotad_kernels::knn::l2_knn;
@@ -12,6 +13,7 @@ pub fn run(case: &Case) -> Option<Outputs> {
         "cosine_nn_location" => Some(cosine(case)),
         "paedid_prior" => Some(prior(case)),
         "l2_knn" => Some(knn(case)),
+        "coreset_greedy" => Some(coreset(case)),
         _ => None,
     }
 }
@@ -42,6 +44,14 @@ fn prior(case: &Case) -> Outputs {
     replace_unlike(&mut features, &nearest, &score, case.number("alpha"), &mut mask, &mut unlikeness)
         .expect("shapes fit");
     outputs([("features", wide(&features)), ("mask", integers(&mask))])
+}
+
+fn coreset(case: &Case) -> Outputs {
+    let (d, count) = (case.shape("x")[1], case.count("count"));
+    let (mut index, mut distance) = (case.room_u32(count), case.room(count));
+    let x = case.put(case.flat("x"));
+    greedy_coreset(&x, d, case.count("start"), &mut index, &mut distance).expect("points enough");
+    outputs([("index", integers(&index)), ("distance", wide(&distance))])
 }
 
 fn knn(case: &Case) -> Outputs {

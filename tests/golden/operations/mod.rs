@@ -2,6 +2,7 @@
 
 mod convolution;
 mod elementwise;
+mod gated;
 mod images;
 mod memory;
 mod spatial;
@@ -12,6 +13,7 @@ use crate::case::{Case, Outputs};
 pub fn run(case: &Case) -> Option<Outputs> {
     elementwise::run(case)
         .or_else(|| convolution::run(case))
+        .or_else(|| gated::run(case))
         .or_else(|| spatial::run(case))
         .or_else(|| images::run(case))
         .or_else(|| memory::run(case))

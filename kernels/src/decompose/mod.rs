@@ -6,16 +6,16 @@
 //! about 44 bytes moved in cache and `26 * window` operations; images share nothing, and within an
 //! image only the two passes wait for each other.
 
+mod gpu;
+
 use rayon::prelude::*;
 
 use crate::adam::{AdamOptions, AdamState, AdamStep, adam_update};
 use crate::conv::Nhwc;
-use crate::device::{GpuBuffer, View, ViewMut, place};
-use crate::elementwise::{copy, fill};
+use crate::device::{View, ViewMut, place};
 use crate::error::{Result, check_len};
-use crate::reduce::{add_group_sums, group_sums};
 use crate::simd::{LANES, load, simd_fn, store};
-use crate::ssim::gpu::{Descent, Layout, descend, slopes};
+use crate::ssim::gpu::Layout;
 use crate::ssim::{AdjointScratch, Scratch, SsimConstants, SsimOptions, adjoint_into, check_pair, slopes_row};
 use crate::window::Plan;
 
@@ -187,7 +187,7 @@ pub fn decompose<'a>(
         Some(gpu) => {
             let layout = Layout::new(&gpu, shape, &opts.ssim)?;
             let pair = (x.device(), prior.device());
-            on_gpu(&layout, pair, opts.lambda, &steps, l.device(), losses.map(ViewMut::device))
+            gpu::run(&layout, pair, opts.lambda, &steps, l.device(), losses.map(ViewMut::device))
         }
         None => {
             let found = on_host(&plan, (x.host(), prior.host()), opts, &steps, l.host());
@@ -223,40 +223,4 @@ fn on_host(
             losses
         })
         .collect()
-}
-
-/// Two launches a step for the whole batch, nothing read in between; two more when losses are kept.
-fn on_gpu(
-    layout: &Layout,
-    (x, prior): (&GpuBuffer, &GpuBuffer),
-    lambda: f32,
-    steps: &[AdamStep],
-    l: &mut GpuBuffer,
-    mut losses: Option<&mut GpuBuffer>,
-) -> Result<()> {
-    let gpu = &layout.gpu;
-    let [n, ..] = layout.shape;
-    let elements = (layout.map_len() / n.max(1)) as f32;
-    let (mut first, mut second) = (gpu.alloc(l.len())?, gpu.alloc(l.len())?);
-    fill(&mut first, 0.0);
-    fill(&mut second, 0.0);
-    copy(prior, l);
-    let mut coefficients = gpu.alloc(3 * layout.map_len())?;
-    let mut similar = gpu.alloc(layout.map_cubes())?;
-    let mut distance = gpu.alloc(layout.image_cubes())?;
-    let stride = steps.len() + 1;
-    let still = AdamStep { rate: 0.0, ..AdamStep::new(&AdamOptions::default(), 1) };
-    // The last round only measures.
-    let rounds = steps.len() + usize::from(losses.is_some());
-    for at in 0..rounds {
-        let step = steps.get(at).copied().unwrap_or(still);
-        slopes(layout, (l, prior), (None, -1.0 / elements), &mut similar, &mut coefficients);
-        let mut state = Descent { l: &mut *l, first: &mut first, second: &mut second, distance: &mut distance };
-        descend(layout, (x, prior), &coefficients, &mut state, lambda, step);
-        if let Some(losses) = losses.as_deref_mut() {
-            group_sums(&similar, n, (-1.0 / elements, 1.0), losses, (stride, at));
-            add_group_sums(&distance, n, lambda, losses, (stride, at));
-        }
-    }
-    Ok(())
 }
