@@ -1,17 +1,30 @@
-//! The decomposition on a GPU: all images of the batch together, two launches a step.
+//! The decomposition on a GPU: all images of the batch together, one launch a step.
+//!
+//! A cube of 256 units takes a tile of 16x16 pixels of one channel through a whole step: windowed means
+//! of the background over the tile and its surroundings, slopes of SSIM there, their adjoint back on
+//! the tile, slope of the L1 term, Adam. What two neighbouring tiles both need is computed twice (28 %
+//! more operations than two passes for a window of 11), so that nothing but the background is exchanged
+//! through memory and no step waits for a second launch. Backgrounds alternate between two buffers.
+//! Bytes per element and step: 36 and the surroundings; a unit makes four neighbouring means at a time,
+//! reading each value of its window once.
 
 use cubecl::prelude::*;
 
 use crate::adam::{AdamOptions, AdamState, AdamStep, adam_update};
-use crate::border::Border;
+use crate::border::{Border, mirror};
 use crate::device::{GpuBuffer, UNITS, grid, launch};
 use crate::elementwise::{copy, fill};
-use crate::error::Result;
+use crate::error::{Result, shape_error};
 use crate::loss::absolute_error_slope;
 use crate::reduce::{add_group_sums, cube_sum, group_sums};
-use crate::ssim::gpu::{Layout, Shapes, adjoint, slopes, tile};
+use crate::ssim::gpu::{Layout, moments, tile};
+use crate::ssim::{Moments, SsimConstants, ssim_slopes};
+use crate::window::lead;
 
-/// Two launches a step for the whole batch, nothing read in between; two more when losses are kept.
+/// Largest window whose tile fits into 32 KiB of shared memory.
+const LARGEST_WINDOW: usize = 15;
+
+/// Queues all steps; nothing is read in between. When losses are kept, two sums more a step.
 pub(super) fn run(
     layout: &Layout,
     (x, prior): (&GpuBuffer, &GpuBuffer),
@@ -20,47 +33,80 @@ pub(super) fn run(
     l: &mut GpuBuffer,
     mut losses: Option<&mut GpuBuffer>,
 ) -> Result<()> {
+    if layout.size > LARGEST_WINDOW {
+        let detail = format!("a window of {} pixels; the GPU kernel takes up to {LARGEST_WINDOW}", layout.size);
+        return shape_error("decompose", detail);
+    }
     let gpu = &layout.gpu;
-    let [n, ..] = layout.shape;
+    let n = layout.shape[0];
     let elements = (layout.map_len() / n.max(1)) as f32;
-    let (mut first, mut second) = (gpu.alloc(l.len())?, gpu.alloc(l.len())?);
-    fill(&mut first, 0.0);
-    fill(&mut second, 0.0);
-    copy(prior, l);
-    let mut coefficients = gpu.alloc(3 * layout.map_len())?;
-    let mut similar = gpu.alloc(layout.map_cubes())?;
-    let mut distance = gpu.alloc(layout.image_cubes())?;
-    let stride = steps.len() + 1;
+    let mut state = State {
+        known: known_moments(layout, prior)?,
+        adam: gpu.alloc(2 * l.len())?,
+        sums: [gpu.alloc(layout.image_cubes())?, gpu.alloc(layout.image_cubes())?],
+    };
+    fill(&mut state.adam, 0.0);
     let still = AdamStep { rate: 0.0, ..AdamStep::new(&AdamOptions::default(), 1) };
     // The last round only measures.
     let rounds = steps.len() + usize::from(losses.is_some());
+    let (mut from, mut to) = (gpu.alloc(l.len())?, l.clone());
+    if rounds.is_multiple_of(2) {
+        std::mem::swap(&mut from, &mut to);
+    }
+    copy(prior, &mut from);
     for at in 0..rounds {
         let step = steps.get(at).copied().unwrap_or(still);
-        slopes(layout, (l, prior), (None, -1.0 / elements), &mut similar, &mut coefficients);
-        let mut state = Descent { l: &mut *l, first: &mut first, second: &mut second, distance: &mut distance };
-        descend(layout, (x, prior), &coefficients, &mut state, lambda, step);
+        descend(layout, [x, prior, &from, &to], &state, (-1.0 / elements, lambda), step, losses.is_some());
+        std::mem::swap(&mut from, &mut to);
         if let Some(losses) = losses.as_deref_mut() {
-            group_sums(&similar, n, (-1.0 / elements, 1.0), losses, (stride, at));
-            add_group_sums(&distance, n, lambda, losses, (stride, at));
+            let place = (steps.len() + 1, at);
+            group_sums(&state.sums[0], n, (-1.0 / elements, 1.0), losses, place);
+            add_group_sums(&state.sums[1], n, lambda, losses, place);
         }
     }
     Ok(())
 }
 
-/// One step of the decomposition: gradient of SSIM, slope of the L1 term, Adam, all in one pass; the
-/// sum of |x - l| before the step goes to `distance`, one for each cube.
+/// What lives as long as a decomposition.
+struct State {
+    /// Means of the prior and of its square, one map after the other.
+    known: GpuBuffer,
+    /// First and second moments of Adam, one after the other.
+    adam: GpuBuffer,
+    /// Sums of SSIM and of |x - l|, one of each for every cube.
+    sums: [GpuBuffer; 2],
+}
+
+/// Means of the prior and of its square.
+fn known_moments(layout: &Layout, prior: &GpuBuffer) -> Result<GpuBuffer> {
+    let ([_, h, w, c], (oh, ow), cubes) = (layout.shape, layout.out, layout.map_cubes());
+    let section = layout.map_len();
+    let known = layout.gpu.alloc(2 * section)?;
+    launch!(
+        layout.gpu,
+        known_kernel,
+        (grid(cubes), CubeDim::new_1d(UNITS)),
+        prior.arg(),
+        layout.weights.arg(),
+        known.arg(),
+        cubes,
+        h,
+        w,
+        c,
+        oh,
+        ow,
+        section,
+        layout.size,
+        layout.border
+    );
+    Ok(known)
+}
+
 #[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)] // three images, moments, maps, their shape and a step
-fn descend_kernel(
-    x: &Array<f32>,
+fn known_kernel(
     prior: &Array<f32>,
-    l: &mut Array<f32>,
-    m: &mut Array<f32>,
-    v: &mut Array<f32>,
-    coefficients: &Array<f32>,
-    row_band: &Array<f32>,
-    column_band: &Array<f32>,
-    distance: &mut Array<f32>,
+    weights: &Array<f32>,
+    known: &mut Array<f32>,
     cubes: usize,
     h: usize,
     w: usize,
@@ -68,57 +114,29 @@ fn descend_kernel(
     oh: usize,
     ow: usize,
     section: usize,
-    lambda: f32,
-    rate: f32,
-    correction: f32,
-    beta1: f32,
-    one_minus_beta1: f32,
-    beta2: f32,
-    one_minus_beta2: f32,
-    eps: f32,
     #[comptime] size: usize,
     #[comptime] border: Border,
 ) {
     if CUBE_POS < cubes {
-        let at = tile(h, w, c);
+        let at = tile(oh, ow, c);
+        let m = moments(prior, prior, weights, at, h, w, c, size, border);
         let (j, i) = (at.top + at.y, at.left + at.x);
-        let inside = j < h && i < w;
-        let to = select(inside, ((at.image * h + j) * w + i) * c + at.channel, 0usize);
-        let own = l[to];
-        let s = Shapes { h, w, c, oh, ow, first: 0usize, section };
-        let g = adjoint(coefficients, row_band, column_band, own, prior[to], at, s, size, border);
-        let target = x[to];
-        if inside {
-            let step = AdamStep { rate, correction, beta1, one_minus_beta1, beta2, one_minus_beta2, eps };
-            let slope = g + lambda * absolute_error_slope(own, target);
-            let next = adam_update(AdamState { p: own, m: m[to], v: v[to] }, slope, step);
-            l[to] = next.p;
-            m[to] = next.m;
-            v[to] = next.v;
-        }
-        let total = cube_sum(select(inside, (own - target).abs(), f32::new(0.0)));
-        if UNIT_POS == 0 {
-            distance[CUBE_POS] = total;
+        if j < oh && i < ow {
+            let to = ((at.image * oh + j) * ow + i) * c + at.channel;
+            known[to] = m.y;
+            known[section + to] = m.yy;
         }
     }
 }
 
-/// Buffers of a decomposition that change with every step.
-struct Descent<'a> {
-    l: &'a mut GpuBuffer,
-    first: &'a mut GpuBuffer,
-    second: &'a mut GpuBuffer,
-    distance: &'a mut GpuBuffer,
-}
-
-/// Queues one step of the decomposition.
+/// Queues one step from background `from` to `to`.
 fn descend(
     layout: &Layout,
-    (x, prior): (&GpuBuffer, &GpuBuffer),
-    coefficients: &GpuBuffer,
-    state: &mut Descent,
-    lambda: f32,
+    [x, prior, from, to]: [&GpuBuffer; 4],
+    state: &State,
+    (upstream, lambda): (f32, f32),
     step: AdamStep,
+    measured: bool,
 ) {
     let ([_, h, w, c], (oh, ow), cubes) = (layout.shape, layout.out, layout.image_cubes());
     let section = layout.map_len();
@@ -128,13 +146,15 @@ fn descend(
         (grid(cubes), CubeDim::new_1d(UNITS)),
         x.arg(),
         prior.arg(),
-        state.l.arg(),
-        state.first.arg(),
-        state.second.arg(),
-        coefficients.arg(),
+        from.arg(),
+        to.arg(),
+        state.adam.arg(),
+        state.known.arg(),
+        layout.weights.arg(),
         layout.row_band.arg(),
         layout.column_band.arg(),
-        state.distance.arg(),
+        state.sums[0].arg(),
+        state.sums[1].arg(),
         cubes,
         h,
         w,
@@ -142,6 +162,8 @@ fn descend(
         oh,
         ow,
         section,
+        to.len(),
+        upstream,
         lambda,
         step.rate,
         step.correction,
@@ -150,7 +172,258 @@ fn descend(
         step.beta2,
         step.one_minus_beta2,
         step.eps,
+        layout.k.c1,
+        layout.k.c2,
+        layout.k.scale,
+        measured,
         layout.size,
         layout.border
     );
+}
+
+/// One step on one tile. Sizes for a window of `size`: the adjoint on 16x16 pixels needs coefficients on
+/// `halo` x `halo`, and those need the background on `wide` x `wide`.
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)] // images, state, tables, shapes and the figures of a step
+fn descend_kernel(
+    x: &Array<f32>,
+    prior: &Array<f32>,
+    from: &Array<f32>,
+    to: &mut Array<f32>,
+    adam: &mut Array<f32>,
+    known: &Array<f32>,
+    weights: &Array<f32>,
+    row_band: &Array<f32>,
+    column_band: &Array<f32>,
+    similar: &mut Array<f32>,
+    distance: &mut Array<f32>,
+    cubes: usize,
+    h: usize,
+    w: usize,
+    c: usize,
+    oh: usize,
+    ow: usize,
+    section: usize,
+    len: usize,
+    upstream: f32,
+    lambda: f32,
+    rate: f32,
+    correction: f32,
+    beta1: f32,
+    one_minus_beta1: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+    eps: f32,
+    c1: f32,
+    c2: f32,
+    scale: f32,
+    #[comptime] measured: bool,
+    #[comptime] size: usize,
+    #[comptime] border: Border,
+) {
+    if CUBE_POS < cubes {
+        let at = tile(h, w, c);
+        let halo = comptime!(15 + size);
+        let wide = comptime!(14 + 2 * size);
+        let groups = comptime!((15 + size).div_ceil(4));
+        let square = comptime!((14 + 2 * size) * (14 + 2 * size));
+        let plane = comptime!((14 + 2 * size) * (15 + size));
+        let before = comptime!(lead(size, border));
+        let reach = comptime!(lead(size, border) + if border == Border::Valid { 0 } else { size / 2 });
+        // Background and prior, then the coefficient maps; a group at the edge reads a little beyond.
+        let mut tiles = SharedMemory::<f32>::new(comptime!(tiles_len(size)));
+        // Horizontal means of l, l^2 and l * prior, then of the coefficients.
+        let mut rows = SharedMemory::<f32>::new(comptime!(rows_len(size)));
+        let unit = UNIT_POS as usize;
+
+        let mut i = unit;
+        while i < square {
+            let row = mirror((at.top + i / wide) as i32 - reach as i32, h as i32, border);
+            let column = mirror((at.left + i % wide) as i32 - reach as i32, w as i32, border);
+            let mut a = f32::new(0.0);
+            let mut b = f32::new(0.0);
+            if row >= 0 && column >= 0 {
+                let place = ((at.image * h + row as usize) * w + column as usize) * c + at.channel;
+                a = from[place];
+                b = prior[place];
+            }
+            tiles[i] = a;
+            tiles[square + i] = b;
+            i += 256;
+        }
+        let mut window = Array::<f32>::new(size);
+        #[unroll]
+        for t in 0..size {
+            window[t] = weights[t];
+        }
+        sync_cube();
+
+        let mut i = unit;
+        while i < comptime!(wide * groups) {
+            let (row, first) = (i / groups, i % groups * 4);
+            let mut sums = Array::<f32>::new(12usize);
+            #[unroll]
+            for k in 0..12usize {
+                sums[k] = f32::new(0.0);
+            }
+            #[unroll]
+            for t in 0..comptime!(size + 3) {
+                let a = tiles[row * wide + first + t];
+                let b = tiles[square + row * wide + first + t];
+                let (aa, ab) = (a * a, a * b);
+                #[unroll]
+                for o in 0..4usize {
+                    if comptime!(t >= o && t < o + size) {
+                        let weight = window[comptime!(t - o)];
+                        sums[3 * o] += weight * a;
+                        sums[3 * o + 1] += weight * aa;
+                        sums[3 * o + 2] += weight * ab;
+                    }
+                }
+            }
+            #[unroll]
+            for o in 0..4usize {
+                if first + o < halo {
+                    let place = row * halo + first + o;
+                    rows[place] = sums[3 * o];
+                    rows[plane + place] = sums[3 * o + 1];
+                    rows[2 * plane + place] = sums[3 * o + 2];
+                }
+            }
+            i += 256;
+        }
+        sync_cube();
+
+        let mut likeness = f32::new(0.0);
+        let mut i = unit;
+        while i < comptime!(halo * groups) {
+            let (column, first) = (i % halo, i / halo * 4);
+            let mut sums = Array::<f32>::new(12usize);
+            #[unroll]
+            for k in 0..12usize {
+                sums[k] = f32::new(0.0);
+            }
+            #[unroll]
+            for t in 0..comptime!(size + 3) {
+                let place = (first + t) * halo + column;
+                let (a, aa, ab) = (rows[place], rows[plane + place], rows[2 * plane + place]);
+                #[unroll]
+                for o in 0..4usize {
+                    if comptime!(t >= o && t < o + size) {
+                        let weight = window[comptime!(t - o)];
+                        sums[3 * o] += weight * a;
+                        sums[3 * o + 1] += weight * aa;
+                        sums[3 * o + 2] += weight * ab;
+                    }
+                }
+            }
+            let px = at.left + column;
+            #[unroll]
+            for o in 0..4usize {
+                let row = first + o;
+                let py = at.top + row;
+                let inside = py >= before && px >= before && py < oh + before && px < ow + before;
+                let mut p = f32::new(0.0);
+                let mut q = f32::new(0.0);
+                let mut r = f32::new(0.0);
+                if inside && row < halo {
+                    let place = ((at.image * oh + py - before) * ow + px - before) * c + at.channel;
+                    let m = Moments {
+                        x: sums[3 * o],
+                        y: known[place],
+                        xx: sums[3 * o + 1],
+                        yy: known[section + place],
+                        xy: sums[3 * o + 2],
+                    };
+                    let s = ssim_slopes(m, SsimConstants { c1, c2, scale });
+                    p = upstream * s.x;
+                    q = upstream * s.squares;
+                    r = upstream * s.product;
+                    let own = row >= before && row < before + 16 && column >= before && column < before + 16;
+                    likeness += select(own, s.value, f32::new(0.0));
+                }
+                if row < halo {
+                    let place = row * halo + column;
+                    tiles[place] = p;
+                    tiles[comptime!(halo * halo) + place] = q;
+                    tiles[comptime!(2 * halo * halo) + place] = r;
+                }
+            }
+            i += 256;
+        }
+        sync_cube();
+
+        let mut i = unit;
+        while i < comptime!(halo * 4) {
+            let (row, first) = (i / 4, i % 4 * 4);
+            #[unroll]
+            for o in 0..4usize {
+                let band = usize::min(at.left + first + o, w - 1) * size;
+                let mut p = f32::new(0.0);
+                let mut q = f32::new(0.0);
+                let mut r = f32::new(0.0);
+                #[unroll]
+                for d in 0..size {
+                    let weight = column_band[band + d];
+                    let place = row * halo + first + o + d;
+                    p += weight * tiles[place];
+                    q += weight * tiles[comptime!(halo * halo) + place];
+                    r += weight * tiles[comptime!(2 * halo * halo) + place];
+                }
+                let place = row * 16 + first + o;
+                rows[place] = p;
+                rows[comptime!(16 * halo) + place] = q;
+                rows[comptime!(32 * halo) + place] = r;
+            }
+            i += 256;
+        }
+        sync_cube();
+
+        let band = usize::min(at.top + at.y, h - 1) * size;
+        let mut p = f32::new(0.0);
+        let mut q = f32::new(0.0);
+        let mut r = f32::new(0.0);
+        #[unroll]
+        for d in 0..size {
+            let weight = row_band[band + d];
+            let place = (at.y + d) * 16 + at.x;
+            p += weight * rows[place];
+            q += weight * rows[comptime!(16 * halo) + place];
+            r += weight * rows[comptime!(32 * halo) + place];
+        }
+        let (py, px) = (at.top + at.y, at.left + at.x);
+        let inside = py < h && px < w;
+        let mut apart = f32::new(0.0);
+        if inside {
+            let place = ((at.image * h + py) * w + px) * c + at.channel;
+            let (own, target) = (from[place], x[place]);
+            let slope = p + 2.0 * own * q + prior[place] * r + lambda * absolute_error_slope(own, target);
+            let step = AdamStep { rate, correction, beta1, one_minus_beta1, beta2, one_minus_beta2, eps };
+            let next = adam_update(AdamState { p: own, m: adam[place], v: adam[len + place] }, slope, step);
+            to[place] = next.p;
+            adam[place] = next.m;
+            adam[len + place] = next.v;
+            apart = (own - target).abs();
+        }
+        if comptime!(measured) {
+            let alike = cube_sum(likeness);
+            let far = cube_sum(apart);
+            if UNIT_POS == 0 {
+                similar[CUBE_POS] = alike;
+                distance[CUBE_POS] = far;
+            }
+        }
+    }
+}
+
+/// Floats for the background and the prior of a tile, or for three coefficient maps.
+fn tiles_len(size: usize) -> usize {
+    let (wide, halo) = (14 + 2 * size, 15 + size);
+    (2 * wide * wide + 4).max(3 * halo * halo)
+}
+
+/// Floats for three horizontal means of a tile; the last group of rows reads two lines beyond.
+fn rows_len(size: usize) -> usize {
+    let (wide, halo) = (14 + 2 * size, 15 + size);
+    3 * wide * halo + 3 * halo
 }

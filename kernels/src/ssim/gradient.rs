@@ -225,7 +225,7 @@ pub fn ssim_map_with_gradient<'a>(
             let layout = gpu::Layout::new(&gpu, shape, opts)?;
             let mut coefficients = gpu.alloc(4 * layout.map_len())?;
             let (x, y) = (x.device(), y.device());
-            gpu::slopes(&layout, (x, y), (Some(grad.device()), 0.0), map.device(), &mut coefficients);
+            gpu::slopes(&layout, (x, y), grad.device(), map.device(), &mut coefficients);
             gpu::gradient(&layout, (x, y), &coefficients, 0, dx.device());
             if let Some(dy) = dy {
                 gpu::gradient(&layout, (y, x), &coefficients, 3, dy.device());

@@ -10,7 +10,7 @@
 pub(crate) mod gpu;
 mod gradient;
 
-pub(crate) use gradient::{AdjointScratch, adjoint_into, slopes_row};
+pub(crate) use gradient::{AdjointScratch, adjoint_into, slopes_row, ssim_slopes};
 pub use gradient::{ssim_map_backward, ssim_map_with_gradient, ssim_mean_with_gradient};
 
 use cubecl::prelude::*;

@@ -7,20 +7,9 @@ use super::super::gradient::ssim_slopes;
 use super::{Layout, Tile, moments, tile};
 use crate::border::Border;
 use crate::device::{GpuBuffer, UNITS, grid, launch};
-use crate::reduce::cube_sum;
 use crate::window::lead;
 
-/// What the slopes kernel reads and writes beside the coefficient maps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Slope {
-    /// An upstream gradient per pixel is read, the map is written, coefficients for x and y.
-    Map,
-    /// The upstream gradient is one number; partial sums of SSIM are written, one for each cube;
-    /// coefficients for x alone.
-    Mean,
-}
-
-/// Coefficient maps of the gradient, one after the other: p, q, r and, for [`Slope::Map`], p of y.
+/// The SSIM map, and coefficient maps of its gradient, one after the other: p, q, r and p of y.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)] // two images, maps and their shape
 fn slopes_kernel(
@@ -28,7 +17,7 @@ fn slopes_kernel(
     y: &Array<f32>,
     weights: &Array<f32>,
     upstream: &Array<f32>,
-    value: &mut Array<f32>,
+    map: &mut Array<f32>,
     coefficients: &mut Array<f32>,
     cubes: usize,
     h: usize,
@@ -37,11 +26,9 @@ fn slopes_kernel(
     oh: usize,
     ow: usize,
     section: usize,
-    constant: f32,
     c1: f32,
     c2: f32,
     scale: f32,
-    #[comptime] what: Slope,
     #[comptime] size: usize,
     #[comptime] border: Border,
 ) {
@@ -50,40 +37,27 @@ fn slopes_kernel(
         let m = moments(x, y, weights, at, h, w, c, size, border);
         let s = ssim_slopes(m, SsimConstants { c1, c2, scale });
         let (j, i) = (at.top + at.y, at.left + at.x);
-        let inside = j < oh && i < ow;
-        if inside {
+        if j < oh && i < ow {
             let to = ((at.image * oh + j) * ow + i) * c + at.channel;
-            let mut g = constant;
-            if comptime!(what == Slope::Map) {
-                g = upstream[to];
-                value[to] = s.value;
-                coefficients[3 * section + to] = g * s.y;
-            }
+            let g = upstream[to];
+            map[to] = s.value;
             coefficients[to] = g * s.x;
             coefficients[section + to] = g * s.squares;
             coefficients[2 * section + to] = g * s.product;
-        }
-        if comptime!(what == Slope::Mean) {
-            let total = cube_sum(select(inside, s.value, f32::new(0.0)));
-            if UNIT_POS == 0 {
-                value[CUBE_POS] = total;
-            }
+            coefficients[3 * section + to] = g * s.y;
         }
     }
 }
 
-/// Queues the coefficient maps. With an upstream map, `value` takes the SSIM map; with a constant, the
-/// sums of SSIM over each cube.
+/// Queues the SSIM map and the coefficient maps of its gradient.
 pub(crate) fn slopes(
     l: &Layout,
     (x, y): (&GpuBuffer, &GpuBuffer),
-    (upstream, constant): (Option<&GpuBuffer>, f32),
-    value: &mut GpuBuffer,
+    upstream: &GpuBuffer,
+    map: &mut GpuBuffer,
     coefficients: &mut GpuBuffer,
 ) {
     let ([_, h, w, c], (oh, ow), cubes) = (l.shape, l.out, l.map_cubes());
-    let what = if upstream.is_some() { Slope::Map } else { Slope::Mean };
-    let upstream = upstream.unwrap_or(&l.weights);
     let section = l.map_len();
     launch!(
         l.gpu,
@@ -93,7 +67,7 @@ pub(crate) fn slopes(
         y.arg(),
         l.weights.arg(),
         upstream.arg(),
-        value.arg(),
+        map.arg(),
         coefficients.arg(),
         cubes,
         h,
@@ -102,11 +76,9 @@ pub(crate) fn slopes(
         oh,
         ow,
         section,
-        constant,
         l.k.c1,
         l.k.c2,
         l.k.scale,
-        what,
         l.size,
         l.border
     );
@@ -114,20 +86,20 @@ pub(crate) fn slopes(
 
 /// Shapes of an image and its map, and where coefficient maps begin.
 #[derive(CubeType, Clone, Copy)]
-pub(crate) struct Shapes {
-    pub h: usize,
-    pub w: usize,
-    pub c: usize,
-    pub oh: usize,
-    pub ow: usize,
+struct Shapes {
+    h: usize,
+    w: usize,
+    c: usize,
+    oh: usize,
+    ow: usize,
     /// Where p begins; q and r begin after one and two sections.
-    pub first: usize,
-    pub section: usize,
+    first: usize,
+    section: usize,
 }
 
 /// Gradient of this unit's pixel: `F'(p) + 2 x F'(q) + y F'(r)`; the shapes say where p begins.
 #[cube]
-pub(crate) fn adjoint(
+fn adjoint(
     coefficients: &Array<f32>,
     row_band: &Array<f32>,
     column_band: &Array<f32>,

@@ -10,8 +10,8 @@ use cubecl::prelude::*;
 mod gradient;
 mod map;
 
-pub(crate) use gradient::{Shapes, adjoint, gradient, slopes};
-pub(crate) use map::{map, mask};
+pub(super) use gradient::{gradient, slopes};
+pub(super) use map::{map, mask};
 
 use super::{Moments, SsimConstants, SsimOptions};
 use crate::border::{Border, mirror};
@@ -29,11 +29,13 @@ pub(crate) struct Layout {
     pub shape: Nhwc,
     /// Rows and columns of the map.
     pub out: (usize, usize),
-    k: SsimConstants,
+    /// Constants of the formula.
+    pub k: SsimConstants,
     pub border: Border,
     /// Pixels along one side of the window.
     pub size: usize,
-    weights: GpuBuffer,
+    /// Weights of the window.
+    pub weights: GpuBuffer,
     /// Adjoint of the windowed mean along rows and columns.
     pub row_band: GpuBuffer,
     pub column_band: GpuBuffer,
@@ -109,7 +111,7 @@ pub(crate) fn tile(h: usize, w: usize, channels: usize) -> Tile {
 
 /// The moments of this unit's pixel.
 #[cube]
-fn moments(
+pub(crate) fn moments(
     x: &Array<f32>,
     y: &Array<f32>,
     weights: &Array<f32>,
