@@ -18,14 +18,19 @@ pub enum Border {
 /// Where position `p` of an axis of `n`, seen beyond its ends, lies; -1 when there is nothing.
 #[cube]
 pub fn mirror(p: i32, n: i32, #[comptime] border: Border) -> i32 {
-    if comptime!(border == Border::Symmetric) {
-        let q = ((p % (2 * n)) + 2 * n) % (2 * n);
-        select(q < n, q, 2 * n - 1 - q)
-    } else if comptime!(border == Border::Reflect101) {
-        let period = i32::max(2 * n - 2, 1);
-        let q = ((p % period) + period) % period;
-        select(q < n, q, period - q)
-    } else {
-        select(p >= 0 && p < n, p, -1)
+    let mut place = p;
+    // Divisions are slow on a GPU, and few positions are outside.
+    if p < 0 || p >= n {
+        if comptime!(border == Border::Symmetric) {
+            let q = ((p % (2 * n)) + 2 * n) % (2 * n);
+            place = select(q < n, q, 2 * n - 1 - q);
+        } else if comptime!(border == Border::Reflect101) {
+            let period = i32::max(2 * n - 2, 1);
+            let q = ((p % period) + period) % period;
+            place = select(q < n, q, period - q);
+        } else {
+            place = i32::new(-1);
+        }
     }
+    place
 }

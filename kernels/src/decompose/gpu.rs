@@ -17,7 +17,7 @@ use crate::elementwise::{copy, fill};
 use crate::error::{Result, shape_error};
 use crate::loss::absolute_error_slope;
 use crate::reduce::{add_group_sums, cube_sum, group_sums};
-use crate::ssim::gpu::{Layout, moments, tile};
+use crate::ssim::gpu::{Layout, QUARTER, moment, moments, spot, tile};
 use crate::ssim::{Moments, SsimConstants, ssim_slopes};
 use crate::window::lead;
 
@@ -85,7 +85,7 @@ fn known_moments(layout: &Layout, prior: &GpuBuffer) -> Result<GpuBuffer> {
     launch!(
         layout.gpu,
         known_kernel,
-        (grid(cubes), CubeDim::new_1d(UNITS)),
+        (grid(cubes), CubeDim::new_1d(QUARTER)),
         prior.arg(),
         layout.weights.arg(),
         known.arg(),
@@ -119,12 +119,17 @@ fn known_kernel(
 ) {
     if CUBE_POS < cubes {
         let at = tile(oh, ow, c);
-        let m = moments(prior, prior, weights, at, h, w, c, size, border);
-        let (j, i) = (at.top + at.y, at.left + at.x);
-        if j < oh && i < ow {
-            let to = ((at.image * oh + j) * ow + i) * c + at.channel;
-            known[to] = m.y;
-            known[section + to] = m.yy;
+        let found = moments(prior, prior, weights, at, h, w, c, size, border);
+        #[unroll]
+        for o in 0..4usize {
+            let (row, column) = spot(o);
+            let (j, i) = (at.top + row, at.left + column);
+            if j < oh && i < ow {
+                let m = moment(&found, o);
+                let to = ((at.image * oh + j) * ow + i) * c + at.channel;
+                known[to] = m.y;
+                known[section + to] = m.yy;
+            }
         }
     }
 }
@@ -379,19 +384,20 @@ fn descend_kernel(
         }
         sync_cube();
 
-        let band = usize::min(at.top + at.y, h - 1) * size;
+        let (ty, tx) = (unit / 16, unit % 16);
+        let band = usize::min(at.top + ty, h - 1) * size;
         let mut p = f32::new(0.0);
         let mut q = f32::new(0.0);
         let mut r = f32::new(0.0);
         #[unroll]
         for d in 0..size {
             let weight = row_band[band + d];
-            let place = (at.y + d) * 16 + at.x;
+            let place = (ty + d) * 16 + tx;
             p += weight * rows[place];
             q += weight * rows[comptime!(16 * halo) + place];
             r += weight * rows[comptime!(32 * halo) + place];
         }
-        let (py, px) = (at.top + at.y, at.left + at.x);
+        let (py, px) = (at.top + ty, at.left + tx);
         let inside = py < h && px < w;
         let mut apart = f32::new(0.0);
         if inside {

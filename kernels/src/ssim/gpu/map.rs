@@ -3,9 +3,9 @@
 use cubecl::prelude::*;
 
 use super::super::{SsimConstants, ssim};
-use super::{Layout, Tile, moments, tile};
+use super::{Layout, QUARTER, Tile, moment, moments, spot, tile};
 use crate::border::Border;
-use crate::device::{GpuBuffer, UNITS, grid, launch};
+use crate::device::{GpuBuffer, grid, launch};
 
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)] // two images, a map and their shape
@@ -28,10 +28,15 @@ fn ssim_map_kernel(
 ) {
     if CUBE_POS < cubes {
         let at = tile(oh, ow, c);
-        let m = moments(x, y, weights, at, h, w, c, size, border);
-        let (j, i) = (at.top + at.y, at.left + at.x);
-        if j < oh && i < ow {
-            map[((at.image * oh + j) * ow + i) * c + at.channel] = ssim(m, SsimConstants { c1, c2, scale });
+        let found = moments(x, y, weights, at, h, w, c, size, border);
+        #[unroll]
+        for o in 0..4usize {
+            let (row, column) = spot(o);
+            let (j, i) = (at.top + row, at.left + column);
+            if j < oh && i < ow {
+                let value = ssim(moment(&found, o), SsimConstants { c1, c2, scale });
+                map[((at.image * oh + j) * ow + i) * c + at.channel] = value;
+            }
         }
     }
 }
@@ -39,7 +44,7 @@ fn ssim_map_kernel(
 /// Queues the SSIM map.
 pub(crate) fn map(l: &Layout, x: &GpuBuffer, y: &GpuBuffer, map: &mut GpuBuffer) {
     let ([_, h, w, c], (oh, ow), cubes) = (l.shape, l.out, l.map_cubes());
-    let shape = (grid(cubes), CubeDim::new_1d(UNITS));
+    let shape = (grid(cubes), CubeDim::new_1d(QUARTER));
     launch!(
         l.gpu,
         ssim_map_kernel,
@@ -86,23 +91,34 @@ fn ssim_mask_kernel(
     #[comptime] border: Border,
 ) {
     if CUBE_POS < cubes {
-        let spot = tile(oh, ow, 1usize);
-        let mut sum = f32::new(0.0);
-        for channel in 0..c {
-            let at = Tile { image: spot.image, channel, top: spot.top, left: spot.left, y: spot.y, x: spot.x };
-            let m = moments(x, y, weights, at, h, w, c, size, border);
-            sum += ssim(m, SsimConstants { c1, c2, scale });
+        let place = tile(oh, ow, 1usize);
+        let mut sums = Array::<f32>::new(4usize);
+        #[unroll]
+        for o in 0..4usize {
+            sums[o] = f32::new(0.0);
         }
-        let (j, i) = (spot.top + spot.y, spot.left + spot.x);
-        if j < oh && i < ow {
-            let to = (spot.image * oh + j) * ow + i;
-            let d = 1.0 - sum / f32::cast_from(c);
-            let masked = select(d > threshold, f32::new(1.0), f32::new(0.0));
-            dissimilarity[to] = d;
-            if masked != mask[to] {
-                changed[spot.image].fetch_add(1u32);
+        for channel in 0..c {
+            let at = Tile { image: place.image, channel, top: place.top, left: place.left };
+            let found = moments(x, y, weights, at, h, w, c, size, border);
+            #[unroll]
+            for o in 0..4usize {
+                sums[o] += ssim(moment(&found, o), SsimConstants { c1, c2, scale });
             }
-            mask[to] = masked;
+        }
+        #[unroll]
+        for o in 0..4usize {
+            let (row, column) = spot(o);
+            let (j, i) = (place.top + row, place.left + column);
+            if j < oh && i < ow {
+                let to = (place.image * oh + j) * ow + i;
+                let d = 1.0 - sums[o] / f32::cast_from(c);
+                let masked = select(d > threshold, f32::new(1.0), f32::new(0.0));
+                dissimilarity[to] = d;
+                if masked != mask[to] {
+                    changed[place.image].fetch_add(1u32);
+                }
+                mask[to] = masked;
+            }
         }
     }
 }
@@ -126,7 +142,7 @@ pub(crate) fn mask(
     let ([n, h, w, c], (oh, ow)) = (l.shape, l.out);
     let cubes = l.map_cubes() / c;
     launch!(l.gpu, clear_kernel, crate::device::units(n), changed.arg(), n);
-    let shape = (grid(cubes), CubeDim::new_1d(UNITS));
+    let shape = (grid(cubes), CubeDim::new_1d(QUARTER));
     launch!(
         l.gpu,
         ssim_mask_kernel,

@@ -84,7 +84,7 @@ impl Layout {
     }
 }
 
-/// Where a cube's tile lies, and its unit in it.
+/// Where a cube's tile lies.
 #[derive(CubeType, Clone, Copy)]
 pub(crate) struct Tile {
     pub image: usize,
@@ -92,9 +92,6 @@ pub(crate) struct Tile {
     /// First row and column of the tile.
     pub top: usize,
     pub left: usize,
-    /// Row and column of the unit in the tile.
-    pub y: usize,
-    pub x: usize,
 }
 
 /// The tile of this cube among `images x channels` maps of `h` x `w`; images outermost.
@@ -105,11 +102,21 @@ pub(crate) fn tile(h: usize, w: usize, channels: usize) -> Tile {
     let left = (CUBE_POS % across) * 16;
     let top = ((CUBE_POS / across) % down) * 16;
     let map = CUBE_POS / (across * down);
-    let unit = UNIT_POS as usize;
-    Tile { image: map / channels, channel: map % channels, top, left, y: unit / 16, x: unit % 16 }
+    Tile { image: map / channels, channel: map % channels, top, left }
 }
 
-/// The moments of this unit's pixel.
+/// Units of a cube that makes [`moments`]: each makes four, one below the other.
+pub(crate) const QUARTER: u32 = 64;
+
+/// Row and column in the tile of the `o`-th of the four pixels of this unit.
+#[cube]
+pub(crate) fn spot(o: usize) -> (usize, usize) {
+    let unit = UNIT_POS as usize;
+    (unit / 16 * 4 + o, unit % 16)
+}
+
+/// The moments of the four pixels of this unit, five numbers each: means of x, y, x^2, y^2 and xy. A
+/// unit makes four neighbouring means at a time, so that each value of a window is read once for them.
 #[cube]
 pub(crate) fn moments(
     x: &Array<f32>,
@@ -121,17 +128,23 @@ pub(crate) fn moments(
     c: usize,
     #[comptime] size: usize,
     #[comptime] border: Border,
-) -> Moments {
+) -> Array<f32> {
     let halo = comptime!(15 + size);
+    let plane = comptime!(16 * (15 + size));
     let shift = comptime!(if border == Border::Valid { 0i32 } else { (size / 2) as i32 });
     let mut sx = SharedMemory::<f32>::new(comptime!(halo * halo));
     let mut sy = SharedMemory::<f32>::new(comptime!(halo * halo));
-    let mut rows = SharedMemory::<f32>::new(comptime!(5 * halo * 16));
+    let mut rows = SharedMemory::<f32>::new(comptime!(5 * plane));
     let unit = UNIT_POS as usize;
-    // A unit of the last cube before may still read what is overwritten here.
+    let mut window = Array::<f32>::new(size);
+    #[unroll]
+    for t in 0..size {
+        window[t] = weights[t];
+    }
+    // A unit may still read what the channel before has left here.
     sync_cube();
     let mut i = unit;
-    while i < halo * halo {
+    while i < comptime!(halo * halo) {
         let row = mirror((at.top + i / halo) as i32 - shift, h as i32, border);
         let column = mirror((at.left + i % halo) as i32 - shift, w as i32, border);
         let mut a = f32::new(0.0);
@@ -143,42 +156,72 @@ pub(crate) fn moments(
         }
         sx[i] = a;
         sy[i] = b;
-        i += 256;
+        i += 64;
     }
     sync_cube();
-    let plane = comptime!(halo * 16);
     let mut i = unit;
-    while i < plane {
-        let from = (i / 16) * halo + i % 16;
-        let mut m =
-            Moments { x: f32::new(0.0), y: f32::new(0.0), xx: f32::new(0.0), yy: f32::new(0.0), xy: f32::new(0.0) };
-        for t in 0..size {
-            let weight = weights[t];
-            let a = sx[from + t];
-            let b = sy[from + t];
-            m.x += weight * a;
-            m.y += weight * b;
-            m.xx += weight * a * a;
-            m.yy += weight * b * b;
-            m.xy += weight * a * b;
+    while i < comptime!(4 * halo) {
+        let (row, first) = (i / 4, i % 4 * 4);
+        let mut sums = zeros();
+        #[unroll]
+        for t in 0..comptime!(size + 3) {
+            let a = sx[row * halo + first + t];
+            let b = sy[row * halo + first + t];
+            let (aa, bb, ab) = (a * a, b * b, a * b);
+            #[unroll]
+            for o in 0..4usize {
+                if comptime!(t >= o && t < o + size) {
+                    let weight = window[comptime!(t - o)];
+                    sums[5 * o] += weight * a;
+                    sums[5 * o + 1] += weight * b;
+                    sums[5 * o + 2] += weight * aa;
+                    sums[5 * o + 3] += weight * bb;
+                    sums[5 * o + 4] += weight * ab;
+                }
+            }
         }
-        rows[i] = m.x;
-        rows[plane + i] = m.y;
-        rows[2 * plane + i] = m.xx;
-        rows[3 * plane + i] = m.yy;
-        rows[4 * plane + i] = m.xy;
-        i += 256;
+        #[unroll]
+        for o in 0..4usize {
+            #[unroll]
+            for k in 0..5usize {
+                rows[k * plane + row * 16 + first + o] = sums[5 * o + k];
+            }
+        }
+        i += 64;
     }
     sync_cube();
-    let mut m = Moments { x: f32::new(0.0), y: f32::new(0.0), xx: f32::new(0.0), yy: f32::new(0.0), xy: f32::new(0.0) };
-    for t in 0..size {
-        let weight = weights[t];
-        let from = (at.y + t) * 16 + at.x;
-        m.x += weight * rows[from];
-        m.y += weight * rows[plane + from];
-        m.xx += weight * rows[2 * plane + from];
-        m.yy += weight * rows[3 * plane + from];
-        m.xy += weight * rows[4 * plane + from];
+    let (first, column) = spot(0usize);
+    let mut sums = zeros();
+    #[unroll]
+    for t in 0..comptime!(size + 3) {
+        let from = (first + t) * 16 + column;
+        #[unroll]
+        for k in 0..5usize {
+            let value = rows[k * plane + from];
+            #[unroll]
+            for o in 0..4usize {
+                if comptime!(t >= o && t < o + size) {
+                    sums[5 * o + k] += window[comptime!(t - o)] * value;
+                }
+            }
+        }
     }
-    m
+    sums
+}
+
+/// Twenty sums.
+#[cube]
+fn zeros() -> Array<f32> {
+    let mut sums = Array::<f32>::new(20usize);
+    #[unroll]
+    for k in 0..20usize {
+        sums[k] = f32::new(0.0);
+    }
+    sums
+}
+
+/// The `o`-th of four moments.
+#[cube]
+pub(crate) fn moment(sums: &Array<f32>, o: usize) -> Moments {
+    Moments { x: sums[5 * o], y: sums[5 * o + 1], xx: sums[5 * o + 2], yy: sums[5 * o + 3], xy: sums[5 * o + 4] }
 }
