@@ -19,7 +19,7 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Args)]
 pub struct Common {
-    /// Where to compute: auto, cpu, cuda[:N] or wgpu[:N]; `hotad devices` lists what there is
+    /// Where to compute: auto, cpu, cuda, cuda:N, wgpu or wgpu:N; `hotad devices` lists what there is
     #[arg(long, global = true, default_value = "auto")]
     pub device: String,
     /// Precision of convolutions on a GPU with tensor cores: f32, tf32, f16 or bf16
