@@ -36,7 +36,7 @@ impl Default for AdamOptions {
 }
 
 /// The figures of one step, the same for every parameter.
-#[derive(CubeType, Clone, Copy)]
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub struct AdamStep {
     /// lr / (1 - b1^t).
     pub rate: f32,
@@ -67,6 +67,21 @@ impl AdamStep {
             one_minus_beta2: (1.0 - b2) as f32,
             eps: o.eps,
         }
+    }
+}
+
+impl AdamStep {
+    /// As a kernel argument.
+    pub(crate) fn arg<R: Runtime>(&self) -> AdamStepLaunch<R> {
+        AdamStepLaunch::new(
+            self.rate,
+            self.correction,
+            self.beta1,
+            self.one_minus_beta1,
+            self.beta2,
+            self.one_minus_beta2,
+            self.eps,
+        )
     }
 }
 
@@ -135,13 +150,7 @@ pub fn adam<'a>(
             n,
             decay.0,
             decay.1,
-            step.rate,
-            step.correction,
-            step.beta1,
-            step.one_minus_beta1,
-            step.beta2,
-            step.one_minus_beta2,
-            step.eps,
+            step.arg(),
         ),
     }
     Ok(())
@@ -168,17 +177,10 @@ fn adam_kernel(
     n: usize,
     shrink: f32,
     coupled: f32,
-    rate: f32,
-    correction: f32,
-    beta1: f32,
-    one_minus_beta1: f32,
-    beta2: f32,
-    one_minus_beta2: f32,
-    eps: f32,
+    step: AdamStep,
 ) {
     let at = ABSOLUTE_POS;
     if at < n {
-        let step = AdamStep { rate, correction, beta1, one_minus_beta1, beta2, one_minus_beta2, eps };
         let own = p[at];
         let next = adam_update(AdamState { p: own * shrink, m: m[at], v: v[at] }, g[at] + coupled * own, step);
         p[at] = next.p;

@@ -152,6 +152,20 @@ pub(super) fn weight_at(i: usize, o: usize, r: usize, q: usize, s: Sizes, #[comp
     }
 }
 
+/// What a tap at (`dy`, `dx`) sees from output pixel `pixel` of a convolution; 0 outside the image.
+#[cube]
+pub(super) fn input_at(x: &Array<f32>, pixel: usize, dy: i32, dx: i32, channel: usize, s: Sizes) -> f32 {
+    let iy = ((pixel / s.out_w) % s.out_h * s.stride) as i32 + dy;
+    let ix = (pixel % s.out_w * s.stride) as i32 + dx;
+    let mut value = f32::new(0.0);
+    if iy >= 0 && ix >= 0 && iy < s.in_h as i32 && ix < s.in_w as i32 {
+        let image = pixel / (s.out_w * s.out_h);
+        let at = (image * s.in_h + iy as usize) * s.in_w + ix as usize;
+        value = x[at * s.in_stride + s.in_first + channel];
+    }
+    value
+}
+
 /// Operands of a pass.
 pub(super) struct Operands<'a> {
     pub x: &'a GpuBuffer,

@@ -7,12 +7,96 @@
 use cubecl::prelude::*;
 use half::{bf16, f16};
 
-use super::pass::{Direction, Operands, Sizes, Variant, base, offset, row, taps, weight_at};
+use super::pass::{Direction, Operands, Sizes, Variant, base, input_at, offset, row, taps, weight_at};
 use crate::activation::activate;
 use crate::device::{Gpu, GpuBuffer, Precision, grid, launch};
 
 /// Units of a cube: four planes of 32.
 const PLANES: u32 = 128;
+
+/// Four fragments of sums, all zero.
+#[cube]
+fn fragments(#[comptime] depth: usize) -> Sequence<cmma::Matrix<f32>> {
+    let mut sums = Sequence::<cmma::Matrix<f32>>::new();
+    #[unroll]
+    for _ in 0..4usize {
+        sums.push(cmma::Matrix::<f32>::from_value(
+            cmma::MatrixIdent::Accumulator,
+            16usize,
+            16usize,
+            depth,
+            cmma::MatrixLayout::Undefined,
+            0.0,
+        ));
+    }
+    sums
+}
+
+/// Adds the products of 32 terms. Operands are `[row or column][32 terms]`, or with `terms_outside`
+/// `[32 terms][64 rows or columns]`.
+#[cube]
+fn multiply<E: Float>(
+    a: &SharedMemory<E>,
+    b: &SharedMemory<E>,
+    sums: &Sequence<cmma::Matrix<f32>>,
+    plane_row: usize,
+    plane_column: usize,
+    #[comptime] terms_outside: bool,
+    #[comptime] depth: usize,
+) {
+    let line = comptime!(if terms_outside { 1usize } else { 32 });
+    let term = comptime!(if terms_outside { 64usize } else { 1 });
+    let stride = comptime!(if terms_outside { 64u32 } else { 32 });
+    let rows = comptime!(if terms_outside { cmma::MatrixLayout::ColMajor } else { cmma::MatrixLayout::RowMajor });
+    let columns = comptime!(if terms_outside { cmma::MatrixLayout::RowMajor } else { cmma::MatrixLayout::ColMajor });
+    #[unroll]
+    for k in 0..comptime!(32 / depth) {
+        #[unroll]
+        for j in 0..2usize {
+            let right = cmma::Matrix::<E>::from_slice(
+                cmma::MatrixIdent::B,
+                16usize,
+                16usize,
+                depth,
+                columns,
+                &b.slice((plane_column + 16 * j) * line + k * depth * term, 2048usize),
+                stride,
+            );
+            #[unroll]
+            for i in 0..2usize {
+                let left = cmma::Matrix::<E>::from_slice(
+                    cmma::MatrixIdent::A,
+                    16usize,
+                    16usize,
+                    depth,
+                    rows,
+                    &a.slice((plane_row + 16 * i) * line + k * depth * term, 2048usize),
+                    stride,
+                );
+                let sum = sums.index(comptime!(2 * i + j));
+                cmma::execute::<E, E, f32, f32>(&left, &right, sum, sum);
+            }
+        }
+    }
+}
+
+/// Writes the fragments of a plane to the tile of the cube, `[64][64]`.
+#[cube]
+fn spill(sums: &Sequence<cmma::Matrix<f32>>, tile: &mut SharedMemory<f32>, plane_row: usize, plane_column: usize) {
+    #[unroll]
+    for i in 0..2usize {
+        #[unroll]
+        for j in 0..2usize {
+            let begin = (plane_row + 16 * i) * 64 + plane_column + 16 * j;
+            cmma::store(
+                &mut tile.slice_mut(begin, 4096usize),
+                sums.index(comptime!(2 * i + j)),
+                64,
+                cmma::MatrixLayout::RowMajor,
+            );
+        }
+    }
+}
 
 #[cube(launch_unchecked)]
 fn tensor_core_kernel<E: Float>(
@@ -56,18 +140,7 @@ fn tensor_core_kernel<E: Float>(
         let count = rows.count * columns.count;
         let chunks = s.in_channels.div_ceil(32);
 
-        let mut sums = Sequence::<cmma::Matrix<f32>>::new();
-        #[unroll]
-        for _ in 0..4usize {
-            sums.push(cmma::Matrix::<f32>::from_value(
-                cmma::MatrixIdent::Accumulator,
-                16usize,
-                16usize,
-                depth,
-                cmma::MatrixLayout::Undefined,
-                0.0,
-            ));
-        }
+        let sums = fragments(depth);
         for step in 0..count * chunks {
             let tap = step / chunks;
             let r = rows.first + tap / columns.count * rows.step;
@@ -102,53 +175,11 @@ fn tensor_core_kernel<E: Float>(
                 b[column * 32 + term] = E::cast_from(value);
             }
             sync_cube();
-            #[unroll]
-            for k in 0..comptime!(32 / depth) {
-                #[unroll]
-                for j in 0..2usize {
-                    let begin = (plane_column + 16 * j) * 32 + k * depth;
-                    let right = cmma::Matrix::<E>::from_slice(
-                        cmma::MatrixIdent::B,
-                        16usize,
-                        16usize,
-                        depth,
-                        cmma::MatrixLayout::ColMajor,
-                        &b.slice(begin, 2048usize),
-                        32,
-                    );
-                    #[unroll]
-                    for i in 0..2usize {
-                        let begin = (plane_row + 16 * i) * 32 + k * depth;
-                        let left = cmma::Matrix::<E>::from_slice(
-                            cmma::MatrixIdent::A,
-                            16usize,
-                            16usize,
-                            depth,
-                            cmma::MatrixLayout::RowMajor,
-                            &a.slice(begin, 2048usize),
-                            32,
-                        );
-                        let sum = sums.index(comptime!(2 * i + j));
-                        cmma::execute::<E, E, f32, f32>(&left, &right, sum, sum);
-                    }
-                }
-            }
+            multiply::<E>(&a, &b, &sums, plane_row, plane_column, false, depth);
         }
         // The compiler may give the tile the place of operands that other planes still read.
         sync_cube();
-        #[unroll]
-        for i in 0..2usize {
-            #[unroll]
-            for j in 0..2usize {
-                let begin = (plane_row + 16 * i) * 64 + plane_column + 16 * j;
-                cmma::store(
-                    &mut tile.slice_mut(begin, 4096usize),
-                    sums.index(comptime!(2 * i + j)),
-                    64,
-                    cmma::MatrixLayout::RowMajor,
-                );
-            }
-        }
+        spill(&sums, &mut tile, plane_row, plane_column);
         sync_cube();
 
         let column = first_column + unit % 64;
@@ -220,18 +251,7 @@ fn tensor_core_weight_kernel<E: Float>(
         let dy = (tap / s.kernel_w * s.dilation) as i32 - s.padding as i32;
         let dx = (tap % s.kernel_w * s.dilation) as i32 - s.padding as i32;
 
-        let mut sums = Sequence::<cmma::Matrix<f32>>::new();
-        #[unroll]
-        for _ in 0..4usize {
-            sums.push(cmma::Matrix::<f32>::from_value(
-                cmma::MatrixIdent::Accumulator,
-                16usize,
-                16usize,
-                depth,
-                cmma::MatrixLayout::Undefined,
-                0.0,
-            ));
-        }
+        let sums = fragments(depth);
         let mut first = split * per_split;
         while first < end {
             sync_cube();
@@ -245,64 +265,20 @@ fn tensor_core_weight_kernel<E: Float>(
                     if first_row + own < s.out_channels {
                         g = grad[pixel * s.out_stride + s.out_first + first_row + own];
                     }
-                    let iy = ((pixel / s.out_w) % s.out_h * s.stride) as i32 + dy;
-                    let ix = (pixel % s.out_w * s.stride) as i32 + dx;
-                    if column < width && iy >= 0 && ix >= 0 && iy < s.in_h as i32 && ix < s.in_w as i32 {
-                        let image = pixel / (s.out_w * s.out_h);
-                        let at = (image * s.in_h + iy as usize) * s.in_w + ix as usize;
-                        value = x[at * s.in_stride + s.in_first + channel];
+                    if column < width {
+                        value = input_at(x, pixel, dy, dx, channel, s);
                     }
                 }
                 a[term * 64 + own] = E::cast_from(g);
                 b[term * 64 + own] = E::cast_from(value);
             }
             sync_cube();
-            #[unroll]
-            for k in 0..comptime!(32 / depth) {
-                #[unroll]
-                for j in 0..2usize {
-                    let right = cmma::Matrix::<E>::from_slice(
-                        cmma::MatrixIdent::B,
-                        16usize,
-                        16usize,
-                        depth,
-                        cmma::MatrixLayout::RowMajor,
-                        &b.slice(k * depth * 64 + plane_column + 16 * j, 2048usize),
-                        64,
-                    );
-                    #[unroll]
-                    for i in 0..2usize {
-                        let left = cmma::Matrix::<E>::from_slice(
-                            cmma::MatrixIdent::A,
-                            16usize,
-                            16usize,
-                            depth,
-                            cmma::MatrixLayout::ColMajor,
-                            &a.slice(k * depth * 64 + plane_row + 16 * i, 2048usize),
-                            64,
-                        );
-                        let sum = sums.index(comptime!(2 * i + j));
-                        cmma::execute::<E, E, f32, f32>(&left, &right, sum, sum);
-                    }
-                }
-            }
+            multiply::<E>(&a, &b, &sums, plane_row, plane_column, true, depth);
             first += 32;
         }
         // The compiler may give the tile the place of operands that other planes still read.
         sync_cube();
-        #[unroll]
-        for i in 0..2usize {
-            #[unroll]
-            for j in 0..2usize {
-                let begin = (plane_row + 16 * i) * 64 + plane_column + 16 * j;
-                cmma::store(
-                    &mut tile.slice_mut(begin, 4096usize),
-                    sums.index(comptime!(2 * i + j)),
-                    64,
-                    cmma::MatrixLayout::RowMajor,
-                );
-            }
-        }
+        spill(&sums, &mut tile, plane_row, plane_column);
         sync_cube();
         for i in 0..32usize {
             let line = lane + 2 * i;

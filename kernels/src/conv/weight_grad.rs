@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::Geometry;
 use super::dense::Slab;
 use super::micro::{MR, NR, Tile, Walk, accumulate};
-use super::pass::{Direction, Sizes};
+use super::pass::{Direction, Sizes, input_at};
 use super::tensor_core::{self, Cut};
 use crate::device::{Gpu, GpuBuffer, Precision, UNITS, grid, launch};
 use crate::error::Result;
@@ -171,12 +171,8 @@ fn weight_grad_kernel(
                     if first_row + own < s.out_channels {
                         g = grad[pixel * s.out_stride + s.out_first + first_row + own];
                     }
-                    let iy = ((pixel / s.out_w) % s.out_h * s.stride) as i32 + dy;
-                    let ix = (pixel % s.out_w * s.stride) as i32 + dx;
-                    if column < width && iy >= 0 && ix >= 0 && iy < s.in_h as i32 && ix < s.in_w as i32 {
-                        let image = pixel / (s.out_w * s.out_h);
-                        let at = (image * s.in_h + iy as usize) * s.in_w + ix as usize;
-                        value = x[at * s.in_stride + s.in_first + channel];
+                    if column < width {
+                        value = input_at(x, pixel, dy, dx, channel, s);
                     }
                 }
                 a[term * 65 + own] = g;

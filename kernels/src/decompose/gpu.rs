@@ -17,8 +17,8 @@ use crate::elementwise::{copy, fill};
 use crate::error::{Result, shape_error};
 use crate::loss::absolute_error_slope;
 use crate::reduce::{add_group_sums, cube_sum, group_sums};
-use crate::ssim::gpu::{Layout, QUARTER, moment, moments, spot, tile};
-use crate::ssim::{Moments, SsimConstants, ssim_slopes};
+use crate::ssim::gpu::{Layout, QUARTER, Shapes, moment, moments, spot, tile};
+use crate::ssim::{Moments, ssim_slopes};
 use crate::window::lead;
 
 /// Largest window whose tile fits into 32 KiB of shared memory.
@@ -79,9 +79,8 @@ struct State {
 
 /// Means of the prior and of its square.
 fn known_moments(layout: &Layout, prior: &GpuBuffer) -> Result<GpuBuffer> {
-    let ([_, h, w, c], (oh, ow), cubes) = (layout.shape, layout.out, layout.map_cubes());
-    let section = layout.map_len();
-    let known = layout.gpu.alloc(2 * section)?;
+    let cubes = layout.map_cubes();
+    let known = layout.gpu.alloc(2 * layout.map_len())?;
     launch!(
         layout.gpu,
         known_kernel,
@@ -89,13 +88,7 @@ fn known_moments(layout: &Layout, prior: &GpuBuffer) -> Result<GpuBuffer> {
         prior.arg(),
         layout.weights.arg(),
         known.arg(),
-        cubes,
-        h,
-        w,
-        c,
-        oh,
-        ow,
-        section,
+        layout.arg(cubes),
         layout.size,
         layout.border
     );
@@ -107,28 +100,22 @@ fn known_kernel(
     prior: &Array<f32>,
     weights: &Array<f32>,
     known: &mut Array<f32>,
-    cubes: usize,
-    h: usize,
-    w: usize,
-    c: usize,
-    oh: usize,
-    ow: usize,
-    section: usize,
+    s: Shapes,
     #[comptime] size: usize,
     #[comptime] border: Border,
 ) {
-    if CUBE_POS < cubes {
-        let at = tile(oh, ow, c);
-        let found = moments(prior, prior, weights, at, h, w, c, size, border);
+    if CUBE_POS < s.cubes {
+        let at = tile(s.oh, s.ow, s.c);
+        let found = moments(prior, prior, weights, at, s, size, border);
         #[unroll]
         for o in 0..4usize {
             let (row, column) = spot(o);
             let (j, i) = (at.top + row, at.left + column);
-            if j < oh && i < ow {
+            if j < s.oh && i < s.ow {
                 let m = moment(&found, o);
-                let to = ((at.image * oh + j) * ow + i) * c + at.channel;
+                let to = ((at.image * s.oh + j) * s.ow + i) * s.c + at.channel;
                 known[to] = m.y;
-                known[section + to] = m.yy;
+                known[s.section + to] = m.yy;
             }
         }
     }
@@ -143,8 +130,7 @@ fn descend(
     step: AdamStep,
     measured: bool,
 ) {
-    let ([_, h, w, c], (oh, ow), cubes) = (layout.shape, layout.out, layout.image_cubes());
-    let section = layout.map_len();
+    let cubes = layout.image_cubes();
     launch!(
         layout.gpu,
         descend_kernel,
@@ -160,26 +146,11 @@ fn descend(
         layout.column_band.arg(),
         state.sums[0].arg(),
         state.sums[1].arg(),
-        cubes,
-        h,
-        w,
-        c,
-        oh,
-        ow,
-        section,
+        layout.arg(cubes),
         to.len(),
         upstream,
         lambda,
-        step.rate,
-        step.correction,
-        step.beta1,
-        step.one_minus_beta1,
-        step.beta2,
-        step.one_minus_beta2,
-        step.eps,
-        layout.k.c1,
-        layout.k.c2,
-        layout.k.scale,
+        step.arg(),
         measured,
         layout.size,
         layout.border
@@ -202,32 +173,17 @@ fn descend_kernel(
     column_band: &Array<f32>,
     similar: &mut Array<f32>,
     distance: &mut Array<f32>,
-    cubes: usize,
-    h: usize,
-    w: usize,
-    c: usize,
-    oh: usize,
-    ow: usize,
-    section: usize,
+    s: Shapes,
     len: usize,
     upstream: f32,
     lambda: f32,
-    rate: f32,
-    correction: f32,
-    beta1: f32,
-    one_minus_beta1: f32,
-    beta2: f32,
-    one_minus_beta2: f32,
-    eps: f32,
-    c1: f32,
-    c2: f32,
-    scale: f32,
+    step: AdamStep,
     #[comptime] measured: bool,
     #[comptime] size: usize,
     #[comptime] border: Border,
 ) {
-    if CUBE_POS < cubes {
-        let at = tile(h, w, c);
+    if CUBE_POS < s.cubes {
+        let at = tile(s.h, s.w, s.c);
         let halo = comptime!(15 + size);
         let wide = comptime!(14 + 2 * size);
         let groups = comptime!((15 + size).div_ceil(4));
@@ -243,12 +199,12 @@ fn descend_kernel(
 
         let mut i = unit;
         while i < square {
-            let row = mirror((at.top + i / wide) as i32 - reach as i32, h as i32, border);
-            let column = mirror((at.left + i % wide) as i32 - reach as i32, w as i32, border);
+            let row = mirror((at.top + i / wide) as i32 - reach as i32, s.h as i32, border);
+            let column = mirror((at.left + i % wide) as i32 - reach as i32, s.w as i32, border);
             let mut a = f32::new(0.0);
             let mut b = f32::new(0.0);
             if row >= 0 && column >= 0 {
-                let place = ((at.image * h + row as usize) * w + column as usize) * c + at.channel;
+                let place = ((at.image * s.h + row as usize) * s.w + column as usize) * s.c + at.channel;
                 a = from[place];
                 b = prior[place];
             }
@@ -327,25 +283,25 @@ fn descend_kernel(
             for o in 0..4usize {
                 let row = first + o;
                 let py = at.top + row;
-                let inside = py >= before && px >= before && py < oh + before && px < ow + before;
+                let inside = py >= before && px >= before && py < s.oh + before && px < s.ow + before;
                 let mut p = f32::new(0.0);
                 let mut q = f32::new(0.0);
                 let mut r = f32::new(0.0);
                 if inside && row < halo {
-                    let place = ((at.image * oh + py - before) * ow + px - before) * c + at.channel;
+                    let place = ((at.image * s.oh + py - before) * s.ow + px - before) * s.c + at.channel;
                     let m = Moments {
                         x: sums[3 * o],
                         y: known[place],
                         xx: sums[3 * o + 1],
-                        yy: known[section + place],
+                        yy: known[s.section + place],
                         xy: sums[3 * o + 2],
                     };
-                    let s = ssim_slopes(m, SsimConstants { c1, c2, scale });
-                    p = upstream * s.x;
-                    q = upstream * s.squares;
-                    r = upstream * s.product;
+                    let slopes = ssim_slopes(m, s.k);
+                    p = upstream * slopes.x;
+                    q = upstream * slopes.squares;
+                    r = upstream * slopes.product;
                     let own = row >= before && row < before + 16 && column >= before && column < before + 16;
-                    likeness += select(own, s.value, f32::new(0.0));
+                    likeness += select(own, slopes.value, f32::new(0.0));
                 }
                 if row < halo {
                     let place = row * halo + column;
@@ -363,7 +319,7 @@ fn descend_kernel(
             let (row, first) = (i / 4, i % 4 * 4);
             #[unroll]
             for o in 0..4usize {
-                let band = usize::min(at.left + first + o, w - 1) * size;
+                let band = usize::min(at.left + first + o, s.w - 1) * size;
                 let mut p = f32::new(0.0);
                 let mut q = f32::new(0.0);
                 let mut r = f32::new(0.0);
@@ -385,7 +341,7 @@ fn descend_kernel(
         sync_cube();
 
         let (ty, tx) = (unit / 16, unit % 16);
-        let band = usize::min(at.top + ty, h - 1) * size;
+        let band = usize::min(at.top + ty, s.h - 1) * size;
         let mut p = f32::new(0.0);
         let mut q = f32::new(0.0);
         let mut r = f32::new(0.0);
@@ -398,13 +354,12 @@ fn descend_kernel(
             r += weight * rows[comptime!(32 * halo) + place];
         }
         let (py, px) = (at.top + ty, at.left + tx);
-        let inside = py < h && px < w;
+        let inside = py < s.h && px < s.w;
         let mut apart = f32::new(0.0);
         if inside {
-            let place = ((at.image * h + py) * w + px) * c + at.channel;
+            let place = ((at.image * s.h + py) * s.w + px) * s.c + at.channel;
             let (own, target) = (from[place], x[place]);
             let slope = p + 2.0 * own * q + prior[place] * r + lambda * absolute_error_slope(own, target);
-            let step = AdamStep { rate, correction, beta1, one_minus_beta1, beta2, one_minus_beta2, eps };
             let next = adam_update(AdamState { p: own, m: adam[place], v: adam[len + place] }, slope, step);
             to[place] = next.p;
             adam[place] = next.m;

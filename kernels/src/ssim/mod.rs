@@ -78,7 +78,7 @@ impl SsimOptions {
 }
 
 /// Constants of the formula.
-#[derive(CubeType, Clone, Copy)]
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub struct SsimConstants {
     /// (k1 R)^2.
     pub c1: f32,

@@ -2,9 +2,8 @@
 
 use cubecl::prelude::*;
 
-use super::super::SsimConstants;
 use super::super::gradient::ssim_slopes;
-use super::{Layout, QUARTER, moment, moments, spot, tile};
+use super::{Layout, QUARTER, Shapes, moment, moments, spot, tile};
 use crate::border::Border;
 use crate::device::{GpuBuffer, UNITS, grid, launch};
 use crate::window::lead;
@@ -19,35 +18,26 @@ fn slopes_kernel(
     upstream: &Array<f32>,
     map: &mut Array<f32>,
     coefficients: &mut Array<f32>,
-    cubes: usize,
-    h: usize,
-    w: usize,
-    c: usize,
-    oh: usize,
-    ow: usize,
-    section: usize,
-    c1: f32,
-    c2: f32,
-    scale: f32,
+    s: Shapes,
     #[comptime] size: usize,
     #[comptime] border: Border,
 ) {
-    if CUBE_POS < cubes {
-        let at = tile(oh, ow, c);
-        let found = moments(x, y, weights, at, h, w, c, size, border);
+    if CUBE_POS < s.cubes {
+        let at = tile(s.oh, s.ow, s.c);
+        let found = moments(x, y, weights, at, s, size, border);
         #[unroll]
         for o in 0..4usize {
             let (row, column) = spot(o);
             let (j, i) = (at.top + row, at.left + column);
-            if j < oh && i < ow {
-                let s = ssim_slopes(moment(&found, o), SsimConstants { c1, c2, scale });
-                let to = ((at.image * oh + j) * ow + i) * c + at.channel;
+            if j < s.oh && i < s.ow {
+                let slopes = ssim_slopes(moment(&found, o), s.k);
+                let to = ((at.image * s.oh + j) * s.ow + i) * s.c + at.channel;
                 let g = upstream[to];
-                map[to] = s.value;
-                coefficients[to] = g * s.x;
-                coefficients[section + to] = g * s.squares;
-                coefficients[2 * section + to] = g * s.product;
-                coefficients[3 * section + to] = g * s.y;
+                map[to] = slopes.value;
+                coefficients[to] = g * slopes.x;
+                coefficients[s.section + to] = g * slopes.squares;
+                coefficients[2 * s.section + to] = g * slopes.product;
+                coefficients[3 * s.section + to] = g * slopes.y;
             }
         }
     }
@@ -61,8 +51,7 @@ pub(crate) fn slopes(
     map: &mut GpuBuffer,
     coefficients: &mut GpuBuffer,
 ) {
-    let ([_, h, w, c], (oh, ow), cubes) = (l.shape, l.out, l.map_cubes());
-    let section = l.map_len();
+    let cubes = l.map_cubes();
     launch!(
         l.gpu,
         slopes_kernel,
@@ -73,16 +62,7 @@ pub(crate) fn slopes(
         upstream.arg(),
         map.arg(),
         coefficients.arg(),
-        cubes,
-        h,
-        w,
-        c,
-        oh,
-        ow,
-        section,
-        l.k.c1,
-        l.k.c2,
-        l.k.scale,
+        l.arg(cubes),
         l.size,
         l.border
     );
@@ -100,19 +80,13 @@ fn gradient_kernel(
     row_band: &Array<f32>,
     column_band: &Array<f32>,
     dx: &mut Array<f32>,
-    cubes: usize,
-    h: usize,
-    w: usize,
-    c: usize,
-    oh: usize,
-    ow: usize,
+    s: Shapes,
     first: usize,
-    section: usize,
     #[comptime] size: usize,
     #[comptime] border: Border,
 ) {
-    if CUBE_POS < cubes {
-        let at = tile(h, w, c);
+    if CUBE_POS < s.cubes {
+        let at = tile(s.h, s.w, s.c);
         let halo = comptime!(15 + size);
         let before = comptime!(lead(size, border));
         let square = comptime!((15 + size) * (15 + size));
@@ -124,15 +98,15 @@ fn gradient_kernel(
         while i < square {
             let row = at.top + i / halo;
             let column = at.left + i % halo;
-            let inside = row >= before && column >= before && row - before < oh && column - before < ow;
+            let inside = row >= before && column >= before && row - before < s.oh && column - before < s.ow;
             let mut p = f32::new(0.0);
             let mut q = f32::new(0.0);
             let mut r = f32::new(0.0);
             if inside {
-                let from = ((at.image * oh + row - before) * ow + column - before) * c + at.channel;
+                let from = ((at.image * s.oh + row - before) * s.ow + column - before) * s.c + at.channel;
                 p = coefficients[first + from];
-                q = coefficients[section + from];
-                r = coefficients[2 * section + from];
+                q = coefficients[s.section + from];
+                r = coefficients[2 * s.section + from];
             }
             maps[i] = p;
             maps[square + i] = q;
@@ -143,7 +117,7 @@ fn gradient_kernel(
         let mut i = unit;
         while i < plane {
             let from = (i / 16) * halo + i % 16;
-            let band = usize::min(at.left + i % 16, w - 1) * size;
+            let band = usize::min(at.left + i % 16, s.w - 1) * size;
             let mut p = f32::new(0.0);
             let mut q = f32::new(0.0);
             let mut r = f32::new(0.0);
@@ -161,7 +135,7 @@ fn gradient_kernel(
         }
         sync_cube();
         let (j, i) = (at.top + unit / 16, at.left + unit % 16);
-        let band = usize::min(j, h - 1) * size;
+        let band = usize::min(j, s.h - 1) * size;
         let mut p = f32::new(0.0);
         let mut q = f32::new(0.0);
         let mut r = f32::new(0.0);
@@ -173,8 +147,8 @@ fn gradient_kernel(
             q += weight * rows[plane + from];
             r += weight * rows[2 * plane + from];
         }
-        if j < h && i < w {
-            let to = ((at.image * h + j) * w + i) * c + at.channel;
+        if j < s.h && i < s.w {
+            let to = ((at.image * s.h + j) * s.w + i) * s.c + at.channel;
             dx[to] = p + 2.0 * x[to] * q + y[to] * r;
         }
     }
@@ -188,8 +162,7 @@ pub(crate) fn gradient(
     first: usize,
     dx: &mut GpuBuffer,
 ) {
-    let ([_, h, w, c], (oh, ow), cubes) = (l.shape, l.out, l.image_cubes());
-    let section = l.map_len();
+    let cubes = l.image_cubes();
     launch!(
         l.gpu,
         gradient_kernel,
@@ -200,14 +173,8 @@ pub(crate) fn gradient(
         l.row_band.arg(),
         l.column_band.arg(),
         dx.arg(),
-        cubes,
-        h,
-        w,
-        c,
-        oh,
-        ow,
-        first * section,
-        section,
+        l.arg(cubes),
+        first * l.map_len(),
         l.size,
         l.border
     );

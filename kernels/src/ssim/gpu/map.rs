@@ -2,8 +2,8 @@
 
 use cubecl::prelude::*;
 
-use super::super::{SsimConstants, ssim};
-use super::{Layout, QUARTER, Tile, moment, moments, spot, tile};
+use super::super::ssim;
+use super::{Layout, QUARTER, Shapes, Tile, moment, moments, spot, tile};
 use crate::border::Border;
 use crate::device::{GpuBuffer, grid, launch};
 
@@ -14,28 +14,20 @@ fn ssim_map_kernel(
     y: &Array<f32>,
     weights: &Array<f32>,
     map: &mut Array<f32>,
-    cubes: usize,
-    h: usize,
-    w: usize,
-    c: usize,
-    oh: usize,
-    ow: usize,
-    c1: f32,
-    c2: f32,
-    scale: f32,
+    s: Shapes,
     #[comptime] size: usize,
     #[comptime] border: Border,
 ) {
-    if CUBE_POS < cubes {
-        let at = tile(oh, ow, c);
-        let found = moments(x, y, weights, at, h, w, c, size, border);
+    if CUBE_POS < s.cubes {
+        let at = tile(s.oh, s.ow, s.c);
+        let found = moments(x, y, weights, at, s, size, border);
         #[unroll]
         for o in 0..4usize {
             let (row, column) = spot(o);
             let (j, i) = (at.top + row, at.left + column);
-            if j < oh && i < ow {
-                let value = ssim(moment(&found, o), SsimConstants { c1, c2, scale });
-                map[((at.image * oh + j) * ow + i) * c + at.channel] = value;
+            if j < s.oh && i < s.ow {
+                let value = ssim(moment(&found, o), s.k);
+                map[((at.image * s.oh + j) * s.ow + i) * s.c + at.channel] = value;
             }
         }
     }
@@ -43,7 +35,7 @@ fn ssim_map_kernel(
 
 /// Queues the SSIM map.
 pub(crate) fn map(l: &Layout, x: &GpuBuffer, y: &GpuBuffer, map: &mut GpuBuffer) {
-    let ([_, h, w, c], (oh, ow), cubes) = (l.shape, l.out, l.map_cubes());
+    let cubes = l.map_cubes();
     let shape = (grid(cubes), CubeDim::new_1d(QUARTER));
     launch!(
         l.gpu,
@@ -53,15 +45,7 @@ pub(crate) fn map(l: &Layout, x: &GpuBuffer, y: &GpuBuffer, map: &mut GpuBuffer)
         y.arg(),
         l.weights.arg(),
         map.arg(),
-        cubes,
-        h,
-        w,
-        c,
-        oh,
-        ow,
-        l.k.c1,
-        l.k.c2,
-        l.k.scale,
+        l.arg(cubes),
         l.size,
         l.border
     );
@@ -77,41 +61,33 @@ fn ssim_mask_kernel(
     dissimilarity: &mut Array<f32>,
     mask: &mut Array<f32>,
     changed: &mut Array<Atomic<u32>>,
-    cubes: usize,
-    h: usize,
-    w: usize,
-    c: usize,
-    oh: usize,
-    ow: usize,
-    c1: f32,
-    c2: f32,
-    scale: f32,
+    s: Shapes,
     threshold: f32,
     #[comptime] size: usize,
     #[comptime] border: Border,
 ) {
-    if CUBE_POS < cubes {
-        let place = tile(oh, ow, 1usize);
+    if CUBE_POS < s.cubes {
+        let place = tile(s.oh, s.ow, 1usize);
         let mut sums = Array::<f32>::new(4usize);
         #[unroll]
         for o in 0..4usize {
             sums[o] = f32::new(0.0);
         }
-        for channel in 0..c {
+        for channel in 0..s.c {
             let at = Tile { image: place.image, channel, top: place.top, left: place.left };
-            let found = moments(x, y, weights, at, h, w, c, size, border);
+            let found = moments(x, y, weights, at, s, size, border);
             #[unroll]
             for o in 0..4usize {
-                sums[o] += ssim(moment(&found, o), SsimConstants { c1, c2, scale });
+                sums[o] += ssim(moment(&found, o), s.k);
             }
         }
         #[unroll]
         for o in 0..4usize {
             let (row, column) = spot(o);
             let (j, i) = (place.top + row, place.left + column);
-            if j < oh && i < ow {
-                let to = (place.image * oh + j) * ow + i;
-                let d = 1.0 - sums[o] / f32::cast_from(c);
+            if j < s.oh && i < s.ow {
+                let to = (place.image * s.oh + j) * s.ow + i;
+                let d = 1.0 - sums[o] / f32::cast_from(s.c);
                 let masked = select(d > threshold, f32::new(1.0), f32::new(0.0));
                 dissimilarity[to] = d;
                 if masked != mask[to] {
@@ -139,7 +115,7 @@ pub(crate) fn mask(
     mask: &mut GpuBuffer,
     changed: &mut GpuBuffer<u32>,
 ) {
-    let ([n, h, w, c], (oh, ow)) = (l.shape, l.out);
+    let [n, _, _, c] = l.shape;
     let cubes = l.map_cubes() / c;
     launch!(l.gpu, clear_kernel, crate::device::units(n), changed.arg(), n);
     let shape = (grid(cubes), CubeDim::new_1d(QUARTER));
@@ -153,15 +129,7 @@ pub(crate) fn mask(
         dissimilarity.arg(),
         mask.arg(),
         changed.arg(),
-        cubes,
-        h,
-        w,
-        c,
-        oh,
-        ow,
-        l.k.c1,
-        l.k.c2,
-        l.k.scale,
+        l.arg(cubes),
         threshold,
         l.size,
         l.border

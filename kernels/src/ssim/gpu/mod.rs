@@ -13,7 +13,7 @@ mod map;
 pub(super) use gradient::{gradient, slopes};
 pub(super) use map::{map, mask};
 
-use super::{Moments, SsimConstants, SsimOptions};
+use super::{Moments, SsimConstants, SsimConstantsLaunch, SsimOptions};
 use crate::border::{Border, mirror};
 use crate::conv::Nhwc;
 use crate::device::{Gpu, GpuBuffer};
@@ -29,8 +29,7 @@ pub(crate) struct Layout {
     pub shape: Nhwc,
     /// Rows and columns of the map.
     pub out: (usize, usize),
-    /// Constants of the formula.
-    pub k: SsimConstants,
+    k: SsimConstants,
     pub border: Border,
     /// Pixels along one side of the window.
     pub size: usize,
@@ -63,6 +62,13 @@ impl Layout {
         })
     }
 
+    /// Shapes and constants as a kernel argument, for `cubes` tiles.
+    pub fn arg<R: Runtime>(&self, cubes: usize) -> ShapesLaunch<R> {
+        let ([_, h, w, c], (oh, ow)) = (self.shape, self.out);
+        let k = SsimConstantsLaunch::new(self.k.c1, self.k.c2, self.k.scale);
+        ShapesLaunch::new(cubes, h, w, c, oh, ow, self.map_len(), k)
+    }
+
     /// Elements of the map.
     pub fn map_len(&self) -> usize {
         self.shape[0] * self.out.0 * self.out.1 * self.shape[3]
@@ -82,6 +88,22 @@ impl Layout {
     pub fn image_cubes(&self) -> usize {
         self.cubes((self.shape[1], self.shape[2]))
     }
+}
+
+/// What every kernel over a [`Layout`] is told.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(crate) struct Shapes {
+    /// Tiles, one for each cube.
+    pub cubes: usize,
+    pub h: usize,
+    pub w: usize,
+    pub c: usize,
+    /// Rows and columns of the map.
+    pub oh: usize,
+    pub ow: usize,
+    /// Elements of the map: coefficient maps lie that far from each other.
+    pub section: usize,
+    pub k: SsimConstants,
 }
 
 /// Where a cube's tile lies.
@@ -123,9 +145,7 @@ pub(crate) fn moments(
     y: &Array<f32>,
     weights: &Array<f32>,
     at: Tile,
-    h: usize,
-    w: usize,
-    c: usize,
+    s: Shapes,
     #[comptime] size: usize,
     #[comptime] border: Border,
 ) -> Array<f32> {
@@ -145,12 +165,12 @@ pub(crate) fn moments(
     sync_cube();
     let mut i = unit;
     while i < comptime!(halo * halo) {
-        let row = mirror((at.top + i / halo) as i32 - shift, h as i32, border);
-        let column = mirror((at.left + i % halo) as i32 - shift, w as i32, border);
+        let row = mirror((at.top + i / halo) as i32 - shift, s.h as i32, border);
+        let column = mirror((at.left + i % halo) as i32 - shift, s.w as i32, border);
         let mut a = f32::new(0.0);
         let mut b = f32::new(0.0);
         if row >= 0 && column >= 0 {
-            let from = ((at.image * h + row as usize) * w + column as usize) * c + at.channel;
+            let from = ((at.image * s.h + row as usize) * s.w + column as usize) * s.c + at.channel;
             a = x[from];
             b = y[from];
         }
