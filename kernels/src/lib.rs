@@ -2,13 +2,14 @@
 //!
 //! One file per operation: what it computes, the scalar formula as a `#[cube]` function, the loop over
 //! it on the CPU, the GPU kernel over it, the public function that checks shapes and dispatches on
-//! where its operands lie. Backward sits beside
-//! forward. Maps are NHWC, convolution weights OHWI. Every result is bit-identical for any number
-//! of threads: work is cut into pieces by shape alone and partial sums are added in a fixed order.
+//! where its operands lie. Backward sits beside forward. Maps are NHWC, convolution weights OHWI. Every
+//! result is bit-identical for any number of threads: work is cut into pieces by shape alone and partial
+//! sums are added in a fixed order.
 
-#![allow(missing_docs)] // `#[cube]` and `CubeType` generate public items without documentation
+#![allow(missing_docs)]
+// `#[cube]` and `CubeType` generate public items without documentation
+// `is_multiple_of` is not a word of the kernel language.
 #![allow(clippy::manual_is_multiple_of)]
-// not a word of the kernel language
 // Without any GPU runtime a `Gpu` cannot exist, and what would run on one is never reached.
 #![cfg_attr(not(any(feature = "cuda", feature = "wgpu")), allow(unreachable_code, unused, dead_code))]
 

@@ -1,14 +1,14 @@
 //! Finding and opening CUDA devices; the driver and NVRTC are loaded when first asked for.
 
 use cubecl::Runtime;
-use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, cache::CacheConfig};
 use cubecl::cuda::{CudaDevice, CudaRuntime};
 use cubecl::ir::features::MmaConfig;
 use cubecl::ir::{DeviceProperties, ElemType, FloatKind};
 use cudarc::driver::{CudaContext, sys};
 
+use super::configuration::configure;
 use super::gpu::{Client, Gpu};
-use super::probe::{Facts, Probe, cache_folder};
+use super::probe::{Facts, Probe};
 use crate::error::{Result, device_error};
 
 /// Oldest driver that NVRTC 12 code runs on, as `cuDriverGetVersion` counts.
@@ -92,7 +92,7 @@ pub fn open(number: usize) -> Result<Gpu> {
         Err(reason) => return device_error(format!("device cuda:{number}: {reason}")),
         Ok(facts) => facts,
     };
-    keep_compiled_kernels();
+    configure();
     let client = CudaRuntime::client(&CudaDevice::new(number));
     facts.tensor_cores = has_tensor_cores(client.properties());
     facts.largest_buffer = client.properties().memory.max_page_size;
@@ -109,20 +109,8 @@ pub(super) fn has_tensor_cores(properties: &DeviceProperties) -> bool {
     has(FloatKind::F16, 16) && has(FloatKind::BF16, 16) && has(FloatKind::TF32, 8)
 }
 
-/// Keeps compiled kernels on disk, apart for every build of the program.
-fn keep_compiled_kernels() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        let built = std::env::current_exe().and_then(std::fs::metadata).and_then(|m| m.modified()).ok();
-        let stamp = built.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |d| d.as_nanos());
-        let mut config = CubeClRuntimeConfig::default();
-        config.compilation.cache = Some(CacheConfig::File(cache_folder().join(format!("kernels-{stamp:x}"))));
-        CubeClRuntimeConfig::set(config);
-    });
-}
-
-/// Bytes free on the device of the calling thread's context, else on the first.
-pub fn free_memory() -> Option<u64> {
-    let context = CudaContext::new(0).ok()?;
+/// Bytes free on the device with this number.
+pub fn free_memory(number: usize) -> Option<u64> {
+    let context = CudaContext::new(number).ok()?;
     context.mem_get_info().ok().map(|(free, _)| free as u64)
 }

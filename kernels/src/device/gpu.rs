@@ -115,7 +115,7 @@ impl Gpu {
             "wgpu" => super::wgpu::open(number),
             #[cfg(not(all(feature = "cuda", feature = "wgpu")))]
             "cuda" | "wgpu" => {
-                device_error(format!("device {name}: this hotad was built without {kind}; use --device cpu ({number})"))
+                device_error(format!("device {kind}:{number}: this hotad was built without {kind}; use --device cpu"))
             }
             _ => device_error(format!("device {name:?}: use auto, cpu, cuda[:N] or wgpu[:N]")),
         }
@@ -195,13 +195,32 @@ impl Gpu {
         self.inner.requested.store(bytes as u64, Ordering::Relaxed);
         let most = self.facts().largest_buffer;
         if bytes as u64 <= most {
-            return Ok(());
+            return self.check_room(bytes as u64);
         }
         device_error(format!(
             "{}: a buffer of {} was asked for, {} is the largest possible; use a smaller --batch",
             self.name(),
             mebibytes(bytes as u64),
             mebibytes(most)
+        ))
+    }
+
+    /// Asks the driver, where it tells, whether a large buffer fits: CubeCL does not survive it when not.
+    fn check_room(&self, bytes: u64) -> Result<()> {
+        const LARGE: u64 = 32 << 20;
+        if bytes < LARGE {
+            return Ok(());
+        }
+        let Some(free) = self.facts().free_memory() else { return Ok(()) };
+        let (in_use, reserved) = self.memory()?;
+        if bytes <= free + reserved.saturating_sub(in_use) {
+            return Ok(());
+        }
+        device_error(format!(
+            "{}: out of memory: {} was asked for, {} is free; use a smaller --batch",
+            self.name(),
+            mebibytes(bytes),
+            mebibytes(free)
         ))
     }
 

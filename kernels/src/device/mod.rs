@@ -5,6 +5,8 @@
 //! launch shows when a result is read, so every read is checked.
 
 mod buffer;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod configuration;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod gpu;

@@ -40,6 +40,7 @@ use cubecl_runtime::memory_management::ManagedMemoryHandle;
 use cubecl_runtime::storage::{ComputeStorage, ManagedResource, StorageHandle, StorageId};
 use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 
+use super::configuration::configure;
 use super::gpu::{Client, Gpu};
 use super::probe::Facts;
 use crate::error::{Result, device_error};
@@ -78,6 +79,7 @@ pub fn open(capability: u16) -> Result<Gpu> {
             "CUDA headers were not found; pip install nvidia-cuda-runtime and set CUDA_PATH to its folder",
         );
     }
+    configure();
     let client = OfflineCuda::client(&Architecture(capability));
     let facts = Facts {
         name: format!("sm_{capability}"),

@@ -33,8 +33,8 @@ impl Facts {
     /// Bytes free now, where the driver tells.
     pub fn free_memory(&self) -> Option<u64> {
         #[cfg(feature = "cuda")]
-        if self.name.starts_with("cuda") {
-            return super::cuda::free_memory();
+        if let Some(number) = self.name.strip_prefix("cuda:") {
+            return super::cuda::free_memory(number.parse().ok()?);
         }
         None
     }

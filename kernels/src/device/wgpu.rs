@@ -5,6 +5,7 @@ use cubecl::ir::{ElemType, FloatKind};
 use cubecl::wgpu::{AutoGraphicsApi, GraphicsApi, WgpuDevice, WgpuRuntime};
 use wgpu::{AdapterInfo, DeviceType};
 
+use super::configuration::configure;
 use super::gpu::{Client, Gpu};
 use super::probe::{Facts, Probe};
 use crate::error::{Result, device_error};
@@ -85,6 +86,7 @@ pub fn open(number: usize) -> Result<Gpu> {
         };
     };
     let mut facts = facts(number, info, adapter);
+    configure();
     let client = WgpuRuntime::client(&device(&adapters, number));
     facts.f16 = client.properties().supports_type(ElemType::Float(FloatKind::F16));
     Ok(Gpu::new(Client::Wgpu(client), facts))

@@ -58,6 +58,17 @@ pub fn similarity(device: &Device) -> Results {
     out
 }
 
+/// The largest window that fits into the memory that the units of a cube share.
+pub fn large_window(device: &Device) -> Results {
+    let (shape, len) = ([1, 35, 31, 2], 35 * 31 * 2);
+    let window = Window::Uniform { size: 29 };
+    let opts = SsimOptions { window, border: Border::Symmetric, sample_covariance: true, ..SsimOptions::default() };
+    let (x, y, grad) = (put(device, image(len, 1)), put(device, image(len, 2)), put(device, noise(len, 3)));
+    let (mut map, mut dx) = (room(device, len), room(device, len));
+    ssim_map_with_gradient(&x, &y, shape, &opts, &grad, &mut map, &mut dx, None).expect("fits");
+    [&map, &dx].map(|b| (host(b), 1e-4)).into()
+}
+
 pub fn colour(device: &Device) -> Results {
     let pixels = 517;
     let bytes = |index| image(3 * pixels, index).into_iter().map(|v| (v * 255.0) as u8).collect::<Vec<u8>>();

@@ -24,6 +24,7 @@ pub const ALL: &[(&str, Body)] = &[
     ("every activation in the epilogue", convolution::activations),
     ("gated convolutions", convolution::gated),
     ("similarity, decomposition and residual", images::similarity),
+    ("similarity in a large window", images::large_window),
     ("colour differences", images::colour),
     ("resizing and blur", images::resizing),
     ("location-wise neighbours", memory::locations),

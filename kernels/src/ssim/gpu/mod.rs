@@ -23,6 +23,9 @@ use crate::window::adjoint_band;
 /// Pixels along one side of a tile.
 const TILE: usize = 16;
 
+/// Largest window whose tile fits into 32 KiB of shared memory, in the gradient.
+const LARGEST_WINDOW: usize = 29;
+
 /// Shapes and tables of SSIM between two batches.
 pub(crate) struct Layout {
     pub gpu: Gpu,
@@ -42,12 +45,14 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub fn new(gpu: &Gpu, shape: Nhwc, opts: &SsimOptions) -> Result<Self> {
-        const MOST: usize = 19;
         let [_, oh, ow, _] = opts.map_shape(shape)?;
         let weights = opts.window.weights();
         let size = weights.len();
-        if size > MOST {
-            return shape_error("ssim", format!("a window of {size} pixels; the GPU kernel takes up to {MOST}"));
+        if size > LARGEST_WINDOW {
+            return shape_error(
+                "ssim",
+                format!("a window of {size} pixels; the GPU kernel takes up to {LARGEST_WINDOW}"),
+            );
         }
         Ok(Self {
             gpu: gpu.clone(),
