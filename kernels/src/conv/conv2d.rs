@@ -99,9 +99,9 @@ fn on_host(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>, activation:
     }
 }
 
-/// Queues a convolution or its adjoint, group by group.
+/// Queues a convolution or its adjoint, group by group; depthwise adjoints do not come here.
 pub(super) fn on_gpu(gpu: &Gpu, g: &Geometry, direction: Direction, operands: &Operands, activation: Activation) {
-    if g.is_depthwise() && direction == Direction::Gather {
+    if g.is_depthwise() {
         depthwise::forward_on_gpu(gpu, g, operands, activation);
         return;
     }

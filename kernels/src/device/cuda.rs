@@ -33,14 +33,14 @@ fn count() -> std::result::Result<usize, String> {
     }
     let headers = cubecl::cuda::install::cuda_path().map(|p| p.join("include/cuda_runtime.h"));
     if !headers.as_ref().is_some_and(|p| p.is_file()) {
-        return Err("CUDA headers were not found; install the toolkit, or pip install nvidia-cuda-runtime, and set CUDA_PATH to the folder that holds include/".into());
+        return Err("CUDA headers were not found; install the toolkit, or pip install nvidia-cuda-runtime nvidia-cuda-crt, and set CUDA_PATH to the folder that holds include/".into());
     }
     Ok(count as usize)
 }
 
 fn driver_version() -> i32 {
     let mut version = 0;
-    // SAFETY: writes one integer; the library is present, or `count` has returned before.
+    // SAFETY: writes one integer; every caller comes after `count` has found the library.
     let status = unsafe { sys::cuDriverGetVersion(&mut version) };
     if status == sys::CUresult::CUDA_SUCCESS { version } else { 0 }
 }

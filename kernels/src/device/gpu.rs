@@ -9,7 +9,7 @@ use cubecl::MemoryUsage;
 use cubecl::bytes::Bytes;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 use cubecl::client::ComputeClient;
-use cubecl::server::{Handle, ServerError};
+use cubecl::server::{Handle, IoError, LaunchError, ServerError};
 
 use super::buffer::{Element, GpuBuffer};
 use super::probe::Facts;
@@ -75,8 +75,9 @@ struct Inner {
     facts: Facts,
     /// Bytes of the last request, for the message when memory runs out.
     requested: AtomicU64,
-    /// Small tables that every call of an operation needs, by content.
-    constants: Mutex<HashMap<Vec<u32>, GpuBuffer>>,
+    /// Small tables that every call of an operation needs, by content. Handles, since a buffer would hold
+    /// the GPU that holds it.
+    constants: Mutex<HashMap<Vec<u32>, Handle>>,
 }
 
 /// A GPU.
@@ -183,11 +184,11 @@ impl Gpu {
     pub(crate) fn constants(&self, table: &[f32]) -> Result<GpuBuffer> {
         let key: Vec<u32> = table.iter().map(|v| v.to_bits()).collect();
         let mut known = self.inner.constants.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(buffer) = known.get(&key) {
-            return Ok(buffer.clone());
+        if let Some(handle) = known.get(&key) {
+            return Ok(GpuBuffer::new(self.clone(), handle.clone(), table.len()));
         }
         let buffer = self.upload(table)?;
-        known.insert(key, buffer.clone());
+        known.insert(key, buffer.handle().clone());
         Ok(buffer)
     }
 
@@ -251,17 +252,41 @@ impl Gpu {
     /// One line for what the runtime reports late; the whole text goes to a file.
     fn failure(&self, error: &ServerError) -> KernelError {
         let text = error.to_string();
-        let lower = text.to_lowercase();
-        let asked = mebibytes(self.inner.requested.load(Ordering::Relaxed));
-        let detail = if lower.contains("memory") && (lower.contains("out") || lower.contains("alloc")) {
-            let free = self.facts().free_memory().map_or("unknown".into(), mebibytes);
-            format!("out of memory: {asked} was asked for last, {free} is free; use a smaller --batch")
-        } else if lower.contains("compil") {
-            format!("a kernel failed to compile: {}{}", first_line(&text), keep_log(&text))
-        } else {
-            format!("the device was lost or a launch failed: {}{}", first_line(&text), keep_log(&text))
+        let detail = match cause(error) {
+            Cause::Memory => {
+                let asked = mebibytes(self.inner.requested.load(Ordering::Relaxed));
+                let free = self.facts().free_memory().map_or("unknown".into(), mebibytes);
+                format!("out of memory: {asked} was asked for last, {free} is free; use a smaller --batch")
+            }
+            Cause::Compilation => format!("a kernel failed to compile: {}{}", first_line(&text), keep_log(&text)),
+            Cause::Other => format!("the device was lost or a launch failed: {}{}", first_line(&text), keep_log(&text)),
         };
         KernelError::Device(format!("{}: {detail}", self.name()))
+    }
+}
+
+/// What a user can do something about.
+#[derive(PartialEq)]
+enum Cause {
+    Memory,
+    Compilation,
+    Other,
+}
+
+/// The cause by the kind of the error: its text holds whole kernels and may name anything.
+fn cause(error: &ServerError) -> Cause {
+    let of_launch = |e: &LaunchError| match e {
+        LaunchError::CompilationError(_) => Cause::Compilation,
+        LaunchError::OutOfMemory { .. } | LaunchError::IoError(IoError::BufferTooBig { .. }) => Cause::Memory,
+        _ => Cause::Other,
+    };
+    match error {
+        ServerError::Launch(e) => of_launch(e),
+        ServerError::Io(IoError::BufferTooBig { .. }) => Cause::Memory,
+        ServerError::ServerUnhealthy { errors, .. } => {
+            errors.iter().map(cause).find(|c| *c != Cause::Other).unwrap_or(Cause::Other)
+        }
+        _ => Cause::Other,
     }
 }
 

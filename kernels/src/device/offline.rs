@@ -76,7 +76,7 @@ pub fn open(capability: u16) -> Result<Gpu> {
     }
     if cubecl::cuda::install::cuda_path().is_none() {
         return device_error(
-            "CUDA headers were not found; pip install nvidia-cuda-runtime and set CUDA_PATH to its folder",
+            "CUDA headers were not found; pip install nvidia-cuda-runtime nvidia-cuda-crt and set CUDA_PATH to its folder",
         );
     }
     configure();
