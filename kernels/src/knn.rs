@@ -1,9 +1,10 @@
 //! Euclidean k-nearest neighbours over a flat bank, without a distance matrix.
 //!
-//! Candidates come from |q|^2 + |b|^2 - 2 q.b, a register tile of 4 queries by 3 bank vectors at a
+//! On the CPU candidates come from |q|^2 + |b|^2 - 2 q.b, a register tile of 4 queries by 3 bank vectors at a
 //! time over bank blocks that fit the cache; the few best of each query are then measured directly,
-//! so that distances are exact and duplicates are in index order. Operations: 2 d per pair; bytes:
-//! the bank once per block of queries.
+//! so that distances are exact and duplicates are in index order. A GPU sums squared differences, one
+//! pass over the bank for each neighbour. Operations: 2 d per pair (3 d on a GPU); bytes: the bank once
+//! per block of queries.
 
 use cubecl::prelude::*;
 use rayon::prelude::*;

@@ -180,6 +180,7 @@ pub fn decompose<'a>(
     check_pair(OP, x, prior, shape)?;
     check_len(OP, "background", l.len(), x.len())?;
     if let Some(losses) = &losses {
+        place(OP, &[&x, losses])?;
         check_len(OP, "losses", losses.len(), shape[0] * (opts.steps as usize + 1))?;
     }
     let steps: Vec<AdamStep> = (1..=opts.steps).map(|t| AdamStep::new(&opts.adam, t)).collect();

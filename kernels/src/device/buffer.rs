@@ -324,12 +324,6 @@ impl<T: Element> Place for ViewMut<'_, T> {
     }
 }
 
-impl<P: Place> Place for Option<P> {
-    fn gpu(&self) -> Option<&Gpu> {
-        self.as_ref().and_then(Place::gpu)
-    }
-}
-
 /// The GPU that all operands share; `None` when all are on the host.
 pub(crate) fn place(op: &'static str, operands: &[&dyn Place]) -> Result<Option<Gpu>> {
     let first = operands.first().and_then(|o| o.gpu());

@@ -218,6 +218,7 @@ pub fn ssim_map_with_gradient<'a>(
     check_len(OP, "map", map.len(), len)?;
     check_len(OP, "x gradient", dx.len(), x.len())?;
     if let Some(dy) = &dy {
+        place(OP, &[&x, dy])?;
         check_len(OP, "y gradient", dy.len(), y.len())?;
     }
     match place(OP, &[&x, &y, &grad, &map, &dx])? {
