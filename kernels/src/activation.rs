@@ -1,7 +1,8 @@
 //! Activations, element by element, in place or in the epilogue of a convolution.
 //!
 //! Bytes: 4 read and 4 written per element on their own, none when fused. The slope is a function
-//! of the output, so that backward needs no second map.
+//! of the output, so that backward needs no second map; hard swish alone falls and rises, so that its
+//! slope needs the input ([`Activation::slope_needs_input`]).
 
 use cubecl::prelude::*;
 use rayon::prelude::*;
@@ -46,6 +47,20 @@ pub fn tanh(x: f32) -> f32 {
     1.0 - 2.0 / (math::exp(2.0 * x) + 1.0)
 }
 
+/// min(max(x + 3, 0), 6) / 6.
+#[cube]
+#[inline(always)]
+pub fn hard_sigmoid(x: f32) -> f32 {
+    f32::min(f32::max(x + 3.0, 0.0), 6.0) / 6.0
+}
+
+/// x min(max(x + 3, 0), 6) / 6.
+#[cube]
+#[inline(always)]
+pub fn hard_swish(x: f32) -> f32 {
+    x * hard_sigmoid(x)
+}
+
 /// Slope of [`relu()`] at output `y`.
 #[cube]
 #[inline(always)]
@@ -81,6 +96,21 @@ pub fn tanh_slope(y: f32) -> f32 {
     1.0 - y * y
 }
 
+/// Slope of [`hard_sigmoid()`] at output `y`; 0 at both ends.
+#[cube]
+#[inline(always)]
+pub fn hard_sigmoid_slope(y: f32) -> f32 {
+    select(y > 0.0 && y < 1.0, f32::new(1.0 / 6.0), f32::new(0.0))
+}
+
+/// Slope of [`hard_swish()`] at input `x`: 0 at -3, 1 at 3.
+#[cube]
+#[inline(always)]
+pub fn hard_swish_slope(x: f32) -> f32 {
+    let inner = select(x < 3.0, x / 3.0 + 0.5, f32::new(1.0));
+    select(x > -3.0, inner, f32::new(0.0))
+}
+
 /// An activation function.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Activation {
@@ -97,9 +127,18 @@ pub enum Activation {
     Sigmoid,
     /// Hyperbolic tangent.
     Tanh,
+    /// min(max(x + 3, 0), 6) / 6.
+    HardSigmoid,
+    /// x min(max(x + 3, 0), 6) / 6.
+    HardSwish,
 }
 
 impl Activation {
+    /// Whether [`Activation::backward`] wants the input where others want the output.
+    pub fn slope_needs_input(self) -> bool {
+        self == Self::HardSwish
+    }
+
     /// Applies it to a register tile or a short row.
     #[inline(always)]
     pub(crate) fn apply_lanes(self, x: &mut [f32]) {
@@ -110,6 +149,8 @@ impl Activation {
             Self::Elu(alpha) => x.iter_mut().for_each(|v| *v = elu(*v, alpha)),
             Self::Sigmoid => x.iter_mut().for_each(|v| *v = sigmoid(*v)),
             Self::Tanh => x.iter_mut().for_each(|v| *v = tanh(*v)),
+            Self::HardSigmoid => x.iter_mut().for_each(|v| *v = hard_sigmoid(*v)),
+            Self::HardSwish => x.iter_mut().for_each(|v| *v = hard_swish(*v)),
         }
     }
 
@@ -128,7 +169,7 @@ impl Activation {
         }
     }
 
-    /// Slope as a function of the output.
+    /// Slope as a function of the output, or of the input where that is needed.
     #[inline(always)]
     fn slope(self, y: f32) -> f32 {
         match self {
@@ -138,10 +179,13 @@ impl Activation {
             Self::Elu(alpha) => elu_slope(y, alpha),
             Self::Sigmoid => sigmoid_slope(y),
             Self::Tanh => tanh_slope(y),
+            Self::HardSigmoid => hard_sigmoid_slope(y),
+            Self::HardSwish => hard_swish_slope(y),
         }
     }
 
-    /// Turns the gradient of the output `y` into that of the input, in place.
+    /// Turns the gradient of the output `y` into that of the input, in place. For hard swish `y` is
+    /// the input.
     ///
     /// # Errors
     /// When the two differ in length or device.
@@ -177,6 +221,8 @@ impl Activation {
             Self::Elu(alpha) => (Kind::Elu, alpha),
             Self::Sigmoid => (Kind::Sigmoid, 0.0),
             Self::Tanh => (Kind::Tanh, 0.0),
+            Self::HardSigmoid => (Kind::HardSigmoid, 0.0),
+            Self::HardSwish => (Kind::HardSwish, 0.0),
         }
     }
 }
@@ -190,6 +236,8 @@ pub(crate) enum Kind {
     Elu,
     Sigmoid,
     Tanh,
+    HardSigmoid,
+    HardSwish,
 }
 
 /// The formula of `kind`.
@@ -205,6 +253,10 @@ pub(crate) fn activate(x: f32, parameter: f32, #[comptime] kind: Kind) -> f32 {
         sigmoid(x)
     } else if comptime!(kind == Kind::Tanh) {
         tanh(x)
+    } else if comptime!(kind == Kind::HardSigmoid) {
+        hard_sigmoid(x)
+    } else if comptime!(kind == Kind::HardSwish) {
+        hard_swish(x)
     } else {
         x
     }
@@ -231,6 +283,10 @@ fn backward_kernel(y: &Array<f32>, grad: &mut Array<f32>, n: usize, parameter: f
             grad[at] = g * elu_slope(v, parameter);
         } else if comptime!(kind == Kind::Sigmoid) {
             grad[at] = g * sigmoid_slope(v);
+        } else if comptime!(kind == Kind::HardSigmoid) {
+            grad[at] = g * hard_sigmoid_slope(v);
+        } else if comptime!(kind == Kind::HardSwish) {
+            grad[at] = g * hard_swish_slope(v);
         } else {
             grad[at] = g * tanh_slope(v);
         }

@@ -2,14 +2,18 @@
 //!
 //! Training normalises with the batch mean and biased variance and moves the running statistics;
 //! evaluation uses the running ones. Means and variances take two passes, so that a large mean costs
-//! no accuracy; the CPU sums in f64. Bytes: input read three times, output written once.
+//! no accuracy; the CPU sums in f64. A residual and an activation may follow in the pass that writes.
+//! Bytes: input read three times, output written once. For inference a normalisation is folded into the
+//! convolution before it ([`fold`]).
 
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
+use crate::activation::{Activation, Kind, activate};
 use crate::device::{Buffer, Gpu, GpuBuffer, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len, shape_error};
 use crate::reduce::{Column, column_sums};
+use crate::simd::simd_fn;
 
 /// Scale and shift of a layer, one value for each channel.
 #[derive(Clone, Copy)]
@@ -18,6 +22,15 @@ pub struct Affine<'a> {
     pub weight: View<'a>,
     /// Is added after that.
     pub bias: View<'a>,
+}
+
+/// What follows in the pass that writes: `y = activation(normalised + residual)`.
+#[derive(Clone, Copy, Default)]
+pub struct After<'a> {
+    /// A map of the same shape.
+    pub residual: Option<View<'a>>,
+    /// Last.
+    pub activation: Activation,
 }
 
 /// Mean and reciprocal standard deviation that a forward pass normalised with.
@@ -80,17 +93,18 @@ pub struct Gradients {
 /// Rows of `c` channels that one partial sum covers.
 const ROWS: usize = 1024;
 
-/// Sums `f(channel, row, other row)` over all rows, in a fixed order.
-fn channel_sums(x: &[f32], other: &[f32], c: usize, f: impl Fn(usize, f64, f64) -> f64 + Sync) -> Vec<f64> {
+/// Sums over all rows of what [`Column`] says, one for each channel, in a fixed order.
+fn channel_sums(what: Column, x: &[f32], other: &[f32], mean: &[f64], inv_std: &[f64]) -> Vec<f64> {
+    let c = mean.len();
     let parts: Vec<Vec<f64>> = x
         .par_chunks(ROWS * c)
         .zip(other.par_chunks(ROWS * c))
-        .map(|(x, o)| {
+        .map(|(x, other)| {
             let mut sum = vec![0.0; c];
-            for (x, o) in x.chunks_exact(c).zip(o.chunks_exact(c)) {
-                for (k, s) in sum.iter_mut().enumerate() {
-                    *s += f(k, f64::from(x[k]), f64::from(o[k]));
-                }
+            match what {
+                Column::Value => add_values(x, &mut sum),
+                Column::SquareDeviation => add_square_deviations(x, mean, &mut sum),
+                Column::ProductNormal => add_products(x, other, mean, inv_std, &mut sum),
             }
             sum
         })
@@ -99,6 +113,38 @@ fn channel_sums(x: &[f32], other: &[f32], c: usize, f: impl Fn(usize, f64, f64) 
         total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
         total
     })
+}
+
+simd_fn! {
+    fn add_values(x: &[f32], sum: &mut [f64]) {
+        for row in x.chunks_exact(sum.len()) {
+            for (s, v) in sum.iter_mut().zip(row) {
+                *s += f64::from(*v);
+            }
+        }
+    }
+}
+
+simd_fn! {
+    fn add_square_deviations(x: &[f32], mean: &[f64], sum: &mut [f64]) {
+        for row in x.chunks_exact(sum.len()) {
+            for ((s, v), m) in sum.iter_mut().zip(row).zip(mean) {
+                let d = f64::from(*v) - m;
+                *s += d * d;
+            }
+        }
+    }
+}
+
+simd_fn! {
+    fn add_products(x: &[f32], grad: &[f32], mean: &[f64], inv_std: &[f64], sum: &mut [f64]) {
+        let c = sum.len();
+        for (row, grad) in x.chunks_exact(c).zip(grad.chunks_exact(c)) {
+            for ((((s, v), g), m), i) in sum.iter_mut().zip(row).zip(grad).zip(mean).zip(inv_std) {
+                *s += f64::from(*g) * (f64::from(*v) - m) * i;
+            }
+        }
+    }
 }
 
 fn check(x: View, affine: Affine) -> Result<usize> {
@@ -120,6 +166,7 @@ pub fn batch_norm2d_train<'a>(
     (running_mean, running_var): (ViewMut<'a>, ViewMut<'a>),
     momentum: f32,
     eps: f32,
+    after: After<'a>,
     y: impl Into<ViewMut<'a>>,
 ) -> Result<Statistics> {
     let x = x.into();
@@ -130,15 +177,15 @@ pub fn batch_norm2d_train<'a>(
         None => train_on_host(x.host(), (running_mean.host(), running_var.host()), momentum, eps),
         Some(gpu) => train_on_gpu(&gpu, x.device(), (running_mean.device(), running_var.device()), momentum, eps)?,
     };
-    batch_norm2d_eval(x, affine, &statistics, y)?;
+    batch_norm2d_eval(x, affine, &statistics, after, y)?;
     Ok(statistics)
 }
 
 fn train_on_host(x: &[f32], running: (&mut [f32], &mut [f32]), momentum: f32, eps: f32) -> Statistics {
     let c = running.0.len();
     let n = (x.len() / c) as f64;
-    let mean: Vec<f64> = channel_sums(x, x, c, |_, x, _| x).iter().map(|s| s / n).collect();
-    let var: Vec<f64> = channel_sums(x, x, c, |k, x, _| (x - mean[k]) * (x - mean[k])).iter().map(|s| s / n).collect();
+    let mean = channel_sums(Column::Value, x, x, &vec![0.0; c], &[]).iter().map(|s| s / n).collect::<Vec<f64>>();
+    let var = channel_sums(Column::SquareDeviation, x, x, &mean, &[]).iter().map(|s| s / n).collect::<Vec<f64>>();
     let unbiased = if n > 1.0 { n / (n - 1.0) } else { 1.0 };
     let keep = 1.0 - f64::from(momentum);
     for k in 0..c {
@@ -210,26 +257,30 @@ pub fn batch_norm2d_eval<'a>(
     x: impl Into<View<'a>>,
     affine: Affine,
     statistics: &Statistics,
+    after: After,
     y: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     let (x, y) = (x.into(), y.into());
     let c = check(x, affine)?;
     check_len(OP, "output", y.len(), x.len())?;
+    let residual = after.residual.unwrap_or(x);
+    check_len(OP, "residual", residual.len(), x.len())?;
     let (mean, inv_std) = (statistics.mean.view(), statistics.inv_std.view());
-    match place(OP, &[&x, &affine.weight, &affine.bias, &mean, &inv_std, &y])? {
+    match place(OP, &[&x, &affine.weight, &affine.bias, &mean, &inv_std, &residual, &y])? {
         None => {
-            let (mean, inv_std, bias) = (mean.host(), inv_std.host(), affine.bias.host());
-            let scale: Vec<f32> = affine.weight.host().iter().zip(inv_std).map(|(w, s)| w * s).collect();
-            y.host().par_chunks_mut(ROWS * c).zip(x.host().par_chunks(ROWS * c)).for_each(|(y, x)| {
-                for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-                    for k in 0..c {
-                        y[k] = (x[k] - mean[k]) * scale[k] + bias[k];
-                    }
-                }
+            let scale: Vec<f32> =
+                affine.weight.host().iter().zip(inv_std.host()).map(|(w, s)| w * s).collect();
+            let (x, mean, bias) = (x.host(), mean.host(), affine.bias.host());
+            let residual = after.residual.map(View::host);
+            y.host().par_chunks_mut(ROWS * c).enumerate().for_each(|(i, y)| {
+                let part = i * ROWS * c..i * ROWS * c + y.len();
+                let residual = residual.map_or(&[][..], |r| &r[part.clone()]);
+                normalise_part(&x[part], mean, &scale, bias, residual, after.activation, y);
             });
         }
         Some(gpu) => {
             let n = x.len();
+            let (kind, parameter) = after.activation.kind();
             launch!(
                 gpu,
                 normalise_kernel,
@@ -239,31 +290,94 @@ pub fn batch_norm2d_eval<'a>(
                 affine.bias.device().arg(),
                 mean.device().arg(),
                 inv_std.device().arg(),
+                residual.device().arg(),
                 y.device().arg(),
                 n,
-                c
+                c,
+                parameter,
+                after.residual.is_some(),
+                kind
             );
         }
     }
     Ok(())
 }
 
+simd_fn! {
+    /// Rows of one part; `residual` is empty where there is none.
+    fn normalise_part(
+        x: &[f32],
+        mean: &[f32],
+        scale: &[f32],
+        bias: &[f32],
+        residual: &[f32],
+        activation: Activation,
+        y: &mut [f32],
+    ) {
+        let c = mean.len();
+        for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+            for k in 0..c {
+                y[k] = (x[k] - mean[k]) * scale[k] + bias[k];
+            }
+        }
+        for (y, r) in y.iter_mut().zip(residual) {
+            *y += r;
+        }
+        activation.apply_lanes(y);
+    }
+}
+
 #[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)] // a normalisation has this many operands
 fn normalise_kernel(
     x: &Array<f32>,
     weight: &Array<f32>,
     bias: &Array<f32>,
     mean: &Array<f32>,
     inv_std: &Array<f32>,
+    residual: &Array<f32>,
     y: &mut Array<f32>,
     n: usize,
     c: usize,
+    parameter: f32,
+    #[comptime] with_residual: bool,
+    #[comptime] kind: Kind,
 ) {
     let at = ABSOLUTE_POS;
     if at < n {
         let k = at % c;
-        y[at] = (x[at] - mean[k]) * (weight[k] * inv_std[k]) + bias[k];
+        let mut value = (x[at] - mean[k]) * (weight[k] * inv_std[k]) + bias[k];
+        if comptime!(with_residual) {
+            value += residual[at];
+        }
+        y[at] = activate(value, parameter, kind);
     }
+}
+
+/// Weights and bias of a convolution that does what convolution `w` (output channels outermost),
+/// then `affine` with running statistics does: `w' = w a`, `b' = bias - mean a`,
+/// `a = weight / sqrt(var + eps)`. On the host.
+///
+/// # Errors
+/// When lengths do not fit.
+pub fn fold(
+    w: &[f32],
+    (weight, bias): (&[f32], &[f32]),
+    (mean, var): (&[f32], &[f32]),
+    eps: f32,
+) -> Result<(Vec<f32>, Vec<f32>)> {
+    let c = weight.len();
+    for (what, len) in [("bias", bias.len()), ("running mean", mean.len()), ("running variance", var.len())] {
+        check_len("fold", what, len, c)?;
+    }
+    if c == 0 || !w.len().is_multiple_of(c) {
+        return shape_error("fold", format!("{} weights are not those of {c} channels", w.len()));
+    }
+    let factors: Vec<f32> = weight.iter().zip(var).map(|(w, v)| w * inverse_deviation(f64::from(*v), eps)).collect();
+    let rows = w.chunks_exact(w.len() / c).zip(&factors);
+    let folded = rows.flat_map(|(row, a)| row.iter().map(move |v| v * a)).collect();
+    let shift = bias.iter().zip(mean).zip(&factors).map(|((b, m), a)| b - m * a).collect();
+    Ok((folded, shift))
 }
 
 /// Backward. With `batch` the statistics came from this batch and depend on `x`; without, they
@@ -325,22 +439,31 @@ fn backward_on_host(
 ) -> Gradients {
     let c = weight.len();
     let wide = |v: &[f32]| -> Vec<f64> { v.iter().map(|v| f64::from(*v)).collect() };
-    let (mean, inv_std) = (wide(mean), wide(inv_std));
-    let db = channel_sums(grad, grad, c, |_, g, _| g);
-    let dw = channel_sums(x, grad, c, |k, x, g| g * (x - mean[k]) * inv_std[k]);
+    let (wide_mean, wide_inv_std) = (wide(mean), wide(inv_std));
+    let db = channel_sums(Column::Value, grad, grad, &wide_mean, &[]);
+    let dw = channel_sums(Column::ProductNormal, x, grad, &wide_mean, &wide_inv_std);
     let share = if batch { c as f64 / x.len() as f64 } else { 0.0 };
+    // dx = a (g - p - q (x - mean)), a = weight inv_std.
+    let a: Vec<f32> = weight.iter().zip(inv_std).map(|(w, i)| w * i).collect();
+    let p: Vec<f32> = db.iter().map(|d| (share * d) as f32).collect();
+    let q: Vec<f32> = dw.iter().zip(&wide_inv_std).map(|(d, i)| (share * d * i) as f32).collect();
     let mut dx = vec![0.0; x.len()];
     dx.par_chunks_mut(ROWS * c).zip(x.par_chunks(ROWS * c).zip(grad.par_chunks(ROWS * c))).for_each(|(d, (x, g))| {
-        for (d, (x, g)) in d.chunks_exact_mut(c).zip(x.chunks_exact(c).zip(g.chunks_exact(c))) {
-            for k in 0..c {
-                let normal = (f64::from(x[k]) - mean[k]) * inv_std[k];
-                let inner = f64::from(g[k]) - share * (db[k] + normal * dw[k]);
-                d[k] = (f64::from(weight[k]) * inv_std[k] * inner) as f32;
-            }
-        }
+        backward_part(x, g, mean, (&a, &p, &q), d);
     });
     let narrow = |v: Vec<f64>| Buffer::Host(v.into_iter().map(|v| v as f32).collect());
     Gradients { x: Buffer::Host(dx), weight: narrow(dw), bias: narrow(db) }
+}
+
+simd_fn! {
+    fn backward_part(x: &[f32], grad: &[f32], mean: &[f32], coefficients: (&[f32], &[f32], &[f32]), dx: &mut [f32]) {
+        let (c, (a, p, q)) = (mean.len(), coefficients);
+        for (d, (x, g)) in dx.chunks_exact_mut(c).zip(x.chunks_exact(c).zip(grad.chunks_exact(c))) {
+            for k in 0..c {
+                d[k] = a[k] * (g[k] - p[k] - q[k] * (x[k] - mean[k]));
+            }
+        }
+    }
 }
 
 #[cube(launch_unchecked)]

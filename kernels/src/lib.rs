@@ -15,16 +15,20 @@
 
 pub mod activation;
 pub mod adam;
+pub mod attention;
 pub mod batch_norm;
 pub mod blur;
 pub(crate) mod border;
+pub mod channel_scale;
 pub mod ciede2000;
 pub mod colour;
+pub mod concat;
 pub mod conv;
 pub mod coreset;
 pub mod cosine_nn;
 pub mod decompose;
 pub mod device;
+pub mod dropout;
 pub mod elementwise;
 mod error;
 pub mod knn;

@@ -155,3 +155,19 @@ pub mod cbrt {
         Powf::__expand_powf(scope, x, (1.0f32 / 3.0).into())
     }
 }
+
+/// Product modulo 2^32.
+#[inline(always)]
+pub fn wrapping_mul(a: u32, b: u32) -> u32 {
+    a.wrapping_mul(b)
+}
+
+/// GPU side of [`wrapping_mul()`].
+pub mod wrapping_mul {
+    use super::*;
+    type Word = <u32 as CubeType>::ExpandType;
+    /// The device's product, which wraps by itself.
+    pub fn expand(scope: &mut Scope, a: Word, b: Word) -> Word {
+        cubecl::frontend::mul::expand(scope, a, b)
+    }
+}

@@ -13,6 +13,8 @@ pub fn run(case: &Case) -> Option<Outputs> {
         "elu" => Some(Activation::Elu(case.number("alpha") as f32)),
         "sigmoid" => Some(Activation::Sigmoid),
         "tanh" => Some(Activation::Tanh),
+        "hardsigmoid" => Some(Activation::HardSigmoid),
+        "hardswish" => Some(Activation::HardSwish),
         _ => None,
     };
     if let Some(activation) = activation {
@@ -32,7 +34,9 @@ pub fn run(case: &Case) -> Option<Outputs> {
 fn activate(case: &Case, activation: Activation) -> Outputs {
     let (mut y, mut grad) = (case.put(case.flat("x")), case.put(case.flat("grad_out")));
     activation.apply(&mut y);
-    activation.backward(&y, &mut grad).expect("same lengths");
+    let x = case.put(case.flat("x"));
+    let known = if activation.slope_needs_input() { &x } else { &y };
+    activation.backward(known, &mut grad).expect("same lengths");
     outputs([("y", wide(&y)), ("grad_x", wide(&grad))])
 }
 

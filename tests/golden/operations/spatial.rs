@@ -1,9 +1,15 @@
 //! Batch norm, pooling, resizing, blur.
 
-use hotad_kernels::batch_norm::{Affine, Statistics, batch_norm2d_backward, batch_norm2d_eval, batch_norm2d_train};
+use hotad_kernels::attention::{attend, attend_backward, attention_map, attention_map_backward};
+use hotad_kernels::batch_norm::{
+    After, Affine, Statistics, batch_norm2d_backward, batch_norm2d_eval, batch_norm2d_train,
+};
 use hotad_kernels::blur::gaussian_blur;
 use hotad_kernels::device::Buffer;
-use hotad_kernels::pool::{PoolOptions, max_pool2d, max_pool2d_backward};
+use hotad_kernels::pool::{
+    PoolOptions, avg_pool2d, avg_pool2d_backward, global_avg_pool2d, global_avg_pool2d_backward, max_pool2d,
+    max_pool2d_backward,
+};
 use hotad_kernels::resize::{Filter, resize, resize_backward, upsample_nearest, upsample_nearest_backward};
 use hotad_kernels::window::Border;
 
@@ -14,6 +20,9 @@ pub fn run(case: &Case) -> Option<Outputs> {
         "batch_norm2d_train" => Some(normalise(case, true)),
         "batch_norm2d_eval" => Some(normalise(case, false)),
         "max_pool2d" => Some(pool(case)),
+        "avg_pool2d" => Some(average(case)),
+        "adaptive_avg_pool2d" if case.params["output_size"] == serde_json::json!([1, 1]) => Some(whole_average(case)),
+        "lea_attention" => Some(attention(case)),
         "upsample_nearest" if case.count("scale") == 2 => Some(upsample(case)),
         "resize_bilinear" => Some(bilinear(case, Filter::Bilinear)),
         "resize_bilinear_aa" => Some(bilinear(case, Filter::BilinearAntialias)),
@@ -33,10 +42,10 @@ fn normalise(case: &Case, training: bool) -> Outputs {
     let statistics = if training {
         let momentum = case.number("momentum") as f32;
         let running = (mean.view_mut(), var.view_mut());
-        batch_norm2d_train(&x, affine, running, momentum, eps, &mut y).expect("shapes fit")
+        batch_norm2d_train(&x, affine, running, momentum, eps, After::default(), &mut y).expect("shapes fit")
     } else {
         let statistics = Statistics::running(&mean, &var, eps).expect("shapes fit");
-        batch_norm2d_eval(&x, affine, &statistics, &mut y).expect("shapes fit");
+        batch_norm2d_eval(&x, affine, &statistics, After::default(), &mut y).expect("shapes fit");
         statistics
     };
     let d = batch_norm2d_backward(&x, &grad, affine, &statistics, training).expect("shapes fit");
@@ -79,6 +88,41 @@ fn pool(case: &Case) -> Outputs {
     max_pool2d(&p.x, p.xs, opts, &mut p.y).expect("shapes fit");
     max_pool2d_backward(&p.x, p.xs, &p.grad, opts, &mut p.dx).expect("shapes fit");
     p.outputs()
+}
+
+fn average(case: &Case) -> Outputs {
+    let opts =
+        PoolOptions { kernel: case.count("kernel"), stride: case.count("stride"), padding: case.count("padding") };
+    let count_padding = case.flag("count_include_pad");
+    let mut p = Pass::new(case);
+    avg_pool2d(&p.x, p.xs, opts, count_padding, &mut p.y).expect("shapes fit");
+    avg_pool2d_backward(&p.grad, p.xs, opts, count_padding, &mut p.dx).expect("shapes fit");
+    p.outputs()
+}
+
+fn whole_average(case: &Case) -> Outputs {
+    let mut p = Pass::new(case);
+    global_avg_pool2d(&p.x, p.xs, &mut p.y).expect("shapes fit");
+    global_avg_pool2d_backward(&p.grad, p.xs, &mut p.dx).expect("shapes fit");
+    p.outputs()
+}
+
+fn attention(case: &Case) -> Outputs {
+    let ((f, fs), (g, gs)) = (case.map("f"), case.map("g"));
+    let (f, g, grad) = (case.put(f), case.put(g), case.put(case.map("grad_out").0));
+    let pixels = fs[0] * fs[1] * fs[2];
+    let (mut map, mut y) = (case.room(pixels), case.room(f.len()));
+    attention_map(&g, &mut map).expect("shapes fit");
+    attend(&f, &map, &mut y).expect("shapes fit");
+    let (mut df, mut dm, mut dg) = (case.room(f.len()), case.room(pixels), case.room(g.len()));
+    attend_backward(&f, &map, &grad, &mut df, &mut dm).expect("shapes fit");
+    attention_map_backward(&map, &dm, &mut dg).expect("shapes fit");
+    outputs([
+        ("y", nchw(&y, fs)),
+        ("attention", wide(&map)),
+        ("grad_f", nchw(&df, fs)),
+        ("grad_g", nchw(&dg, gs)),
+    ])
 }
 
 fn upsample(case: &Case) -> Outputs {

@@ -6,42 +6,11 @@
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use crate::conv::{ConvOptions, Nhwc};
+use super::{PoolOptions, end, first};
+use crate::conv::Nhwc;
 use crate::device::{View, ViewMut, launch, place, units};
-use crate::error::{Result, check_len, shape_error};
+use crate::error::{Result, check_len};
 use crate::simd::simd_fn;
-
-/// Kernel, stride and padding of a pooling, the same for both axes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolOptions {
-    /// Pixels of the window.
-    pub kernel: usize,
-    /// Pixels from one window to the next.
-    pub stride: usize,
-    /// Pixels added on every side.
-    pub padding: usize,
-}
-
-impl PoolOptions {
-    /// The shape that pooling `x` gives.
-    ///
-    /// # Errors
-    /// When no window fits, or the padding is larger than half the kernel.
-    pub fn output(&self, x: Nhwc) -> Result<Nhwc> {
-        let conv = ConvOptions { stride: self.stride.max(1), padding: self.padding, dilation: 1, groups: 1 };
-        let size = |n| if self.kernel == 0 || self.stride == 0 { None } else { conv.output(n, self.kernel) };
-        match (size(x[1]), size(x[2])) {
-            (Some(h), Some(w)) if self.padding * 2 <= self.kernel => Ok([x[0], h, w, x[3]]),
-            _ => shape_error("max_pool2d", format!("{self:?} does not fit {}x{} pixels", x[1], x[2])),
-        }
-    }
-
-    /// Input pixels of output `o` along one axis of `n`.
-    fn window(&self, o: usize, n: usize) -> std::ops::Range<usize> {
-        let first = o * self.stride;
-        first.saturating_sub(self.padding)..(first + self.kernel - self.padding).min(n)
-    }
-}
 
 simd_fn! {
     /// One output row of one image.
@@ -152,18 +121,6 @@ pub fn max_pool2d_backward<'a>(
         }
     }
     Ok(())
-}
-
-/// First input pixel of window `o`.
-#[cube]
-fn first(o: usize, stride: usize, padding: usize) -> usize {
-    usize::max(o * stride, padding) - padding
-}
-
-/// One after the last input pixel of window `o`.
-#[cube]
-fn end(o: usize, stride: usize, padding: usize, kernel: usize, n: usize) -> usize {
-    usize::min(o * stride + kernel - padding, n)
 }
 
 /// One unit for each output element.

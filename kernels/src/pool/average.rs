@@ -1,0 +1,319 @@
+//! Average pooling, over windows and over whole maps.
+//!
+//! A window is divided by `kernel^2`, or by its pixels inside the map when padding is not counted.
+//! Bytes: input read once, output written once. Operations: `k * k` additions per output.
+
+use cubecl::prelude::*;
+use rayon::prelude::*;
+
+use super::{PoolOptions, end, first};
+use crate::conv::Nhwc;
+use crate::device::{View, ViewMut, launch, place, units};
+use crate::error::{Result, check_len};
+use crate::simd::simd_fn;
+
+/// Reciprocal of what a window of `inside` pixels is divided by.
+fn share(opts: PoolOptions, inside: usize, count_padding: bool) -> f32 {
+    1.0 / if count_padding { opts.kernel * opts.kernel } else { inside.max(1) } as f32
+}
+
+simd_fn! {
+    /// `sum += factor * x`.
+    fn add_scaled(sum: &mut [f32], x: &[f32], factor: f32) {
+        for (s, v) in sum.iter_mut().zip(x) {
+            *s += factor * v;
+        }
+    }
+}
+
+/// Forward: writes `y` of the shape that [`PoolOptions::output`] gives.
+///
+/// # Errors
+/// When shapes, lengths or devices do not fit together.
+pub fn avg_pool2d<'a>(
+    x: impl Into<View<'a>>,
+    x_shape: Nhwc,
+    opts: PoolOptions,
+    count_padding: bool,
+    y: impl Into<ViewMut<'a>>,
+) -> Result<Nhwc> {
+    const OP: &str = "avg_pool2d";
+    let (x, y) = (x.into(), y.into());
+    let [_, h, w, c] = x_shape;
+    let shape = opts.output(x_shape)?;
+    let [n, oh, ow, _] = shape;
+    check_len(OP, "input", x.len(), x_shape.iter().product())?;
+    check_len(OP, "output", y.len(), shape.iter().product())?;
+    match place(OP, &[&x, &y])? {
+        None => {
+            let x = x.host();
+            y.host().par_chunks_mut((ow * c).max(1)).enumerate().for_each(|(row, out)| {
+                let (image, j) = (row / oh, row % oh);
+                for (i, pixel) in out.chunks_exact_mut(c).enumerate() {
+                    let (rows, columns) = (opts.window(j, h), opts.window(i, w));
+                    let factor = share(opts, rows.len() * columns.len(), count_padding);
+                    pixel.fill(0.0);
+                    for at in rows.flat_map(|sy| columns.clone().map(move |sx| (image * h + sy) * w + sx)) {
+                        add_scaled(pixel, &x[at * c..(at + 1) * c], factor);
+                    }
+                }
+            });
+        }
+        Some(gpu) => {
+            let total = n * oh * ow * c;
+            let PoolOptions { kernel, stride, padding } = opts;
+            let (x, y) = (x.device(), y.device());
+            launch!(
+                gpu,
+                average_kernel,
+                units(total),
+                x.arg(),
+                y.arg(),
+                total,
+                h,
+                w,
+                c,
+                oh,
+                ow,
+                kernel,
+                stride,
+                padding,
+                count_padding
+            );
+        }
+    }
+    Ok(shape)
+}
+
+/// Backward: writes `dx`.
+///
+/// # Errors
+/// When shapes, lengths or devices do not fit together.
+pub fn avg_pool2d_backward<'a>(
+    grad: impl Into<View<'a>>,
+    x_shape: Nhwc,
+    opts: PoolOptions,
+    count_padding: bool,
+    dx: impl Into<ViewMut<'a>>,
+) -> Result<()> {
+    const OP: &str = "avg_pool2d_backward";
+    let (grad, dx) = (grad.into(), dx.into());
+    let [_, h, w, c] = x_shape;
+    let shape = opts.output(x_shape)?;
+    let [_, oh, ow, _] = shape;
+    check_len(OP, "gradient", grad.len(), shape.iter().product())?;
+    check_len(OP, "input gradient", dx.len(), x_shape.iter().product())?;
+    match place(OP, &[&grad, &dx])? {
+        None => {
+            let grad = grad.host();
+            dx.host().par_chunks_mut((h * w * c).max(1)).enumerate().for_each(|(image, dx)| {
+                dx.fill(0.0);
+                for (j, i) in (0..oh).flat_map(|j| (0..ow).map(move |i| (j, i))) {
+                    let from = ((image * oh + j) * ow + i) * c;
+                    let (rows, columns) = (opts.window(j, h), opts.window(i, w));
+                    let factor = share(opts, rows.len() * columns.len(), count_padding);
+                    for at in rows.flat_map(|sy| columns.clone().map(move |sx| sy * w + sx)) {
+                        add_scaled(&mut dx[at * c..(at + 1) * c], &grad[from..from + c], factor);
+                    }
+                }
+            });
+        }
+        Some(gpu) => {
+            let total = dx.len();
+            let PoolOptions { kernel, stride, padding } = opts;
+            let (grad, dx) = (grad.device(), dx.device());
+            launch!(
+                gpu,
+                average_backward_kernel,
+                units(total),
+                grad.arg(),
+                dx.arg(),
+                total,
+                h,
+                w,
+                c,
+                oh,
+                ow,
+                kernel,
+                stride,
+                padding,
+                count_padding
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Reciprocal of what window (`j`, `i`) is divided by.
+#[cube]
+#[allow(clippy::too_many_arguments)] // the shape of a pooling
+fn window_share(
+    j: usize,
+    i: usize,
+    h: usize,
+    w: usize,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+    #[comptime] count_padding: bool,
+) -> f32 {
+    if comptime!(count_padding) {
+        1.0 / (kernel * kernel) as f32
+    } else {
+        let rows = end(j, stride, padding, kernel, h) - first(j, stride, padding);
+        let columns = end(i, stride, padding, kernel, w) - first(i, stride, padding);
+        1.0 / usize::max(rows * columns, 1) as f32
+    }
+}
+
+/// One unit for each output element.
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)] // the shape of a pooling
+fn average_kernel(
+    x: &Array<f32>,
+    y: &mut Array<f32>,
+    total: usize,
+    h: usize,
+    w: usize,
+    c: usize,
+    oh: usize,
+    ow: usize,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+    #[comptime] count_padding: bool,
+) {
+    let at = ABSOLUTE_POS;
+    if at < total {
+        let channel = at % c;
+        let i = (at / c) % ow;
+        let j = (at / (c * ow)) % oh;
+        let image = at / (c * ow * oh);
+        let mut sum = f32::new(0.0);
+        for sy in first(j, stride, padding)..end(j, stride, padding, kernel, h) {
+            for sx in first(i, stride, padding)..end(i, stride, padding, kernel, w) {
+                sum += x[((image * h + sy) * w + sx) * c + channel];
+            }
+        }
+        y[at] = sum * window_share(j, i, h, w, kernel, stride, padding, count_padding);
+    }
+}
+
+/// One unit for each input element: its share of the windows that hold it.
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)] // the shape of a pooling
+fn average_backward_kernel(
+    grad: &Array<f32>,
+    dx: &mut Array<f32>,
+    total: usize,
+    h: usize,
+    w: usize,
+    c: usize,
+    oh: usize,
+    ow: usize,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+    #[comptime] count_padding: bool,
+) {
+    let at = ABSOLUTE_POS;
+    if at < total {
+        let channel = at % c;
+        let px = (at / c) % w;
+        let py = (at / (c * w)) % h;
+        let image = at / (c * w * h);
+        let mut sum = f32::new(0.0);
+        let j0 = (usize::max(py + padding + 1, kernel) - kernel).div_ceil(stride);
+        let i0 = (usize::max(px + padding + 1, kernel) - kernel).div_ceil(stride);
+        let j1 = usize::min((py + padding) / stride + 1, oh);
+        let i1 = usize::min((px + padding) / stride + 1, ow);
+        for j in j0..j1 {
+            for i in i0..i1 {
+                let share = window_share(j, i, h, w, kernel, stride, padding, count_padding);
+                sum += share * grad[((image * oh + j) * ow + i) * c + channel];
+            }
+        }
+        dx[at] = sum;
+    }
+}
+
+/// Mean over rows and columns: `[n, h, w, c]` to `[n, c]`.
+///
+/// # Errors
+/// When lengths or devices do not fit, or the map has no pixels.
+pub fn global_avg_pool2d<'a>(x: impl Into<View<'a>>, x_shape: Nhwc, y: impl Into<ViewMut<'a>>) -> Result<()> {
+    const OP: &str = "global_avg_pool2d";
+    let (x, y) = (x.into(), y.into());
+    let [n, h, w, c] = x_shape;
+    check_len(OP, "input", x.len(), x_shape.iter().product())?;
+    check_len(OP, "output", y.len(), n * c)?;
+    let pixels = h * w;
+    match place(OP, &[&x, &y])? {
+        None => {
+            let images = x.host().par_chunks((pixels * c).max(1));
+            y.host().par_chunks_mut(c.max(1)).zip(images).for_each(|(mean, image)| {
+                mean.fill(0.0);
+                image.chunks_exact(c).for_each(|pixel| add_scaled(mean, pixel, 1.0));
+                mean.iter_mut().for_each(|m| *m /= pixels as f32);
+            });
+        }
+        Some(gpu) => launch!(gpu, global_kernel, units(n * c), x.device().arg(), y.device().arg(), n * c, pixels, c),
+    }
+    Ok(())
+}
+
+/// Backward: writes `dx` of shape `x_shape` from `grad` `[n, c]`.
+///
+/// # Errors
+/// When lengths or devices do not fit.
+pub fn global_avg_pool2d_backward<'a>(
+    grad: impl Into<View<'a>>,
+    x_shape: Nhwc,
+    dx: impl Into<ViewMut<'a>>,
+) -> Result<()> {
+    const OP: &str = "global_avg_pool2d_backward";
+    let (grad, dx) = (grad.into(), dx.into());
+    let [n, h, w, c] = x_shape;
+    check_len(OP, "gradient", grad.len(), n * c)?;
+    check_len(OP, "input gradient", dx.len(), x_shape.iter().product())?;
+    let pixels = h * w;
+    match place(OP, &[&grad, &dx])? {
+        None => {
+            let images = dx.host().par_chunks_mut((pixels * c).max(1));
+            images.zip(grad.host().par_chunks(c.max(1))).for_each(|(image, grad)| {
+                for pixel in image.chunks_exact_mut(c) {
+                    pixel.iter_mut().zip(grad).for_each(|(d, g)| *d = g / pixels as f32);
+                }
+            });
+        }
+        Some(gpu) => {
+            let total = dx.len();
+            let (grad, dx) = (grad.device(), dx.device());
+            launch!(gpu, global_backward_kernel, units(total), grad.arg(), dx.arg(), total, pixels, c);
+        }
+    }
+    Ok(())
+}
+
+/// One unit for each image and channel.
+#[cube(launch_unchecked)]
+fn global_kernel(x: &Array<f32>, y: &mut Array<f32>, total: usize, pixels: usize, c: usize) {
+    let at = ABSOLUTE_POS;
+    if at < total {
+        let begin = at / c * pixels * c + at % c;
+        let mut sum = f32::new(0.0);
+        for p in 0..pixels {
+            sum += x[begin + p * c];
+        }
+        y[at] = sum / pixels as f32;
+    }
+}
+
+/// One unit for each input element.
+#[cube(launch_unchecked)]
+fn global_backward_kernel(grad: &Array<f32>, dx: &mut Array<f32>, total: usize, pixels: usize, c: usize) {
+    let at = ABSOLUTE_POS;
+    if at < total {
+        dx[at] = grad[at / (c * pixels) * c + at % c] / pixels as f32;
+    }
+}
