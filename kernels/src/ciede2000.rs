@@ -82,7 +82,7 @@ pub fn delta_e(p: Lab, q: Lab) -> f32 {
 }
 
 simd_fn! {
-    fn delta_e_block(p: &Planes, q: &Planes, out: &mut [f32; BLOCK]) {
+    pub(crate) fn delta_e_block(p: &Planes, q: &Planes, out: &mut [f32; BLOCK]) {
         for i in 0..BLOCK {
             let left = Lab { l: p[0][i], a: p[1][i], b: p[2][i] };
             let right = Lab { l: q[0][i], a: q[1][i], b: q[2][i] };

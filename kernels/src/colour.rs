@@ -150,7 +150,7 @@ pub(crate) fn split(pixels: &[f32], planes: &mut Planes) {
 }
 
 /// Planes to interleaved pixels.
-fn join(planes: &Planes, pixels: &mut [f32]) {
+pub(crate) fn join(planes: &Planes, pixels: &mut [f32]) {
     for (i, p) in pixels.chunks_exact_mut(3).enumerate().take(BLOCK) {
         (p[0], p[1], p[2]) = (planes[0][i], planes[1][i], planes[2][i]);
     }
@@ -178,7 +178,7 @@ simd_fn! {
 }
 
 simd_fn! {
-    fn planes_to_rgb(planes: &mut Planes) {
+    pub(crate) fn planes_to_rgb(planes: &mut Planes) {
         let [l, a, b] = planes;
         for i in 0..BLOCK {
             let rgb = lab_to_rgb(Lab { l: l[i], a: a[i], b: b[i] });

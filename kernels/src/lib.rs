@@ -37,6 +37,7 @@ pub mod math;
 pub mod pool;
 pub mod prior;
 pub mod probe;
+pub mod recolour;
 pub(crate) mod reduce;
 pub mod residual;
 pub mod resize;

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::dense::{self, Pass, Phase, pack};
+use super::dense::{self, Epilogue, Pass, Phase, pack};
 use super::implicit_gemm;
 use super::micro::NR;
 use super::pass::{Direction, Operands, Sizes};
@@ -17,7 +17,7 @@ use crate::error::{Result, check_len};
 use crate::reduce::{Column, column_sums};
 
 /// The taps and packed weights of one group.
-fn forward_phase(g: &Geometry, w: &[f32], group: usize) -> Phase {
+pub(super) fn forward_phase(g: &Geometry, w: &[f32], group: usize) -> Phase {
     let [_, kh, kw, cin] = g.w;
     let cout = g.y[3] / g.opts.groups;
     let offsets = |k: usize| (0..k).map(|t| (t * g.opts.dilation) as isize - g.opts.padding as isize).collect();
@@ -30,13 +30,12 @@ fn forward_phase(g: &Geometry, w: &[f32], group: usize) -> Phase {
 }
 
 /// The dense pass of one group.
-fn forward_pass<'a>(
+pub(super) fn forward_pass<'a>(
     g: &Geometry,
     group: usize,
     x: &'a [f32],
     phases: &'a [Phase],
-    bias: Option<&'a [f32]>,
-    activation: Activation,
+    epilogue: Epilogue<'a>,
 ) -> Pass<'a> {
     let (cin, cout) = (g.w[3], g.y[3] / g.opts.groups);
     Pass {
@@ -48,8 +47,7 @@ fn forward_pass<'a>(
         in_step: g.opts.stride,
         out_step: 1,
         phases,
-        bias: bias.map(|b| &b[group * cout..(group + 1) * cout]),
-        activation,
+        epilogue: Epilogue { bias: epilogue.bias.map(|b| &b[group * cout..(group + 1) * cout]), ..epilogue },
     }
 }
 
@@ -81,7 +79,7 @@ pub fn conv2d<'a>(
     match gpu {
         None => on_host(&g, x.host(), w.host(), bias.map(View::host), activation, y.host()),
         Some(gpu) => {
-            let operands = Operands { x: x.device(), w: w.device(), bias: bias.map(View::device), y: y.device() };
+            let operands = Operands::new(x.device(), w.device(), bias.map(View::device), y.device());
             on_gpu(&gpu, &g, Direction::Gather, &operands, activation);
         }
     }
@@ -95,7 +93,7 @@ fn on_host(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>, activation:
     }
     for group in 0..g.opts.groups {
         let phases = [forward_phase(g, w, group)];
-        dense::run(&forward_pass(g, group, x, &phases, bias, activation), y);
+        dense::run(&forward_pass(g, group, x, &phases, Epilogue::new(bias, activation)), y);
     }
 }
 
@@ -137,15 +135,21 @@ pub fn conv2d_max_pool2<'a>(
     match place(OP, &[&x, &w, &bias, &y])? {
         None => {
             let phases = [forward_phase(&g, w.host(), 0)];
-            dense::run_pooled(&forward_pass(&g, 0, x.host(), &phases, Some(bias.host()), activation), y.host());
+            let epilogue = Epilogue::new(Some(bias.host()), activation);
+            dense::run_pooled(&forward_pass(&g, 0, x.host(), &phases, epilogue), y.host());
         }
-        Some(gpu) => {
-            let operands = Operands { x: x.device(), w: w.device(), bias: Some(bias.device()), y: y.device() };
-            let sizes = Sizes::new(&g, 0, Direction::Gather);
-            implicit_gemm::run(&gpu, &sizes, Direction::Gather, true, activation, &operands);
+        Some(_) => {
+            let operands = Operands::new(x.device(), w.device(), Some(bias.device()), y.device());
+            pooled_on_gpu(&g, activation, &operands);
         }
     }
     Ok(())
+}
+
+/// Queues a convolution with pooling in its epilogue.
+pub(super) fn pooled_on_gpu(g: &Geometry, activation: Activation, operands: &Operands) {
+    let sizes = Sizes::new(g, 0, Direction::Gather);
+    implicit_gemm::run(operands.x.gpu(), &sizes, Direction::Gather, true, activation, operands);
 }
 
 /// Gradient with respect to the input: writes `dx` of shape `x_shape` from `grad`, the gradient of
@@ -172,14 +176,14 @@ pub fn conv2d_backward_data<'a>(
         None => {
             let dx = dx.host();
             for group in 0..opts.groups {
-                scatter(&g, group, grad.host(), w.host(), None, Activation::Identity, dx);
+                scatter(&g, group, grad.host(), w.host(), Epilogue::default(), dx);
             }
         }
         Some(gpu) if g.is_depthwise() => {
             depthwise::backward_data_on_gpu(&gpu, &g, grad.device(), w.device(), dx.device());
         }
         Some(gpu) => {
-            let operands = Operands { x: grad.device(), w: w.device(), bias: None, y: dx.device() };
+            let operands = Operands::new(grad.device(), w.device(), None, dx.device());
             on_gpu(&gpu, &g, Direction::Scatter, &operands, Activation::Identity);
         }
     }
@@ -188,23 +192,26 @@ pub fn conv2d_backward_data<'a>(
 
 /// The adjoint of a convolution, one dense pass per residue of the output position modulo the
 /// stride. Also the forward pass of a transposed convolution.
-pub(super) fn scatter(
-    g: &Geometry,
-    group: usize,
-    grad: &[f32],
-    w: &[f32],
-    bias: Option<&[f32]>,
-    activation: Activation,
-    dx: &mut [f32],
-) {
+pub(super) fn scatter(g: &Geometry, group: usize, grad: &[f32], w: &[f32], epilogue: Epilogue, dx: &mut [f32]) {
+    if is_narrow(g) {
+        scatter_joined(g, grad, w, epilogue, dx);
+    } else {
+        dense::run(&scatter_pass(g, group, grad, &scatter_phases(g, group, w), epilogue), dx);
+    }
+}
+
+/// Whether all phases of an adjoint fit into one register tile.
+pub(super) fn is_narrow(g: &Geometry) -> bool {
+    let stride = g.opts.stride;
+    stride > 1 && g.opts.groups == 1 && stride * stride * g.w[3] <= NR
+}
+
+/// The taps and packed weights of the adjoint of one group.
+pub(super) fn scatter_phases(g: &Geometry, group: usize, w: &[f32]) -> Vec<Phase> {
     let [_, kh, kw, cin] = g.w;
     let stride = g.opts.stride;
     let cout = g.y[3] / g.opts.groups;
-    if stride > 1 && g.opts.groups == 1 && stride * stride * cin <= NR {
-        scatter_joined(g, grad, w, bias, activation, dx);
-        return;
-    }
-    let phases: Vec<Phase> = (0..stride * stride)
+    (0..stride * stride)
         .map(|p| {
             let (py, px) = (p / stride, p % stride);
             let (row_taps, rows) = phase_taps(py, kh, g.opts);
@@ -215,26 +222,35 @@ pub(super) fn scatter(
             });
             Phase { rows, cols, start: (py, px), packed }
         })
-        .collect();
-    let pass = Pass {
+        .collect()
+}
+
+/// The dense pass of the adjoint of one group.
+pub(super) fn scatter_pass<'a>(
+    g: &Geometry,
+    group: usize,
+    grad: &'a [f32],
+    phases: &'a [Phase],
+    epilogue: Epilogue<'a>,
+) -> Pass<'a> {
+    let (cin, cout) = (g.w[3], g.y[3] / g.opts.groups);
+    Pass {
         x: grad,
         x_shape: g.y,
         x_channels: (group * cout, cout),
         y_shape: g.x,
         y_channels: (group * cin, cin),
         in_step: 1,
-        out_step: stride,
-        phases: &phases,
-        bias,
-        activation,
-    };
-    dense::run(&pass, dx);
+        out_step: g.opts.stride,
+        phases,
+        epilogue,
+    }
 }
 
 /// [`scatter`] for few channels: all phases are lanes of one pass over the union of their taps, into
 /// a map of `stride * stride * channels` that is then spread over the pixels. Wastes products with
 /// zero weights, but fills the register tile that single phases would leave mostly empty.
-fn scatter_joined(g: &Geometry, grad: &[f32], w: &[f32], bias: Option<&[f32]>, activation: Activation, dx: &mut [f32]) {
+fn scatter_joined(g: &Geometry, grad: &[f32], w: &[f32], epilogue: Epilogue, dx: &mut [f32]) {
     let [n, h, wd, c] = g.x;
     let [cout, kh, kw, _] = g.w;
     let stride = g.opts.stride;
@@ -258,7 +274,7 @@ fn scatter_joined(g: &Geometry, grad: &[f32], w: &[f32], bias: Option<&[f32]>, a
     });
     let joined_shape = [n, h.div_ceil(stride), wd.div_ceil(stride), lanes];
     let mut joined = vec![0.0; joined_shape.iter().product()];
-    let repeated: Option<Vec<f32>> = bias.map(|b| b.repeat(stride * stride));
+    let repeated: Option<Vec<f32>> = epilogue.bias.map(|b| b.repeat(stride * stride));
     let pass = Pass {
         x: grad,
         x_shape: g.y,
@@ -268,8 +284,7 @@ fn scatter_joined(g: &Geometry, grad: &[f32], w: &[f32], bias: Option<&[f32]>, a
         in_step: 1,
         out_step: 1,
         phases: &[Phase { rows, cols, start: (0, 0), packed }],
-        bias: repeated.as_deref(),
-        activation,
+        epilogue: Epilogue::new(repeated.as_deref(), epilogue.activation),
     };
     dense::run(&pass, &mut joined);
     let [_, jh, jw, _] = joined_shape;

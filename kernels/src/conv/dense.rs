@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::Nhwc;
 use super::micro::{MR, NR, Tile, Walk, accumulate};
 use crate::activation::Activation;
+use crate::attention::lift;
 use crate::simd::simd_fn;
 
 /// Lattice rows that one task computes.
@@ -40,9 +41,25 @@ pub(super) struct Pass<'a> {
     pub in_step: usize,
     pub out_step: usize,
     pub phases: &'a [Phase],
+    pub epilogue: Epilogue<'a>,
+}
+
+/// What happens to a sum before it is written: `activation(sum + bias + residual) * (1 + attention)`.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Epilogue<'a> {
     /// One value for each written channel.
     pub bias: Option<&'a [f32]>,
+    /// A map like the output.
+    pub residual: Option<&'a [f32]>,
     pub activation: Activation,
+    /// One value for each output pixel.
+    pub attention: Option<&'a [f32]>,
+}
+
+impl<'a> Epilogue<'a> {
+    pub fn new(bias: Option<&'a [f32]>, activation: Activation) -> Self {
+        Self { bias, activation, ..Self::default() }
+    }
 }
 
 /// Lays weights out as `[out / NR][row][col][in][NR]`, zeros beyond the last output channel.
@@ -123,12 +140,24 @@ fn reach(phases: &[Phase]) -> ((isize, isize), (isize, isize)) {
     )
 }
 
-/// Computes band `b` of image `n`: all phases of `BAND` lattice rows.
-fn run_band(pass: &Pass, n: usize, b: usize, slab: &mut Slab, band: &mut [f32]) {
+/// Where a band goes: all its pixels, with the channels of some blocks.
+struct Target<'a> {
+    values: &'a mut [f32],
+    /// Channels of a pixel, and the place of the first block among them.
+    stride: usize,
+    first: usize,
+    /// Blocks of `NR` output channels.
+    blocks: std::ops::Range<usize>,
+    /// Number of the band's first pixel in the whole output.
+    pixel: usize,
+}
+
+/// Computes some channels of band `b` of image `n`: all phases of `BAND` lattice rows.
+fn run_band(pass: &Pass, n: usize, b: usize, slab: &mut Slab, target: &mut Target) {
     let [_, h, w, c] = pass.x_shape;
-    let [_, _, ow, oc] = pass.y_shape;
+    let ow = pass.y_shape[2];
     let ((top, bottom), (left, right)) = reach(pass.phases);
-    let lattice_rows = (band.len() / (ow * oc)).div_ceil(pass.out_step);
+    let lattice_rows = (target.values.len() / (ow * target.stride)).div_ceil(pass.out_step);
     let size = (
         (lattice_rows - 1) * pass.in_step + (bottom - top) as usize + 1,
         (ow.div_ceil(pass.out_step) - 1) * pass.in_step + (right - left) as usize + 1,
@@ -137,22 +166,59 @@ fn run_band(pass: &Pass, n: usize, b: usize, slab: &mut Slab, band: &mut [f32]) 
     let first = (b * BAND * pass.in_step) as isize + top;
     slab.fill(source, pass.x_shape, pass.x_channels, (first, left), size);
     for phase in pass.phases {
-        compute(pass, phase, slab, (top, left), band);
+        compute(pass, phase, slab, (top, left), target);
     }
 }
 
-/// Runs a pass over all images, bands of rows in parallel.
+/// Runs a pass over all images, bands of rows in parallel; where there are fewer bands than threads,
+/// as in small maps, blocks of channels too.
 pub(super) fn run(pass: &Pass, y: &mut [f32]) {
     let [_, oh, ow, oc] = pass.y_shape;
     if y.is_empty() {
         return;
     }
+    let rows = BAND * pass.out_step;
+    let bands = y.len() / (oh * ow * oc) * oh.div_ceil(rows);
+    let blocks = pass.y_channels.1.div_ceil(NR);
+    let parts = rayon::current_num_threads().div_ceil(bands).min(blocks);
+    let whole = |n: usize, b: usize, slab: &mut Slab, band: &mut [f32]| {
+        let pixel = (n * oh + b * rows) * ow;
+        let target = &mut Target { values: band, stride: oc, first: pass.y_channels.0, blocks: 0..blocks, pixel };
+        run_band(pass, n, b, slab, target);
+    };
     y.par_chunks_mut(oh * ow * oc).enumerate().for_each(|(n, image)| {
-        image
-            .par_chunks_mut(BAND * pass.out_step * ow * oc)
-            .enumerate()
-            .for_each_init(Slab::new, |slab, (b, band)| run_band(pass, n, b, slab, band));
+        let bands = image.par_chunks_mut(rows * ow * oc).enumerate();
+        if parts > 1 {
+            bands.for_each(|(b, band)| run_in_parts(pass, (n, b), blocks.div_ceil(parts), band));
+        } else {
+            bands.for_each_init(Slab::new, |slab, (b, band)| whole(n, b, slab, band));
+        }
     });
+}
+
+/// A band, `per_part` blocks of channels at a time, in parallel. Every value is the same as in one part.
+fn run_in_parts(pass: &Pass, (n, b): (usize, usize), per_part: usize, band: &mut [f32]) {
+    let [_, oh, ow, oc] = pass.y_shape;
+    let (o0, cout) = pass.y_channels;
+    let pixels = band.len() / oc;
+    let pixel = (n * oh + b * BAND * pass.out_step) * ow;
+    let lanes = |part: usize| (per_part * NR).min(cout - part * per_part * NR);
+    let parts: Vec<Vec<f32>> = (0..cout.div_ceil(per_part * NR))
+        .into_par_iter()
+        .map(|part| {
+            let mut values = vec![0.0; pixels * lanes(part)];
+            let blocks = part * per_part..((part + 1) * per_part).min(cout.div_ceil(NR));
+            let mut target = Target { values: &mut values, stride: lanes(part), first: 0, blocks, pixel };
+            run_band(pass, n, b, &mut Slab::new(), &mut target);
+            values
+        })
+        .collect();
+    for (part, values) in parts.iter().enumerate() {
+        let at = o0 + part * per_part * NR;
+        for (to, from) in band.chunks_exact_mut(oc).zip(values.chunks_exact(lanes(part))) {
+            to[at..at + from.len()].copy_from_slice(from);
+        }
+    }
 }
 
 /// Runs a pass of output step 1 and takes the maximum of each 2x2 block; `y` has half the rows and
@@ -168,7 +234,8 @@ pub(super) fn run_pooled(pass: &Pass, y: &mut [f32]) {
             || (Slab::new(), Vec::new()),
             |(slab, band), (b, pooled): (usize, &mut [f32])| {
                 band.resize(2 * pooled.len() / (pw * oc) * ow * oc, 0.0);
-                run_band(pass, n, b, slab, band);
+                let blocks = 0..oc.div_ceil(NR);
+                run_band(pass, n, b, slab, &mut Target { values: band, stride: oc, first: 0, blocks, pixel: 0 });
                 for (out, rows) in pooled.chunks_exact_mut(pw * oc).zip(band.chunks_exact(2 * ow * oc)) {
                     pool_pair(rows, oc, out);
                 }
@@ -192,36 +259,36 @@ simd_fn! {
 
 simd_fn! {
     /// One phase of one band.
-    fn compute(pass: &Pass, phase: &Phase, slab: &Slab, origin: (isize, isize), band: &mut [f32]) {
-        let [_, _, ow, oc] = pass.y_shape;
+    fn compute(pass: &Pass, phase: &Phase, slab: &Slab, origin: (isize, isize), target: &mut Target) {
+        let ow = pass.y_shape[2];
         let (py, px) = phase.start;
-        let band_rows = band.len() / (ow * oc);
+        let band_rows = target.values.len() / (ow * target.stride);
         if band_rows <= py || ow <= px {
             return;
         }
         let grid_h = (band_rows - py).div_ceil(pass.out_step);
         let grid_w = (ow - px).div_ceil(pass.out_step);
-        let (o0, cout) = pass.y_channels;
+        let cout = pass.y_channels.1;
         let cin = slab.channels;
         let taps = phase.rows.len() * phase.cols.len();
         let adjacent = phase.cols.windows(2).all(|p| p[1] - p[0] == 1);
         let (runs, run) = if adjacent { (1, phase.cols.len() * cin) } else { (phase.cols.len(), cin) };
-        for block in 0..cout.div_ceil(NR) {
+        for block in target.blocks.clone() {
             let lanes = NR.min(cout - block * NR);
             let panel = &phase.packed[block * taps * cin * NR..(block + 1) * taps * cin * NR];
             let mut bias = [0.0; NR];
-            if let Some(values) = pass.bias {
+            if let Some(values) = pass.epilogue.bias {
                 bias[..lanes].copy_from_slice(&values[block * NR..block * NR + lanes]);
             }
             for first in (0..grid_h * grid_w).step_by(MR) {
                 let count = MR.min(grid_h * grid_w - first);
                 let mut slab_at = [0; MR];
-                let mut out_at = [0; MR];
+                let mut pixel_at = [0; MR];
                 for m in 0..MR {
                     let p = first + m.min(count - 1);
                     let (j, i) = (p / grid_w, p % grid_w);
                     slab_at[m] = (j * pass.in_step * slab.width + i * pass.in_step) * cin;
-                    out_at[m] = ((j * pass.out_step + py) * ow + i * pass.out_step + px) * oc + o0 + block * NR;
+                    pixel_at[m] = (j * pass.out_step + py) * ow + i * pass.out_step + px;
                 }
                 let mut acc: Tile = [bias; MR];
                 let mut step = 0;
@@ -233,11 +300,27 @@ simd_fn! {
                         step += run;
                     }
                 }
-                for (sums, at) in acc.iter_mut().zip(out_at).take(count) {
-                    pass.activation.apply_lanes(sums);
-                    band[at..at + lanes].copy_from_slice(&sums[..lanes]);
+                for (sums, at) in acc.iter_mut().zip(pixel_at).take(count) {
+                    finish(pass, target.pixel + at, block * NR, &mut sums[..lanes]);
+                    let to = at * target.stride + target.first + (block - target.blocks.start) * NR;
+                    target.values[to..to + lanes].copy_from_slice(&sums[..lanes]);
                 }
             }
         }
+    }
+}
+
+/// What the epilogue does after the bias to the sums of a pixel from output channel `channel` on.
+#[inline(always)]
+fn finish(pass: &Pass, pixel: usize, channel: usize, sums: &mut [f32]) {
+    let Epilogue { residual, activation, attention, .. } = pass.epilogue;
+    if let Some(residual) = residual {
+        let at = pixel * pass.y_shape[3] + pass.y_channels.0 + channel;
+        sums.iter_mut().zip(&residual[at..]).for_each(|(s, r)| *s += r);
+    }
+    activation.apply_lanes(sums);
+    if let Some(attention) = attention {
+        let factor = lift(attention[pixel]);
+        sums.iter_mut().for_each(|s| *s *= factor);
     }
 }

@@ -14,18 +14,9 @@ use crate::reduce::add_chunks;
 use crate::simd::{madd, simd_fn};
 
 /// Weights as `[tap][channel]`.
-fn by_tap(g: &Geometry, w: &[f32]) -> Vec<f32> {
+pub(super) fn by_tap(g: &Geometry, w: &[f32]) -> Vec<f32> {
     let taps = g.w[1] * g.w[2];
     (0..taps * g.w[0]).map(|i| w[(i % g.w[0]) * taps + i / g.w[0]]).collect()
-}
-
-simd_fn! {
-    /// `sum += a * b`, element by element.
-    fn add_product(sum: &mut [f32], a: &[f32], b: &[f32]) {
-        for ((s, a), b) in sum.iter_mut().zip(a).zip(b) {
-            *s = madd::<FMA>(*a, *b, *s);
-        }
-    }
 }
 
 /// Input position of tap `t` for output position `o`, when inside `0..n`.
@@ -34,75 +25,107 @@ fn source(o: usize, t: usize, n: usize, g: &Geometry) -> Option<usize> {
 }
 
 pub(super) fn forward(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>, act: Activation, y: &mut [f32]) {
+    forward_by_tap(g, x, &by_tap(g, w), bias, act, y);
+}
+
+/// [`forward()`] with weights laid out by [`by_tap`].
+pub(super) fn forward_by_tap(
+    g: &Geometry,
+    x: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+    act: Activation,
+    y: &mut [f32],
+) {
     let [_, h, wd, c] = g.x;
     let [_, oh, ow, _] = g.y;
-    let w = by_tap(g, w);
     y.par_chunks_mut(ow * c).enumerate().for_each(|(row, out)| {
         let (n, j) = (row / oh, row % oh);
+        forward_row(g, &x[n * h * wd * c..(n + 1) * h * wd * c], w, bias.unwrap_or(&[]), act, j, out);
+    });
+}
+
+simd_fn! {
+    /// Output row `j` of one image; `bias` is empty where there is none.
+    fn forward_row(g: &Geometry, x: &[f32], w: &[f32], bias: &[f32], act: Activation, j: usize, out: &mut [f32]) {
+        let [_, h, wd, c] = g.x;
         for (i, pixel) in out.chunks_exact_mut(c).enumerate() {
-            match bias {
-                Some(b) => pixel.copy_from_slice(b),
-                None => pixel.fill(0.0),
-            }
+            pixel.fill(0.0);
             for r in 0..g.w[1] {
                 for s in 0..g.w[2] {
                     if let (Some(sy), Some(sx)) = (source(j, r, h, g), source(i, s, wd, g)) {
-                        let at = ((n * h + sy) * wd + sx) * c;
-                        let tap = (r * g.w[2] + s) * c;
-                        add_product(pixel, &x[at..at + c], &w[tap..tap + c]);
+                        let (at, tap) = ((sy * wd + sx) * c, (r * g.w[2] + s) * c);
+                        add_product::<FMA>(pixel, &x[at..at + c], &w[tap..tap + c]);
                     }
                 }
             }
+            pixel.iter_mut().zip(bias).for_each(|(p, b)| *p += b);
         }
-        act.apply(out);
-    });
+        act.apply_lanes(out);
+    }
+}
+
+/// `sum += a * b`, element by element.
+#[inline(always)]
+fn add_product<const FMA: bool>(sum: &mut [f32], a: &[f32], b: &[f32]) {
+    for ((s, a), b) in sum.iter_mut().zip(a).zip(b) {
+        *s = madd::<FMA>(*a, *b, *s);
+    }
 }
 
 pub(super) fn backward_data(g: &Geometry, grad: &[f32], w: &[f32], dx: &mut [f32]) {
     let [_, h, wd, c] = g.x;
     let [_, oh, ow, _] = g.y;
     let w = by_tap(g, w);
-    dx.par_chunks_mut(h * wd * c).enumerate().for_each(|(n, image)| {
-        image.fill(0.0);
-        for j in 0..oh {
-            for i in 0..ow {
-                let from = ((n * oh + j) * ow + i) * c;
-                for r in 0..g.w[1] {
-                    for s in 0..g.w[2] {
-                        if let (Some(sy), Some(sx)) = (source(j, r, h, g), source(i, s, wd, g)) {
-                            let at = (sy * wd + sx) * c;
-                            let tap = (r * g.w[2] + s) * c;
-                            add_product(&mut image[at..at + c], &grad[from..from + c], &w[tap..tap + c]);
-                        }
-                    }
-                }
-            }
-        }
+    dx.par_chunks_mut(h * wd * c).zip(grad.par_chunks(oh * ow * c)).for_each(|(image, grad)| {
+        backward_image(g, grad, &w, image);
     });
 }
 
-pub(super) fn backward_weight(g: &Geometry, x: &[f32], grad: &[f32], dw: &mut [f32]) {
-    let [n, h, wd, c] = g.x;
-    let [_, oh, ow, _] = g.y;
-    let taps = g.w[1] * g.w[2];
-    let mut sums = vec![0.0; taps * c];
-    sums.par_chunks_mut(c).enumerate().for_each(|(tap, sum)| {
-        let (r, s) = (tap / g.w[2], tap % g.w[2]);
-        for b in 0..n {
-            for j in 0..oh {
-                for i in 0..ow {
+simd_fn! {
+    fn backward_image(g: &Geometry, grad: &[f32], w: &[f32], image: &mut [f32]) {
+        let [_, h, wd, c] = g.x;
+        let [_, oh, ow, _] = g.y;
+        image.fill(0.0);
+        for (j, i) in (0..oh).flat_map(|j| (0..ow).map(move |i| (j, i))) {
+            let from = (j * ow + i) * c;
+            for r in 0..g.w[1] {
+                for s in 0..g.w[2] {
                     if let (Some(sy), Some(sx)) = (source(j, r, h, g), source(i, s, wd, g)) {
-                        let at = ((b * h + sy) * wd + sx) * c;
-                        let from = ((b * oh + j) * ow + i) * c;
-                        add_product(sum, &x[at..at + c], &grad[from..from + c]);
+                        let (at, tap) = ((sy * wd + sx) * c, (r * g.w[2] + s) * c);
+                        add_product::<FMA>(&mut image[at..at + c], &grad[from..from + c], &w[tap..tap + c]);
                     }
                 }
             }
         }
-    });
+    }
+}
+
+pub(super) fn backward_weight(g: &Geometry, x: &[f32], grad: &[f32], dw: &mut [f32]) {
+    let c = g.x[3];
+    let taps = g.w[1] * g.w[2];
+    let mut sums = vec![0.0; taps * c];
+    sums.par_chunks_mut(c).enumerate().for_each(|(tap, sum)| tap_gradient(g, x, grad, tap, sum));
     for (channel, out) in dw.chunks_exact_mut(taps).enumerate() {
         for (tap, d) in out.iter_mut().enumerate() {
             *d += sums[tap * c + channel];
+        }
+    }
+}
+
+simd_fn! {
+    /// Gradient of one tap of every channel.
+    fn tap_gradient(g: &Geometry, x: &[f32], grad: &[f32], tap: usize, sum: &mut [f32]) {
+        let [n, h, wd, c] = g.x;
+        let [_, oh, ow, _] = g.y;
+        let (r, s) = (tap / g.w[2], tap % g.w[2]);
+        for (b, j) in (0..n).flat_map(|b| (0..oh).map(move |j| (b, j))) {
+            for i in 0..ow {
+                if let (Some(sy), Some(sx)) = (source(j, r, h, g), source(i, s, wd, g)) {
+                    let (at, from) = (((b * h + sy) * wd + sx) * c, ((b * oh + j) * ow + i) * c);
+                    add_product::<FMA>(sum, &x[at..at + c], &grad[from..from + c]);
+                }
+            }
         }
     }
 }
@@ -209,7 +232,7 @@ fn depthwise_weight_kernel(
 
 /// Queues the forward pass.
 pub(super) fn forward_on_gpu(gpu: &Gpu, g: &Geometry, operands: &Operands, activation: Activation) {
-    let Operands { x, w, bias, y } = operands;
+    let Operands { x, w, bias, y, .. } = operands;
     let (kind, parameter) = activation.kind();
     let (s, total) = (Sizes::new(g, 0, Direction::Gather), y.len());
     launch!(

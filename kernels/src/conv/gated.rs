@@ -50,7 +50,7 @@ pub fn gated_conv2d<'a>(
     check_len(OP, "output", y.len(), n * oh * ow * both / 2)?;
     match place(OP, &[&x, &mask.unwrap_or(x), &w, &bias, &y])? {
         Some(gpu) => {
-            let operands = Operands { x: x.device(), w: w.device(), bias: Some(bias.device()), y: y.device() };
+            let operands = Operands::new(x.device(), w.device(), Some(bias.device()), y.device());
             implicit_gemm::run_gated(&gpu, &Sizes::gated(&g, mask.is_some()), mask.map(View::device), &operands);
         }
         None => {

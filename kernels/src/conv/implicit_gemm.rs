@@ -13,7 +13,7 @@
 use cubecl::prelude::*;
 
 use super::gated::{gated, masked};
-use super::pass::{Direction, Operands, Sizes, Variant, base, offset, row, taps, weight_at};
+use super::pass::{Direction, Operands, Sizes, Variant, base, finish, offset, row, taps, weight_at};
 use crate::activation::{Activation, Kind, activate};
 use crate::device::{Gpu, GpuBuffer, Precision, UNITS, grid, launch};
 
@@ -23,6 +23,8 @@ fn implicit_gemm_kernel(
     mask: &Array<f32>,
     w: &Array<f32>,
     bias: &Array<f32>,
+    residual: &Array<f32>,
+    attention: &Array<f32>,
     y: &mut Array<f32>,
     s: Sizes,
     row_tiles: usize,
@@ -172,8 +174,8 @@ fn implicit_gemm_kernel(
                                 let gate = sums[i * comptime!(v.columns) + j + 2] + bias[s.out_channels + column];
                                 y[pixel * s.out_stride + column] = gated(sum, gate);
                             } else {
-                                let value = activate(sum, parameter, v.activation);
-                                y[pixel * s.out_stride + s.out_first + column] = value;
+                                let at = pixel * s.out_stride + s.out_first + column;
+                                y[at] = finish(sum, residual, attention, pixel, at, parameter, v);
                             }
                         }
                     }
@@ -198,7 +200,9 @@ pub(super) fn run(
         pooled,
         flat: s.in_channels < 16,
         bias: operands.bias.is_some(),
+        residual: operands.residual.is_some(),
         activation: kind,
+        attention: operands.attention.is_some(),
         columns: if s.out_channels > 16 { 4 } else { 1 },
         gated: false,
         masked: false,
@@ -217,7 +221,9 @@ pub(super) fn run_gated(gpu: &Gpu, s: &Sizes, mask: Option<&GpuBuffer>, operands
         pooled: false,
         flat: s.in_channels < 16,
         bias: true,
+        residual: false,
         activation: Kind::Identity,
+        attention: false,
         columns: 4,
         gated: true,
         masked: mask.is_some(),
@@ -229,7 +235,7 @@ fn queue(gpu: &Gpu, s: &Sizes, v: Variant, parameter: f32, mask: Option<&GpuBuff
     let phases = if v.direction == Direction::Gather { 1 } else { s.stride * s.stride };
     let row_tiles = s.rows(&v).div_ceil(64);
     let column_tiles = s.out_channels.div_ceil(if v.gated { 32 } else { 16 * v.columns });
-    let Operands { x, w, bias, y } = operands;
+    let Operands { x, w, bias, residual, attention, y } = operands;
     launch!(
         gpu,
         implicit_gemm_kernel,
@@ -238,6 +244,8 @@ fn queue(gpu: &Gpu, s: &Sizes, v: Variant, parameter: f32, mask: Option<&GpuBuff
         mask.unwrap_or(x).arg(),
         w.arg(),
         bias.unwrap_or(w).arg(),
+        residual.unwrap_or(x).arg(),
+        attention.unwrap_or(x).arg(),
         y.arg(),
         s.arg(),
         row_tiles,

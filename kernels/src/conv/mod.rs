@@ -11,6 +11,7 @@ mod gated;
 mod implicit_gemm;
 mod micro;
 mod pass;
+mod prepared;
 mod tensor_core;
 mod weight_grad;
 
@@ -22,6 +23,7 @@ pub use conv2d::{conv2d, conv2d_backward_bias, conv2d_backward_data, conv2d_back
 pub use gated::{
     MASKED_CHANNELS, checkerboard_masks, gate, gate_backward, gated_conv2d, masked_input, masked_input_backward,
 };
+pub use prepared::{Extra, PreparedConv};
 pub use transposed::{
     conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight, conv_transpose2d_shape,
 };

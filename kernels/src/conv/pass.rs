@@ -4,7 +4,8 @@
 use cubecl::prelude::*;
 
 use super::Geometry;
-use crate::activation::Kind;
+use crate::activation::{Kind, activate};
+use crate::attention::lift;
 use crate::device::GpuBuffer;
 
 /// Which way the taps point.
@@ -47,7 +48,11 @@ pub(crate) struct Variant {
     /// Terms are counted over taps and channels together: fuller tiles for few channels, more divisions.
     pub flat: bool,
     pub bias: bool,
+    /// A map like the output is added before the activation.
+    pub residual: bool,
     pub activation: Kind,
+    /// The result is multiplied by 1 + a map of one value for each pixel.
+    pub attention: bool,
     /// Columns of a unit: 1 or 4, which makes a tile of 16 or 64.
     pub columns: usize,
     /// The columns of a tile are 32 features and their 32 gates; the output has half of them.
@@ -171,7 +176,38 @@ pub(super) struct Operands<'a> {
     pub x: &'a GpuBuffer,
     pub w: &'a GpuBuffer,
     pub bias: Option<&'a GpuBuffer>,
+    pub residual: Option<&'a GpuBuffer>,
+    pub attention: Option<&'a GpuBuffer>,
     pub y: &'a GpuBuffer,
+}
+
+impl<'a> Operands<'a> {
+    /// Without residual and attention.
+    pub fn new(x: &'a GpuBuffer, w: &'a GpuBuffer, bias: Option<&'a GpuBuffer>, y: &'a GpuBuffer) -> Self {
+        Self { x, w, bias, residual: None, attention: None, y }
+    }
+}
+
+/// What is written to element `at` of pixel `pixel` for a sum: residual, activation, attention.
+#[cube]
+pub(super) fn finish(
+    sum: f32,
+    residual: &Array<f32>,
+    attention: &Array<f32>,
+    pixel: usize,
+    at: usize,
+    parameter: f32,
+    #[comptime] v: Variant,
+) -> f32 {
+    let mut value = sum;
+    if comptime!(v.residual) {
+        value += residual[at];
+    }
+    value = activate(value, parameter, v.activation);
+    if comptime!(v.attention) {
+        value *= lift(attention[pixel]);
+    }
+    value
 }
 
 impl Sizes {

@@ -7,7 +7,7 @@
 use cubecl::prelude::*;
 use half::{bf16, f16};
 
-use super::pass::{Direction, Operands, Sizes, Variant, base, input_at, offset, row, taps, weight_at};
+use super::pass::{Direction, Operands, Sizes, Variant, base, finish, input_at, offset, row, taps, weight_at};
 use crate::activation::activate;
 use crate::device::{Gpu, GpuBuffer, Precision, grid, launch};
 
@@ -103,6 +103,8 @@ fn tensor_core_kernel<E: Float>(
     x: &Array<f32>,
     w: &Array<f32>,
     bias: &Array<f32>,
+    residual: &Array<f32>,
+    attention: &Array<f32>,
     y: &mut Array<f32>,
     s: Sizes,
     row_tiles: usize,
@@ -208,8 +210,9 @@ fn tensor_core_kernel<E: Float>(
                     let r = row(first_row + line, py, px, s, v);
                     if r.inside {
                         let pixel = (r.image * s.out_h + r.y) * s.out_w + r.x;
-                        let value = activate(tile[line * 64 + unit % 64] + shift, parameter, v.activation);
-                        y[pixel * s.out_stride + s.out_first + column] = value;
+                        let at = pixel * s.out_stride + s.out_first + column;
+                        let sum = tile[line * 64 + unit % 64] + shift;
+                        y[at] = finish(sum, residual, attention, pixel, at, parameter, v);
                     }
                 }
             }
@@ -334,8 +337,8 @@ pub(super) fn run(gpu: &Gpu, s: &Sizes, v: Variant, parameter: f32, operands: &O
     let row_tiles = s.rows(&v).div_ceil(64);
     let column_tiles = s.out_channels.div_ceil(64);
     let shape = (grid(row_tiles * column_tiles * phases), CubeDim::new_1d(PLANES));
-    let Operands { x, w, bias, y } = operands;
-    let bias = bias.unwrap_or(w);
+    let Operands { x, w, bias, residual, attention, y } = operands;
+    let (bias, residual, attention) = (bias.unwrap_or(w), residual.unwrap_or(x), attention.unwrap_or(x));
     macro_rules! queue {
         ($element:ty, $depth:expr) => {
             launch!(
@@ -345,6 +348,8 @@ pub(super) fn run(gpu: &Gpu, s: &Sizes, v: Variant, parameter: f32, operands: &O
                 x.arg(),
                 w.arg(),
                 bias.arg(),
+                residual.arg(),
+                attention.arg(),
                 y.arg(),
                 s.arg(),
                 row_tiles,

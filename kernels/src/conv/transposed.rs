@@ -3,6 +3,7 @@
 //! Output size `(h - 1) * stride - 2 * padding + k`. Weights are laid out `[in, kh, kw, out]`: the
 //! OHWI weights of the convolution that this one transposes.
 
+use super::dense::Epilogue;
 use super::pass::{Direction, Operands};
 use super::{ConvOptions, Geometry, Nhwc, conv2d, conv2d_backward_weight};
 use crate::activation::Activation;
@@ -58,10 +59,11 @@ pub fn conv_transpose2d<'a>(
     let gpu = place(OP, &[&x, &w, &bias.unwrap_or(w), &y])?;
     match gpu {
         None => {
-            super::conv2d::scatter(&g, 0, x.host(), w.host(), bias.map(View::host), activation, y.host());
+            let epilogue = Epilogue::new(bias.map(View::host), activation);
+            super::conv2d::scatter(&g, 0, x.host(), w.host(), epilogue, y.host());
         }
         Some(gpu) => {
-            let operands = Operands { x: x.device(), w: w.device(), bias: bias.map(View::device), y: y.device() };
+            let operands = Operands::new(x.device(), w.device(), bias.map(View::device), y.device());
             super::conv2d::on_gpu(&gpu, &g, Direction::Scatter, &operands, activation);
         }
     }

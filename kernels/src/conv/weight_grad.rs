@@ -1,9 +1,11 @@
 //! Weight gradient of a dense convolution.
 //!
-//! `dw[o, r, s, c] = sum over images and output pixels of x[in_step * pixel + tap(r, s), c] * g[pixel, o]`:
-//! a matrix product whose sum runs over pixels. Each task takes one image and adds to a partial
-//! gradient of its own; partials are added in image order, so the result does not depend on the
-//! number of threads. Memory: one partial per image of the batch.
+//! `dw[o, r, s, c] = sum over images and output pixels of x[stride * pixel + tap(r, s), c] * g[pixel, o]`:
+//! a matrix product whose sum runs over the pixels of all images. Its columns are the channels of one
+//! tap, or of a row of adjacent taps, which lie side by side in memory; a task takes up to 96 of them,
+//! lays them out for the register tile, and multiplies them with the gradients, `PIXELS` at a time.
+//! Tasks are cut by shape alone and every sum is taken in pixel order, so the result does not depend on
+//! the number of threads. Memory: a padded copy of the input, a copy of the gradient, one result.
 
 use cubecl::prelude::*;
 use rayon::prelude::*;
@@ -18,100 +20,135 @@ use crate::error::Result;
 use crate::reduce::add_chunks;
 use crate::simd::simd_fn;
 
-/// Output rows that share one slab.
-const BAND: usize = 4;
+/// Pixels of a partial sum: both operands of a tile stay in the first cache.
+const PIXELS: usize = 252;
+/// Most columns of a task.
+const COLUMNS: usize = 96;
+/// Tasks that a gradient is cut into at least, where it is wide enough.
+const TASKS: usize = 6;
 
-/// Gradient rows of one band with channels padded to a multiple of `NR`.
-struct GradRows {
-    data: Vec<f32>,
-    channels: usize,
+/// Columns that lie side by side in the input: from `shift` elements after a pixel's first tap.
+struct Columns {
+    /// First column of the gradient.
+    first: usize,
+    count: usize,
+    shift: usize,
 }
 
-impl GradRows {
-    fn fill(&mut self, rows: &[f32], channels: usize, (o0, cout): (usize, usize)) {
-        self.channels = cout.next_multiple_of(NR);
-        let pixels = rows.len() / channels;
-        self.data.clear();
-        self.data.resize(pixels * self.channels, 0.0);
-        for (t, s) in self.data.chunks_exact_mut(self.channels).zip(rows.chunks_exact(channels)) {
-            t[..cout].copy_from_slice(&s[o0..o0 + cout]);
-        }
-    }
+/// Cuts the columns of a gradient into tasks.
+fn tasks(g: &Geometry, width: usize) -> Vec<Columns> {
+    let [_, kh, kw, cin] = g.w;
+    let dilation = g.opts.dilation;
+    let (runs, run) = if dilation == 1 { (1, kw * cin) } else { (kw, cin) };
+    let most = (kh * runs * run).div_ceil(TASKS).next_multiple_of(MR).clamp(2 * MR, COLUMNS);
+    let starts = (0..kh).flat_map(|r| (0..runs).map(move |s| (r, s)));
+    starts
+        .flat_map(|(r, s)| {
+            let (base, shift) = ((r * kw + s) * cin, (r * dilation * width + s * dilation) * cin);
+            (0..run).step_by(most).map(move |at| Columns {
+                first: base + at,
+                count: most.min(run - at),
+                shift: shift + at,
+            })
+        })
+        .collect()
+}
+
+/// The input of a group with its padding, all images.
+fn padded(g: &Geometry, group: usize, x: &[f32]) -> Vec<Slab> {
+    let [_, h, w, c] = g.x;
+    let (cin, pad) = (g.w[3], g.opts.padding);
+    x.par_chunks(h * w * c)
+        .map(|image| {
+            let mut slab = Slab::new();
+            let corner = (-(pad as isize), -(pad as isize));
+            slab.fill(image, g.x, (group * cin, cin), corner, (h + 2 * pad, w + 2 * pad));
+            slab
+        })
+        .collect()
+}
+
+/// The gradient of a group as `[PIXELS][out / NR][pixel][NR]`, zeros beyond the last channel.
+fn packed_gradient(g: &Geometry, group: usize, grad: &[f32]) -> Vec<Vec<f32>> {
+    let oc = g.y[3];
+    let cout = oc / g.opts.groups;
+    grad.par_chunks(PIXELS * oc)
+        .map(|rows| {
+            let pixels = rows.len() / oc;
+            let mut packed = vec![0.0; cout.div_ceil(NR) * pixels * NR];
+            for (block, panel) in packed.chunks_exact_mut(pixels * NR).enumerate() {
+                let lanes = NR.min(cout - block * NR);
+                let from = group * cout + block * NR;
+                for (lane, row) in panel.chunks_exact_mut(NR).zip(rows.chunks_exact(oc)) {
+                    lane[..lanes].copy_from_slice(&row[from..from + lanes]);
+                }
+            }
+            packed
+        })
+        .collect()
 }
 
 /// Adds the gradient of group `group` to `dw` (OHWI).
 pub(super) fn run(g: &Geometry, group: usize, x: &[f32], grad: &[f32], dw: &mut [f32]) {
-    let [n, h, w, c] = g.x;
-    let [_, oh, ow, oc] = g.y;
     let [_, kh, kw, cin] = g.w;
-    let cout = oc / g.opts.groups;
-    let per_image: Vec<Vec<f32>> = (0..n)
-        .into_par_iter()
-        .map(|i| {
-            let image = &x[i * h * w * c..(i + 1) * h * w * c];
-            let grad = &grad[i * oh * ow * oc..(i + 1) * oh * ow * oc];
-            image_gradient(g, group, image, grad)
-        })
-        .collect();
-    let steps = kh * kw * cin;
-    for partial in &per_image {
-        for (o, out) in dw[group * cout * steps..(group + 1) * cout * steps].chunks_exact_mut(steps).enumerate() {
-            let panel = &partial[(o / NR) * steps * NR..(o / NR + 1) * steps * NR];
-            for (d, p) in out.iter_mut().zip(panel.chunks_exact(NR)) {
-                *d += p[o % NR];
-            }
+    let (cout, width) = (g.y[3] / g.opts.groups, kh * kw * cin);
+    let images = padded(g, group, x);
+    let gradient = packed_gradient(g, group, grad);
+    let tasks = tasks(g, g.x[2] + 2 * g.opts.padding);
+    let parts: Vec<Vec<f32>> = tasks.par_iter().map(|t| column_gradient(g, t, &images, &gradient)).collect();
+    let rows = dw[group * cout * width..(group + 1) * cout * width].par_chunks_mut(width);
+    rows.enumerate().for_each(|(o, row)| {
+        for (task, part) in tasks.iter().zip(&parts) {
+            let sums = part[o / NR * task.count.next_multiple_of(MR) * NR..].iter().skip(o % NR).step_by(NR);
+            row[task.first..task.first + task.count].iter_mut().zip(sums).for_each(|(d, s)| *d += s);
         }
-    }
+    });
 }
 
-/// Gradient of one image, laid out `[out / NR][row][col][in][NR]`.
-fn image_gradient(g: &Geometry, group: usize, image: &[f32], grad: &[f32]) -> Vec<f32> {
-    let [_, oh, ow, oc] = g.y;
-    let [_, kh, kw, cin] = g.w;
-    let cout = oc / g.opts.groups;
-    let (stride, dilation) = (g.opts.stride, g.opts.dilation);
-    let mut partial = vec![0.0; cout.div_ceil(NR) * kh * kw * cin * NR];
-    let (mut slab, mut rows) = (Slab::new(), GradRows { data: Vec::new(), channels: 0 });
-    let pad = -(g.opts.padding as isize);
-    for first in (0..oh).step_by(BAND) {
-        let count = BAND.min(oh - first);
-        let size = ((count - 1) * stride + (kh - 1) * dilation + 1, (ow - 1) * stride + (kw - 1) * dilation + 1);
-        let top = (first * stride) as isize + pad;
-        slab.fill(image, g.x, (group * cin, cin), (top, pad), size);
-        rows.fill(&grad[first * ow * oc..(first + count) * ow * oc], oc, (group * cout, cout));
-        add_band(g, &slab, &rows, count, &mut partial);
+/// Gradient of some columns, `[out / NR][column][NR]`.
+fn column_gradient(g: &Geometry, columns: &Columns, images: &[Slab], gradient: &[Vec<f32>]) -> Vec<f32> {
+    let cout = g.y[3] / g.opts.groups;
+    let mut sums = vec![0.0; cout.div_ceil(NR) * columns.count.next_multiple_of(MR) * NR];
+    let mut packed = Vec::new();
+    for (i, gradient) in gradient.iter().enumerate() {
+        let pixels = pack_columns(g, columns, images, i * PIXELS, &mut packed);
+        add_product(pixels, &packed, gradient, &mut sums);
     }
-    partial
+    sums
+}
+
+/// Lays out some columns of up to `PIXELS` pixels as `[column / MR][pixel][MR]`; returns how many pixels.
+fn pack_columns(g: &Geometry, columns: &Columns, images: &[Slab], first: usize, packed: &mut Vec<f32>) -> usize {
+    let [n, oh, ow, _] = g.y;
+    let pixels = PIXELS.min(n * oh * ow - first);
+    packed.clear();
+    packed.resize(columns.count.next_multiple_of(MR) * pixels, 0.0);
+    for p in 0..pixels {
+        let (image, pixel) = ((first + p) / (oh * ow), (first + p) % (oh * ow));
+        let slab = &images[image];
+        let base = (pixel / ow * slab.width + pixel % ow) * g.opts.stride * slab.channels + columns.shift;
+        // What follows the last column is another tap's; its sums are never looked at.
+        let blocks = slab.data[base..].as_chunks::<MR>().0;
+        for (panel, from) in packed.chunks_exact_mut(pixels * MR).zip(blocks) {
+            panel.as_chunks_mut::<MR>().0[p] = *from;
+        }
+    }
+    pixels
 }
 
 simd_fn! {
-    /// Adds one band of output rows to the partial gradient.
-    fn add_band(g: &Geometry, slab: &Slab, rows: &GradRows, count: usize, partial: &mut [f32]) {
-        let ow = g.y[2];
-        let [_, kh, kw, cin] = g.w;
-        let (stride, dilation) = (g.opts.stride, g.opts.dilation);
-        let (runs, run) = if dilation == 1 { (1, kw * cin) } else { (kw, cin) };
-        let walk = Walk { steps: ow, a_stride: stride * cin, b_stride: rows.channels };
-        for (block, panel) in partial.chunks_exact_mut(kh * kw * cin * NR).enumerate() {
-            for r in 0..kh {
-                for s in 0..runs {
-                    let base = (r * kw * cin + s * run) * NR;
-                    for m0 in (0..run).step_by(MR) {
-                        let live = MR.min(run - m0);
-                        let target = &mut panel[base + m0 * NR..base + (m0 + live) * NR];
-                        let mut acc: Tile = [[0.0; NR]; MR];
-                        for (sums, t) in acc.iter_mut().zip(target.chunks_exact(NR)) {
-                            sums.copy_from_slice(t);
-                        }
-                        let a_off: [usize; MR] = std::array::from_fn(|m| m0 + m.min(live - 1));
-                        for j in 0..count {
-                            let at = ((j * stride + r * dilation) * slab.width + s * dilation) * cin;
-                            let b = &rows.data[j * ow * rows.channels + block * NR..];
-                            accumulate::<FMA>(&slab.data[at..], &a_off, b, walk, &mut acc);
-                        }
-                        for (sums, t) in acc.iter().zip(target.chunks_exact_mut(NR)) {
-                            t.copy_from_slice(sums);
-                        }
+    /// Adds the product of packed columns and gradients to the sums.
+    fn add_product(pixels: usize, columns: &[f32], gradient: &[f32], sums: &mut [f32]) {
+        let walk = Walk { steps: pixels, a_stride: MR, b_stride: NR };
+        let offsets: [usize; MR] = std::array::from_fn(|m| m);
+        let per_block = columns.len() / pixels * NR;
+        for (out, b) in sums.chunks_exact_mut(per_block).zip(gradient.chunks_exact(pixels * NR)) {
+            for (out, a) in out.chunks_exact_mut(MR * NR).zip(columns.chunks_exact(pixels * MR)) {
+                let mut acc: Tile = [[0.0; NR]; MR];
+                accumulate::<FMA>(a, &offsets, b, walk, &mut acc);
+                for (out, sums) in out.chunks_exact_mut(NR).zip(acc) {
+                    for (o, s) in out.iter_mut().zip(sums) {
+                        *o += s;
                     }
                 }
             }

@@ -115,6 +115,8 @@ pub fn activations(device: &Device) -> Results {
         Activation::Elu(1.3),
         Activation::Sigmoid,
         Activation::Tanh,
+        Activation::HardSigmoid,
+        Activation::HardSwish,
     ];
     let (x, w) = ([1, 6, 5, 20], [17, 3, 3, 20]);
     let (data, weights) = (put(device, noise(600, 1)), put(device, noise(17 * 180, 2)));

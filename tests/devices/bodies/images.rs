@@ -4,6 +4,7 @@ use hotad_kernels::ciede2000::{ciede2000, ciede2000_rgb};
 use hotad_kernels::colour::srgb_to_lab;
 use hotad_kernels::decompose::{DecomposeOptions, decompose};
 use hotad_kernels::device::Device;
+use hotad_kernels::recolour::{recolour, recolour_difference, split_colour};
 use hotad_kernels::residual::mean_absolute_difference;
 use hotad_kernels::resize::{Filter, resize, resize_backward};
 use hotad_kernels::ssim::{SsimOptions, ssim_map_with_gradient, ssim_mask};
@@ -79,7 +80,13 @@ pub fn colour(device: &Device) -> Results {
     srgb_to_lab(&put(device, image(3 * pixels, 3)), &mut other).expect("same lengths");
     let mut between = room(device, pixels);
     ciede2000(&lab, &other, &mut between).expect("same lengths");
-    [&delta, &lab, &other, &between].map(|b| (host(b), 2e-5)).into()
+    let colour = put(device, image(2 * pixels, 4).into_iter().map(|v| 0.3 + 0.4 * v).collect());
+    let (mut lightness, mut own) = (room(device, pixels), room(device, 2 * pixels));
+    let (mut map, mut recoloured) = (room(device, pixels), room(device, 3 * pixels));
+    split_colour(&p, &mut lightness, &mut own).expect("same pixels");
+    recolour_difference(&q, &colour, 0.02, &mut map).expect("same pixels");
+    recolour(&put(device, image(3 * pixels, 3)), &colour, &mut recoloured).expect("same pixels");
+    [&delta, &lab, &other, &between, &lightness, &own, &map, &recoloured].map(|b| (host(b), 2e-5)).into()
 }
 
 pub fn resizing(device: &Device) -> Results {

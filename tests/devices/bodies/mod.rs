@@ -3,6 +3,7 @@
 mod convolution;
 mod images;
 mod memory;
+mod network;
 
 use hotad_engine::random;
 use hotad_kernels::device::{Buffer, Device, Element};
@@ -23,6 +24,11 @@ pub const ALL: &[(&str, Body)] = &[
     ("wide convolutions", convolution::wide),
     ("every activation in the epilogue", convolution::activations),
     ("gated convolutions", convolution::gated),
+    ("prepared convolutions", network::prepared),
+    ("layer-wise attention", network::attention),
+    ("batch normalisation", network::normalisation),
+    ("average pooling", network::pooling),
+    ("channel factors, joining and dropout", network::channels),
     ("similarity, decomposition and residual", images::similarity),
     ("similarity in a large window", images::large_window),
     ("colour differences", images::colour),

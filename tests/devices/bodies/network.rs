@@ -1,0 +1,136 @@
+use hotad_kernels::activation::Activation;
+use hotad_kernels::attention::{attend, attend_backward, attention_map, attention_map_backward};
+use hotad_kernels::batch_norm::{After, Affine, batch_norm2d_backward, batch_norm2d_train};
+use hotad_kernels::channel_scale::{channel_scale, channel_scale_backward};
+use hotad_kernels::concat::{concat_channels, split_channels};
+use hotad_kernels::conv::{ConvOptions, Extra, PreparedConv};
+use hotad_kernels::device::{Buffer, Device};
+use hotad_kernels::dropout::dropout;
+use hotad_kernels::pool::{
+    PoolOptions, avg_pool2d, avg_pool2d_backward, global_avg_pool2d, global_avg_pool2d_backward,
+};
+
+use super::{Results, host, noise, put, room};
+
+/// Relative to the largest value; sums of up to a few thousand terms in another order.
+const CLOSE: f32 = 2e-5;
+
+fn len(shape: [usize; 4]) -> usize {
+    shape.iter().product()
+}
+
+pub fn attention(device: &Device) -> Results {
+    let mut out = Results::new();
+    for (pixels, cf, cg) in [(1, 1, 3), (301, 37, 16), (64, 130, 70)] {
+        let (f, g) = (put(device, noise(pixels * cf, 1)), put(device, noise(pixels * cg, 2)));
+        let (mut map, mut y) = (room(device, pixels), room(device, pixels * cf));
+        attention_map(&g, &mut map).expect("shapes fit");
+        attend(&f, &map, &mut y).expect("shapes fit");
+        let grad = put(device, noise(pixels * cf, 3));
+        let (mut df, mut dm, mut dg) = (room(device, pixels * cf), room(device, pixels), room(device, pixels * cg));
+        attend_backward(&f, &map, &grad, &mut df, &mut dm).expect("shapes fit");
+        attention_map_backward(&map, &dm, &mut dg).expect("shapes fit");
+        out.extend([&map, &y, &df, &dm, &dg].map(|b| (host(b), CLOSE)));
+    }
+    out
+}
+
+pub fn normalisation(device: &Device) -> Results {
+    let mut out = Results::new();
+    for (rows, c) in [(7, 1), (1500, 33), (90, 300)] {
+        let x = put(device, noise(rows * c, 1));
+        let (weight, bias) = (put(device, noise(c, 2)), put(device, noise(c, 3)));
+        let (residual, grad) = (put(device, noise(rows * c, 4)), put(device, noise(rows * c, 5)));
+        let (mut mean, mut var) = (put(device, vec![0.0; c]), put(device, vec![1.0; c]));
+        let affine = Affine { weight: weight.view(), bias: bias.view() };
+        let after = After { residual: Some(residual.view()), activation: Activation::LeakyRelu(0.2) };
+        let mut y = room(device, rows * c);
+        let running = (mean.view_mut(), var.view_mut());
+        let statistics = batch_norm2d_train(&x, affine, running, 0.1, 1e-3, after, &mut y).expect("shapes fit");
+        let d = batch_norm2d_backward(&x, &grad, affine, &statistics, true).expect("shapes fit");
+        out.extend([&y, &mean, &var, &d.x, &d.weight, &d.bias].map(|b| (host(b), 5e-5)));
+    }
+    out
+}
+
+pub fn pooling(device: &Device) -> Results {
+    let mut out = Results::new();
+    let shape = [2, 13, 10, 19];
+    let x = put(device, noise(len(shape), 1));
+    for (kernel, stride, padding, count) in [(2, 2, 0, true), (3, 1, 1, false), (3, 2, 1, true)] {
+        let opts = PoolOptions { kernel, stride, padding };
+        let n = len(opts.output(shape).expect("windows fit"));
+        let (mut y, mut dx, grad) = (room(device, n), room(device, len(shape)), put(device, noise(n, 2)));
+        avg_pool2d(&x, shape, opts, count, &mut y).expect("shapes fit");
+        avg_pool2d_backward(&grad, shape, opts, count, &mut dx).expect("shapes fit");
+        out.extend([&y, &dx].map(|b| (host(b), CLOSE)));
+    }
+    let (mut y, mut dx) = (room(device, 38), room(device, len(shape)));
+    global_avg_pool2d(&x, shape, &mut y).expect("shapes fit");
+    global_avg_pool2d_backward(&y, shape, &mut dx).expect("shapes fit");
+    out.extend([&y, &dx].map(|b| (host(b), CLOSE)));
+    out
+}
+
+pub fn channels(device: &Device) -> Results {
+    let shape = [3, 5, 7, 21];
+    let (n, pixels) = (len(shape), 105);
+    let (x, s, grad) = (put(device, noise(n, 1)), put(device, noise(63, 2)), put(device, noise(n, 3)));
+    let (mut y, mut dx, mut ds) = (room(device, n), room(device, n), room(device, 63));
+    channel_scale(&x, shape, &s, &mut y).expect("shapes fit");
+    channel_scale_backward(&x, shape, &s, &grad, &mut dx, &mut ds).expect("shapes fit");
+    let other = put(device, noise(pixels * 4, 4));
+    let mut joined = room(device, pixels * 25);
+    concat_channels((&x, 21), (&other, 4), &mut joined).expect("shapes fit");
+    let (mut a, mut b) = (room(device, n), room(device, pixels * 4));
+    split_channels(&joined, (&mut a, 21), (&mut b, 4)).expect("shapes fit");
+    let mut dropped = put(device, noise(1000, 5));
+    dropout(&mut dropped, 0.3, 77).expect("a probability");
+    [&y, &dx, &ds, &joined, &a, &b, &dropped].map(|b| (host(b), CLOSE)).into()
+}
+
+/// One prepared convolution with everything it takes.
+fn prepared_on(device: &Device, conv: &PreparedConv, xs: [usize; 4], extras: bool, out: &mut Results) {
+    let x = put(device, noise(len(xs), 3));
+    let ys = conv.output(xs).expect("the map fits");
+    let residual = put(device, noise(len(ys), 4));
+    let attention = put(device, noise(len(ys) / ys[3], 5));
+    let extra = match extras {
+        true => Extra { residual: Some(residual.view()), attention: Some(attention.view()) },
+        false => Extra::default(),
+    };
+    let mut y = room(device, len(ys));
+    conv.run(&x, xs, extra, &mut y).expect("shapes fit");
+    out.push((host(&y), CLOSE));
+}
+
+pub fn prepared(device: &Device) -> Results {
+    let mut out = Results::new();
+    let layer = |w: [usize; 4], o: usize| -> (Buffer, Buffer) { (put(device, noise(len(w), 1)), put(device, noise(o, 2))) };
+    for (xs, w, stride, groups) in [
+        ([2, 9, 7, 20], [35, 3, 3, 20], 1, 1),
+        ([1, 8, 8, 40], [70, 3, 3, 40], 2, 1),
+        ([1, 1, 1, 33], [130, 1, 1, 33], 1, 1),
+        ([2, 6, 5, 12], [18, 3, 3, 4], 1, 3),
+        ([2, 9, 6, 23], [23, 3, 3, 1], 2, 23),
+    ] {
+        let (weight, bias) = layer(w, w[0]);
+        let opts = ConvOptions { stride, padding: w[1] / 2, groups, ..Default::default() };
+        let conv = PreparedConv::new(weight, w, bias, opts, Activation::Relu).expect("shapes fit");
+        prepared_on(device, &conv, xs, w[3] > 1, &mut out);
+        if groups == 1 && xs[1] > 1 {
+            let ys = conv.output(xs).expect("the map fits");
+            let n = ys[0] * (ys[1] / 2) * (ys[2] / 2);
+            let (x, map, mut y) = (put(device, noise(len(xs), 3)), put(device, noise(n, 6)), room(device, n * ys[3]));
+            conv.run_pooled(&x, xs, Some(map.view()), &mut y).expect("shapes fit");
+            out.push((host(&y), CLOSE));
+        }
+    }
+    for (xs, w) in [([2, 5, 4, 18], [18, 2, 2, 33]), ([1, 3, 3, 9], [9, 2, 2, 2])] {
+        let (weight, bias) = layer(w, w[3]);
+        let opts = ConvOptions { stride: 2, ..Default::default() };
+        let conv = PreparedConv::transposed(weight, w, bias, opts, Activation::Sigmoid).expect("shapes fit");
+        prepared_on(device, &conv, xs, false, &mut out);
+    }
+    out
+}
