@@ -129,16 +129,25 @@ pub enum Broken {
 }
 
 #[derive(Args)]
-#[command(after_help = "Example: hotad train paedid --data parts --out parts.safetensors --set alpha=0.05")]
+#[command(
+    after_help = "Examples: hotad train paedid --data parts --out parts.safetensors --set alpha=0.05\n          hotad train lea-net --data parts --cv 5 --set image_size=128 --set width=16"
+)]
 pub struct TrainArgs {
-    /// Method: paedid, pae or ssim-ae
+    /// Method: paedid, pae, ssim-ae, color-unet or lea-net
     pub method: String,
     /// Data set: MVTec AD, LOCO, positive/negative or a plain folder of normal images
     #[arg(long)]
     pub data: PathBuf,
-    /// Model file to write
-    #[arg(long)]
-    pub out: PathBuf,
+    /// Model file to write; with --cv, a JSON file for the results
+    #[arg(long, required_unless_present = "cv")]
+    pub out: Option<PathBuf>,
+    /// lea-net: instead of a model, cross-validate in this many folds over all labelled images and print
+    /// the table of F1 scores (settings rows and points say what it holds)
+    #[arg(long, value_name = "FOLDS", value_parser = clap::value_parser!(u16).range(2..=100))]
+    pub cv: Option<u16>,
+    /// lea-net: share of the defective test images that are learned from; eval leaves these out
+    #[arg(long, default_value_t = 0.5)]
+    pub defective_share: f64,
     /// Settings (hotad config METHOD prints them)
     #[arg(long)]
     pub config: Option<PathBuf>,
@@ -208,6 +217,10 @@ pub struct EvalArgs {
     /// Folder for report.html and overlays
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// lea-net: show in the report what attention does inside, for these test images (KIND/NAME, e.g.
+    /// color/003); without names, for the clearest defects and the most suspicious good image
+    #[arg(long, value_name = "KIND/NAME", num_args = 0.., requires = "out")]
+    pub explain: Option<Vec<String>>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
@@ -296,7 +309,7 @@ pub struct DevicesArgs {
 #[derive(Args)]
 #[command(after_help = "Example: hotad config paedid > paedid.toml")]
 pub struct ConfigArgs {
-    /// Method: paedid, pae or ssim-ae
+    /// Method: paedid, pae, ssim-ae, color-unet or lea-net
     pub method: String,
 }
 

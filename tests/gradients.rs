@@ -185,7 +185,7 @@ fn image(index: u64) -> Map {
 }
 
 fn layer(get: Lookup<Tensor>, name: &str, activation: Activation) -> ConvParams {
-    ConvParams { weight: get(&format!("{name}.w")), bias: get(&format!("{name}.b")), activation }
+    ConvParams { weight: get(&format!("{name}.w")), bias: Some(get(&format!("{name}.b"))), activation }
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn strided_and_transposed_convolutions_with_fan_out() {
         input: input.clone(),
         engine: &|get, input| {
             let h = conv2d(input, &layer(get, "a", Activation::Tanh), halve).expect("fits");
-            let back = ConvParams { weight: get("a.w"), bias: get("d.b"), activation: Activation::Sigmoid };
+            let back = ConvParams { weight: get("a.w"), bias: Some(get("d.b")), activation: Activation::Sigmoid };
             let y = conv_transpose2d(&h, &back, halve).expect("fits");
             loss(Loss::Mse, &y, input).expect("fits")
         },

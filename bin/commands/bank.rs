@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hotad_engine::data::loader::for_each_batch;
+use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::{Error, Result};
 use hotad_models::detector::EditableBank;
 use hotad_models::model::Model;
@@ -33,7 +33,7 @@ pub fn run(args: &BankArgs, common: &Common) -> Result<u8> {
             let editable = bank(&mut model, path)?;
             let images: Vec<_> = output::collect_images(paths)?.into_iter().map(|(p, _)| p).collect();
             let order: Vec<usize> = (0..images.len()).collect();
-            for_each_batch(&images, &order, common.score_batch(), spec, |batch| {
+            for_each_batch(&Images::new(&images, spec), &order, common.score_batch(), |batch| {
                 let names: Vec<String> = batch.indices.iter().map(|i| entry_name(&images[*i])).collect();
                 editable.add(&batch.images, &names)
             })?;

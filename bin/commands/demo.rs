@@ -87,7 +87,9 @@ pub fn run(args: &DemoArgs, common: &Common) -> Result<u8> {
     let train_args = TrainArgs {
         method: "paedid".into(),
         data: data.clone(),
-        out: model.clone(),
+        out: Some(model.clone()),
+        cv: None,
+        defective_share: 0.5,
         config: None,
         set: vec!["network=[8, 16, 32, 64]".into()],
         epochs: Some(60),
@@ -99,7 +101,7 @@ pub fn run(args: &DemoArgs, common: &Common) -> Result<u8> {
     };
     train::run(&train_args, common)?;
     output::folder(&report)?;
-    let metrics = evaluate_to(&model, &data, Some(&report), common)?;
+    let metrics = evaluate_to(&model, &data, Some(&report), None, common)?;
     for (name, value) in rows(&metrics) {
         output::line(&format!("{name:24} {value}"))?;
     }

@@ -16,7 +16,7 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     if let Some(folder) = &args.out {
         output::folder(folder)?;
     }
-    let metrics = evaluate_to(&args.model, &args.data, args.out.as_deref(), common)?;
+    let metrics = evaluate_to(&args.model, &args.data, args.out.as_deref(), args.explain.as_deref(), common)?;
     if args.json {
         output::line(&serde_json::to_string(&metrics).expect("metrics are plain data"))?;
     } else {
@@ -33,8 +33,14 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     Ok(OK)
 }
 
-/// Evaluates and, with a folder, writes the report there.
-pub fn evaluate_to(model: &Path, data: &Path, out: Option<&Path>, common: &Common) -> Result<Metrics> {
+/// Evaluates and, with a folder, writes the report there, with what is to be explained.
+pub fn evaluate_to(
+    model: &Path,
+    data: &Path,
+    out: Option<&Path>,
+    explain: Option<&[String]>,
+    common: &Common,
+) -> Result<Metrics> {
     let model = Model::load(model, &common.device()?)?;
     let data = Dataset::open(data)?;
     let bar = if common.quiet { ProgressBar::hidden() } else { ProgressBar::new(data.test.len() as u64) };
@@ -43,7 +49,7 @@ pub fn evaluate_to(model: &Path, data: &Path, out: Option<&Path>, common: &Commo
     let evaluation = evaluate(&model, &data, common.score_batch(), &|n| bar.set_position(n as u64))?;
     bar.finish_and_clear();
     if let Some(folder) = out {
-        report::write(folder, &model, &evaluation)?;
+        report::write(folder, &model, &evaluation, explain)?;
     }
     Ok(evaluation.metrics)
 }

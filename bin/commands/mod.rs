@@ -3,6 +3,7 @@
 pub mod bank;
 pub mod completions;
 pub mod config;
+pub mod cross_validation;
 pub mod demo;
 pub mod devices;
 pub mod eval;

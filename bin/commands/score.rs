@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use hotad_engine::Result;
-use hotad_engine::data::loader::for_each_batch;
+use hotad_engine::data::loader::{Batch, Images, for_each_batch};
 use hotad_engine::data::picture::Picture;
 use hotad_models::detector::Score;
 use hotad_models::evaluate::map_at;
@@ -56,6 +56,16 @@ fn write_pictures(
     }
 }
 
+/// Writes the images as the model would colour them, where it does.
+fn write_recoloured(folder: &Path, model: &Model, batch: &Batch, images: &[(PathBuf, String)]) -> Result<()> {
+    let pictures = model.detector.recoloured(&batch.images)?.unwrap_or_default();
+    for ((picture, index), size) in pictures.into_iter().zip(&batch.indices).zip(&batch.original_sizes) {
+        let name = &images[*index].1;
+        picture.resized(size.0, size.1)?.write_png(&folder.join(format!("{name}_recoloured.png")))?;
+    }
+    Ok(())
+}
+
 /// Scores images, one JSON object a line.
 pub fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
     let model = Model::load(&args.model, &common.device()?)?;
@@ -67,11 +77,14 @@ pub fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
     let order: Vec<usize> = (0..paths.len()).collect();
     let threshold = model.calibration.image_threshold;
     let mut anomaly = false;
-    for_each_batch(&paths, &order, common.score_batch(), model.detector.image(), |batch| {
+    for_each_batch(&Images::new(&paths, model.detector.image()), &order, common.score_batch(), |batch| {
         hotad_engine::interrupt::check()?;
         let started = Instant::now();
         let scores = model.detector.score(&batch.images)?;
         let ms = started.elapsed().as_secs_f64() * 1e3 / scores.len() as f64;
+        if let Some(folder) = &args.out {
+            write_recoloured(folder, &model, &batch, &images)?;
+        }
         for ((score, index), size) in scores.into_iter().zip(&batch.indices).zip(&batch.original_sizes) {
             let anomalous = score.value > threshold;
             anomaly |= anomalous;

@@ -1,6 +1,7 @@
 //! The report of an evaluation: one HTML file with everything in it.
 
 mod charts;
+mod explain;
 
 use std::fmt::Write;
 use std::path::Path;
@@ -33,6 +34,7 @@ svg{width:100%;height:auto;font-size:10px;fill:var(--soft)}.grid{stroke:var(--li
 .key i{display:inline-block;width:10px;height:10px;margin:0 5px 0 12px;border-radius:2px}
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(270px,1fr));gap:14px}
 figure{margin:0}.pair{display:grid;grid-template-columns:1fr 1fr;gap:4px}img{width:100%;display:block;border-radius:4px;background:#eee}
+.inside{overflow-x:auto}.inside td,.inside th{padding:3px;border:0;text-align:center;font-size:12px;font-weight:400;color:var(--soft)}.inside td img{width:120px;image-rendering:pixelated}
 figcaption{font-size:12px;color:var(--soft);margin-top:4px;overflow-wrap:anywhere}";
 
 /// Text that HTML may contain.
@@ -96,8 +98,13 @@ fn card(title: &str, body: &str) -> String {
     if body.is_empty() { String::new() } else { format!(r#"<div class="card"><h3>{title}</h3>{body}</div>"#) }
 }
 
-/// Writes `report.html` and `overlays/` into a folder.
-pub fn write(folder: &Path, model: &Model, evaluation: &Evaluation) -> Result<()> {
+/// Writes `report.html` and `overlays/` into a folder; `explained` names images to look into.
+pub fn write(
+    folder: &Path,
+    model: &Model,
+    evaluation: &Evaluation,
+    explained: Option<&[String]>,
+) -> Result<()> {
     output::folder(&folder.join("overlays"))?;
     let m = &evaluation.metrics;
     let mut html = format!(
@@ -140,6 +147,9 @@ pub fn write(folder: &Path, model: &Model, evaluation: &Evaluation) -> Result<()
         "Good images with the highest scores.",
         &good,
     )?);
+    if let Some(names) = explained {
+        html.push_str(&explain::section(model, &explain::chosen(&defective, &good, &ranked, names)?)?);
+    }
     if !m.notes.is_empty() {
         html.push_str("<h2>Notes</h2>");
     }

@@ -18,6 +18,7 @@ pub mod random;
 pub mod tape;
 pub mod tensor;
 pub mod train;
+pub mod weights;
 
 pub use error::{AtPath, Error, Result};
 /// Activations, as the kernels fuse them.

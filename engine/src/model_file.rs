@@ -26,6 +26,9 @@ pub struct Provenance {
     pub training_list_sha256: String,
     /// Images learned from.
     pub training_images: usize,
+    /// SHA-256 of the labelled test images that were learned from; evaluation leaves them out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learned_test_images: Vec<String>,
 }
 
 /// A model.

@@ -1,7 +1,7 @@
 //! Named parameters of a network, their initial values and their optimiser state.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hotad_kernels::adam::{AdamOptions, adam};
 use hotad_kernels::device::{Buffer, Device};
@@ -26,6 +26,8 @@ struct Param {
 #[derive(Default)]
 pub struct Params {
     entries: BTreeMap<String, Param>,
+    /// Running statistics: kept with the parameters, moved by forward passes, not by the optimiser.
+    running: BTreeMap<String, Mutex<Buffer>>,
     steps: u32,
     device: Device,
 }
@@ -41,6 +43,45 @@ impl Params {
     /// Adds a parameter of zeros.
     pub fn zeros(&mut self, name: &str, shape: &[usize]) {
         self.insert(name, vec![0.0; shape.iter().product()], shape);
+    }
+
+    /// Adds the scale (ones), shift (zeros) and running statistics (zeros, ones) of a batch
+    /// normalisation: `name.weight`, `name.bias`, `name.running_mean`, `name.running_var`.
+    pub fn batch_norm(&mut self, name: &str, channels: usize) {
+        self.insert(&format!("{name}.weight"), vec![1.0; channels], &[channels]);
+        self.zeros(&format!("{name}.bias"), &[channels]);
+        for (kind, value) in [("mean", 0.0), ("var", 1.0)] {
+            let buffer = Buffer::Host(vec![value; channels]);
+            self.running.insert(format!("{name}.running_{kind}"), Mutex::new(buffer));
+        }
+    }
+
+    /// The running statistics of a name.
+    ///
+    /// # Errors
+    /// When there are none of that name.
+    pub fn running(&self, name: &str) -> Result<&Mutex<Buffer>> {
+        self.running.get(name).ok_or_else(|| Error::Config(format!("no running statistics {name:?}")))
+    }
+
+    /// The running statistics as tensors.
+    fn running_values(&self) -> Result<State> {
+        let copy = |m: &Mutex<Buffer>| -> Result<Tensor> {
+            // A poisoned lock only says that another thread has panicked; the statistics are whole.
+            let buffer = m.lock().unwrap_or_else(PoisonError::into_inner).duplicate()?;
+            let shape = [buffer.len()];
+            Tensor::from_buffer(buffer, &shape)
+        };
+        self.running.iter().map(|(name, m)| Ok((name.clone(), copy(m)?))).collect()
+    }
+
+    fn set_running(&mut self, state: &State, prefix: &str) -> Result<()> {
+        for (name, slot) in &mut self.running {
+            let buffer = slot.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let stored = fetch(state, &format!("{prefix}{name}"), &[buffer.len()])?.to(&self.device)?;
+            *buffer = stored.buffer().duplicate()?;
+        }
+        Ok(())
     }
 
     fn insert(&mut self, name: &str, values: Vec<f32>, shape: &[usize]) {
@@ -60,6 +101,10 @@ impl Params {
             p.first = device.upload(p.first.to_vec()?)?;
             p.second = device.upload(p.second.to_vec()?)?;
         }
+        for slot in self.running.values_mut() {
+            let buffer = slot.get_mut().unwrap_or_else(PoisonError::into_inner);
+            *buffer = device.upload(buffer.to_vec()?)?;
+        }
         self.device = device.clone();
         Ok(self)
     }
@@ -78,7 +123,7 @@ impl Params {
         if tracked { Ok(param.value.clone()) } else { param.value.reshaped(param.value.shape()) }
     }
 
-    /// Number of scalars.
+    /// Number of scalars that are learned.
     pub fn count(&self) -> usize {
         self.entries.values().map(|p| p.value.len()).sum()
     }
@@ -99,9 +144,14 @@ impl Params {
         Ok(())
     }
 
-    /// The values alone.
-    pub fn values(&self) -> State {
-        self.entries.iter().map(|(k, p)| (k.clone(), p.value.clone())).collect()
+    /// The values alone, running statistics among them.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn values(&self) -> Result<State> {
+        let mut state = self.running_values()?;
+        state.extend(self.entries.iter().map(|(k, p)| (k.clone(), p.value.clone())));
+        Ok(state)
     }
 
     /// Values and optimiser state, to continue from bit-identically.
@@ -115,6 +165,7 @@ impl Params {
             state.insert(format!("first.{name}"), Tensor::from_buffer(p.first.duplicate()?, p.value.shape())?);
             state.insert(format!("second.{name}"), Tensor::from_buffer(p.second.duplicate()?, p.value.shape())?);
         }
+        state.extend(self.running_values()?.into_iter().map(|(name, t)| (format!("value.{name}"), t)));
         // The bits of the step count, so that the state is tensors only.
         state.insert("steps".into(), Tensor::new(vec![f32::from_bits(self.steps)], &[1])?);
         Ok(state)
@@ -128,7 +179,7 @@ impl Params {
         for (name, param) in &mut self.entries {
             param.value = leaf(fetch(state, name, param.value.shape())?, &self.device)?;
         }
-        Ok(())
+        self.set_running(state, "")
     }
 
     /// Sets values and optimiser state.
@@ -145,6 +196,7 @@ impl Params {
             };
             (p.first, p.second) = (moment("first")?, moment("second")?);
         }
+        self.set_running(state, "value.")?;
         self.steps = fetch(state, "steps", &[1])?.item()?.to_bits();
         Ok(())
     }

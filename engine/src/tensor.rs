@@ -51,9 +51,19 @@ impl Tensor {
         inputs: &[&Tensor],
         grad: impl FnOnce() -> Box<dyn Grad>,
     ) -> Result<Self> {
+        Self::shared_result(Arc::new(data), shape, inputs, grad)
+    }
+
+    /// [`Tensor::result`] over a buffer that the backward rule keeps, or that the input has.
+    pub(crate) fn shared_result(
+        data: Arc<Buffer>,
+        shape: &[usize],
+        inputs: &[&Tensor],
+        grad: impl FnOnce() -> Box<dyn Grad>,
+    ) -> Result<Self> {
         let tracked = inputs.iter().any(|t| t.node.is_some());
         let node = tracked.then(|| Node::operation(inputs.iter().map(|t| t.node.clone()).collect(), grad()));
-        Self::shared(Arc::new(data), shape, node)
+        Self::shared(data, shape, node)
     }
 
     /// Values in row order, copied from the device when they are not on the host.

@@ -11,30 +11,35 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::container::{self, Contents};
-use crate::data::loader::{Batch, for_each_batch};
+use crate::data::loader::{Batch, Images, for_each_batch};
 use crate::data::picture::ImageSpec;
 use crate::error::{AtPath, Error, Result};
 use crate::interrupt;
 use crate::params::{Params, State};
 use crate::random;
-use crate::tensor::Tensor;
 
 /// Something that learns from batches of images.
 pub trait Learner {
-    /// One optimiser step; the loss before it.
+    /// One optimiser step, the `number`-th of the run, counted from 0; the loss before it. Random choices
+    /// are drawn from the number, so that a continued run draws the same.
     ///
     /// # Errors
     /// What operations refuse.
-    fn step(&mut self, images: &Tensor) -> Result<f32>;
+    fn step(&mut self, batch: &Batch, number: u64) -> Result<f32>;
 
-    /// The loss without learning.
+    /// The loss of validation images without learning; asked for only where there are such images.
     ///
     /// # Errors
     /// What operations refuse.
-    fn loss(&self, images: &Tensor) -> Result<f32>;
+    fn loss(&self, batch: &Batch) -> Result<f32>;
 
     /// What is learned.
     fn params(&mut self) -> &mut Params;
+
+    /// The order of `n` training images in an epoch; a shuffle unless the learner wants another.
+    fn order(&self, n: usize, seed: u64, epoch: u64) -> Vec<usize> {
+        random::shuffled(n, seed, "epoch order", epoch)
+    }
 }
 
 /// How to train.
@@ -52,6 +57,8 @@ pub struct TrainOptions {
     pub checkpoint_every: u64,
     /// Checkpoint file; removed when training ends.
     pub checkpoint: Option<PathBuf>,
+    /// Keep it instead, as it is at the end: resuming from it gives the result at once.
+    pub keep_checkpoint: bool,
     /// Continue from the checkpoint.
     pub resume: bool,
     /// JSON-lines log.
@@ -99,6 +106,8 @@ struct Position {
 struct Run<'a> {
     options: &'a TrainOptions,
     data: &'a TrainData<'a>,
+    train: Images<'a>,
+    validation: Images<'a>,
     at: Position,
     best: State,
     log: Option<(PathBuf, File)>,
@@ -115,8 +124,10 @@ pub fn train(learner: &mut dyn Learner, data: &TrainData, options: &TrainOptions
         run.epoch(learner)?;
     }
     run.bar.finish_and_clear();
-    if let Some(path) = &options.checkpoint {
-        remove(path)?;
+    match &options.checkpoint {
+        Some(_) if options.keep_checkpoint => run.save_checkpoint(learner.params())?,
+        Some(path) => remove(path)?,
+        None => {}
     }
     if !run.best.is_empty() {
         learner.params().set_values(&run.best)?;
@@ -157,7 +168,8 @@ impl<'a> Run<'a> {
         bar.set_style(ProgressStyle::with_template(style).expect("the template is fixed").progress_chars("=> "));
         bar.set_prefix("training");
         bar.set_position(at.step);
-        Ok(Self { options, data, at, best, log, bar })
+        let (train, validation) = (Images::kept(data.train, data.spec), Images::kept(data.validation, data.spec));
+        Ok(Self { options, data, train, validation, at, best, log, bar })
     }
 
     /// Whether patience has run out.
@@ -169,19 +181,20 @@ impl<'a> Run<'a> {
     fn epoch(&mut self, learner: &mut dyn Learner) -> Result<()> {
         let started = Instant::now();
         let (data, batch) = (self.data, self.options.batch.max(1));
-        let order = random::shuffled(data.train.len(), self.options.seed, "epoch order", self.at.epoch as u64);
+        let order = learner.order(data.train.len(), self.options.seed, self.at.epoch as u64);
         let rest = &order[(self.at.batches * batch).min(order.len())..];
-        for_each_batch(data.train, rest, batch, data.spec, |loaded| self.step(learner, &loaded))?;
+        let images = self.train.clone();
+        for_each_batch(&images, rest, batch, |loaded| self.step(learner, &loaded))?;
         let train_loss = self.at.epoch_loss / self.at.batches.max(1) as f64;
         let watched = match data.validation {
             [] => train_loss,
-            paths => validation_loss(learner, paths, batch, data.spec)?,
+            _ => validation_loss(learner, &self.validation, batch)?,
         };
         self.at.epoch += 1;
         (self.at.batches, self.at.epoch_loss) = (0, 0.0);
         if self.at.best_loss.is_none_or(|b| watched < b) {
             (self.at.best_loss, self.at.best_epoch) = (Some(watched), self.at.epoch);
-            self.best = learner.params().values();
+            self.best = learner.params().values()?;
         }
         self.bar.set_message(format!("epoch {}, validation loss {watched:.5}", self.at.epoch));
         self.write_log(&json!({
@@ -199,7 +212,7 @@ impl<'a> Run<'a> {
             self.save_checkpoint(learner.params())?;
             return Err(Error::Interrupted(self.options.checkpoint.clone()));
         }
-        let loss = learner.step(&batch.images)?;
+        let loss = learner.step(batch, self.at.step)?;
         self.at.step += 1;
         if !loss.is_finite() {
             return Err(Error::NotFinite { step: self.at.step });
@@ -230,14 +243,14 @@ impl<'a> Run<'a> {
     }
 }
 
-fn validation_loss(learner: &dyn Learner, paths: &[PathBuf], batch: usize, spec: ImageSpec) -> Result<f64> {
-    let order: Vec<usize> = (0..paths.len()).collect();
+fn validation_loss(learner: &dyn Learner, images: &Images, batch: usize) -> Result<f64> {
+    let order: Vec<usize> = (0..images.len()).collect();
     let mut sum = 0.0;
-    for_each_batch(paths, &order, batch, spec, |loaded| {
-        sum += f64::from(learner.loss(&loaded.images)?) * loaded.indices.len() as f64;
+    for_each_batch(images, &order, batch, |loaded| {
+        sum += f64::from(learner.loss(&loaded)?) * loaded.indices.len() as f64;
         Ok(())
     })?;
-    Ok(sum / paths.len() as f64)
+    Ok(sum / images.len() as f64)
 }
 
 fn load_checkpoint(params: &mut Params, options: &TrainOptions) -> Result<(Position, State)> {

@@ -76,7 +76,7 @@ impl PatchAutoencoder {
     fn layer(&self, params: &Params, name: &str, activation: Activation, tracked: bool) -> Result<ConvParams> {
         Ok(ConvParams {
             weight: params.get(&format!("{name}.weight"), tracked)?,
-            bias: params.get(&format!("{name}.bias"), tracked)?,
+            bias: Some(params.get(&format!("{name}.bias"), tracked)?),
             activation,
         })
     }

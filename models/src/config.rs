@@ -2,8 +2,8 @@
 //! range are errors that name them.
 
 use hotad_engine::{Error, Result};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 /// Settings of one method.
@@ -56,6 +56,37 @@ pub trait Settings: Serialize + DeserializeOwned + Default {
 /// Names the key, the value and what is allowed.
 pub fn require(ok: bool, key: &str, value: impl std::fmt::Display, allowed: &str) -> Result<()> {
     if ok { Ok(()) } else { Err(Error::Config(format!("setting {key} = {value} is out of range; allowed: {allowed}"))) }
+}
+
+/// A number, or how it is found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Choice {
+    /// This value.
+    Fixed(f64),
+    /// `"auto"`: as the setting's documentation says.
+    Word(String),
+}
+
+impl Choice {
+    /// The value, when it is fixed.
+    pub fn fixed(&self) -> Option<f64> {
+        match self {
+            Self::Fixed(v) => Some(*v),
+            Self::Word(_) => None,
+        }
+    }
+
+    /// Fails unless it is `"auto"` or a value that is in range.
+    ///
+    /// # Errors
+    /// Names the key, the value and what is allowed.
+    pub fn check(&self, key: &str, allowed: &str, ok: impl Fn(f64) -> bool) -> Result<()> {
+        match self {
+            Self::Word(word) => require(word == "auto", key, word, allowed),
+            Self::Fixed(v) => require(ok(*v), key, v, allowed),
+        }
+    }
 }
 
 /// Puts one `key=value` into a table; the value is read as TOML, or as text where it is none.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hotad_engine::Result;
+use hotad_engine::{AtPath, Error, Result};
 use hotad_engine::container::Stored;
-use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::data::loader::Batch;
+use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::device::Device;
 use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
@@ -45,10 +46,37 @@ pub trait Detector: Send + Sync {
     /// When they live on a device that is lost.
     fn tensors(&self) -> Result<BTreeMap<String, Stored>>;
 
+    /// The images as the method thinks a normal one would be coloured, for a method that recolours.
+    ///
+    /// # Errors
+    /// When the batch has another shape.
+    fn recoloured(&self, _images: &Tensor) -> Result<Option<Vec<Picture>>> {
+        Ok(None)
+    }
+
+    /// What happened inside on the way to the scores, image by image, for a method that can tell.
+    ///
+    /// # Errors
+    /// When the batch has another shape, or there is nothing to tell; says why.
+    fn explain(&self, _images: &Tensor) -> Result<Vec<Vec<Illustration>>> {
+        Err(Error::Config(format!("--explain: {} has no attention to show", self.method())))
+    }
+
     /// The memory bank, when the method has one that can change after training.
     fn bank(&mut self) -> Option<&mut dyn EditableBank> {
         None
     }
+}
+
+/// A picture of something inside a method.
+#[derive(Clone, Debug)]
+pub struct Illustration {
+    /// The row of the table it belongs to.
+    pub row: String,
+    /// The column.
+    pub column: String,
+    /// Values in 0..1.
+    pub picture: Picture,
 }
 
 /// A memory bank that can be extended and pruned after training, without retraining.
@@ -70,9 +98,12 @@ pub trait EditableBank {
 }
 
 /// What a method learns from, and how its training run behaves.
+#[derive(Clone, Copy)]
 pub struct FitContext<'a> {
     /// Normal images to learn from.
     pub train: &'a [PathBuf],
+    /// Defective images to learn from, for a method that is supervised.
+    pub defective: &'a [PathBuf],
     /// Normal images that are only watched and calibrated with.
     pub holdout: &'a [PathBuf],
     /// Whether all images are gray.
@@ -85,6 +116,8 @@ pub struct FitContext<'a> {
     pub list_sha256: &'a str,
     /// Beside this file, checkpoint and log are written.
     pub model_path: Option<&'a Path>,
+    /// Name of a run within a longer one, whose checkpoint is kept until the whole is done.
+    pub stage: Option<&'a str>,
     /// Continue from the checkpoint.
     pub resume: bool,
     /// Show progress on a terminal.
@@ -114,6 +147,25 @@ fn beside(model: &Path, ending: &str) -> PathBuf {
 }
 
 impl FitContext<'_> {
+    /// A file beside the model, of this stage.
+    fn file(&self, ending: &str) -> Option<PathBuf> {
+        let stage = self.stage.map(|s| format!(".{s}")).unwrap_or_default();
+        self.model_path.map(|p| beside(p, &format!("{stage}{ending}")))
+    }
+
+    /// Whether this stage has a checkpoint to continue from.
+    pub fn has_checkpoint(&self) -> bool {
+        self.file(".checkpoint").is_some_and(|p| p.is_file())
+    }
+
+    /// Removes the checkpoint of this stage, when the whole is done.
+    ///
+    /// # Errors
+    /// I/O errors, with the path.
+    pub fn forget(&self) -> Result<()> {
+        self.file(".checkpoint").filter(|p| p.is_file()).map_or(Ok(()), |p| std::fs::remove_file(&p).at(&p))
+    }
+
     /// Trains a network on the context's images.
     ///
     /// # Errors
@@ -122,6 +174,22 @@ impl FitContext<'_> {
         &self,
         learner: &mut dyn Learner,
         spec: ImageSpec,
+        schedule: &Schedule,
+        method: &str,
+        settings: &Value,
+    ) -> Result<TrainReport> {
+        let data = TrainData { train: self.train, validation: self.holdout, spec };
+        self.run_on(learner, &data, schedule, method, settings)
+    }
+
+    /// Trains a network on other images than the context's normal ones.
+    ///
+    /// # Errors
+    /// What the training loop reports.
+    pub fn run_on(
+        &self,
+        learner: &mut dyn Learner,
+        data: &TrainData,
         schedule: &Schedule,
         method: &str,
         settings: &Value,
@@ -136,16 +204,17 @@ impl FitContext<'_> {
             patience: schedule.patience,
             seed: self.seed,
             checkpoint_every: CHECKPOINT_EVERY,
-            checkpoint: self.model_path.map(|p| beside(p, ".checkpoint")),
+            checkpoint: self.file(".checkpoint"),
+            keep_checkpoint: self.stage.is_some(),
             resume: self.resume,
-            log: self.model_path.map(|p| beside(p, ".log.jsonl")),
+            log: self.file(".log.jsonl"),
             progress: self.progress,
             fingerprint: format!("{method} {} {settings} {}", self.seed, self.list_sha256),
         };
-        let data = TrainData { train: self.train, validation: self.holdout, spec };
-        let report = train(learner, &data, &options)?;
+        let report = train(learner, data, &options)?;
+        let watched = if data.validation.is_empty() { "training" } else { "validation" };
         (self.say)(&format!(
-            "trained {} epochs ({} steps); kept epoch {} with validation loss {:.6}",
+            "trained {} epochs ({} steps); kept epoch {} with {watched} loss {:.6}",
             report.epochs, report.steps, report.best_epoch, report.best_loss
         ));
         Ok(report)
@@ -163,15 +232,15 @@ pub struct Training<F> {
 }
 
 impl<F: Fn(&Params, &Tensor, bool) -> Result<Tensor>> Learner for Training<F> {
-    fn step(&mut self, images: &Tensor) -> Result<f32> {
-        let loss = (self.loss)(&self.params, &images.to(self.params.device())?, true)?;
+    fn step(&mut self, batch: &Batch, _: u64) -> Result<f32> {
+        let loss = (self.loss)(&self.params, &batch.images.to(self.params.device())?, true)?;
         let mut grads = hotad_engine::tape::backward(&loss)?;
         self.params.adam(&mut grads, &self.adam)?;
         loss.item()
     }
 
-    fn loss(&self, images: &Tensor) -> Result<f32> {
-        (self.loss)(&self.params, &images.to(self.params.device())?, false)?.item()
+    fn loss(&self, batch: &Batch) -> Result<f32> {
+        (self.loss)(&self.params, &batch.images.to(self.params.device())?, false)?.item()
     }
 
     fn params(&mut self) -> &mut Params {

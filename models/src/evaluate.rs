@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use hotad_engine::data::loader::for_each_batch;
+use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::picture::{Mask, Picture};
+use hotad_engine::data::prepare::file_sha256;
 use hotad_engine::data::{Dataset, Item, Layout};
 use hotad_engine::metrics::overlap::Overlap;
 use hotad_engine::metrics::ranking::Ranking;
@@ -112,7 +113,7 @@ fn score_all(
     let order: Vec<usize> = (0..paths.len()).collect();
     let mut verdicts = Vec::with_capacity(items.len());
     let mut seconds = 0.0;
-    for_each_batch(&paths, &order, batch, spec, |loaded| {
+    for_each_batch(&Images::new(&paths, spec), &order, batch, |loaded| {
         hotad_engine::interrupt::check()?;
         let started = std::time::Instant::now();
         let scores = model.detector.score(&loaded.images)?;
@@ -127,6 +128,22 @@ fn score_all(
     Ok((verdicts, 1e3 * seconds / items.len().max(1) as f64))
 }
 
+/// The test images that the model has not learned from, and the number of those it has.
+fn unseen(model: &Model, items: &[Item]) -> Result<(Vec<Item>, usize)> {
+    let learned = &model.provenance.learned_test_images;
+    if learned.is_empty() {
+        return Ok((items.to_vec(), 0));
+    }
+    let mut kept = Vec::new();
+    for item in items {
+        if !learned.contains(&file_sha256(&item.path)?) {
+            kept.push(item.clone());
+        }
+    }
+    let left_out = items.len() - kept.len();
+    Ok((kept, left_out))
+}
+
 /// Evaluates a model on the test images of a data set.
 ///
 /// # Errors
@@ -136,7 +153,12 @@ pub fn evaluate(model: &Model, data: &Dataset, batch: usize, seen: &dyn Fn(usize
         let reason = "no test images; eval wants test/good and test/DEFECT, or positive/ and negative/ (score takes plain folders)";
         return Err(Error::Data { path: data.root.clone(), reason: reason.into() });
     }
-    let (mut verdicts, ms_per_image) = score_all(model, &data.test, batch, data.has_masks(), seen)?;
+    let (test, learned) = unseen(model, &data.test)?;
+    if test.is_empty() {
+        let reason = format!("all {learned} test images were learned from; nothing is left to evaluate on");
+        return Err(Error::Data { path: data.root.clone(), reason });
+    }
+    let (mut verdicts, ms_per_image) = score_all(model, &test, batch, data.has_masks(), seen)?;
     let images = Ranking::new(verdicts.iter().map(|v| (v.score, v.item.defective)));
     let (defective, good) = images.classes();
     let mut metrics = Metrics {
@@ -154,6 +176,9 @@ pub fn evaluate(model: &Model, data: &Dataset, batch: usize, seen: &dyn Fn(usize
         notes: model.calibration.warnings.clone(),
         ..Metrics::default()
     };
+    if learned > 0 {
+        metrics.notes.push(format!("{learned} test images were learned from and are left out"));
+    }
     if good == 0 || defective == 0 {
         metrics
             .notes

@@ -1,10 +1,14 @@
 //! The methods of hotad, one file each, and their registry.
 
 pub mod autoencoder;
+pub mod color_unet;
 pub mod config;
 pub mod detector;
 pub mod evaluate;
+mod fancy_pca;
+pub mod lea_net;
 pub mod model;
+pub mod networks;
 pub mod pae;
 pub mod paedid;
 pub mod prior;
@@ -29,6 +33,8 @@ pub struct Method {
     pub name: &'static str,
     /// What it is, in a line.
     pub summary: &'static str,
+    /// Whether it learns from defective images too.
+    pub supervised: bool,
     /// Its settings, documented.
     pub settings: fn() -> String,
     /// Checks settings without training.
@@ -44,6 +50,7 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "paedid",
         summary: "patch autoencoder, memory bank and deep image decomposition (PAEDID)",
+        supervised: false,
         settings: paedid::Config::documented,
         check: |t| paedid::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(paedid::fit(Settings::from_table(t)?, c)?)),
@@ -52,6 +59,7 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "pae",
         summary: "PAEDID without decomposition (baseline)",
+        supervised: false,
         settings: paedid::Config::documented,
         check: |t| paedid::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(pae::fit(Settings::from_table(t)?, c)?)),
@@ -60,10 +68,29 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "ssim-ae",
         summary: "autoencoder trained with SSIM (baseline)",
+        supervised: false,
         settings: ssim_ae::Config::documented,
         check: |t| ssim_ae::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(ssim_ae::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(ssim_ae::SsimAe::load(f, d)?)),
+    },
+    Method {
+        name: "color-unet",
+        summary: "recolouring of gray images and CIEDE2000 anomaly maps",
+        supervised: false,
+        settings: color_unet::Config::documented,
+        check: |t| color_unet::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(color_unet::fit(Settings::from_table(t)?, c)?)),
+        load: |f, d| Ok(Box::new(color_unet::ColorUnet::load(f, d)?)),
+    },
+    Method {
+        name: "lea-net",
+        summary: "colour anomaly maps as layer-wise attention of a classifier (LEA-Net); learns from defects too",
+        supervised: true,
+        settings: lea_net::Config::documented,
+        check: |t| lea_net::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(lea_net::fit(Settings::from_table(t)?, c)?)),
+        load: |f, d| Ok(Box::new(lea_net::LeaNet::load(f, d)?)),
     },
 ];
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hotad_engine::calibration::{Calibration, UpperQuantile};
-use hotad_engine::data::loader::for_each_batch;
+use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::device::Device;
 use hotad_engine::model_file::{ModelFile, Provenance};
 use hotad_engine::{Error, Result};
@@ -79,7 +79,7 @@ pub fn calibrate(
     let mut values = Vec::with_capacity(holdout.len());
     let rate = rule.pixel_false_alarm_rate.unwrap_or(0.001);
     let mut pixels = UpperQuantile::new(rate, holdout.len() * spec.height * spec.width);
-    for_each_batch(holdout, &order, BATCH, spec, |batch| {
+    for_each_batch(&Images::new(holdout, spec), &order, BATCH, |batch| {
         hotad_engine::interrupt::check()?;
         for score in detector.score(&batch.images)? {
             if !score.value.is_finite() || score.map.iter().any(|v| !v.is_finite()) {

@@ -4,7 +4,7 @@
 //! normal image for a test image can serve.
 
 use half::f16;
-use hotad_engine::data::loader::for_each_batch;
+use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
@@ -110,7 +110,7 @@ impl PatchPrior {
         let (p1, p2, d) = network.latent();
         let mut data = zeros(kind, paths.len() * p1 * p2 * d);
         let order: Vec<usize> = (0..paths.len()).collect();
-        for_each_batch(paths, &order, batch, spec, |loaded| {
+        for_each_batch(&Images::new(paths, spec), &order, batch, |loaded| {
             let latent = network.encode(&params, &loaded.images.to(params.device())?, false)?;
             fill_data(&mut data, paths.len(), loaded.indices[0], &latent)
         })?;

@@ -132,7 +132,7 @@ fn reconstruct(layers: &[Layer], params: &Params, images: &Tensor, tracked: bool
     let layer = |name: String, activation| -> Result<ConvParams> {
         Ok(ConvParams {
             weight: params.get(&format!("{name}.weight"), tracked)?,
-            bias: params.get(&format!("{name}.bias"), tracked)?,
+            bias: Some(params.get(&format!("{name}.bias"), tracked)?),
             activation,
         })
     };
@@ -213,6 +213,6 @@ impl Detector for SsimAe {
     }
 
     fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
-        container::store(&self.params.values(), "network.")
+        container::store(&self.params.values()?, "network.")
     }
 }

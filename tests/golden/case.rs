@@ -106,6 +106,16 @@ impl Case {
         self.params[key].as_bool().unwrap_or(false)
     }
 
+    /// Names of the tensors that begin with `prefix`, without it.
+    pub fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.tensors.keys().filter_map(move |k| k.strip_prefix(prefix))
+    }
+
+    /// A parameter that is a list of texts.
+    pub fn texts(&self, key: &str) -> Vec<&str> {
+        self.params[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
     pub fn text(&self, key: &str) -> &str {
         self.params[key].as_str().unwrap_or_default()
     }

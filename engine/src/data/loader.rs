@@ -1,7 +1,9 @@
-//! Batches, decoded ahead on a thread of their own. Memory: three batches, whatever the data set.
+//! Batches, decoded ahead on a thread of their own. Memory: three batches, whatever the data set; and
+//! for training, which sees every image many times, the decoded images as long as they fit.
 
 use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, OnceLock};
 
 use super::picture::{ImageSpec, Picture};
 use crate::error::Result;
@@ -9,6 +11,9 @@ use crate::tensor::Tensor;
 
 /// Batches that wait decoded while one is worked on.
 const AHEAD: usize = 2;
+
+/// Bytes of decoded images that are kept between epochs.
+const KEPT: usize = 1 << 30;
 
 /// Some images of a data set.
 pub struct Batch {
@@ -20,34 +25,84 @@ pub struct Batch {
     pub original_sizes: Vec<(usize, usize)>,
 }
 
-fn load(paths: &[PathBuf], indices: &[usize], spec: ImageSpec) -> Result<Batch> {
-    let mut values = Vec::with_capacity(indices.len() * spec.len());
-    let mut original_sizes = Vec::with_capacity(indices.len());
-    for i in indices {
-        let picture = Picture::read(&paths[*i])?;
-        original_sizes.push((picture.height, picture.width));
-        values.extend(picture.fit(spec)?.values);
-    }
-    let images = Tensor::new(values, &[indices.len(), spec.height, spec.width, spec.channels])?;
-    Ok(Batch { images, indices: indices.to_vec(), original_sizes })
+/// A decoded image at the size of the model, and rows and columns of its file.
+type Decoded = (Vec<f32>, (usize, usize));
+
+/// Image files, brought to one size when read.
+#[derive(Clone)]
+pub struct Images<'a> {
+    paths: &'a [PathBuf],
+    spec: ImageSpec,
+    kept: Option<Arc<[OnceLock<Decoded>]>>,
 }
 
-/// Calls `work` with the images of `paths` in the given order, `batch` at a time.
+impl<'a> Images<'a> {
+    /// Decoded anew each time.
+    pub fn new(paths: &'a [PathBuf], spec: ImageSpec) -> Self {
+        Self { paths, spec, kept: None }
+    }
+
+    /// Decoded once when all together take less than a gibibyte.
+    pub fn kept(paths: &'a [PathBuf], spec: ImageSpec) -> Self {
+        let fits = paths.len() * spec.len() * size_of::<f32>() <= KEPT;
+        Self { paths, spec, kept: fits.then(|| paths.iter().map(|_| OnceLock::new()).collect()) }
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    fn decode(&self, i: usize) -> Result<Decoded> {
+        let picture = Picture::read(&self.paths[i])?;
+        let size = (picture.height, picture.width);
+        Ok((picture.fit(self.spec)?.values, size))
+    }
+
+    /// Appends the values of one image; returns rows and columns of its file.
+    fn append(&self, i: usize, values: &mut Vec<f32>) -> Result<(usize, usize)> {
+        let Some(slot) = self.kept.as_ref().map(|kept| &kept[i]) else {
+            let (own, size) = self.decode(i)?;
+            values.extend(own);
+            return Ok(size);
+        };
+        if slot.get().is_none() {
+            let decoded = self.decode(i)?;
+            slot.get_or_init(|| decoded);
+        }
+        let (own, size) = slot.get().expect("just filled");
+        values.extend(own);
+        Ok(*size)
+    }
+
+    fn load(&self, indices: &[usize]) -> Result<Batch> {
+        let mut values = Vec::with_capacity(indices.len() * self.spec.len());
+        let original_sizes = indices.iter().map(|i| self.append(*i, &mut values)).collect::<Result<_>>()?;
+        let shape = [indices.len(), self.spec.height, self.spec.width, self.spec.channels];
+        Ok(Batch { images: Tensor::new(values, &shape)?, indices: indices.to_vec(), original_sizes })
+    }
+}
+
+/// Calls `work` with the images in the given order, `batch` at a time.
 ///
 /// # Errors
 /// The first error of decoding or of `work`.
 pub fn for_each_batch(
-    paths: &[PathBuf],
+    images: &Images,
     order: &[usize],
     batch: usize,
-    spec: ImageSpec,
     mut work: impl FnMut(Batch) -> Result<()>,
 ) -> Result<()> {
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(AHEAD);
         scope.spawn(move || {
             for indices in order.chunks(batch.max(1)) {
-                let loaded = load(paths, indices, spec);
+                let loaded = images.load(indices);
                 let failed = loaded.is_err();
                 if sender.send(loaded).is_err() || failed {
                     break;

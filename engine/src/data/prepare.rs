@@ -1,6 +1,8 @@
 //! One pass over training images before training: every file is decoded once, so that a broken one
 //! is known at the start, and hashed, so that the model can say what it was trained on.
 
+use std::path::Path;
+
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -26,6 +28,8 @@ pub struct Prepared {
     pub gray: bool,
     /// SHA-256 over the SHA-256 of each file, in order.
     pub sha256: String,
+    /// SHA-256 of each file.
+    pub hashes: Vec<String>,
     /// One line for each file left out.
     pub skipped: Vec<String>,
 }
@@ -33,6 +37,14 @@ pub struct Prepared {
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// SHA-256 of a file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn file_sha256(path: &Path) -> Result<String> {
+    Ok(hex(&Sha256::digest(std::fs::read(path).at(path)?)))
 }
 
 /// Decodes and hashes every image.
@@ -48,13 +60,14 @@ pub fn prepare(items: &[Item], on_broken: OnBroken) -> Result<Prepared> {
             Ok((gray, Sha256::digest(&bytes).into()))
         })
         .collect();
-    let mut prepared = Prepared { items: Vec::new(), gray: true, sha256: String::new(), skipped: Vec::new() };
+    let mut prepared = Prepared { items: Vec::new(), gray: true, sha256: String::new(), hashes: Vec::new(), skipped: Vec::new() };
     let mut hash = Sha256::new();
     for (item, result) in items.iter().zip(looked_at) {
         match result {
             Ok((gray, digest)) => {
                 prepared.gray &= gray;
                 hash.update(digest);
+                prepared.hashes.push(hex(&digest));
                 prepared.items.push(item.clone());
             }
             Err(error) if on_broken == OnBroken::Skip => prepared.skipped.push(error.to_string()),

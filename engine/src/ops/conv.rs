@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use hotad_kernels::activation::Activation;
 use hotad_kernels::conv::{self as kernel, ConvOptions, Nhwc};
-use hotad_kernels::device::Buffer;
+use hotad_kernels::device::{Buffer, View};
 use hotad_kernels::pool::PoolOptions;
 
 use super::max_pool2d;
 use crate::error::{Error, Result};
-use crate::tape::Grad;
+use crate::tape::{Grad, Node};
 use crate::tensor::Tensor;
 
 /// Weights, bias and activation of one layer.
@@ -17,10 +17,26 @@ use crate::tensor::Tensor;
 pub struct ConvParams {
     /// OHWI (IHWO for a transposed convolution).
     pub weight: Tensor,
-    /// One value for each output channel.
-    pub bias: Tensor,
-    /// Applied in the epilogue.
+    /// One value for each output channel, if there is any.
+    pub bias: Option<Tensor>,
+    /// Applied in the epilogue; one whose slope needs its input only where nothing is recorded.
     pub activation: Activation,
+}
+
+impl ConvParams {
+    fn bias(&self) -> Option<View<'_>> {
+        self.bias.as_ref().map(Tensor::view)
+    }
+
+    /// Places on the tape of an input, the weights and the bias.
+    fn nodes(&self, x: &Tensor) -> Vec<Option<Arc<Node>>> {
+        let bias = self.bias.as_ref().and_then(|b| b.node().cloned());
+        vec![x.node().cloned(), self.weight.node().cloned(), bias]
+    }
+
+    fn recorded(&self, x: &Tensor) -> bool {
+        self.nodes(x).iter().any(Option::is_some)
+    }
 }
 
 /// Which of the three convolutions a rule belongs to.
@@ -97,7 +113,11 @@ fn record(kind: Kind, x: &Tensor, p: &ConvParams, y: Buffer, y_shape: Nhwc) -> R
     let (x_shape, w_shape) = (x.nhwc()?, weight_shape(p)?);
     let y = Arc::new(y);
     let kept = (p.activation != Activation::Identity).then(|| Arc::clone(&y));
-    let node = [x, &p.weight, &p.bias].iter().any(|t| t.node().is_some()).then(|| {
+    if p.recorded(x) && p.activation.slope_needs_input() {
+        let detail = format!("{:?} cannot be fused where gradients are wanted; apply it afterwards", p.activation);
+        return Err(Error::Shape { op: "conv2d", detail });
+    }
+    let node = p.recorded(x).then(|| {
         let rule = ConvGrad {
             kind,
             activation: p.activation,
@@ -108,8 +128,7 @@ fn record(kind: Kind, x: &Tensor, p: &ConvParams, y: Buffer, y_shape: Nhwc) -> R
             y: kept,
             y_shape,
         };
-        let inputs = [x, &p.weight, &p.bias].map(|t| t.node().cloned()).to_vec();
-        crate::tape::Node::operation(inputs, Box::new(rule))
+        Node::operation(p.nodes(x), Box::new(rule))
     });
     Tensor::shared(y, &y_shape, node)
 }
@@ -123,7 +142,7 @@ pub fn conv2d(x: &Tensor, p: &ConvParams, opts: ConvOptions) -> Result<Tensor> {
     let size = |n, k| opts.output(n, k).unwrap_or(0);
     let ys = [xs[0], size(xs[1], ws[1]), size(xs[2], ws[2]), ws[0]];
     let mut y = x.device().alloc(ys.iter().product())?;
-    kernel::conv2d(x.view(), xs, p.weight.view(), ws, Some(p.bias.view()), opts, p.activation, &mut y)?;
+    kernel::conv2d(x.view(), xs, p.weight.view(), ws, p.bias(), opts, p.activation, &mut y)?;
     record(Kind::Plain(opts), x, p, y, ys)
 }
 
@@ -133,14 +152,14 @@ pub fn conv2d(x: &Tensor, p: &ConvParams, opts: ConvOptions) -> Result<Tensor> {
 /// # Errors
 /// When shapes and options do not fit together.
 pub fn conv2d_max_pool2(x: &Tensor, p: &ConvParams, opts: ConvOptions) -> Result<Tensor> {
-    if [x, &p.weight, &p.bias].iter().any(|t| t.node().is_some()) {
+    let (Some(bias), false) = (&p.bias, p.recorded(x)) else {
         return max_pool2d(&conv2d(x, p, opts)?, PoolOptions { kernel: 2, stride: 2, padding: 0 });
-    }
+    };
     let (xs, ws) = (x.nhwc()?, weight_shape(p)?);
     let size = |n, k| opts.output(n, k).unwrap_or(0) / 2;
     let ys = [xs[0], size(xs[1], ws[1]), size(xs[2], ws[2]), ws[0]];
     let mut y = x.device().alloc(ys.iter().product())?;
-    kernel::conv2d_max_pool2(x.view(), xs, p.weight.view(), ws, p.bias.view(), opts, p.activation, &mut y)?;
+    kernel::conv2d_max_pool2(x.view(), xs, p.weight.view(), ws, bias.view(), opts, p.activation, &mut y)?;
     Tensor::from_buffer(y, &ys)
 }
 
@@ -152,7 +171,7 @@ pub fn conv_transpose2d(x: &Tensor, p: &ConvParams, opts: ConvOptions) -> Result
     let (xs, ws) = (x.nhwc()?, weight_shape(p)?);
     let ys = kernel::conv_transpose2d_shape(xs, ws, opts)?;
     let mut y = x.device().alloc(ys.iter().product())?;
-    kernel::conv_transpose2d(x.view(), xs, p.weight.view(), ws, Some(p.bias.view()), opts, p.activation, &mut y)?;
+    kernel::conv_transpose2d(x.view(), xs, p.weight.view(), ws, p.bias(), opts, p.activation, &mut y)?;
     record(Kind::Transposed(opts), x, p, y, ys)
 }
 
@@ -164,6 +183,6 @@ pub fn upsample_conv2d(x: &Tensor, p: &ConvParams) -> Result<Tensor> {
     let (xs, ws) = (x.nhwc()?, weight_shape(p)?);
     let ys = [xs[0], 2 * xs[1], 2 * xs[2], ws[0]];
     let mut y = x.device().alloc(ys.iter().product())?;
-    kernel::upsample_conv2d(x.view(), xs, p.weight.view(), ws, Some(p.bias.view()), p.activation, &mut y)?;
+    kernel::upsample_conv2d(x.view(), xs, p.weight.view(), ws, p.bias(), p.activation, &mut y)?;
     record(Kind::Upsampled, x, p, y, ys)
 }

@@ -1,12 +1,26 @@
 //! Differentiable operations: one file for each kernel file, one [`Grad`](crate::tape::Grad) rule
 //! for each operation. Nothing is recorded when no input wants a gradient.
 
+mod activation;
+mod attention;
+mod batch_norm;
+mod channel_scale;
+mod concat;
 mod conv;
+mod dropout;
+mod elementwise;
 mod loss;
 mod pool;
 mod ssim;
 
+pub use activation::activate;
+pub use attention::{attend, attention_map};
+pub use batch_norm::{BatchNormParams, Mode, batch_norm2d};
+pub use channel_scale::channel_scale;
+pub use concat::concat_channels;
 pub use conv::{ConvParams, conv_transpose2d, conv2d, conv2d_max_pool2, upsample_conv2d};
+pub use dropout::dropout;
+pub use elementwise::{add, reshape};
 pub use loss::loss;
-pub use pool::max_pool2d;
+pub use pool::{global_avg_pool2d, max_pool2d};
 pub use ssim::ssim_loss;

@@ -1,4 +1,4 @@
-//! Max pooling.
+//! Pooling.
 
 use std::sync::Arc;
 
@@ -34,4 +34,28 @@ pub fn max_pool2d(x: &Tensor, opts: PoolOptions) -> Result<Tensor> {
     let mut y = x.device().alloc(out.iter().product())?;
     kernel::max_pool2d(x.view(), shape, opts, &mut y)?;
     Tensor::result(y, &out, &[x], || Box::new(MaxPoolGrad { x: x.buffer(), shape, opts }))
+}
+
+struct GlobalAverageGrad {
+    shape: Nhwc,
+}
+
+impl Grad for GlobalAverageGrad {
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+        let mut dx = grad.device().alloc(self.shape.iter().product())?;
+        kernel::global_avg_pool2d_backward(&grad, self.shape, &mut dx)?;
+        Ok(vec![Some(dx)])
+    }
+}
+
+/// Mean over rows and columns: `[n, h, w, c]` to `[n, c]`.
+///
+/// # Errors
+/// When `x` is no map.
+pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
+    let shape = x.nhwc()?;
+    let [n, _, _, c] = shape;
+    let mut y = x.device().alloc(n * c)?;
+    kernel::global_avg_pool2d(x.view(), shape, &mut y)?;
+    Tensor::result(y, &[n, c], &[x], || Box::new(GlobalAverageGrad { shape }))
 }

@@ -4,35 +4,8 @@ use hotad_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::autoencoder::{ELPV, VGG};
-use crate::config::{Settings, require};
+use crate::config::{Choice, Settings, require};
 use crate::prior::BankType;
-
-/// A number, or how it is found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Choice {
-    /// This value.
-    Fixed(f64),
-    /// `"auto"`: the best on synthetic cracks over held-out normals.
-    Word(String),
-}
-
-impl Choice {
-    /// The value, when it is fixed.
-    pub(super) fn fixed(&self) -> Option<f64> {
-        match self {
-            Self::Fixed(v) => Some(*v),
-            Self::Word(_) => None,
-        }
-    }
-
-    fn check(&self, key: &str, allowed: &str, ok: impl Fn(f64) -> bool) -> Result<()> {
-        match self {
-            Self::Word(word) => require(word == "auto", key, word, allowed),
-            Self::Fixed(v) => require(ok(*v), key, v, allowed),
-        }
-    }
-}
 
 /// Settings of the patch autoencoder, its bank and the prior; shared with `pae`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

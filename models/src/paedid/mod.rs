@@ -40,7 +40,7 @@ use crate::prior::{Background, BackgroundPrior, PatchPrior};
 use crate::segmentation::scores;
 use crate::synthetic::{Cracks, cracks};
 
-pub use config::{Channels, Choice, Config, ImageScore, Network};
+pub use config::{Channels, Config, ImageScore, Network};
 
 /// What a model file keeps beside tensors.
 #[derive(Serialize, Deserialize)]
@@ -232,7 +232,7 @@ impl Detector for Paedid {
             BankData::F16(v) => Stored::F16(shape, v.clone()),
             BankData::F32(v) => Stored::F32(shape, v.clone()),
         };
-        let mut tensors = container::store(&self.prior.params.values(), "network.")?;
+        let mut tensors = container::store(&self.prior.params.values()?, "network.")?;
         tensors.insert("bank".into(), bank);
         Ok(tensors)
     }

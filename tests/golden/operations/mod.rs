@@ -5,6 +5,7 @@ mod elementwise;
 mod gated;
 mod images;
 mod memory;
+mod networks;
 mod spatial;
 
 use crate::case::{Case, Outputs};
@@ -17,4 +18,5 @@ pub fn run(case: &Case) -> Option<Outputs> {
         .or_else(|| spatial::run(case))
         .or_else(|| images::run(case))
         .or_else(|| memory::run(case))
+        .or_else(|| networks::run(case))
 }

@@ -1,0 +1,38 @@
+//! Activations on their own, where no kernel before them can take them along.
+
+use std::sync::Arc;
+
+use hotad_kernels::activation::Activation;
+use hotad_kernels::device::Buffer;
+
+use crate::error::Result;
+use crate::tape::Grad;
+use crate::tensor::Tensor;
+
+struct ActivationGrad {
+    activation: Activation,
+    /// The input where the slope needs it, else the output.
+    known: Arc<Buffer>,
+}
+
+impl Grad for ActivationGrad {
+    fn backward(&self, mut grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+        self.activation.backward(&*self.known, &mut grad)?;
+        Ok(vec![Some(grad)])
+    }
+}
+
+/// `activation(x)`, element by element.
+///
+/// # Errors
+/// When the device is out of memory.
+pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    if activation == Activation::Identity {
+        return Ok(x.clone());
+    }
+    let mut y = x.buffer().duplicate()?;
+    activation.apply(&mut y);
+    let y = Arc::new(y);
+    let known = if activation.slope_needs_input() { x.buffer() } else { Arc::clone(&y) };
+    Tensor::shared_result(y, x.shape(), &[x], || Box::new(ActivationGrad { activation, known }))
+}

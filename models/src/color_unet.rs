@@ -1,0 +1,344 @@
+//! Colour anomalies by recolouring (Katafuchi and Tokunaga 2021; LEA-Net, section 3-1).
+//!
+//! A U-Net learns on normal images to predict a*b* from L* by squared error; of a test image it
+//! predicts the colours a normal one would have. The CIEDE2000 difference between the image and its
+//! recoloured self is the anomaly map; a high quantile of it is the image score. Early stopping watches
+//! held-out normal images. Colours are varied by Fancy PCA while learning.
+//!
+//! The public code converts to Lab twice; here once. It divides each map by its own maximum; here a map
+//! is delta E / 100, at most 1, so that maps of different images can be compared; the other is a setting.
+
+use std::collections::BTreeMap;
+
+use hotad_engine::container::{self, Stored};
+use hotad_engine::data::loader::Batch;
+use hotad_engine::data::picture::{ImageSpec, Picture};
+use hotad_engine::device::Device;
+use hotad_engine::model_file::ModelFile;
+use hotad_engine::ops::{Mode, loss};
+use hotad_engine::params::{Params, State};
+use hotad_engine::tape::backward;
+use hotad_engine::tensor::Tensor;
+use hotad_engine::train::Learner;
+use hotad_engine::{Error, Result, random};
+use hotad_kernels::adam::AdamOptions;
+use hotad_kernels::loss::Loss;
+use hotad_kernels::recolour::{recolour, recolour_difference, split_colour};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::{Settings, require};
+use crate::detector::{Detector, FitContext, Schedule, Score};
+use crate::fancy_pca::FancyPca;
+use crate::networks::layer::{Prepared, Weights};
+use crate::networks::unet::{Drop, UNet};
+
+/// Scale of the anomaly map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MapScale {
+    /// Delta E / 100, at most 1.
+    #[default]
+    Fixed,
+    /// Divided by the largest value of each image, as the public code has it.
+    Image,
+}
+
+/// Settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Rows and columns.
+    pub image_size: usize,
+    /// Channels after the first convolution.
+    pub width: usize,
+    /// Most epochs.
+    pub epochs: usize,
+    /// Images of one step.
+    pub batch: usize,
+    /// Learning rate.
+    pub lr: f64,
+    /// Epochs without improvement before stopping.
+    pub patience: usize,
+    /// Deviation of the colour augmentation.
+    pub fancy_pca: f64,
+    /// Probability of dropout after the first three up blocks.
+    pub dropout: f64,
+    /// Scale of the map.
+    pub map_scale: MapScale,
+    /// Quantile of the map that is the score.
+    pub score_quantile: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            image_size: 256,
+            width: 64,
+            epochs: 500,
+            batch: 16,
+            lr: 1e-3,
+            patience: 20,
+            fancy_pca: 0.08,
+            dropout: 0.0,
+            map_scale: MapScale::Fixed,
+            score_quantile: 0.995,
+        }
+    }
+}
+
+impl Settings for Config {
+    const DOCS: &'static [(&'static str, &'static str)] = &[
+        ("image_size", "rows and columns the images are brought to: 32, 64, 128, 256 or a larger multiple of 256"),
+        ("width", "channels after the first convolution (paper: 64)"),
+        ("epochs", "most epochs"),
+        ("batch", "images of one step"),
+        ("lr", "learning rate (Adam; paper: 1e-3)"),
+        ("patience", "epochs without a lower validation loss before stopping; 0 never stops early"),
+        ("fancy_pca", "deviation of the colour augmentation, as a share of the colours' own; 0 for none"),
+        ("dropout", "probability of dropout after the first three up blocks (the public code: 0.5; paper: none)"),
+        ("map_scale", "\"fixed\" (delta E / 100, at most 1) or \"image\" (divided by the largest value of each image)"),
+        ("score_quantile", "quantile of the anomaly map that is the image score"),
+    ];
+
+    fn check(&self) -> Result<()> {
+        let size = self.image_size;
+        let fits = size <= 1024 && if size < 256 { size >= 32 && size.is_power_of_two() } else { size % 256 == 0 };
+        require(fits, "image_size", size, "32, 64, 128, 256, 512, 768 or 1024")?;
+        require((4..=256).contains(&self.width), "width", self.width, "4 to 256")?;
+        require(self.epochs >= 1, "epochs", self.epochs, "1 or more")?;
+        require((1..=1024).contains(&self.batch), "batch", self.batch, "1 to 1024")?;
+        require(self.lr > 0.0 && self.lr < 1.0, "lr", self.lr, "above 0, below 1")?;
+        require((0.0..=1.0).contains(&self.fancy_pca), "fancy_pca", self.fancy_pca, "0 to 1")?;
+        require((0.0..1.0).contains(&self.dropout), "dropout", self.dropout, "0 or more, below 1")?;
+        let quantile = self.score_quantile;
+        require(quantile > 0.0 && quantile <= 1.0, "score_quantile", quantile, "above 0, 1 at most")
+    }
+}
+
+impl Config {
+    fn image(&self) -> ImageSpec {
+        ImageSpec { height: self.image_size, width: self.image_size, channels: 3 }
+    }
+
+    fn network(&self) -> UNet {
+        UNet::new(1, 2, self.image_size, self.width)
+    }
+}
+
+/// Refuses images without colour.
+///
+/// # Errors
+/// When all images are gray.
+pub fn require_colour(context: &FitContext, method: &str) -> Result<()> {
+    if context.gray {
+        let reason = "the images are gray, so there is no colour to predict; use paedid";
+        return Err(Error::Config(format!("{method}: {reason}")));
+    }
+    Ok(())
+}
+
+struct ColourLearner {
+    unet: UNet,
+    params: Params,
+    adam: AdamOptions,
+    augmentation: Option<FancyPca>,
+    dropout: f32,
+    seed: u64,
+}
+
+impl ColourLearner {
+    fn loss_of(&self, images: &Tensor, mode: Mode, drop: Option<Drop>) -> Result<Tensor> {
+        let (lightness, colour) = split(&images.to(self.params.device())?)?;
+        loss(Loss::Mse, &self.unet.learn(&self.params, &lightness, mode, drop)?, &colour)
+    }
+
+    /// Images with their colours shifted.
+    fn augmented(&self, images: &Tensor, number: u64) -> Result<Tensor> {
+        let Some(pca) = &self.augmentation else { return Ok(images.clone()) };
+        let mut rng = random::stream(self.seed, "fancy pca", number);
+        let mut values = images.values()?.into_owned();
+        let image = images.len() / images.shape()[0].max(1);
+        values.chunks_exact_mut(image).for_each(|image| pca.apply(image, &mut rng));
+        Tensor::new(values, images.shape())
+    }
+}
+
+impl Learner for ColourLearner {
+    fn step(&mut self, batch: &Batch, number: u64) -> Result<f32> {
+        let drop = (self.dropout, random::stream(self.seed, "colour dropout", number).random());
+        let loss = self.loss_of(&self.augmented(&batch.images, number)?, Mode::Train, Some(drop))?;
+        self.params.adam(&mut backward(&loss)?, &self.adam)?;
+        loss.item()
+    }
+
+    fn loss(&self, batch: &Batch) -> Result<f32> {
+        self.loss_of(&batch.images, Mode::Eval, None)?.item()
+    }
+
+    fn params(&mut self) -> &mut Params {
+        &mut self.params
+    }
+}
+
+/// Lightness `[n, h, w, 1]` and colour `[n, h, w, 2]` of RGB images.
+fn split(images: &Tensor) -> Result<(Tensor, Tensor)> {
+    let [n, h, w, _] = images.nhwc()?;
+    let device = images.device();
+    let (mut lightness, mut colour) = (device.alloc(n * h * w)?, device.alloc(2 * n * h * w)?);
+    split_colour::<f32>(images.view(), &mut lightness, &mut colour)?;
+    Ok((Tensor::from_buffer(lightness, &[n, h, w, 1])?, Tensor::from_buffer(colour, &[n, h, w, 2])?))
+}
+
+/// A network that colours images as normal ones are coloured.
+pub struct Recolouring {
+    config: Config,
+    unet: UNet,
+    state: State,
+    ready: Prepared,
+    device: Device,
+}
+
+impl Recolouring {
+    /// Trains on the context's normal images; `stage` names the run within a longer one.
+    ///
+    /// # Errors
+    /// Gray or broken images, divergence, interruption.
+    pub fn fit(config: &Config, context: &FitContext, stage: Option<&str>) -> Result<Self> {
+        require_colour(context, "color-unet")?;
+        let (unet, image) = (config.network(), config.image());
+        let augmentation = match config.fancy_pca > 0.0 {
+            true => Some(FancyPca::of(context.train, image, config.fancy_pca as f32)?),
+            false => None,
+        };
+        let mut learner = ColourLearner {
+            params: unet.init(context.seed).to(context.device)?,
+            unet,
+            adam: AdamOptions { lr: config.lr as f32, ..AdamOptions::default() },
+            augmentation,
+            dropout: config.dropout as f32,
+            seed: context.seed,
+        };
+        let schedule = Schedule { epochs: config.epochs, batch: config.batch, patience: config.patience };
+        let settings = serde_json::to_value(config).expect("settings are plain data");
+        let context = FitContext { stage, ..*context };
+        context.run(&mut learner, image, &schedule, "color-unet", &settings)?;
+        Self::new(config.clone(), learner.params.values()?, context.device)
+    }
+
+    /// From the weights of a trained one.
+    ///
+    /// # Errors
+    /// When one is missing or has another shape.
+    pub fn new(config: Config, state: State, device: &Device) -> Result<Self> {
+        let unet = config.network();
+        let ready = Prepared::new(&unet.layers(), &state, device)?;
+        Ok(Self { config, unet, state, ready, device: device.clone() })
+    }
+
+    /// Size of the images it takes.
+    pub fn image(&self) -> ImageSpec {
+        self.config.image()
+    }
+
+    /// Its weights, for the model file.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Predicted colours `[n, h, w, 2]`.
+    fn colours(&self, images: &Tensor) -> Result<Tensor> {
+        let (lightness, _) = split(images)?;
+        self.unet.run(&Weights::Prepared(&self.ready), &lightness, None)
+    }
+
+    /// Colour anomaly maps `[n, h, w, 1]` in 0..1 of RGB images, on its device.
+    ///
+    /// # Errors
+    /// When the batch has another shape.
+    pub fn maps(&self, images: &Tensor) -> Result<Tensor> {
+        let images = images.to(&self.device)?;
+        let [n, h, w, _] = images.nhwc()?;
+        let mut map = self.device.alloc(n * h * w)?;
+        recolour_difference::<f32>(images.view(), self.colours(&images)?.view(), 0.01, &mut map)?;
+        if self.config.map_scale == MapScale::Image {
+            let mut values = map.into_vec()?;
+            for image in values.chunks_exact_mut((h * w).max(1)) {
+                // A perfect match has no largest value to divide by.
+                let largest = image.iter().copied().fold(0.0, f32::max);
+                image.iter_mut().for_each(|v| *v /= if largest > 0.0 { largest } else { 1.0 });
+            }
+            map = self.device.upload(values)?;
+        }
+        Tensor::from_buffer(map, &[n, h, w, 1])
+    }
+
+    /// The images with predicted colours.
+    ///
+    /// # Errors
+    /// When the batch has another shape.
+    pub fn recoloured(&self, images: &Tensor) -> Result<Vec<Picture>> {
+        let images = images.to(&self.device)?;
+        let [_, height, width, channels] = images.nhwc()?;
+        let mut out = self.device.alloc(images.len())?;
+        recolour::<f32>(images.view(), self.colours(&images)?.view(), &mut out)?;
+        let values = out.into_vec()?;
+        let pictures = values.chunks_exact(height * width * channels);
+        Ok(pictures.map(|v| Picture { height, width, channels, values: v.to_vec() }).collect())
+    }
+}
+
+/// A trained colour network as a detector of its own.
+pub struct ColorUnet(Recolouring);
+
+/// Trains a colour network.
+///
+/// # Errors
+/// Bad settings or images, divergence, interruption.
+pub fn fit(config: Config, context: &FitContext) -> Result<ColorUnet> {
+    Recolouring::fit(&config, context, None).map(ColorUnet)
+}
+
+impl ColorUnet {
+    /// Reads a model.
+    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
+        let config: Config = serde_json::from_value(file.config["settings"].clone())
+            .map_err(|e| Error::Config(format!("damaged settings in the model file ({e})")))?;
+        Recolouring::new(config, container::restore(&file.tensors, "network.")?, device).map(Self)
+    }
+}
+
+impl Detector for ColorUnet {
+    fn method(&self) -> &'static str {
+        "color-unet"
+    }
+
+    fn image(&self) -> ImageSpec {
+        self.0.image()
+    }
+
+    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+        let maps = self.0.maps(images)?;
+        let pixels = self.0.config.image_size * self.0.config.image_size;
+        let at = ((pixels - 1) as f64 * self.0.config.score_quantile).round() as usize;
+        let score = |map: &[f32]| {
+            let mut sorted = map.to_vec();
+            let value = *sorted.select_nth_unstable_by(at, f32::total_cmp).1;
+            Score { value, map: map.to_vec() }
+        };
+        Ok(maps.values()?.chunks_exact(pixels).map(score).collect())
+    }
+
+    fn config(&self) -> Value {
+        serde_json::json!({ "settings": self.0.config })
+    }
+
+    fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
+        container::store(&self.0.state, "network.")
+    }
+
+    fn recoloured(&self, images: &Tensor) -> Result<Option<Vec<Picture>>> {
+        self.0.recoloured(images).map(Some)
+    }
+}

@@ -1,0 +1,215 @@
+//! LEA-Net: layer-wise external attention (Katafuchi and Tokunaga 2022, papers/lea-net).
+//!
+//! 1. A colour network learns normal images; its CIEDE2000 map of any image is the prior knowledge
+//!    (section 3-1, [`crate::color_unet`]).
+//! 2. An attention network (CAAN, table 1) sees the map; the features g_p of its stage p become the
+//!    attention map M = sigmoid(mean over channels of g_p) (equation 2).
+//! 3. A detection network (ADN) sees the image; at the same point p its features become (1 + M) f
+//!    (equation 3). "Direct attention" takes the map itself, resized, as M.
+//! 4. Both learn together on images labelled normal or defective: binary cross-entropy of one plus that
+//!    of the other (equation 1). The image score is the detection network's probability; the anomaly map
+//!    is the colour network's.
+//!
+//! What the paper leaves open: no validation set is watched, the weights of the epoch with the lowest
+//! training loss are kept; images are standardised by ImageNet's colours, so that torchvision's weights
+//! can be used. Of table 1's counts, 3.042 M is met by the MobileNet-based network with squeeze-and-
+//! excitation of full width (see [`crate::networks::mobilenet`]); 4.491 M is less than the eight 3x3
+//! convolutions of that very row have (4.719 M), and the network here has the 4.9 M that tables 3 to 8
+//! add for it.
+
+mod config;
+mod cross_validation;
+mod learner;
+mod networks;
+
+use std::collections::BTreeMap;
+
+use hotad_engine::container::{self, Stored};
+use hotad_engine::data::picture::{ImageSpec, Picture};
+use hotad_engine::device::Device;
+use hotad_engine::model_file::ModelFile;
+use hotad_engine::params::State;
+use hotad_engine::tensor::Tensor;
+use hotad_engine::{Activation, Error, Result, random};
+use serde_json::Value;
+
+use crate::color_unet::{Recolouring, require_colour};
+use crate::detector::{Detector, FitContext, Illustration, Score};
+use crate::networks::layer::{Prepared, Weights};
+use crate::networks::part;
+
+pub use config::{Attention, Config, DetectionNetwork, Input};
+pub use cross_validation::{PointResult, Row, Table, cross_validate};
+use learner::{Labelled, learn};
+pub use networks::{Networks, attention_network};
+use networks::{ATTENTION, DETECTION};
+
+/// Stage of a training run that makes the colour network.
+const COLOR_STAGE: &str = "color";
+
+/// A trained LEA-Net.
+pub struct LeaNet {
+    config: Config,
+    recolouring: Recolouring,
+    /// Weights of both networks, names prefixed.
+    state: State,
+    ready: Ready,
+}
+
+/// Both networks, ready for inference.
+struct Ready {
+    networks: Networks,
+    detection: Prepared,
+    attention: Option<Prepared>,
+    device: Device,
+}
+
+impl Ready {
+    fn new(config: &Config, state: &State, device: &Device) -> Result<Self> {
+        let networks = Networks::new(config);
+        let detection = Prepared::new(&networks.detection.layers(), &part(state, DETECTION), device)?;
+        let prepare = |n: &Box<dyn crate::networks::Classifier>| {
+            Prepared::new(&n.layers(), &part(state, ATTENTION), device)
+        };
+        let attention = networks.attention.as_ref().map(prepare).transpose()?;
+        Ok(Self { networks, detection, attention, device: device.clone() })
+    }
+
+    /// Probabilities that images with their anomaly maps are defective.
+    fn probabilities(&self, images: &Tensor, maps: &Tensor) -> Result<Vec<f32>> {
+        let images = images.to(&self.device)?;
+        let attention = self.attention.as_ref().map(Weights::Prepared);
+        let detection = Weights::Prepared(&self.detection);
+        let (logits, _) = self.networks.run(&detection, attention.as_ref(), &images, maps, false)?;
+        let mut values = logits.into_buffer()?;
+        Activation::Sigmoid.apply(&mut values);
+        Ok(values.into_vec()?)
+    }
+}
+
+/// How many positives make up `share` of all images beside `negatives`; all for a share of 0.
+fn positives_for(share: f64, negatives: usize, positives: usize) -> usize {
+    if share == 0.0 {
+        return positives;
+    }
+    ((share / (1.0 - share) * negatives as f64).round() as usize).clamp(1.min(positives), positives)
+}
+
+/// Trains LEA-Net.
+///
+/// # Errors
+/// Gray images, no defective images, bad settings, divergence, interruption.
+pub fn fit(config: Config, context: &FitContext) -> Result<LeaNet> {
+    require_colour(context, "lea-net")?;
+    if context.defective.is_empty() {
+        let reason = "learns from defective images too, and there are none: put some into test/DEFECT or positive/";
+        return Err(Error::Config(format!("lea-net {reason}, or use color-unet")));
+    }
+    let color = FitContext { stage: Some(COLOR_STAGE), ..*context };
+    let recolouring = Recolouring::fit(&config.color(), &color, Some(COLOR_STAGE))?;
+    (context.say)("making the anomaly maps of the training images");
+    let wanted = positives_for(config.positive_share, context.train.len(), context.defective.len());
+    let order = random::shuffled(context.defective.len(), context.seed, "positives", 0);
+    let chosen = order.into_iter().take(wanted).map(|i| context.defective[i].clone());
+    let paths: Vec<_> = context.train.iter().cloned().chain(chosen).collect();
+    let labels = (0..paths.len()).map(|i| f32::from(u8::from(i >= context.train.len()))).collect();
+    let data = Labelled::new(paths, labels, &recolouring, config.batch)?;
+    // An interruption may have come before this stage had a checkpoint.
+    let resume = context.resume && context.has_checkpoint();
+    let params = learn(&Networks::new(&config), &config, &data, &FitContext { resume, ..*context })?;
+    color.forget()?;
+    LeaNet::new(config, recolouring, params.values()?, context.device)
+}
+
+impl LeaNet {
+    fn new(config: Config, recolouring: Recolouring, state: State, device: &Device) -> Result<Self> {
+        let ready = Ready::new(&config, &state, device)?;
+        Ok(Self { config, recolouring, state, ready })
+    }
+
+    /// Reads a model.
+    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
+        let config: Config = serde_json::from_value(file.config["settings"].clone())
+            .map_err(|e| Error::Config(format!("damaged settings in the model file ({e})")))?;
+        let color = container::restore(&file.tensors, "color.")?;
+        let recolouring = Recolouring::new(config.color(), color, device)?;
+        Self::new(config, recolouring, container::restore(&file.tensors, "network.")?, device)
+    }
+}
+
+impl Detector for LeaNet {
+    fn method(&self) -> &'static str {
+        "lea-net"
+    }
+
+    fn image(&self) -> ImageSpec {
+        self.config.image()
+    }
+
+    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+        let maps = self.recolouring.maps(images)?;
+        let probabilities = self.ready.probabilities(images, &maps)?;
+        let values = maps.values()?;
+        let pixels = values.len() / probabilities.len().max(1);
+        let maps = values.chunks_exact(pixels.max(1));
+        Ok(probabilities.into_iter().zip(maps).map(|(value, map)| Score { value, map: map.to_vec() }).collect())
+    }
+
+    fn config(&self) -> Value {
+        serde_json::json!({ "settings": self.config })
+    }
+
+    fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
+        let mut tensors = container::store(&self.state, "network.")?;
+        tensors.extend(container::store(self.recolouring.state(), "color.")?);
+        Ok(tensors)
+    }
+
+    fn recoloured(&self, images: &Tensor) -> Result<Option<Vec<Picture>>> {
+        self.recolouring.recoloured(images).map(Some)
+    }
+
+    /// Figure 5: at every point, the mean over channels of the features before attention, the attention
+    /// map, and the features after it. Pictures of features share a scale with their other row.
+    fn explain(&self, images: &Tensor) -> Result<Vec<Vec<Illustration>>> {
+        if self.config.attention == Attention::None {
+            let reason = "this model was trained with attention = \"none\"; train one with attention";
+            return Err(Error::Config(format!("--explain: {reason}")));
+        }
+        let maps = self.recolouring.maps(images)?;
+        let images = images.to(&self.ready.device)?;
+        let attention = self.ready.attention.as_ref().map(Weights::Prepared);
+        let detection = Weights::Prepared(&self.ready.detection);
+        let inside = self.ready.networks.inside(&detection, attention.as_ref(), &images, &maps)?;
+        let mut all = vec![Vec::new(); images.shape()[0]];
+        for (point, (features, attention)) in inside.iter().enumerate() {
+            let [n, h, w, c] = features.nhwc()?;
+            let (features, attention) = (features.values()?, attention.values()?);
+            for i in 0..n {
+                let pixels = i * h * w * c..(i + 1) * h * w * c;
+                let before: Vec<f32> =
+                    features[pixels].chunks_exact(c).map(|p| p.iter().sum::<f32>() / c as f32).collect();
+                let map = &attention[i * h * w..(i + 1) * h * w];
+                let after: Vec<f32> = before.iter().zip(map).map(|(b, m)| (1.0 + m) * b).collect();
+                let scale = range(before.iter().chain(&after));
+                let column = format!("point {}{}", point + 1, if point + 1 == self.config.point { " (used)" } else { "" });
+                let rows = [("features before attention", &before[..], scale), ("attention map", map, range(map.iter()))];
+                for (row, values, scale) in rows.into_iter().chain([("features after attention", &after[..], scale)]) {
+                    let picture = Picture { height: h, width: w, channels: 1, values: shown(values, scale) };
+                    all[i].push(Illustration { row: row.into(), column: column.clone(), picture });
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Smallest and largest value.
+fn range<'a>(values: impl Iterator<Item = &'a f32>) -> (f32, f32) {
+    values.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)))
+}
+
+/// Values on a scale from 0 to 1.
+fn shown(values: &[f32], (low, high): (f32, f32)) -> Vec<f32> {
+    values.iter().map(|v| (v - low) / (high - low).max(1e-12)).collect()
+}

@@ -1,0 +1,175 @@
+//! The two networks of LEA-Net and how attention goes from one to the other.
+
+use hotad_engine::Result;
+use hotad_engine::ops::{attend, attention_map, concat_channels};
+use hotad_engine::params::{Params, State};
+use hotad_engine::tensor::Tensor;
+use hotad_kernels::batch_norm::{After, Affine, Statistics, batch_norm2d_eval};
+use hotad_kernels::resize::{Filter, resize};
+
+use super::config::{Attention, Config, DetectionNetwork, Input};
+use crate::networks::cnn::BasicCnn;
+use crate::networks::layer::Weights;
+use crate::networks::mobilenet::{MobileNetV3Small, Squeeze};
+use crate::networks::resnet::ResNet;
+use crate::networks::vgg::Vgg;
+use crate::networks::{Classifier, classify, count, features, import};
+
+/// Prefix of the detection network's parameters.
+pub const DETECTION: &str = "detection.";
+/// Prefix of the attention network's parameters.
+pub const ATTENTION: &str = "attention.";
+
+/// Channels before the output of the MobileNet-based attention network (table 1).
+const HIDDEN: usize = 1280;
+
+/// Mean and variance of the colours of ImageNet, which torchvision's weights expect to be removed.
+const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+const VARIANCE: [f32; 3] = [0.229 * 0.229, 0.224 * 0.224, 0.225 * 0.225];
+
+/// The detection network (ADN) and, where attention is learned, the attention network (CAAN).
+pub struct Networks {
+    /// ADN.
+    pub detection: Box<dyn Classifier>,
+    /// CAAN.
+    pub attention: Option<Box<dyn Classifier>>,
+    kind: Attention,
+    point: usize,
+    input: Input,
+}
+
+/// The attention network of a kind, for anomaly maps.
+pub fn attention_network(kind: Attention, width: usize, outputs: usize) -> Option<Box<dyn Classifier>> {
+    match kind {
+        Attention::None | Attention::Direct => None,
+        Attention::Resnet => Some(Box::new(ResNet::attention(1, width, outputs))),
+        Attention::Mobilenet => Some(Box::new(MobileNetV3Small::new(1, Squeeze::Full, HIDDEN, outputs))),
+    }
+}
+
+impl Networks {
+    /// Networks as the settings say.
+    pub fn new(config: &Config) -> Self {
+        let (channels, size, width) = (config.input.channels(), config.image_size, config.width);
+        let detection: Box<dyn Classifier> = match config.detector {
+            DetectionNetwork::Resnet18 => Box::new(ResNet::resnet18(channels, width, 1)),
+            DetectionNetwork::Resnet50 => Box::new(ResNet::resnet50(channels, width, 1)),
+            DetectionNetwork::Vgg16 => Box::new(Vgg::vgg16(channels, size, width, 1)),
+            DetectionNetwork::Vgg19 => Box::new(Vgg::vgg19(channels, size, width, 1)),
+            DetectionNetwork::Cnn => Box::new(BasicCnn::new(channels, width, 1)),
+        };
+        let attention = attention_network(config.attention, width, 1);
+        Self { detection, attention, kind: config.attention, point: config.point, input: config.input }
+    }
+
+    /// Fresh parameters, or torchvision's where the settings name a file.
+    ///
+    /// # Errors
+    /// When the file holds the weights of another architecture.
+    pub fn init(&self, config: &Config, seed: u64) -> Result<Params> {
+        let mut params = Params::default();
+        self.detection.init(&mut params, DETECTION, seed);
+        if let Some(network) = &self.attention {
+            network.init(&mut params, ATTENTION, seed);
+        }
+        if !config.weights.is_empty() {
+            let known = import::torchvision(config.weights.as_ref(), &self.detection.layers())?;
+            let mut state: State = params.values()?;
+            state.extend(known.into_iter().map(|(name, t)| (format!("{DETECTION}{name}"), t)));
+            params.set_values(&state)?;
+        }
+        Ok(params)
+    }
+
+    /// Scalars that are learned.
+    pub fn count(&self) -> usize {
+        let attention = self.attention.as_ref().map_or(0, |n| count(&n.layers()));
+        count(&self.detection.layers()) + attention
+    }
+
+    /// What the detection network sees of images and their anomaly maps.
+    fn seen(&self, images: &Tensor, maps: &Tensor) -> Result<Tensor> {
+        match self.input {
+            Input::Map => Ok(maps.clone()),
+            Input::Rgb => standardised(images),
+            Input::RgbMap => concat_channels(&standardised(images)?, maps),
+            Input::Attended => standardised(&attend(images, maps)?),
+        }
+    }
+
+    /// Logits of the detection network and, with the attention network's head, of that.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn run(
+        &self,
+        detection: &Weights,
+        attention: Option<&Weights>,
+        images: &Tensor,
+        maps: &Tensor,
+        both: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let seen = self.seen(images, maps)?;
+        let at = |map: &Tensor| classify(self.detection.as_ref(), detection, &seen, Some((self.point, map)));
+        match (self.kind, &self.attention, attention) {
+            (Attention::Direct, ..) => Ok((at(&shrunk(maps, self.point)?)?, None)),
+            (_, Some(network), Some(weights)) => {
+                let last = if both { crate::networks::POINTS } else { self.point };
+                let taps = features(network.as_ref(), weights, maps, last)?;
+                let logits = at(&attention_map(&taps[self.point - 1])?)?;
+                Ok((logits, both.then(|| network.head(weights, &taps[last - 1])).transpose()?))
+            }
+            _ => Ok((classify(self.detection.as_ref(), detection, &seen, None)?, None)),
+        }
+    }
+
+    /// At every point, the features before attention and the attention map there; upstream, attention
+    /// is given at the network's own point.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn inside(
+        &self,
+        detection: &Weights,
+        attention: Option<&Weights>,
+        images: &Tensor,
+        maps: &Tensor,
+    ) -> Result<Vec<(Tensor, Tensor)>> {
+        let all: Vec<Tensor> = match (&self.attention, attention) {
+            (Some(network), Some(weights)) => {
+                let taps = features(network.as_ref(), weights, maps, crate::networks::POINTS)?;
+                taps.iter().map(attention_map).collect::<Result<_>>()?
+            }
+            _ => (1..=crate::networks::POINTS).map(|p| shrunk(maps, p)).collect::<Result<_>>()?,
+        };
+        let mut x = self.seen(images, maps)?;
+        let mut inside = Vec::new();
+        for (i, map) in all.into_iter().enumerate() {
+            let before = self.detection.stage(i + 1, detection, &x, None)?;
+            x = if i + 1 == self.point { attend(&before, &map)? } else { before.clone() };
+            inside.push((before, map));
+        }
+        Ok(inside)
+    }
+}
+
+/// The images without the mean and the deviation of ImageNet's colours.
+fn standardised(images: &Tensor) -> Result<Tensor> {
+    let device = images.device();
+    let put = |values: [f32; 3]| device.upload(values.to_vec());
+    let statistics = Statistics::running(&put(MEAN)?, &put(VARIANCE)?, 0.0)?;
+    let (weight, bias) = (put([1.0; 3])?, put([0.0; 3])?);
+    let affine = Affine { weight: weight.view(), bias: bias.view() };
+    let mut y = device.alloc(images.len())?;
+    batch_norm2d_eval(images.view(), affine, &statistics, After::default(), &mut y)?;
+    Tensor::from_buffer(y, images.shape())
+}
+
+/// Anomaly maps at the size of a point.
+fn shrunk(maps: &Tensor, point: usize) -> Result<Tensor> {
+    let [n, h, w, _] = maps.nhwc()?;
+    let size = (h >> point, w >> point);
+    let mut y = maps.device().alloc(n * size.0 * size.1)?;
+    resize(maps.view(), maps.nhwc()?, size, Filter::BilinearAntialias, &mut y)?;
+    Tensor::from_buffer(y, &[n, size.0, size.1, 1])
+}

@@ -1,0 +1,76 @@
+//! Weights from elsewhere: safetensors files with the names of torchvision's networks.
+
+use std::path::Path;
+
+use hotad_engine::params::State;
+use hotad_engine::tensor::Tensor;
+use hotad_engine::{Error, Result, weights};
+
+use super::layer::Layer;
+
+/// Weights of the given layers from a file with torchvision's names and layouts (OIHW). The last layer
+/// is left out when the file has another number of outputs there.
+///
+/// # Errors
+/// When the file cannot be read, or holds another architecture: names the tensor.
+pub fn torchvision(path: &Path, layers: &[&Layer]) -> Result<State> {
+    from_torchvision(path, &weights::read(path)?, layers)
+}
+
+/// [`torchvision`] from tensors that have been read; errors name `path`.
+///
+/// # Errors
+/// When they are those of another architecture: names the tensor.
+pub fn from_torchvision(path: &Path, file: &State, layers: &[&Layer]) -> Result<State> {
+    let mut state = State::new();
+    for (i, layer) in layers.iter().enumerate() {
+        let known = [layer.from / layer.opts.groups * layer.kernel * layer.kernel, layer.to];
+        let own_head = i + 1 == layers.len() && outputs(file, layer).is_some_and(|o| o != layer.to);
+        if own_head {
+            continue;
+        }
+        let name = format!("{}.weight", layer.name);
+        let weight = tensor(path, file, &name, known[0] * known[1], layer)?;
+        state.insert(name, Tensor::new(to_ohwi(layer, &weight.values()?), &layer.weight_shape())?);
+        let follows = match &layer.norm {
+            Some(norm) => ["weight", "bias", "running_mean", "running_var"].map(|k| format!("{}.{k}", norm.name)).to_vec(),
+            None => vec![format!("{}.bias", layer.name)],
+        };
+        for name in follows {
+            let values = tensor(path, file, &name, layer.to, layer)?.reshaped(&[layer.to])?;
+            state.insert(name, values);
+        }
+    }
+    Ok(state)
+}
+
+/// Output channels that the file has for a layer.
+fn outputs(file: &State, layer: &Layer) -> Option<usize> {
+    file.get(&format!("{}.weight", layer.name))?.shape().first().copied()
+}
+
+fn tensor<'a>(path: &Path, file: &'a State, name: &str, len: usize, layer: &Layer) -> Result<&'a Tensor> {
+    let refuse = |reason: String| Error::Model { path: path.into(), reason };
+    let tensor = file.get(name).ok_or_else(|| {
+        refuse(format!("no tensor {name:?}: these are the weights of another network, or not torchvision's names"))
+    })?;
+    if tensor.len() != len {
+        let (from, to, k) = (layer.from, layer.to, layer.kernel);
+        let wanted = format!("{from} channels to {to} with a {k}x{k} kernel, {len} values");
+        let reason = format!("tensor {name:?} has shape {:?}; the network wants {wanted}", tensor.shape());
+        return Err(refuse(reason));
+    }
+    Ok(tensor)
+}
+
+/// OIHW values as OHWI; for a layer over a flattened map (C, H, W) as (H, W, C).
+fn to_ohwi(layer: &Layer, values: &[f32]) -> Vec<f32> {
+    let (rows, columns) = layer.flattened.unwrap_or((layer.kernel, layer.kernel));
+    let channels = values.len() / (layer.to * rows * columns);
+    let pixels = rows * columns;
+    let mut out = Vec::with_capacity(values.len());
+    for filter in values.chunks_exact(channels * pixels) {
+        out.extend((0..pixels).flat_map(|p| (0..channels).map(move |c| filter[c * pixels + p])));
+    }
+    out
+}

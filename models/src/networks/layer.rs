@@ -1,0 +1,278 @@
+//! One convolution with what follows it: `y = activation(norm(conv(x)) + residual) * (1 + attention)`.
+
+use std::collections::BTreeMap;
+
+use hotad_engine::device::Device;
+use hotad_engine::ops::{
+    BatchNormParams, ConvParams, Mode, activate, add, attend, batch_norm2d, conv_transpose2d, conv2d, max_pool2d,
+    reshape,
+};
+use hotad_engine::params::{Params, State, fetch};
+use hotad_engine::tensor::Tensor;
+use hotad_engine::{Activation, Result};
+use hotad_kernels::batch_norm::fold;
+use hotad_kernels::conv::{ConvOptions, Extra, PreparedConv};
+use hotad_kernels::pool::PoolOptions;
+use rand_chacha::ChaCha8Rng;
+
+/// Share of a batch in the running statistics, as torchvision has it.
+const MOMENTUM: f32 = 0.1;
+
+/// The 2x2 pooling of stride 2 that can be fused into the convolution before it.
+pub const POOL2: PoolOptions = PoolOptions { kernel: 2, stride: 2, padding: 0 };
+
+/// A batch normalisation after a convolution.
+#[derive(Clone, Debug)]
+pub struct Norm {
+    /// Prefix of its parameters.
+    pub name: String,
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+/// A convolution, transposed convolution or fully connected layer. It has a bias where no normalisation
+/// follows.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// Prefix of its parameters, as torchvision names them where the network is one of its.
+    pub name: String,
+    /// Input channels.
+    pub from: usize,
+    /// Output channels.
+    pub to: usize,
+    /// Rows and columns of the kernel.
+    pub kernel: usize,
+    /// Stride, padding, groups.
+    pub opts: ConvOptions,
+    /// Follows the convolution.
+    pub norm: Option<Norm>,
+    /// Follows the normalisation and the residual.
+    pub activation: Activation,
+    /// Whether it enlarges the map.
+    pub transposed: bool,
+    /// For a fully connected layer over a whole map: its rows and columns.
+    pub flattened: Option<(usize, usize)>,
+}
+
+impl Layer {
+    /// A convolution that keeps the size at stride 1, without activation.
+    pub fn conv(name: impl Into<String>, from: usize, to: usize, kernel: usize, stride: usize) -> Self {
+        let opts = ConvOptions { stride, padding: kernel / 2, ..ConvOptions::default() };
+        Self {
+            name: name.into(),
+            from,
+            to,
+            kernel,
+            opts,
+            norm: None,
+            activation: Activation::Identity,
+            transposed: false,
+            flattened: None,
+        }
+    }
+
+    /// A fully connected layer.
+    pub fn linear(name: impl Into<String>, from: usize, to: usize) -> Self {
+        Self::conv(name, from, to, 1, 1)
+    }
+
+    /// With a batch normalisation.
+    pub fn norm(self, name: impl Into<String>, eps: f32) -> Self {
+        Self { norm: Some(Norm { name: name.into(), eps }), ..self }
+    }
+
+    /// With an activation.
+    pub fn then(self, activation: Activation) -> Self {
+        Self { activation, ..self }
+    }
+
+    /// Every channel with a kernel of its own.
+    pub fn depthwise(self) -> Self {
+        let opts = ConvOptions { groups: self.from, ..self.opts };
+        Self { opts, ..self }
+    }
+
+    /// Shape of the weights: OHWI, or IHWO when transposed.
+    pub fn weight_shape(&self) -> [usize; 4] {
+        let k = self.kernel;
+        if self.transposed { [self.from, k, k, self.to] } else { [self.to, k, k, self.from / self.opts.groups] }
+    }
+
+    fn weight(&self) -> String {
+        format!("{}.weight", self.name)
+    }
+
+    fn bias(&self) -> String {
+        format!("{}.bias", self.name)
+    }
+
+    /// Scalars that are learned.
+    pub fn count(&self) -> usize {
+        let follows = if self.norm.is_some() { 2 * self.to } else { self.to };
+        self.weight_shape().iter().product::<usize>() + follows
+    }
+
+    /// Adds fresh parameters.
+    pub fn init(&self, params: &mut Params, prefix: &str, rng: &mut ChaCha8Rng) {
+        let taps = self.kernel * self.kernel;
+        let fan_in = match self.transposed {
+            true => (self.from * taps / (self.opts.stride * self.opts.stride)).max(1),
+            false => self.from / self.opts.groups * taps,
+        };
+        params.he_uniform(&format!("{prefix}{}", self.weight()), &self.weight_shape(), fan_in, rng);
+        match &self.norm {
+            Some(norm) => params.batch_norm(&format!("{prefix}{}", norm.name), self.to),
+            None => params.zeros(&format!("{prefix}{}", self.bias()), &[self.to]),
+        }
+    }
+
+    /// Weights and bias with the normalisation folded in, laid out for a device. `state` is on the host.
+    fn prepare(&self, state: &State, device: &Device) -> Result<PreparedConv> {
+        let shape = self.weight_shape();
+        let weight = fetch(state, &self.weight(), &shape)?.values()?;
+        let (weight, bias) = match &self.norm {
+            None => (weight.into_owned(), fetch(state, &self.bias(), &[self.to])?.values()?.into_owned()),
+            Some(norm) => {
+                let value = |kind: &str| fetch(state, &format!("{}.{kind}", norm.name), &[self.to])?.values();
+                let affine = (&*value("weight")?, &*value("bias")?);
+                let running = (&*value("running_mean")?, &*value("running_var")?);
+                match self.transposed {
+                    false => fold(&weight, affine, running, norm.eps)?,
+                    true => fold_transposed(&weight, self.to, affine, running, norm.eps)?,
+                }
+            }
+        };
+        let (weight, bias) = (device.upload(weight)?, device.upload(bias)?);
+        let make = if self.transposed { PreparedConv::transposed } else { PreparedConv::new };
+        Ok(make(weight, shape, bias, self.opts, self.activation)?)
+    }
+}
+
+/// [`fold`] for IHWO weights, whose output channels are innermost.
+fn fold_transposed(
+    w: &[f32],
+    to: usize,
+    affine: (&[f32], &[f32]),
+    running: (&[f32], &[f32]),
+    eps: f32,
+) -> Result<(Vec<f32>, Vec<f32>)> {
+    let (factors, shift) = fold(&vec![1.0; to], affine, running, eps)?;
+    let folded = w.iter().enumerate().map(|(i, v)| v * factors[i % to]).collect();
+    Ok((folded, shift))
+}
+
+/// Layers ready for inference, by name.
+#[derive(Default)]
+pub struct Prepared(BTreeMap<String, PreparedConv>);
+
+impl Prepared {
+    /// Folds and lays out the weights of layers.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn new(layers: &[&Layer], state: &State, device: &Device) -> Result<Self> {
+        let host = state.iter().map(|(k, t)| Ok((k.clone(), t.to(&Device::Cpu)?))).collect::<Result<State>>()?;
+        layers.iter().map(|l| Ok((l.name.clone(), l.prepare(&host, device)?))).collect::<Result<_>>().map(Self)
+    }
+}
+
+/// The weights that a network is run with.
+#[derive(Clone, Copy)]
+pub enum Weights<'a> {
+    /// Parameters whose names start with a prefix; in training they are on the tape, and normalisations
+    /// use the batch.
+    Learned(&'a Params, &'a str, Mode),
+    /// For inference.
+    Prepared(&'a Prepared),
+}
+
+impl Weights<'_> {
+    /// Runs a layer.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn run(
+        &self,
+        layer: &Layer,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        attention: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        match self {
+            Self::Learned(params, prefix, mode) => {
+                let y = learned(layer, (params, prefix, *mode), x, residual)?;
+                attention.map_or(Ok(y.clone()), |map| attend(&y, map))
+            }
+            Self::Prepared(ready) => {
+                let conv = &ready.0[&layer.name]; // prepared from the same list of layers
+                let shape = conv.output(x.nhwc()?)?;
+                let mut y = x.device().alloc(shape.iter().product())?;
+                let extra = Extra { residual: residual.map(Tensor::view), attention: attention.map(Tensor::view) };
+                conv.run(x.view(), x.nhwc()?, extra, &mut y)?;
+                Tensor::from_buffer(y, &shape)
+            }
+        }
+    }
+
+    /// Runs a layer and a 2x2 max pooling of stride 2, then attention.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn run_pooled(&self, layer: &Layer, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor> {
+        match self {
+            Self::Learned(..) => {
+                let y = max_pool2d(&self.run(layer, x, None, None)?, POOL2)?;
+                attention.map_or(Ok(y.clone()), |map| attend(&y, map))
+            }
+            Self::Prepared(ready) => {
+                let conv = &ready.0[&layer.name]; // prepared from the same list of layers
+                let [n, h, w, c] = conv.output(x.nhwc()?)?;
+                let shape = [n, h / 2, w / 2, c];
+                let mut y = x.device().alloc(shape.iter().product())?;
+                conv.run_pooled(x.view(), x.nhwc()?, attention.map(Tensor::view), &mut y)?;
+                Tensor::from_buffer(y, &shape)
+            }
+        }
+    }
+
+    /// Runs a fully connected layer: `[n, from]` to `[n, to]`. The images are the pixels of one map, so
+    /// that the weights are read once.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn linear(&self, layer: &Layer, x: &Tensor) -> Result<Tensor> {
+        let n = x.shape().first().copied().unwrap_or(0);
+        let y = self.run(layer, &reshape(x, &[1, 1, n, layer.from])?, None, None)?;
+        reshape(&y, &[n, layer.to])
+    }
+}
+
+fn learned(
+    layer: &Layer,
+    (params, prefix, mode): (&Params, &str, Mode),
+    x: &Tensor,
+    residual: Option<&Tensor>,
+) -> Result<Tensor> {
+    let get = |name: &str| params.get(&format!("{prefix}{name}"), mode == Mode::Train);
+    let apart = layer.activation.slope_needs_input();
+    let fused = if apart { Activation::Identity } else { layer.activation };
+    let last = if layer.norm.is_some() || residual.is_some() { Activation::Identity } else { fused };
+    let bias = layer.norm.is_none().then(|| get(&layer.bias())).transpose()?;
+    let conv = ConvParams { weight: get(&layer.weight())?, bias, activation: last };
+    let mut y = if layer.transposed { conv_transpose2d(x, &conv, layer.opts)? } else { conv2d(x, &conv, layer.opts)? };
+    if let Some(norm) = &layer.norm {
+        let name = |kind: &str| format!("{}.{kind}", norm.name);
+        let running = |kind: &str| params.running(&format!("{prefix}{}", name(kind)));
+        let norm = BatchNormParams {
+            weight: get(&name("weight"))?,
+            bias: get(&name("bias"))?,
+            running: [running("running_mean")?, running("running_var")?],
+            eps: norm.eps,
+            momentum: MOMENTUM,
+        };
+        y = batch_norm2d(&y, &norm, mode, residual, fused)?;
+    } else if let Some(residual) = residual {
+        y = activate(&add(&y, residual)?, fused)?;
+    }
+    if apart { activate(&y, layer.activation) } else { Ok(y) }
+}

@@ -1,0 +1,86 @@
+//! The convolutional networks that methods are made of, each described once and run two ways: learning,
+//! on the tape; and prepared, with batch normalisation folded and weights laid out for their device.
+
+pub mod cnn;
+pub mod import;
+pub mod layer;
+pub mod mobilenet;
+pub mod resnet;
+pub mod unet;
+pub mod vgg;
+
+use hotad_engine::params::{Params, State};
+use hotad_engine::tensor::Tensor;
+use hotad_engine::{Result, random};
+
+use layer::{Layer, Weights};
+
+/// Attention points, that is stages, of a classifier.
+pub const POINTS: usize = 5;
+
+/// A classifier of five stages, each of which halves the map: what attention is taken from, and what it
+/// is given to (LEA-Net, section 3-4).
+pub trait Classifier: Send + Sync {
+    /// Its layers, in order.
+    fn layers(&self) -> Vec<&Layer>;
+
+    /// Stage `point` (1 to 5): from the features of the stage before, or the image, to the features at
+    /// the point, multiplied by 1 + an attention map of their size.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    fn stage(&self, point: usize, weights: &Weights, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor>;
+
+    /// From the features at point 5 to logits `[n, outputs]`.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    fn head(&self, weights: &Weights, x: &Tensor) -> Result<Tensor>;
+
+    /// Adds fresh parameters, names prefixed.
+    fn init(&self, params: &mut Params, prefix: &str, seed: u64) {
+        let mut rng = random::stream(seed, "network", prefix.len() as u64);
+        self.layers().iter().for_each(|layer| layer.init(params, prefix, &mut rng));
+    }
+}
+
+/// Logits `[n, outputs]` of images, with attention at one point.
+///
+/// # Errors
+/// When shapes do not fit.
+pub fn classify(
+    network: &dyn Classifier,
+    weights: &Weights,
+    images: &Tensor,
+    attention: Option<(usize, &Tensor)>,
+) -> Result<Tensor> {
+    let mut x = images.clone();
+    for point in 1..=POINTS {
+        let map = attention.filter(|(at, _)| *at == point).map(|(_, map)| map);
+        x = network.stage(point, weights, &x, map)?;
+    }
+    network.head(weights, &x)
+}
+
+/// Features at the points from 1 to `last`.
+///
+/// # Errors
+/// When shapes do not fit.
+pub fn features(network: &dyn Classifier, weights: &Weights, images: &Tensor, last: usize) -> Result<Vec<Tensor>> {
+    let mut taps: Vec<Tensor> = Vec::with_capacity(last);
+    for point in 1..=last {
+        let next = network.stage(point, weights, taps.last().unwrap_or(images), None)?;
+        taps.push(next);
+    }
+    Ok(taps)
+}
+
+/// The part of a state whose names start with `prefix`, without it.
+pub fn part(state: &State, prefix: &str) -> State {
+    state.iter().filter_map(|(k, t)| Some((k.strip_prefix(prefix)?.to_string(), t.clone()))).collect()
+}
+
+/// Parameters that a network learns: weights, biases, scales and shifts.
+pub fn count(layers: &[&Layer]) -> usize {
+    layers.iter().map(|l| l.count()).sum()
+}

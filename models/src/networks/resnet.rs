@@ -1,0 +1,129 @@
+//! Residual networks (He et al. 2016), as torchvision names and shapes them: ResNet-18, ResNet-50, and
+//! the attention network of LEA-Net (table 1: "five residual blocks", one for each stage).
+//!
+//! Stage 1 is the 7x7 convolution of stride 2, stage 2 the 3x3 max pooling of stride 2 and the blocks of
+//! `layer1`, stages 3 to 5 those of `layer2` to `layer4`; then the average over the map and `fc`.
+
+use hotad_engine::ops::{global_avg_pool2d, max_pool2d};
+use hotad_engine::tensor::Tensor;
+use hotad_engine::{Activation, Result};
+use hotad_kernels::pool::PoolOptions;
+
+use super::Classifier;
+use super::layer::{Layer, Weights};
+
+const EPS: f32 = 1e-5;
+
+/// A residual block: its convolutions in order, and the shortcut where the size changes.
+struct Block {
+    convs: Vec<Layer>,
+    shortcut: Option<Layer>,
+}
+
+/// A residual network.
+pub struct ResNet {
+    stem: Layer,
+    stages: Vec<Vec<Block>>,
+    fc: Layer,
+}
+
+/// A convolution with its normalisation and ReLU.
+fn conv(name: &str, at: usize, from: usize, to: usize, kernel: usize, stride: usize) -> Layer {
+    Layer::conv(format!("{name}conv{at}"), from, to, kernel, stride)
+        .norm(format!("{name}bn{at}"), EPS)
+        .then(Activation::Relu)
+}
+
+fn shortcut(name: &str, from: usize, to: usize, stride: usize) -> Option<Layer> {
+    let layer = || Layer::conv(format!("{name}downsample.0"), from, to, 1, stride);
+    (from != to || stride != 1).then(|| layer().norm(format!("{name}downsample.1"), EPS))
+}
+
+fn basic(name: &str, from: usize, to: usize, stride: usize) -> Block {
+    let convs = vec![conv(name, 1, from, to, 3, stride), conv(name, 2, to, to, 3, 1)];
+    Block { convs, shortcut: shortcut(name, from, to, stride) }
+}
+
+/// The stride is in the 3x3 convolution, as in torchvision.
+fn bottleneck(name: &str, from: usize, to: usize, stride: usize) -> Block {
+    let inner = to / 4;
+    let convs = vec![
+        conv(name, 1, from, inner, 1, 1),
+        conv(name, 2, inner, inner, 3, stride),
+        conv(name, 3, inner, to, 1, 1),
+    ];
+    Block { convs, shortcut: shortcut(name, from, to, stride) }
+}
+
+impl ResNet {
+    /// ResNet-18 for images of `channels`; `width` channels after the first convolution (64).
+    pub fn resnet18(channels: usize, width: usize, outputs: usize) -> Self {
+        Self::new(channels, width, &[2, 2, 2, 2], 1, basic, outputs)
+    }
+
+    /// ResNet-50.
+    pub fn resnet50(channels: usize, width: usize, outputs: usize) -> Self {
+        Self::new(channels, width, &[3, 4, 6, 3], 4, bottleneck, outputs)
+    }
+
+    /// The attention network of LEA-Net: one block of two 3x3 convolutions in each stage.
+    pub fn attention(channels: usize, width: usize, outputs: usize) -> Self {
+        Self::new(channels, width, &[1, 1, 1, 1], 1, basic, outputs)
+    }
+
+    fn new(
+        channels: usize,
+        width: usize,
+        depths: &[usize; 4],
+        expansion: usize,
+        block: fn(&str, usize, usize, usize) -> Block,
+        outputs: usize,
+    ) -> Self {
+        let mut from = width;
+        let mut stages = Vec::new();
+        for (stage, depth) in depths.iter().enumerate() {
+            let to = (width << stage) * expansion;
+            let blocks = (0..*depth).map(|i| {
+                let stride = if i == 0 && stage > 0 { 2 } else { 1 };
+                block(&format!("layer{}.{i}.", stage + 1), std::mem::replace(&mut from, to), to, stride)
+            });
+            stages.push(blocks.collect());
+        }
+        let fc = Layer::linear("fc", from, outputs);
+        Self { stem: conv("", 1, channels, width, 7, 2), stages, fc }
+    }
+}
+
+impl Classifier for ResNet {
+    fn layers(&self) -> Vec<&Layer> {
+        let blocks = self.stages.iter().flatten().flat_map(|b| b.convs.iter().chain(&b.shortcut));
+        std::iter::once(&self.stem).chain(blocks).chain([&self.fc]).collect()
+    }
+
+    fn stage(&self, point: usize, weights: &Weights, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor> {
+        let Some(stage) = point.checked_sub(2) else { return weights.run(&self.stem, x, None, attention) };
+        let mut x = match stage {
+            0 => max_pool2d(x, PoolOptions { kernel: 3, stride: 2, padding: 1 })?,
+            _ => x.clone(),
+        };
+        let blocks = &self.stages[stage];
+        for (i, block) in blocks.iter().enumerate() {
+            let attention = attention.filter(|_| i + 1 == blocks.len());
+            let known = match &block.shortcut {
+                Some(layer) => weights.run(layer, &x, None, None)?,
+                None => x.clone(),
+            };
+            // A block has two convolutions or three.
+            let (last, inner) = block.convs.split_last().expect("a block has convolutions");
+            for layer in inner {
+                x = weights.run(layer, &x, None, None)?;
+            }
+            x = weights.run(last, &x, Some(&known), attention)?;
+        }
+        Ok(x)
+    }
+
+    fn head(&self, weights: &Weights, x: &Tensor) -> Result<Tensor> {
+        weights.linear(&self.fc, &global_avg_pool2d(x)?)
+    }
+}
