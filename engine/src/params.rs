@@ -51,7 +51,7 @@ impl Params {
         self.insert(&format!("{name}.weight"), vec![1.0; channels], &[channels]);
         self.zeros(&format!("{name}.bias"), &[channels]);
         for (kind, value) in [("mean", 0.0), ("var", 1.0)] {
-            let buffer = Buffer::Host(vec![value; channels]);
+            let buffer = Buffer::Host(vec![value; channels].into());
             self.running.insert(format!("{name}.running_{kind}"), Mutex::new(buffer));
         }
     }
@@ -85,8 +85,8 @@ impl Params {
     }
 
     fn insert(&mut self, name: &str, values: Vec<f32>, shape: &[usize]) {
-        let (first, second) = (Buffer::Host(vec![0.0; values.len()]), Buffer::Host(vec![0.0; values.len()]));
-        let value = Tensor::shared(Arc::new(Buffer::Host(values)), shape, Some(Node::leaf()))
+        let (first, second) = [0, 1].map(|_| Buffer::Host(vec![0.0; values.len()].into())).into();
+        let value = Tensor::shared(Arc::new(Buffer::Host(values.into())), shape, Some(Node::leaf()))
             .expect("as many values as the shape says");
         self.entries.insert(name.into(), Param { value, first, second });
     }

@@ -24,7 +24,7 @@ impl Tensor {
     /// # Errors
     /// When their number is not the product of `shape`.
     pub fn new(data: Vec<f32>, shape: &[usize]) -> Result<Self> {
-        Self::from_buffer(Buffer::Host(data), shape)
+        Self::from_buffer(Buffer::Host(data.into()), shape)
     }
 
     /// Takes a buffer of any device.

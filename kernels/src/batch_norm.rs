@@ -10,7 +10,7 @@ use cubecl::prelude::*;
 use rayon::prelude::*;
 
 use crate::activation::{Activation, Kind, activate};
-use crate::device::{Buffer, Gpu, GpuBuffer, View, ViewMut, launch, place, units};
+use crate::device::{Buffer, Gpu, GpuBuffer, HostBuffer, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len, shape_error};
 use crate::reduce::{Column, column_sums};
 use crate::simd::simd_fn;
@@ -52,8 +52,8 @@ impl Statistics {
         check_len(OP, "running variance", var.len(), mean.len())?;
         match place(OP, &[&mean, &var])? {
             None => {
-                let inv_std = var.host().iter().map(|v| inverse_deviation(f64::from(*v), eps)).collect();
-                Ok(Self { mean: Buffer::Host(mean.host().to_vec()), inv_std: Buffer::Host(inv_std) })
+                let inv_std = var.host().iter().map(|v| inverse_deviation(f64::from(*v), eps));
+                Ok(Self { mean: host(mean.host().iter().copied()), inv_std: host(inv_std) })
             }
             Some(gpu) => {
                 let c = mean.len();
@@ -181,6 +181,10 @@ pub fn batch_norm2d_train<'a>(
     Ok(statistics)
 }
 
+fn host(values: impl Iterator<Item = f32>) -> Buffer {
+    Buffer::Host(values.collect::<Vec<f32>>().into())
+}
+
 fn train_on_host(x: &[f32], running: (&mut [f32], &mut [f32]), momentum: f32, eps: f32) -> Statistics {
     let c = running.0.len();
     let n = (x.len() / c) as f64;
@@ -193,8 +197,8 @@ fn train_on_host(x: &[f32], running: (&mut [f32], &mut [f32]), momentum: f32, ep
         running.1[k] = (keep * f64::from(running.1[k]) + f64::from(momentum) * var[k] * unbiased) as f32;
     }
     Statistics {
-        mean: Buffer::Host(mean.iter().map(|m| *m as f32).collect()),
-        inv_std: Buffer::Host(var.iter().map(|v| inverse_deviation(*v, eps)).collect()),
+        mean: host(mean.iter().map(|m| *m as f32)),
+        inv_std: host(var.iter().map(|v| inverse_deviation(*v, eps))),
     }
 }
 
@@ -447,11 +451,11 @@ fn backward_on_host(
     let a: Vec<f32> = weight.iter().zip(inv_std).map(|(w, i)| w * i).collect();
     let p: Vec<f32> = db.iter().map(|d| (share * d) as f32).collect();
     let q: Vec<f32> = dw.iter().zip(&wide_inv_std).map(|(d, i)| (share * d * i) as f32).collect();
-    let mut dx = vec![0.0; x.len()];
+    let mut dx = HostBuffer::room(x.len());
     dx.par_chunks_mut(ROWS * c).zip(x.par_chunks(ROWS * c).zip(grad.par_chunks(ROWS * c))).for_each(|(d, (x, g))| {
         backward_part(x, g, mean, (&a, &p, &q), d);
     });
-    let narrow = |v: Vec<f64>| Buffer::Host(v.into_iter().map(|v| v as f32).collect());
+    let narrow = |v: Vec<f64>| host(v.into_iter().map(|v| v as f32));
     Gradients { x: Buffer::Host(dx), weight: narrow(dw), bias: narrow(db) }
 }
 

@@ -12,6 +12,7 @@ use super::Nhwc;
 use super::micro::{MR, NR, Tile, Walk, accumulate};
 use crate::activation::Activation;
 use crate::attention::lift;
+use crate::device::HostBuffer;
 use crate::simd::simd_fn;
 
 /// Lattice rows that one task computes.
@@ -26,7 +27,7 @@ pub(super) struct Phase {
     /// First output pixel.
     pub start: (usize, usize),
     /// Weights as [`pack`] lays them out.
-    pub packed: Vec<f32>,
+    pub packed: HostBuffer<f32>,
 }
 
 /// A whole pass.
@@ -68,13 +69,15 @@ pub(super) fn pack(
     cin: usize,
     cout: usize,
     weight: impl Fn(usize, usize, usize) -> f32 + Sync,
-) -> Vec<f32> {
-    let mut packed = vec![0.0; cout.div_ceil(NR) * taps * cin * NR];
+) -> HostBuffer<f32> {
+    let mut packed = HostBuffer::room(cout.div_ceil(NR) * taps * cin * NR);
     packed.par_chunks_exact_mut((taps * cin * NR).max(1)).enumerate().for_each(|(block, panel)| {
-        for (step, lanes) in panel.chunks_exact_mut(NR).enumerate() {
-            let (tap, c) = (step / cin, step % cin);
-            for (lane, value) in lanes.iter_mut().enumerate().take(cout - block * NR) {
-                *value = weight(block * NR + lane, tap, c);
+        // Taps of a channel lie close together whichever way the weights point.
+        for (c, tap) in (0..cin).flat_map(|c| (0..taps).map(move |tap| (c, tap))) {
+            let lanes = &mut panel[(tap * cin + c) * NR..][..NR];
+            for (lane, value) in lanes.iter_mut().enumerate() {
+                let o = block * NR + lane;
+                *value = if o < cout { weight(o, tap, c) } else { 0.0 };
             }
         }
     });
@@ -83,14 +86,14 @@ pub(super) fn pack(
 
 /// A zero-padded piece of one image: `height x width x channels`, in the cache.
 pub(super) struct Slab {
-    pub data: Vec<f32>,
+    pub data: HostBuffer<f32>,
     pub width: usize,
     pub channels: usize,
 }
 
 impl Slab {
     pub fn new() -> Self {
-        Self { data: Vec::new(), width: 0, channels: 0 }
+        Self { data: HostBuffer::room(0), width: 0, channels: 0 }
     }
 
     /// Copies the window that starts at pixel `(top, left)` of `image`; outside pixels are zero.
@@ -107,8 +110,11 @@ impl Slab {
         let (c0, n) = channels;
         self.width = width;
         self.channels = n;
-        self.data.clear();
-        self.data.resize(height * width * n + NR, 0.0);
+        let len = height * width * n + NR;
+        if self.data.len() != len {
+            self.data = HostBuffer::room(len);
+        }
+        self.data.fill(0.0);
         let x0 = (-left).clamp(0, width as isize) as usize;
         let x1 = (w as isize - left).clamp(x0 as isize, width as isize) as usize;
         for (row, line) in self.data.chunks_exact_mut((width * n).max(1)).take(height).enumerate() {

@@ -196,7 +196,7 @@ pub fn masked_input<'a>(rgb: impl Into<View<'a>>, mask: impl Into<View<'a>>) -> 
                 let (pixel, channel) = (at / MASKED_CHANNELS, at % MASKED_CHANNELS);
                 *v = masked(rgb[3 * pixel + channel.min(2)], mask[pixel], channel);
             }
-            Ok(Buffer::Host(out))
+            Ok(Buffer::Host(out.into()))
         }
         (View::Gpu(rgb), View::Gpu(mask)) if rgb.gpu().is(mask.gpu()) => {
             let n = MASKED_CHANNELS * mask.len();

@@ -88,7 +88,7 @@ impl PreparedConv {
         check_len(OP, "bias", bias.len(), shape[3])?;
         let weights = match weight {
             Buffer::Gpu(w) => Weights::Gpu(w),
-            Buffer::Host(w) if is_narrow(&g) => Weights::Plain(w),
+            Buffer::Host(w) if is_narrow(&g) => Weights::Plain(w.into_vec()),
             Buffer::Host(w) => Weights::Packed(vec![scatter_phases(&g, 0, &w)]),
         };
         Ok(Self { weights, shape, bias, opts, activation, transposed: true })

@@ -51,7 +51,7 @@ fn expand(w: View, shape: [usize; 4]) -> Result<Buffer> {
             v.par_chunks_mut(16 * shape[3]).enumerate().for_each(|(c, block)| {
                 for_taps(c, shape, |to, from| block[to] += w[from]);
             });
-            Ok(Buffer::Host(v))
+            Ok(Buffer::Host(v.into()))
         }
         View::Gpu(w) => {
             let v = w.gpu().alloc(len)?;

@@ -15,7 +15,7 @@ use super::dense::Slab;
 use super::micro::{MR, NR, Tile, Walk, accumulate};
 use super::pass::{Direction, Sizes, input_at};
 use super::tensor_core::{self, Cut};
-use crate::device::{Gpu, GpuBuffer, Precision, UNITS, grid, launch};
+use crate::device::{Gpu, GpuBuffer, HostBuffer, Precision, UNITS, grid, launch};
 use crate::error::Result;
 use crate::reduce::add_chunks;
 use crate::simd::simd_fn;
@@ -69,18 +69,19 @@ fn padded(g: &Geometry, group: usize, x: &[f32]) -> Vec<Slab> {
 }
 
 /// The gradient of a group as `[PIXELS][out / NR][pixel][NR]`, zeros beyond the last channel.
-fn packed_gradient(g: &Geometry, group: usize, grad: &[f32]) -> Vec<Vec<f32>> {
+fn packed_gradient(g: &Geometry, group: usize, grad: &[f32]) -> Vec<HostBuffer<f32>> {
     let oc = g.y[3];
     let cout = oc / g.opts.groups;
     grad.par_chunks(PIXELS * oc)
         .map(|rows| {
             let pixels = rows.len() / oc;
-            let mut packed = vec![0.0; cout.div_ceil(NR) * pixels * NR];
+            let mut packed = HostBuffer::room(cout.div_ceil(NR) * pixels * NR);
             for (block, panel) in packed.chunks_exact_mut(pixels * NR).enumerate() {
                 let lanes = NR.min(cout - block * NR);
                 let from = group * cout + block * NR;
                 for (lane, row) in panel.chunks_exact_mut(NR).zip(rows.chunks_exact(oc)) {
                     lane[..lanes].copy_from_slice(&row[from..from + lanes]);
+                    lane[lanes..].fill(0.0);
                 }
             }
             packed
@@ -95,7 +96,7 @@ pub(super) fn run(g: &Geometry, group: usize, x: &[f32], grad: &[f32], dw: &mut 
     let images = padded(g, group, x);
     let gradient = packed_gradient(g, group, grad);
     let tasks = tasks(g, g.x[2] + 2 * g.opts.padding);
-    let parts: Vec<Vec<f32>> = tasks.par_iter().map(|t| column_gradient(g, t, &images, &gradient)).collect();
+    let parts: Vec<HostBuffer<f32>> = tasks.par_iter().map(|t| column_gradient(g, t, &images, &gradient)).collect();
     let rows = dw[group * cout * width..(group + 1) * cout * width].par_chunks_mut(width);
     rows.enumerate().for_each(|(o, row)| {
         for (task, part) in tasks.iter().zip(&parts) {
@@ -106,23 +107,29 @@ pub(super) fn run(g: &Geometry, group: usize, x: &[f32], grad: &[f32], dw: &mut 
 }
 
 /// Gradient of some columns, `[out / NR][column][NR]`.
-fn column_gradient(g: &Geometry, columns: &Columns, images: &[Slab], gradient: &[Vec<f32>]) -> Vec<f32> {
+fn column_gradient(g: &Geometry, columns: &Columns, images: &[Slab], gradient: &[HostBuffer<f32>]) -> HostBuffer<f32> {
     let cout = g.y[3] / g.opts.groups;
-    let mut sums = vec![0.0; cout.div_ceil(NR) * columns.count.next_multiple_of(MR) * NR];
-    let mut packed = Vec::new();
+    let mut sums = HostBuffer::room(cout.div_ceil(NR) * columns.count.next_multiple_of(MR) * NR);
+    sums.fill(0.0);
+    let mut packed = HostBuffer::room(columns.count.next_multiple_of(MR) * PIXELS);
     for (i, gradient) in gradient.iter().enumerate() {
-        let pixels = pack_columns(g, columns, images, i * PIXELS, &mut packed);
-        add_product(pixels, &packed, gradient, &mut sums);
+        let pixels = PIXELS.min(g.y[0] * g.y[1] * g.y[2] - i * PIXELS);
+        let packed = &mut packed[..columns.count.next_multiple_of(MR) * pixels];
+        pack_columns(g, columns, images, (i * PIXELS, pixels), packed);
+        add_product(pixels, packed, gradient, &mut sums);
     }
     sums
 }
 
-/// Lays out some columns of up to `PIXELS` pixels as `[column / MR][pixel][MR]`; returns how many pixels.
-fn pack_columns(g: &Geometry, columns: &Columns, images: &[Slab], first: usize, packed: &mut Vec<f32>) -> usize {
-    let [n, oh, ow, _] = g.y;
-    let pixels = PIXELS.min(n * oh * ow - first);
-    packed.clear();
-    packed.resize(columns.count.next_multiple_of(MR) * pixels, 0.0);
+/// Lays out some columns of some pixels as `[column / MR][pixel][MR]`.
+fn pack_columns(
+    g: &Geometry,
+    columns: &Columns,
+    images: &[Slab],
+    (first, pixels): (usize, usize),
+    packed: &mut [f32],
+) {
+    let [_, oh, ow, _] = g.y;
     for p in 0..pixels {
         let (image, pixel) = ((first + p) / (oh * ow), (first + p) % (oh * ow));
         let slab = &images[image];
@@ -133,7 +140,6 @@ fn pack_columns(g: &Geometry, columns: &Columns, images: &[Slab], first: usize, 
             panel.as_chunks_mut::<MR>().0[p] = *from;
         }
     }
-    pixels
 }
 
 simd_fn! {

@@ -7,7 +7,7 @@ use cubecl::prelude::{ArrayArg, Runtime};
 use cubecl::server::Handle;
 use half::f16;
 
-use super::{Device, Gpu, mixed};
+use super::{Device, Gpu, HostBuffer, mixed};
 use crate::error::Result;
 
 /// An element of a buffer. On a GPU, bytes lie four to a 32-bit word.
@@ -76,9 +76,9 @@ impl<T: Element> GpuBuffer<T> {
 
 /// Numbers on a device. Cloning one on a GPU shares its memory; [`Buffer::duplicate`] does not.
 #[derive(Clone, Debug)]
-pub enum Buffer<T = f32> {
+pub enum Buffer<T: Element = f32> {
     /// In host memory.
-    Host(Vec<T>),
+    Host(HostBuffer<T>),
     /// In the memory of a GPU.
     Gpu(GpuBuffer<T>),
 }
@@ -103,7 +103,7 @@ impl<T: Element> Buffer<T> {
     /// What went wrong on the device since the last read.
     pub fn into_vec(self) -> Result<Vec<T>> {
         match self {
-            Self::Host(v) => Ok(v),
+            Self::Host(v) => Ok(v.into_vec()),
             Self::Gpu(b) => b.read(),
         }
     }
@@ -114,7 +114,7 @@ impl<T: Element> Buffer<T> {
     /// What went wrong on the device since the last read.
     pub fn to_vec(&self) -> Result<Vec<T>> {
         match self {
-            Self::Host(v) => Ok(v.clone()),
+            Self::Host(v) => Ok(v.to_vec()),
             Self::Gpu(b) => b.read(),
         }
     }
@@ -209,7 +209,7 @@ impl<'a, T, const N: usize> From<&'a mut [T; N]> for ViewMut<'a, T> {
     }
 }
 
-impl<'a, T> From<&'a Buffer<T>> for View<'a, T> {
+impl<'a, T: Element> From<&'a Buffer<T>> for View<'a, T> {
     fn from(b: &'a Buffer<T>) -> Self {
         match b {
             Buffer::Host(v) => Self::Host(v),
@@ -218,7 +218,7 @@ impl<'a, T> From<&'a Buffer<T>> for View<'a, T> {
     }
 }
 
-impl<'a, T> From<&'a mut Buffer<T>> for ViewMut<'a, T> {
+impl<'a, T: Element> From<&'a mut Buffer<T>> for ViewMut<'a, T> {
     fn from(b: &'a mut Buffer<T>) -> Self {
         match b {
             Buffer::Host(v) => Self::Host(v),

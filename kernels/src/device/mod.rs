@@ -10,6 +10,7 @@ mod configuration;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod gpu;
+mod host;
 mod launch;
 #[cfg(feature = "cuda")]
 pub mod offline;
@@ -19,12 +20,15 @@ mod wgpu;
 
 pub use buffer::{Buffer, Element, GpuBuffer, View, ViewMut};
 pub use gpu::{Gpu, Precision};
+pub use host::HostBuffer;
 pub use probe::{Facts, Probe, hush_drivers, probe};
 
 pub(crate) use buffer::place;
 #[allow(unused_imports)] // some clients exist only with their feature
 pub(crate) use gpu::Client;
 pub(crate) use launch::{UNITS, grid, launch, units};
+
+use rayon::prelude::*;
 
 use crate::error::{Result, device_error};
 
@@ -92,13 +96,13 @@ impl Device {
         }
     }
 
-    /// Room for `len` elements; what it holds is not defined on a GPU, zeros on the CPU.
+    /// Room for `len` elements; what it holds is not defined.
     ///
     /// # Errors
     /// When the device cannot have a buffer of this size.
     pub fn alloc<T: Element>(&self, len: usize) -> Result<Buffer<T>> {
         match self {
-            Self::Cpu => Ok(Buffer::Host(vec![T::default(); len])),
+            Self::Cpu => Ok(Buffer::Host(HostBuffer::room(len))),
             Self::Gpu(gpu) => Ok(Buffer::Gpu(gpu.alloc(len)?)),
         }
     }
@@ -109,8 +113,9 @@ impl Device {
     /// When the device cannot have a buffer of this size.
     pub fn zeros(&self, len: usize) -> Result<Buffer> {
         let mut buffer = self.alloc(len)?;
-        if let Buffer::Gpu(b) = &mut buffer {
-            crate::elementwise::fill(b, 0.0);
+        match &mut buffer {
+            Buffer::Host(values) => values.par_chunks_mut(1 << 16).for_each(|part| part.fill(0.0)),
+            Buffer::Gpu(b) => crate::elementwise::fill(b, 0.0),
         }
         Ok(buffer)
     }
@@ -121,7 +126,7 @@ impl Device {
     /// When the device cannot have a buffer of this size.
     pub fn upload<T: Element>(&self, data: Vec<T>) -> Result<Buffer<T>> {
         match self {
-            Self::Cpu => Ok(Buffer::Host(data)),
+            Self::Cpu => Ok(Buffer::Host(data.into())),
             Self::Gpu(gpu) => Ok(Buffer::Gpu(gpu.upload(&data)?)),
         }
     }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::{Moments, Scratch, SsimConstants, SsimOptions, check_pair, gpu, means};
 use crate::conv::Nhwc;
-use crate::device::{Buffer, View, ViewMut, launch, place, units};
+use crate::device::{Buffer, Device, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::reduce::group_sums;
 use crate::simd::{LANES, load, simd_fn, store};
@@ -297,7 +297,7 @@ pub fn ssim_map_backward<'a>(
 /// Room for `len` floats where `view` lies.
 fn like(view: View, len: usize) -> Result<Buffer> {
     match view {
-        View::Host(_) => Ok(Buffer::Host(vec![0.0; len])),
+        View::Host(_) => Device::Cpu.alloc(len),
         View::Gpu(b) => Ok(Buffer::Gpu(b.gpu().alloc(len)?)),
     }
 }

@@ -39,7 +39,7 @@ pub trait Classifier: Send + Sync {
 
     /// Adds fresh parameters, names prefixed.
     fn init(&self, params: &mut Params, prefix: &str, seed: u64) {
-        let mut rng = random::stream(seed, "network", prefix.len() as u64);
+        let mut rng = random::stream(seed, &format!("network {prefix}"), 0);
         self.layers().iter().for_each(|layer| layer.init(params, prefix, &mut rng));
     }
 }

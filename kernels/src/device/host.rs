@@ -1,0 +1,105 @@
+//! Host memory that is used again. A training step makes the same large maps time after time; the system
+//! would hand out each with fresh pages and clear them first, which took a quarter of a step. A buffer
+//! that is dropped is kept for the next one of its length, its numbers as they are.
+
+use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rayon::prelude::*;
+
+use super::Element;
+
+/// Elements from which on a buffer is kept.
+const LEAST: usize = 1 << 14;
+
+/// Elements that are kept at most, all buffers together (2 GiB); beyond, all are given back.
+const MOST: usize = 1 << 29;
+
+/// Elements that one thread copies at a time.
+const PART: usize = 1 << 16;
+
+/// Buffers that wait to be used again, by length.
+#[derive(Default)]
+struct Kept {
+    free: HashMap<usize, Vec<Vec<f32>>>,
+    elements: usize,
+}
+
+static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
+
+fn kept() -> MutexGuard<'static, Option<Kept>> {
+    // A poisoned lock only says that another thread has panicked; the lists are whole.
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Numbers in host memory.
+#[derive(Debug)]
+pub struct HostBuffer<T: Element>(Vec<T>);
+
+impl<T: Element> HostBuffer<T> {
+    /// Room for `len` numbers, whatever they are.
+    pub fn room(len: usize) -> Self {
+        let waiting = (len >= LEAST).then(|| {
+            let mut kept = kept();
+            let kept = kept.as_mut()?;
+            let found = kept.free.get_mut(&len)?.pop()?;
+            kept.elements -= len;
+            Some(found)
+        });
+        let again = waiting.flatten().and_then(|v| bytemuck::allocation::try_cast_vec(v).ok());
+        Self(again.unwrap_or_else(|| vec![T::default(); len]))
+    }
+
+    /// The numbers as a vector.
+    pub fn into_vec(mut self) -> Vec<T> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl<T: Element> Drop for HostBuffer<T> {
+    fn drop(&mut self) {
+        let len = self.0.len();
+        // Lists are of 32-bit elements; halves and bytes are given back.
+        if len < LEAST || size_of::<T>() != size_of::<f32>() {
+            return;
+        }
+        if let Ok(values) = bytemuck::allocation::try_cast_vec::<T, f32>(std::mem::take(&mut self.0)) {
+            let mut kept = kept();
+            let kept = kept.get_or_insert_default();
+            if kept.elements + len > MOST {
+                *kept = Kept::default();
+            }
+            kept.elements += len;
+            kept.free.entry(len).or_default().push(values);
+        }
+    }
+}
+
+impl<T: Element> From<Vec<T>> for HostBuffer<T> {
+    fn from(values: Vec<T>) -> Self {
+        Self(values)
+    }
+}
+
+impl<T: Element> Clone for HostBuffer<T> {
+    fn clone(&self) -> Self {
+        let mut copy = Self::room(self.len());
+        copy.par_chunks_mut(PART).zip(self.par_chunks(PART)).for_each(|(to, from)| to.copy_from_slice(from));
+        copy
+    }
+}
+
+impl<T: Element> Deref for HostBuffer<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T: Element> DerefMut for HostBuffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.0
+    }
+}
