@@ -6,7 +6,11 @@ mod devices;
 
 use hotad_engine::Activation;
 use hotad_engine::device::Device;
-use hotad_engine::ops::{ConvParams, conv_transpose2d, conv2d, loss, max_pool2d, ssim_loss, upsample_conv2d};
+use hotad_engine::ops::{
+    BatchNormParams, ConvParams, Mode, activate, add, attend, attention_map, batch_norm2d, channel_scale,
+    concat_channels, conv_transpose2d, conv2d, dropout, global_avg_pool2d, loss, max_pool2d, reshape, ssim_loss,
+    upsample_conv2d,
+};
 use hotad_engine::params::Params;
 use hotad_engine::random;
 use hotad_engine::tape::backward;
@@ -288,4 +292,203 @@ fn autoencoder_with_ssim() {
         },
     };
     assert!(compare(&check, 3e-3) > 7);
+}
+
+/// Running statistics that a test does not look at.
+fn statistics(device: &Device, channels: usize) -> [std::sync::Mutex<hotad_kernels::device::Buffer>; 2] {
+    [0.0, 1.0].map(|v| std::sync::Mutex::new(device.upload(vec![v; channels]).expect("room")))
+}
+
+fn norm(get: Lookup<Tensor>, name: &str, x: &Tensor, residual: Option<&Tensor>, activation: Activation) -> Tensor {
+    let channels = x.shape()[3];
+    let running = statistics(&x.device(), channels);
+    let params = BatchNormParams {
+        weight: get(&format!("{name}.g")),
+        bias: get(&format!("{name}.b")),
+        running: [&running[0], &running[1]],
+        eps: 1e-3,
+        momentum: 0.1,
+    };
+    batch_norm2d(x, &params, Mode::Train, residual, activation).expect("fits")
+}
+
+/// Batch normalisation by its definition, over the pixels of one image.
+fn naive_norm(x: &Map, gain: &[f64], shift: &[f64]) -> Map {
+    let n = (x.h * x.w) as f64;
+    let mut y = x.clone();
+    for k in 0..x.c {
+        let of = |v: &Map| -> Vec<f64> { v.v.iter().skip(k).step_by(v.c).copied().collect() };
+        let values = of(x);
+        let mean = values.iter().sum::<f64>() / n;
+        let var = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
+        for (at, v) in values.iter().enumerate() {
+            y.v[at * x.c + k] = gain[k] * (v - mean) / (var + 1e-3).sqrt() + shift[k];
+        }
+    }
+    y
+}
+
+fn sum_of(a: &Map, b: &Map) -> Map {
+    Map { v: a.v.iter().zip(&b.v).map(|(a, b)| a + b).collect(), ..*a }
+}
+
+fn hard_sigmoid(v: f64) -> f64 {
+    (v + 3.0).clamp(0.0, 6.0) / 6.0
+}
+
+fn sigmoid(v: f64) -> f64 {
+    1.0 / (1.0 + (-v).exp())
+}
+
+/// Means over the pixels of each channel.
+fn averages(x: &Map) -> Vec<f64> {
+    (0..x.c).map(|k| x.v.iter().skip(k).step_by(x.c).sum::<f64>() / (x.h * x.w) as f64).collect()
+}
+
+/// A matrix `[out, in]` times a vector, plus a bias.
+fn product(w: &[f64], x: &[f64], b: &[f64]) -> Vec<f64> {
+    w.chunks_exact(x.len()).zip(b).map(|(row, b)| row.iter().zip(x).map(|(w, x)| w * x).sum::<f64>() + b).collect()
+}
+
+fn without_bias(get: Lookup<Tensor>, name: &str) -> ConvParams {
+    ConvParams { weight: get(name), bias: None, activation: Activation::Identity }
+}
+
+#[test]
+fn residual_block_with_batch_norm_and_cross_entropy() {
+    let x = image(3);
+    let input = Tensor::new(narrow(&x.v), &IMAGE).expect("lengths fit");
+    let (same, one) = (ConvOptions::same(3), ConvOptions::default());
+    let check = Check {
+        shapes: vec![
+            ("a", vec![4, 3, 3, 2]),
+            ("an.g", vec![4]),
+            ("an.b", vec![4]),
+            ("s", vec![4, 1, 1, 2]),
+            ("sn.g", vec![4]),
+            ("sn.b", vec![4]),
+            ("f.w", vec![1, 1, 1, 4]),
+            ("f.b", vec![1]),
+        ],
+        input,
+        engine: &|get, input| {
+            let known = conv2d(input, &without_bias(get, "s"), one).expect("fits");
+            let known = norm(get, "sn", &known, None, Activation::Identity);
+            let h = conv2d(input, &without_bias(get, "a"), same).expect("fits");
+            let y = norm(get, "an", &h, Some(&known), Activation::LeakyRelu(0.1));
+            let mean = reshape(&global_avg_pool2d(&y).expect("a map"), &[1, 1, 1, 4]).expect("four values");
+            let logit = conv2d(&mean, &layer(get, "f", Activation::Identity), one).expect("fits");
+            let target = Tensor::new(vec![1.0], &[1]).expect("one value").to(&logit.device()).expect("room");
+            loss(Loss::BceWithLogits, &logit, &target).expect("fits")
+        },
+        oracle: &|get| {
+            let zero = [0.0; 4];
+            let known = naive_conv(&x, &get("s"), [4, 1, 1, 2], &zero, one);
+            let known = naive_norm(&known, &get("sn.g"), &get("sn.b"));
+            let h = naive_norm(&naive_conv(&x, &get("a"), [4, 3, 3, 2], &zero, same), &get("an.g"), &get("an.b"));
+            let y = apply(sum_of(&h, &known), |v| if v > 0.0 { v } else { 0.1 * v });
+            (1.0 + (-product(&get("f.w"), &averages(&y), &get("f.b"))[0]).exp()).ln()
+        },
+    };
+    assert!(compare(&check, 3e-3) > 20);
+}
+
+#[test]
+fn squeeze_and_excitation_with_attention_from_another_branch() {
+    let x = image(4);
+    let input = Tensor::new(narrow(&x.v), &IMAGE).expect("lengths fit");
+    let (same, one) = (ConvOptions::same(3), ConvOptions::default());
+    let check = Check {
+        shapes: vec![
+            ("a.w", vec![3, 3, 3, 2]),
+            ("a.b", vec![3]),
+            ("e.w", vec![3, 1, 1, 3]),
+            ("e.b", vec![3]),
+            ("g.w", vec![5, 3, 3, 2]),
+            ("g.b", vec![5]),
+        ],
+        input: input.clone(),
+        engine: &|get, input| {
+            let h = conv2d(input, &layer(get, "a", Activation::Identity), same).expect("fits");
+            let h = activate(&h, Activation::HardSwish).expect("room");
+            let mean = reshape(&global_avg_pool2d(&h).expect("a map"), &[1, 1, 1, 3]).expect("three values");
+            let s = conv2d(&mean, &layer(get, "e", Activation::HardSigmoid), one).expect("fits");
+            let h = channel_scale(&h, &reshape(&s, &[1, 3]).expect("three values")).expect("fits");
+            let g = conv2d(input, &layer(get, "g", Activation::Identity), same).expect("fits");
+            let y = attend(&h, &attention_map(&g).expect("a map")).expect("one size");
+            let joined = concat_channels(&y, &g).expect("one size");
+            let twice = add(&joined, &joined).expect("one shape");
+            let target = Tensor::new(vec![0.0; twice.len()], &[twice.len()]).expect("zeros");
+            loss(Loss::Mse, &twice, &target.to(&twice.device()).expect("room")).expect("fits")
+        },
+        oracle: &|get| {
+            let h = naive_conv(&x, &get("a.w"), [3, 3, 3, 2], &get("a.b"), same);
+            let h = apply(h, |v| v * hard_sigmoid(v));
+            let s: Vec<f64> = product(&get("e.w"), &averages(&h), &get("e.b")).into_iter().map(hard_sigmoid).collect();
+            let g = naive_conv(&x, &get("g.w"), [5, 3, 3, 2], &get("g.b"), same);
+            let mut sum = 0.0;
+            for (h, g) in h.v.chunks_exact(3).zip(g.v.chunks_exact(5)) {
+                let m = 1.0 + sigmoid(g.iter().sum::<f64>() / 5.0);
+                sum += h.iter().zip(&s).map(|(h, s)| (2.0 * m * h * s).powi(2)).sum::<f64>();
+                sum += g.iter().map(|g| (2.0 * g).powi(2)).sum::<f64>();
+            }
+            sum / (h.h * h.w * 8) as f64
+        },
+    };
+    assert!(compare(&check, 3e-3) > 30);
+}
+
+#[test]
+fn dropout_drops_its_share_and_the_same_values_of_the_gradient() {
+    for device in devices::under_test() {
+        let mut params = Params::default();
+        params.zeros("x", &[10_000]);
+        let ones = Tensor::new(vec![1.0; 10_000], &[10_000]).expect("ones");
+        params.set_values(&[("x".to_string(), ones)].into()).expect("one shape");
+        let params = params.to(&device).expect("room");
+        let x = params.get("x", true).expect("it exists");
+        let y = dropout(&x, 0.3, 5).expect("a probability");
+        let values = y.values().expect("read").into_owned();
+        let dropped = values.iter().filter(|v| **v == 0.0).count();
+        assert!((2_800..3_200).contains(&dropped), "{dropped} of 10000 dropped");
+        assert!(values.iter().all(|v| *v == 0.0 || (*v - 1.0 / 0.7).abs() < 1e-6));
+        let target = Tensor::new(vec![-1.0; 10_000], &[10_000]).expect("numbers").to(&device).expect("room");
+        let value = loss(Loss::L1, &y, &target).expect("fits");
+        let grad = backward(&value).expect("on the tape").take(&x).expect("a gradient").into_vec().expect("read");
+        for (g, v) in grad.iter().zip(&values) {
+            assert!((g - v / 10_000.0).abs() < 1e-9, "{g} for {v}");
+        }
+    }
+}
+
+#[test]
+fn running_statistics_follow_the_batches_and_serve_afterwards() {
+    for device in devices::under_test() {
+        let running = statistics(&device, 2);
+        let ones = Tensor::new(vec![1.0; 2], &[2]).expect("ones").to(&device).expect("room");
+        let zeros = Tensor::new(vec![0.0; 2], &[2]).expect("zeros").to(&device).expect("room");
+        let values: Vec<f32> = (0..12).map(|i| (i * i % 7) as f32).collect();
+        let x = Tensor::new(values.clone(), &[1, 2, 3, 2]).expect("lengths fit").to(&device).expect("room");
+        let params = BatchNormParams {
+            weight: ones,
+            bias: zeros,
+            running: [&running[0], &running[1]],
+            eps: 1e-5,
+            momentum: 0.5,
+        };
+        for _ in 0..40 {
+            batch_norm2d(&x, &params, Mode::Train, None, Activation::Identity).expect("fits");
+        }
+        let y = batch_norm2d(&x, &params, Mode::Eval, None, Activation::Identity).expect("fits");
+        let y = y.values().expect("read").into_owned();
+        for k in 0..2 {
+            let own: Vec<f64> = values.iter().skip(k).step_by(2).map(|v| f64::from(*v)).collect();
+            let mean = own.iter().sum::<f64>() / 6.0;
+            let var = own.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 5.0; // the running one is unbiased
+            for (i, v) in own.iter().enumerate() {
+                let want = (v - mean) / (var + 1e-5).sqrt();
+                assert!((f64::from(y[2 * i + k]) - want).abs() < 1e-4, "{} for {want}", y[2 * i + k]);
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Results are bit-identical for any number of threads.
 
 use half::f16;
+use hotad_engine::data::loader::Batch;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::random;
 use hotad_engine::tensor::Tensor;
@@ -34,7 +35,8 @@ fn same_bits(work: impl Fn() -> Vec<f32> + Sync) {
 #[test]
 fn training_steps() {
     let image = ImageSpec { height: 36, width: 28, channels: 3 };
-    let batch = Tensor::new(noise(5 * image.len(), 0), &[5, 36, 28, 3]).expect("lengths fit");
+    let images = Tensor::new(noise(5 * image.len(), 0), &[5, 36, 28, 3]).expect("lengths fit");
+    let batch = Batch { images, indices: (0..5).collect(), original_sizes: vec![(36, 28); 5] };
     same_bits(|| {
         let network = PatchAutoencoder::new(&[7, 19], image);
         let mut learner = Training {
@@ -42,8 +44,8 @@ fn training_steps() {
             adam: AdamOptions::default(),
             loss: |p: &_, x: &_, tracked| network.reconstruction_loss(p, x, tracked),
         };
-        let mut out: Vec<f32> = (0..3).map(|_| learner.step(&batch).expect("a step")).collect();
-        out.extend(learner.params.values().values().flat_map(|t| t.values().expect("on the host").into_owned()));
+        let mut out: Vec<f32> = (0..3).map(|i| learner.step(&batch, i).expect("a step")).collect();
+        out.extend(learner.params.values().expect("on the host").values().flat_map(|t| t.values().expect("on the host").into_owned()));
         out
     });
 }

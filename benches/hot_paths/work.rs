@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use half::f16;
+use hotad_engine::data::loader::Batch;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
@@ -188,7 +189,7 @@ fn train_step(device: &Device) -> Work {
         adam: AdamOptions::default(),
         loss: move |params: &_, images: &_, tracked| network.reconstruction_loss(params, images, tracked),
     };
-    let batch = images(device, 16);
+    let batch = Batch { images: images(device, 16), indices: (0..16).collect(), original_sizes: vec![(128, 128); 16] };
     Work {
         title: "patch autoencoder vgg, training step, batch 16, 128x128",
         name: "train_step",
@@ -198,7 +199,7 @@ fn train_step(device: &Device) -> Work {
         goal: (1.0, 1.0),
         latency: true,
         run: Box::new(move || {
-            black_box(learner.step(&batch).expect("shapes fit"));
+            black_box(learner.step(&batch, 0).expect("shapes fit"));
         }),
     }
 }

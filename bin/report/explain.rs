@@ -49,7 +49,7 @@ pub fn section(model: &Model, verdicts: &[&Verdict]) -> Result<String> {
         let picture = Picture::read(&verdict.item.path)?.fit(spec)?;
         let images = Tensor::new(picture.values.clone(), &[1, spec.height, spec.width, spec.channels])?;
         let recoloured = model.detector.recoloured(&images)?.unwrap_or_default();
-        let score = model.detector.score(&images)?.swap_remove(0);
+        let score = model.score(&images)?.swap_remove(0);
         let threshold = model.calibration.pixel_threshold;
         let overlay = crate::output::overlay(&picture, &score.map, threshold);
         // Writing to a String cannot fail.

@@ -64,7 +64,7 @@ fn map_of(model: &Model, verdict: &Verdict) -> Result<Vec<f32>> {
     let spec = model.detector.image();
     let picture = Picture::read(&verdict.item.path)?.fit(spec)?;
     let images = Tensor::new(picture.values, &[1, spec.height, spec.width, spec.channels])?;
-    let map = model.detector.score(&images)?.swap_remove(0).map;
+    let map = model.score(&images)?.swap_remove(0).map;
     map_at(map, (spec.height, spec.width), verdict.size)
 }
 

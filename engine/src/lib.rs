@@ -17,6 +17,7 @@ pub mod params;
 pub mod random;
 pub mod tape;
 pub mod tensor;
+pub mod threads;
 pub mod train;
 pub mod weights;
 

@@ -17,9 +17,10 @@ use crate::error::{AtPath, Error, Result};
 use crate::interrupt;
 use crate::params::{Params, State};
 use crate::random;
+use crate::threads::pooled;
 
 /// Something that learns from batches of images.
-pub trait Learner {
+pub trait Learner: Send + Sync {
     /// One optimiser step, the `number`-th of the run, counted from 0; the loss before it. Random choices
     /// are drawn from the number, so that a continued run draws the same.
     ///
@@ -212,7 +213,8 @@ impl<'a> Run<'a> {
             self.save_checkpoint(learner.params())?;
             return Err(Error::Interrupted(self.options.checkpoint.clone()));
         }
-        let loss = learner.step(batch, self.at.step)?;
+        let number = self.at.step;
+        let loss = pooled(|| learner.step(batch, number))?;
         self.at.step += 1;
         if !loss.is_finite() {
             return Err(Error::NotFinite { step: self.at.step });
@@ -247,7 +249,7 @@ fn validation_loss(learner: &dyn Learner, images: &Images, batch: usize) -> Resu
     let order: Vec<usize> = (0..images.len()).collect();
     let mut sum = 0.0;
     for_each_batch(images, &order, batch, |loaded| {
-        sum += f64::from(learner.loss(&loaded)?) * loaded.indices.len() as f64;
+        sum += f64::from(pooled(|| learner.loss(&loaded))?) * loaded.indices.len() as f64;
         Ok(())
     })?;
     Ok(sum / images.len() as f64)

@@ -231,7 +231,7 @@ pub struct Training<F> {
     pub loss: F,
 }
 
-impl<F: Fn(&Params, &Tensor, bool) -> Result<Tensor>> Learner for Training<F> {
+impl<F: Fn(&Params, &Tensor, bool) -> Result<Tensor> + Send + Sync> Learner for Training<F> {
     fn step(&mut self, batch: &Batch, _: u64) -> Result<f32> {
         let loss = (self.loss)(&self.params, &batch.images.to(self.params.device())?, true)?;
         let mut grads = hotad_engine::tape::backward(&loss)?;

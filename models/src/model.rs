@@ -6,9 +6,11 @@ use hotad_engine::calibration::{Calibration, UpperQuantile};
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::device::Device;
 use hotad_engine::model_file::{ModelFile, Provenance};
+use hotad_engine::tensor::Tensor;
+use hotad_engine::threads::pooled;
 use hotad_engine::{Error, Result};
 
-use crate::detector::Detector;
+use crate::detector::{Detector, Score};
 use crate::synthetic::cracks;
 
 /// Images scored together while calibrating.
@@ -47,6 +49,14 @@ impl Model {
         Ok(Self { detector, calibration: file.calibration, provenance: file.provenance })
     }
 
+    /// Scores a batch of images; see [`Detector::score`].
+    ///
+    /// # Errors
+    /// When the batch has another shape, or what went wrong on the device.
+    pub fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+        pooled(|| self.detector.score(images))
+    }
+
     /// Writes the model file, whole or not at all.
     ///
     /// # Errors
@@ -81,7 +91,7 @@ pub fn calibrate(
     let mut pixels = UpperQuantile::new(rate, holdout.len() * spec.height * spec.width);
     for_each_batch(&Images::new(holdout, spec), &order, BATCH, |batch| {
         hotad_engine::interrupt::check()?;
-        for score in detector.score(&batch.images)? {
+        for score in pooled(|| detector.score(&batch.images))? {
             if !score.value.is_finite() || score.map.iter().any(|v| !v.is_finite()) {
                 let reason = "scores of held-out images are not finite: training has diverged; lower the learning rate";
                 return Err(Error::Config(format!("{reason} (--set lr=...)")));
@@ -96,7 +106,7 @@ pub fn calibrate(
     calibration.pixel_rule = format!("{rate} of held-out normal pixels are above it");
     if rule.pixel_false_alarm_rate.is_none() && !holdout.is_empty() {
         let cracks = cracks(holdout, spec, seed)?;
-        let maps: Vec<f32> = detector.score(&cracks.images)?.into_iter().flat_map(|s| s.map).collect();
+        let maps: Vec<f32> = pooled(|| detector.score(&cracks.images))?.into_iter().flat_map(|s| s.map).collect();
         if let Some((dice, threshold)) = cracks.best_dice(&maps) {
             calibration.pixel_threshold = threshold;
             calibration.pixel_rule =

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::dense::{self, Epilogue, Pass, Phase, pack};
+use super::dense::{self, Epilogue, Pass, Phase, pack, pack_columns, pack_rows};
 use super::implicit_gemm;
 use super::micro::NR;
 use super::pass::{Direction, Operands, Sizes};
@@ -25,7 +25,7 @@ pub(super) fn forward_phase(g: &Geometry, w: &[f32], group: usize) -> Phase {
         rows: offsets(kh),
         cols: offsets(kw),
         start: (0, 0),
-        packed: pack(kh * kw, cin, cout, |o, tap, c| w[((group * cout + o) * kh * kw + tap) * cin + c]),
+        packed: pack_rows(&w[group * cout * kh * kw * cin..(group + 1) * cout * kh * kw * cin], cout),
     }
 }
 
@@ -216,10 +216,9 @@ pub(super) fn scatter_phases(g: &Geometry, group: usize, w: &[f32]) -> Vec<Phase
             let (py, px) = (p / stride, p % stride);
             let (row_taps, rows) = phase_taps(py, kh, g.opts);
             let (col_taps, cols) = phase_taps(px, kw, g.opts);
-            let packed = pack(rows.len() * cols.len(), cout, cin, |c, tap, o| {
-                let (r, s) = (row_taps[tap / cols.len()], col_taps[tap % cols.len()]);
-                w[(((group * cout + o) * kh + r) * kw + s) * cin + c]
-            });
+            let taps: Vec<usize> = row_taps.iter().flat_map(|r| col_taps.iter().map(move |s| r * kw + s)).collect();
+            let own = &w[group * cout * kh * kw * cin..(group + 1) * cout * kh * kw * cin];
+            let packed = pack_columns(own, cout, cin, &taps);
             Phase { rows, cols, start: (py, px), packed }
         })
         .collect()

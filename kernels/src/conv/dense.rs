@@ -72,13 +72,46 @@ pub(super) fn pack(
 ) -> HostBuffer<f32> {
     let mut packed = HostBuffer::room(cout.div_ceil(NR) * taps * cin * NR);
     packed.par_chunks_exact_mut((taps * cin * NR).max(1)).enumerate().for_each(|(block, panel)| {
-        // Taps of a channel lie close together whichever way the weights point.
-        for (c, tap) in (0..cin).flat_map(|c| (0..taps).map(move |tap| (c, tap))) {
-            let lanes = &mut panel[(tap * cin + c) * NR..][..NR];
+        for (step, lanes) in panel.chunks_exact_mut(NR).enumerate() {
+            let (tap, c) = (step / cin, step % cin);
             for (lane, value) in lanes.iter_mut().enumerate() {
                 let o = block * NR + lane;
                 *value = if o < cout { weight(o, tap, c) } else { 0.0 };
             }
+        }
+    });
+    packed
+}
+
+/// [`pack`] for weights that lie as `[out][tap][in]`: 16 rows become columns.
+pub(super) fn pack_rows(w: &[f32], cout: usize) -> HostBuffer<f32> {
+    let len = w.len() / cout;
+    let mut packed = HostBuffer::room(cout.div_ceil(NR) * len * NR);
+    packed.par_chunks_exact_mut((len * NR).max(1)).zip(w.par_chunks(len * NR)).for_each(|(panel, rows)| {
+        let rows: Vec<&[f32]> = rows.chunks_exact(len).collect();
+        if rows.len() < NR {
+            panel.fill(0.0);
+        }
+        for (lane, row) in rows.iter().enumerate() {
+            panel.as_chunks_mut::<NR>().0.iter_mut().zip(*row).for_each(|(lanes, v)| lanes[lane] = *v);
+        }
+    });
+    packed
+}
+
+/// [`pack`] for the adjoint, whose "out" channels are innermost: weights as `[in][tap][out]`, of which
+/// `taps` are taken.
+pub(super) fn pack_columns(w: &[f32], cin: usize, cout: usize, taps: &[usize]) -> HostBuffer<f32> {
+    let all = w.len() / (cin * cout).max(1);
+    let mut packed = HostBuffer::room(cout.div_ceil(NR) * taps.len() * cin * NR);
+    packed.par_chunks_exact_mut((taps.len() * cin * NR).max(1)).enumerate().for_each(|(block, panel)| {
+        let (first, count) = (block * NR, NR.min(cout - block * NR));
+        // Taps of a channel lie close together.
+        for (i, t) in (0..cin).flat_map(|i| (0..taps.len()).map(move |t| (i, t))) {
+            let from = (i * all + taps[t]) * cout + first;
+            let lanes = &mut panel[(t * cin + i) * NR..][..NR];
+            lanes[..count].copy_from_slice(&w[from..from + count]);
+            lanes[count..].fill(0.0);
         }
     });
     packed

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::Element;
 
 /// Elements from which on a buffer is kept.
-const LEAST: usize = 1 << 14;
+const LEAST: usize = 1 << 10;
 
 /// Elements that are kept at most, all buffers together (2 GiB); beyond, all are given back.
 const MOST: usize = 1 << 29;

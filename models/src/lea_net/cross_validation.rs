@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::metrics::overlap::Overlap;
+use hotad_engine::threads::pooled;
 use hotad_engine::{Error, Result, interrupt, random};
 use serde::Serialize;
 
@@ -176,7 +177,7 @@ fn evaluate(config: &Config, train: &Labelled, test: &Labelled, context: &FitCon
     for_each_batch(&Images::new(&test.paths, config.image()), &order, config.batch, |batch| {
         interrupt::check()?;
         let maps = test.maps_of(&batch.indices, config.image(), context.device)?;
-        let probabilities = ready.probabilities(&batch.images, &maps)?;
+        let probabilities = pooled(|| ready.probabilities(&batch.images, &maps))?;
         verdicts.extend(probabilities.iter().zip(&batch.indices).map(|(p, i)| (*p > 0.5, test.labels[*i] > 0.5)));
         Ok(())
     })?;

@@ -9,6 +9,7 @@ use hotad_engine::ops::{Mode, add, loss};
 use hotad_engine::params::Params;
 use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
+use hotad_engine::threads::pooled;
 use hotad_engine::train::{Learner, TrainData};
 use hotad_engine::{Error, Result, interrupt, random};
 use hotad_kernels::adam::AdamOptions;
@@ -41,7 +42,7 @@ impl Labelled {
         let mut maps = Vec::with_capacity(paths.len());
         for_each_batch(&Images::new(&paths, spec), &order, batch, |loaded| {
             interrupt::check()?;
-            let values = recolouring.maps(&loaded.images)?;
+            let values = pooled(|| recolouring.maps(&loaded.images))?;
             maps.extend(values.values()?.chunks_exact(spec.height * spec.width).map(<[f32]>::to_vec));
             Ok(())
         })?;

@@ -1,0 +1,145 @@
+//! Whole networks against torchvision, and their sizes against the paper's tables.
+//!
+//! The logits in tests/vectors were made by tests/vectors/export.py, under weights that a formula
+//! gives; the formula is repeated here.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use hotad_engine::device::Device;
+use hotad_engine::params::State;
+use hotad_engine::tensor::Tensor;
+use hotad_models::config::Settings;
+use hotad_models::lea_net::{self, Attention, attention_network};
+use hotad_models::networks::import::from_torchvision;
+use hotad_models::networks::layer::{Layer, Prepared, Weights};
+use hotad_models::networks::mobilenet::{MobileNetV3Small, Squeeze};
+use hotad_models::networks::resnet::ResNet;
+use hotad_models::networks::vgg::Vgg;
+use hotad_models::networks::{Classifier, classify, count};
+
+/// `n` numbers in -1..1: lowbias32 of the index under the FNV-1a hash of the name.
+fn hashed(n: usize, name: &str) -> Vec<f64> {
+    let seed = name.bytes().fold(2_166_136_261u32, |h, b| (h ^ u32::from(b)).wrapping_mul(16_777_619));
+    let number = |i: usize| {
+        let x = i as u32 ^ seed;
+        let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
+        let x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+        f64::from(x ^ (x >> 16)) / 4_294_967_296.0 * 2.0 - 1.0
+    };
+    (0..n).map(number).collect()
+}
+
+/// A tensor of torchvision's state dict.
+fn value(name: &str, shape: &[usize]) -> Tensor {
+    let values = hashed(shape.iter().product(), name);
+    let fan_in: usize = shape[1..].iter().product();
+    let scaled = values.into_iter().map(|v| {
+        let v = if shape.len() > 1 {
+            v * (6.0 / fan_in as f64).sqrt()
+        } else if name.ends_with("running_var") || name.ends_with("weight") {
+            1.0 + 0.3 * v
+        } else {
+            0.1 * v
+        };
+        v as f32
+    });
+    Tensor::new(scaled.collect(), shape).expect("as many values as the shape says")
+}
+
+/// torchvision's state dict of a network, in its layout.
+fn state_dict(layers: &[&Layer]) -> State {
+    let mut state = State::new();
+    for l in layers {
+        let (from, k) = (l.from / l.opts.groups, l.kernel);
+        let flat = l.name.starts_with("classifier") || l.name == "fc";
+        let shape = if flat { vec![l.to, from] } else { vec![l.to, from, k, k] };
+        let mut put = |name: String, shape: &[usize]| state.insert(name.clone(), value(&name, shape));
+        put(format!("{}.weight", l.name), &shape);
+        match &l.norm {
+            None => {
+                put(format!("{}.bias", l.name), &[l.to]);
+            }
+            Some(norm) => {
+                for kind in ["weight", "bias", "running_mean", "running_var"] {
+                    put(format!("{}.{kind}", norm.name), &[l.to]);
+                }
+            }
+        }
+    }
+    state
+}
+
+fn logits_of(name: &str) -> Vec<f32> {
+    let bytes = std::fs::read(format!("tests/vectors/{name}.safetensors")).expect("the vectors are in the repository");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let data = file.tensor("logits").expect("it holds logits").data();
+    data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
+/// The network's logits lie within a share of the largest one of torchvision's.
+fn agrees(name: &str, network: &dyn Classifier, size: usize) {
+    let layers = network.layers();
+    let state = from_torchvision(Path::new(name), &state_dict(&layers), &layers).expect("torchvision's names and shapes");
+    let ready = Prepared::new(&layers, &state, &Device::Cpu).expect("all weights are there");
+    let nchw = hashed(3 * size * size, "image");
+    let pixels = size * size;
+    let nhwc = (0..3 * pixels).map(|i| nchw[i % 3 * pixels + i / 3] as f32).collect();
+    let image = Tensor::new(nhwc, &[1, size, size, 3]).expect("lengths fit");
+    let got = classify(network, &Weights::Prepared(&ready), &image, None).expect("shapes fit");
+    let (got, want) = (got.values().expect("on the host"), logits_of(name));
+    let largest = want.iter().fold(0f32, |m, v| m.max(v.abs()));
+    assert_eq!(got.len(), want.len());
+    for (i, (g, w)) in got.iter().zip(&want).enumerate() {
+        assert!((g - w).abs() < 2e-5 * largest, "{name}: logit {i} is {g}, {w} expected (largest {largest})");
+    }
+}
+
+#[test]
+fn resnet18_is_torchvisions() {
+    agrees("resnet18", &ResNet::resnet18(3, 64, 1000), 64);
+}
+
+#[test]
+fn resnet50_is_torchvisions() {
+    agrees("resnet50", &ResNet::resnet50(3, 64, 1000), 64);
+}
+
+#[test]
+fn vgg16_is_torchvisions() {
+    agrees("vgg16", &Vgg::vgg16(3, 224, 64, 1000), 224);
+}
+
+#[test]
+fn mobilenet_v3_small_is_torchvisions() {
+    agrees("mobilenet_v3_small", &MobileNetV3Small::new(3, Squeeze::Quarter, 1024, 1000), 64);
+}
+
+/// Parameters as Keras counts them, which the paper's table 1 was made with: a bias in every convolution,
+/// and the running statistics of every normalisation.
+fn keras_count(layers: &[&Layer]) -> usize {
+    count(layers) + layers.iter().filter(|l| l.norm.is_some()).map(|l| 3 * l.to).sum::<usize>()
+}
+
+#[test]
+fn sizes_are_those_of_the_papers_tables() {
+    // Table 1, two outputs.
+    let mobilenet = attention_network(Attention::Mobilenet, 64, 2).expect("a network");
+    let millions = keras_count(&mobilenet.layers()) as f64 / 1e6;
+    assert!((millions - 3.042).abs() < 0.001, "{millions}");
+    // Tables 3 to 8: 16.1 M - 11.2 M and 8.9 M - 4.0 M. Table 1's 4.491 M is less than the 3x3 convolutions
+    // of its own rows.
+    let resnet = attention_network(Attention::Resnet, 64, 1).expect("a network");
+    assert_eq!(format!("{:.1}", keras_count(&resnet.layers()) as f64 / 1e6), "4.9");
+    let square = |l: &&&Layer| l.kernel == 3;
+    let inner: usize = resnet.layers().iter().filter(square).map(|l| l.weight_shape().iter().product::<usize>()).sum();
+    assert!(inner > 4_491_000, "{inner}");
+    // Tables 3 to 8, detection networks.
+    let known = BTreeMap::from([("resnet18", "11.2"), ("resnet50", "23.6"), ("vgg16", "165.7"), ("vgg19", "171.0"), ("cnn", "4.0")]);
+    for (detector, size) in known {
+        let table = format!("detector = \"{detector}\"\nattention = \"none\"").parse().expect("TOML");
+        let config = lea_net::Config::from_table(&table).expect("settings in range");
+        let count = keras_count(&lea_net::Networks::new(&config).detection.layers());
+        assert_eq!(format!("{:.1}", count as f64 / 1e6), size, "{detector}");
+    }
+}
