@@ -130,7 +130,7 @@ pub enum Broken {
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples: hotad train paedid --data parts --out parts.safetensors --set alpha=0.05\n          hotad train lea-net --data parts --cv 5 --set image_size=128 --set width=16"
+    after_help = "Example: hotad train paedid --data parts --out parts.safetensors --set alpha=0.05\n         hotad train lea-net --data parts --cv 5 --set image_size=128 --set width=16"
 )]
 pub struct TrainArgs {
     /// Method: paedid, pae, ssim-ae, color-unet or lea-net

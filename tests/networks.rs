@@ -80,7 +80,8 @@ fn logits_of(name: &str) -> Vec<f32> {
 /// The network's logits lie within a share of the largest one of torchvision's.
 fn agrees(name: &str, network: &dyn Classifier, size: usize) {
     let layers = network.layers();
-    let state = from_torchvision(Path::new(name), &state_dict(&layers), &layers).expect("torchvision's names and shapes");
+    let state =
+        from_torchvision(Path::new(name), &state_dict(&layers), &layers).expect("torchvision's names and shapes");
     let ready = Prepared::new(&layers, &state, &Device::Cpu).expect("all weights are there");
     let nchw = hashed(3 * size * size, "image");
     let pixels = size * size;
@@ -135,7 +136,13 @@ fn sizes_are_those_of_the_papers_tables() {
     let inner: usize = resnet.layers().iter().filter(square).map(|l| l.weight_shape().iter().product::<usize>()).sum();
     assert!(inner > 4_491_000, "{inner}");
     // Tables 3 to 8, detection networks.
-    let known = BTreeMap::from([("resnet18", "11.2"), ("resnet50", "23.6"), ("vgg16", "165.7"), ("vgg19", "171.0"), ("cnn", "4.0")]);
+    let known = BTreeMap::from([
+        ("resnet18", "11.2"),
+        ("resnet50", "23.6"),
+        ("vgg16", "165.7"),
+        ("vgg19", "171.0"),
+        ("cnn", "4.0"),
+    ]);
     for (detector, size) in known {
         let table = format!("detector = \"{detector}\"\nattention = \"none\"").parse().expect("TOML");
         let config = lea_net::Config::from_table(&table).expect("settings in range");

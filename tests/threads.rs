@@ -45,7 +45,14 @@ fn training_steps() {
             loss: |p: &_, x: &_, tracked| network.reconstruction_loss(p, x, tracked),
         };
         let mut out: Vec<f32> = (0..3).map(|i| learner.step(&batch, i).expect("a step")).collect();
-        out.extend(learner.params.values().expect("on the host").values().flat_map(|t| t.values().expect("on the host").into_owned()));
+        out.extend(
+            learner
+                .params
+                .values()
+                .expect("on the host")
+                .values()
+                .flat_map(|t| t.values().expect("on the host").into_owned()),
+        );
         out
     });
 }

@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import torch_networks as networks
+from torch_colour import delta_e, rgb_to_lab
+
 DEVICE = sys.argv[1] if len(sys.argv) > 1 else "cpu"
 PRECISION = sys.argv[2] if len(sys.argv) > 2 else "f32"
 CUDA = DEVICE.startswith("cuda")
@@ -24,7 +27,8 @@ torch.backends.cudnn.allow_tf32 = PRECISION == "tf32"
 HALF = {"f16": torch.float16, "bf16": torch.bfloat16}.get(PRECISION)
 # Calls that are queued before they are waited for, as the benches do.
 QUEUED = 10
-WAITED_FOR = {"decompose", "train_step", "forward", "score"}
+WAITED_FOR = {"decompose", "train_step", "forward", "score", "lea_score"}
+WAITED_FOR |= {"resnet18_forward", "resnet18_train", "unet_forward", "unet_train"}
 
 torch.manual_seed(0)
 WINDOW = torch.exp(-((torch.arange(11.0) - 5) ** 2) / (2 * 1.5**2))
@@ -81,46 +85,9 @@ def ssim_gradient():
     return call
 
 
-def rgb_to_lab(rgb):
-    c = rgb.float() / 255
-    c = torch.where(c > 0.04045, ((c + 0.055) / 1.055) ** 2.4, c / 12.92)
-    m = torch.tensor([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
-    t = (c @ m.T) / torch.tensor([0.95047, 1.0, 1.08883])
-    f = torch.where(t > 0.008856, t.clamp_min(1e-6) ** (1 / 3), 7.787 * t + 16 / 116)
-    return 116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])
-
-
-def delta_e(rgb1, rgb2):
-    (l1, a1, b1), (l2, a2, b2) = rgb_to_lab(rgb1), rgb_to_lab(rgb2)
-    mean7 = (0.5 * (torch.hypot(a1, b1) + torch.hypot(a2, b2))) ** 7
-    g = 1 + 0.5 * (1 - torch.sqrt(mean7 / (mean7 + 25.0**7)))
-    a1, a2 = a1 * g, a2 * g
-    c1, c2 = torch.hypot(a1, b1), torch.hypot(a2, b2)
-    tau = 2 * torch.pi
-    h1, h2 = torch.atan2(b1, a1) % tau, torch.atan2(b2, a2) % tau
-    gray = c1 * c2 == 0
-    d = h2 - h1
-    dh = torch.where(d > torch.pi, d - tau, torch.where(d < -torch.pi, d + tau, d))
-    dh = torch.where(gray, torch.zeros_like(dh), dh)
-    d_hue = 2 * torch.sqrt(c1 * c2) * torch.sin(dh / 2)
-    l, c, s = (l1 + l2) / 2, (c1 + c2) / 2, h1 + h2
-    h = torch.where(d.abs() > torch.pi, torch.where(s < tau, s / 2 + torch.pi, s / 2 - torch.pi), s / 2)
-    h = torch.where(gray, s, h)
-    rad = torch.pi / 180
-    t = 1 - 0.17 * torch.cos(h - 30 * rad) + 0.24 * torch.cos(2 * h) + 0.32 * torch.cos(3 * h + 6 * rad)
-    t = t - 0.20 * torch.cos(4 * h - 63 * rad)
-    rotation = 60 * rad * torch.exp(-(((h / rad - 275) / 25) ** 2))
-    c7 = c**7
-    rt = -torch.sin(rotation) * 2 * torch.sqrt(c7 / (c7 + 25.0**7))
-    x = (l2 - l1) / (1 + 0.015 * (l - 50) ** 2 / torch.sqrt(20 + (l - 50) ** 2))
-    y = (c2 - c1) / (1 + 0.045 * c)
-    z = d_hue / (1 + 0.015 * c * t)
-    return torch.sqrt((x * x + y * y + z * z + rt * y * z).clamp_min(0))
-
-
 def ciede2000():
     p, q = (torch.randint(0, 256, (16, 256, 256, 3), dtype=torch.uint8) for _ in range(2))
-    return lambda: delta_e(p, q)
+    return lambda: delta_e(rgb_to_lab(p.float() / 255), rgb_to_lab(q.float() / 255))
 
 
 def cosine_nn():
@@ -250,6 +217,76 @@ def score():
     return call
 
 
+def network_forward(make, channels):
+    """One image through a network, in the memory format that is faster."""
+    def variant(channels_last):
+        net = prepared(make(), channels_last).eval()
+        x = layout(torch.rand(1, channels, 256, 256), channels_last)
+
+        def call():
+            with torch.inference_mode(), rounded():
+                net(x)
+
+        return call
+
+    return fastest(variant(False), variant(True))
+
+
+def prepared(net, channels_last):
+    return net.to(memory_format=torch.channels_last) if channels_last else net
+
+
+def network_train(make, channels, target, loss_of):
+    """A training step of eight images, in the memory format that is faster."""
+    def variant(channels_last):
+        net = prepared(make(), channels_last).train()
+        adam = torch.optim.Adam(net.parameters(), lr=1e-4, capturable=CUDA)
+        x, y = layout(torch.rand(8, channels, 256, 256), channels_last), torch.rand(target)
+
+        def step():
+            adam.zero_grad(set_to_none=not CUDA)
+            with rounded():
+                loss = loss_of(net(x).float(), y)
+            loss.backward()
+            adam.step()
+
+        return step
+
+    return fastest(variant(False), variant(True))
+
+
+def lea_score():
+    """LEA-Net on one image, from host to map and probability on the host: ResNet-18, ResNet-based attention, point 3."""
+    def variant(channels_last):
+        unet, adn = prepared(networks.UNet(), channels_last).eval(), prepared(networks.resnet18(3), channels_last).eval()
+        caan = prepared(networks.attention_resnet(), channels_last).eval()
+        image = torch.rand(1, 256, 256, 3, device="cpu")
+        mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+
+        def call():
+            rgb = image.to(DEVICE)
+            with torch.inference_mode(), rounded():
+                l, a, b = rgb_to_lab(rgb)
+                ab = unet(layout(l.unsqueeze(1) / 100, channels_last)).float()
+                other = (l, 255 * ab[:, 0] - 128, 255 * ab[:, 1] - 128)
+                maps = (delta_e((l, a, b), other) / 100).clamp_max(1).unsqueeze(1)
+                g = maps
+                for stage in caan.stages[:3]:
+                    g = stage(g)
+                attention = torch.sigmoid(g.mean(dim=1, keepdim=True))
+                x = layout(((rgb - mean) / deviation).permute(0, 3, 1, 2), channels_last)
+                for point, stage in enumerate(adn.stages, 1):
+                    x = stage(x)
+                    if point == 3:
+                        x = (1 + attention) * x
+                logit = adn.head(x)
+            return maps.cpu(), torch.sigmoid(logit.float()).cpu()
+
+        return call
+
+    return fastest(variant(False), variant(True))
+
+
 WORK = {
     "decompose": decompose,
     "ssim_map": ssim_only,
@@ -260,6 +297,13 @@ WORK = {
     "train_step": lambda: fastest(train_step(False), train_step(True)),
     "forward": lambda: fastest(forward(False), forward(True)),
     "score": score,
+    "resnet18_forward": lambda: network_forward(lambda: networks.resnet18(3), 3),
+    "resnet18_train": lambda: network_train(
+        lambda: networks.resnet18(3), 3, (8, 1), F.binary_cross_entropy_with_logits
+    ),
+    "unet_forward": lambda: network_forward(networks.UNet, 1),
+    "unet_train": lambda: network_train(networks.UNet, 1, (8, 2, 256, 256), F.mse_loss),
+    "lea_score": lea_score,
 }
 
 

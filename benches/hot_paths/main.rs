@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use baseline::Baseline;
 use criterion::Criterion;
 use hotad_engine::device::{Device, Precision};
+use hotad_engine::threads::pooled;
 use hotad_kernels::probe::{copy_bandwidth, peak_flops};
 use work::Work;
 
@@ -50,7 +51,7 @@ fn median(work: &mut Work, device: &Device) -> f64 {
     let calls = if work.latency || device.gpu().is_none() { 1 } else { QUEUED };
     let mut round = || {
         let before = Instant::now();
-        (0..calls).for_each(|_| (work.run)());
+        pooled(|| (0..calls).for_each(|_| (work.run)()));
         wait(device);
         before.elapsed().as_secs_f64() / calls as f64
     };
@@ -155,7 +156,7 @@ fn main() {
         for work in &mut works {
             criterion.bench_function(work.name, |b| {
                 b.iter(|| {
-                    (work.run)();
+                    pooled(|| (work.run)());
                     wait(&device);
                 });
             });

@@ -200,9 +200,7 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
             Ok(OK)
         }
         // Without --cv, the parser has asked for --out.
-        (folds, out) => {
-            cross_validation::run(&table, &context, folds.unwrap_or(5).into(), out.as_deref(), common)
-        }
+        (folds, out) => cross_validation::run(&table, &context, folds.unwrap_or(5).into(), out.as_deref(), common),
     }
 }
 

@@ -99,12 +99,7 @@ fn card(title: &str, body: &str) -> String {
 }
 
 /// Writes `report.html` and `overlays/` into a folder; `explained` names images to look into.
-pub fn write(
-    folder: &Path,
-    model: &Model,
-    evaluation: &Evaluation,
-    explained: Option<&[String]>,
-) -> Result<()> {
+pub fn write(folder: &Path, model: &Model, evaluation: &Evaluation, explained: Option<&[String]>) -> Result<()> {
     output::folder(&folder.join("overlays"))?;
     let m = &evaluation.metrics;
     let mut html = format!(

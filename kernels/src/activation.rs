@@ -51,7 +51,7 @@ pub fn tanh(x: f32) -> f32 {
 #[cube]
 #[inline(always)]
 pub fn hard_sigmoid(x: f32) -> f32 {
-    f32::min(f32::max(x + 3.0, 0.0), 6.0) / 6.0
+    (x + 3.0).clamp(0.0, 6.0) / 6.0
 }
 
 /// x min(max(x + 3, 0), 6) / 6.

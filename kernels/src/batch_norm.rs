@@ -272,8 +272,7 @@ pub fn batch_norm2d_eval<'a>(
     let (mean, inv_std) = (statistics.mean.view(), statistics.inv_std.view());
     match place(OP, &[&x, &affine.weight, &affine.bias, &mean, &inv_std, &residual, &y])? {
         None => {
-            let scale: Vec<f32> =
-                affine.weight.host().iter().zip(inv_std.host()).map(|(w, s)| w * s).collect();
+            let scale: Vec<f32> = affine.weight.host().iter().zip(inv_std.host()).map(|(w, s)| w * s).collect();
             let (x, mean, bias) = (x.host(), mean.host(), affine.bias.host());
             let residual = after.residual.map(View::host);
             y.host().par_chunks_mut(ROWS * c).enumerate().for_each(|(i, y)| {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hotad_engine::{AtPath, Error, Result};
 use hotad_engine::container::Stored;
 use hotad_engine::data::loader::Batch;
 use hotad_engine::data::picture::{ImageSpec, Picture};
@@ -11,6 +10,7 @@ use hotad_engine::device::Device;
 use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::{Learner, TrainData, TrainOptions, TrainReport, train};
+use hotad_engine::{AtPath, Error, Result};
 use serde_json::Value;
 
 /// The verdict on one image.

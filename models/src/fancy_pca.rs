@@ -42,12 +42,11 @@ impl FancyPca {
             }
         }
         let count: f64 = f64::max(n, 1.0);
-        let covariance =
-            std::array::from_fn(|i| std::array::from_fn(|j| products[i][j] / count - sum[i] * sum[j] / (count * count)));
-        let (values, vectors) = eigen(covariance);
-        let axes = std::array::from_fn(|i| {
-            std::array::from_fn(|k| (vectors[k][i] * values[i].max(0.0).sqrt()) as f32)
+        let covariance = std::array::from_fn(|i| {
+            std::array::from_fn(|j| products[i][j] / count - sum[i] * sum[j] / (count * count))
         });
+        let (values, vectors) = eigen(covariance);
+        let axes = std::array::from_fn(|i| std::array::from_fn(|k| (vectors[k][i] * values[i].max(0.0).sqrt()) as f32));
         Ok(Self { axes, deviation })
     }
 

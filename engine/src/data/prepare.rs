@@ -60,7 +60,8 @@ pub fn prepare(items: &[Item], on_broken: OnBroken) -> Result<Prepared> {
             Ok((gray, Sha256::digest(&bytes).into()))
         })
         .collect();
-    let mut prepared = Prepared { items: Vec::new(), gray: true, sha256: String::new(), hashes: Vec::new(), skipped: Vec::new() };
+    let mut prepared =
+        Prepared { items: Vec::new(), gray: true, sha256: String::new(), hashes: Vec::new(), skipped: Vec::new() };
     let mut hash = Sha256::new();
     for (item, result) in items.iter().zip(looked_at) {
         match result {

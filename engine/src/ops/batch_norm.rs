@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use hotad_kernels::activation::Activation;
-use hotad_kernels::batch_norm::{self as kernel, After, Affine, Statistics};
+use hotad_kernels::batch_norm::{self as kernel, Affine, After, Statistics};
 use hotad_kernels::device::Buffer;
 
 use crate::error::{Error, Result};

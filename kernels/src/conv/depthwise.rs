@@ -29,14 +29,7 @@ pub(super) fn forward(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>, 
 }
 
 /// [`forward()`] with weights laid out by [`by_tap`].
-pub(super) fn forward_by_tap(
-    g: &Geometry,
-    x: &[f32],
-    w: &[f32],
-    bias: Option<&[f32]>,
-    act: Activation,
-    y: &mut [f32],
-) {
+pub(super) fn forward_by_tap(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>, act: Activation, y: &mut [f32]) {
     let [_, h, wd, c] = g.x;
     let [_, oh, ow, _] = g.y;
     y.par_chunks_mut(ow * c).enumerate().for_each(|(row, out)| {

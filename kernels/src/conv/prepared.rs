@@ -200,8 +200,7 @@ impl PreparedConv {
         place(OP, &[&x, &self.bias.view(), &y.view()])?;
         match &self.weights {
             Weights::Gpu(w) => {
-                let operands =
-                    Operands::new(x.device(), w, Some(self.bias.view().device()), y.view().device());
+                let operands = Operands::new(x.device(), w, Some(self.bias.view().device()), y.view().device());
                 super::conv2d::pooled_on_gpu(&g, self.activation, &operands);
             }
             Weights::Packed(groups) => {

@@ -122,13 +122,7 @@ fn column_gradient(g: &Geometry, columns: &Columns, images: &[Slab], gradient: &
 }
 
 /// Lays out some columns of some pixels as `[column / MR][pixel][MR]`.
-fn pack_columns(
-    g: &Geometry,
-    columns: &Columns,
-    images: &[Slab],
-    (first, pixels): (usize, usize),
-    packed: &mut [f32],
-) {
+fn pack_columns(g: &Geometry, columns: &Columns, images: &[Slab], (first, pixels): (usize, usize), packed: &mut [f32]) {
     let [_, oh, ow, _] = g.y;
     for p in 0..pixels {
         let (image, pixel) = ((first + p) / (oh * ow), (first + p) % (oh * ow));

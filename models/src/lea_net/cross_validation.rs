@@ -80,14 +80,16 @@ pub fn cross_validate(config: &Config, context: &FitContext, folds: usize) -> Re
     defective.sort();
     for (kind, n) in [("normal", normal.len()), ("defective", defective.len())] {
         if n < folds {
-            let reason = format!("--cv {folds}: {n} {kind} images are fewer than the folds; use fewer folds or add images");
+            let reason =
+                format!("--cv {folds}: {n} {kind} images are fewer than the folds; use fewer folds or add images");
             return Err(Error::Config(reason));
         }
     }
     let mut variants = Vec::new();
     for name in &config.rows {
         let (row, sweeps) = config.row(name)?;
-        let points: Vec<Option<usize>> = if sweeps { config.points.iter().copied().map(Some).collect() } else { vec![None] };
+        let points: Vec<Option<usize>> =
+            if sweeps { config.points.iter().copied().map(Some).collect() } else { vec![None] };
         variants.push((row, points));
     }
     let mut scores: Vec<Vec<Vec<f64>>> = variants.iter().map(|(_, points)| vec![Vec::new(); points.len()]).collect();

@@ -41,8 +41,8 @@ use crate::networks::part;
 pub use config::{Attention, Config, DetectionNetwork, Input};
 pub use cross_validation::{PointResult, Row, Table, cross_validate};
 use learner::{Labelled, learn};
-pub use networks::{Networks, attention_network};
 use networks::{ATTENTION, DETECTION};
+pub use networks::{Networks, attention_network};
 
 /// Stage of a training run that makes the colour network.
 const COLOR_STAGE: &str = "color";
@@ -68,10 +68,10 @@ impl Ready {
     fn new(config: &Config, state: &State, device: &Device) -> Result<Self> {
         let networks = Networks::new(config);
         let detection = Prepared::new(&networks.detection.layers(), &part(state, DETECTION), device)?;
-        let prepare = |n: &Box<dyn crate::networks::Classifier>| {
-            Prepared::new(&n.layers(), &part(state, ATTENTION), device)
+        let attention = match &networks.attention {
+            Some(network) => Some(Prepared::new(&network.layers(), &part(state, ATTENTION), device)?),
+            None => None,
         };
-        let attention = networks.attention.as_ref().map(prepare).transpose()?;
         Ok(Self { networks, detection, attention, device: device.clone() })
     }
 
@@ -125,6 +125,16 @@ impl LeaNet {
     fn new(config: Config, recolouring: Recolouring, state: State, device: &Device) -> Result<Self> {
         let ready = Ready::new(&config, &state, device)?;
         Ok(Self { config, recolouring, state, ready })
+    }
+
+    /// With fresh weights: as fast as a trained one, and as wise as a coin.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn untrained(config: Config, seed: u64, device: &Device) -> Result<Self> {
+        let recolouring = Recolouring::untrained(config.color(), seed, device)?;
+        let state = Networks::new(&config).init(&config, seed)?.values()?;
+        Self::new(config, recolouring, state, device)
     }
 
     /// Reads a model.
@@ -192,8 +202,10 @@ impl Detector for LeaNet {
                 let map = &attention[i * h * w..(i + 1) * h * w];
                 let after: Vec<f32> = before.iter().zip(map).map(|(b, m)| (1.0 + m) * b).collect();
                 let scale = range(before.iter().chain(&after));
-                let column = format!("point {}{}", point + 1, if point + 1 == self.config.point { " (used)" } else { "" });
-                let rows = [("features before attention", &before[..], scale), ("attention map", map, range(map.iter()))];
+                let column =
+                    format!("point {}{}", point + 1, if point + 1 == self.config.point { " (used)" } else { "" });
+                let rows =
+                    [("features before attention", &before[..], scale), ("attention map", map, range(map.iter()))];
                 for (row, values, scale) in rows.into_iter().chain([("features after attention", &after[..], scale)]) {
                     let picture = Picture { height: h, width: w, channels: 1, values: shown(values, scale) };
                     all[i].push(Illustration { row: row.into(), column: column.clone(), picture });

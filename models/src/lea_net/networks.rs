@@ -4,7 +4,7 @@ use hotad_engine::Result;
 use hotad_engine::ops::{attend, attention_map, concat_channels};
 use hotad_engine::params::{Params, State};
 use hotad_engine::tensor::Tensor;
-use hotad_kernels::batch_norm::{After, Affine, Statistics, batch_norm2d_eval};
+use hotad_kernels::batch_norm::{Affine, After, Statistics, batch_norm2d_eval};
 use hotad_kernels::resize::{Filter, resize};
 
 use super::config::{Attention, Config, DetectionNetwork, Input};

@@ -33,7 +33,9 @@ pub fn from_torchvision(path: &Path, file: &State, layers: &[&Layer]) -> Result<
         let weight = tensor(path, file, &name, known[0] * known[1], layer)?;
         state.insert(name, Tensor::new(to_ohwi(layer, &weight.values()?), &layer.weight_shape())?);
         let follows = match &layer.norm {
-            Some(norm) => ["weight", "bias", "running_mean", "running_var"].map(|k| format!("{}.{k}", norm.name)).to_vec(),
+            Some(norm) => {
+                ["weight", "bias", "running_mean", "running_var"].map(|k| format!("{}.{k}", norm.name)).to_vec()
+            }
             None => vec![format!("{}.bias", layer.name)],
         };
         for name in follows {

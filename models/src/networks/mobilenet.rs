@@ -121,9 +121,8 @@ impl MobileNetV3Small {
             Layer::conv(format!("{name}.0"), from, to, kernel, stride).norm(format!("{name}.1"), EPS).then(swish)
         };
         let mut from = 16;
-        let block = |(i, row): (usize, &Row)| {
-            Bottleneck::new(i + 1, std::mem::replace(&mut from, row.2), *row, squeeze)
-        };
+        let block =
+            |(i, row): (usize, &Row)| Bottleneck::new(i + 1, std::mem::replace(&mut from, row.2), *row, squeeze);
         Self {
             stem: conv("features.0", channels, 16, 3, 2),
             blocks: ROWS.iter().enumerate().map(block).collect(),

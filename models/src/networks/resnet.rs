@@ -47,11 +47,8 @@ fn basic(name: &str, from: usize, to: usize, stride: usize) -> Block {
 /// The stride is in the 3x3 convolution, as in torchvision.
 fn bottleneck(name: &str, from: usize, to: usize, stride: usize) -> Block {
     let inner = to / 4;
-    let convs = vec![
-        conv(name, 1, from, inner, 1, 1),
-        conv(name, 2, inner, inner, 3, stride),
-        conv(name, 3, inner, to, 1, 1),
-    ];
+    let convs =
+        vec![conv(name, 1, from, inner, 1, 1), conv(name, 2, inner, inner, 3, stride), conv(name, 3, inner, to, 1, 1)];
     Block { convs, shortcut: shortcut(name, from, to, stride) }
 }
 

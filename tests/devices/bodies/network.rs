@@ -1,6 +1,6 @@
 use hotad_kernels::activation::Activation;
 use hotad_kernels::attention::{attend, attend_backward, attention_map, attention_map_backward};
-use hotad_kernels::batch_norm::{After, Affine, batch_norm2d_backward, batch_norm2d_train};
+use hotad_kernels::batch_norm::{Affine, After, batch_norm2d_backward, batch_norm2d_train};
 use hotad_kernels::channel_scale::{channel_scale, channel_scale_backward};
 use hotad_kernels::concat::{concat_channels, split_channels};
 use hotad_kernels::conv::{ConvOptions, Extra, PreparedConv};
@@ -106,7 +106,8 @@ fn prepared_on(device: &Device, conv: &PreparedConv, xs: [usize; 4], extras: boo
 
 pub fn prepared(device: &Device) -> Results {
     let mut out = Results::new();
-    let layer = |w: [usize; 4], o: usize| -> (Buffer, Buffer) { (put(device, noise(len(w), 1)), put(device, noise(o, 2))) };
+    let layer =
+        |w: [usize; 4], o: usize| -> (Buffer, Buffer) { (put(device, noise(len(w), 1)), put(device, noise(o, 2))) };
     for (xs, w, stride, groups) in [
         ([2, 9, 7, 20], [35, 3, 3, 20], 1, 1),
         ([1, 8, 8, 40], [70, 3, 3, 40], 2, 1),

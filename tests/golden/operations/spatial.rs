@@ -2,7 +2,7 @@
 
 use hotad_kernels::attention::{attend, attend_backward, attention_map, attention_map_backward};
 use hotad_kernels::batch_norm::{
-    After, Affine, Statistics, batch_norm2d_backward, batch_norm2d_eval, batch_norm2d_train,
+    Affine, After, Statistics, batch_norm2d_backward, batch_norm2d_eval, batch_norm2d_train,
 };
 use hotad_kernels::blur::gaussian_blur;
 use hotad_kernels::device::Buffer;
@@ -117,12 +117,7 @@ fn attention(case: &Case) -> Outputs {
     let (mut df, mut dm, mut dg) = (case.room(f.len()), case.room(pixels), case.room(g.len()));
     attend_backward(&f, &map, &grad, &mut df, &mut dm).expect("shapes fit");
     attention_map_backward(&map, &dm, &mut dg).expect("shapes fit");
-    outputs([
-        ("y", nchw(&y, fs)),
-        ("attention", wide(&map)),
-        ("grad_f", nchw(&df, fs)),
-        ("grad_g", nchw(&dg, gs)),
-    ])
+    outputs([("y", nchw(&y, fs)), ("attention", wide(&map)), ("grad_f", nchw(&df, fs)), ("grad_g", nchw(&dg, gs))])
 }
 
 fn upsample(case: &Case) -> Outputs {
