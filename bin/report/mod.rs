@@ -34,7 +34,7 @@ svg{width:100%;height:auto;font-size:10px;fill:var(--soft)}.grid{stroke:var(--li
 .key i{display:inline-block;width:10px;height:10px;margin:0 5px 0 12px;border-radius:2px}
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(270px,1fr));gap:14px}
 figure{margin:0}.pair{display:grid;grid-template-columns:1fr 1fr;gap:4px}img{width:100%;display:block;border-radius:4px;background:#eee}
-.inside{overflow-x:auto}.inside td,.inside th{padding:3px;border:0;text-align:center;font-size:12px;font-weight:400;color:var(--soft)}.inside td img{width:120px;image-rendering:pixelated}
+.inside{overflow-x:auto}.inside table{width:auto}.inside td,.inside th{padding:3px;border:0;text-align:center;font-size:12px;font-weight:400;color:var(--soft)}.inside td img{width:120px;image-rendering:pixelated}
 figcaption{font-size:12px;color:var(--soft);margin-top:4px;overflow-wrap:anywhere}";
 
 /// Text that HTML may contain.

@@ -104,7 +104,8 @@ impl Settings for Config {
 
     fn check(&self) -> Result<()> {
         let size = self.image_size;
-        let fits = size <= 1024 && if size < 256 { size >= 32 && size.is_power_of_two() } else { size.is_multiple_of(256) };
+        let fits =
+            size <= 1024 && if size < 256 { size >= 32 && size.is_power_of_two() } else { size.is_multiple_of(256) };
         require(fits, "image_size", size, "32, 64, 128, 256, 512, 768 or 1024")?;
         require((4..=256).contains(&self.width), "width", self.width, "4 to 256")?;
         require(self.epochs >= 1, "epochs", self.epochs, "1 or more")?;

@@ -6,7 +6,7 @@
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use super::{PoolOptions, end, first};
+use super::{PoolOptions, Sizes, inputs, spot, windows};
 use crate::conv::Nhwc;
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
@@ -61,25 +61,9 @@ pub fn avg_pool2d<'a>(
         }
         Some(gpu) => {
             let total = n * oh * ow * c;
-            let PoolOptions { kernel, stride, padding } = opts;
             let (x, y) = (x.device(), y.device());
-            launch!(
-                gpu,
-                average_kernel,
-                units(total),
-                x.arg(),
-                y.arg(),
-                total,
-                h,
-                w,
-                c,
-                oh,
-                ow,
-                kernel,
-                stride,
-                padding,
-                count_padding
-            );
+            let sizes = Sizes::new(x_shape, shape, opts);
+            launch!(gpu, average_kernel, units(total), x.arg(), y.arg(), total, sizes.arg(), count_padding);
         }
     }
     Ok(shape)
@@ -120,8 +104,8 @@ pub fn avg_pool2d_backward<'a>(
         }
         Some(gpu) => {
             let total = dx.len();
-            let PoolOptions { kernel, stride, padding } = opts;
             let (grad, dx) = (grad.device(), dx.device());
+            let sizes = Sizes::new(x_shape, shape, opts);
             launch!(
                 gpu,
                 average_backward_kernel,
@@ -129,14 +113,7 @@ pub fn avg_pool2d_backward<'a>(
                 grad.arg(),
                 dx.arg(),
                 total,
-                h,
-                w,
-                c,
-                oh,
-                ow,
-                kernel,
-                stride,
-                padding,
+                sizes.arg(),
                 count_padding
             );
         }
@@ -146,91 +123,50 @@ pub fn avg_pool2d_backward<'a>(
 
 /// Reciprocal of what window (`j`, `i`) is divided by.
 #[cube]
-#[allow(clippy::too_many_arguments)] // the shape of a pooling
-fn window_share(
-    j: usize,
-    i: usize,
-    h: usize,
-    w: usize,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-    #[comptime] count_padding: bool,
-) -> f32 {
+fn window_share(j: usize, i: usize, s: Sizes, #[comptime] count_padding: bool) -> f32 {
     if comptime!(count_padding) {
-        1.0 / (kernel * kernel) as f32
+        1.0 / (s.kernel * s.kernel) as f32
     } else {
-        let rows = end(j, stride, padding, kernel, h) - first(j, stride, padding);
-        let columns = end(i, stride, padding, kernel, w) - first(i, stride, padding);
-        1.0 / usize::max(rows * columns, 1) as f32
+        let (rows, columns) = (inputs(j, s.h, s), inputs(i, s.w, s));
+        1.0 / usize::max((rows.end - rows.first) * (columns.end - columns.first), 1) as f32
     }
 }
 
 /// One unit for each output element.
 #[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)] // the shape of a pooling
-fn average_kernel(
-    x: &Array<f32>,
-    y: &mut Array<f32>,
-    total: usize,
-    h: usize,
-    w: usize,
-    c: usize,
-    oh: usize,
-    ow: usize,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-    #[comptime] count_padding: bool,
-) {
+fn average_kernel(x: &Array<f32>, y: &mut Array<f32>, total: usize, s: Sizes, #[comptime] count_padding: bool) {
     let at = ABSOLUTE_POS;
     if at < total {
-        let channel = at % c;
-        let i = (at / c) % ow;
-        let j = (at / (c * ow)) % oh;
-        let image = at / (c * ow * oh);
+        let o = spot(at, s.oh, s.ow, s.c);
+        let (rows, columns) = (inputs(o.y, s.h, s), inputs(o.x, s.w, s));
         let mut sum = f32::new(0.0);
-        for sy in first(j, stride, padding)..end(j, stride, padding, kernel, h) {
-            for sx in first(i, stride, padding)..end(i, stride, padding, kernel, w) {
-                sum += x[((image * h + sy) * w + sx) * c + channel];
+        for sy in rows.first..rows.end {
+            for sx in columns.first..columns.end {
+                sum += x[((o.image * s.h + sy) * s.w + sx) * s.c + o.channel];
             }
         }
-        y[at] = sum * window_share(j, i, h, w, kernel, stride, padding, count_padding);
+        y[at] = sum * window_share(o.y, o.x, s, count_padding);
     }
 }
 
 /// One unit for each input element: its share of the windows that hold it.
 #[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)] // the shape of a pooling
 fn average_backward_kernel(
     grad: &Array<f32>,
     dx: &mut Array<f32>,
     total: usize,
-    h: usize,
-    w: usize,
-    c: usize,
-    oh: usize,
-    ow: usize,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
+    s: Sizes,
     #[comptime] count_padding: bool,
 ) {
     let at = ABSOLUTE_POS;
     if at < total {
-        let channel = at % c;
-        let px = (at / c) % w;
-        let py = (at / (c * w)) % h;
-        let image = at / (c * w * h);
+        let p = spot(at, s.h, s.w, s.c);
         let mut sum = f32::new(0.0);
-        let j0 = (usize::max(py + padding + 1, kernel) - kernel).div_ceil(stride);
-        let i0 = (usize::max(px + padding + 1, kernel) - kernel).div_ceil(stride);
-        let j1 = usize::min((py + padding) / stride + 1, oh);
-        let i1 = usize::min((px + padding) / stride + 1, ow);
-        for j in j0..j1 {
-            for i in i0..i1 {
-                let share = window_share(j, i, h, w, kernel, stride, padding, count_padding);
-                sum += share * grad[((image * oh + j) * ow + i) * c + channel];
+        let (down, across) = (windows(p.y, s.oh, s), windows(p.x, s.ow, s));
+        for j in down.first..down.end {
+            for i in across.first..across.end {
+                let value = grad[((p.image * s.oh + j) * s.ow + i) * s.c + p.channel];
+                sum += value * window_share(j, i, s, count_padding);
             }
         }
         dx[at] = sum;

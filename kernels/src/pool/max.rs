@@ -6,7 +6,7 @@
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use super::{PoolOptions, end, first};
+use super::{PoolOptions, Sizes, inputs, spot, windows};
 use crate::conv::Nhwc;
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
@@ -57,8 +57,8 @@ pub fn max_pool2d<'a>(
         Some(gpu) => {
             let total = n * oh * ow * c;
             let (x, y) = (x.device(), y.device());
-            let PoolOptions { kernel, stride, padding } = opts;
-            launch!(gpu, pool_kernel, units(total), x.arg(), y.arg(), total, h, w, c, oh, ow, kernel, stride, padding);
+            let sizes = Sizes::new(x_shape, shape, opts);
+            launch!(gpu, pool_kernel, units(total), x.arg(), y.arg(), total, sizes.arg());
         }
     }
     Ok(shape)
@@ -100,24 +100,8 @@ pub fn max_pool2d_backward<'a>(
         Some(gpu) => {
             let total = x.len();
             let (x, grad, dx) = (x.device(), grad.device(), dx.device());
-            let PoolOptions { kernel, stride, padding } = opts;
-            launch!(
-                gpu,
-                pool_backward_kernel,
-                units(total),
-                x.arg(),
-                grad.arg(),
-                dx.arg(),
-                total,
-                h,
-                w,
-                c,
-                oh,
-                ow,
-                kernel,
-                stride,
-                padding
-            );
+            let sizes = Sizes::new(x_shape, shape, opts);
+            launch!(gpu, pool_backward_kernel, units(total), x.arg(), grad.arg(), dx.arg(), total, sizes.arg());
         }
     }
     Ok(())
@@ -125,30 +109,15 @@ pub fn max_pool2d_backward<'a>(
 
 /// One unit for each output element.
 #[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)] // the shape of a pooling
-fn pool_kernel(
-    x: &Array<f32>,
-    y: &mut Array<f32>,
-    total: usize,
-    h: usize,
-    w: usize,
-    c: usize,
-    oh: usize,
-    ow: usize,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-) {
+fn pool_kernel(x: &Array<f32>, y: &mut Array<f32>, total: usize, s: Sizes) {
     let at = ABSOLUTE_POS;
     if at < total {
-        let channel = at % c;
-        let i = (at / c) % ow;
-        let j = (at / (c * ow)) % oh;
-        let image = at / (c * ow * oh);
+        let o = spot(at, s.oh, s.ow, s.c);
+        let (rows, columns) = (inputs(o.y, s.h, s), inputs(o.x, s.w, s));
         let mut best = f32::new(-3.4e38);
-        for sy in first(j, stride, padding)..end(j, stride, padding, kernel, h) {
-            for sx in first(i, stride, padding)..end(i, stride, padding, kernel, w) {
-                best = f32::max(best, x[((image * h + sy) * w + sx) * c + channel]);
+        for sy in rows.first..rows.end {
+            for sx in columns.first..columns.end {
+                best = f32::max(best, x[((o.image * s.h + sy) * s.w + sx) * s.c + o.channel]);
             }
         }
         y[at] = best;
@@ -157,47 +126,28 @@ fn pool_kernel(
 
 /// One unit for each input element: the gradients of the windows whose first maximum it is.
 #[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)] // the shape of a pooling
-fn pool_backward_kernel(
-    x: &Array<f32>,
-    grad: &Array<f32>,
-    dx: &mut Array<f32>,
-    total: usize,
-    h: usize,
-    w: usize,
-    c: usize,
-    oh: usize,
-    ow: usize,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-) {
+fn pool_backward_kernel(x: &Array<f32>, grad: &Array<f32>, dx: &mut Array<f32>, total: usize, s: Sizes) {
     let at = ABSOLUTE_POS;
     if at < total {
-        let channel = at % c;
-        let px = (at / c) % w;
-        let py = (at / (c * w)) % h;
-        let image = at / (c * w * h);
+        let p = spot(at, s.h, s.w, s.c);
         let own = x[at];
         let mut sum = f32::new(0.0);
-        let j0 = (usize::max(py + padding + 1, kernel) - kernel).div_ceil(stride);
-        let i0 = (usize::max(px + padding + 1, kernel) - kernel).div_ceil(stride);
-        let j1 = usize::min((py + padding) / stride + 1, oh);
-        let i1 = usize::min((px + padding) / stride + 1, ow);
-        for j in j0..j1 {
-            for i in i0..i1 {
+        let (down, across) = (windows(p.y, s.oh, s), windows(p.x, s.ow, s));
+        for j in down.first..down.end {
+            for i in across.first..across.end {
+                let (rows, columns) = (inputs(j, s.h, s), inputs(i, s.w, s));
                 let mut largest = true;
-                for sy in first(j, stride, padding)..end(j, stride, padding, kernel, h) {
-                    for sx in first(i, stride, padding)..end(i, stride, padding, kernel, w) {
-                        let other = x[((image * h + sy) * w + sx) * c + channel];
-                        let before = sy * w + sx < py * w + px;
+                for sy in rows.first..rows.end {
+                    for sx in columns.first..columns.end {
+                        let other = x[((p.image * s.h + sy) * s.w + sx) * s.c + p.channel];
+                        let before = sy * s.w + sx < p.y * s.w + p.x;
                         if other > own || (before && other == own) {
                             largest = false;
                         }
                     }
                 }
                 if largest {
-                    sum += grad[((image * oh + j) * ow + i) * c + channel];
+                    sum += grad[((p.image * s.oh + j) * s.ow + i) * s.c + p.channel];
                 }
             }
         }

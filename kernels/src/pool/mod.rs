@@ -43,14 +43,67 @@ impl PoolOptions {
     }
 }
 
-/// First input pixel of window `o`.
-#[cube]
-pub(super) fn first(o: usize, stride: usize, padding: usize) -> usize {
-    usize::max(o * stride, padding) - padding
+/// Sizes of a pooling, as kernels see them.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(super) struct Sizes {
+    h: usize,
+    w: usize,
+    c: usize,
+    oh: usize,
+    ow: usize,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
 }
 
-/// One after the last input pixel of window `o`.
+impl Sizes {
+    pub(super) fn new(x: Nhwc, y: Nhwc, opts: PoolOptions) -> Self {
+        let PoolOptions { kernel, stride, padding } = opts;
+        Self { h: x[1], w: x[2], c: x[3], oh: y[1], ow: y[2], kernel, stride, padding }
+    }
+
+    /// As kernel arguments.
+    pub(super) fn arg<R: Runtime>(&self) -> SizesLaunch<R> {
+        SizesLaunch::new(self.h, self.w, self.c, self.oh, self.ow, self.kernel, self.stride, self.padding)
+    }
+}
+
+/// Where an element of a map lies: its pixel, channel and image.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct Spot {
+    image: usize,
+    y: usize,
+    x: usize,
+    channel: usize,
+}
+
+/// Element `at` of a map of `h x w x c`.
 #[cube]
-pub(super) fn end(o: usize, stride: usize, padding: usize, kernel: usize, n: usize) -> usize {
-    usize::min(o * stride + kernel - padding, n)
+pub(super) fn spot(at: usize, h: usize, w: usize, c: usize) -> Spot {
+    Spot { image: at / (c * w * h), y: (at / (c * w)) % h, x: (at / c) % w, channel: at % c }
+}
+
+/// From `first` to before `end`.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct Span {
+    first: usize,
+    end: usize,
+}
+
+/// Input pixels of window `o` along an axis of `n`.
+#[cube]
+pub(super) fn inputs(o: usize, n: usize, s: Sizes) -> Span {
+    Span {
+        first: usize::max(o * s.stride, s.padding) - s.padding,
+        end: usize::min(o * s.stride + s.kernel - s.padding, n),
+    }
+}
+
+/// Windows that hold input pixel `p` along an axis of `outputs` windows.
+#[cube]
+pub(super) fn windows(p: usize, outputs: usize, s: Sizes) -> Span {
+    Span {
+        first: (usize::max(p + s.padding + 1, s.kernel) - s.kernel).div_ceil(s.stride),
+        end: usize::min((p + s.padding) / s.stride + 1, outputs),
+    }
 }
