@@ -3,20 +3,26 @@
 //! The logits in tests/vectors were made by tests/vectors/export.py, under weights that a formula
 //! gives; the formula is repeated here.
 
+#[path = "common/devices.rs"]
+mod devices;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use hotad_engine::device::Device;
-use hotad_engine::params::State;
+use hotad_engine::ops::Mode;
+use hotad_engine::params::{Params, State};
 use hotad_engine::tensor::Tensor;
 use hotad_models::config::Settings;
 use hotad_models::lea_net::{self, Attention, attention_network};
-use hotad_models::networks::import::from_torchvision;
+use hotad_models::networks::cnn::BasicCnn;
+use hotad_models::networks::import::{from_torchvision, torchvision};
 use hotad_models::networks::layer::{Layer, Prepared, Weights};
 use hotad_models::networks::mobilenet::{MobileNetV3Small, Squeeze};
 use hotad_models::networks::resnet::ResNet;
+use hotad_models::networks::unet::UNet;
 use hotad_models::networks::vgg::Vgg;
-use hotad_models::networks::{Classifier, classify, count};
+use hotad_models::networks::{Classifier, POINTS, classify, count};
 
 /// `n` numbers in -1..1: lowbias32 of the index under the FNV-1a hash of the name.
 fn hashed(n: usize, name: &str) -> Vec<f64> {
@@ -148,5 +154,90 @@ fn sizes_are_those_of_the_papers_tables() {
         let config = lea_net::Config::from_table(&table).expect("settings in range");
         let count = keras_count(&lea_net::Networks::new(&config).detection.layers());
         assert_eq!(format!("{:.1}", count as f64 / 1e6), size, "{detector}");
+    }
+}
+
+/// Numbers in 0..1 as a tensor on a device.
+fn numbers(device: &Device, shape: &[usize], name: &str) -> Tensor {
+    let values = hashed(shape.iter().product(), name).into_iter().map(|v| (0.5 + 0.5 * v) as f32).collect();
+    Tensor::new(values, shape).expect("lengths fit").to(device).expect("room")
+}
+
+fn close(what: &str, got: &Tensor, want: &Tensor) {
+    let (got, want) = (got.values().expect("read"), want.values().expect("read"));
+    let largest = want.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
+    for (g, w) in got.iter().zip(want.iter()) {
+        assert!((g - w).abs() < 2e-4 * largest, "{what}: {g}, {w} expected (largest {largest})");
+    }
+}
+
+/// Folding, epilogues and packed weights against the layers as they learn, with attention at every point.
+#[test]
+fn prepared_networks_say_what_learning_ones_say() {
+    let networks: [(&str, Box<dyn Classifier>); 5] = [
+        ("resnet18", Box::new(ResNet::resnet18(3, 8, 2))),
+        ("resnet50", Box::new(ResNet::resnet50(3, 4, 2))),
+        ("vgg16", Box::new(Vgg::vgg16(3, 32, 4, 2))),
+        ("cnn", Box::new(BasicCnn::new(3, 8, 2))),
+        ("mobilenet", Box::new(MobileNetV3Small::new(3, Squeeze::Full, 40, 2))),
+    ];
+    for device in devices::under_test() {
+        for (name, network) in &networks {
+            let mut params = Params::default();
+            network.init(&mut params, "", 1);
+            let params = params.to(&device).expect("room");
+            let images = numbers(&device, &[2, 32, 32, 3], "images");
+            let learned = |mode| Weights::Learned(&params, "", mode);
+            // Running statistics that are not those of the start.
+            classify(network.as_ref(), &learned(Mode::Train), &images, None).expect("shapes fit");
+            let state = params.values().expect("read");
+            let ready = Prepared::new(&network.layers(), &state, &device).expect("all weights are there");
+            for point in 1..=POINTS {
+                let map = numbers(&device, &[2, 32 >> point, 32 >> point, 1], "map");
+                let run = |weights: &Weights| {
+                    classify(network.as_ref(), weights, &images, Some((point, &map))).expect("shapes fit")
+                };
+                let what = format!("{name} on {}, point {point}", device.name());
+                close(&what, &run(&Weights::Prepared(&ready)), &run(&learned(Mode::Eval)));
+            }
+        }
+        let unet = UNet::new(1, 2, 32, 4);
+        let params = unet.init(3).to(&device).expect("room");
+        let x = numbers(&device, &[2, 32, 32, 1], "lightness");
+        unet.learn(&params, &x, Mode::Train, None).expect("shapes fit");
+        let ready = Prepared::new(&unet.layers(), &params.values().expect("read"), &device).expect("all weights");
+        let got = unet.run(&Weights::Prepared(&ready), &x, None).expect("shapes fit");
+        close("u-net", &got, &unet.learn(&params, &x, Mode::Eval, None).expect("shapes fit"));
+    }
+}
+
+#[test]
+fn weights_of_a_file_are_taken_by_name_and_another_head_is_left_out() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (own, theirs) = (ResNet::resnet18(3, 64, 1), ResNet::resnet18(3, 64, 10));
+    let state = state_dict(&theirs.layers());
+    let bytes: BTreeMap<&String, (Vec<usize>, Vec<u8>)> = state
+        .iter()
+        .map(|(k, t)| (k, (t.shape().to_vec(), bytemuck::cast_slice(&t.values().expect("on the host")).to_vec())))
+        .collect();
+    let views = bytes.iter().map(|(k, (shape, data))| {
+        (*k, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), data).expect("lengths fit"))
+    });
+    let path = dir.path().join("theirs.safetensors");
+    std::fs::write(&path, safetensors::serialize(views, None).expect("tensors")).expect("written");
+    let taken = torchvision(&path, &own.layers()).expect("one architecture");
+    assert!(!taken.contains_key("fc.weight") && !taken.contains_key("fc.bias"), "the head has other outputs");
+    assert_eq!(taken.len(), state.len() - 2);
+    let stem = taken["conv1.weight"].values().expect("on the host").into_owned();
+    let oihw = state["conv1.weight"].values().expect("on the host").into_owned();
+    // Filter 5, row 2, column 3, channel 1.
+    assert_eq!(stem[((5 * 7 + 2) * 7 + 3) * 3 + 1], oihw[((5 * 3 + 1) * 7 + 2) * 7 + 3]);
+    for (network, word) in [
+        (Box::new(ResNet::resnet50(3, 64, 1)) as Box<dyn Classifier>, "layer1.0.conv1.weight"),
+        (Box::new(ResNet::resnet18(4, 64, 1)), "conv1.weight"),
+        (Box::new(Vgg::vgg16(3, 32, 64, 1)), "features.0.weight"),
+    ] {
+        let error = torchvision(&path, &network.layers()).map(drop).expect_err("another architecture").to_string();
+        assert!(error.contains("theirs.safetensors") && error.contains(word), "{error}");
     }
 }
