@@ -1,8 +1,11 @@
 //! Colour taken apart, put together and compared, against the operations that golden vectors check.
 
+use hotad_engine::data::picture::{ImageSpec, Picture};
+use hotad_engine::random;
 use hotad_kernels::ciede2000::ciede2000;
 use hotad_kernels::colour::srgb_to_lab;
 use hotad_kernels::recolour::{recolour, recolour_difference, split_colour};
+use hotad_models::fancy_pca::FancyPca;
 
 /// Bytes that cover colours unevenly.
 fn bytes(n: usize) -> Vec<u8> {
@@ -44,4 +47,40 @@ fn an_image_under_its_own_colours_is_itself() {
     recolour_difference::<f32>(&rgb, &colour, 0.01, &mut map).expect("same pixels");
     assert!(rgb.iter().zip(&again).all(|(a, b)| (a - b).abs() < 2e-4), "another image");
     assert!(map.iter().all(|d| *d < 1e-4), "a difference to itself");
+}
+
+/// Colours spread along two directions: the augmentation moves an image along these, by the given share
+/// of the deviation along each.
+#[test]
+fn fancy_pca_moves_colours_along_their_own_axes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let axes = [[0.6f32, 0.0, 0.8], [0.8, 0.0, -0.6]];
+    let spread = [0.16f32, 0.04];
+    let side = 64;
+    let values = (0..side * side).flat_map(|i| {
+        // Each sign as often as the other, in all combinations: deviations are exactly the spreads.
+        let signs = [if i % 2 == 0 { 1.0 } else { -1.0 }, if i / 2 % 2 == 0 { 1.0 } else { -1.0 }];
+        let at = |k: usize| 0.5 + (0..2).map(|a| signs[a] * spread[a] * axes[a][k]).sum::<f32>();
+        [at(0), at(1), at(2)]
+    });
+    let path = dir.path().join("x.png");
+    let picture = Picture { height: side, width: side, channels: 3, values: values.collect() };
+    picture.write_png(&path).expect("a picture");
+    let spec = ImageSpec { height: side, width: side, channels: 3 };
+    let pca = FancyPca::of(&[path], spec, 0.1).expect("a readable picture");
+    let (mut rng, mut squares) = (random::stream(9, "fancy test", 0), [0.0f64; 2]);
+    const DRAWS: usize = 4000;
+    for _ in 0..DRAWS {
+        let mut pixel = vec![0.5f32; 3];
+        pca.apply(&mut pixel, &mut rng);
+        assert!((pixel[1] - 0.5).abs() < 1e-4, "green does not vary: {pixel:?}");
+        for (axis, sum) in axes.iter().zip(&mut squares) {
+            let along: f32 = (0..3).map(|k| (pixel[k] - 0.5) * axis[k]).sum();
+            *sum += f64::from(along * along);
+        }
+    }
+    for (sum, spread) in squares.iter().zip(spread) {
+        let (deviation, want) = ((sum / DRAWS as f64).sqrt(), 0.1 * f64::from(spread));
+        assert!((deviation / want - 1.0).abs() < 0.06, "{deviation} for {want}");
+    }
 }

@@ -5,7 +5,7 @@ pub mod color_unet;
 pub mod config;
 pub mod detector;
 pub mod evaluate;
-mod fancy_pca;
+pub mod fancy_pca;
 pub mod lea_net;
 pub mod model;
 pub mod networks;
