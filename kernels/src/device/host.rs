@@ -35,7 +35,11 @@ fn kept() -> MutexGuard<'static, Option<Kept>> {
 
 /// Numbers in host memory.
 #[derive(Debug)]
-pub struct HostBuffer<T: Element>(Vec<T>);
+pub struct HostBuffer<T: Element> {
+    values: Vec<T>,
+    /// Made by [`HostBuffer::room`]. Only such are kept: what comes from elsewhere would only add up.
+    again: bool,
+}
 
 impl<T: Element> HostBuffer<T> {
     /// Room for `len` numbers, whatever they are.
@@ -48,23 +52,23 @@ impl<T: Element> HostBuffer<T> {
             Some(found)
         });
         let again = waiting.flatten().and_then(|v| bytemuck::allocation::try_cast_vec(v).ok());
-        Self(again.unwrap_or_else(|| vec![T::default(); len]))
+        Self { values: again.unwrap_or_else(|| vec![T::default(); len]), again: true }
     }
 
     /// The numbers as a vector.
     pub fn into_vec(mut self) -> Vec<T> {
-        std::mem::take(&mut self.0)
+        std::mem::take(&mut self.values)
     }
 }
 
 impl<T: Element> Drop for HostBuffer<T> {
     fn drop(&mut self) {
-        let len = self.0.len();
+        let len = self.values.len();
         // Lists are of 32-bit elements; halves and bytes are given back.
-        if len < LEAST || size_of::<T>() != size_of::<f32>() {
+        if !self.again || len < LEAST || size_of::<T>() != size_of::<f32>() {
             return;
         }
-        if let Ok(values) = bytemuck::allocation::try_cast_vec::<T, f32>(std::mem::take(&mut self.0)) {
+        if let Ok(values) = bytemuck::allocation::try_cast_vec::<T, f32>(std::mem::take(&mut self.values)) {
             let mut kept = kept();
             let kept = kept.get_or_insert_default();
             if kept.elements + len > MOST {
@@ -78,7 +82,7 @@ impl<T: Element> Drop for HostBuffer<T> {
 
 impl<T: Element> From<Vec<T>> for HostBuffer<T> {
     fn from(values: Vec<T>) -> Self {
-        Self(values)
+        Self { values, again: false }
     }
 }
 
@@ -94,12 +98,12 @@ impl<T: Element> Deref for HostBuffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &self.0
+        &self.values
     }
 }
 
 impl<T: Element> DerefMut for HostBuffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.0
+        &mut self.values
     }
 }
