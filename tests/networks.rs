@@ -211,6 +211,19 @@ fn prepared_networks_say_what_learning_ones_say() {
     }
 }
 
+/// VGG on images of another size: its convolutions are taken, the layer over the last map starts afresh.
+#[test]
+fn layers_over_a_map_of_another_size_are_left_out() {
+    let (own, theirs) = (Vgg::vgg16(3, 32, 4, 1), Vgg::vgg16(3, 64, 4, 1000));
+    let state = state_dict(&theirs.layers());
+    let taken = from_torchvision(Path::new("theirs"), &state, &own.layers()).expect("one architecture");
+    assert!(
+        ["classifier.0.weight", "classifier.0.bias", "classifier.6.weight"].iter().all(|k| !taken.contains_key(*k))
+    );
+    assert_eq!(taken.len(), state.len() - 4);
+    assert!(taken.contains_key("features.28.weight") && taken.contains_key("classifier.3.weight"));
+}
+
 #[test]
 fn weights_of_a_file_are_taken_by_name_and_another_head_is_left_out() {
     let dir = tempfile::tempdir().expect("a folder");

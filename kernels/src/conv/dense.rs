@@ -85,9 +85,9 @@ pub(super) fn pack(
 
 /// [`pack`] for weights that lie as `[out][tap][in]`: 16 rows become columns.
 pub(super) fn pack_rows(w: &[f32], cout: usize) -> HostBuffer<f32> {
-    let len = w.len() / cout;
+    let len = w.len() / cout.max(1);
     let mut packed = HostBuffer::room(cout.div_ceil(NR) * len * NR);
-    packed.par_chunks_exact_mut((len * NR).max(1)).zip(w.par_chunks(len * NR)).for_each(|(panel, rows)| {
+    packed.par_chunks_exact_mut((len * NR).max(1)).zip(w.par_chunks((len * NR).max(1))).for_each(|(panel, rows)| {
         let rows: Vec<&[f32]> = rows.chunks_exact(len).collect();
         if rows.len() < NR {
             panel.fill(0.0);

@@ -58,7 +58,7 @@ impl PreparedConv {
         activation: Activation,
     ) -> Result<Self> {
         // Any map that the kernel fits into: only the channels matter for the layout.
-        let reach = |k: usize| opts.dilation * (k - 1) + 1;
+        let reach = |k: usize| opts.dilation * k.saturating_sub(1) + 1;
         let x = [1, reach(shape[1]), reach(shape[2]), shape[3] * opts.groups];
         let g = Geometry::new(OP, x, shape, opts)?;
         g.check_w(OP, weight.len())?;

@@ -42,9 +42,14 @@ pub struct HostBuffer<T: Element> {
 }
 
 impl<T: Element> HostBuffer<T> {
+    /// Whether a buffer of this length is kept: the lists are of 32-bit elements.
+    fn is_kept(len: usize) -> bool {
+        len >= LEAST && size_of::<T>() == size_of::<f32>()
+    }
+
     /// Room for `len` numbers, whatever they are.
     pub fn room(len: usize) -> Self {
-        let waiting = (len >= LEAST).then(|| {
+        let waiting = Self::is_kept(len).then(|| {
             let mut kept = kept();
             let kept = kept.as_mut()?;
             let found = kept.free.get_mut(&len)?.pop()?;
@@ -64,8 +69,7 @@ impl<T: Element> HostBuffer<T> {
 impl<T: Element> Drop for HostBuffer<T> {
     fn drop(&mut self) {
         let len = self.values.len();
-        // Lists are of 32-bit elements; halves and bytes are given back.
-        if !self.again || len < LEAST || size_of::<T>() != size_of::<f32>() {
+        if !self.again || !Self::is_kept(len) {
             return;
         }
         if let Ok(values) = bytemuck::allocation::try_cast_vec::<T, f32>(std::mem::take(&mut self.values)) {

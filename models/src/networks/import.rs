@@ -8,8 +8,9 @@ use hotad_engine::{Error, Result, weights};
 
 use super::layer::Layer;
 
-/// Weights of the given layers from a file with torchvision's names and layouts (OIHW). The last layer
-/// is left out when the file has another number of outputs there.
+/// Weights of the given layers from a file with torchvision's names and layouts (OIHW). Left out is the
+/// last layer when the file has another number of outputs there, and a layer over a whole map when the
+/// file's was learned on images of another size.
 ///
 /// # Errors
 /// When the file cannot be read, or holds another architecture: names the tensor.
@@ -24,13 +25,16 @@ pub fn torchvision(path: &Path, layers: &[&Layer]) -> Result<State> {
 pub fn from_torchvision(path: &Path, file: &State, layers: &[&Layer]) -> Result<State> {
     let mut state = State::new();
     for (i, layer) in layers.iter().enumerate() {
-        let known = [layer.from / layer.opts.groups * layer.kernel * layer.kernel, layer.to];
-        let own_head = i + 1 == layers.len() && outputs(file, layer).is_some_and(|o| o != layer.to);
-        if own_head {
+        let inputs = layer.from / layer.opts.groups * layer.kernel * layer.kernel;
+        let shape = file.get(&format!("{}.weight", layer.name)).map(Tensor::shape);
+        let other_outputs = i + 1 == layers.len() && shape.is_some_and(|s| s.first() != Some(&layer.to));
+        let other_size =
+            layer.flattened.is_some() && shape.is_some_and(|s| s.len() == 2 && s[0] == layer.to && s[1] != inputs);
+        if other_outputs || other_size {
             continue;
         }
         let name = format!("{}.weight", layer.name);
-        let weight = tensor(path, file, &name, known[0] * known[1], layer)?;
+        let weight = tensor(path, file, &name, inputs * layer.to, layer)?;
         state.insert(name, Tensor::new(to_ohwi(layer, &weight.values()?), &layer.weight_shape())?);
         let follows = match &layer.norm {
             Some(norm) => {
@@ -44,11 +48,6 @@ pub fn from_torchvision(path: &Path, file: &State, layers: &[&Layer]) -> Result<
         }
     }
     Ok(state)
-}
-
-/// Output channels that the file has for a layer.
-fn outputs(file: &State, layer: &Layer) -> Option<usize> {
-    file.get(&format!("{}.weight", layer.name))?.shape().first().copied()
 }
 
 fn tensor<'a>(path: &Path, file: &'a State, name: &str, len: usize, layer: &Layer) -> Result<&'a Tensor> {
