@@ -99,7 +99,7 @@ fn select(args: &TrainArgs, common: &Common, supervised: bool) -> Result<Selecti
             (normal.cloned().collect(), data.test.iter().filter(|i| i.defective).cloned().collect())
         }
         (true, None) => {
-            let (learned, _) = data.split_defective(args.defective_share, common.seed);
+            let learned = data.defective_to_learn(args.defective_share, common.seed);
             (data.train.iter().chain(&data.validation).cloned().collect(), learned)
         }
         (false, _) => (data.train.iter().chain(&data.validation).cloned().collect(), Vec::new()),

@@ -168,22 +168,20 @@ impl Dataset {
         Ok(Self { root: root.into(), layout: Layout::PositiveNegative, train, validation: Vec::new(), test })
     }
 
-    /// Splits the defective test images for a supervised method: the given share of each kind of defect
-    /// to learn from, at least one where there are two, and the others; chosen by a seeded shuffle.
-    pub fn split_defective(&self, share: f64, seed: u64) -> (Vec<Item>, Vec<Item>) {
+    /// Defective test images that a supervised method learns from: the given share of each kind of defect,
+    /// at least one and not all where there are two; chosen by a seeded shuffle.
+    pub fn defective_to_learn(&self, share: f64, seed: u64) -> Vec<Item> {
         let mut kinds: BTreeMap<&str, Vec<&Item>> = BTreeMap::new();
         self.test.iter().filter(|i| i.defective).for_each(|i| kinds.entry(&i.kind).or_default().push(i));
-        let (mut learned, mut rest) = (Vec::new(), Vec::new());
+        let mut learned = Vec::new();
         for (index, items) in kinds.values().enumerate() {
             let n = items.len();
             let take = ((n as f64 * share).round() as usize).clamp(usize::from(n > 1), n.saturating_sub(1).max(1));
             let order = random::shuffled(n, seed, "defective split", index as u64);
             learned.extend(order[..take].iter().map(|i| items[*i].clone()));
-            rest.extend(order[take..].iter().map(|i| items[*i].clone()));
         }
         learned.sort_by(|a, b| a.path.cmp(&b.path));
-        rest.sort_by(|a, b| a.path.cmp(&b.path));
-        (learned, rest)
+        learned
     }
 
     /// Whether every defective test image has a mask.
