@@ -217,7 +217,7 @@ pub struct EvalArgs {
     /// Folder for report.html and overlays
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// lea-net: show in the report what attention does inside, for these test images (KIND/NAME, e.g.
+    /// lea-net, i3ad: show in the report what happens inside, for these test images (KIND/NAME, e.g.
     /// color/003); without names, for the clearest defects and the most suspicious good image
     #[arg(long, value_name = "KIND/NAME", num_args = 0.., requires = "out")]
     pub explain: Option<Vec<String>>,

@@ -4,11 +4,13 @@ use std::path::Path;
 
 use hotad_engine::Result;
 use hotad_engine::data::Dataset;
-use hotad_models::evaluate::{Metrics, evaluate};
+use hotad_models::evaluate::{Metrics, Verdict, evaluate};
 use hotad_models::model::Model;
+use hotad_models::sweep::curves;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Common, EvalArgs};
+use crate::report::Inside;
 use crate::{OK, output, report};
 
 /// Evaluates a model, prints metrics, writes the report.
@@ -42,16 +44,34 @@ pub fn evaluate_to(
     common: &Common,
 ) -> Result<Metrics> {
     let model = Model::load(model, &common.device()?)?;
+    if explain.is_some() {
+        report::explain::check(&model)?;
+    }
     let data = Dataset::open(data)?;
-    let bar = if common.quiet { ProgressBar::hidden() } else { ProgressBar::new(data.test.len() as u64) };
-    let style = "scoring [{bar:30}] {pos}/{len} images, {eta} left";
-    bar.set_style(ProgressStyle::with_template(style).expect("the template is fixed").progress_chars("=> "));
+    let bar = progress("scoring", data.test.len(), common);
     let evaluation = evaluate(&model, &data, common.score_batch(), &|n| bar.set_position(n as u64))?;
     bar.finish_and_clear();
     if let Some(folder) = out {
-        report::write(folder, &model, &evaluation, explain)?;
+        let inside = explain.map(|images| inside(&model, &evaluation.verdicts, images, common)).transpose()?;
+        report::write(folder, &model, &evaluation, inside.as_ref())?;
     }
     Ok(evaluation.metrics)
+}
+
+/// What the report is to show of the model's inside.
+fn inside<'a>(model: &Model, verdicts: &[Verdict], images: &'a [String], common: &Common) -> Result<Inside<'a>> {
+    let bar = progress("curves over", verdicts.len(), common);
+    let curves = curves(model, verdicts, common.score_batch(), &|n| bar.set_position(n as u64))?;
+    bar.finish_and_clear();
+    Ok(Inside { images, curves })
+}
+
+fn progress(what: &str, images: usize, common: &Common) -> ProgressBar {
+    let bar = if common.quiet { ProgressBar::hidden() } else { ProgressBar::new(images as u64) };
+    let style = "{prefix} [{bar:30}] {pos}/{len} images, {eta} left";
+    bar.set_style(ProgressStyle::with_template(style).expect("the template is fixed").progress_chars("=> "));
+    bar.set_prefix(what.to_string());
+    bar
 }
 
 /// Names and values of the metrics, for tables.

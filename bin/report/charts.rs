@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use hotad_engine::metrics::ranking::Ranking;
+use hotad_models::sweep::Curve;
 
 const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 260.0;
@@ -158,4 +159,23 @@ pub fn histogram(scores: &[(f32, bool)], threshold: f32) -> String {
     let t = f64::from(threshold);
     plot.line(&[(t, 0.0), (t, f64::from(tallest))], "threshold");
     plot.finish()
+}
+
+/// AUROC along a setting, up to two lines with a key.
+pub fn sweep(setting: &str, lines: &[&Curve]) -> String {
+    let points = || lines.iter().flat_map(|l| l.points.iter().copied());
+    if points().next().is_none() {
+        return String::new();
+    }
+    let low = |v: f64| (v * 20.0).floor() / 20.0;
+    let (left, right) = points().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), (x, _)| (l.min(x), h.max(x)));
+    let bottom = points().map(|(_, y)| low(y)).fold(1.0, f64::min).min(0.95);
+    let mut plot = Plot::new("Image AUROC", (setting, "image AUROC"), (left, right), (bottom, 1.0));
+    let mut key = String::new();
+    for ((line, class), colour) in lines.iter().zip(["curve", "curve other"]).zip(["var(--blue)", "var(--red)"]) {
+        plot.line(&line.points, class);
+        // Writing to a String cannot fail.
+        let _ = write!(key, r#"<i style="background:{colour}"></i>{}"#, line.name);
+    }
+    format!(r#"{}<p class="key">{key}</p>"#, plot.finish())
 }

@@ -1,13 +1,14 @@
-//! What attention does inside a model, for some images (LEA-Net, figure 5).
+//! What happens inside a model, for some images (LEA-Net, figure 5; I3AD, figures 4 and 5).
 
 use std::fmt::Write;
 
 use hotad_engine::data::picture::Picture;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
-use hotad_models::detector::Illustration;
+use hotad_models::detector::{Explanation, Illustration};
 use hotad_models::evaluate::Verdict;
 use hotad_models::model::Model;
+use hotad_models::sweep::Curve;
 
 use super::{embed, escape};
 
@@ -39,12 +40,22 @@ pub fn chosen<'a>(
     names.iter().map(find).collect()
 }
 
-/// A table for each image: attention points across, features and attention maps down.
-pub fn section(model: &Model, verdicts: &[&Verdict]) -> Result<String> {
+/// Fails for a model that has nothing inside to show.
+pub fn check(model: &Model) -> Result<Explanation> {
+    let method = model.detector.method();
+    model.detector.explanation().ok_or_else(|| Error::Config(format!("--explain: {method} has nothing inside to show")))
+}
+
+/// Curves, and a table for each image: steps across, what they do down.
+pub fn section(model: &Model, verdicts: &[&Verdict], curves: &[Curve]) -> Result<String> {
     let spec = model.detector.image();
-    let mut html = String::from(
-        "<h2>Attention inside</h2><p>At every attention point: the mean of the features over channels before attention, the attention map, and the features after it. Features of one point share a scale; each attention map has its own.</p>",
-    );
+    let Explanation { heading, text } = check(model)?;
+    let mut html = format!("<h2>{heading}</h2><p>{text}</p><div class=\"row\">");
+    for chart in distinct(curves.iter().map(|c| c.chart)) {
+        let lines: Vec<&Curve> = curves.iter().filter(|c| c.chart == chart).collect();
+        html.push_str(&super::card(&format!("Image AUROC by {chart}"), &super::charts::sweep(chart, &lines)));
+    }
+    html.push_str("</div>");
     for verdict in verdicts {
         let picture = Picture::read(&verdict.item.path)?.fit(spec)?;
         let images = Tensor::new(picture.values.clone(), &[1, spec.height, spec.width, spec.channels])?;
@@ -54,11 +65,15 @@ pub fn section(model: &Model, verdicts: &[&Verdict]) -> Result<String> {
         let overlay = crate::output::overlay(&picture, &score.map, threshold);
         // Writing to a String cannot fail.
         let _ = write!(html, "<h3>{}: score {:.3}</h3>", escape(&name_of(verdict)), verdict.score);
-        html.push_str("<div class=\"inside card\"><table><tr><th></th><th>image</th><th>recoloured</th><th>anomaly map</th></tr><tr><td></td>");
-        for picture in [Some(picture), recoloured.into_iter().next(), Some(overlay)].into_iter().flatten() {
-            let _ = write!(html, "<td><img alt=\"\" src=\"{}\"></td>", embed(picture)?);
+        html.push_str("<div class=\"inside card\"><table><tr><th></th>");
+        let shown =
+            [("image", Some(picture)), ("recoloured", recoloured.into_iter().next()), ("anomaly map", Some(overlay))];
+        let mut pictures = String::new();
+        for (title, picture) in shown.into_iter().filter_map(|(title, picture)| Some((title, picture?))) {
+            let _ = write!(html, "<th>{title}</th>");
+            let _ = write!(pictures, "<td><img alt=\"{title}\" src=\"{}\"></td>", embed(picture)?);
         }
-        html.push_str("</tr></table>");
+        let _ = write!(html, "</tr><tr><td></td>{pictures}</tr></table>");
         html.push_str(&table(&model.detector.explain(&images)?.swap_remove(0))?);
         html.push_str("</div>");
     }

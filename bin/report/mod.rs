@@ -1,7 +1,7 @@
 //! The report of an evaluation: one HTML file with everything in it.
 
 mod charts;
-mod explain;
+pub mod explain;
 
 use std::fmt::Write;
 use std::path::Path;
@@ -12,6 +12,7 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result, atomic_file};
 use hotad_models::evaluate::{Evaluation, Verdict, map_at};
 use hotad_models::model::Model;
+use hotad_models::sweep::Curve;
 
 use crate::commands::eval::rows;
 use crate::output;
@@ -29,7 +30,7 @@ p{margin:4px 0;color:var(--soft)}.row{display:grid;grid-template-columns:repeat(
 .card{background:#fff;border:1px solid var(--line);border-radius:8px;padding:14px}.card h3{font-size:14px;margin:0 0 6px}
 table{border-collapse:collapse;width:100%}td{padding:5px 4px;border-bottom:1px solid var(--line)}td:last-child{text-align:right;font-variant-numeric:tabular-nums}
 svg{width:100%;height:auto;font-size:10px;fill:var(--soft)}.grid{stroke:var(--line);fill:none}.label{font-size:11px}
-.curve{fill:none;stroke:var(--blue);stroke-width:2}.chance{fill:none;stroke:#aab;stroke-dasharray:4 4}
+.curve{fill:none;stroke:var(--blue);stroke-width:2}.curve.other{stroke:var(--red)}.chance{fill:none;stroke:#aab;stroke-dasharray:4 4}
 .good{fill:var(--blue)}.bad{fill:var(--red)}.threshold{stroke:var(--ink);stroke-dasharray:5 3;stroke-width:1.5}
 .key i{display:inline-block;width:10px;height:10px;margin:0 5px 0 12px;border-radius:2px}
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(270px,1fr));gap:14px}
@@ -98,10 +99,22 @@ fn card(title: &str, body: &str) -> String {
     if body.is_empty() { String::new() } else { format!(r#"<div class="card"><h3>{title}</h3>{body}</div>"#) }
 }
 
-/// Writes `report.html` and `overlays/` into a folder; `explained` names images to look into.
-pub fn write(folder: &Path, model: &Model, evaluation: &Evaluation, explained: Option<&[String]>) -> Result<()> {
-    output::folder(&folder.join("overlays"))?;
+/// What a report shows of a model's inside: images by name, and curves.
+pub struct Inside<'a> {
+    pub images: &'a [String],
+    pub curves: Vec<Curve>,
+}
+
+/// Writes `report.html` and `overlays/` into a folder.
+pub fn write(folder: &Path, model: &Model, evaluation: &Evaluation, inside: Option<&Inside>) -> Result<()> {
     let m = &evaluation.metrics;
+    let mut ranked: Vec<&Verdict> = evaluation.verdicts.iter().collect();
+    ranked.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let defective: Vec<&Verdict> = ranked.iter().copied().filter(|v| v.item.defective).collect();
+    let good: Vec<&Verdict> = ranked.iter().copied().filter(|v| !v.item.defective).collect();
+    // A name that does not exist is refused before anything is written.
+    let explained = inside.map(|i| explain::chosen(&defective, &good, &ranked, i.images)).transpose()?;
+    output::folder(&folder.join("overlays"))?;
     let mut html = format!(
         r#"<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>hotad: {0} on {1}</title><style>{STYLE}</style><main><h1>{0} on {1}</h1><p>hotad {2}, seed {3}, trained on {4} images; {5} good and {6} defective test images.</p>"#,
         escape(&m.method),
@@ -127,10 +140,6 @@ pub fn write(folder: &Path, model: &Model, evaluation: &Evaluation, explained: O
         html.push_str(&card("Precision and recall, pixels", &charts::precision_recall(pixels)));
     }
     html.push_str("</div>");
-    let mut ranked: Vec<&Verdict> = evaluation.verdicts.iter().collect();
-    ranked.sort_by(|a, b| b.score.total_cmp(&a.score));
-    let defective: Vec<&Verdict> = ranked.iter().copied().filter(|v| v.item.defective).collect();
-    let good: Vec<&Verdict> = ranked.iter().copied().filter(|v| !v.item.defective).collect();
     let weakest: Vec<&Verdict> = defective.iter().rev().copied().collect();
     let outline = "Left the image, right the anomaly map; red outlines what exceeds the pixel threshold.";
     html.push_str(&gallery(folder, model, "Clearest defects", outline, &defective)?);
@@ -142,8 +151,8 @@ pub fn write(folder: &Path, model: &Model, evaluation: &Evaluation, explained: O
         "Good images with the highest scores.",
         &good,
     )?);
-    if let Some(names) = explained {
-        html.push_str(&explain::section(model, &explain::chosen(&defective, &good, &ranked, names)?)?);
+    if let (Some(inside), Some(verdicts)) = (inside, explained) {
+        html.push_str(&explain::section(model, &verdicts, &inside.curves)?);
     }
     if !m.notes.is_empty() {
         html.push_str("<h2>Notes</h2>");

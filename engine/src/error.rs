@@ -57,10 +57,12 @@ pub enum Error {
         detail: String,
     },
     /// Training diverged.
-    #[error("loss is not finite at step {step}: lower the learning rate (--set lr=...) or look for broken images")]
+    #[error("loss is not finite at step {step}: lower the learning rate (--set lr=...) or look for broken images{}", .checkpoint.as_ref().map(|p| format!("; the last good checkpoint is {}", p.display())).unwrap_or_default())]
     NotFinite {
         /// Step, counted from 1.
         step: u64,
+        /// Checkpoint of this run from before.
+        checkpoint: Option<PathBuf>,
     },
     /// Ctrl-C.
     #[error("interrupted{}", .0.as_ref().map(|p| format!("; continue with --resume (checkpoint {})", p.display())).unwrap_or_default())]

@@ -15,20 +15,21 @@ use crate::tensor::Tensor;
 /// Tensors by name, in name order.
 pub type State = BTreeMap<String, Tensor>;
 
-/// One parameter: its value, its place on the tape, and Adam's moments.
+/// One parameter: its value, its place on the tape, Adam's moments and how often it has been stepped.
 struct Param {
     value: Tensor,
     first: Buffer,
     second: Buffer,
+    steps: u32,
 }
 
 /// The parameters of a network, all on one device.
 #[derive(Default)]
 pub struct Params {
     entries: BTreeMap<String, Param>,
-    /// Running statistics: kept with the parameters, moved by forward passes, not by the optimiser.
+    /// Running statistics and the like: kept with the parameters, moved by forward passes, not by the
+    /// optimiser.
     running: BTreeMap<String, Mutex<Buffer>>,
-    steps: u32,
     device: Device,
 }
 
@@ -51,9 +52,13 @@ impl Params {
         self.insert(&format!("{name}.weight"), vec![1.0; channels], &[channels]);
         self.zeros(&format!("{name}.bias"), &[channels]);
         for (kind, value) in [("mean", 0.0), ("var", 1.0)] {
-            let buffer = Buffer::Host(vec![value; channels].into());
-            self.running.insert(format!("{name}.running_{kind}"), Mutex::new(buffer));
+            self.keep(&format!("{name}.running_{kind}"), vec![value; channels]);
         }
+    }
+
+    /// Adds numbers that are kept and saved with the parameters, but not learned.
+    pub fn keep(&mut self, name: &str, values: Vec<f32>) {
+        self.running.insert(name.into(), Mutex::new(Buffer::Host(values.into())));
     }
 
     /// The running statistics of a name.
@@ -88,7 +93,7 @@ impl Params {
         let (first, second) = [0, 1].map(|_| Buffer::Host(vec![0.0; values.len()].into())).into();
         let value = Tensor::shared(Arc::new(Buffer::Host(values.into())), shape, Some(Node::leaf()))
             .expect("as many values as the shape says");
-        self.entries.insert(name.into(), Param { value, first, second });
+        self.entries.insert(name.into(), Param { value, first, second, steps: 0 });
     }
 
     /// Moves values and optimiser state to a device. Parameters are made on the host.
@@ -128,16 +133,17 @@ impl Params {
         self.entries.values().map(|p| p.value.len()).sum()
     }
 
-    /// One Adam step with the gradients of a loss.
+    /// One Adam step of every parameter that has a gradient; the others stay as they are, so that two networks
+    /// may learn in turn.
     ///
     /// # Errors
     /// When a gradient has the wrong length.
     pub fn adam(&mut self, grads: &mut Gradients, opts: &AdamOptions) -> Result<()> {
-        self.steps += 1;
         for param in self.entries.values_mut() {
             if let Some(grad) = grads.take(&param.value) {
                 let mut value = param.value.buffer().duplicate()?;
-                adam(&mut value, &grad, &mut param.first, &mut param.second, opts, self.steps)?;
+                param.steps += 1;
+                adam(&mut value, &grad, &mut param.first, &mut param.second, opts, param.steps)?;
                 param.value = Tensor::shared(Arc::new(value), param.value.shape(), Some(Node::leaf()))?;
             }
         }
@@ -164,10 +170,10 @@ impl Params {
             state.insert(format!("value.{name}"), p.value.clone());
             state.insert(format!("first.{name}"), Tensor::from_buffer(p.first.duplicate()?, p.value.shape())?);
             state.insert(format!("second.{name}"), Tensor::from_buffer(p.second.duplicate()?, p.value.shape())?);
+            // The bits of the step count, so that the state is tensors only.
+            state.insert(format!("steps.{name}"), Tensor::new(vec![f32::from_bits(p.steps)], &[1])?);
         }
         state.extend(self.running_values()?.into_iter().map(|(name, t)| (format!("value.{name}"), t)));
-        // The bits of the step count, so that the state is tensors only.
-        state.insert("steps".into(), Tensor::new(vec![f32::from_bits(self.steps)], &[1])?);
         Ok(state)
     }
 
@@ -195,10 +201,9 @@ impl Params {
                 Ok(stored.buffer().duplicate()?)
             };
             (p.first, p.second) = (moment("first")?, moment("second")?);
+            p.steps = fetch(state, &format!("steps.{name}"), &[1])?.item()?.to_bits();
         }
-        self.set_running(state, "value.")?;
-        self.steps = fetch(state, "steps", &[1])?.item()?.to_bits();
-        Ok(())
+        self.set_running(state, "value.")
     }
 }
 

@@ -1,8 +1,8 @@
 //! Random numbers by purpose: a stream is named by the seed, a purpose and an index, so that
 //! nothing depends on what was drawn before, and an interrupted run continues bit-identically.
 
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
@@ -20,4 +20,10 @@ pub fn shuffled(n: usize, seed: u64, purpose: &str, index: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
     order.shuffle(&mut stream(seed, purpose, index));
     order
+}
+
+/// A standard normal number (Box and Muller 1958).
+pub fn normal(rng: &mut ChaCha8Rng) -> f32 {
+    let (u, v): (f32, f32) = (rng.random(), rng.random());
+    (-2.0 * (1.0 - u).ln()).sqrt() * (std::f32::consts::TAU * v).cos()
 }

@@ -156,6 +156,22 @@ impl Tensor {
         self.node.as_ref()
     }
 
+    /// The same values as something that gradients are wanted for.
+    ///
+    /// # Errors
+    /// Never, for a tensor that exists.
+    pub fn leaf(&self) -> Result<Self> {
+        Self::shared(self.buffer(), &self.shape, Some(Node::leaf()))
+    }
+
+    /// The same values, off the tape.
+    ///
+    /// # Errors
+    /// Never, for a tensor that exists.
+    pub fn detached(&self) -> Result<Self> {
+        Self::shared(self.buffer(), &self.shape, None)
+    }
+
     /// The same values with another shape; not recorded, so only for values off the tape.
     ///
     /// # Errors

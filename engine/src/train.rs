@@ -34,6 +34,11 @@ pub trait Learner: Send + Sync {
     /// What operations refuse.
     fn loss(&self, batch: &Batch) -> Result<f32>;
 
+    /// Numbers for the log, beside the loss, over the steps since they were last asked for.
+    fn details(&mut self) -> Vec<(&'static str, f64)> {
+        Vec::new()
+    }
+
     /// What is learned.
     fn params(&mut self) -> &mut Params;
 
@@ -111,6 +116,8 @@ struct Run<'a> {
     validation: Images<'a>,
     at: Position,
     best: State,
+    /// Whether there is a checkpoint of this run.
+    saved: bool,
     log: Option<(PathBuf, File)>,
     bar: ProgressBar,
 }
@@ -170,7 +177,7 @@ impl<'a> Run<'a> {
         bar.set_prefix("training");
         bar.set_position(at.step);
         let (train, validation) = (Images::kept(data.train, data.spec), Images::kept(data.validation, data.spec));
-        Ok(Self { options, data, train, validation, at, best, log, bar })
+        Ok(Self { options, data, train, validation, at, best, saved: options.resume, log, bar })
     }
 
     /// Whether patience has run out.
@@ -198,13 +205,15 @@ impl<'a> Run<'a> {
             self.best = learner.params().values()?;
         }
         self.bar.set_message(format!("epoch {}, validation loss {watched:.5}", self.at.epoch));
-        self.write_log(&json!({
+        let mut line = json!({
             "epoch": self.at.epoch,
             "step": self.at.step,
             "loss": train_loss,
             "validation_loss": watched,
             "seconds": started.elapsed().as_secs_f64(),
-        }))
+        });
+        learner.details().into_iter().for_each(|(name, value)| line[name] = value.into());
+        self.write_log(&line)
     }
 
     fn step(&mut self, learner: &mut dyn Learner, batch: &Batch) -> Result<()> {
@@ -217,7 +226,7 @@ impl<'a> Run<'a> {
         let loss = pooled(|| learner.step(batch, number))?;
         self.at.step += 1;
         if !loss.is_finite() {
-            return Err(Error::NotFinite { step: self.at.step });
+            return Err(self.not_finite());
         }
         self.at.batches += 1;
         self.at.epoch_loss += f64::from(loss);
@@ -235,13 +244,26 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn save_checkpoint(&self, params: &Params) -> Result<()> {
+    fn not_finite(&self) -> Error {
+        let checkpoint = self.options.checkpoint.clone().filter(|_| self.saved);
+        Error::NotFinite { step: self.at.step, checkpoint }
+    }
+
+    fn save_checkpoint(&mut self, params: &Params) -> Result<()> {
         let Some(path) = &self.options.checkpoint else { return Ok(()) };
         let current = params.full_state()?;
+        for tensor in current.iter().filter(|(name, _)| name.starts_with("value.")).map(|(_, t)| t) {
+            if tensor.values()?.iter().any(|v| !v.is_finite()) {
+                // The checkpoint before is good; this one would not be.
+                return Err(self.not_finite());
+            }
+        }
         let mut tensors = container::store(&current, "now.")?;
         tensors.extend(container::store(&self.best, "best.")?);
         let meta = json!({ "fingerprint": self.options.fingerprint, "position": self.at });
-        container::write(path, &Contents { kind: "checkpoint".into(), meta, tensors })
+        container::write(path, &Contents { kind: "checkpoint".into(), meta, tensors })?;
+        self.saved = true;
+        Ok(())
     }
 }
 

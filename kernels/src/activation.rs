@@ -171,7 +171,7 @@ impl Activation {
 
     /// Slope as a function of the output, or of the input where that is needed.
     #[inline(always)]
-    fn slope(self, y: f32) -> f32 {
+    pub(crate) fn slope(self, y: f32) -> f32 {
         match self {
             Self::Identity => 1.0,
             Self::Relu => relu_slope(y),
@@ -262,6 +262,28 @@ pub(crate) fn activate(x: f32, parameter: f32, #[comptime] kind: Kind) -> f32 {
     }
 }
 
+/// The slope of `kind` as a function of the output, or of the input where that is needed.
+#[cube]
+pub(crate) fn activation_slope(y: f32, parameter: f32, #[comptime] kind: Kind) -> f32 {
+    if comptime!(kind == Kind::Relu) {
+        relu_slope(y)
+    } else if comptime!(kind == Kind::LeakyRelu) {
+        leaky_relu_slope(y, parameter)
+    } else if comptime!(kind == Kind::Elu) {
+        elu_slope(y, parameter)
+    } else if comptime!(kind == Kind::Sigmoid) {
+        sigmoid_slope(y)
+    } else if comptime!(kind == Kind::HardSigmoid) {
+        hard_sigmoid_slope(y)
+    } else if comptime!(kind == Kind::HardSwish) {
+        hard_swish_slope(y)
+    } else if comptime!(kind == Kind::Tanh) {
+        tanh_slope(y)
+    } else {
+        f32::new(1.0)
+    }
+}
+
 #[cube(launch_unchecked)]
 fn apply_kernel(x: &mut Array<f32>, n: usize, parameter: f32, #[comptime] kind: Kind) {
     let at = ABSOLUTE_POS;
@@ -277,18 +299,8 @@ fn backward_kernel(y: &Array<f32>, grad: &mut Array<f32>, n: usize, parameter: f
         let (g, v) = (grad[at], y[at]);
         if comptime!(kind == Kind::Relu) {
             grad[at] = select(v > 0.0, g, f32::new(0.0));
-        } else if comptime!(kind == Kind::LeakyRelu) {
-            grad[at] = g * leaky_relu_slope(v, parameter);
-        } else if comptime!(kind == Kind::Elu) {
-            grad[at] = g * elu_slope(v, parameter);
-        } else if comptime!(kind == Kind::Sigmoid) {
-            grad[at] = g * sigmoid_slope(v);
-        } else if comptime!(kind == Kind::HardSigmoid) {
-            grad[at] = g * hard_sigmoid_slope(v);
-        } else if comptime!(kind == Kind::HardSwish) {
-            grad[at] = g * hard_swish_slope(v);
         } else {
-            grad[at] = g * tanh_slope(v);
+            grad[at] = g * activation_slope(v, parameter, kind);
         }
     }
 }

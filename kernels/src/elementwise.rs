@@ -123,3 +123,34 @@ pub fn weighted_sum<'a>(x: impl Into<View<'a>>, factor: f32, offset: f32, sum: i
     }
     Ok(())
 }
+
+#[cube(launch_unchecked)]
+fn product_kernel(a: &Array<f32>, b: &Array<f32>, y: &mut Array<f32>, n: usize) {
+    if ABSOLUTE_POS < n {
+        y[ABSOLUTE_POS] = a[ABSOLUTE_POS] * b[ABSOLUTE_POS];
+    }
+}
+
+/// `sum = sum of a * b`, one element, in a fixed order.
+///
+/// # Errors
+/// When lengths or devices differ.
+pub fn dot<'a>(a: impl Into<View<'a>>, b: impl Into<View<'a>>, sum: impl Into<ViewMut<'a>>) -> Result<()> {
+    const OP: &str = "dot";
+    let (a, b, sum) = (a.into(), b.into(), sum.into());
+    let n = a.len();
+    check_len(OP, "second operand", b.len(), n)?;
+    check_len(OP, "sum", sum.len(), 1)?;
+    match place(OP, &[&a, &b, &sum])? {
+        None => {
+            let pairs = a.host().iter().zip(b.host());
+            sum.host()[0] = pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32;
+        }
+        Some(gpu) => {
+            let products = gpu.alloc(n)?;
+            launch!(gpu, product_kernel, units(n), a.device().arg(), b.device().arg(), products.arg(), n);
+            group_sums(&products, 1, (1.0, 0.0), sum.device(), (1, 0));
+        }
+    }
+    Ok(())
+}

@@ -26,6 +26,26 @@ pub(crate) fn cube_sum(value: f32) -> f32 {
     shared[0]
 }
 
+/// Largest value of the units of a cube of 256; every unit gets it.
+#[cube]
+pub(crate) fn cube_max(value: f32) -> f32 {
+    let mut shared = SharedMemory::<f32>::new(256usize);
+    let unit = UNIT_POS as usize;
+    // The compiler may give this array the place of one that other units still read.
+    sync_cube();
+    shared[unit] = value;
+    sync_cube();
+    let mut step = 128usize;
+    while step > 0 {
+        if unit < step {
+            shared[unit] = f32::max(shared[unit], shared[unit + step]);
+        }
+        sync_cube();
+        step /= 2;
+    }
+    shared[0]
+}
+
 /// `out[g] = offset + scale * sum of the g-th group`, or adds to it.
 #[cube(launch_unchecked)]
 fn group_sums_kernel(

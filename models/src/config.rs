@@ -17,6 +17,14 @@ pub trait Settings: Serialize + DeserializeOwned + Default {
     /// Names the key, the value and the range.
     fn check(&self) -> Result<()>;
 
+    /// What a table implies where it does not say, e.g. by naming a preset.
+    ///
+    /// # Errors
+    /// When it names what does not exist.
+    fn under(_table: &Table) -> Result<Table> {
+        Ok(Table::new())
+    }
+
     /// Settings from a table.
     ///
     /// # Errors
@@ -32,7 +40,9 @@ pub trait Settings: Serialize + DeserializeOwned + Default {
             let read: std::result::Result<Self, toml::de::Error> = alone.try_into();
             read.map_err(|e| Error::Config(format!("setting {key} = {value}: {}", e.message().trim())))?;
         }
-        let settings: Self = Value::Table(table.clone())
+        let mut whole = Self::under(table)?;
+        whole.extend(table.clone());
+        let settings: Self = Value::Table(whole)
             .try_into()
             .map_err(|e: toml::de::Error| Error::Config(format!("settings: {}", e.message().trim())))?;
         settings.check()?;

@@ -59,13 +59,48 @@ pub trait Detector: Send + Sync {
     /// # Errors
     /// When the batch has another shape, or there is nothing to tell; says why.
     fn explain(&self, _images: &Tensor) -> Result<Vec<Vec<Illustration>>> {
-        Err(Error::Config(format!("--explain: {} has no attention to show", self.method())))
+        Err(Error::Config(format!("--explain: {} has nothing inside to show", self.method())))
+    }
+
+    /// What [`Detector::explain`] shows; `None` where there is nothing.
+    fn explanation(&self) -> Option<Explanation> {
+        None
+    }
+
+    /// Image scores, image by image, as they would be at other values of a setting; none for most methods.
+    ///
+    /// # Errors
+    /// When the batch has another shape.
+    fn sweeps(&self, _images: &Tensor) -> Result<Vec<Vec<Sweep>>> {
+        Ok(Vec::new())
     }
 
     /// The memory bank, when the method has one that can change after training.
     fn bank(&mut self) -> Option<&mut dyn EditableBank> {
         None
     }
+}
+
+/// What a report says about a method's inside.
+#[derive(Clone, Copy, Debug)]
+pub struct Explanation {
+    /// A few words.
+    pub heading: &'static str,
+    /// What is to be seen.
+    pub text: &'static str,
+}
+
+/// Scores of one image along a setting.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// The setting.
+    pub chart: &'static str,
+    /// Which score.
+    pub name: &'static str,
+    /// Values of the setting.
+    pub x: Vec<f32>,
+    /// Score at each.
+    pub scores: Vec<f32>,
 }
 
 /// A picture of something inside a method.
@@ -196,7 +231,9 @@ impl FitContext<'_> {
     ) -> Result<TrainReport> {
         let mut settings = settings.clone();
         if let Some(map) = settings.as_object_mut() {
-            map.remove("epochs"); // a run may be continued for longer
+            // A run may be continued for longer.
+            map.remove("epochs");
+            map.remove("iterations");
         }
         let options = TrainOptions {
             epochs: schedule.epochs,

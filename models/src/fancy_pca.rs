@@ -7,9 +7,8 @@
 
 use std::path::PathBuf;
 
-use hotad_engine::Result;
 use hotad_engine::data::picture::{ImageSpec, Picture};
-use rand::Rng;
+use hotad_engine::{Result, random};
 use rand_chacha::ChaCha8Rng;
 
 /// Training images that the axes are taken from, at most.
@@ -54,19 +53,13 @@ impl FancyPca {
     pub fn apply(&self, image: &mut [f32], rng: &mut ChaCha8Rng) {
         let mut shift = [0.0; 3];
         for axis in &self.axes {
-            let alpha = self.deviation * normal(rng);
+            let alpha = self.deviation * random::normal(rng);
             shift.iter_mut().zip(axis).for_each(|(s, a)| *s += alpha * a);
         }
         for pixel in image.as_chunks_mut::<3>().0 {
             pixel.iter_mut().zip(shift).for_each(|(v, s)| *v = (*v + s).clamp(0.0, 1.0));
         }
     }
-}
-
-/// A standard normal number (Box and Muller 1958).
-fn normal(rng: &mut ChaCha8Rng) -> f32 {
-    let (u, v): (f32, f32) = (rng.random(), rng.random());
-    (-2.0 * (1.0 - u).ln()).sqrt() * (std::f32::consts::TAU * v).cos()
 }
 
 /// Eigenvalues of a symmetric matrix and eigenvectors as columns, by Jacobi's rotations.

@@ -6,6 +6,7 @@ pub mod config;
 pub mod detector;
 pub mod evaluate;
 pub mod fancy_pca;
+pub mod i3ad;
 pub mod lea_net;
 pub mod model;
 pub mod networks;
@@ -14,6 +15,7 @@ pub mod paedid;
 pub mod prior;
 mod segmentation;
 pub mod ssim_ae;
+pub mod sweep;
 pub mod synthetic;
 
 use hotad_engine::device::Device;
@@ -73,6 +75,15 @@ pub const METHODS: &[Method] = &[
         check: |t| ssim_ae::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(ssim_ae::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(ssim_ae::SsimAe::load(f, d)?)),
+    },
+    Method {
+        name: "i3ad",
+        summary: "iterative inpainting under SSIM masks (I3AD)",
+        supervised: false,
+        settings: i3ad::Config::documented,
+        check: |t| i3ad::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(i3ad::fit(Settings::from_table(t)?, c)?)),
+        load: |f, d| Ok(Box::new(i3ad::I3ad::load(f, d)?)),
     },
     Method {
         name: "color-unet",

@@ -48,6 +48,7 @@ pub(super) fn forward_pass<'a>(
         out_step: 1,
         phases,
         epilogue: Epilogue { bias: epilogue.bias.map(|b| &b[group * cout..(group + 1) * cout]), ..epilogue },
+        mask: None,
     }
 }
 
@@ -243,6 +244,7 @@ pub(super) fn scatter_pass<'a>(
         out_step: g.opts.stride,
         phases,
         epilogue,
+        mask: None,
     }
 }
 
@@ -284,6 +286,7 @@ fn scatter_joined(g: &Geometry, grad: &[f32], w: &[f32], epilogue: Epilogue, dx:
         out_step: 1,
         phases: &[Phase { rows, cols, start: (0, 0), packed }],
         epilogue: Epilogue::new(repeated.as_deref(), epilogue.activation),
+        mask: None,
     };
     dense::run(&pass, &mut joined);
     let [_, jh, jw, _] = joined_shape;

@@ -9,8 +9,10 @@
 use rayon::prelude::*;
 
 use super::Nhwc;
+use super::gated::HALF;
+use super::masked::{MASKED_CHANNELS, masked};
 use super::micro::{MR, NR, Tile, Walk, accumulate};
-use crate::activation::Activation;
+use crate::activation::{Activation, sigmoid};
 use crate::attention::lift;
 use crate::device::HostBuffer;
 use crate::simd::simd_fn;
@@ -43,9 +45,12 @@ pub(super) struct Pass<'a> {
     pub out_step: usize,
     pub phases: &'a [Phase],
     pub epilogue: Epilogue<'a>,
+    /// One value for each input pixel: `x` then has three channels and is seen as five (masked.rs).
+    pub mask: Option<&'a [f32]>,
 }
 
-/// What happens to a sum before it is written: `activation(sum + bias + residual) * (1 + attention)`.
+/// What happens to a sum before it is written: `activation(sum + bias + residual) * (1 + attention)`, or
+/// where gated, `activation(sum + bias) * sigmoid(its gate)`.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Epilogue<'a> {
     /// One value for each written channel.
@@ -55,6 +60,8 @@ pub(super) struct Epilogue<'a> {
     pub activation: Activation,
     /// One value for each output pixel.
     pub attention: Option<&'a [f32]>,
+    /// Each block of channels is features and their gates, of which the features are written.
+    pub gated: bool,
 }
 
 impl<'a> Epilogue<'a> {
@@ -84,7 +91,7 @@ pub(super) fn pack(
 }
 
 /// [`pack`] for weights that lie as `[out][tap][in]`: 16 rows become columns.
-pub(super) fn pack_rows(w: &[f32], cout: usize) -> HostBuffer<f32> {
+pub(crate) fn pack_rows(w: &[f32], cout: usize) -> HostBuffer<f32> {
     let len = w.len() / cout.max(1);
     let mut packed = HostBuffer::room(cout.div_ceil(NR) * len * NR);
     packed.par_chunks_exact_mut((len * NR).max(1)).zip(w.par_chunks((len * NR).max(1))).for_each(|(panel, rows)| {
@@ -101,7 +108,7 @@ pub(super) fn pack_rows(w: &[f32], cout: usize) -> HostBuffer<f32> {
 
 /// [`pack`] for the adjoint, whose "out" channels are innermost: weights as `[in][tap][out]`, of which
 /// `taps` are taken.
-pub(super) fn pack_columns(w: &[f32], cin: usize, cout: usize, taps: &[usize]) -> HostBuffer<f32> {
+pub(crate) fn pack_columns(w: &[f32], cin: usize, cout: usize, taps: &[usize]) -> HostBuffer<f32> {
     let all = w.len() / (cin * cout).max(1);
     let mut packed = HostBuffer::room(cout.div_ceil(NR) * taps.len() * cin * NR);
     packed.par_chunks_exact_mut((taps.len() * cin * NR).max(1)).enumerate().for_each(|(block, panel)| {
@@ -129,6 +136,43 @@ impl Slab {
         Self { data: HostBuffer::room(0), width: 0, channels: 0 }
     }
 
+    /// Room for a window of zeros.
+    fn clear(&mut self, height: usize, width: usize, channels: usize) {
+        (self.width, self.channels) = (width, channels);
+        let len = height * width * channels + NR;
+        if self.data.len() != len {
+            self.data = HostBuffer::room(len);
+        }
+        self.data.fill(0.0);
+    }
+
+    /// [`Slab::fill`] with the five channels of a masked input, from colours and mask.
+    pub fn fill_masked(
+        &mut self,
+        (rgb, mask): (&[f32], &[f32]),
+        (h, w): (usize, usize),
+        (top, left): (isize, isize),
+        (height, width): (usize, usize),
+    ) {
+        self.clear(height, width, MASKED_CHANNELS);
+        let (x0, x1) = visible(w, left, width);
+        for (row, line) in self.data.chunks_exact_mut(width * MASKED_CHANNELS).take(height).enumerate() {
+            let y = top + row as isize;
+            if y < 0 || y >= h as isize || x1 == x0 {
+                continue;
+            }
+            let from = y as usize * w + (x0 as isize + left) as usize;
+            let pixels = rgb[3 * from..].chunks_exact(3).zip(&mask[from..]);
+            for (t, (s, m)) in
+                line[x0 * MASKED_CHANNELS..x1 * MASKED_CHANNELS].chunks_exact_mut(MASKED_CHANNELS).zip(pixels)
+            {
+                for (channel, t) in t.iter_mut().enumerate() {
+                    *t = masked(s[channel.min(2)], *m, channel);
+                }
+            }
+        }
+    }
+
     /// Copies the window that starts at pixel `(top, left)` of `image`; outside pixels are zero.
     /// `NR` spare elements follow, so that a tile may read past the last pixel.
     pub fn fill(
@@ -141,15 +185,8 @@ impl Slab {
     ) {
         let [_, h, w, c] = shape;
         let (c0, n) = channels;
-        self.width = width;
-        self.channels = n;
-        let len = height * width * n + NR;
-        if self.data.len() != len {
-            self.data = HostBuffer::room(len);
-        }
-        self.data.fill(0.0);
-        let x0 = (-left).clamp(0, width as isize) as usize;
-        let x1 = (w as isize - left).clamp(x0 as isize, width as isize) as usize;
+        self.clear(height, width, n);
+        let (x0, x1) = visible(w, left, width);
         for (row, line) in self.data.chunks_exact_mut((width * n).max(1)).take(height).enumerate() {
             let y = top + row as isize;
             if y < 0 || y >= h as isize || x1 == x0 {
@@ -167,6 +204,12 @@ impl Slab {
             }
         }
     }
+}
+
+/// First and last column of a window of some width from `left` on that an image of `w` columns has.
+fn visible(w: usize, left: isize, width: usize) -> (usize, usize) {
+    let first = (-left).clamp(0, width as isize) as usize;
+    (first, (w as isize - left).clamp(first as isize, width as isize) as usize)
 }
 
 /// Smallest and largest of the tap offsets of all phases: rows, then columns.
@@ -201,9 +244,17 @@ fn run_band(pass: &Pass, n: usize, b: usize, slab: &mut Slab, target: &mut Targe
         (lattice_rows - 1) * pass.in_step + (bottom - top) as usize + 1,
         (ow.div_ceil(pass.out_step) - 1) * pass.in_step + (right - left) as usize + 1,
     );
-    let source = &pass.x[n * h * w * c..(n + 1) * h * w * c];
     let first = (b * BAND * pass.in_step) as isize + top;
-    slab.fill(source, pass.x_shape, pass.x_channels, (first, left), size);
+    match pass.mask {
+        None => {
+            let source = &pass.x[n * h * w * c..(n + 1) * h * w * c];
+            slab.fill(source, pass.x_shape, pass.x_channels, (first, left), size);
+        }
+        Some(mask) => {
+            let source = (&pass.x[n * h * w * 3..(n + 1) * h * w * 3], &mask[n * h * w..(n + 1) * h * w]);
+            slab.fill_masked(source, (h, w), (first, left), size);
+        }
+    }
     for phase in pass.phases {
         compute(pass, phase, slab, (top, left), target);
     }
@@ -219,7 +270,7 @@ pub(super) fn run(pass: &Pass, y: &mut [f32]) {
     let rows = BAND * pass.out_step;
     let bands = y.len() / (oh * ow * oc) * oh.div_ceil(rows);
     let blocks = pass.y_channels.1.div_ceil(NR);
-    let parts = rayon::current_num_threads().div_ceil(bands).min(blocks);
+    let parts = if pass.epilogue.gated { 1 } else { rayon::current_num_threads().div_ceil(bands).min(blocks) };
     let whole = |n: usize, b: usize, slab: &mut Slab, band: &mut [f32]| {
         let pixel = (n * oh + b * rows) * ow;
         let target = &mut Target { values: band, stride: oc, first: pass.y_channels.0, blocks: 0..blocks, pixel };
@@ -339,6 +390,16 @@ simd_fn! {
                         step += run;
                     }
                 }
+                if pass.epilogue.gated {
+                    let channel = block * HALF;
+                    for (sums, at) in acc.iter_mut().zip(pixel_at).take(count) {
+                        let features = gated(pass.epilogue.activation, sums);
+                        let to = at * target.stride + channel;
+                        let room = HALF.min(target.stride - channel);
+                        target.values[to..to + room].copy_from_slice(&features[..room]);
+                    }
+                    continue;
+                }
                 for (sums, at) in acc.iter_mut().zip(pixel_at).take(count) {
                     finish(pass, target.pixel + at, block * NR, &mut sums[..lanes]);
                     let to = at * target.stride + target.first + (block - target.blocks.start) * NR;
@@ -347,6 +408,20 @@ simd_fn! {
             }
         }
     }
+}
+
+/// Features times gates of one pixel's block.
+#[inline(always)]
+fn gated(activation: Activation, sums: &mut [f32; NR]) -> [f32; HALF] {
+    let mut gates = [0.0; HALF];
+    gates.copy_from_slice(&sums[HALF..]);
+    let mut features = [0.0; HALF];
+    features.copy_from_slice(&sums[..HALF]);
+    activation.apply_lanes(&mut features);
+    for (f, g) in features.iter_mut().zip(gates) {
+        *f *= sigmoid(g);
+    }
+    features
 }
 
 /// What the epilogue does after the bias to the sums of a pixel from output channel `channel` on.

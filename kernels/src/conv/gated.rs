@@ -1,31 +1,231 @@
 //! Gated convolution (free-form inpainting, Yu et al. 2019, equation 2), also on masked input.
 //!
-//! `y = ELU(conv(x, w_f) + b_f) * sigmoid(conv(x, w_g) + b_g)`. The weights are one tensor, features
-//! first, gates after, so that both are one matrix product; on a GPU the gate is applied before the tile
-//! is written. With a mask the input is `[rgb * (1 - mask), 1, mask]`, made while it is read.
+//! `y = act(conv(x, w_f) + b_f) * sigmoid(conv(x, w_g) + b_g)`, act = ELU or another. The weights are
+//! one tensor, features first, gates after, so that both are one matrix product, and the gate is applied
+//! to the sums before they are written: 4 bytes written per feature, where two convolutions, two
+//! activations and a product write 20 and read 16. With a mask the input is `[rgb * (1 - mask), 1, mask]`,
+//! made while it is read. After nearest x2 up-sampling the enlarged map is never made (see
+//! [`super::upsample_conv2d`]).
 
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use super::implicit_gemm;
+use super::conv2d::{forward_pass, forward_phase, scatter_pass, scatter_phases};
+use super::dense::{self, Epilogue, Phase};
+use super::masked::MASKED_CHANNELS;
+use super::micro::NR;
 use super::pass::{Operands, Sizes};
-use super::{ConvOptions, Geometry, Nhwc, conv2d};
-use crate::activation::{Activation, elu, elu_slope, sigmoid, sigmoid_slope};
-use crate::device::{Buffer, View, ViewMut, launch, mixed, place, units};
+use super::{ConvOptions, Geometry, Nhwc, conv_transpose2d, implicit_gemm, upsampled};
+use crate::activation::{Activation, Kind, activate, activation_slope, sigmoid, sigmoid_slope};
+use crate::device::{Buffer, GpuBuffer, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len, shape_error};
+use crate::simd::simd_fn;
 
-/// Channels of a masked input: three colours, ones, the mask.
-pub const MASKED_CHANNELS: usize = 5;
+const OP: &str = "gated convolution";
 
-/// Features times gate from both halves before their activations.
-#[cube]
-#[inline(always)]
-pub fn gated(feature: f32, gate: f32) -> f32 {
-    elu(feature, 1.0) * sigmoid(gate)
+/// Features of a block of [`NR`] lanes; their gates are the other half.
+pub(super) const HALF: usize = NR / 2;
+
+/// A gated convolution with weights as its device wants them.
+pub struct PreparedGated {
+    weights: Weights,
+    /// OHWI; both halves.
+    shape: [usize; 4],
+    bias: Buffer,
+    opts: ConvOptions,
+    features: Activation,
+    upsampled: bool,
 }
 
-/// Forward, for inference: writes `y` of shape `[n, oh, ow, o]` for weights `[2 o, kh, kw, i]` and biases
-/// `[2 o]`, and returns that shape. With `mask` (`[n, h, w]`), `x` has three channels and `i` is 5.
+enum Weights {
+    /// In blocks of half features, half gates, and the bias likewise.
+    Packed(Vec<Phase>, Vec<f32>),
+    Gpu(GpuBuffer),
+}
+
+/// Output channels in the order of the host's blocks: half features, half gates, zeros where there are
+/// no more of them.
+fn interleaved(values: &[f32], channels: usize) -> Vec<f32> {
+    let len = values.len() / (2 * channels).max(1);
+    let mut out = vec![0.0; channels.div_ceil(HALF) * NR * len];
+    for (channel, row) in values.chunks_exact(len.max(1)).enumerate() {
+        let (half, feature) = (channel / channels, channel % channels);
+        let lane = feature / HALF * NR + half * HALF + feature % HALF;
+        out[lane * len..(lane + 1) * len].copy_from_slice(row);
+    }
+    out
+}
+
+impl PreparedGated {
+    /// Weights `[2 o, kh, kw, i]` (OHWI), biases `[2 o]`, features before gates; `features` is what the
+    /// features go through. `i` is 5 for a masked input.
+    ///
+    /// # Errors
+    /// When lengths and options do not fit together.
+    pub fn new(
+        weight: Buffer,
+        shape: [usize; 4],
+        bias: Buffer,
+        opts: ConvOptions,
+        features: Activation,
+    ) -> Result<Self> {
+        check(shape, opts)?;
+        check_len(OP, "weights", weight.len(), shape.iter().product())?;
+        check_len(OP, "bias", bias.len(), shape[0])?;
+        let weights = match weight {
+            Buffer::Gpu(w) => Weights::Gpu(w),
+            Buffer::Host(w) => {
+                let w = interleaved(&w, shape[0] / 2);
+                let g = blocked(shape, opts, [1, reach(shape[1], opts), reach(shape[2], opts), shape[3]])?;
+                Weights::Packed(vec![forward_phase(&g, &w, 0)], interleaved(bias.view().host(), shape[0] / 2))
+            }
+        };
+        Ok(Self { weights, shape, bias, opts, features, upsampled: false })
+    }
+
+    /// After nearest x2 up-sampling: weights `[2 o, 3, 3, i]`.
+    ///
+    /// # Errors
+    /// When lengths do not fit together.
+    pub fn upsampled(weight: Buffer, shape: [usize; 4], bias: Buffer, features: Activation) -> Result<Self> {
+        let opts = upsampled::TRANSPOSED;
+        check(shape, opts)?;
+        check_len(OP, "bias", bias.len(), shape[0])?;
+        let weights = match weight {
+            Buffer::Gpu(w) => {
+                match upsampled::expand(View::Gpu(&w), upsampled::check(OP, shape[3], w.len(), shape)?)? {
+                    Buffer::Gpu(w) => Weights::Gpu(w),
+                    Buffer::Host(_) => unreachable!("weights stay where they are"),
+                }
+            }
+            Buffer::Host(w) => {
+                let w = interleaved(&w, shape[0] / 2);
+                let lanes = [lanes(shape), 3, 3, shape[3]];
+                let wide = upsampled::check(OP, shape[3], w.len(), lanes)?;
+                let expanded = upsampled::expand(View::Host(&w), wide)?;
+                let g = Geometry::new(OP, [1, 2, 2, lanes[0]], wide, opts)?;
+                let phases = scatter_phases(&g, 0, expanded.view().host());
+                Weights::Packed(phases, interleaved(bias.view().host(), shape[0] / 2))
+            }
+        };
+        Ok(Self { weights, shape, bias, opts, features, upsampled: true })
+    }
+
+    /// The shape of the output for an input of shape `x`, of which a mask makes five channels.
+    ///
+    /// # Errors
+    /// When the input does not fit.
+    pub fn output(&self, x: Nhwc) -> Result<Nhwc> {
+        if self.upsampled {
+            return Ok([x[0], 2 * x[1], 2 * x[2], self.shape[0] / 2]);
+        }
+        let seen = if x[3] == 3 { [x[0], x[1], x[2], self.shape[3]] } else { x };
+        let [n, h, w, both] = Geometry::new(OP, seen, self.shape, self.opts)?.y;
+        Ok([n, h, w, both / 2])
+    }
+
+    /// Writes `y` of shape `[n, oh, ow, o]` and returns that shape. With `mask` (`[n, h, w]`), `x` has
+    /// three channels; not after up-sampling.
+    ///
+    /// # Errors
+    /// When shapes, lengths or devices do not fit together.
+    pub fn run<'a>(
+        &self,
+        x: impl Into<View<'a>>,
+        x_shape: Nhwc,
+        mask: Option<View<'a>>,
+        y: impl Into<ViewMut<'a>>,
+    ) -> Result<Nhwc> {
+        let (x, y) = (x.into(), y.into());
+        let seen = self.seen(x_shape, mask)?;
+        let shape = self.output(seen)?;
+        check_len(OP, "input", x.len(), x_shape.iter().product())?;
+        check_len(OP, "output", y.len(), shape.iter().product())?;
+        place(OP, &[&x, &mask.unwrap_or(x), &self.bias.view(), &y])?;
+        match &self.weights {
+            Weights::Packed(phases, bias) => {
+                let epilogue = Epilogue { gated: true, ..Epilogue::new(Some(bias), self.features) };
+                self.on_host(seen, (x.host(), mask.map(View::host)), phases, epilogue, y.host())?;
+            }
+            Weights::Gpu(w) if self.upsampled => {
+                let mut halves = w.gpu().alloc(2 * y.len())?;
+                let wide = [self.shape[3], 4, 4, self.shape[0]];
+                let bias = Some(self.bias.view());
+                conv_transpose2d(x, x_shape, w, wide, bias, self.opts, Activation::Identity, &mut halves)?;
+                gate(&halves, self.shape[0] / 2, self.features, y)?;
+            }
+            Weights::Gpu(w) => {
+                let g = Geometry::new(OP, seen, self.shape, self.opts)?;
+                let operands = Operands::new(x.device(), w, Some(self.bias.view().device()), y.device());
+                let sizes = Sizes::gated(&g, mask.is_some());
+                implicit_gemm::run_gated(w.gpu(), &sizes, mask.map(View::device), self.features, &operands);
+            }
+        }
+        Ok(shape)
+    }
+
+    /// The shape of the input as the weights see it.
+    fn seen(&self, x: Nhwc, mask: Option<View>) -> Result<Nhwc> {
+        let [n, h, w, c] = x;
+        let Some(mask) = mask else {
+            check_len(OP, "input channels", c, self.shape[3])?;
+            return Ok(x);
+        };
+        check_len(OP, "mask", mask.len(), n * h * w)?;
+        if c != 3 || self.shape[3] != MASKED_CHANNELS || self.upsampled {
+            return shape_error(
+                OP,
+                format!("a masked input has three channels, its weights five; not {c} and {}", self.shape[3]),
+            );
+        }
+        Ok([n, h, w, MASKED_CHANNELS])
+    }
+
+    fn on_host(
+        &self,
+        seen: Nhwc,
+        (x, mask): (&[f32], Option<&[f32]>),
+        phases: &[Phase],
+        epilogue: Epilogue,
+        y: &mut [f32],
+    ) -> Result<()> {
+        let lanes = lanes(self.shape);
+        let mut pass = if self.upsampled {
+            let g = Geometry::new(OP, [seen[0], 2 * seen[1], 2 * seen[2], lanes], [seen[3], 4, 4, lanes], self.opts)?;
+            scatter_pass(&g, 0, x, phases, epilogue)
+        } else {
+            forward_pass(&blocked(self.shape, self.opts, seen)?, 0, x, phases, epilogue)
+        };
+        pass.mask = mask;
+        pass.y_shape[3] = self.shape[0] / 2;
+        dense::run(&pass, y);
+        Ok(())
+    }
+}
+
+/// Lanes of all blocks of weights of this shape.
+fn lanes(shape: [usize; 4]) -> usize {
+    (shape[0] / 2).div_ceil(HALF) * NR
+}
+
+/// Pixels that a kernel covers.
+fn reach(k: usize, opts: ConvOptions) -> usize {
+    opts.dilation * k.saturating_sub(1) + 1
+}
+
+/// The convolution into all lanes.
+fn blocked(shape: [usize; 4], opts: ConvOptions, x: Nhwc) -> Result<Geometry> {
+    Geometry::new(OP, x, [lanes(shape), shape[1], shape[2], shape[3]], opts)
+}
+
+fn check(shape: [usize; 4], opts: ConvOptions) -> Result<()> {
+    if !shape[0].is_multiple_of(2) || shape[0] == 0 || opts.groups != 1 {
+        return shape_error(OP, format!("weights {shape:?}: as many gates as features, one group"));
+    }
+    Ok(())
+}
+
+/// [`PreparedGated`] with ELU for weights that are used once.
 ///
 /// # Errors
 /// When shapes, options, lengths or devices do not fit together.
@@ -34,87 +234,69 @@ pub fn gated_conv2d<'a>(
     x: impl Into<View<'a>>,
     x_shape: Nhwc,
     mask: Option<View<'a>>,
-    w: impl Into<View<'a>>,
+    w: &Buffer,
     w_shape: [usize; 4],
-    bias: impl Into<View<'a>>,
+    bias: &Buffer,
     opts: ConvOptions,
     y: impl Into<ViewMut<'a>>,
 ) -> Result<Nhwc> {
-    const OP: &str = "gated_conv2d";
-    let (x, w, bias, y) = (x.into(), w.into(), bias.into(), y.into());
-    let g = geometry(OP, x_shape, mask, w_shape, opts)?;
-    let [n, oh, ow, both] = g.y;
-    check_len(OP, "input", x.len(), x_shape.iter().product())?;
-    g.check_w(OP, w.len())?;
-    check_len(OP, "bias", bias.len(), both)?;
-    check_len(OP, "output", y.len(), n * oh * ow * both / 2)?;
-    match place(OP, &[&x, &mask.unwrap_or(x), &w, &bias, &y])? {
-        Some(gpu) => {
-            let operands = Operands::new(x.device(), w.device(), Some(bias.device()), y.device());
-            implicit_gemm::run_gated(&gpu, &Sizes::gated(&g, mask.is_some()), mask.map(View::device), &operands);
-        }
-        None => {
-            let masked = mask.map(|m| masked_input(x, m)).transpose()?;
-            let x = masked.as_ref().map_or(x, Buffer::view);
-            let mut halves = vec![0.0; n * oh * ow * both];
-            conv2d(x, g.x, w, w_shape, Some(bias), opts, Activation::Identity, &mut halves)?;
-            gate(&halves, both / 2, y)?;
-        }
-    }
-    Ok([n, oh, ow, both / 2])
+    PreparedGated::new(w.duplicate()?, w_shape, bias.duplicate()?, opts, Activation::Elu(1.0))?.run(x, x_shape, mask, y)
 }
 
-/// The convolution over the input as the weights see it.
-fn geometry(op: &'static str, x: Nhwc, mask: Option<View>, w: [usize; 4], opts: ConvOptions) -> Result<Geometry> {
-    let [n, h, wd, c] = x;
-    let Some(mask) = mask else { return checked(op, x, w, opts) };
-    check_len(op, "mask", mask.len(), n * h * wd)?;
-    if c != 3 {
-        return shape_error(op, format!("a masked input has three channels, not {c}"));
-    }
-    checked(op, [n, h, wd, MASKED_CHANNELS], w, opts)
-}
-
-fn checked(op: &'static str, x: Nhwc, w: [usize; 4], opts: ConvOptions) -> Result<Geometry> {
-    if !w[0].is_multiple_of(2) || opts.groups != 1 {
-        return shape_error(op, format!("weights {w:?}: as many gates as features, one group"));
-    }
-    Geometry::new(op, x, w, opts)
-}
-
-/// `y = ELU(f) * sigmoid(g)` from `halves` (`[pixel][2 o]`, before their activations).
+/// `y = act(f) * sigmoid(g)` from `halves` (`[pixel][2 o]`, before their activations).
 ///
 /// # Errors
 /// When lengths or devices do not fit.
-pub fn gate<'a>(halves: impl Into<View<'a>>, channels: usize, y: impl Into<ViewMut<'a>>) -> Result<()> {
+pub fn gate<'a>(
+    halves: impl Into<View<'a>>,
+    channels: usize,
+    features: Activation,
+    y: impl Into<ViewMut<'a>>,
+) -> Result<()> {
     const OP: &str = "gate";
     let (halves, y) = (halves.into(), y.into());
     check_len(OP, "halves", halves.len(), 2 * y.len())?;
     check_len(OP, "channels", y.len() % channels.max(1), 0)?;
     match place(OP, &[&halves, &y])? {
         None => {
-            let pixels = y.host().par_chunks_mut(channels).zip(halves.host().par_chunks(2 * channels));
-            pixels.with_min_len(64).for_each(|(y, halves)| {
-                let (features, gates) = halves.split_at(channels);
-                for ((y, f), g) in y.iter_mut().zip(features).zip(gates) {
-                    *y = gated(*f, *g);
-                }
-            });
+            let parts = y.host().par_chunks_mut(64 * channels).zip(halves.host().par_chunks(128 * channels));
+            parts.for_each(|(y, halves)| gate_part(halves, channels, features, y));
         }
         Some(gpu) => {
             let n = y.len();
-            launch!(gpu, gate_kernel, units(n), halves.device().arg(), y.device().arg(), n, channels);
+            let ((kind, parameter), halves, y) = (features.kind(), halves.device(), y.device());
+            launch!(gpu, gate_kernel, units(n), halves.arg(), y.arg(), n, channels, parameter, kind);
         }
     }
     Ok(())
 }
 
+simd_fn! {
+    fn gate_part(halves: &[f32], channels: usize, features: Activation, y: &mut [f32]) {
+        for (y, halves) in y.chunks_exact_mut(channels).zip(halves.chunks_exact(2 * channels)) {
+            let (f, g) = halves.split_at(channels);
+            y.copy_from_slice(f);
+            features.apply_lanes(y);
+            for (y, g) in y.iter_mut().zip(g) {
+                *y *= sigmoid(*g);
+            }
+        }
+    }
+}
+
 #[cube(launch_unchecked)]
-fn gate_kernel(halves: &Array<f32>, y: &mut Array<f32>, n: usize, channels: usize) {
+fn gate_kernel(
+    halves: &Array<f32>,
+    y: &mut Array<f32>,
+    n: usize,
+    channels: usize,
+    parameter: f32,
+    #[comptime] kind: Kind,
+) {
     let at = ABSOLUTE_POS;
     if at < n {
         let from = at / channels * 2 * channels + at % channels;
-        y[at] = gated(halves[from], halves[from + channels]);
+        y[at] = activate(halves[from], parameter, kind) * sigmoid(halves[from + channels]);
     }
 }
 
@@ -125,6 +307,7 @@ fn gate_kernel(halves: &Array<f32>, y: &mut Array<f32>, n: usize, channels: usiz
 pub fn gate_backward<'a>(
     halves: impl Into<View<'a>>,
     channels: usize,
+    features: Activation,
     grad: impl Into<View<'a>>,
     d_halves: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
@@ -136,165 +319,54 @@ pub fn gate_backward<'a>(
     match place(OP, &[&halves, &grad, &d_halves])? {
         None => {
             let (halves, grad) = (halves.host(), grad.host());
-            let pixels = d_halves.host().par_chunks_mut(2 * channels).zip(halves.par_chunks(2 * channels));
-            pixels.zip(grad.par_chunks(channels)).with_min_len(64).for_each(|((d, halves), grad)| {
-                for (k, g) in grad.iter().enumerate() {
-                    let (feature, gate) = (elu(halves[k], 1.0), sigmoid(halves[channels + k]));
-                    d[k] = g * gate * elu_slope(feature, 1.0);
-                    d[channels + k] = g * feature * sigmoid_slope(gate);
-                }
+            let parts = d_halves.host().par_chunks_mut(128 * channels).zip(halves.par_chunks(128 * channels));
+            parts.zip(grad.par_chunks(64 * channels)).for_each(|((d, halves), grad)| {
+                gate_backward_part(halves, grad, channels, features, d);
             });
         }
         Some(gpu) => {
             let n = grad.len();
-            launch!(
-                gpu,
-                gate_backward_kernel,
-                units(n),
-                halves.device().arg(),
-                grad.device().arg(),
-                d_halves.device().arg(),
-                n,
-                channels
-            );
+            let (kind, parameter) = features.kind();
+            let (halves, grad, d) = (halves.device(), grad.device(), d_halves.device());
+            let shape = units(n);
+            launch!(gpu, gate_backward_kernel, shape, halves.arg(), grad.arg(), d.arg(), n, channels, parameter, kind);
         }
     }
     Ok(())
 }
 
+simd_fn! {
+    fn gate_backward_part(halves: &[f32], grad: &[f32], channels: usize, features: Activation, d: &mut [f32]) {
+        let pixels = d.chunks_exact_mut(2 * channels).zip(halves.chunks_exact(2 * channels));
+        for ((d, halves), grad) in pixels.zip(grad.chunks_exact(channels)) {
+            let ((df, dg), (f, g)) = (d.split_at_mut(channels), halves.split_at(channels));
+            df.copy_from_slice(f);
+            features.apply_lanes(df);
+            for (((df, dg), g), grad) in df.iter_mut().zip(dg).zip(g).zip(grad) {
+                let (feature, gate) = (*df, sigmoid(*g));
+                *df = grad * gate * features.slope(feature);
+                *dg = grad * feature * sigmoid_slope(gate);
+            }
+        }
+    }
+}
+
 #[cube(launch_unchecked)]
-fn gate_backward_kernel(halves: &Array<f32>, grad: &Array<f32>, d_halves: &mut Array<f32>, n: usize, channels: usize) {
+fn gate_backward_kernel(
+    halves: &Array<f32>,
+    grad: &Array<f32>,
+    d_halves: &mut Array<f32>,
+    n: usize,
+    channels: usize,
+    parameter: f32,
+    #[comptime] kind: Kind,
+) {
     let at = ABSOLUTE_POS;
     if at < n {
         let from = at / channels * 2 * channels + at % channels;
-        let feature = elu(halves[from], f32::new(1.0));
+        let feature = activate(halves[from], parameter, kind);
         let gate = sigmoid(halves[from + channels]);
-        d_halves[from] = grad[at] * gate * elu_slope(feature, f32::new(1.0));
+        d_halves[from] = grad[at] * gate * activation_slope(feature, parameter, kind);
         d_halves[from + channels] = grad[at] * feature * sigmoid_slope(gate);
-    }
-}
-
-/// Channel `channel` of a masked input.
-#[cube]
-#[inline(always)]
-pub fn masked(colour: f32, mask: f32, channel: usize) -> f32 {
-    select(channel < 3, colour * (1.0 - mask), select(channel == 3, f32::new(1.0), mask))
-}
-
-/// `[rgb * (1 - mask), 1, mask]` for every pixel, as backward passes need it.
-///
-/// # Errors
-/// When lengths or devices do not fit.
-pub fn masked_input<'a>(rgb: impl Into<View<'a>>, mask: impl Into<View<'a>>) -> Result<Buffer> {
-    const OP: &str = "masked_input";
-    let (rgb, mask) = (rgb.into(), mask.into());
-    check_len(OP, "colours", rgb.len(), 3 * mask.len())?;
-    match (rgb, mask) {
-        (View::Host(rgb), View::Host(mask)) => {
-            let mut out = vec![0.0; MASKED_CHANNELS * mask.len()];
-            for (at, v) in out.iter_mut().enumerate() {
-                let (pixel, channel) = (at / MASKED_CHANNELS, at % MASKED_CHANNELS);
-                *v = masked(rgb[3 * pixel + channel.min(2)], mask[pixel], channel);
-            }
-            Ok(Buffer::Host(out.into()))
-        }
-        (View::Gpu(rgb), View::Gpu(mask)) if rgb.gpu().is(mask.gpu()) => {
-            let n = MASKED_CHANNELS * mask.len();
-            let out = rgb.gpu().alloc(n)?;
-            launch!(rgb.gpu(), masked_kernel, units(n), rgb.arg(), mask.arg(), out.arg(), n);
-            Ok(Buffer::Gpu(out))
-        }
-        _ => mixed(OP),
-    }
-}
-
-#[cube(launch_unchecked)]
-fn masked_kernel(rgb: &Array<f32>, mask: &Array<f32>, out: &mut Array<f32>, n: usize) {
-    let at = ABSOLUTE_POS;
-    if at < n {
-        let (pixel, channel) = (at / 5, at % 5);
-        out[at] = masked(rgb[3 * pixel + usize::min(channel, 2)], mask[pixel], channel);
-    }
-}
-
-/// Gradient of the colours from that of a masked input (`[pixel][5]`).
-///
-/// # Errors
-/// When lengths or devices do not fit.
-pub fn masked_input_backward<'a>(
-    grad: impl Into<View<'a>>,
-    mask: impl Into<View<'a>>,
-    d_rgb: impl Into<ViewMut<'a>>,
-) -> Result<()> {
-    const OP: &str = "masked_input_backward";
-    let (grad, mask, d_rgb) = (grad.into(), mask.into(), d_rgb.into());
-    check_len(OP, "gradient", grad.len(), MASKED_CHANNELS * mask.len())?;
-    check_len(OP, "colour gradient", d_rgb.len(), 3 * mask.len())?;
-    match place(OP, &[&grad, &mask, &d_rgb])? {
-        None => {
-            let (grad, mask) = (grad.host(), mask.host());
-            for (at, d) in d_rgb.host().iter_mut().enumerate() {
-                *d = grad[at / 3 * MASKED_CHANNELS + at % 3] * (1.0 - mask[at / 3]);
-            }
-        }
-        Some(gpu) => {
-            let n = d_rgb.len();
-            launch!(
-                gpu,
-                masked_backward_kernel,
-                units(n),
-                grad.device().arg(),
-                mask.device().arg(),
-                d_rgb.device().arg(),
-                n
-            );
-        }
-    }
-    Ok(())
-}
-
-#[cube(launch_unchecked)]
-fn masked_backward_kernel(grad: &Array<f32>, mask: &Array<f32>, d_rgb: &mut Array<f32>, n: usize) {
-    let at = ABSOLUTE_POS;
-    if at < n {
-        d_rgb[at] = grad[at / 3 * 5 + at % 3] * (1.0 - mask[at / 3]);
-    }
-}
-
-/// The four checkerboard masks of an image of `h` x `w` (I3AD, section 3.3): cells of `cell` pixels;
-/// pixel (i, j) in cell (r, c) is 1 in mask `(r mod 2) * 2 + c mod 2` and 0 in the others. Writes
-/// `[4][h][w]`.
-///
-/// # Errors
-/// When a size is 0 or the length does not fit.
-pub fn checkerboard_masks<'a>(h: usize, w: usize, cell: usize, masks: impl Into<ViewMut<'a>>) -> Result<()> {
-    const OP: &str = "checkerboard_masks";
-    let masks = masks.into();
-    if h * w * cell == 0 {
-        return shape_error(OP, format!("{h}x{w} in cells of {cell}"));
-    }
-    check_len(OP, "masks", masks.len(), 4 * h * w)?;
-    match masks {
-        ViewMut::Host(masks) => {
-            for (at, m) in masks.iter_mut().enumerate() {
-                let (mask, i, j) = (at / (h * w), at / w % h, at % w);
-                *m = f32::from(u8::from(mask == i / cell % 2 * 2 + j / cell % 2));
-            }
-        }
-        ViewMut::Gpu(masks) => {
-            let n = masks.len();
-            launch!(masks.gpu(), checkerboard_kernel, units(n), masks.arg(), n, h, w, cell);
-        }
-    }
-    Ok(())
-}
-
-#[cube(launch_unchecked)]
-fn checkerboard_kernel(masks: &mut Array<f32>, n: usize, h: usize, w: usize, cell: usize) {
-    let at = ABSOLUTE_POS;
-    if at < n {
-        let (mask, i, j) = (at / (h * w), at / w % h, at % w);
-        let own = i / cell % 2 * 2 + j / cell % 2;
-        masks[at] = select(mask == own, f32::new(1.0), f32::new(0.0));
     }
 }

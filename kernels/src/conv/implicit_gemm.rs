@@ -12,9 +12,9 @@
 
 use cubecl::prelude::*;
 
-use super::gated::{gated, masked};
+use super::masked::masked;
 use super::pass::{Direction, Operands, Sizes, Variant, base, finish, offset, row, taps, weight_at};
-use crate::activation::{Activation, Kind, activate};
+use crate::activation::{Activation, activate, sigmoid};
 use crate::device::{Gpu, GpuBuffer, Precision, UNITS, grid, launch};
 
 #[cube(launch_unchecked)]
@@ -172,7 +172,8 @@ fn implicit_gemm_kernel(
                             let sum = sums[i * comptime!(v.columns) + j] + shift;
                             if comptime!(v.gated) {
                                 let gate = sums[i * comptime!(v.columns) + j + 2] + bias[s.out_channels + column];
-                                y[pixel * s.out_stride + column] = gated(sum, gate);
+                                y[pixel * s.out_stride + column] =
+                                    activate(sum, parameter, v.activation) * sigmoid(gate);
                             } else {
                                 let at = pixel * s.out_stride + s.out_first + column;
                                 y[at] = finish(sum, residual, attention, pixel, at, parameter, v);
@@ -215,20 +216,21 @@ pub(super) fn run(
 }
 
 /// Queues a gated convolution: `s` has the channels of the output, the weights twice as many.
-pub(super) fn run_gated(gpu: &Gpu, s: &Sizes, mask: Option<&GpuBuffer>, operands: &Operands) {
+pub(super) fn run_gated(gpu: &Gpu, s: &Sizes, mask: Option<&GpuBuffer>, features: Activation, operands: &Operands) {
+    let (kind, parameter) = features.kind();
     let v = Variant {
         direction: Direction::Gather,
         pooled: false,
         flat: s.in_channels < 16,
         bias: true,
         residual: false,
-        activation: Kind::Identity,
+        activation: kind,
         attention: false,
         columns: 4,
         gated: true,
         masked: mask.is_some(),
     };
-    queue(gpu, s, v, 0.0, mask, operands);
+    queue(gpu, s, v, parameter, mask, operands);
 }
 
 fn queue(gpu: &Gpu, s: &Sizes, v: Variant, parameter: f32, mask: Option<&GpuBuffer>, operands: &Operands) {

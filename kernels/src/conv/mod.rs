@@ -5,11 +5,12 @@
 //! (dense.rs); strided data gradients and transposed convolutions are split into one dense pass
 //! per output phase, so no multiplication by an inserted zero is ever done.
 
-mod dense;
+pub(crate) mod dense;
 mod depthwise;
 mod gated;
 mod implicit_gemm;
-mod micro;
+mod masked;
+pub(crate) mod micro;
 mod pass;
 mod prepared;
 mod tensor_core;
@@ -20,8 +21,9 @@ mod transposed;
 mod upsampled;
 
 pub use conv2d::{conv2d, conv2d_backward_bias, conv2d_backward_data, conv2d_backward_weight, conv2d_max_pool2};
-pub use gated::{
-    MASKED_CHANNELS, checkerboard_masks, gate, gate_backward, gated_conv2d, masked_input, masked_input_backward,
+pub use gated::{PreparedGated, gate, gate_backward, gated_conv2d};
+pub use masked::{
+    MASKED_CHANNELS, checkerboard_masks, join_checkerboard, masked_input, masked_input_backward, paste, paste_backward,
 };
 pub use prepared::{Extra, PreparedConv};
 pub use transposed::{

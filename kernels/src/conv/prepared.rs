@@ -153,6 +153,7 @@ impl PreparedConv {
                     residual: residual.map(View::host),
                     activation: self.activation,
                     attention: attention.map(View::host),
+                    gated: false,
                 };
                 self.on_host(host, &g, x.host(), epilogue, y.host());
             }

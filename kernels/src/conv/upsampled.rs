@@ -14,15 +14,17 @@ use crate::device::{Buffer, View, ViewMut, launch, place, units};
 use crate::elementwise::fill;
 use crate::error::{Result, check_len, shape_error};
 
-const TRANSPOSED: ConvOptions = ConvOptions { stride: 2, padding: 1, dilation: 1, groups: 1 };
+/// The transposed convolution that the pair equals.
+pub(super) const TRANSPOSED: ConvOptions = ConvOptions { stride: 2, padding: 1, dilation: 1, groups: 1 };
 
 /// Taps of the 3-kernel that each tap of the 4-kernel sums.
 const SUMS: [&[usize]; 4] = [&[2], &[1, 2], &[0, 1], &[0]];
 
-fn check(op: &'static str, x_shape: Nhwc, w: usize, w_shape: [usize; 4]) -> Result<[usize; 4]> {
+/// The shape of the transposed kernel (IHWO) for weights of length `w` over so many channels.
+pub(super) fn check(op: &'static str, channels: usize, w: usize, w_shape: [usize; 4]) -> Result<[usize; 4]> {
     let [o, kh, kw, i] = w_shape;
-    if kh != 3 || kw != 3 || i != x_shape[3] {
-        return shape_error(op, format!("weights {w_shape:?} (OHWI) are not 3x3 over {} channels", x_shape[3]));
+    if kh != 3 || kw != 3 || i != channels {
+        return shape_error(op, format!("weights {w_shape:?} (OHWI) are not 3x3 over {channels} channels"));
     }
     check_len(op, "weights", w, o * 9 * i)?;
     Ok([i, 4, 4, o])
@@ -43,7 +45,7 @@ fn for_taps(c: usize, [i, _, _, o]: [usize; 4], mut f: impl FnMut(usize, usize))
 }
 
 /// The 4x4 transposed kernel (IHWO) that `w` (OHWI, 3x3) stands for.
-fn expand(w: View, shape: [usize; 4]) -> Result<Buffer> {
+pub(super) fn expand(w: View, shape: [usize; 4]) -> Result<Buffer> {
     let len = shape.iter().product();
     match w {
         View::Host(w) => {
@@ -114,7 +116,7 @@ pub fn upsample_conv2d<'a>(
     y: impl Into<ViewMut<'a>>,
 ) -> Result<Nhwc> {
     let (x, w, y) = (x.into(), w.into(), y.into());
-    let shape = check("upsample_conv2d", x_shape, w.len(), w_shape)?;
+    let shape = check("upsample_conv2d", x_shape[3], w.len(), w_shape)?;
     conv_transpose2d(x, x_shape, &expand(w, shape)?, shape, bias, TRANSPOSED, activation, y)
 }
 
@@ -130,7 +132,7 @@ pub fn upsample_conv2d_backward_data<'a>(
     dx: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     let (grad, w, dx) = (grad.into(), w.into(), dx.into());
-    let shape = check("upsample_conv2d_backward_data", x_shape, w.len(), w_shape)?;
+    let shape = check("upsample_conv2d_backward_data", x_shape[3], w.len(), w_shape)?;
     conv_transpose2d_backward_data(grad, x_shape, &expand(w, shape)?, shape, TRANSPOSED, dx)
 }
 
@@ -147,7 +149,7 @@ pub fn upsample_conv2d_backward_weight<'a>(
 ) -> Result<()> {
     const OP: &str = "upsample_conv2d_backward_weight";
     let (x, grad, dw) = (x.into(), grad.into(), dw.into());
-    let shape = check(OP, x_shape, dw.len(), w_shape)?;
+    let shape = check(OP, x_shape[3], dw.len(), w_shape)?;
     let len = shape.iter().product();
     match place(OP, &[&x, &grad, &dw])? {
         None => {

@@ -34,7 +34,7 @@ use hotad_engine::{Activation, Error, Result, random};
 use serde_json::Value;
 
 use crate::color_unet::{Recolouring, require_colour};
-use crate::detector::{Detector, FitContext, Illustration, Score};
+use crate::detector::{Detector, Explanation, FitContext, Illustration, Score};
 use crate::networks::layer::{Prepared, Weights};
 use crate::networks::part;
 
@@ -177,6 +177,13 @@ impl Detector for LeaNet {
 
     fn recoloured(&self, images: &Tensor) -> Result<Option<Vec<Picture>>> {
         self.recolouring.recoloured(images).map(Some)
+    }
+
+    fn explanation(&self) -> Option<Explanation> {
+        Some(Explanation {
+            heading: "Attention inside",
+            text: "At every attention point: the mean of the features over channels before attention, the attention map, and the features after it. Features of one point share a scale; each attention map has its own.",
+        })
     }
 
     /// Figure 5: at every point, the mean over channels of the features before attention, the attention

@@ -2,7 +2,10 @@
 //! on the tape; and prepared, with batch normalisation folded and weights laid out for their device.
 
 pub mod cnn;
+pub mod discriminator;
+pub mod gated;
 pub mod import;
+pub mod inpainting;
 pub mod layer;
 pub mod mobilenet;
 pub mod resnet;

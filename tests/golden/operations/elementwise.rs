@@ -1,10 +1,16 @@
 //! Activations, losses, optimisers.
 
+use hotad_engine::ops::mean;
+use hotad_engine::tape::backward;
+use hotad_engine::tensor::Tensor;
 use hotad_kernels::activation::Activation;
 use hotad_kernels::adam::{AdamOptions, adam};
+use hotad_kernels::discounted_l1::{discount_weights, weighted_l1};
+use hotad_kernels::hinge::hinge_loss;
 use hotad_kernels::loss::Loss;
+use hotad_kernels::softmax::{log_sum_exp, log_sum_exp_backward, softmax, softmax_backward};
 
-use crate::case::{Case, Outputs, outputs, wide};
+use crate::case::{Case, Outputs, floats, nchw, outputs, wide};
 
 pub fn run(case: &Case) -> Option<Outputs> {
     let activation = match case.op.as_str() {
@@ -25,6 +31,12 @@ pub fn run(case: &Case) -> Option<Outputs> {
         "l1" => Some(two_sided(case, Loss::L1)),
         "bce" => Some(one_sided(case, Loss::Bce, "p")),
         "bce_with_logits" => Some(one_sided(case, Loss::BceWithLogits, "x")),
+        "hinge_generator" => Some(generator(case)),
+        "hinge_discriminator" => Some(hinges(case, ["d_real", "d_fake"], 1.0, case.number("scale") as f32)),
+        "truncated_l1" => Some(hinges(case, ["d_pos", "d_neg"], case.number("th") as f32, 1.0)),
+        "discounted_l1" => Some(discounted(case)),
+        "softmax" => Some(soft(case)),
+        "log_sum_exp" => Some(log_sums(case)),
         "adam" => Some(optimise(case, false)),
         "adamw" => Some(optimise(case, true)),
         _ => None,
@@ -73,4 +85,58 @@ fn optimise(case: &Case, decoupled: bool) -> Outputs {
         path.extend(wide(&p));
     }
     outputs([("p", path), ("m", wide(&m)), ("v", wide(&v))])
+}
+
+fn generator(case: &Case) -> Outputs {
+    let d = case.put(case.flat("d_fake"));
+    let d = Tensor::from_buffer(d, case.shape("d_fake")).expect("a shape").leaf().expect("a tensor");
+    let loss = mean(&d, -1.0).expect("room for one number");
+    let grad = backward(&loss).expect("on the tape").take(&d).expect("a gradient");
+    outputs([("loss", floats(&loss.values().expect("done"))), ("grad_d_fake", wide(&grad))])
+}
+
+fn hinges(case: &Case, names: [&str; 2], margin: f32, scale: f32) -> Outputs {
+    let mut found = Outputs::new();
+    let mut total = 0.0;
+    for (name, sign) in names.into_iter().zip([1.0, -1.0]) {
+        let d = case.put(case.flat(name));
+        let (mut value, mut dd) = (case.room(1), case.room(d.len()));
+        hinge_loss(&d, margin, sign, scale, &mut value, &mut dd).expect("same lengths");
+        total += wide(&value)[0];
+        found.insert(format!("grad_{name}"), wide(&dd));
+    }
+    found.insert("loss".into(), vec![total]);
+    found
+}
+
+fn discounted(case: &Case) -> Outputs {
+    let ((x, shape), (y, _), mask) = (case.map("x"), case.map("y"), case.flat("mask"));
+    let (gamma, known) = (case.number("gamma") as f32, case.number("known_weight") as f32);
+    let weight = discount_weights(&mask, (shape[1], shape[2]), gamma, known).expect("a known pixel in every image");
+    let (x, y, weights) = (case.put(x), case.put(y), case.put(weight.clone()));
+    let (mut value, mut dx) = (case.room(1), case.room(x.len()));
+    weighted_l1(&x, &y, &weights, &mut value, &mut dx).expect("same lengths");
+    outputs([("loss", wide(&value)), ("weight", floats(&weight)), ("grad_x", nchw(&dx, shape))])
+}
+
+/// The axis of a case: what is outside, the axis, what is inside.
+fn axis(case: &Case) -> [usize; 3] {
+    let (shape, dim) = (case.shape("x"), case.count("dim"));
+    [shape[..dim].iter().product(), shape[dim], shape[dim + 1..].iter().product()]
+}
+
+fn soft(case: &Case) -> Outputs {
+    let (x, grad) = (case.put(case.flat("x")), case.put(case.flat("grad_out")));
+    let (mut y, mut dx) = (case.room(x.len()), case.room(x.len()));
+    softmax(&x, axis(case), &mut y).expect("same lengths");
+    softmax_backward(&y, axis(case), &grad, &mut dx).expect("same lengths");
+    outputs([("y", wide(&y)), ("grad_x", wide(&dx))])
+}
+
+fn log_sums(case: &Case) -> Outputs {
+    let (x, grad) = (case.put(case.flat("x")), case.put(case.flat("grad_out")));
+    let (mut y, mut dx) = (case.room(grad.len()), case.room(x.len()));
+    log_sum_exp(&x, axis(case), &mut y).expect("same lengths");
+    log_sum_exp_backward(&x, &y, axis(case), &grad, &mut dx).expect("same lengths");
+    outputs([("y", wide(&y)), ("grad_x", wide(&dx))])
 }

@@ -21,6 +21,9 @@ pub fn run(case: &Case) -> Option<Outputs> {
     }
 }
 
+/// What features go through.
+const ELU: Activation = Activation::Elu(1.0);
+
 /// Weights of features, then of gates, OHWI.
 fn joined(case: &Case) -> (Vec<f32>, [usize; 4]) {
     let s = case.shape("w_f");
@@ -56,13 +59,13 @@ fn convolve(case: &Case, input: &str, mask: Option<&Buffer>) -> Outputs {
     let (seen, seen_shape) = seen.as_ref().map_or((&x, xs), |seen| (seen, [xs[0], xs[1], xs[2], MASKED_CHANNELS]));
     let (mut halves, mut again) = (case.room(2 * grad.len()), case.room(grad.len()));
     conv2d(seen, seen_shape, &w, ws, Some(bias.view()), opts, Activation::Identity, &mut halves).expect("shapes fit");
-    gate(&halves, channels, &mut again).expect("shapes fit");
+    gate(&halves, channels, ELU, &mut again).expect("shapes fit");
     for (a, b) in host(&y).iter().zip(host(&again)) {
         assert!((a - b).abs() <= 1e-5 * (1.0 + b.abs()), "{}: fused {a}, in steps {b}", case.name);
     }
     let (mut dh, mut dx) = (case.room(halves.len()), case.room(seen.len()));
     let (mut dw, mut db) = (case.zeros(w.len()), case.zeros(2 * channels));
-    gate_backward(&halves, channels, &grad, &mut dh).expect("shapes fit");
+    gate_backward(&halves, channels, ELU, &grad, &mut dh).expect("shapes fit");
     conv2d_backward_data(&dh, seen_shape, &w, ws, opts, &mut dx).expect("shapes fit");
     conv2d_backward_weight(seen, seen_shape, &dh, ws, opts, &mut dw).expect("shapes fit");
     conv2d_backward_bias(&dh, [ys[0], ys[1], ys[2], 2 * channels], &mut db).expect("shapes fit");

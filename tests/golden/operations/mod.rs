@@ -2,6 +2,7 @@
 
 mod convolution;
 mod elementwise;
+mod gan;
 mod gated;
 mod images;
 mod memory;
@@ -15,6 +16,7 @@ pub fn run(case: &Case) -> Option<Outputs> {
     elementwise::run(case)
         .or_else(|| convolution::run(case))
         .or_else(|| gated::run(case))
+        .or_else(|| gan::run(case))
         .or_else(|| spatial::run(case))
         .or_else(|| images::run(case))
         .or_else(|| memory::run(case))

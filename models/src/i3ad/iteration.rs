@@ -1,0 +1,200 @@
+//! Test time (I3AD, sections 2.3 to 2.5): a first reconstruction under checkerboards, then mask and reconstruction
+//! in turn.
+//!
+//! `a_i = 1 - SSIM(x_0, x_i)`, `M_i = a_i > u`, `x_(i+1) = G(x_0, M_i)` where M_i is 1 and x_0 elsewhere. An image is
+//! done when its mask is empty, or when the share of it that has changed is small. All images of a batch go together;
+//! those that are done leave it.
+
+use hotad_engine::Result;
+use hotad_engine::device::Device;
+use hotad_engine::ops::paste;
+use hotad_engine::params::State;
+use hotad_engine::tensor::Tensor;
+use hotad_kernels::conv::{checkerboard_masks, join_checkerboard};
+use hotad_kernels::device::Buffer;
+use hotad_kernels::gather::gather;
+use hotad_kernels::ssim::{SsimOptions, ssim_mask};
+
+use crate::networks::inpainting::{Generator, Inpainting, Ready};
+
+/// How a test image is gone about.
+#[derive(Clone, Copy, Debug)]
+pub struct Search {
+    /// Dissimilarity above which a pixel is masked.
+    pub u: f32,
+    /// Most reconstructions.
+    pub iterations: usize,
+    /// Share of a mask whose change ends the search.
+    pub stop: f32,
+}
+
+/// Where an image has got to.
+#[derive(Clone, Debug)]
+pub struct Reached {
+    /// 1 - SSIM, averaged over channels.
+    pub dissimilarity: Vec<f32>,
+    /// In -1..1.
+    pub reconstruction: Vec<f32>,
+}
+
+/// One iteration, for those who watch.
+pub struct Moment<'a> {
+    /// Counted from 1.
+    pub iteration: usize,
+    /// Numbers of the images that are still in the batch.
+    pub images: &'a [usize],
+    /// Of each of them.
+    pub reached: Vec<Reached>,
+    /// The mask that follows, 1 = to be painted, all of one image after the other.
+    pub masks: Vec<f32>,
+}
+
+/// The generator with its weights, ready to paint.
+pub struct Painter {
+    generator: Generator,
+    ready: Ready,
+    device: Device,
+    /// Rows and columns of the images it sees.
+    pub side: usize,
+}
+
+/// Images that are not done.
+struct Active {
+    images: Vec<usize>,
+    known: Tensor,
+    now: Tensor,
+    mask: Buffer,
+    /// Pixels under each mask.
+    masked: Vec<usize>,
+}
+
+impl Painter {
+    /// Lays weights out for a device.
+    ///
+    /// # Errors
+    /// When one is missing or has another shape.
+    pub fn new(width: usize, side: usize, state: &State, device: &Device) -> Result<Self> {
+        let generator = Generator::new(width);
+        let ready = Ready::new(&generator, state, device)?;
+        Ok(Self { generator, ready, device: device.clone(), side })
+    }
+
+    fn paint(&self, images: &Tensor, masks: &Tensor) -> Result<Tensor> {
+        Ok(self.generator.run(&Inpainting::Ready(&self.ready), images, masks)?.fine)
+    }
+
+    /// Whole reconstructions of images `[n, side, side, 3]` in -1..1 under the four checkerboards of
+    /// `patches` x `patches` cells, all in one batch.
+    ///
+    /// # Errors
+    /// When the batch has another shape.
+    pub fn first(&self, images: &Tensor, patches: usize) -> Result<Tensor> {
+        let ([n, h, w, c], side) = (images.nhwc()?, self.side);
+        let mut masks = Device::Cpu.alloc(4 * side * side)?;
+        checkerboard_masks(side, side, side.div_ceil(patches), &mut masks)?;
+        let masks = masks.into_vec()?;
+        let values = images.values()?;
+        let four = values.chunks_exact((h * w * c).max(1)).flat_map(|image| image.repeat(4)).collect();
+        let four = Tensor::new(four, &[4 * n, h, w, c])?.to(&self.device)?;
+        let all = Tensor::new(masks.repeat(n), &[4 * n, h, w, 1])?.to(&self.device)?;
+        let made = self.paint(&four, &all)?;
+        let (masks, mut joined) = (self.device.upload(masks)?, self.device.alloc(n * h * w * c)?);
+        join_checkerboard(made.view(), &masks, c, &mut joined)?;
+        Tensor::from_buffer(joined, images.shape())
+    }
+
+    /// Iterates from the first reconstructions; `watch` sees every iteration when it is given.
+    ///
+    /// # Errors
+    /// When the batch has another shape, or what `watch` reports.
+    pub fn iterate(
+        &self,
+        images: &Tensor,
+        first: Tensor,
+        search: &Search,
+        mut watch: Option<&mut dyn FnMut(&Moment) -> Result<()>>,
+    ) -> Result<Vec<Reached>> {
+        let n = images.shape()[0];
+        let pixels = self.side * self.side;
+        let mut reached: Vec<Option<Reached>> = vec![None; n];
+        let known = images.to(&self.device)?;
+        let mask = self.device.zeros(n * pixels)?;
+        let mut active = Active { images: (0..n).collect(), known, now: first, mask, masked: vec![0; n] };
+        for iteration in 1..=search.iterations {
+            let (dissimilarity, done) = self.look(&mut active, search, iteration)?;
+            if let Some(watch) = &mut watch {
+                let masks = active.mask.to_vec()?;
+                watch(&Moment { iteration, images: &active.images, reached: all(&dissimilarity, &active)?, masks })?;
+            }
+            if done.contains(&true) {
+                let states = all(&dissimilarity, &active)?;
+                for (i, state) in states.into_iter().enumerate().filter(|(i, _)| done[*i]) {
+                    reached[active.images[i]] = Some(if active.masked[i] == 0 { active.restored(i)? } else { state });
+                }
+                active = active.without(&done)?;
+            }
+            if active.images.is_empty() {
+                break;
+            }
+            let masks = Tensor::from_buffer(active.mask, &[active.images.len(), self.side, self.side, 1])?;
+            active.now = paste(&self.paint(&active.known, &masks)?, &active.known, &masks)?;
+            active.mask = masks.into_buffer()?;
+        }
+        Ok(reached.into_iter().flatten().collect())
+    }
+
+    /// Compares, masks, and tells which images are done.
+    fn look(&self, active: &mut Active, search: &Search, iteration: usize) -> Result<(Buffer, Vec<bool>)> {
+        let n = active.images.len();
+        let pixels = self.side * self.side;
+        let (mut dissimilarity, mut changed) = (self.device.alloc(n * pixels)?, self.device.alloc(n)?);
+        let opts = SsimOptions { data_range: 2.0, ..SsimOptions::default() };
+        let (known, now) = (active.known.view(), active.now.view());
+        let shape = active.known.nhwc()?;
+        ssim_mask(known, now, shape, &opts, search.u, &mut dissimilarity, &mut active.mask, &mut changed)?;
+        let masks = active.mask.to_vec()?;
+        let count = |m: &[f32]| m.iter().filter(|v| **v != 0.0).count();
+        let masked: Vec<usize> = masks.chunks_exact(pixels).map(count).collect();
+        let done = (0..n).zip(changed.into_vec()?).map(|(i, changed)| {
+            let small = iteration > 1 && changed as f32 <= search.stop * active.masked[i] as f32;
+            iteration == search.iterations || small || masked[i] == 0
+        });
+        let done = done.collect();
+        active.masked = masked;
+        Ok((dissimilarity, done))
+    }
+}
+
+impl Active {
+    /// What follows from an empty mask: the image itself.
+    fn restored(&self, i: usize) -> Result<Reached> {
+        let (values, pixels) = (self.known.values()?, self.mask.len() / self.images.len());
+        let block = values.len() / self.images.len();
+        let reconstruction = values[i * block..(i + 1) * block].to_vec();
+        Ok(Reached { dissimilarity: vec![0.0; pixels], reconstruction })
+    }
+
+    /// Those that are not done.
+    fn without(self, done: &[bool]) -> Result<Self> {
+        let left: Vec<usize> = (0..done.len()).filter(|i| !done[*i]).collect();
+        let (shape, pixels) = (self.known.nhwc()?, self.mask.len() / done.len());
+        let block = shape[1] * shape[2] * shape[3];
+        let shape = [left.len(), shape[1], shape[2], shape[3]];
+        Ok(Self {
+            images: left.iter().map(|i| self.images[*i]).collect(),
+            known: Tensor::from_buffer(gather(self.known.view(), block, &left)?, &shape)?,
+            now: Tensor::from_buffer(gather(self.now.view(), block, &left)?, &shape)?,
+            mask: gather(&self.mask, pixels, &left)?,
+            masked: left.iter().map(|i| self.masked[*i]).collect(),
+        })
+    }
+}
+
+/// Where all images of a batch are.
+fn all(dissimilarity: &Buffer, active: &Active) -> Result<Vec<Reached>> {
+    let n = active.images.len();
+    let (maps, values) = (dissimilarity.to_vec()?, active.now.values()?);
+    let maps = maps.chunks_exact(maps.len() / n);
+    let pairs = maps.zip(values.chunks_exact(values.len() / n));
+    Ok(pairs.map(|(d, r)| Reached { dissimilarity: d.to_vec(), reconstruction: r.to_vec() }).collect())
+}

@@ -1,0 +1,55 @@
+//! How well image scores rank at other values of a setting: the curves of a method over its test images.
+
+use std::path::PathBuf;
+
+use hotad_engine::data::loader::{Images, for_each_batch};
+use hotad_engine::metrics::ranking::Ranking;
+use hotad_engine::threads::pooled;
+use hotad_engine::{Result, interrupt};
+
+use crate::detector::Sweep;
+use crate::evaluate::Verdict;
+use crate::model::Model;
+
+/// Image AUROC along a setting.
+#[derive(Clone, Debug)]
+pub struct Curve {
+    /// The setting.
+    pub chart: &'static str,
+    /// Which score.
+    pub name: &'static str,
+    /// Value of the setting, AUROC.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// The curves of a model over images that have been evaluated; none where the method has none, or where one of
+/// the classes is missing. `seen` is called with the number of images done.
+///
+/// # Errors
+/// When an image cannot be read.
+pub fn curves(model: &Model, verdicts: &[Verdict], batch: usize, seen: &dyn Fn(usize)) -> Result<Vec<Curve>> {
+    let paths: Vec<PathBuf> = verdicts.iter().map(|v| v.item.path.clone()).collect();
+    let order: Vec<usize> = (0..paths.len()).collect();
+    let mut all: Vec<Vec<Sweep>> = Vec::with_capacity(paths.len());
+    for_each_batch(&Images::new(&paths, model.detector.image()), &order, batch, |loaded| {
+        interrupt::check()?;
+        all.extend(pooled(|| model.detector.sweeps(&loaded.images))?);
+        seen(all.len());
+        Ok(())
+    })?;
+    let Some(first) = all.first() else { return Ok(Vec::new()) };
+    let curve = |(which, sweep): (usize, &Sweep)| Curve {
+        chart: sweep.chart,
+        name: sweep.name,
+        points: (0..sweep.x.len())
+            .filter_map(|i| Some((f64::from(sweep.x[i]), auroc(&all, verdicts, which, i)?)))
+            .collect(),
+    };
+    Ok(first.iter().enumerate().map(curve).collect())
+}
+
+/// AUROC of all images at value `i` of sweep `which`.
+fn auroc(all: &[Vec<Sweep>], verdicts: &[Verdict], which: usize, i: usize) -> Option<f64> {
+    let pairs = all.iter().zip(verdicts).map(|(sweeps, v)| (sweeps[which].scores[i], v.item.defective));
+    Ranking::new(pairs).auroc()
+}
