@@ -4,6 +4,7 @@
 #[path = "../common/devices.rs"]
 mod devices;
 mod naive;
+mod painting;
 
 use hotad_engine::Activation;
 use hotad_engine::device::Device;

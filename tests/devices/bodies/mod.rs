@@ -4,6 +4,7 @@ mod convolution;
 mod images;
 mod memory;
 mod network;
+mod painting;
 
 use hotad_engine::random;
 use hotad_kernels::device::{Buffer, Device, Element};
@@ -25,6 +26,12 @@ pub const ALL: &[(&str, Body)] = &[
     ("every activation in the epilogue", convolution::activations),
     ("gated convolutions", convolution::gated),
     ("prepared convolutions", network::prepared),
+    ("prepared gated convolutions", painting::gated),
+    ("masks of inpainting", painting::masks),
+    ("self-attention", painting::attention),
+    ("spectral normalisation", painting::spectral),
+    ("losses of inpainting", painting::losses),
+    ("softmax", painting::softmax),
     ("layer-wise attention", network::attention),
     ("batch normalisation", network::normalisation),
     ("average pooling", network::pooling),

@@ -1,0 +1,150 @@
+use hotad_kernels::activation::Activation;
+use hotad_kernels::conv::{
+    ConvOptions, PreparedGated, checkerboard_masks, gate_backward, join_checkerboard, paste, paste_backward,
+};
+use hotad_kernels::device::{Buffer, Device};
+use hotad_kernels::discounted_l1::weighted_l1;
+use hotad_kernels::elementwise::dot;
+use hotad_kernels::gather::gather;
+use hotad_kernels::hinge::hinge_loss;
+use hotad_kernels::self_attention::{Attended, AttentionShape, Projections, self_attention, self_attention_backward};
+use hotad_kernels::softmax::{self as soft, log_sum_exp, softmax_backward};
+use hotad_kernels::spectral_norm::{spectral_norm, spectral_norm_backward};
+
+use super::{Results, host, noise, put, room};
+
+/// Relative to the largest value; sums of up to a few thousand terms in another order.
+const CLOSE: f32 = 2e-5;
+
+fn len(shape: [usize; 4]) -> usize {
+    shape.iter().product()
+}
+
+pub fn gated(device: &Device) -> Results {
+    let mut out = Results::new();
+    let mut run = |conv: &PreparedGated, xs: [usize; 4], masked: bool| {
+        let x = put(device, noise(len(xs), 3));
+        let mask: Vec<f32> = noise(len(xs) / xs[3], 4).into_iter().map(|v| f32::from(u8::from(v > 0.2))).collect();
+        let mask = masked.then(|| put(device, mask));
+        let seen = if masked { [xs[0], xs[1], xs[2], 5] } else { xs };
+        let mut y = room(device, len(conv.output(seen).expect("the map fits")));
+        conv.run(&x, xs, mask.as_ref().map(Buffer::view), &mut y).expect("shapes fit");
+        out.push((host(&y), CLOSE));
+    };
+    let layer = |w: [usize; 4]| (put(device, noise(len(w), 1)), put(device, noise(w[0], 2)));
+    for (xs, w, stride, dilation, features) in [
+        ([2, 9, 7, 20], [34, 3, 3, 20], 1, 1, Activation::Elu(1.0)),
+        ([1, 12, 10, 6], [16, 3, 3, 6], 2, 1, Activation::Relu),
+        ([1, 17, 19, 33], [70, 3, 3, 33], 1, 4, Activation::Elu(1.0)),
+        ([1, 1, 1, 3], [2, 1, 1, 3], 1, 1, Activation::Identity),
+    ] {
+        let (weight, bias) = layer(w);
+        let opts = ConvOptions { stride, padding: w[1] / 2 * dilation, dilation, groups: 1 };
+        let conv = PreparedGated::new(weight, w, bias, opts, features).expect("shapes fit");
+        run(&conv, xs, false);
+    }
+    let w = [22, 5, 5, 5];
+    let (weight, bias) = layer(w);
+    let conv = PreparedGated::new(weight, w, bias, ConvOptions::same(5), Activation::Elu(1.0)).expect("shapes fit");
+    run(&conv, [2, 11, 13, 3], true);
+    for (xs, o) in [([2, 5, 7, 9], 6), ([1, 8, 8, 32], 24)] {
+        let w = [2 * o, 3, 3, xs[3]];
+        let (weight, bias) = layer(w);
+        let conv = PreparedGated::upsampled(weight, w, bias, Activation::Elu(1.0)).expect("shapes fit");
+        run(&conv, xs, false);
+    }
+    let (halves, grad) = (put(device, noise(2 * 77 * 5, 5)), put(device, noise(77 * 5, 6)));
+    for features in [Activation::Elu(1.0), Activation::Relu, Activation::Identity] {
+        let mut d = room(device, halves.len());
+        gate_backward(&halves, 5, features, &grad, &mut d).expect("shapes fit");
+        out.push((host(&d), CLOSE));
+    }
+    out
+}
+
+pub fn masks(device: &Device) -> Results {
+    let (h, w, c) = (13, 10, 3);
+    let mut masks = room(device, 4 * h * w);
+    checkerboard_masks(h, w, 3, &mut masks).expect("a size");
+    let made = put(device, noise(2 * 4 * h * w * c, 1));
+    let mut joined = room(device, 2 * h * w * c);
+    join_checkerboard(&made, &masks, c, &mut joined).expect("shapes fit");
+    let known = put(device, noise(4 * h * w * c, 2));
+    let some = gather(&made, 4 * h * w * c, &[1]).expect("two images");
+    let (mut pasted, mut d) = (room(device, known.len()), room(device, known.len()));
+    paste(&some, &known, &masks, &mut pasted).expect("shapes fit");
+    paste_backward(&known, &masks, &mut d).expect("shapes fit");
+    let picked = gather(&known, h * w * c, &[3, 0, 3]).expect("four images");
+    [&masks, &joined, &pasted, &d, &picked].map(|b| (host(b), 0.0)).into()
+}
+
+pub fn attention(device: &Device) -> Results {
+    let mut out = Results::new();
+    for (images, positions, keys, values) in [(1, 1, 1, 1), (2, 45, 3, 17), (1, 100, 20, 70), (3, 64, 16, 64)] {
+        let shape = AttentionShape { images, positions, keys, values };
+        let n = images * positions;
+        let map = |channels: usize, index: u64| put(device, noise(n * channels, index));
+        let (f, g, h, grad) = (map(keys, 1), map(keys, 2), map(values, 3), map(values, 4));
+        let p = Projections { keys: f.view(), queries: g.view(), values: h.view() };
+        let (mut o, mut l) = (room(device, n * values), room(device, n));
+        self_attention(p, shape, &mut o, &mut l).expect("shapes fit");
+        let (mut df, mut dg, mut dh) = (room(device, f.len()), room(device, g.len()), room(device, h.len()));
+        let done = Attended { output: o.view(), log_sums: l.view(), grad: grad.view() };
+        self_attention_backward(p, shape, done, &mut df, &mut dg, &mut dh).expect("shapes fit");
+        // One position attends to itself whatever the scores: their gradients are rounding alone.
+        let all: &[&Buffer] = if positions == 1 { &[&o, &l, &dh] } else { &[&o, &l, &df, &dg, &dh] };
+        out.extend(all.iter().map(|b| (host(b), 1e-4)));
+    }
+    out
+}
+
+pub fn spectral(device: &Device) -> Results {
+    let mut out = Results::new();
+    for (rows, columns, iterations) in [(1, 1, 1), (7, 301, 2), (300, 33, 3)] {
+        let (w, grad) = (put(device, noise(rows * columns, 1)), put(device, noise(rows * columns, 2)));
+        let (mut u, mut v) = (put(device, noise(rows, 3)), room(device, columns));
+        let (mut sigma, mut normal, mut dw) = (room(device, 1), room(device, w.len()), room(device, w.len()));
+        spectral_norm(&w, iterations, &mut u, &mut v, &mut sigma, &mut normal).expect("shapes fit");
+        spectral_norm_backward(&normal, &u, &v, &sigma, &grad, &mut dw).expect("shapes fit");
+        // Without iterations the vectors stay as they are.
+        let mut again = room(device, w.len());
+        spectral_norm(&w, 0, &mut u, &mut v, &mut sigma, &mut again).expect("shapes fit");
+        let largest = if columns == 1 { 1.0 } else { 1e-4 };
+        out.extend([&u, &v, &sigma, &normal, &again].map(|b| (host(b), 1e-4)));
+        out.push((host(&dw), largest));
+    }
+    out
+}
+
+pub fn losses(device: &Device) -> Results {
+    let mut out = Results::new();
+    for n in [1, 1000, 70_000] {
+        let (x, y) = (put(device, noise(3 * n, 1)), put(device, noise(3 * n, 2)));
+        let weight = put(device, noise(n, 3));
+        let (mut value, mut dx) = (room(device, 1), room(device, 3 * n));
+        weighted_l1(&x, &y, &weight, &mut value, &mut dx).expect("shapes fit");
+        out.extend([(host(&dx), CLOSE)]);
+        let (mut hinge, mut dd, mut product) = (room(device, 1), room(device, 3 * n), room(device, 1));
+        hinge_loss(&x, 0.5, -1.0, 2.0, &mut hinge, &mut dd).expect("shapes fit");
+        dot(&x, &x, &mut product).expect("same lengths");
+        out.extend([&hinge, &dd, &product].map(|b| (host(b), CLOSE)));
+    }
+    out
+}
+
+pub fn softmax(device: &Device) -> Results {
+    let mut out = Results::new();
+    for axis in [[5, 301, 1], [2, 7, 33], [1, 1, 4]] {
+        let n = axis.iter().product();
+        let (x, grad) = (put(device, noise(n, 1)), put(device, noise(n, 2)));
+        let (mut y, mut dx, mut l) = (room(device, n), room(device, n), room(device, axis[0] * axis[2]));
+        soft::softmax(&x, axis, &mut y).expect("shapes fit");
+        log_sum_exp(&x, axis, &mut l).expect("shapes fit");
+        out.extend([&y, &l].map(|b| (host(b), CLOSE)));
+        if axis[1] > 1 {
+            softmax_backward(&y, axis, &grad, &mut dx).expect("shapes fit");
+            out.push((host(&dx), CLOSE));
+        }
+    }
+    out
+}
