@@ -25,6 +25,10 @@ fn every_method_trains_saves_reloads_and_finds_cracks() {
         ("paedid", vec!["--set", "image_size=64", "--set", "network=[8, 16]", "--set", "steps=60"]),
         ("pae", vec!["--set", "image_size=64", "--set", "network=[8, 16]"]),
         ("ssim-ae", vec!["--set", "latent=20"]),
+        ("l2-ae", vec!["--set", "latent=20", "--set", "lr=1e-3"]),
+        ("iterative-projection", vec!["--set", "latent=20", "--set", "lr=1e-3", "--set", "steps=10"]),
+        ("ae-gan", vec!["--set", "latent=20", "--set", "lr=1e-3", "--set", "discriminator_width=4"]),
+        ("mem-ae", vec!["--set", "latent=16", "--set", "slots=50", "--set", "lr=1e-3"]),
     ] {
         let model = dir.path().join(format!("{method}.safetensors"));
         let mut args =
@@ -36,6 +40,82 @@ fn every_method_trains_saves_reloads_and_finds_cracks() {
         let auroc = metrics["image_auroc"].as_f64().expect("both classes are there");
         assert!(auroc > 0.9, "{method}: {metrics}");
         assert!(metrics["pixel_auroc"].as_f64().is_some_and(|v| v > 0.7), "{method}: {metrics}");
+    }
+}
+
+#[test]
+fn rasl_aligns_and_finds_cracks() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));
+    small_data(&data, 64);
+    let settings = ["--set", "image_size=64", "--set", "images=16", "--set", "rounds=4"];
+    ok(&[&["train", "rasl", "--data", text(&data), "--out", text(&model), "-q"], &settings[..]].concat());
+    let metrics = json(&ok(&["eval", "--model", text(&model), "--data", text(&data), "--json", "-q"]));
+    assert!(metrics["image_auroc"].as_f64().is_some_and(|v| v > 0.9), "{metrics}");
+    assert!(metrics["pixel_auroc"].as_f64().is_some_and(|v| v > 0.7), "{metrics}");
+}
+
+/// Every baseline with settings that train in a moment.
+const MOMENT: [(&str, &[&str]); 7] = [
+    ("l2-ae", &["latent=8"]),
+    ("iterative-projection", &["latent=8", "steps=3"]),
+    ("ae-gan", &["latent=8", "discriminator_width=4"]),
+    ("anogan", &["latent=8", "discriminator_width=4", "test_steps=3"]),
+    ("f-anogan", &["latent=8", "discriminator_width=4", "encoder_epochs=1"]),
+    ("mem-ae", &["latent=8", "slots=30"]),
+    ("rasl", &["image_size=40", "images=8", "rounds=2"]),
+];
+
+#[test]
+fn every_baseline_saved_scores_as_before_saving_on_every_device() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));
+    small_data(&data, 40);
+    for (method, settings) in MOMENT {
+        let mut args = vec!["train", method, "--data", text(&data), "--out", text(&model), "-q"];
+        settings.iter().for_each(|s| args.extend(["--set", s]));
+        if method != "rasl" {
+            args.extend(["--epochs", "1", "--batch", "4"]);
+        }
+        ok(&args);
+        let spec = Model::load(&model, &Device::Cpu).expect("a model").detector.image();
+        let picture = Picture::read(&data.join("test/crack/000.png")).expect("a picture").fit(spec).expect("fits");
+        let images = Tensor::new(picture.values, &[1, spec.height, spec.width, spec.channels]).expect("lengths fit");
+        let on_cpu = Model::load(&model, &Device::Cpu).expect("a model").score(&images).expect("scored");
+        for device in devices::under_test() {
+            let first = Model::load(&model, &device).expect("a model");
+            let again = dir.path().join("again.safetensors");
+            first.save(&again).expect("saved");
+            assert_eq!(std::fs::read(&model).expect("bytes"), std::fs::read(&again).expect("bytes"), "{method}");
+            let scores = first.score(&images).expect("scored");
+            let second = Model::load(&again, &device).expect("a model").score(&images).expect("scored");
+            assert_eq!(scores, second, "{method} on {}", device.name());
+            let (got, want) = (scores[0].value, on_cpu[0].value);
+            assert!((got - want).abs() <= 1e-3 * want.abs() + 1e-6, "{method} on {}: {got}, {want}", device.name());
+        }
+    }
+}
+
+#[test]
+fn settings_of_the_baselines_are_checked() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("data");
+    small_data(&data, 40);
+    let out = text(&dir.path().join("m")).to_string();
+    for (method, setting, words) in [
+        ("l2-ae", "image_size=100", ["image_size", "100"]),
+        ("l2-ae", "residual=l3", ["residual", "l3"]),
+        ("iterative-projection", "steps=0", ["steps", "0"]),
+        ("iterative-projection", "latent=0", ["latent", "0"]),
+        ("iterative-projection", "loss=l3", ["loss", "l3"]),
+        ("anogan", "test_lr=2", ["test_lr", "2"]),
+        ("f-anogan", "discriminator_width=1", ["discriminator_width", "1"]),
+        ("ae-gan", "adversarial=-1", ["adversarial", "-1"]),
+        ("ae-gan", "magic=1", ["magic", "adversarial"]),
+        ("mem-ae", "slots=1", ["slots", "1"]),
+        ("rasl", "inset=40", ["inset", "40"]),
+    ] {
+        common::refused(&["train", method, "--data", text(&data), "--out", &out, "--set", setting], &words);
     }
 }
 

@@ -45,7 +45,7 @@ pub fn evaluate_to(
 ) -> Result<Metrics> {
     let model = Model::load(model, &common.device()?)?;
     if explain.is_some() {
-        report::explain::check(&model)?;
+        model.detector.explanation()?;
     }
     let data = Dataset::open(data)?;
     let bar = progress("scoring", data.test.len(), common);

@@ -40,16 +40,10 @@ pub fn chosen<'a>(
     names.iter().map(find).collect()
 }
 
-/// Fails for a model that has nothing inside to show.
-pub fn check(model: &Model) -> Result<Explanation> {
-    let method = model.detector.method();
-    model.detector.explanation().ok_or_else(|| Error::Config(format!("--explain: {method} has nothing inside to show")))
-}
-
 /// Curves, and a table for each image: steps across, what they do down.
 pub fn section(model: &Model, verdicts: &[&Verdict], curves: &[Curve]) -> Result<String> {
     let spec = model.detector.image();
-    let Explanation { heading, text } = check(model)?;
+    let Explanation { heading, text } = model.detector.explanation()?;
     let mut html = format!("<h2>{heading}</h2><p>{text}</p><div class=\"row\">");
     for chart in distinct(curves.iter().map(|c| c.chart)) {
         let lines: Vec<&Curve> = curves.iter().filter(|c| c.chart == chart).collect();

@@ -1,7 +1,7 @@
 //! The report of an evaluation: one HTML file with everything in it.
 
 mod charts;
-pub mod explain;
+mod explain;
 
 use std::fmt::Write;
 use std::path::Path;

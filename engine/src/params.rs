@@ -128,6 +128,14 @@ impl Params {
         if tracked { Ok(param.value.clone()) } else { param.value.reshaped(param.value.shape()) }
     }
 
+    /// Those whose names do not start with a prefix.
+    #[must_use]
+    pub fn without(mut self, prefix: &str) -> Self {
+        self.entries.retain(|name, _| !name.starts_with(prefix));
+        self.running.retain(|name, _| !name.starts_with(prefix));
+        self
+    }
+
     /// Number of scalars that are learned.
     pub fn count(&self) -> usize {
         self.entries.values().map(|p| p.value.len()).sum()

@@ -28,11 +28,17 @@ pub trait Learner: Send + Sync {
     /// What operations refuse.
     fn step(&mut self, batch: &Batch, number: u64) -> Result<f32>;
 
-    /// The loss of validation images without learning; asked for only where there are such images.
+    /// The loss of validation images without learning; asked for only where there are such images and it is
+    /// [watched](Learner::watched).
     ///
     /// # Errors
     /// What operations refuse.
     fn loss(&self, batch: &Batch) -> Result<f32>;
+
+    /// Whether a validation loss tells which epoch is best; else the last one is kept.
+    fn watched(&self) -> bool {
+        true
+    }
 
     /// Numbers for the log, beside the loss, over the steps since they were last asked for.
     fn details(&mut self) -> Vec<(&'static str, f64)> {
@@ -196,11 +202,12 @@ impl<'a> Run<'a> {
         let train_loss = self.at.epoch_loss / self.at.batches.max(1) as f64;
         let watched = match data.validation {
             [] => train_loss,
+            _ if !learner.watched() => train_loss,
             _ => validation_loss(learner, &self.validation, batch)?,
         };
         self.at.epoch += 1;
         (self.at.batches, self.at.epoch_loss) = (0, 0.0);
-        if self.at.best_loss.is_none_or(|b| watched < b) {
+        if !learner.watched() || self.at.best_loss.is_none_or(|b| watched < b) {
             (self.at.best_loss, self.at.best_epoch) = (Some(watched), self.at.epoch);
             self.best = learner.params().values()?;
         }

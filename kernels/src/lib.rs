@@ -15,6 +15,7 @@
 
 pub mod activation;
 pub mod adam;
+pub mod addressing;
 pub mod attention;
 pub mod batch_norm;
 pub mod blur;
@@ -40,6 +41,7 @@ pub mod math;
 pub mod pool;
 pub mod prior;
 pub mod probe;
+pub mod projection;
 pub mod recolour;
 pub(crate) mod reduce;
 pub mod residual;

@@ -60,6 +60,21 @@ pub trait Settings: Serialize + DeserializeOwned + Default {
     }
 }
 
+/// What a setting means: its key, and a line.
+pub type Doc = (&'static str, &'static str);
+
+/// The settings of a method and those that it shares with others.
+pub const fn join<const A: usize, const B: usize, const N: usize>(own: [Doc; A], shared: [Doc; B]) -> [Doc; N] {
+    assert!(A + B == N);
+    let mut all = [("", ""); N];
+    let mut i = 0;
+    while i < N {
+        all[i] = if i < A { own[i] } else { shared[i - A] };
+        i += 1;
+    }
+    all
+}
+
 /// Fails unless `value` is in range.
 ///
 /// # Errors

@@ -57,14 +57,17 @@ pub trait Detector: Send + Sync {
     /// What happened inside on the way to the scores, image by image, for a method that can tell.
     ///
     /// # Errors
-    /// When the batch has another shape, or there is nothing to tell; says why.
+    /// When the batch has another shape.
     fn explain(&self, _images: &Tensor) -> Result<Vec<Vec<Illustration>>> {
-        Err(Error::Config(format!("--explain: {} has nothing inside to show", self.method())))
+        Ok(Vec::new())
     }
 
-    /// What [`Detector::explain`] shows; `None` where there is nothing.
-    fn explanation(&self) -> Option<Explanation> {
-        None
+    /// What [`Detector::explain`] shows.
+    ///
+    /// # Errors
+    /// When there is nothing; says why.
+    fn explanation(&self) -> Result<Explanation> {
+        Err(Error::Config(format!("--explain: {} has nothing inside to show", self.method())))
     }
 
     /// Image scores, image by image, as they would be at other values of a setting; none for most methods.

@@ -1,6 +1,7 @@
 //! The methods of hotad, one file each, and their registry.
 
 pub mod autoencoder;
+pub mod autoencoders;
 pub mod color_unet;
 pub mod config;
 pub mod detector;
@@ -13,8 +14,9 @@ pub mod networks;
 pub mod pae;
 pub mod paedid;
 pub mod prior;
-mod segmentation;
-pub mod ssim_ae;
+pub mod rasl;
+pub mod residual;
+pub mod segmentation;
 pub mod sweep;
 pub mod synthetic;
 
@@ -23,8 +25,11 @@ use hotad_engine::model_file::ModelFile;
 use hotad_engine::{Error, Result};
 use toml::Table;
 
+use autoencoders::anogan::{self, AnoGan, Inversion};
+use autoencoders::{adversarial, memory, plain, projection};
 use config::Settings;
 use detector::{Detector, FitContext};
+use residual::Residual;
 
 /// Trains a method with the settings of a table over its defaults.
 type Fit = fn(&Table, &FitContext) -> Result<Box<dyn Detector>>;
@@ -68,15 +73,6 @@ pub const METHODS: &[Method] = &[
         load: |f, d| Ok(Box::new(paedid::Paedid::load(f, d)?)),
     },
     Method {
-        name: "ssim-ae",
-        summary: "autoencoder trained with SSIM (baseline)",
-        supervised: false,
-        settings: ssim_ae::Config::documented,
-        check: |t| ssim_ae::Config::from_table(t).map(drop),
-        fit: |t, c| Ok(Box::new(ssim_ae::fit(Settings::from_table(t)?, c)?)),
-        load: |f, d| Ok(Box::new(ssim_ae::SsimAe::load(f, d)?)),
-    },
-    Method {
         name: "i3ad",
         summary: "iterative inpainting under SSIM masks (I3AD)",
         supervised: false,
@@ -84,6 +80,78 @@ pub const METHODS: &[Method] = &[
         check: |t| i3ad::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(i3ad::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(i3ad::I3ad::load(f, d)?)),
+    },
+    Method {
+        name: "l2-ae",
+        summary: "autoencoder trained with squared error (baseline)",
+        supervised: false,
+        settings: plain::Config::documented,
+        check: |t| plain::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(plain::fit(Settings::from_table(t)?, Residual::L2, c)?)),
+        load: |f, d| Ok(Box::new(plain::load(f, Residual::L2, d)?)),
+    },
+    Method {
+        name: "ssim-ae",
+        summary: "autoencoder trained with SSIM (baseline)",
+        supervised: false,
+        settings: plain::Config::documented,
+        check: |t| plain::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(plain::fit(Settings::from_table(t)?, Residual::Ssim, c)?)),
+        load: |f, d| Ok(Box::new(plain::load(f, Residual::Ssim, d)?)),
+    },
+    Method {
+        name: "iterative-projection",
+        summary: "autoencoder, test images moved until it reconstructs them (baseline)",
+        supervised: false,
+        settings: projection::Config::documented,
+        check: |t| projection::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(projection::fit(Settings::from_table(t)?, c)?)),
+        load: |f, d| Ok(Box::new(projection::Projection::load(f, d)?)),
+    },
+    Method {
+        name: "anogan",
+        summary: "generative network, its latent space searched for each test image (baseline)",
+        supervised: false,
+        settings: anogan::Config::documented,
+        check: |t| anogan::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(anogan::fit(Settings::from_table(t)?, Inversion::Search, c)?)),
+        load: |f, d| Ok(Box::new(AnoGan::load(f, Inversion::Search, d)?)),
+    },
+    Method {
+        name: "f-anogan",
+        summary: "generative network with an encoder for test images (baseline)",
+        supervised: false,
+        settings: anogan::Config::documented,
+        check: |t| anogan::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(anogan::fit(Settings::from_table(t)?, Inversion::Encoder, c)?)),
+        load: |f, d| Ok(Box::new(AnoGan::load(f, Inversion::Encoder, d)?)),
+    },
+    Method {
+        name: "ae-gan",
+        summary: "autoencoder with a discriminator (baseline)",
+        supervised: false,
+        settings: adversarial::Config::documented,
+        check: |t| adversarial::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(adversarial::fit(Settings::from_table(t)?, c)?)),
+        load: |f, d| Ok(Box::new(adversarial::AeGan::load(f, d)?)),
+    },
+    Method {
+        name: "mem-ae",
+        summary: "autoencoder with a memory of normal latent vectors (baseline)",
+        supervised: false,
+        settings: memory::Config::documented,
+        check: |t| memory::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(memory::fit(Settings::from_table(t)?, c)?)),
+        load: |f, d| Ok(Box::new(memory::MemAe::load(f, d)?)),
+    },
+    Method {
+        name: "rasl",
+        summary: "robust alignment by sparse and low-rank decomposition (baseline)",
+        supervised: false,
+        settings: rasl::Config::documented,
+        check: |t| rasl::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(rasl::fit(Settings::from_table(t)?, c)?)),
+        load: |f, d| Ok(Box::new(rasl::Rasl::load(f, d)?)),
     },
     Method {
         name: "color-unet",

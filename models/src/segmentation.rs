@@ -5,21 +5,36 @@ use hotad_engine::data::picture::ImageSpec;
 use hotad_kernels::blur::gaussian_blur;
 use hotad_kernels::window::Border;
 
+use serde::{Deserialize, Serialize};
+
 use crate::detector::Score;
 
-/// Scores of a batch of maps: the largest value of each after a Gaussian blur of `sigma` pixels (0:
-/// none). The map itself stays sharp.
+/// What an image score is of its anomaly map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Aggregate {
+    /// The largest value, after a blur.
+    Max,
+    /// The mean.
+    Mean,
+}
+
+/// Scores of a batch of maps: the mean of each, or the largest value after a Gaussian blur of `sigma` pixels
+/// (0: none). The map itself stays sharp.
 ///
 /// # Errors
 /// When the maps do not have the size of `image`.
-pub fn scores(maps: Vec<f32>, image: ImageSpec, sigma: f32) -> Result<Vec<Score>> {
+pub fn scores(maps: Vec<f32>, image: ImageSpec, sigma: f32, aggregate: Aggregate) -> Result<Vec<Score>> {
     let pixels = image.height * image.width;
     let mut smooth = maps.clone();
-    if sigma > 0.0 {
+    if sigma > 0.0 && aggregate == Aggregate::Max {
         let shape = [maps.len() / pixels, image.height, image.width, 1];
         gaussian_blur(&maps, shape, sigma, (4.0 * sigma).ceil() as usize, Border::Symmetric, &mut smooth)?;
     }
-    let largest = |m: &[f32]| m.iter().copied().fold(0.0, f32::max);
+    let value = |m: &[f32]| match aggregate {
+        Aggregate::Max => m.iter().copied().fold(0.0, f32::max),
+        Aggregate::Mean => m.iter().sum::<f32>() / m.len() as f32,
+    };
     let pairs = maps.chunks_exact(pixels).zip(smooth.chunks_exact(pixels));
-    Ok(pairs.map(|(map, smooth)| Score { value: largest(smooth), map: map.to_vec() }).collect())
+    Ok(pairs.map(|(map, smooth)| Score { value: value(smooth), map: map.to_vec() }).collect())
 }

@@ -4,8 +4,8 @@ use std::sync::Mutex;
 
 use hotad_engine::Activation;
 use hotad_engine::ops::{
-    ConvParams, conv2d, gated_conv2d, gated_upsample_conv2d, hinge_loss, masked_input, mean, mix, paste,
-    self_attention, spectral_norm, weighted_l1,
+    ConvParams, add, address, conv_transpose2d, conv2d, gated_conv2d, gated_upsample_conv2d, hinge_loss, masked_input,
+    mean, mix, normalise_rows, paste, self_attention, spectral_norm, weight_entropy, weighted_l1,
 };
 use hotad_engine::tensor::Tensor;
 use hotad_kernels::conv::ConvOptions;
@@ -138,6 +138,47 @@ fn self_attention_with_a_learned_residual() {
 }
 
 #[test]
+fn memory_addressed_by_cosines_with_entropy() {
+    let x = image(3);
+    let (slots, one, threshold) = (7, ConvOptions::default(), 0.13);
+    let check = Check {
+        shapes: vec![("e.w", vec![4, 1, 1, 3]), ("e.b", vec![4]), ("memory", vec![slots, 1, 1, 4])],
+        input: Tensor::new(narrow(&x.v), &SHAPE).expect("lengths fit"),
+        engine: &|get, input| {
+            let plain = |weight| ConvParams { weight, bias: None, activation: Activation::Identity };
+            let z = conv2d(input, &projection(get, "e"), one).expect("fits");
+            let memory = normalise_rows(&get("memory")).expect("room");
+            let cosines = conv2d(&normalise_rows(&z).expect("room"), &plain(memory), one).expect("fits");
+            let weights = address(&cosines, threshold).expect("room");
+            let made = conv_transpose2d(&weights, &plain(get("memory")), one).expect("fits");
+            let content = weighted_l1(&made, &on(input, &[0.3; 192], 4), &on(input, &[1.0; 48], 1)).expect("fits");
+            add(&content, &mean(&weight_entropy(&weights).expect("room"), 0.2).expect("room")).expect("numbers")
+        },
+        oracle: &|get| {
+            let z = naive_conv(&x, &get("e.w"), [4, 1, 1, 3], &get("e.b"), one);
+            let memory = get("memory");
+            let norm = |v: &[f64]| v.iter().map(|v| v * v).sum::<f64>().sqrt();
+            let (mut content, mut entropy) = (0.0, 0.0);
+            for z in z.v.chunks_exact(4) {
+                let cosine = |m: &[f64]| z.iter().zip(m).map(|(a, b)| a * b).sum::<f64>() / (norm(z) * norm(m));
+                let e: Vec<f64> = memory.chunks_exact(4).map(|m| cosine(m).exp()).collect();
+                let total: f64 = e.iter().sum();
+                let cut: Vec<f64> = e.iter().map(|e| if e / total > f64::from(threshold) { *e } else { 0.0 }).collect();
+                let kept: f64 = cut.iter().sum();
+                let w: Vec<f64> = cut.iter().map(|c| c / kept).collect();
+                entropy -= w.iter().filter(|w| **w > 0.0).map(|w| w * w.ln()).sum::<f64>() / 48.0;
+                for k in 0..4 {
+                    let made: f64 = w.iter().enumerate().map(|(i, w)| w * memory[4 * i + k]).sum();
+                    content += (made - 0.3).abs() / 192.0;
+                }
+            }
+            content + 0.2 * entropy
+        },
+    };
+    assert!(compare(&check, 3e-3) > 8);
+}
+
+#[test]
 fn discriminator_with_spectral_norm_and_hinge() {
     let x = image(2);
     let halve = ConvOptions { stride: 2, padding: 2, ..ConvOptions::default() };
@@ -171,7 +212,7 @@ fn discriminator_with_spectral_norm_and_hinge() {
             let d = conv2d(&h, &normal("b", 2, 100), halve).expect("fits");
             let real = hinge_loss(&d, 0.1, 1.0, 1.0).expect("room");
             let fooled = mean(&d, -0.7).expect("room");
-            hotad_engine::ops::add(&real, &fooled).expect("numbers")
+            add(&real, &fooled).expect("numbers")
         },
         oracle: &|get| {
             let leaky = |v: f64| if v > 0.0 { v } else { 0.2 * v };

@@ -2,6 +2,7 @@
 //! for each operation. Nothing is recorded when no input wants a gradient.
 
 mod activation;
+mod addressing;
 mod attention;
 mod batch_norm;
 mod channel_scale;
@@ -17,6 +18,7 @@ mod spectral_norm;
 mod ssim;
 
 pub use activation::activate;
+pub use addressing::{address, normalise_rows, weight_entropy};
 pub use attention::{attend, attention_map};
 pub use batch_norm::{BatchNormParams, Mode, batch_norm2d};
 pub use channel_scale::channel_scale;

@@ -7,6 +7,8 @@ use toml::Table;
 
 use crate::config::{Choice, Settings, require};
 use crate::networks::inpainting::REACH;
+use crate::residual::Residual;
+use crate::segmentation::Aggregate;
 
 /// A set of defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,17 +19,6 @@ pub enum Preset {
     Paper,
     /// Small enough for two cores and about 20 minutes.
     Small,
-}
-
-/// Which residual is the anomaly map.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Residual {
-    /// 1 - SSIM, averaged over channels.
-    #[default]
-    Ssim,
-    /// Squared difference, averaged over channels.
-    L2,
 }
 
 /// Settings.
@@ -68,6 +59,8 @@ pub struct Config {
     pub stop: f64,
     /// The anomaly map.
     pub residual: Residual,
+    /// The image score.
+    pub score: Aggregate,
 }
 
 impl Config {
@@ -90,6 +83,7 @@ impl Config {
             test_iterations: 30,
             stop: 0.001,
             residual: Residual::Ssim,
+            score: Aggregate::Mean,
         };
         match preset {
             Preset::Paper => paper,
@@ -147,7 +141,8 @@ impl Settings for Config {
         ),
         ("test_iterations", "reconstructions of a test image (paper: 30)"),
         ("stop", "an image is done when a smaller share of its mask changes; 0 stops when nothing does"),
-        ("residual", "anomaly map: \"ssim\" (1 - SSIM) or \"l2\" (squared difference); the score is its mean"),
+        ("residual", "anomaly map: \"ssim\" (1 - SSIM) or \"l2\" (squared difference)"),
+        ("score", "image score: \"mean\" of the map (paper) or \"max\", its largest value after a blur of one pixel"),
     ];
 
     fn under(table: &Table) -> Result<Table> {

@@ -32,8 +32,10 @@ use serde_json::Value;
 
 use crate::detector::{Detector, Explanation, FitContext, Illustration, Schedule, Score, Sweep};
 use crate::networks::inpainting::STRIDE;
+use crate::residual::Residual;
+use crate::segmentation::scores;
 
-pub use config::{Config, Preset, Residual};
+pub use config::{Config, Preset};
 use iteration::{Moment, Painter, Reached, Search};
 use learner::AdversarialLearner;
 pub use masks::free_form;
@@ -41,6 +43,9 @@ use picture::{cropped, seen};
 
 /// Iterations that a report shows.
 const SHOWN: [usize; 7] = [1, 2, 3, 5, 10, 20, 30];
+
+/// Blur in pixels before the largest value of a map is taken.
+const SCORE_BLUR: f32 = 1.0;
 
 /// A trained I3AD.
 pub struct I3ad {
@@ -182,11 +187,8 @@ impl Detector for I3ad {
         let images = seen(images, self.painter.side)?;
         let reached = self.iterate(&images, &self.search(), None)?;
         let (values, n) = (images.values()?, reached.len());
-        let score = |(i, reached): (usize, &Reached)| {
-            let map = self.cut(&self.map(self.config.residual, image_of(&values, n, i), reached), 1);
-            Score { value: map.iter().sum::<f32>() / map.len() as f32, map }
-        };
-        Ok(reached.iter().enumerate().map(score).collect())
+        let map = |(i, r): (usize, &Reached)| self.cut(&self.map(self.config.residual, image_of(&values, n, i), r), 1);
+        scores(reached.iter().enumerate().flat_map(map).collect(), self.config.image(), SCORE_BLUR, self.config.score)
     }
 
     fn config(&self) -> Value {
@@ -197,8 +199,8 @@ impl Detector for I3ad {
         container::store(&self.state, "network.")
     }
 
-    fn explanation(&self) -> Option<Explanation> {
-        Some(Explanation {
+    fn explanation(&self) -> Result<Explanation> {
+        Ok(Explanation {
             heading: "Iterations",
             text: "Mask, reconstruction, and what is left of the difference after some iterations: an image is done when its mask no longer changes.",
         })

@@ -179,8 +179,12 @@ impl Detector for LeaNet {
         self.recolouring.recoloured(images).map(Some)
     }
 
-    fn explanation(&self) -> Option<Explanation> {
-        Some(Explanation {
+    fn explanation(&self) -> Result<Explanation> {
+        if self.config.attention == Attention::None {
+            let reason = "this model was trained with attention = \"none\"; train one with attention";
+            return Err(Error::Config(format!("--explain: {reason}")));
+        }
+        Ok(Explanation {
             heading: "Attention inside",
             text: "At every attention point: the mean of the features over channels before attention, the attention map, and the features after it. Features of one point share a scale; each attention map has its own.",
         })
@@ -189,10 +193,6 @@ impl Detector for LeaNet {
     /// Figure 5: at every point, the mean over channels of the features before attention, the attention
     /// map, and the features after it. Pictures of features share a scale with their other row.
     fn explain(&self, images: &Tensor) -> Result<Vec<Vec<Illustration>>> {
-        if self.config.attention == Attention::None {
-            let reason = "this model was trained with attention = \"none\"; train one with attention";
-            return Err(Error::Config(format!("--explain: {reason}")));
-        }
         let maps = self.recolouring.maps(images)?;
         let images = images.to(&self.ready.device)?;
         let attention = self.ready.attention.as_ref().map(Weights::Prepared);

@@ -37,7 +37,7 @@ use serde_json::Value;
 use crate::autoencoder::PatchAutoencoder;
 use crate::detector::{Detector, EditableBank, FitContext, Schedule, Score, Training};
 use crate::prior::{Background, BackgroundPrior, PatchPrior};
-use crate::segmentation::scores;
+use crate::segmentation::{Aggregate, scores};
 use crate::synthetic::{Cracks, cracks};
 
 pub use config::{Channels, Config, ImageScore, Network};
@@ -208,7 +208,7 @@ impl Detector for Paedid {
             Some(lambda) => self.defect_maps(&images, &prior, lambda)?,
             None => residual(&images, prior.view())?,
         };
-        let mut scores = scores(maps, self.image, self.config.score_blur as f32)?;
+        let mut scores = scores(maps, self.image, self.config.score_blur as f32, Aggregate::Max)?;
         if self.config.score == ImageScore::Patch {
             scores.iter_mut().zip(unlikeness.into_vec()?).for_each(|(score, u)| score.value = u);
         }

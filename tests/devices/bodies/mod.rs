@@ -32,6 +32,7 @@ pub const ALL: &[(&str, Body)] = &[
     ("spectral normalisation", painting::spectral),
     ("losses of inpainting", painting::losses),
     ("softmax", painting::softmax),
+    ("addressing and projection", painting::memory),
     ("layer-wise attention", network::attention),
     ("batch normalisation", network::normalisation),
     ("average pooling", network::pooling),

@@ -1,4 +1,5 @@
 use hotad_kernels::activation::Activation;
+use hotad_kernels::addressing::{address, address_backward, entropy, normalise_rows, normalise_rows_backward};
 use hotad_kernels::conv::{
     ConvOptions, PreparedGated, checkerboard_masks, gate_backward, join_checkerboard, paste, paste_backward,
 };
@@ -7,6 +8,7 @@ use hotad_kernels::discounted_l1::weighted_l1;
 use hotad_kernels::elementwise::dot;
 use hotad_kernels::gather::gather;
 use hotad_kernels::hinge::hinge_loss;
+use hotad_kernels::projection::{Step, projection_step};
 use hotad_kernels::self_attention::{Attended, AttentionShape, Projections, self_attention, self_attention_backward};
 use hotad_kernels::softmax::{self as soft, log_sum_exp, softmax_backward};
 use hotad_kernels::spectral_norm::{spectral_norm, spectral_norm_backward};
@@ -146,5 +148,34 @@ pub fn softmax(device: &Device) -> Results {
             out.push((host(&dx), CLOSE));
         }
     }
+    out
+}
+
+pub fn memory(device: &Device) -> Results {
+    let mut out = Results::new();
+    for (rows, columns) in [(3, 1), (70, 33), (5, 2000)] {
+        let n = rows * columns;
+        let (x, grad) = (put(device, noise(n, 1)), put(device, noise(n, 2)));
+        let (mut y, mut norms, mut dx) = (room(device, n), room(device, rows), room(device, n));
+        normalise_rows(&x, columns, &mut y, &mut norms).expect("shapes fit");
+        out.extend([&y, &norms].map(|b| (host(b), CLOSE)));
+        if columns > 1 {
+            normalise_rows_backward(&y, &norms, &grad, &mut dx).expect("shapes fit");
+            out.push((host(&dx), CLOSE));
+        }
+        let (mut p, mut w, mut d) = (room(device, n), room(device, n), room(device, n));
+        let (mut value, mut dw) = (room(device, 1), room(device, n));
+        address(&x, columns, 0.9 / columns as f32, &mut p, &mut w).expect("shapes fit");
+        entropy(&w, columns, &mut value, &mut dw).expect("shapes fit");
+        out.extend([&p, &w, &value, &dw].map(|b| (host(b), 5e-5)));
+        if columns > 1 {
+            address_backward(&p, &w, columns, &grad, &mut d).expect("shapes fit");
+            out.push((host(&d), 5e-5));
+        }
+    }
+    let (mut x, first) = (put(device, noise(1000, 3)), put(device, noise(1000, 4)));
+    let (grad, made) = (put(device, noise(1000, 5)), put(device, noise(1000, 6)));
+    projection_step(&mut x, &grad, 3.0, &made, &first, Step { size: 0.5, l1: 0.05 }).expect("same lengths");
+    out.push((host(&x), CLOSE));
     out
 }

@@ -1,0 +1,125 @@
+//! AE-GAN: an autoencoder whose reconstructions also have to pass a discriminator (the "AEGAN" of I3AD, appendix D).
+
+use std::collections::BTreeMap;
+
+use hotad_engine::container::{self, Stored};
+use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::device::Device;
+use hotad_engine::model_file::ModelFile;
+use hotad_engine::params::Params;
+use hotad_engine::tensor::Tensor;
+use hotad_engine::{Result, random};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Shared;
+use super::gan::{Adversary, GanLearner, Made};
+use super::plain::{Trained, stored};
+use crate::config::{Settings, join, require};
+use crate::detector::{Detector, FitContext, Score};
+use crate::networks::discriminator::Discriminator;
+use crate::residual::Residual;
+
+/// Settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Weight of the adversarial loss beside the squared error.
+    pub adversarial: f64,
+    /// The discriminator's.
+    #[serde(flatten)]
+    pub adversary: Adversary,
+    /// The autoencoder's.
+    #[serde(flatten)]
+    pub autoencoder: Shared,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { adversarial: 0.01, adversary: Adversary::default(), autoencoder: Shared::default() }
+    }
+}
+
+impl Settings for Config {
+    const DOCS: &'static [(&'static str, &'static str)] = &join::<3, 10, 13>(
+        join::<1, 2, 3>([("adversarial", "weight of the adversarial loss beside the squared error")], Adversary::DOCS),
+        Shared::DOCS,
+    );
+
+    fn check(&self) -> Result<()> {
+        require((0.0..=100.0).contains(&self.adversarial), "adversarial", self.adversarial, "0 to 100")?;
+        self.adversary.check()?;
+        self.autoencoder.check()
+    }
+}
+
+/// A trained AE-GAN.
+pub struct AeGan {
+    config: Config,
+    trained: Trained,
+}
+
+/// Trains AE-GAN.
+///
+/// # Errors
+/// Bad settings or images, divergence, interruption.
+pub fn fit(config: Config, context: &FitContext) -> Result<AeGan> {
+    let shared = &config.autoencoder;
+    let image = shared.image(context.gray)?;
+    let network = shared.network(image);
+    let discriminator = Discriminator::new(image.channels, config.adversary.discriminator_width);
+    let mut params = Params::default();
+    network.init(&mut params, &mut random::stream(context.seed, "ae-gan", 0));
+    discriminator.init(&mut params, context.seed);
+    let mut learner = GanLearner {
+        params: params.to(context.device)?,
+        discriminator,
+        lr: shared.lr,
+        adversary: config.adversary.clone(),
+        weight: config.adversarial as f32,
+        make: |params: &Params, images: &Tensor, _, tracked| {
+            let made = network.reconstruct(params, images, tracked)?;
+            let loss = Some(Residual::L2.loss(&made, images)?);
+            Ok(Made { images: made, loss })
+        },
+        reconstructs: true,
+    };
+    let settings = serde_json::to_value(&config).expect("settings are plain data");
+    context.run(&mut learner, image, &shared.schedule(), "ae-gan", &settings)?;
+    let params = learner.params.without("discriminator.");
+    let trained = Trained { config: shared.clone(), loss: Residual::L2, image, network, params };
+    Ok(AeGan { config, trained })
+}
+
+impl AeGan {
+    /// Reads a model.
+    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
+        let config: Config = stored(file)?;
+        let trained = Trained::load(config.autoencoder.clone(), Residual::L2, file, device)?;
+        Ok(Self { config, trained })
+    }
+}
+
+impl Detector for AeGan {
+    fn method(&self) -> &'static str {
+        "ae-gan"
+    }
+
+    fn image(&self) -> ImageSpec {
+        self.trained.image
+    }
+
+    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+        let Trained { network, params, .. } = &self.trained;
+        let images = images.to(params.device())?;
+        self.trained.compare(&images, &network.reconstruct(params, &images, false)?)
+    }
+
+    fn config(&self) -> Value {
+        serde_json::json!({ "settings": self.config })
+    }
+
+    fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
+        container::store(&self.trained.params.values()?, "network.")
+    }
+}

@@ -1,0 +1,271 @@
+//! AnoGAN (Schlegl et al. 2017) and f-AnoGAN (Schlegl et al. 2019): a generator of normal images, and for a test
+//! image the latent vector whose image is nearest to it.
+//!
+//! The generator is the decoder of the autoencoders over z from N(0, 1), the discriminator that of I3AD, which its paper
+//! compares them with. `anogan` finds z by Adam on `(1 - w) mean |x - G(z)| + w mean |f(x) - f(G(z))|`, f the features before the
+//! discriminator's verdicts (equations 3 to 5), z starting at 0. `f-anogan` trains an encoder for it, with the
+//! generator fixed, by `mean (x - G(E(x)))^2 + w mean (f(x) - f(G(E(x))))^2` ("izi_f", equation 3). The anomaly map is what is left
+//! between x and G(z).
+
+use std::collections::BTreeMap;
+
+use hotad_engine::container::{self, Stored};
+use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::device::Device;
+use hotad_engine::model_file::ModelFile;
+use hotad_engine::ops::{add, loss, mean};
+use hotad_engine::params::Params;
+use hotad_engine::tape::backward;
+use hotad_engine::tensor::Tensor;
+use hotad_engine::{Result, interrupt, random};
+use hotad_kernels::adam::AdamOptions;
+use hotad_kernels::loss::Loss;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Shared;
+use super::gan::{Adversary, GanLearner, Made, adam};
+use super::network::Autoencoder;
+use super::plain::stored;
+use crate::config::{Settings, join, require};
+use crate::detector::{Detector, FitContext, Schedule, Score, Training};
+use crate::networks::discriminator::{Discriminator, Normalised};
+use crate::residual::Residual;
+
+/// Stage of a training run that makes the generator of `f-anogan`.
+const GENERATOR_STAGE: &str = "generator";
+
+/// Settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Weight of the discriminator's features.
+    pub feature_weight: f64,
+    /// Steps on the latent vector of a test image (`anogan`).
+    pub test_steps: usize,
+    /// Learning rate of these.
+    pub test_lr: f64,
+    /// Epochs of the encoder (`f-anogan`).
+    pub encoder_epochs: usize,
+    /// The discriminator's.
+    #[serde(flatten)]
+    pub adversary: Adversary,
+    /// The networks'.
+    #[serde(flatten)]
+    pub shared: Shared,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            feature_weight: 0.1,
+            test_steps: 500,
+            test_lr: 0.02,
+            encoder_epochs: 200,
+            adversary: Adversary::default(),
+            shared: Shared::default(),
+        }
+    }
+}
+
+impl Settings for Config {
+    const DOCS: &'static [(&'static str, &'static str)] = &join::<6, 10, 16>(
+        join::<4, 2, 6>(
+            [
+                ("feature_weight", "weight of the discriminator's features beside the pixels"),
+                ("test_steps", "anogan: steps on the latent vector of a test image"),
+                ("test_lr", "anogan: learning rate of these steps"),
+                ("encoder_epochs", "f-anogan: most epochs of the encoder"),
+            ],
+            Adversary::DOCS,
+        ),
+        Shared::DOCS,
+    );
+
+    fn check(&self) -> Result<()> {
+        require((0.0..=1.0).contains(&self.feature_weight), "feature_weight", self.feature_weight, "0 to 1")?;
+        require((1..=10_000).contains(&self.test_steps), "test_steps", self.test_steps, "1 to 10000")?;
+        require(self.test_lr > 0.0 && self.test_lr < 1.0, "test_lr", self.test_lr, "above 0, below 1")?;
+        require(self.encoder_epochs >= 1, "encoder_epochs", self.encoder_epochs, "1 or more")?;
+        self.adversary.check()?;
+        self.shared.check()
+    }
+}
+
+/// How the latent vector is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inversion {
+    /// By gradient steps on it.
+    Search,
+    /// By an encoder.
+    Encoder,
+}
+
+impl Inversion {
+    fn method(self) -> &'static str {
+        match self {
+            Self::Search => "anogan",
+            Self::Encoder => "f-anogan",
+        }
+    }
+}
+
+/// The networks without their weights.
+struct Networks {
+    image: ImageSpec,
+    autoencoder: Autoencoder,
+    discriminator: Discriminator,
+}
+
+impl Networks {
+    fn new(config: &Config, image: ImageSpec) -> Self {
+        let discriminator = Discriminator::new(image.channels, config.adversary.discriminator_width);
+        Self { image, autoencoder: config.shared.network(image), discriminator }
+    }
+
+    fn init(&self, inversion: Inversion, seed: u64) -> Params {
+        let mut params = Params::default();
+        self.autoencoder.init(&mut params, &mut random::stream(seed, "anogan", 0));
+        self.discriminator.init(&mut params, seed);
+        if inversion == Inversion::Search { params.without("encoder.") } else { params }
+    }
+
+    /// Latent vectors of a step.
+    fn noise(&self, n: usize, seed: u64, step: u64, device: &Device) -> Result<Tensor> {
+        let (latent, mut rng) = (self.autoencoder.latent(), random::stream(seed, "latent vectors", step));
+        let values = (0..n * latent).map(|_| random::normal(&mut rng)).collect();
+        Tensor::new(values, &[n, 1, 1, latent])?.to(device)
+    }
+
+    /// `(1 - w) l(x, made) + w l(f(x), f(made))` on the tape of `made`.
+    fn difference(&self, judge: &Normalised, kind: Loss, images: &Tensor, made: &Tensor, w: f32) -> Result<Tensor> {
+        let features = |x: &Tensor| -> Result<Tensor> {
+            let mut maps = judge.features(x)?;
+            Ok(maps.swap_remove(maps.len() - 2))
+        };
+        let inside = mean(&loss(kind, &features(made)?, &features(images)?.detached()?)?, w)?;
+        add(&mean(&loss(kind, made, images)?, 1.0 - w)?, &inside)
+    }
+}
+
+/// A trained AnoGAN or f-AnoGAN.
+pub struct AnoGan {
+    config: Config,
+    inversion: Inversion,
+    networks: Networks,
+    params: Params,
+}
+
+/// Trains the generator, and for `f-anogan` the encoder.
+///
+/// # Errors
+/// Bad settings or images, divergence, interruption.
+pub fn fit(config: Config, inversion: Inversion, context: &FitContext) -> Result<AnoGan> {
+    let networks = Networks::new(&config, config.shared.image(context.gray)?);
+    let stage = (inversion == Inversion::Encoder).then_some(GENERATOR_STAGE);
+    let first = FitContext { stage, ..*context };
+    let mut params = generator(&config, &networks, inversion, &first)?;
+    if inversion == Inversion::Encoder {
+        // An interruption may have come before this stage had a checkpoint.
+        let resume = context.resume && context.has_checkpoint();
+        params = encoder(&config, &networks, params, &FitContext { resume, ..*context })?;
+        first.forget()?;
+    }
+    Ok(AnoGan { config, inversion, networks, params })
+}
+
+fn generator(config: &Config, networks: &Networks, inversion: Inversion, context: &FitContext) -> Result<Params> {
+    let seed = context.seed;
+    let mut learner = GanLearner {
+        params: networks.init(inversion, seed).to(context.device)?,
+        discriminator: Discriminator::new(networks.image.channels, config.adversary.discriminator_width),
+        lr: config.shared.lr,
+        adversary: config.adversary.clone(),
+        weight: 1.0,
+        make: |params: &Params, images: &Tensor, number, tracked| {
+            let z = networks.noise(images.shape()[0], seed, number, params.device())?;
+            Ok(Made { images: networks.autoencoder.decode(params, &z, tracked)?, loss: None })
+        },
+        reconstructs: false,
+    };
+    let schedule = Schedule { patience: 0, ..config.shared.schedule() };
+    let settings = serde_json::to_value(config).expect("settings are plain data");
+    context.run(&mut learner, networks.image, &schedule, inversion.method(), &settings)?;
+    Ok(learner.params)
+}
+
+fn encoder(config: &Config, networks: &Networks, params: Params, context: &FitContext) -> Result<Params> {
+    let weight = config.feature_weight as f32;
+    let mut learner = Training {
+        params,
+        adam: adam(config.shared.lr),
+        loss: |params: &Params, images: &Tensor, tracked| {
+            let z = networks.autoencoder.encode(params, images, tracked)?;
+            let made = networks.autoencoder.decode(params, &z, false)?;
+            let judge = networks.discriminator.weights(params, 0, false)?;
+            networks.difference(&judge, Loss::Mse, images, &made, weight)
+        },
+    };
+    let schedule = Schedule { epochs: config.encoder_epochs, ..config.shared.schedule() };
+    let settings = serde_json::to_value(config).expect("settings are plain data");
+    context.run(&mut learner, networks.image, &schedule, "f-anogan encoder", &settings)?;
+    Ok(learner.params)
+}
+
+impl AnoGan {
+    /// Reads a model.
+    pub(crate) fn load(file: &ModelFile, inversion: Inversion, device: &Device) -> Result<Self> {
+        let config: Config = stored(file)?;
+        let networks = Networks::new(&config, file.image);
+        let mut params = networks.init(inversion, 0).to(device)?;
+        params.set_values(&container::restore(&file.tensors, "network.")?)?;
+        Ok(Self { config, inversion, networks, params })
+    }
+
+    /// The latent vectors whose images are nearest to some.
+    fn latent(&self, images: &Tensor) -> Result<Tensor> {
+        let autoencoder = &self.networks.autoencoder;
+        if self.inversion == Inversion::Encoder {
+            return autoencoder.encode(&self.params, images, false);
+        }
+        let judge = self.networks.discriminator.weights(&self.params, 0, false)?;
+        let mut vectors = Params::default();
+        vectors.zeros("z", &[images.shape()[0], 1, 1, autoencoder.latent()]);
+        let mut vectors = vectors.to(self.params.device())?;
+        let options = AdamOptions { lr: self.config.test_lr as f32, ..AdamOptions::default() };
+        for _ in 0..self.config.test_steps {
+            interrupt::check()?;
+            let made = autoencoder.decode(&self.params, &vectors.get("z", true)?, false)?;
+            let weight = self.config.feature_weight as f32;
+            let difference = self.networks.difference(&judge, Loss::L1, images, &made, weight)?;
+            vectors.adam(&mut backward(&difference)?, &options)?;
+        }
+        vectors.get("z", false)
+    }
+}
+
+impl Detector for AnoGan {
+    fn method(&self) -> &'static str {
+        self.inversion.method()
+    }
+
+    fn image(&self) -> ImageSpec {
+        self.networks.image
+    }
+
+    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+        let images = images.to(self.params.device())?;
+        let made = self.networks.autoencoder.decode(&self.params, &self.latent(&images)?, false)?;
+        let shared = &self.config.shared;
+        let residual = shared.residual.unwrap_or(Residual::L2);
+        residual.scores(&images, &made, self.networks.image, shared.score_blur, shared.score)
+    }
+
+    fn config(&self) -> Value {
+        serde_json::json!({ "settings": self.config })
+    }
+
+    fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
+        container::store(&self.params.values()?, "network.")
+    }
+}

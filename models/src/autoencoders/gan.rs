@@ -1,0 +1,105 @@
+//! Adversarial steps for networks that make whole images (the GAN baselines of I3AD, tables 4 and 5, with its
+//! spectrally normalised discriminator and hinge losses).
+
+use hotad_engine::data::loader::Batch;
+use hotad_engine::ops::{add, hinge_loss, mean};
+use hotad_engine::params::Params;
+use hotad_engine::tape::backward;
+use hotad_engine::tensor::Tensor;
+use hotad_engine::train::Learner;
+use hotad_engine::{Error, Result};
+use hotad_kernels::adam::AdamOptions;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Doc, require};
+use crate::networks::discriminator::Discriminator;
+
+/// Settings of the discriminator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Adversary {
+    /// Channels after its first convolution.
+    pub discriminator_width: usize,
+    /// Its learning rate.
+    pub discriminator_lr: f64,
+}
+
+impl Default for Adversary {
+    fn default() -> Self {
+        Self { discriminator_width: 32, discriminator_lr: 4e-4 }
+    }
+}
+
+impl Adversary {
+    /// What the keys mean.
+    pub const DOCS: [Doc; 2] = [
+        ("discriminator_width", "channels after the discriminator's first convolution"),
+        ("discriminator_lr", "learning rate of the discriminator (Adam, betas 0.5 and 0.999)"),
+    ];
+
+    /// Fails for values out of range.
+    pub fn check(&self) -> Result<()> {
+        let (width, lr) = (self.discriminator_width, self.discriminator_lr);
+        require((4..=256).contains(&width), "discriminator_width", width, "4 to 256")?;
+        require(lr > 0.0 && lr < 1.0, "discriminator_lr", lr, "above 0, below 1")
+    }
+}
+
+/// Adam as GANs have it.
+pub fn adam(lr: f64) -> AdamOptions {
+    AdamOptions { lr: lr as f32, beta1: 0.5, beta2: 0.999, ..AdamOptions::default() }
+}
+
+/// What a generator made of a batch, and what it has to answer for besides being found out.
+pub struct Made {
+    pub images: Tensor,
+    pub loss: Option<Tensor>,
+}
+
+/// A generator and a discriminator that take steps in turn.
+pub struct GanLearner<F> {
+    pub params: Params,
+    pub discriminator: Discriminator,
+    pub lr: f64,
+    pub adversary: Adversary,
+    /// Weight of the adversarial loss.
+    pub weight: f32,
+    /// Makes images from a batch in step `number`, on the tape when told so.
+    pub make: F,
+    /// Whether what is made answers to the images, so that a validation loss exists.
+    pub reconstructs: bool,
+}
+
+impl<F: Fn(&Params, &Tensor, u64, bool) -> Result<Made> + Send + Sync> Learner for GanLearner<F> {
+    fn step(&mut self, batch: &Batch, number: u64) -> Result<f32> {
+        let images = batch.images.to(self.params.device())?;
+        let made = (self.make)(&self.params, &images, number, true)?;
+        let judge = self.discriminator.weights(&self.params, 1, true)?;
+        let on_real = hinge_loss(&judge.verdicts(&images)?, 1.0, 1.0, 1.0)?;
+        let judged = add(&on_real, &hinge_loss(&judge.verdicts(&made.images.detached()?)?, 1.0, -1.0, 1.0)?)?;
+        self.params.adam(&mut backward(&judged)?, &adam(self.adversary.discriminator_lr))?;
+        let judge = self.discriminator.weights(&self.params, 0, false)?;
+        let mut total = mean(&judge.verdicts(&made.images)?, -self.weight)?;
+        if let Some(loss) = &made.loss {
+            total = add(&total, loss)?;
+        }
+        self.params.adam(&mut backward(&total)?, &adam(self.lr))?;
+        let (judged, total) = (judged.item()?, total.item()?);
+        // A discriminator that diverges must stop the run as well.
+        Ok(if judged.is_finite() { total } else { judged })
+    }
+
+    fn loss(&self, batch: &Batch) -> Result<f32> {
+        let made = (self.make)(&self.params, &batch.images.to(self.params.device())?, 0, false)?;
+        let loss = made.loss.ok_or_else(|| Error::Config("a generator alone has no validation loss".into()))?;
+        loss.item()
+    }
+
+    fn params(&mut self) -> &mut Params {
+        &mut self.params
+    }
+
+    fn watched(&self) -> bool {
+        self.reconstructs
+    }
+}

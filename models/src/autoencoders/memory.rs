@@ -1,0 +1,181 @@
+//! MemAE (Gong et al. 2019, "Memorizing normality to detect anomaly"): an autoencoder whose latent vectors are made
+//! of a memory of normal ones.
+//!
+//! Each latent vector z addresses the slots m_i by `w = softmax(cos(z, m_i))` (equations 3 and 4); weights below a threshold are cut
+//! and the rest sum to 1 again (hard shrinkage, equations 6 and 7); the decoder sees `sum over i of w_i m_i` (equation 2). Loss: squared
+//! error plus 2e-4 times the mean entropy of the weights (equations 8 and 9). Encoder: four 4x4 convolutions of stride 2 to
+//! 32, 64, 128, 128, LeakyReLU 0.2; decoder mirrored. The threshold is 1 over the number of slots, the lower end of
+//! the paper's range: cosines give weights of at most e^2 times the mean.
+
+use std::collections::BTreeMap;
+
+use hotad_engine::container::{self, Stored};
+use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::device::Device;
+use hotad_engine::model_file::ModelFile;
+use hotad_engine::ops::{
+    ConvParams, add, address, conv_transpose2d, conv2d, loss, mean, normalise_rows, weight_entropy,
+};
+use hotad_engine::params::Params;
+use hotad_engine::tensor::Tensor;
+use hotad_engine::{Activation, Result, random};
+use hotad_kernels::conv::ConvOptions;
+use hotad_kernels::loss::Loss;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Shared;
+use super::plain::stored;
+use crate::config::{Settings, join, require};
+use crate::detector::{Detector, FitContext, Score, Training};
+use crate::residual::Residual;
+
+const LEAKY: Activation = Activation::LeakyRelu(0.2);
+const HALVE: ConvOptions = ConvOptions { stride: 2, padding: 1, dilation: 1, groups: 1 };
+const WIDTHS: [usize; 4] = [32, 64, 128, 128];
+const POINT: ConvOptions = ConvOptions { stride: 1, padding: 0, dilation: 1, groups: 1 };
+
+/// Settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Slots of the memory.
+    pub slots: usize,
+    /// Threshold of the weights, in parts of 1 / slots.
+    pub shrink: f64,
+    /// Weight of the entropy.
+    pub entropy: f64,
+    /// What it shares with the other autoencoders.
+    #[serde(flatten)]
+    pub shared: Shared,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { slots: 2000, shrink: 1.0, entropy: 2e-4, shared: Shared { latent: 128, ..Shared::default() } }
+    }
+}
+
+impl Settings for Config {
+    const DOCS: &'static [(&'static str, &'static str)] = &join::<3, 10, 13>(
+        [
+            ("slots", "vectors of the memory (paper: 2000)"),
+            ("shrink", "threshold of the weights, in parts of 1 / slots (paper: 1 to 3); 0 keeps all"),
+            ("entropy", "weight of the entropy of the weights (paper: 2e-4)"),
+        ],
+        Shared::DOCS,
+    );
+
+    fn check(&self) -> Result<()> {
+        require((2..=100_000).contains(&self.slots), "slots", self.slots, "2 to 100000")?;
+        require((0.0..=10.0).contains(&self.shrink), "shrink", self.shrink, "0 to 10")?;
+        require((0.0..=1.0).contains(&self.entropy), "entropy", self.entropy, "0 to 1")?;
+        self.shared.check()
+    }
+}
+
+/// In and out channels of each layer of the encoder.
+fn channels(config: &Config, image: ImageSpec) -> [(usize, usize); 4] {
+    let to = [WIDTHS[0], WIDTHS[1], WIDTHS[2], config.shared.latent];
+    [(image.channels, to[0]), (to[0], to[1]), (to[1], to[2]), (to[2], to[3])]
+}
+
+fn init(config: &Config, image: ImageSpec, seed: u64) -> Params {
+    let (mut params, mut rng) = (Params::default(), random::stream(seed, "memory autoencoder", 0));
+    for (i, (from, to)) in channels(config, image).into_iter().enumerate() {
+        params.he_uniform(&format!("encoder.{i}.weight"), &[to, 4, 4, from], 16 * from, &mut rng);
+        params.zeros(&format!("encoder.{i}.bias"), &[to]);
+        params.he_uniform(&format!("decoder.{i}.weight"), &[to, 4, 4, from], 4 * to, &mut rng);
+        params.zeros(&format!("decoder.{i}.bias"), &[from]);
+    }
+    let latent = config.shared.latent;
+    params.he_uniform("memory", &[config.slots, 1, 1, latent], latent, &mut rng);
+    params
+}
+
+/// Reconstructions, and the weights `[n, h, w, slots]` of the memory.
+fn run(config: &Config, params: &Params, images: &Tensor, tracked: bool) -> Result<(Tensor, Tensor)> {
+    let layer = |name: String, activation| -> Result<ConvParams> {
+        let bias = Some(params.get(&format!("{name}.bias"), tracked)?);
+        Ok(ConvParams { weight: params.get(&format!("{name}.weight"), tracked)?, bias, activation })
+    };
+    let last = WIDTHS.len() - 1;
+    let mut x = images.clone();
+    for i in 0..=last {
+        let activation = if i == last { Activation::Identity } else { LEAKY };
+        x = conv2d(&x, &layer(format!("encoder.{i}"), activation)?, HALVE)?;
+    }
+    let memory = params.get("memory", tracked)?;
+    let plain = |weight| ConvParams { weight, bias: None, activation: Activation::Identity };
+    let cosines = conv2d(&normalise_rows(&x)?, &plain(normalise_rows(&memory)?), POINT)?;
+    let weights = address(&cosines, (config.shrink / config.slots as f64) as f32)?;
+    x = conv_transpose2d(&weights, &plain(memory), POINT)?;
+    for i in (0..=last).rev() {
+        let activation = if i == 0 { Activation::Sigmoid } else { LEAKY };
+        x = conv_transpose2d(&x, &layer(format!("decoder.{i}"), activation)?, HALVE)?;
+    }
+    Ok((x, weights))
+}
+
+/// A trained MemAE.
+pub struct MemAe {
+    config: Config,
+    image: ImageSpec,
+    params: Params,
+}
+
+/// Trains MemAE.
+///
+/// # Errors
+/// Bad settings or images, divergence, interruption.
+pub fn fit(config: Config, context: &FitContext) -> Result<MemAe> {
+    let image = config.shared.image(context.gray)?;
+    let mut learner = Training {
+        params: init(&config, image, context.seed).to(context.device)?,
+        adam: config.shared.adam(),
+        loss: |params: &Params, images: &Tensor, tracked| {
+            let (made, weights) = run(&config, params, images, tracked)?;
+            let entropy = mean(&weight_entropy(&weights)?, config.entropy as f32)?;
+            add(&loss(Loss::Mse, &made, images)?, &entropy)
+        },
+    };
+    let settings = serde_json::to_value(&config).expect("settings are plain data");
+    context.run(&mut learner, image, &config.shared.schedule(), "mem-ae", &settings)?;
+    Ok(MemAe { params: learner.params, config, image })
+}
+
+impl MemAe {
+    /// Reads a model.
+    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
+        let config: Config = stored(file)?;
+        let mut params = init(&config, file.image, 0).to(device)?;
+        params.set_values(&container::restore(&file.tensors, "network.")?)?;
+        Ok(Self { config, image: file.image, params })
+    }
+}
+
+impl Detector for MemAe {
+    fn method(&self) -> &'static str {
+        "mem-ae"
+    }
+
+    fn image(&self) -> ImageSpec {
+        self.image
+    }
+
+    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+        let images = images.to(self.params.device())?;
+        let (made, _) = run(&self.config, &self.params, &images, false)?;
+        let shared = &self.config.shared;
+        let residual = shared.residual.unwrap_or(Residual::L2);
+        residual.scores(&images, &made, self.image, shared.score_blur, shared.score)
+    }
+
+    fn config(&self) -> Value {
+        serde_json::json!({ "settings": self.config })
+    }
+
+    fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
+        container::store(&self.params.values()?, "network.")
+    }
+}

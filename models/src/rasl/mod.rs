@@ -1,0 +1,216 @@
+//! RASL: robust alignment by sparse and low-rank decomposition (Peng et al. 2012), as PAEDID's tables have it.
+//!
+//! Normal images, gray, are the columns of a matrix; affine motions are found that leave as little as possible of it
+//! beside a matrix of low rank: `minimise |A|_* + lambda |E|_1 over A, E, tau under D o tau = A + E`, linearised in the motions and
+//! repeated (algorithm 1; lambda = 1 / sqrt(pixels), columns of norm 1). A test image is aligned to the basis of A and written as
+//! a sum over it plus a sparse rest, by `minimise |e|_1`; |e| is the anomaly map, in the gray values of the image. A margin
+//! of 5 pixels, into which motions may reach, is left out of the map.
+
+mod align;
+mod decompose;
+
+use std::collections::BTreeMap;
+
+use hotad_engine::container::{self, Stored};
+use hotad_engine::data::loader::{Images, for_each_batch};
+use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::device::Device;
+use hotad_engine::model_file::ModelFile;
+use hotad_engine::params::{State, fetch};
+use hotad_engine::tensor::Tensor;
+use hotad_engine::{Error, Result, random};
+use nalgebra::{DMatrix, DVector};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::{Settings, require};
+use crate::detector::{Detector, FitContext, Score};
+use crate::segmentation::{Aggregate, scores};
+use align::{Frame, Motion};
+use decompose::{against, basis, low_rank};
+
+/// Settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Rows and columns.
+    pub image_size: usize,
+    /// Most normal images.
+    pub images: usize,
+    /// Margin in pixels.
+    pub inset: usize,
+    /// Weight of the sparse part, in parts of 1 / sqrt(pixels).
+    pub lambda: f64,
+    /// Most rounds of alignment.
+    pub rounds: usize,
+    /// The image score.
+    pub score: Aggregate,
+    /// Blur of the anomaly map before its maximum is taken, in pixels.
+    pub score_blur: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { image_size: 128, images: 40, inset: 5, lambda: 1.0, rounds: 10, score: Aggregate::Max, score_blur: 1.0 }
+    }
+}
+
+impl Settings for Config {
+    const DOCS: &'static [(&'static str, &'static str)] = &[
+        ("image_size", "rows and columns the images are brought to: 32 to 512"),
+        ("images", "most normal images that are aligned, drawn at random"),
+        ("inset", "margin in pixels that motions may reach into"),
+        ("lambda", "weight of the sparse part, in parts of 1 / sqrt(pixels)"),
+        ("rounds", "most rounds of alignment"),
+        ("score", "image score: \"max\" of the map after a blur, or its \"mean\""),
+        ("score_blur", "blur in pixels before the largest value of the anomaly map is taken as score; 0 for none"),
+    ];
+
+    fn check(&self) -> Result<()> {
+        require((32..=512).contains(&self.image_size), "image_size", self.image_size, "32 to 512")?;
+        require((2..=500).contains(&self.images), "images", self.images, "2 to 500")?;
+        require(4 * self.inset < self.image_size, "inset", self.inset, "less than a quarter of image_size")?;
+        require(self.lambda > 0.0 && self.lambda <= 100.0, "lambda", self.lambda, "above 0, 100 at most")?;
+        require((1..=1000).contains(&self.rounds), "rounds", self.rounds, "1 to 1000")?;
+        require((0.0..=20.0).contains(&self.score_blur), "score_blur", self.score_blur, "0 to 20")
+    }
+}
+
+impl Config {
+    fn image(&self) -> ImageSpec {
+        ImageSpec { height: self.image_size, width: self.image_size, channels: 1 }
+    }
+
+    fn frame(&self) -> Frame {
+        Frame { size: self.image_size, inset: self.inset }
+    }
+}
+
+/// A moved image of norm 1, its Jacobian, and its norm before.
+fn normalised(frame: &Frame, image: &[f64], motion: &Motion) -> (DVector<f64>, DMatrix<f64>, f64) {
+    let warped = DVector::from_vec(frame.warped(image, motion));
+    let norm = warped.norm().max(1e-12);
+    let (unit, slopes) = (warped / norm, frame.jacobian(image, motion) / norm);
+    let along = unit.tr_mul(&slopes);
+    let jacobian = slopes - &unit * along;
+    (unit, jacobian, norm)
+}
+
+/// An aligned basis of normal images.
+pub struct Rasl {
+    config: Config,
+    /// `[pixels, rank]`, orthonormal columns.
+    basis: DMatrix<f64>,
+    /// Mean motion of the normal images.
+    rest: Motion,
+}
+
+/// Aligns normal images.
+///
+/// # Errors
+/// When an image cannot be read, or when interrupted.
+pub fn fit(config: Config, context: &FitContext) -> Result<Rasl> {
+    let order = random::shuffled(context.train.len(), context.seed, "rasl images", 0);
+    let mut images: Vec<Vec<f64>> = Vec::new();
+    let chosen = &order[..order.len().min(config.images)];
+    for_each_batch(&Images::new(context.train, config.image()), chosen, 8, |batch| {
+        let pixels = config.image().len();
+        images.extend(batch.images.values()?.chunks_exact(pixels).map(|i| i.iter().map(|v| f64::from(*v)).collect()));
+        Ok(())
+    })?;
+    let (frame, mut motions) = (config.frame(), vec![Motion::default(); images.len()]);
+    let lambda = config.lambda / (frame.pixels() as f64).sqrt();
+    let mut last = f64::INFINITY;
+    let mut low = DMatrix::zeros(0, 0);
+    for round in 1..=config.rounds {
+        let moved: Vec<_> = images.par_iter().zip(&motions).map(|(i, m)| normalised(&frame, i, m)).collect();
+        let columns: Vec<DVector<f64>> = moved.iter().map(|(unit, ..)| unit.clone()).collect();
+        let jacobians: Vec<DMatrix<f64>> = moved.into_iter().map(|(_, jacobian, _)| jacobian).collect();
+        let parts = low_rank(&DMatrix::from_columns(&columns), &jacobians, lambda)?;
+        for (motion, step) in motions.iter_mut().zip(parts.motions.column_iter()) {
+            motion.iter_mut().zip(step.iter()).for_each(|(m, s)| *m += s);
+        }
+        low = parts.low;
+        (context.say)(&format!("alignment {round}: objective {:.4}", parts.objective));
+        if last - parts.objective < 1e-3 * parts.objective {
+            break;
+        }
+        last = parts.objective;
+    }
+    let mut rest = Motion::default();
+    for motion in &motions {
+        rest.iter_mut().zip(motion).for_each(|(r, m)| *r += m / motions.len() as f64);
+    }
+    Ok(Rasl { basis: basis(&low), config, rest })
+}
+
+impl Rasl {
+    /// Reads a model.
+    pub(crate) fn load(file: &ModelFile, _: &Device) -> Result<Self> {
+        let damaged = |what: String| Error::Config(format!("damaged settings in the model file ({what})"));
+        let config: Config =
+            serde_json::from_value(file.config["settings"].clone()).map_err(|e| damaged(e.to_string()))?;
+        let state: State = container::restore(&file.tensors, "rasl.")?;
+        let pixels = config.frame().pixels();
+        let rank = state.get("basis").map_or(0, |t| t.len() / pixels);
+        let values = fetch(&state, "basis", &[rank, pixels])?.values()?;
+        let basis = DMatrix::from_iterator(pixels, rank, values.iter().map(|v| f64::from(*v)));
+        let mut rest = Motion::default();
+        let stored = fetch(&state, "motion", &[6])?.values()?;
+        rest.iter_mut().zip(stored.iter()).for_each(|(r, v)| *r = f64::from(*v));
+        Ok(Self { config, basis, rest })
+    }
+
+    /// The sparse rest of one image.
+    fn map(&self, image: &[f32]) -> Result<Vec<f32>> {
+        let image: Vec<f64> = image.iter().map(|v| f64::from(*v)).collect();
+        let (frame, mut motion) = (self.config.frame(), self.rest);
+        let mut last = f64::INFINITY;
+        let mut best = (vec![0.0; frame.pixels()], motion);
+        for _ in 0..self.config.rounds {
+            let (unit, jacobian, norm) = normalised(&frame, &image, &motion);
+            let (rest, step) = against(&self.basis, &jacobian, &unit)?;
+            let left = rest.abs().sum();
+            if last - left < 1e-3 * left {
+                break;
+            }
+            last = left;
+            best = (rest.iter().map(|v| v.abs() * norm).collect(), motion);
+            motion.iter_mut().zip(step.iter()).for_each(|(m, s)| *m += s);
+        }
+        Ok(frame.restored(&best.0, &best.1))
+    }
+}
+
+impl Detector for Rasl {
+    fn method(&self) -> &'static str {
+        "rasl"
+    }
+
+    fn image(&self) -> ImageSpec {
+        self.config.image()
+    }
+
+    /// On the host, whatever the device: it is linear algebra in f64.
+    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+        let values = images.values()?;
+        let image = self.config.image();
+        let maps = values.par_chunks_exact(image.len()).map(|i| self.map(i)).collect::<Result<Vec<_>>>()?;
+        scores(maps.concat(), image, self.config.score_blur as f32, self.config.score)
+    }
+
+    fn config(&self) -> Value {
+        serde_json::json!({ "settings": self.config })
+    }
+
+    fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
+        let narrow = |v: &f64| *v as f32;
+        let basis = self.basis.iter().map(narrow).collect();
+        let state = State::from([
+            ("basis".to_string(), Tensor::new(basis, &[self.basis.ncols(), self.basis.nrows()])?),
+            ("motion".to_string(), Tensor::new(self.rest.iter().map(narrow).collect(), &[6])?),
+        ]);
+        container::store(&state, "rasl.")
+    }
+}
