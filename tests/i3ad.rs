@@ -81,11 +81,28 @@ fn i3ad_finds_cracks_and_shows_its_way() {
 }
 
 #[test]
+fn what_it_paints_serves_as_the_background_of_paedid() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));
+    small_data(&data, 66);
+    let mut args = vec!["train", "paedid-i3ad", "--data", text(&data), "--out", text(&model), "-q"];
+    args.extend(&SMALL[..SMALL.len() - 4]);
+    args.extend(["--batch", "4", "--set", "iterations=160", "--set", "u=0.3", "--set", "steps=40"]);
+    ok(&args);
+    let metrics = json(&ok(&["eval", "--model", text(&model), "--data", text(&data), "--json", "-q"]));
+    assert!(metrics["image_auroc"].as_f64().is_some_and(|v| v > 0.9), "{metrics}");
+    assert!(metrics["pixel_auroc"].as_f64().is_some_and(|v| v > 0.7), "{metrics}");
+    let again = dir.path().join("again.safetensors");
+    Model::load(&model, &Device::Cpu).expect("a model").save(&again).expect("saved");
+    assert_eq!(std::fs::read(&model).expect("bytes"), std::fs::read(&again).expect("bytes"));
+}
+
+#[test]
 fn a_saved_i3ad_scores_as_before_saving_on_every_device() {
     let dir = tempfile::tempdir().expect("a folder");
     let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));
     small_data(&data, 66);
-    train(&data, &model, &["--set", "iterations=5", "--set", "u=0.2", "--set", "test_iterations=3"]);
+    train(&data, &model, &["--set", "iterations=5", "--set", "u=0.2", "--set", "test_iterations=2"]);
     let both: Vec<f32> = [3, 60].into_iter().flat_map(|i| bars(66, i).with_channels(3).values).collect();
     let images = Tensor::new(both, &[2, 66, 66, 3]).expect("lengths fit");
     let on_cpu = Model::load(&model, &Device::Cpu).expect("a model").score(&images).expect("scored");

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import torch_inpainting as inpainting
 import torch_networks as networks
 from torch_colour import delta_e, rgb_to_lab
 
@@ -25,9 +26,12 @@ torch.set_default_device(DEVICE)
 torch.backends.cuda.matmul.allow_tf32 = PRECISION == "tf32"
 torch.backends.cudnn.allow_tf32 = PRECISION == "tf32"
 HALF = {"f16": torch.float16, "bf16": torch.bfloat16}.get(PRECISION)
+# Seconds after which no call is repeated for the sake of a median.
+LONG = 5.0
 # Calls that are queued before they are waited for, as the benches do.
 QUEUED = 10
 WAITED_FOR = {"decompose", "train_step", "forward", "score", "lea_score"}
+WAITED_FOR |= {"gated_forward", "gated_train", "i3ad_score"}
 WAITED_FOR |= {"resnet18_forward", "resnet18_train", "unet_forward", "unet_train"}
 
 torch.manual_seed(0)
@@ -287,6 +291,52 @@ def lea_score():
     return fastest(variant(False), variant(True))
 
 
+def gated(channels_last, backward):
+    """Two convolutions, ELU of one times the sigmoid of the other."""
+    features, gates = (
+        prepared(nn.Conv2d(192, 96, 3, 1, 4, 4), channels_last) for _ in range(2)
+    )
+    x = layout(torch.rand(1, 192, 64, 64), channels_last)
+    target = layout(torch.rand(1, 96, 64, 64), channels_last)
+
+    def forward():
+        with torch.inference_mode(), rounded():
+            F.elu(features(x)) * torch.sigmoid(gates(x))
+
+    def both():
+        seen = x.detach().requires_grad_(True)
+        with rounded():
+            y = F.elu(features(seen)) * torch.sigmoid(gates(seen))
+        F.mse_loss(y.float(), target).backward()
+        features.zero_grad()
+        gates.zero_grad()
+
+    return both if backward else forward
+
+
+def i3ad_score(channels_last):
+    """I3AD on one image, from host to map on the host: four checkerboards in one batch, then 9 more reconstructions."""
+    net = prepared(inpainting.Generator(), channels_last).eval()
+    image = torch.rand(1, 3, 256, 256, device="cpu")
+    cells = (torch.arange(256) // 43) % 2
+    own = cells[:, None] * 2 + cells[None, :]
+    boards = torch.stack([(own == k).float() for k in range(4)]).unsqueeze(1)
+
+    def call():
+        with torch.inference_mode(), rounded():
+            known = 2 * layout(image.to(DEVICE), channels_last) - 1
+            made = net(known.expand(4, -1, -1, -1), boards).float()
+            now = (made * boards).sum(dim=0, keepdim=True)
+            for _ in range(9):
+                unlike = 1 - ssim_map((known + 1) / 2, (now + 1) / 2).mean(dim=1, keepdim=True)
+                mask = (unlike >= 1e-4).float()
+                now = net(known, mask).float() * mask + known * (1 - mask)
+            unlike = 1 - ssim_map((known + 1) / 2, (now + 1) / 2).mean(dim=1, keepdim=True)
+        return unlike.cpu()
+
+    return call
+
+
 WORK = {
     "decompose": decompose,
     "ssim_map": ssim_only,
@@ -304,6 +354,9 @@ WORK = {
     "unet_forward": lambda: network_forward(networks.UNet, 1),
     "unet_train": lambda: network_train(networks.UNet, 1, (8, 2, 256, 256), F.mse_loss),
     "lea_score": lea_score,
+    "gated_forward": lambda: fastest(gated(False, False), gated(True, False)),
+    "gated_train": lambda: fastest(gated(False, True), gated(True, True)),
+    "i3ad_score": lambda: fastest(i3ad_score(False), i3ad_score(True)),
 }
 
 
@@ -337,7 +390,9 @@ def measure(call, calls, seconds=1.0):
     once()
     times = []
     start = time.perf_counter()
-    while len(times) < 5 or (time.perf_counter() - start < seconds and len(times) < 1000):
+    while (len(times) < 5 and time.perf_counter() - start < LONG) or (
+        time.perf_counter() - start < seconds and len(times) < 1000
+    ):
         times.append(once())
     return statistics.median(times)
 

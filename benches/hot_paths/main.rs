@@ -9,6 +9,7 @@
 //! PyTorch is timed eagerly and as a replayed graph. `HOTAD_BENCH_TABLE=1` prints the table alone.
 
 mod baseline;
+mod networks;
 mod work;
 
 use std::time::{Duration, Instant};
@@ -30,6 +31,9 @@ const ROUNDS: usize = 5;
 /// Calls that a GPU is given before it is waited for, where latency is not what is asked.
 const QUEUED: usize = 10;
 
+/// After which no call is repeated for the sake of a median.
+const LONG: Duration = Duration::from_secs(5);
+
 fn setting(key: &str, default: &str) -> String {
     std::env::var(key).unwrap_or_else(|_| default.into())
 }
@@ -46,7 +50,7 @@ fn wait(device: &Device) {
     }
 }
 
-/// Median seconds of a call within about a second.
+/// Median seconds of a call within about a second, of one call where it takes longer than [`LONG`].
 fn median(work: &mut Work, device: &Device) -> f64 {
     let calls = if work.latency || device.gpu().is_none() { 1 } else { QUEUED };
     let mut round = || {
@@ -58,7 +62,9 @@ fn median(work: &mut Work, device: &Device) -> f64 {
     round();
     let mut times = Vec::new();
     let start = Instant::now();
-    while times.len() < 5 || (start.elapsed() < Duration::from_secs(1) && times.len() < 1000) {
+    while (times.len() < 5 && start.elapsed() < LONG)
+        || (start.elapsed() < Duration::from_secs(1) && times.len() < 1000)
+    {
         times.push(round());
     }
     middle(&mut times)

@@ -1,4 +1,4 @@
-//! The hot paths, on any device.
+//! The hot paths, on any device; those through whole networks are in networks.rs.
 
 use std::hint::black_box;
 
@@ -6,9 +6,6 @@ use half::f16;
 use hotad_engine::data::loader::Batch;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
-use hotad_engine::ops::{Mode, loss};
-use hotad_engine::params::Params;
-use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::Learner;
 use hotad_kernels::adam::AdamOptions;
@@ -17,16 +14,12 @@ use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::decompose::{DecomposeOptions, decompose};
 use hotad_kernels::device::{Buffer, Element};
 use hotad_kernels::knn::l2_knn;
-use hotad_kernels::loss::Loss;
 use hotad_kernels::ssim::{SsimOptions, ssim_map, ssim_map_with_gradient};
 use hotad_models::autoencoder::{PatchAutoencoder, VGG};
 use hotad_models::detector::{Detector, Training};
-use hotad_models::lea_net;
 use hotad_models::model::Model;
-use hotad_models::networks::layer::{Prepared, Weights};
-use hotad_models::networks::resnet::ResNet;
-use hotad_models::networks::unet::UNet;
-use hotad_models::networks::{Classifier, classify};
+
+use crate::networks;
 
 /// One row of the table.
 pub struct Work {
@@ -49,7 +42,7 @@ pub struct Work {
 }
 
 /// Values in 0..1 from a fixed sequence.
-fn noise(n: usize, seed: u32) -> Vec<f32> {
+pub fn noise(n: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -250,121 +243,6 @@ fn score(device: &Device) -> Work {
     }
 }
 
-/// Values as an image batch, or something like it.
-fn batch_of(device: &Device, shape: &[usize], seed: u32) -> Tensor {
-    let host = Tensor::new(noise(shape.iter().product(), seed), shape).expect("lengths fit");
-    host.to(device).expect("room for a batch")
-}
-
-/// Multiply-adds of ResNet-18 and of the U-Net for an image of 256x256, twice.
-const RESNET18_FLOPS: f64 = 4.76e9;
-const UNET_FLOPS: f64 = 6.0e9;
-
-fn resnet18_forward(device: &Device) -> Work {
-    let network = ResNet::resnet18(3, 64, 1);
-    let mut params = Params::default();
-    network.init(&mut params, "", 0);
-    let state = params.values().expect("on the host");
-    let ready = Prepared::new(&network.layers(), &state, device).expect("room for a network");
-    let image = batch_of(device, &[1, 256, 256, 3], 14);
-    Work {
-        title: "ResNet-18, forward, batch 1, 256x256",
-        name: "resnet18_forward",
-        flops: RESNET18_FLOPS,
-        bytes: 0.0,
-        units: 1.0,
-        goal: (1.0, 1.0),
-        latency: true,
-        run: Box::new(move || {
-            black_box(classify(&network, &Weights::Prepared(&ready), &image, None).expect("shapes fit"));
-        }),
-    }
-}
-
-fn resnet18_train(device: &Device) -> Work {
-    let network = ResNet::resnet18(3, 64, 1);
-    let mut params = Params::default();
-    network.init(&mut params, "", 0);
-    let mut params = params.to(device).expect("room for a network");
-    let (images, labels) = (batch_of(device, &[8, 256, 256, 3], 15), batch_of(device, &[8, 1], 16));
-    let adam = AdamOptions { lr: 1e-4, ..AdamOptions::default() };
-    Work {
-        title: "ResNet-18, training step, batch 8, 256x256",
-        name: "resnet18_train",
-        flops: 8.0 * 3.0 * RESNET18_FLOPS,
-        bytes: 0.0,
-        units: 1.0,
-        goal: (1.0, 1.0),
-        latency: true,
-        run: Box::new(move || {
-            let weights = Weights::Learned(&params, "", Mode::Train);
-            let logits = classify(&network, &weights, &images, None).expect("shapes fit");
-            let value = loss(Loss::BceWithLogits, &logits, &labels).expect("shapes fit");
-            params.adam(&mut backward(&value).expect("on the tape"), &adam).expect("shapes fit");
-            black_box(value.item().expect("one number"));
-        }),
-    }
-}
-
-fn unet_forward(device: &Device) -> Work {
-    let network = UNet::new(1, 2, 256, 64);
-    let state = network.init(0).values().expect("on the host");
-    let ready = Prepared::new(&network.layers(), &state, device).expect("room for a network");
-    let image = batch_of(device, &[1, 256, 256, 1], 17);
-    Work {
-        title: "colour U-Net, forward, batch 1, 256x256",
-        name: "unet_forward",
-        flops: UNET_FLOPS,
-        bytes: 0.0,
-        units: 1.0,
-        goal: (1.0, 1.0),
-        latency: true,
-        run: Box::new(move || {
-            black_box(network.run(&Weights::Prepared(&ready), &image, None).expect("shapes fit"));
-        }),
-    }
-}
-
-fn unet_train(device: &Device) -> Work {
-    let network = UNet::new(1, 2, 256, 64);
-    let mut params = network.init(0).to(device).expect("room for a network");
-    let (images, target) = (batch_of(device, &[8, 256, 256, 1], 18), batch_of(device, &[8, 256, 256, 2], 19));
-    let adam = AdamOptions::default();
-    Work {
-        title: "colour U-Net, training step, batch 8, 256x256",
-        name: "unet_train",
-        flops: 8.0 * 3.0 * UNET_FLOPS,
-        bytes: 0.0,
-        units: 1.0,
-        goal: (1.0, 1.0),
-        latency: true,
-        run: Box::new(move || {
-            let colours = network.learn(&params, &images, Mode::Train, None).expect("shapes fit");
-            let value = loss(Loss::Mse, &colours, &target).expect("shapes fit");
-            params.adam(&mut backward(&value).expect("on the tape"), &adam).expect("shapes fit");
-            black_box(value.item().expect("one number"));
-        }),
-    }
-}
-
-/// LEA-Net with ResNet-18 and the ResNet-based attention network at point 3, untrained: one image from
-/// host to map and score on the host.
-fn lea_score(device: &Device) -> Work {
-    let config = lea_net::Config::default();
-    let detector = lea_net::LeaNet::untrained(config, 0, device).expect("room for the networks");
-    let image = batch_of(&Device::Cpu, &[1, 256, 256, 3], 20);
-    Work {
-        title: "LEA-Net scoring, recolour + map + CAAN + ADN, batch 1, 256x256",
-        name: "lea_score",
-        flops: 0.0,
-        bytes: 0.0,
-        units: 1.0,
-        goal: (1.3, 1.3),
-        latency: true,
-        run: Box::new(move || drop(black_box(detector.score(&image).expect("shapes fit")))),
-    }
-}
-
 /// Every hot path on a device.
 pub fn all(device: &Device) -> Vec<Work> {
     vec![
@@ -377,10 +255,13 @@ pub fn all(device: &Device) -> Vec<Work> {
         train_step(device),
         forward(device),
         score(device),
-        resnet18_forward(device),
-        resnet18_train(device),
-        unet_forward(device),
-        unet_train(device),
-        lea_score(device),
+        networks::resnet18_forward(device),
+        networks::resnet18_train(device),
+        networks::unet_forward(device),
+        networks::unet_train(device),
+        networks::lea_score(device),
+        networks::gated_forward(device),
+        networks::gated_train(device),
+        networks::i3ad_score(device),
     ]
 }

@@ -29,6 +29,7 @@ use autoencoders::anogan::{self, AnoGan, Inversion};
 use autoencoders::{adversarial, memory, plain, projection};
 use config::Settings;
 use detector::{Detector, FitContext};
+use paedid::inpainting;
 use residual::Residual;
 
 /// Trains a method with the settings of a table over its defaults.
@@ -80,6 +81,15 @@ pub const METHODS: &[Method] = &[
         check: |t| i3ad::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(i3ad::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(i3ad::I3ad::load(f, d)?)),
+    },
+    Method {
+        name: "paedid-i3ad",
+        summary: "PAEDID's decomposition over a background that I3AD paints",
+        supervised: false,
+        settings: inpainting::Config::documented,
+        check: |t| inpainting::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(inpainting::fit(Settings::from_table(t)?, c)?)),
+        load: |f, d| Ok(Box::new(inpainting::InpaintedPaedid::load(f, d)?)),
     },
     Method {
         name: "l2-ae",

@@ -5,7 +5,7 @@ use hotad_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use crate::config::{Choice, Settings, require};
+use crate::config::{Choice, Doc, Settings, require};
 use crate::networks::inpainting::REACH;
 use crate::residual::Residual;
 use crate::segmentation::Aggregate;
@@ -108,14 +108,9 @@ impl Config {
     }
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self::of(Preset::Paper)
-    }
-}
-
-impl Settings for Config {
-    const DOCS: &'static [(&'static str, &'static str)] = &[
+impl Config {
+    /// What the keys mean.
+    pub const ALL: [Doc; 18] = [
         (
             "preset",
             "defaults of all the others: \"paper\", or \"small\" (128 pixels, width 16; about 20 minutes on two cores)",
@@ -144,6 +139,16 @@ impl Settings for Config {
         ("residual", "anomaly map: \"ssim\" (1 - SSIM) or \"l2\" (squared difference)"),
         ("score", "image score: \"mean\" of the map (paper) or \"max\", its largest value after a blur of one pixel"),
     ];
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::of(Preset::Paper)
+    }
+}
+
+impl Settings for Config {
+    const DOCS: &'static [Doc] = &Self::ALL;
 
     fn under(table: &Table) -> Result<Table> {
         let Some(value) = table.get("preset") else { return Ok(Table::new()) };

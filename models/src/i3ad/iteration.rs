@@ -49,6 +49,9 @@ pub struct Moment<'a> {
     pub masks: Vec<f32>,
 }
 
+/// Sees every iteration.
+pub type Watch<'a> = &'a mut dyn FnMut(&Moment) -> Result<()>;
+
 /// The generator with its weights, ready to paint.
 pub struct Painter {
     generator: Generator,
@@ -112,7 +115,7 @@ impl Painter {
         images: &Tensor,
         first: Tensor,
         search: &Search,
-        mut watch: Option<&mut dyn FnMut(&Moment) -> Result<()>>,
+        mut watch: Option<Watch>,
     ) -> Result<Vec<Reached>> {
         let n = images.shape()[0];
         let pixels = self.side * self.side;

@@ -32,11 +32,12 @@ use serde_json::Value;
 
 use crate::detector::{Detector, Explanation, FitContext, Illustration, Schedule, Score, Sweep};
 use crate::networks::inpainting::STRIDE;
+use crate::prior::{Background, BackgroundPrior};
 use crate::residual::Residual;
 use crate::segmentation::scores;
 
 pub use config::{Config, Preset};
-use iteration::{Moment, Painter, Reached, Search};
+use iteration::{Moment, Painter, Reached, Search, Watch};
 use learner::AdversarialLearner;
 pub use masks::free_form;
 use picture::{cropped, seen};
@@ -128,12 +129,7 @@ impl I3ad {
     }
 
     /// Iterates from the checkerboards on.
-    fn iterate(
-        &self,
-        images: &Tensor,
-        search: &Search,
-        watch: Option<&mut dyn FnMut(&Moment) -> Result<()>>,
-    ) -> Result<Vec<Reached>> {
+    fn iterate(&self, images: &Tensor, search: &Search, watch: Option<Watch>) -> Result<Vec<Reached>> {
         let first = self.painter.first(images, self.config.patches)?;
         self.painter.iterate(images, first, search, watch)
     }
@@ -165,6 +161,19 @@ impl I3ad {
     fn picture(&self, values: &[f32], channels: usize) -> Picture {
         let size = self.config.image_size;
         Picture { height: size, width: size, channels, values: self.cut(values, channels) }
+    }
+}
+
+impl BackgroundPrior for I3ad {
+    fn background(&self, images: &Tensor) -> Result<Background> {
+        let [n, h, w, c] = images.nhwc()?;
+        let reached = self.iterate(&seen(images, self.painter.side)?, &self.search(), None)?;
+        let mean = |map: &[f32]| map.iter().sum::<f32>() / map.len() as f32;
+        let unlikeness = reached.iter().map(|r| mean(&self.cut(&r.dissimilarity, 1))).collect();
+        let painted = |r: &Reached| self.cut(&r.reconstruction, c).into_iter().map(|v| (v + 1.0) / 2.0);
+        let made = Tensor::new(reached.iter().flat_map(painted).collect(), &[n, h, w, c])?;
+        let device = images.device();
+        Ok(Background { images: made.to(&device)?, unlikeness: device.upload(unlikeness)? })
     }
 }
 

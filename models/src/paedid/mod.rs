@@ -15,6 +15,8 @@
 //! by cross-validation, here on synthetic cracks over held-out normals.
 
 mod config;
+mod decomposition;
+pub mod inpainting;
 
 use std::collections::BTreeMap;
 
@@ -26,11 +28,6 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
-use hotad_kernels::decompose::{DecomposeOptions, decompose};
-use hotad_kernels::device::View;
-use hotad_kernels::residual::mean_absolute_difference;
-use hotad_kernels::ssim::SsimOptions;
-use hotad_kernels::window::{Border, Window};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -39,6 +36,8 @@ use crate::detector::{Detector, EditableBank, FitContext, Schedule, Score, Train
 use crate::prior::{Background, BackgroundPrior, PatchPrior};
 use crate::segmentation::{Aggregate, scores};
 use crate::synthetic::{Cracks, cracks};
+
+use decomposition::{Decomposition, lambdas, residual};
 
 pub use config::{Channels, Config, ImageScore, Network};
 
@@ -105,20 +104,17 @@ pub(crate) struct Chosen {
 }
 
 /// Finds what is `auto` among alpha and lambda: the pair with the largest Dice on synthetic cracks
-/// over held-out normals. Lambdas are spaced by half a decade around 1 / (number of elements), where
-/// both terms of equation 3 pull equally. Sets the model's alpha. Without decomposition (PAE) there is
+/// over held-out normals. Sets the model's alpha. Without decomposition (PAE) there is
 /// no lambda to choose.
 ///
 /// # Errors
 /// When a held-out image cannot be read.
 pub(crate) fn choose(model: &mut Paedid, context: &FitContext, decomposes: bool) -> Result<Chosen> {
-    let middle = 1.0 / model.image.len() as f32;
-    let grid = || (-1..=3).map(|e| middle * 10f32.powf(e as f32 * 0.5)).collect();
     let alphas = model.config.alpha.fixed().map_or(ALPHAS.to_vec(), |a| vec![a]);
     let lambdas: Vec<f32> = match model.config.lambda.fixed() {
         Some(lambda) => vec![lambda as f32],
-        None if decomposes => grid(),
-        None => vec![middle],
+        None if decomposes => lambdas(model.image),
+        None => vec![1.0],
     };
     let mut best = Chosen { dice: f64::NEG_INFINITY, alpha: alphas[0], lambda: lambdas[0] };
     if alphas.len() * lambdas.len() > 1 {
@@ -130,7 +126,7 @@ pub(crate) fn choose(model: &mut Paedid, context: &FitContext, decomposes: bool)
             for lambda in &lambdas {
                 hotad_engine::interrupt::check()?;
                 let maps = match decomposes {
-                    true => model.defect_maps(&images, &background, *lambda)?,
+                    true => model.decomposition(*lambda).maps(&images, &background)?,
                     false => residual(&images, background.view())?,
                 };
                 let dice = cracks.best_dice(&maps).map_or(0.0, |(dice, _)| dice);
@@ -149,21 +145,9 @@ pub(crate) fn choose(model: &mut Paedid, context: &FitContext, decomposes: bool)
 }
 
 impl Paedid {
-    /// |X - L| averaged over channels, on the host, L the decomposed background.
-    fn defect_maps(&self, images: &Tensor, prior: &Tensor, lambda: f32) -> Result<Vec<f32>> {
-        let mut background = images.device().alloc(images.len())?;
-        let opts = DecomposeOptions {
-            lambda,
-            steps: self.config.steps,
-            adam: AdamOptions { lr: self.config.decompose_lr as f32, ..AdamOptions::default() },
-            ssim: SsimOptions {
-                window: Window::Gaussian { size: 11, sigma: 1.5 },
-                border: Border::Symmetric,
-                ..SsimOptions::default()
-            },
-        };
-        decompose(images.view(), prior.view(), images.nhwc()?, &opts, &mut background, None)?;
-        residual(images, background.view())
+    /// How images are decomposed for some lambda.
+    fn decomposition(&self, lambda: f32) -> Decomposition {
+        Decomposition { lambda, steps: self.config.steps, lr: self.config.decompose_lr as f32 }
     }
 
     /// Reads a model of method `method`.
@@ -184,14 +168,6 @@ impl Paedid {
     }
 }
 
-/// |X - L| averaged over channels, on the host.
-fn residual(images: &Tensor, background: View) -> Result<Vec<f32>> {
-    let shape = images.nhwc()?;
-    let mut map = images.device().alloc(shape[0] * shape[1] * shape[2])?;
-    mean_absolute_difference(images.view(), background, shape, &mut map)?;
-    Ok(map.into_vec()?)
-}
-
 impl Detector for Paedid {
     fn method(&self) -> &'static str {
         if self.lambda.is_some() { "paedid" } else { "pae" }
@@ -205,7 +181,7 @@ impl Detector for Paedid {
         let images = images.to(self.prior.params.device())?;
         let Background { images: prior, unlikeness } = self.prior.background(&images)?;
         let maps = match self.lambda {
-            Some(lambda) => self.defect_maps(&images, &prior, lambda)?,
+            Some(lambda) => self.decomposition(lambda).maps(&images, &prior)?,
             None => residual(&images, prior.view())?,
         };
         let mut scores = scores(maps, self.image, self.config.score_blur as f32, Aggregate::Max)?;

@@ -1,0 +1,62 @@
+//! Decomposition of images into background and defect (equation 3).
+
+use hotad_engine::Result;
+use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::tensor::Tensor;
+use hotad_kernels::adam::AdamOptions;
+use hotad_kernels::decompose::{DecomposeOptions, decompose};
+use hotad_kernels::device::View;
+use hotad_kernels::residual::mean_absolute_difference;
+use hotad_kernels::ssim::SsimOptions;
+use hotad_kernels::window::{Border, Window};
+
+/// How images are decomposed.
+#[derive(Clone, Copy, Debug)]
+pub struct Decomposition {
+    /// Weight of the L1 term.
+    pub lambda: f32,
+    /// Adam steps.
+    pub steps: u32,
+    /// Learning rate.
+    pub lr: f32,
+}
+
+impl Decomposition {
+    /// |X - L| averaged over channels, on the host, L the decomposed background.
+    ///
+    /// # Errors
+    /// When shapes or devices differ.
+    pub fn maps(&self, images: &Tensor, prior: &Tensor) -> Result<Vec<f32>> {
+        let mut background = images.device().alloc(images.len())?;
+        let opts = DecomposeOptions {
+            lambda: self.lambda,
+            steps: self.steps,
+            adam: AdamOptions { lr: self.lr, ..AdamOptions::default() },
+            ssim: SsimOptions {
+                window: Window::Gaussian { size: 11, sigma: 1.5 },
+                border: Border::Symmetric,
+                ..SsimOptions::default()
+            },
+        };
+        decompose(images.view(), prior.view(), images.nhwc()?, &opts, &mut background, None)?;
+        residual(images, background.view())
+    }
+}
+
+/// |X - L| averaged over channels, on the host.
+///
+/// # Errors
+/// When shapes or devices differ.
+pub fn residual(images: &Tensor, background: View) -> Result<Vec<f32>> {
+    let shape = images.nhwc()?;
+    let mut map = images.device().alloc(shape[0] * shape[1] * shape[2])?;
+    mean_absolute_difference(images.view(), background, shape, &mut map)?;
+    Ok(map.into_vec()?)
+}
+
+/// Lambdas that are tried: spaced by half a decade around 1 / (number of elements), where both terms of
+/// equation 3 pull equally.
+pub fn lambdas(image: ImageSpec) -> Vec<f32> {
+    let middle = 1.0 / image.len() as f32;
+    (-1..=3).map(|e| middle * 10f32.powf(e as f32 * 0.5)).collect()
+}
