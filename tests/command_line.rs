@@ -28,7 +28,9 @@ fn help_and_settings_are_printed() {
     for verb in ["demo", "train", "score", "eval", "synth", "bank", "info", "devices", "config", "completions"] {
         assert!(ok(&[verb, "--help"]).contains("Example: hotad"), "{verb} has no example");
     }
-    for method in ["paedid", "pae", "ssim-ae", "color-unet", "lea-net"] {
+    let help = ok(&["train", "--help"]);
+    for method in hotad_models::METHODS.iter().map(|m| m.name) {
+        assert!(help.contains(method), "{method} is not in the help of train");
         let text = ok(&["config", method]);
         let table: toml::Table = text.parse().expect("settings are TOML");
         assert!(table.contains_key("image_size"));

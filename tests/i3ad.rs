@@ -219,6 +219,7 @@ fn what_i3ad_cannot_use_is_named() {
     refuse(&["--set", "width=10"], &["width", "10", "multiple of 4"]);
     refuse(&["--set", "patches=13"], &["patches", "13", "2 to 12"]);
     refuse(&["--set", "u=often"], &["u", "often", "auto"]);
+    refuse(&["--epochs", "3"], &["--epochs", "i3ad", "hotad config"]);
     assert!(!dir.path().join("m").exists());
 }
 

@@ -196,9 +196,9 @@ pub fn gated_train(device: &Device) -> Work {
 }
 
 /// I3AD at the paper's width, untrained: one image from host to map on the host in 10 iterations, none of which is
-/// spared (a threshold that noise always exceeds).
+/// spared: noise always exceeds the threshold, and no change of the mask is too small to go on.
 pub fn i3ad_score(device: &Device) -> Work {
-    let config = i3ad::Config { test_iterations: 10, stop: 0.0, ..i3ad::Config::default() };
+    let config = i3ad::Config { test_iterations: 10, stop: -1.0, ..i3ad::Config::default() };
     let detector = i3ad::I3ad::untrained(config, 1e-4, 0, device).expect("room for the networks");
     let image = batch_of(&Device::Cpu, &[1, 256, 256, 3], 25);
     Work {

@@ -165,6 +165,11 @@ fn announce(args: &TrainArgs, common: &Common, selection: &Selection, settings: 
 pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     let started = Instant::now();
     let method = method(&args.method)?;
+    if args.epochs.is_some() && !(method.settings)().contains("\nepochs = ") {
+        let reason =
+            format!("--epochs: {0} is not trained in epochs; hotad config {0} prints its settings", method.name);
+        return Err(Error::Config(reason));
+    }
     let table = settings(args, common)?;
     (method.check)(&table)?;
     check(args, common)?;

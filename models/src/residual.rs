@@ -21,6 +21,30 @@ pub enum Residual {
     Ssim,
 }
 
+/// Which [`Residual`] is the anomaly map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Measure {
+    /// What the method learns with.
+    #[default]
+    Auto,
+    /// Squared difference.
+    L2,
+    /// 1 - SSIM.
+    Ssim,
+}
+
+impl Measure {
+    /// The residual, for a method that learns with `own`.
+    pub fn or(self, own: Residual) -> Residual {
+        match self {
+            Self::Auto => own,
+            Self::L2 => Residual::L2,
+            Self::Ssim => Residual::Ssim,
+        }
+    }
+}
+
 impl Residual {
     /// Mean over the batch, one number; only `x` gets a gradient.
     ///

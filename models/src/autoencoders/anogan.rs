@@ -257,7 +257,7 @@ impl Detector for AnoGan {
         let images = images.to(self.params.device())?;
         let made = self.networks.autoencoder.decode(&self.params, &self.latent(&images)?, false)?;
         let shared = &self.config.shared;
-        let residual = shared.residual.unwrap_or(Residual::L2);
+        let residual = shared.residual.or(Residual::L2);
         residual.scores(&images, &made, self.networks.image, shared.score_blur, shared.score)
     }
 

@@ -167,7 +167,7 @@ impl Detector for MemAe {
         let images = images.to(self.params.device())?;
         let (made, _) = run(&self.config, &self.params, &images, false)?;
         let shared = &self.config.shared;
-        let residual = shared.residual.unwrap_or(Residual::L2);
+        let residual = shared.residual.or(Residual::L2);
         residual.scores(&images, &made, self.image, shared.score_blur, shared.score)
     }
 

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Doc, require};
 use crate::detector::Schedule;
 use crate::paedid::Channels;
-use crate::residual::Residual;
+use crate::residual::Measure;
 use crate::segmentation::Aggregate;
 
 /// Settings that all of them share.
@@ -41,9 +41,8 @@ pub struct Shared {
     pub lr: f64,
     /// Epochs without improvement before stopping.
     pub patience: usize,
-    /// The anomaly map; the loss that the method learns with where it is not said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub residual: Option<Residual>,
+    /// The anomaly map.
+    pub residual: Measure,
     /// The image score.
     pub score: Aggregate,
     /// Blur of the anomaly map before its maximum is taken, in pixels.
@@ -60,7 +59,7 @@ impl Default for Shared {
             batch: 16,
             lr: 2e-4,
             patience: 20,
-            residual: None,
+            residual: Measure::Auto,
             score: Aggregate::Max,
             score_blur: 1.0,
         }
@@ -77,7 +76,7 @@ impl Shared {
         ("batch", "images of one step"),
         ("lr", "learning rate (Adam; paper: 2e-4)"),
         ("patience", "epochs without a lower validation loss before stopping; 0 never stops early"),
-        ("residual", "anomaly map: \"l2\" or \"ssim\"; left out, the loss that the method learns with"),
+        ("residual", "anomaly map: \"l2\", \"ssim\", or \"auto\": what the method learns with"),
         ("score", "image score: \"max\" of the map after a blur, or its \"mean\""),
         ("score_blur", "blur in pixels before the largest value of the anomaly map is taken as score; 0 for none"),
     ];

@@ -77,7 +77,7 @@ impl Trained {
 
     /// Scores of images by some reconstructions of them.
     pub(super) fn compare(&self, images: &Tensor, made: &Tensor) -> Result<Vec<Score>> {
-        let residual = self.config.residual.unwrap_or(self.loss);
+        let residual = self.config.residual.or(self.loss);
         residual.scores(images, made, self.image, self.config.score_blur, self.config.score)
     }
 }

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::tensor::Tensor;
 use hotad_engine::threads::pooled;
 use hotad_engine::{Result, interrupt};
 
-use super::iteration::{Painter, Search};
+use super::iteration::{Painter, Reached, Search};
 use super::picture::seen;
 
 /// Candidates, ascending.
@@ -37,41 +38,35 @@ pub fn choose(
 ) -> Result<(Option<f32>, f64)> {
     let paths = &train[..train.len().min(IMAGES)];
     let order: Vec<usize> = (0..paths.len()).collect();
-    let mut differences = [0.0; CANDIDATES.len()];
+    let mut found = (None, f64::INFINITY);
+    // All of them are one batch.
     for_each_batch(&Images::new(paths, spec), &order, IMAGES, |batch| {
-        interrupt::check()?;
         let images = seen(&batch.images, painter.side)?;
-        pooled(|| -> Result<()> {
-            let first = painter.first(&images, patches)?;
-            for (difference, u) in differences.iter_mut().zip(CANDIDATES) {
-                let search = Search { u, iterations: ITERATIONS, stop: 0.0 };
-                *difference += l1(painter, &images, &first, &search)?;
-                // Larger thresholds mask less, so the first that stays below is the smallest.
-                if *difference / paths.len() as f64 <= limit {
-                    break;
-                }
-            }
-            Ok(())
-        })
+        found = pooled(|| smallest(painter, &images, patches, limit))?;
+        Ok(())
     })?;
-    let means = differences.map(|d| d / paths.len() as f64);
-    let found = CANDIDATES.iter().zip(means).find(|(_, mean)| *mean <= limit && *mean >= 0.0);
-    Ok(found.map_or((None, means[CANDIDATES.len() - 1]), |(u, mean)| (Some(*u), mean)))
+    Ok(found)
 }
 
-/// Sum over images of the mean absolute difference in 0..1 after iterating.
-fn l1(
-    painter: &Painter,
-    images: &hotad_engine::tensor::Tensor,
-    first: &hotad_engine::tensor::Tensor,
-    search: &Search,
-) -> Result<f64> {
-    let reached = painter.iterate(images, first.clone(), search, None)?;
+/// [`choose`] over a batch.
+fn smallest(painter: &Painter, images: &Tensor, patches: usize, limit: f64) -> Result<(Option<f32>, f64)> {
+    let first = painter.first(images, patches)?;
+    let mut l1 = f64::INFINITY;
+    for u in CANDIDATES {
+        interrupt::check()?;
+        let search = Search { u, iterations: ITERATIONS, stop: 0.0 };
+        l1 = difference(images, &painter.iterate(images, first.clone(), &search, None)?)?;
+        if l1 <= limit {
+            return Ok((Some(u), l1));
+        }
+    }
+    Ok((None, l1))
+}
+
+/// Mean absolute difference in 0..1 between images and where they have got to.
+fn difference(images: &Tensor, reached: &[Reached]) -> Result<f64> {
     let values = images.values()?;
-    let per_image = values.len() / reached.len().max(1);
-    let mean = |(image, r): (&[f32], &super::iteration::Reached)| {
-        let pairs = image.iter().zip(&r.reconstruction);
-        pairs.map(|(a, b)| f64::from((a - b).abs()) / 2.0).sum::<f64>() / per_image as f64
-    };
-    Ok(values.chunks_exact(per_image.max(1)).zip(&reached).map(mean).sum())
+    let made = reached.iter().flat_map(|r| &r.reconstruction);
+    let sum: f64 = values.iter().zip(made).map(|(a, b)| f64::from((a - b).abs()) / 2.0).sum();
+    Ok(sum / values.len() as f64)
 }
