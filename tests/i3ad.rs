@@ -15,7 +15,7 @@ use hotad_engine::params::Params;
 use hotad_engine::random;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::{Learner, TrainData, TrainOptions, train as train_network};
-use hotad_models::i3ad::free_form;
+use hotad_models::i3ad::{Config, I3ad, free_form};
 use hotad_models::model::Model;
 use hotad_models::networks::inpainting::{Generator, Inpainting, Ready};
 use rand::Rng;
@@ -187,6 +187,22 @@ fn the_generator_paints_the_same_prepared_as_on_the_tape() {
         let hidden = Tensor::new(hidden, &[2, 64, 68, 3]).expect("fits").to(&device).expect("room");
         let again = generator.run(&Inpainting::Ready(&ready), &hidden, &mask).expect("shapes fit");
         assert_eq!(prepared.fine.values().expect("read"), again.fine.values().expect("read"));
+    }
+}
+
+#[test]
+fn the_generator_gives_feature_maps() {
+    let config = Config { image_size: 66, width: 8, ..Config::default() };
+    let images = Tensor::new(bars(66, 1).with_channels(3).values, &[1, 66, 66, 3]).expect("lengths fit");
+    let on_cpu = I3ad::untrained(config.clone(), 0.1, 3, &Device::Cpu).expect("room").features(&images).expect("fits");
+    assert_eq!(on_cpu.shape(), [1, 17, 17, 16]);
+    let want = on_cpu.values().expect("read");
+    assert!(want.iter().any(|v| v.abs() > 1e-3));
+    for device in devices::under_test() {
+        let got = I3ad::untrained(config.clone(), 0.1, 3, &device).expect("room").features(&images).expect("fits");
+        for (got, want) in got.values().expect("read").iter().zip(want.iter()) {
+            assert!((got - want).abs() < 1e-4, "{got} for {want} on {}", device.name());
+        }
     }
 }
 

@@ -86,6 +86,14 @@ impl Painter {
         Ok(self.generator.run(&Inpainting::Ready(&self.ready), images, masks)?.fine)
     }
 
+    /// Feature maps of images `[n, side, side, 3]` in -1..1, at a quarter of the size.
+    ///
+    /// # Errors
+    /// When the batch has another shape.
+    pub fn features(&self, images: &Tensor) -> Result<Tensor> {
+        self.generator.features(&Inpainting::Ready(&self.ready), &images.to(&self.device)?)
+    }
+
     /// Whole reconstructions of images `[n, side, side, 3]` in -1..1 under the four checkerboards of
     /// `patches` x `patches` cells, all in one batch.
     ///

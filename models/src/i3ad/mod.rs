@@ -124,6 +124,15 @@ impl I3ad {
         Self::new(config, u, container::restore(&file.tensors, "network.")?, device)
     }
 
+    /// Feature maps of images `[n, h, w, 3]` in 0..1: `[n, side / 4, side / 4, 2 width]`, side the image size brought up
+    /// to a multiple of 4.
+    ///
+    /// # Errors
+    /// When the batch has another shape.
+    pub fn features(&self, images: &Tensor) -> Result<Tensor> {
+        self.painter.features(&seen(images, self.painter.side)?)
+    }
+
     fn search(&self) -> Search {
         Search { u: self.u, iterations: self.config.test_iterations, stop: self.config.stop as f32 }
     }

@@ -154,6 +154,17 @@ impl Generator {
     }
 }
 
+impl Generator {
+    /// Feature maps of whole images: what the dilated branch sees of `[n, h, w, 3]` in -1..1, `[n, h / 4, w / 4, 2 c]`.
+    ///
+    /// # Errors
+    /// When rows or columns are no multiple of [`STRIDE`].
+    pub fn features(&self, weights: &Inpainting, images: &Tensor) -> Result<Tensor> {
+        let gates = weights.gates();
+        self.branch.iter().try_fold(images.clone(), |x, layer| gates.run(layer, &x, None))
+    }
+}
+
 /// The generator's weights laid out for inference.
 pub struct Ready {
     gates: PreparedGates,
