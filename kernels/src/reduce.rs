@@ -9,26 +9,17 @@ use crate::error::Result;
 /// Sum over the units of a cube of 256; every unit gets it.
 #[cube]
 pub(crate) fn cube_sum(value: f32) -> f32 {
-    let mut shared = SharedMemory::<f32>::new(256usize);
-    let unit = UNIT_POS as usize;
-    // The compiler may give this array the place of one that other units still read.
-    sync_cube();
-    shared[unit] = value;
-    sync_cube();
-    let mut step = 128usize;
-    while step > 0 {
-        if unit < step {
-            shared[unit] += shared[unit + step];
-        }
-        sync_cube();
-        step /= 2;
-    }
-    shared[0]
+    cube_reduce(value, false)
 }
 
 /// Largest value of the units of a cube of 256; every unit gets it.
 #[cube]
 pub(crate) fn cube_max(value: f32) -> f32 {
+    cube_reduce(value, true)
+}
+
+#[cube]
+fn cube_reduce(value: f32, #[comptime] largest: bool) -> f32 {
     let mut shared = SharedMemory::<f32>::new(256usize);
     let unit = UNIT_POS as usize;
     // The compiler may give this array the place of one that other units still read.
@@ -38,7 +29,11 @@ pub(crate) fn cube_max(value: f32) -> f32 {
     let mut step = 128usize;
     while step > 0 {
         if unit < step {
-            shared[unit] = f32::max(shared[unit], shared[unit + step]);
+            if comptime!(largest) {
+                shared[unit] = f32::max(shared[unit], shared[unit + step]);
+            } else {
+                shared[unit] += shared[unit + step];
+            }
         }
         sync_cube();
         step /= 2;

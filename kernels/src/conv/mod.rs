@@ -13,6 +13,7 @@ mod masked;
 pub(crate) mod micro;
 mod pass;
 mod prepared;
+mod slab;
 mod tensor_core;
 mod weight_grad;
 

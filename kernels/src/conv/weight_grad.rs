@@ -11,9 +11,9 @@ use cubecl::prelude::*;
 use rayon::prelude::*;
 
 use super::Geometry;
-use super::dense::Slab;
 use super::micro::{MR, NR, Tile, Walk, accumulate};
 use super::pass::{Direction, Sizes, input_at};
+use super::slab::Slab;
 use super::tensor_core::{self, Cut};
 use crate::device::{Gpu, GpuBuffer, HostBuffer, Precision, UNITS, grid, launch};
 use crate::error::Result;
