@@ -1,7 +1,8 @@
 //! One step of iterative projection (Dehaene et al. 2020, equations 7 and 10).
 //!
-//! `x -= size (scale grad + l1 sign(x - x_0)) (x - f(x))^2`, in place; sign(0) = 0. Bytes: 16 read and 4 written per
-//! element.
+//! `x -= size (scale grad + l1 sign(x - x_0)) (x - f(x))^2`, in place; sign(0) = 0. Values stay in 0..1, as those of
+//! images do: without that the steps run away where the autoencoder turns small changes into large ones. Bytes: 16
+//! read and 4 written per element.
 
 use cubecl::prelude::*;
 use rayon::prelude::*;
@@ -23,7 +24,8 @@ pub struct Step {
 #[cube]
 #[inline(always)]
 pub fn projected(x: f32, slope: f32, made: f32, first: f32, size: f32, l1: f32) -> f32 {
-    x - size * (slope + l1 * absolute_error_slope(x, first)) * (x - made) * (x - made)
+    let moved = x - size * (slope + l1 * absolute_error_slope(x, first)) * (x - made) * (x - made);
+    moved.clamp(0.0, 1.0)
 }
 
 /// Moves `x`; `scale * grad` is the gradient of the loss, `made` the reconstruction, `first` the image.

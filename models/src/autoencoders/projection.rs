@@ -3,7 +3,7 @@
 //!
 //! `E(x_t) = L(x_t, f(x_t)) + lambda |x_t - x_0|`, `x_(t+1) = x_t - alpha grad E * (x_t - f(x_t))^2` (equations 7 and 10), sums over
 //! pixels; L is what the autoencoder f was trained with. The anomaly map is what is left between x_0 and the last x_t.
-//! alpha 0.5, lambda 0.05, 50 steps (I3AD, section 3.1).
+//! alpha 0.5, lambda 0.05, 50 steps (I3AD, section 3.1). Values are kept in 0..1, which the papers do not say.
 
 use std::collections::BTreeMap;
 
