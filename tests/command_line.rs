@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use common::{bars, hotad, ok, refused, small_data, text, train_small};
+use hotad_engine::container::Stored;
+use hotad_engine::model_file::ModelFile;
 
 fn set_up(dir: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
     let (data, model) = (dir.join("data"), dir.join("m.safetensors"));
@@ -249,6 +251,21 @@ fn a_diverging_training_is_refused() {
     ];
     refused(&args, &["not finite", "learning rate"]);
     assert!(!out.exists());
+}
+
+#[test]
+fn scores_that_are_no_numbers_are_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = set_up(dir.path());
+    let mut file = ModelFile::load(&model).expect("a model");
+    for tensor in file.tensors.values_mut() {
+        if let Stored::F32(_, values) = tensor {
+            values.fill(f32::NAN);
+        }
+    }
+    file.save(&model).expect("a model");
+    refused(&["score", "--model", text(&model), text(&data.join("test"))], &["not finite", ".png"]);
+    refused(&["eval", "--model", text(&model), "--data", text(&data)], &["not finite", ".png"]);
 }
 
 #[test]

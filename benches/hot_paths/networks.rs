@@ -187,7 +187,7 @@ pub fn gated_train(device: &Device) -> Work {
         run: Box::new(move || {
             let get = |name: &str| params.get(name, true).expect("it exists");
             let conv = ConvParams { weight: get("weight"), bias: Some(get("bias")), activation: Activation::Elu(1.0) };
-            let y = gated_conv2d(&x.leaf().expect("a tensor"), &conv, GATED_OPTIONS).expect("shapes fit");
+            let y = gated_conv2d(&x.leaf(), &conv, GATED_OPTIONS).expect("shapes fit");
             let value = loss(Loss::Mse, &y, &target).expect("shapes fit");
             drop(black_box(backward(&value).expect("on the tape")));
             black_box(value.item().expect("one number"));

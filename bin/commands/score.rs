@@ -80,7 +80,7 @@ pub fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
     for_each_batch(&Images::new(&paths, model.detector.image()), &order, common.score_batch(), |batch| {
         hotad_engine::interrupt::check()?;
         let started = Instant::now();
-        let scores = model.score(&batch.images)?;
+        let scores = model.score_files(&batch, &paths)?;
         let ms = started.elapsed().as_secs_f64() * 1e3 / scores.len() as f64;
         if let Some(folder) = &args.out {
             write_recoloured(folder, &model, &batch, &images)?;

@@ -157,19 +157,13 @@ impl Tensor {
     }
 
     /// The same values as something that gradients are wanted for.
-    ///
-    /// # Errors
-    /// Never, for a tensor that exists.
-    pub fn leaf(&self) -> Result<Self> {
-        Self::shared(self.buffer(), &self.shape, Some(Node::leaf()))
+    pub fn leaf(&self) -> Self {
+        Self { node: Some(Node::leaf()), ..self.clone() }
     }
 
     /// The same values, off the tape.
-    ///
-    /// # Errors
-    /// Never, for a tensor that exists.
-    pub fn detached(&self) -> Result<Self> {
-        Self::shared(self.buffer(), &self.shape, None)
+    pub fn detached(&self) -> Self {
+        Self { node: None, ..self.clone() }
     }
 
     /// The same values with another shape; not recorded, so only for values off the tape.

@@ -22,6 +22,13 @@ pub struct Score {
     pub map: Vec<f32>,
 }
 
+impl Score {
+    /// Whether every number is one.
+    pub fn is_finite(&self) -> bool {
+        self.value.is_finite() && self.map.iter().all(|v| v.is_finite())
+    }
+}
+
 /// A trained method.
 pub trait Detector: Send + Sync {
     /// Its name on the command line.

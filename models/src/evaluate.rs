@@ -116,7 +116,7 @@ fn score_all(
     for_each_batch(&Images::new(&paths, spec), &order, batch, |loaded| {
         hotad_engine::interrupt::check()?;
         let started = std::time::Instant::now();
-        let scores = model.score(&loaded.images)?;
+        let scores = model.score_files(&loaded, &paths)?;
         seconds += started.elapsed().as_secs_f64();
         for ((score, index), size) in scores.into_iter().zip(&loaded.indices).zip(&loaded.original_sizes) {
             let map = if keep_maps { Some(map_at(score.map, (spec.height, spec.width), *size)?) } else { None };

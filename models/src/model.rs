@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hotad_engine::calibration::{Calibration, UpperQuantile};
-use hotad_engine::data::loader::{Images, for_each_batch};
+use hotad_engine::data::loader::{Batch, Images, for_each_batch};
 use hotad_engine::device::Device;
 use hotad_engine::model_file::{ModelFile, Provenance};
 use hotad_engine::tensor::Tensor;
@@ -57,6 +57,21 @@ impl Model {
         pooled(|| self.detector.score(images))
     }
 
+    /// Scores a batch of files, of `paths` those that it names.
+    ///
+    /// # Errors
+    /// As [`Model::score`], and when a score or map holds numbers that are not finite.
+    pub fn score_files(&self, batch: &Batch, paths: &[PathBuf]) -> Result<Vec<Score>> {
+        let scores = self.score(&batch.images)?;
+        match scores.iter().position(|s| !s.is_finite()) {
+            None => Ok(scores),
+            Some(at) => Err(Error::Data {
+                path: paths[batch.indices[at]].clone(),
+                reason: "the model scores it with numbers that are not finite; train the model again".into(),
+            }),
+        }
+    }
+
     /// Writes the model file, whole or not at all.
     ///
     /// # Errors
@@ -92,7 +107,7 @@ pub fn calibrate(
     for_each_batch(&Images::new(holdout, spec), &order, BATCH, |batch| {
         hotad_engine::interrupt::check()?;
         for score in pooled(|| detector.score(&batch.images))? {
-            if !score.value.is_finite() || score.map.iter().any(|v| !v.is_finite()) {
+            if !score.is_finite() {
                 let reason = "scores of held-out images are not finite: training has diverged; lower the learning rate";
                 return Err(Error::Config(format!("{reason} (--set lr=...)")));
             }

@@ -111,7 +111,7 @@ impl PreparedGated {
         Ok(Self { weights, shape, bias, opts, features, upsampled: true })
     }
 
-    /// The shape of the output for an input of shape `x`, of which a mask makes five channels.
+    /// The shape of the output for an input of shape `x`; a masked input counts five channels.
     ///
     /// # Errors
     /// When the input does not fit.
@@ -119,8 +119,7 @@ impl PreparedGated {
         if self.upsampled {
             return Ok([x[0], 2 * x[1], 2 * x[2], self.shape[0] / 2]);
         }
-        let seen = if x[3] == 3 { [x[0], x[1], x[2], self.shape[3]] } else { x };
-        let [n, h, w, both] = Geometry::new(OP, seen, self.shape, self.opts)?.y;
+        let [n, h, w, both] = Geometry::new(OP, x, self.shape, self.opts)?.y;
         Ok([n, h, w, both / 2])
     }
 
@@ -223,24 +222,6 @@ fn check(shape: [usize; 4], opts: ConvOptions) -> Result<()> {
         return shape_error(OP, format!("weights {shape:?}: as many gates as features, one group"));
     }
     Ok(())
-}
-
-/// [`PreparedGated`] with ELU for weights that are used once.
-///
-/// # Errors
-/// When shapes, options, lengths or devices do not fit together.
-#[allow(clippy::too_many_arguments)] // a convolution has this many operands
-pub fn gated_conv2d<'a>(
-    x: impl Into<View<'a>>,
-    x_shape: Nhwc,
-    mask: Option<View<'a>>,
-    w: &Buffer,
-    w_shape: [usize; 4],
-    bias: &Buffer,
-    opts: ConvOptions,
-    y: impl Into<ViewMut<'a>>,
-) -> Result<Nhwc> {
-    PreparedGated::new(w.duplicate()?, w_shape, bias.duplicate()?, opts, Activation::Elu(1.0))?.run(x, x_shape, mask, y)
 }
 
 /// `y = act(f) * sigmoid(g)` from `halves` (`[pixel][2 o]`, before their activations).

@@ -22,7 +22,7 @@ mod transposed;
 mod upsampled;
 
 pub use conv2d::{conv2d, conv2d_backward_bias, conv2d_backward_data, conv2d_backward_weight, conv2d_max_pool2};
-pub use gated::{PreparedGated, gate, gate_backward, gated_conv2d};
+pub use gated::{PreparedGated, gate, gate_backward};
 pub use masked::{
     MASKED_CHANNELS, checkerboard_masks, join_checkerboard, masked_input, masked_input_backward, paste, paste_backward,
 };

@@ -73,7 +73,7 @@ pub fn fit(config: Config, context: &FitContext) -> Result<AeGan> {
     discriminator.init(&mut params, context.seed);
     let mut learner = GanLearner {
         params: params.to(context.device)?,
-        discriminator,
+        discriminator: &discriminator,
         lr: shared.lr,
         adversary: config.adversary.clone(),
         weight: config.adversarial as f32,

@@ -4,7 +4,8 @@
 //! The generator is the decoder of the autoencoders over z from N(0, 1), the discriminator that of I3AD, which its paper
 //! compares them with. `anogan` finds z by Adam on `(1 - w) mean |x - G(z)| + w mean |f(x) - f(G(z))|`, f the features before the
 //! discriminator's verdicts (equations 3 to 5), z starting at 0. `f-anogan` trains an encoder for it, with the
-//! generator fixed, by `mean (x - G(E(x)))^2 + w mean (f(x) - f(G(E(x))))^2` ("izi_f", equation 3). The anomaly map is what is left
+//! generator fixed, by the same with squares, `(1 - w) mean (x - G(E(x)))^2 + w mean (f(x) - f(G(E(x))))^2` ("izi_f", its
+//! equation 3, whose weights 1 and kappa are divided by their sum here). The anomaly map is what is left
 //! between x and G(z).
 
 use std::collections::BTreeMap;
@@ -136,16 +137,35 @@ impl Networks {
         let values = (0..n * latent).map(|_| random::normal(&mut rng)).collect();
         Tensor::new(values, &[n, 1, 1, latent])?.to(device)
     }
+}
+
+/// What a made image is to be like.
+struct Target<'a> {
+    images: &'a Tensor,
+    judge: &'a Normalised,
+    /// The discriminator's features of the images, off the tape.
+    features: Tensor,
+    kind: Loss,
+    /// Weight of the features.
+    weight: f32,
+}
+
+impl<'a> Target<'a> {
+    fn new(images: &'a Tensor, judge: &'a Normalised, kind: Loss, weight: f32) -> Result<Self> {
+        Ok(Self { images, judge, features: features(judge, images)?.detached(), kind, weight })
+    }
 
     /// `(1 - w) l(x, made) + w l(f(x), f(made))` on the tape of `made`.
-    fn difference(&self, judge: &Normalised, kind: Loss, images: &Tensor, made: &Tensor, w: f32) -> Result<Tensor> {
-        let features = |x: &Tensor| -> Result<Tensor> {
-            let mut maps = judge.features(x)?;
-            Ok(maps.swap_remove(maps.len() - 2))
-        };
-        let inside = mean(&loss(kind, &features(made)?, &features(images)?.detached()?)?, w)?;
-        add(&mean(&loss(kind, made, images)?, 1.0 - w)?, &inside)
+    fn difference(&self, made: &Tensor) -> Result<Tensor> {
+        let inside = loss(self.kind, &features(self.judge, made)?, &self.features)?;
+        add(&mean(&loss(self.kind, made, self.images)?, 1.0 - self.weight)?, &mean(&inside, self.weight)?)
     }
+}
+
+/// The maps before the discriminator's verdicts.
+fn features(judge: &Normalised, x: &Tensor) -> Result<Tensor> {
+    let mut maps = judge.features(x)?;
+    Ok(maps.swap_remove(maps.len() - 2))
 }
 
 /// A trained AnoGAN or f-AnoGAN.
@@ -178,7 +198,7 @@ fn generator(config: &Config, networks: &Networks, inversion: Inversion, context
     let seed = context.seed;
     let mut learner = GanLearner {
         params: networks.init(inversion, seed).to(context.device)?,
-        discriminator: Discriminator::new(networks.image.channels, config.adversary.discriminator_width),
+        discriminator: &networks.discriminator,
         lr: config.shared.lr,
         adversary: config.adversary.clone(),
         weight: 1.0,
@@ -203,7 +223,7 @@ fn encoder(config: &Config, networks: &Networks, params: Params, context: &FitCo
             let z = networks.autoencoder.encode(params, images, tracked)?;
             let made = networks.autoencoder.decode(params, &z, false)?;
             let judge = networks.discriminator.weights(params, 0, false)?;
-            networks.difference(&judge, Loss::Mse, images, &made, weight)
+            Target::new(images, &judge, Loss::Mse, weight)?.difference(&made)
         },
     };
     let schedule = Schedule { epochs: config.encoder_epochs, ..config.shared.schedule() };
@@ -233,12 +253,11 @@ impl AnoGan {
         vectors.zeros("z", &[images.shape()[0], 1, 1, autoencoder.latent()]);
         let mut vectors = vectors.to(self.params.device())?;
         let options = AdamOptions { lr: self.config.test_lr as f32, ..AdamOptions::default() };
+        let target = Target::new(images, &judge, Loss::L1, self.config.feature_weight as f32)?;
         for _ in 0..self.config.test_steps {
             interrupt::check()?;
             let made = autoencoder.decode(&self.params, &vectors.get("z", true)?, false)?;
-            let weight = self.config.feature_weight as f32;
-            let difference = self.networks.difference(&judge, Loss::L1, images, &made, weight)?;
-            vectors.adam(&mut backward(&difference)?, &options)?;
+            vectors.adam(&mut backward(&target.difference(&made)?)?, &options)?;
         }
         vectors.get("z", false)
     }

@@ -57,9 +57,9 @@ pub struct Made {
 }
 
 /// A generator and a discriminator that take steps in turn.
-pub struct GanLearner<F> {
+pub struct GanLearner<'a, F> {
     pub params: Params,
-    pub discriminator: Discriminator,
+    pub discriminator: &'a Discriminator,
     pub lr: f64,
     pub adversary: Adversary,
     /// Weight of the adversarial loss.
@@ -70,13 +70,13 @@ pub struct GanLearner<F> {
     pub reconstructs: bool,
 }
 
-impl<F: Fn(&Params, &Tensor, u64, bool) -> Result<Made> + Send + Sync> Learner for GanLearner<F> {
+impl<F: Fn(&Params, &Tensor, u64, bool) -> Result<Made> + Send + Sync> Learner for GanLearner<'_, F> {
     fn step(&mut self, batch: &Batch, number: u64) -> Result<f32> {
         let images = batch.images.to(self.params.device())?;
         let made = (self.make)(&self.params, &images, number, true)?;
         let judge = self.discriminator.weights(&self.params, 1, true)?;
         let on_real = hinge_loss(&judge.verdicts(&images)?, 1.0, 1.0, 1.0)?;
-        let judged = add(&on_real, &hinge_loss(&judge.verdicts(&made.images.detached()?)?, 1.0, -1.0, 1.0)?)?;
+        let judged = add(&on_real, &hinge_loss(&judge.verdicts(&made.images.detached())?, 1.0, -1.0, 1.0)?)?;
         self.params.adam(&mut backward(&judged)?, &adam(self.adversary.discriminator_lr))?;
         let judge = self.discriminator.weights(&self.params, 0, false)?;
         let mut total = mean(&judge.verdicts(&made.images)?, -self.weight)?;

@@ -94,12 +94,12 @@ impl Projection {
     fn project(&self, images: &Tensor) -> Result<Tensor> {
         let Trained { network, params, loss, .. } = &self.trained;
         let step = Step { size: self.config.step_size as f32, l1: self.config.l1 as f32 };
-        let mut x = images.detached()?;
+        let mut x = images.detached();
         for _ in 0..self.config.steps {
-            let seen = x.leaf()?;
+            let seen = x.leaf();
             let made = network.reconstruct(params, &seen, false)?;
             // The loss depends on the image on both sides.
-            let energy = add(&loss.loss(&made, &seen.detached()?)?, &loss.loss(&seen, &made.detached()?)?)?;
+            let energy = add(&loss.loss(&made, &seen.detached())?, &loss.loss(&seen, &made.detached())?)?;
             let shape = seen.shape().to_vec();
             let Some(grad) = backward(&energy)?.take(&seen) else { break };
             let mut next = x.into_buffer()?;

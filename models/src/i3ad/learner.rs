@@ -95,7 +95,7 @@ impl Learner for AdversarialLearner {
 
         let judge = self.discriminator.weights(&self.params, 1, true)?;
         let on_real = hinge_loss(&judge.verdicts(&real)?, 1.0, 1.0, 1.0)?;
-        let judged = add(&on_real, &hinge_loss(&judge.verdicts(&fake.detached()?)?, 1.0, -1.0, 1.0)?)?;
+        let judged = add(&on_real, &hinge_loss(&judge.verdicts(&fake.detached())?, 1.0, -1.0, 1.0)?)?;
         self.params.adam(&mut backward(&judged)?, &Self::adam(self.config.discriminator_lr))?;
 
         let judge = self.discriminator.weights(&self.params, 0, false)?;

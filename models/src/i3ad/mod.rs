@@ -8,7 +8,7 @@
 //! 4. The last 1 - SSIM (or squared difference) is the anomaly map, its mean the image score.
 //!
 //! What the paper leaves open: the fine network sees the pasted image without the mask, as the public code of
-//! free-form inpainting has it; the L1 of known pixels weighs 1; the paper's generator gets no other loss.
+//! free-form inpainting has it; the L1 of known pixels weighs 1.
 //! Gray images are painted as colour images. Sides that are no multiple of 4 are padded by repetition and
 //! the map is cut back.
 

@@ -181,7 +181,7 @@ impl Ready {
         Ok(Self {
             gates: PreparedGates::new(generator.gated(), state, device)?,
             plain: Prepared::new(&generator.plain(), state, device)?,
-            gamma: fetch(state, GAMMA, &[1])?.to(device)?.detached()?,
+            gamma: fetch(state, GAMMA, &[1])?.to(device)?.detached(),
         })
     }
 }

@@ -1,8 +1,8 @@
 use hotad_kernels::activation::Activation;
 use hotad_kernels::conv::{
-    ConvOptions, conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight,
+    ConvOptions, PreparedGated, conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight,
     conv_transpose2d_shape, conv2d, conv2d_backward_bias, conv2d_backward_data, conv2d_backward_weight,
-    conv2d_max_pool2, gated_conv2d, upsample_conv2d, upsample_conv2d_backward_data, upsample_conv2d_backward_weight,
+    conv2d_max_pool2, upsample_conv2d, upsample_conv2d_backward_data, upsample_conv2d_backward_weight,
 };
 use hotad_kernels::device::Device;
 
@@ -148,7 +148,8 @@ pub fn gated(device: &Device) -> Results {
         let mask = put(device, noise(len(x) / x[3], 4).into_iter().map(|v| f32::from(v > 0.2)).collect());
         let mut y = room(device, x[0] * x[1] * x[2] * o);
         let mask = masked.then(|| mask.view());
-        gated_conv2d(&data, x, mask, &weights, w, &bias, opts, &mut y).expect("shapes fit");
+        let conv = PreparedGated::new(weights, w, bias, opts, Activation::Elu(1.0)).expect("shapes fit");
+        conv.run(&data, x, mask, &mut y).expect("shapes fit");
         out.push((host(&y), CLOSE));
     }
     out

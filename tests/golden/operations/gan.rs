@@ -34,19 +34,19 @@ fn projection(case: &Case, name: &str) -> (Tensor, Tensor) {
     let [o, i] = [0, 1].map(|axis| case.shape(&w)[axis]);
     let weight = Tensor::from_buffer(case.put(case.flat(&w)), &[o, 1, 1, i]).expect("lengths fit");
     let bias = Tensor::from_buffer(case.put(case.flat(&b)), &[o]).expect("lengths fit");
-    (weight.leaf().expect("a tensor"), bias.leaf().expect("a tensor"))
+    (weight.leaf(), bias.leaf())
 }
 
 fn attend(case: &Case) -> Outputs {
     let (x, shape) = case.map("x");
-    let x = Tensor::from_buffer(case.put(x), &shape).expect("lengths fit").leaf().expect("a tensor");
+    let x = Tensor::from_buffer(case.put(x), &shape).expect("lengths fit").leaf();
     let projections = ["f", "g", "h"].map(|name| projection(case, name));
     let [keys, queries, values] = [0, 1, 2].map(|i| {
         let (weight, bias) = projections[i].clone();
         let p = ConvParams { weight, bias: Some(bias), activation: Activation::Identity };
         conv2d(&x, &p, ConvOptions::default()).expect("shapes fit")
     });
-    let gamma = Tensor::from_buffer(case.put(case.flat("gamma")), &[1]).expect("one number").leaf().expect("a tensor");
+    let gamma = Tensor::from_buffer(case.put(case.flat("gamma")), &[1]).expect("one number").leaf();
     let o = self_attention(&keys, &queries, &values).expect("shapes fit");
     let y = mix(&o, &gamma, &x).expect("shapes fit");
     // The gradient of sum(y * grad_out), by way of a target whose squared error has that slope.

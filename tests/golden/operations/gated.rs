@@ -2,8 +2,8 @@
 
 use hotad_kernels::activation::Activation;
 use hotad_kernels::conv::{
-    ConvOptions, MASKED_CHANNELS, checkerboard_masks, conv2d, conv2d_backward_bias, conv2d_backward_data,
-    conv2d_backward_weight, gate, gate_backward, gated_conv2d, masked_input, masked_input_backward,
+    ConvOptions, MASKED_CHANNELS, PreparedGated, checkerboard_masks, conv2d, conv2d_backward_bias,
+    conv2d_backward_data, conv2d_backward_weight, gate, gate_backward, masked_input, masked_input_backward,
 };
 use hotad_kernels::device::Buffer;
 
@@ -53,7 +53,9 @@ fn convolve(case: &Case, input: &str, mask: Option<&Buffer>) -> Outputs {
     let grad = case.put(grad);
     // Inference: one fused pass.
     let mut y = case.room(grad.len());
-    gated_conv2d(&x, xs, mask.map(Buffer::view), &w, ws, &bias, opts, &mut y).expect("shapes fit");
+    let copy = |b: &Buffer| b.duplicate().expect("a buffer");
+    let prepared = PreparedGated::new(copy(&w), ws, copy(&bias), opts, ELU).expect("shapes fit");
+    prepared.run(&x, xs, mask.map(Buffer::view), &mut y).expect("shapes fit");
     // Training: both halves are kept for the gradients.
     let seen = mask.map(|m| masked_input(&x, m).expect("shapes fit"));
     let (seen, seen_shape) = seen.as_ref().map_or((&x, xs), |seen| (seen, [xs[0], xs[1], xs[2], MASKED_CHANNELS]));
