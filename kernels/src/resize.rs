@@ -121,6 +121,7 @@ fn apply_on_gpu(
     x: &GpuBuffer,
     [h, w, c]: [usize; 3],
     (rows, columns): (&Rows, &Rows),
+    add: bool,
     y: &GpuBuffer,
 ) -> Result<()> {
     let (oh, ow) = (rows.len(), columns.len());
@@ -143,7 +144,8 @@ fn apply_on_gpu(
         w,
         c,
         oh,
-        ow
+        ow,
+        add
     );
     Ok(())
 }
@@ -166,6 +168,7 @@ fn sparse_kernel(
     c: usize,
     oh: usize,
     ow: usize,
+    #[comptime] add: bool,
 ) {
     let at = ABSOLUTE_POS;
     if at < total {
@@ -174,6 +177,9 @@ fn sparse_kernel(
         let j = (at / (c * ow)) % oh;
         let image = at / (c * ow * oh);
         let mut sum = f32::new(0.0);
+        if comptime!(add) {
+            sum = y[at];
+        }
         for r in row_starts[j]..row_starts[j + 1] {
             let line = (image * h + row_at[r as usize] as usize) * w;
             let mut part = f32::new(0.0);
@@ -197,13 +203,30 @@ pub fn resize<'a>(
     filter: Filter,
     y: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
-    let (x, y) = (x.into(), y.into());
+    resized(x.into(), x_shape, size, filter, false, y.into())
+}
+
+/// [`resize`] whose result is added to `y`.
+///
+/// # Errors
+/// When a size is 0, or lengths or devices do not fit.
+pub fn resize_add<'a>(
+    x: impl Into<View<'a>>,
+    x_shape: Nhwc,
+    size: (usize, usize),
+    filter: Filter,
+    y: impl Into<ViewMut<'a>>,
+) -> Result<()> {
+    resized(x.into(), x_shape, size, filter, true, y.into())
+}
+
+fn resized(x: View, x_shape: Nhwc, size: (usize, usize), filter: Filter, add: bool, y: ViewMut) -> Result<()> {
     check(x.len(), x_shape, size, y.len())?;
     let [_, h, w, c] = x_shape;
     let (oh, ow) = size;
     let (rows, cols) = (Axis::new(filter, h, oh), Axis::new(filter, w, ow));
     match place("resize", &[&x, &y])? {
-        Some(gpu) => apply_on_gpu(&gpu, x.device(), [h, w, c], (&rows.rows(), &cols.rows()), y.device()),
+        Some(gpu) => apply_on_gpu(&gpu, x.device(), [h, w, c], (&rows.rows(), &cols.rows()), add, y.device()),
         None => {
             let x = x.host();
             y.host().par_chunks_mut(ow * c).enumerate().for_each_init(Vec::new, |line: &mut Vec<f32>, (row, out)| {
@@ -216,7 +239,9 @@ pub fn resize<'a>(
                     add_scaled(line, *weight, &x[at..at + w * c]);
                 }
                 for (pixel, (first, weights)) in out.chunks_exact_mut(c).zip(&cols.taps) {
-                    pixel.fill(0.0);
+                    if !add {
+                        pixel.fill(0.0);
+                    }
                     for (k, weight) in weights.iter().enumerate() {
                         add_scaled(pixel, *weight, &line[(first + k) * c..(first + k + 1) * c]);
                     }
@@ -245,7 +270,7 @@ pub fn resize_backward<'a>(
     let rows = Axis::new(filter, h, oh).transposed(h);
     let cols = Axis::new(filter, w, ow).transposed(w);
     match place("resize_backward", &[&grad, &dx])? {
-        Some(gpu) => apply_on_gpu(&gpu, grad.device(), [oh, ow, c], (&rows, &cols), dx.device()),
+        Some(gpu) => apply_on_gpu(&gpu, grad.device(), [oh, ow, c], (&rows, &cols), false, dx.device()),
         None => {
             let grad = grad.host();
             dx.host().par_chunks_mut(w * c).enumerate().for_each_init(Vec::new, |line: &mut Vec<f32>, (row, out)| {

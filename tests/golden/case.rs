@@ -149,12 +149,28 @@ impl Case {
             if got.len() != want.values.len() {
                 return Err(format!("{name} has {} elements, {} expected", got.len(), want.values.len()));
             }
-            if !self.compare[name].is_null() {
-                return Err(format!("{name}: comparison rule {} is not known", self.compare[name]));
-            }
-            worst = worst.max(self.compare_tensor(name, got, want)?);
+            let aligned = self.up_to_sign(name, got, want)?;
+            worst = worst.max(self.compare_tensor(name, &aligned, want)?);
         }
         Ok(worst)
+    }
+
+    /// Values with the signs that the file has, where it leaves those of whole rows or channels open.
+    fn up_to_sign(&self, name: &str, got: &[f64], want: &Stored) -> Result<Vec<f64>, String> {
+        // Rows are the first axis, channels of maps the second.
+        let parts = match self.compare[name].as_str() {
+            None if self.compare[name].is_null() => return Ok(got.to_vec()),
+            Some("sign_of_each_row") => want.shape[0],
+            Some("sign_of_each_channel") => want.shape[1],
+            _ => return Err(format!("{name}: comparison rule {} is not known", self.compare[name])),
+        };
+        let after: usize = want.shape[want.shape.len() - if want.shape.len() == 2 { 1 } else { 2 }..].iter().product();
+        let part = |i: usize| i / after % parts;
+        let mut along = vec![0.0; parts];
+        for (i, (g, w)) in got.iter().zip(&want.values).enumerate() {
+            along[part(i)] += g * w;
+        }
+        Ok(got.iter().enumerate().map(|(i, g)| if along[part(i)] < 0.0 { -g } else { *g }).collect())
     }
 
     fn compare_tensor(&self, name: &str, got: &[f64], want: &Stored) -> Result<f64, String> {

@@ -2,6 +2,7 @@
 
 mod convolution;
 mod elementwise;
+mod features;
 mod gan;
 mod gated;
 mod images;
@@ -20,5 +21,6 @@ pub fn run(case: &Case) -> Option<Outputs> {
         .or_else(|| spatial::run(case))
         .or_else(|| images::run(case))
         .or_else(|| memory::run(case))
+        .or_else(|| features::run(case))
         .or_else(|| networks::run(case))
 }

@@ -1,0 +1,3 @@
+//! Feature maps.
+
+pub mod pca;

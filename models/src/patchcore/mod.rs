@@ -1,0 +1,3 @@
+//! PatchCore.
+
+pub mod nearest;
