@@ -133,8 +133,8 @@ pub enum Broken {
     after_help = "Example: hotad train paedid --data parts --out parts.safetensors --set alpha=0.05\n         hotad train lea-net --data parts --cv 5 --set image_size=128 --set width=16"
 )]
 pub struct TrainArgs {
-    /// Method: paedid, i3ad, paedid-i3ad, color-unet, lea-net, or a baseline: pae, l2-ae, ssim-ae, iterative-projection,
-    /// anogan, f-anogan, ae-gan, mem-ae, rasl
+    /// Method: paedid, i3ad, paedid-i3ad, color-unet, lea-net, patchcore, simplenet, ensemble, score-ensemble, or a
+    /// baseline: pae, l2-ae, ssim-ae, iterative-projection, anogan, f-anogan, ae-gan, mem-ae, rasl
     pub method: String,
     /// Data set: MVTec AD, LOCO, positive/negative or a plain folder of normal images
     #[arg(long)]
@@ -149,6 +149,9 @@ pub struct TrainArgs {
     /// lea-net: share of the defective test images that are learned from; eval leaves these out
     #[arg(long, default_value_t = 0.5)]
     pub defective_share: f64,
+    /// ensemble, score-ensemble: a trained model to build on; to be repeated
+    #[arg(long, value_name = "MODEL")]
+    pub member: Vec<PathBuf>,
     /// Settings (hotad config METHOD prints them)
     #[arg(long)]
     pub config: Option<PathBuf>,
@@ -310,8 +313,8 @@ pub struct DevicesArgs {
 #[derive(Args)]
 #[command(after_help = "Example: hotad config paedid > paedid.toml")]
 pub struct ConfigArgs {
-    /// Method: paedid, i3ad, paedid-i3ad, color-unet, lea-net, or a baseline: pae, l2-ae, ssim-ae, iterative-projection,
-    /// anogan, f-anogan, ae-gan, mem-ae, rasl
+    /// Method: paedid, i3ad, paedid-i3ad, color-unet, lea-net, patchcore, simplenet, ensemble, score-ensemble, or a
+    /// baseline: pae, l2-ae, ssim-ae, iterative-projection, anogan, f-anogan, ae-gan, mem-ae, rasl
     pub method: String,
 }
 

@@ -90,6 +90,7 @@ pub fn run(args: &DemoArgs, common: &Common) -> Result<u8> {
         out: Some(model.clone()),
         cv: None,
         defective_share: 0.5,
+        member: Vec::new(),
         config: None,
         set: vec!["network=[8, 16, 32, 64]".into()],
         epochs: Some(60),

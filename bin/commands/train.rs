@@ -182,6 +182,7 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
         defective: &selection.defective,
         holdout: &selection.holdout,
         gray: selection.gray,
+        members: &args.member,
         device: &device,
         seed: common.seed,
         list_sha256: &selection.sha256,

@@ -124,6 +124,22 @@ pub fn write(path: &Path, contents: &Contents) -> Result<()> {
     crate::atomic_file::write(path, |out| out.write_all(&bytes))
 }
 
+/// Whether a file is one of hotad's, told by its header.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn is_ours(path: &Path) -> Result<bool> {
+    let mut file = File::open(path).at(path)?;
+    let mut prefix = [0; 8];
+    if file.read_exact(&mut prefix).is_err() || u64::from_le_bytes(prefix) > HEADER_LIMIT {
+        return Ok(false);
+    }
+    let mut header = vec![0; u64::from_le_bytes(prefix) as usize];
+    let known = file.read_exact(&mut header).is_ok();
+    let metadata = serde_json::from_slice::<Metadata>(&header).ok().and_then(|m| m.metadata().clone());
+    Ok(known && metadata.is_some_and(|m| m.contains_key("hotad")))
+}
+
 /// Reads the header: the bytes that tensors start at, and what it says.
 fn read_header(file: &mut File, path: &Path) -> Result<(Metadata, Envelope)> {
     let refuse = |reason: &str| Error::Model { path: path.into(), reason: reason.into() };

@@ -147,7 +147,15 @@ impl Params {
     /// # Errors
     /// When a gradient has the wrong length.
     pub fn adam(&mut self, grads: &mut Gradients, opts: &AdamOptions) -> Result<()> {
-        for param in self.entries.values_mut() {
+        self.adam_of("", grads, opts)
+    }
+
+    /// [`Params::adam`] of the parameters whose names start with a prefix.
+    ///
+    /// # Errors
+    /// When a gradient has the wrong length.
+    pub fn adam_of(&mut self, prefix: &str, grads: &mut Gradients, opts: &AdamOptions) -> Result<()> {
+        for (_, param) in self.entries.iter_mut().filter(|(name, _)| name.starts_with(prefix)) {
             if let Some(grad) = grads.take(&param.value) {
                 let mut value = param.value.buffer().duplicate()?;
                 param.steps += 1;

@@ -48,6 +48,7 @@ pub mod recolour;
 pub(crate) mod reduce;
 pub mod residual;
 pub mod resize;
+pub mod rows;
 pub mod self_attention;
 pub mod simd;
 pub mod softmax;

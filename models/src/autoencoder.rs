@@ -13,8 +13,13 @@ use hotad_engine::ops::{ConvParams, conv2d_max_pool2, loss, upsample_conv2d};
 use hotad_engine::params::{Params, State};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Result, random};
+use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::conv::ConvOptions;
 use hotad_kernels::loss::Loss;
+use serde_json::Value;
+
+use crate::detector::{FitContext, Schedule, Training};
+use crate::features::Extractor;
 
 /// Widths of the network that the paper takes from VGG.
 pub const VGG: [usize; 2] = [64, 128];
@@ -32,6 +37,21 @@ impl PatchAutoencoder {
     /// A network for images whose sides are multiples of `2^widths.len()`.
     pub fn new(widths: &[usize], image: ImageSpec) -> Self {
         Self { widths: widths.to_vec(), image }
+    }
+
+    /// What images it takes.
+    pub fn image(&self) -> ImageSpec {
+        self.image
+    }
+
+    /// Channels after each layer of the encoder.
+    pub fn widths(&self) -> &[usize] {
+        &self.widths
+    }
+
+    /// Names of its encoder's layers.
+    pub fn cuts(&self) -> Vec<String> {
+        (0..self.widths.len()).map(|i| format!("encoder.{i}")).collect()
     }
 
     /// Latent rows, columns and elements per patch.
@@ -86,12 +106,25 @@ impl PatchAutoencoder {
     /// # Errors
     /// When the batch has another shape.
     pub fn encode(&self, params: &Params, images: &Tensor, tracked: bool) -> Result<Tensor> {
-        let mut x = images.clone();
-        for i in 0..self.widths.len() {
-            let layer = self.layer(params, &format!("encoder.{i}"), Activation::Relu, tracked)?;
-            x = conv2d_max_pool2(&x, &layer, ConvOptions::same(3))?;
+        (0..self.widths.len()).try_fold(images.clone(), |x, i| self.encode_step(params, &x, i, tracked))
+    }
+
+    /// The maps after the first layers of the encoder, off the tape.
+    ///
+    /// # Errors
+    /// When the batch has another shape.
+    pub fn encoded(&self, params: &Params, images: &Tensor, layers: usize) -> Result<Vec<Tensor>> {
+        let mut maps: Vec<Tensor> = Vec::with_capacity(layers);
+        for i in 0..layers {
+            let map = self.encode_step(params, maps.last().unwrap_or(images), i, false)?;
+            maps.push(map);
         }
-        Ok(x)
+        Ok(maps)
+    }
+
+    fn encode_step(&self, params: &Params, x: &Tensor, i: usize, tracked: bool) -> Result<Tensor> {
+        let layer = self.layer(params, &format!("encoder.{i}"), Activation::Relu, tracked)?;
+        conv2d_max_pool2(x, &layer, ConvOptions::same(3))
     }
 
     /// The latent map back to images.
@@ -114,5 +147,66 @@ impl PatchAutoencoder {
     pub fn reconstruction_loss(&self, params: &Params, images: &Tensor, tracked: bool) -> Result<Tensor> {
         let latent = self.encode(params, images, tracked)?;
         loss(Loss::Mse, &self.decode(params, &latent, tracked)?, images)
+    }
+}
+
+/// A patch autoencoder with its weights.
+pub struct TrainedAutoencoder {
+    /// Network.
+    pub network: PatchAutoencoder,
+    /// Its weights.
+    pub params: Params,
+}
+
+impl TrainedAutoencoder {
+    /// Trains on the context's normal images by squared error.
+    ///
+    /// # Errors
+    /// Broken images, divergence, interruption.
+    pub fn fit(
+        network: PatchAutoencoder,
+        (schedule, lr): (&Schedule, f64),
+        context: &FitContext,
+        (method, settings): (&str, &Value),
+    ) -> Result<Self> {
+        let mut learner = Training {
+            params: network.init(context.seed).to(context.device)?,
+            adam: AdamOptions { lr: lr as f32, ..AdamOptions::default() },
+            loss: |params: &_, images: &_, tracked| network.reconstruction_loss(params, images, tracked),
+        };
+        context.run(&mut learner, network.image(), schedule, method, settings)?;
+        let params = learner.params;
+        Ok(Self { network, params })
+    }
+
+    /// The latent maps of images.
+    ///
+    /// # Errors
+    /// When the batch has another shape.
+    pub fn encode(&self, images: &Tensor) -> Result<Tensor> {
+        self.network.encode(&self.params, &images.to(self.params.device())?, false)
+    }
+}
+
+/// The layers of the encoder.
+impl Extractor for TrainedAutoencoder {
+    fn image(&self) -> ImageSpec {
+        self.network.image()
+    }
+
+    fn cuts(&self) -> Vec<String> {
+        self.network.cuts()
+    }
+
+    /// The last two.
+    fn usual(&self) -> Vec<usize> {
+        let layers = self.network.widths().len();
+        (layers.saturating_sub(2)..layers).collect()
+    }
+
+    fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Vec<Tensor>> {
+        let last = cuts.last().map_or(0, |c| c + 1);
+        let maps = self.network.encoded(&self.params, &images.to(self.params.device())?, last)?;
+        Ok(cuts.iter().map(|c| maps[*c].clone()).collect())
     }
 }

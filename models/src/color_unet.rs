@@ -31,6 +31,7 @@ use serde_json::Value;
 use crate::config::{Settings, require};
 use crate::detector::{Detector, FitContext, Schedule, Score};
 use crate::fancy_pca::FancyPca;
+use crate::features::Extractor;
 use crate::networks::layer::{Prepared, Weights};
 use crate::networks::unet::{Drop, UNet};
 
@@ -299,6 +300,28 @@ impl Recolouring {
     }
 }
 
+/// The maps on the way down, of the lightness alone.
+impl Extractor for Recolouring {
+    fn image(&self) -> ImageSpec {
+        self.config.image()
+    }
+
+    fn cuts(&self) -> Vec<String> {
+        self.unet.levels()
+    }
+
+    /// A quarter and an eighth of the image.
+    fn usual(&self) -> Vec<usize> {
+        vec![1, 2]
+    }
+
+    fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Vec<Tensor>> {
+        let (lightness, _) = split(&images.to(&self.device)?)?;
+        let maps = self.unet.maps(&Weights::Prepared(&self.ready), &lightness, cuts.last().map_or(0, |c| c + 1))?;
+        Ok(cuts.iter().map(|c| maps[*c].clone()).collect())
+    }
+}
+
 /// A trained colour network as a detector of its own.
 pub struct ColorUnet(Recolouring);
 
@@ -350,5 +373,9 @@ impl Detector for ColorUnet {
 
     fn recoloured(&self, images: &Tensor) -> Result<Option<Vec<Picture>>> {
         self.0.recoloured(images).map(Some)
+    }
+
+    fn extractor(&self) -> Option<&dyn Extractor> {
+        Some(&self.0)
     }
 }

@@ -13,6 +13,8 @@ use hotad_engine::train::{Learner, TrainData, TrainOptions, TrainReport, train};
 use hotad_engine::{AtPath, Error, Result};
 use serde_json::Value;
 
+use crate::features::Extractor;
+
 /// The verdict on one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Score {
@@ -85,6 +87,11 @@ pub trait Detector: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Its network as a source of feature maps, when it has one that can be cut.
+    fn extractor(&self) -> Option<&dyn Extractor> {
+        None
+    }
+
     /// The memory bank, when the method has one that can change after training.
     fn bank(&mut self) -> Option<&mut dyn EditableBank> {
         None
@@ -153,6 +160,8 @@ pub struct FitContext<'a> {
     pub holdout: &'a [PathBuf],
     /// Whether all images are gray.
     pub gray: bool,
+    /// Trained models to build on, for an ensemble.
+    pub members: &'a [PathBuf],
     /// Where to compute.
     pub device: &'a Device,
     /// Seed of every random choice.

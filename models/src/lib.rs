@@ -10,6 +10,7 @@ pub mod fancy_pca;
 pub mod features;
 pub mod i3ad;
 pub mod lea_net;
+pub mod member;
 pub mod model;
 pub mod networks;
 pub mod pae;
@@ -74,6 +75,15 @@ pub const METHODS: &[Method] = &[
         check: |t| paedid::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(pae::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(paedid::Paedid::load(f, d)?)),
+    },
+    Method {
+        name: "patchcore",
+        summary: "distances to a coreset of normal patch features (PatchCore)",
+        supervised: false,
+        settings: patchcore::Config::documented,
+        check: |t| patchcore::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(patchcore::fit(Settings::from_table(t)?, c)?)),
+        load: |f, d| Ok(Box::new(patchcore::PatchCore::load(f, d)?)),
     },
     Method {
         name: "i3ad",

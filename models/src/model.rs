@@ -43,10 +43,16 @@ impl Model {
     /// When the file is no model, damaged, of a newer format or of an unknown method.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
         let file = ModelFile::load(path)?;
-        let refuse = |e: Error| Error::Model { path: path.into(), reason: e.to_string() };
-        let method = crate::method(&file.method).map_err(refuse)?;
-        let detector = (method.load)(&file, device).map_err(refuse)?;
-        Ok(Self { detector, calibration: file.calibration, provenance: file.provenance })
+        Self::of_file(&file, device).map_err(|e| Error::Model { path: path.into(), reason: e.to_string() })
+    }
+
+    /// The model that a file holds, on a device.
+    ///
+    /// # Errors
+    /// When it is damaged or of an unknown method.
+    pub fn of_file(file: &ModelFile, device: &Device) -> Result<Self> {
+        let detector = (crate::method(&file.method)?.load)(file, device)?;
+        Ok(Self { detector, calibration: file.calibration.clone(), provenance: file.provenance.clone() })
     }
 
     /// Scores a batch of images; see [`Detector::score`].
@@ -77,15 +83,22 @@ impl Model {
     /// # Errors
     /// I/O errors, with the path.
     pub fn save(&self, path: &Path) -> Result<()> {
-        ModelFile {
+        self.to_file()?.save(path)
+    }
+
+    /// What its file holds.
+    ///
+    /// # Errors
+    /// When weights live on a device that is lost.
+    pub fn to_file(&self) -> Result<ModelFile> {
+        Ok(ModelFile {
             method: self.detector.method().into(),
             image: self.detector.image(),
             config: self.detector.config(),
             calibration: self.calibration.clone(),
             provenance: self.provenance.clone(),
             tensors: self.detector.tensors()?,
-        }
-        .save(path)
+        })
     }
 }
 

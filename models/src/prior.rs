@@ -6,7 +6,6 @@
 use half::f16;
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
@@ -15,7 +14,7 @@ use hotad_kernels::elementwise::complement;
 use hotad_kernels::prior::replace_unlike;
 use serde::{Deserialize, Serialize};
 
-use crate::autoencoder::PatchAutoencoder;
+use crate::autoencoder::TrainedAutoencoder;
 use crate::detector::EditableBank;
 
 /// What a prior says of a batch.
@@ -50,9 +49,7 @@ pub enum BankType {
 /// location are replaced by the nearest normal one, then decoded (sections 2.1.2 and 2.1.3).
 pub struct PatchPrior {
     /// Network.
-    pub network: PatchAutoencoder,
-    /// Its weights.
-    pub params: Params,
+    pub autoencoder: TrainedAutoencoder,
     /// Normal latent vectors, location by location.
     pub bank: LocationBank,
     /// The image behind each entry.
@@ -101,22 +98,21 @@ impl PatchPrior {
     /// # Errors
     /// When an image cannot be read.
     pub fn build(
-        network: PatchAutoencoder,
-        params: Params,
+        autoencoder: TrainedAutoencoder,
         paths: &[std::path::PathBuf],
         spec: ImageSpec,
         (batch, kind, alpha): (usize, BankType, f64),
     ) -> Result<Self> {
-        let (p1, p2, d) = network.latent();
+        let (p1, p2, d) = autoencoder.network.latent();
         let mut data = zeros(kind, paths.len() * p1 * p2 * d);
         let order: Vec<usize> = (0..paths.len()).collect();
         for_each_batch(&Images::new(paths, spec), &order, batch, |loaded| {
-            let latent = network.encode(&params, &loaded.images.to(params.device())?, false)?;
+            let latent = autoencoder.encode(&loaded.images)?;
             fill_data(&mut data, paths.len(), loaded.indices[0], &latent)
         })?;
         let bank = LocationBank::new(p1 * p2, paths.len(), d, data)?;
         let entries = paths.iter().map(|p| entry_name(p)).collect();
-        Ok(Self { network, params, bank, entries, alpha })
+        Ok(Self { autoencoder, bank, entries, alpha })
     }
 
     /// The latent map with the share alpha of locations replaced that is least like any normal one,
@@ -181,9 +177,10 @@ pub fn entry_name(path: &std::path::Path) -> String {
 
 impl BackgroundPrior for PatchPrior {
     fn background(&self, images: &Tensor) -> Result<Background> {
-        let latent = self.network.encode(&self.params, &images.to(self.params.device())?, false)?;
+        let latent = self.autoencoder.encode(images)?;
         let (features, unlikeness) = self.replaced(latent)?;
-        Ok(Background { images: self.network.decode(&self.params, &features, false)?, unlikeness })
+        let TrainedAutoencoder { network, params } = &self.autoencoder;
+        Ok(Background { images: network.decode(params, &features, false)?, unlikeness })
     }
 }
 
@@ -193,7 +190,7 @@ impl EditableBank for PatchPrior {
     }
 
     fn add(&mut self, images: &Tensor, names: &[String]) -> Result<()> {
-        let latent = self.network.encode(&self.params, &images.to(self.params.device())?, false)?;
+        let latent = self.autoencoder.encode(images)?;
         let had = self.entries.len();
         let entries: Vec<String> = self.entries.iter().chain(names).cloned().collect();
         let count = entries.len();

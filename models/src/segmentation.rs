@@ -3,6 +3,7 @@
 use hotad_engine::Result;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_kernels::blur::gaussian_blur;
+use hotad_kernels::resize::{Filter, resize};
 use hotad_kernels::window::Border;
 
 use serde::{Deserialize, Serialize};
@@ -37,4 +38,20 @@ pub fn scores(maps: Vec<f32>, image: ImageSpec, sigma: f32, aggregate: Aggregate
     };
     let pairs = maps.chunks_exact(pixels).zip(smooth.chunks_exact(pixels));
     Ok(pairs.map(|(map, smooth)| Score { value: value(smooth), map: map.to_vec() }).collect())
+}
+
+/// Maps over a grid of patches at the size of `image` (bilinear), blurred by `sigma` pixels (0: not).
+///
+/// # Errors
+/// When the values are no whole maps.
+pub fn enlarged(patches: &[f32], (h, w): (usize, usize), image: ImageSpec, sigma: f32) -> Result<Vec<Vec<f32>>> {
+    let (n, pixels) = (patches.len() / (h * w), image.height * image.width);
+    let mut maps = vec![0.0; n * pixels];
+    resize(patches, [n, h, w, 1], (image.height, image.width), Filter::Bilinear, &mut maps)?;
+    if sigma > 0.0 {
+        let sharp = maps.clone();
+        let shape = [n, image.height, image.width, 1];
+        gaussian_blur(&sharp, shape, sigma, (4.0 * sigma).ceil() as usize, Border::Symmetric, &mut maps)?;
+    }
+    Ok(maps.chunks_exact(pixels).map(<[f32]>::to_vec).collect())
 }

@@ -31,6 +31,7 @@ use hotad_engine::{Error, Result};
 use serde_json::Value;
 
 use crate::detector::{Detector, Explanation, FitContext, Illustration, Schedule, Score, Sweep};
+use crate::features::Extractor;
 use crate::networks::inpainting::STRIDE;
 use crate::prior::{Background, BackgroundPrior};
 use crate::residual::Residual;
@@ -186,6 +187,25 @@ impl BackgroundPrior for I3ad {
     }
 }
 
+/// The maps before the dilated branch, at a quarter of the size.
+impl Extractor for I3ad {
+    fn image(&self) -> ImageSpec {
+        self.config.image()
+    }
+
+    fn cuts(&self) -> Vec<String> {
+        vec!["generator".into()]
+    }
+
+    fn usual(&self) -> Vec<usize> {
+        vec![0]
+    }
+
+    fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Vec<Tensor>> {
+        cuts.iter().map(|_| self.features(images)).collect()
+    }
+}
+
 /// The values of one image of a batch.
 fn image_of(values: &[f32], n: usize, i: usize) -> &[f32] {
     let len = values.len() / n;
@@ -215,6 +235,10 @@ impl Detector for I3ad {
 
     fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
         container::store(&self.state, "network.")
+    }
+
+    fn extractor(&self) -> Option<&dyn Extractor> {
+        Some(self)
     }
 
     fn explanation(&self) -> Result<Explanation> {

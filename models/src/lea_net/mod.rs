@@ -35,8 +35,9 @@ use serde_json::Value;
 
 use crate::color_unet::{Recolouring, require_colour};
 use crate::detector::{Detector, Explanation, FitContext, Illustration, Score};
+use crate::features::Extractor;
 use crate::networks::layer::{Prepared, Weights};
-use crate::networks::part;
+use crate::networks::{POINTS, part};
 
 pub use config::{Attention, Config, DetectionNetwork, Input};
 pub use cross_validation::{PointResult, Row, Table, cross_validate};
@@ -179,6 +180,10 @@ impl Detector for LeaNet {
         self.recolouring.recoloured(images).map(Some)
     }
 
+    fn extractor(&self) -> Option<&dyn Extractor> {
+        Some(self)
+    }
+
     fn explanation(&self) -> Result<Explanation> {
         if self.config.attention == Attention::None {
             let reason = "this model was trained with attention = \"none\"; train one with attention";
@@ -220,6 +225,29 @@ impl Detector for LeaNet {
             }
         }
         Ok(all)
+    }
+}
+
+/// The stages of the detection network, without attention.
+impl Extractor for LeaNet {
+    fn image(&self) -> ImageSpec {
+        self.config.image()
+    }
+
+    fn cuts(&self) -> Vec<String> {
+        (1..=POINTS).map(|p| format!("stage{p}")).collect()
+    }
+
+    /// An eighth and a sixteenth of the image.
+    fn usual(&self) -> Vec<usize> {
+        vec![2, 3]
+    }
+
+    fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Vec<Tensor>> {
+        let maps = self.recolouring.maps(images)?;
+        let (images, last) = (images.to(&self.ready.device)?, cuts.last().map_or(0, |c| c + 1));
+        let taps = self.ready.networks.maps(&Weights::Prepared(&self.ready.detection), &images, &maps, last)?;
+        Ok(cuts.iter().map(|c| taps[*c].clone()).collect())
     }
 }
 

@@ -4,7 +4,6 @@ use hotad_engine::Result;
 use hotad_engine::ops::{attend, attention_map, concat_channels};
 use hotad_engine::params::{Params, State};
 use hotad_engine::tensor::Tensor;
-use hotad_kernels::batch_norm::{Affine, After, Statistics, batch_norm2d_eval};
 use hotad_kernels::resize::{Filter, resize};
 
 use super::config::{Attention, Config, DetectionNetwork, Input};
@@ -13,7 +12,7 @@ use crate::networks::layer::Weights;
 use crate::networks::mobilenet::{MobileNetV3Small, Squeeze};
 use crate::networks::resnet::ResNet;
 use crate::networks::vgg::Vgg;
-use crate::networks::{Classifier, classify, count, features, import};
+use crate::networks::{Classifier, classify, count, features, import, standardised};
 
 /// Prefix of the detection network's parameters.
 pub const DETECTION: &str = "detection.";
@@ -22,10 +21,6 @@ pub const ATTENTION: &str = "attention.";
 
 /// Channels before the output of the MobileNet-based attention network (table 1).
 const HIDDEN: usize = 1280;
-
-/// Mean and variance of the colours of ImageNet, which torchvision's weights expect to be removed.
-const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-const VARIANCE: [f32; 3] = [0.229 * 0.229, 0.224 * 0.224, 0.225 * 0.225];
 
 /// The detection network (ADN) and, where attention is learned, the attention network (CAAN).
 pub struct Networks {
@@ -97,6 +92,14 @@ impl Networks {
         }
     }
 
+    /// Features of the detection network at the points from 1 to `last`, without attention.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn maps(&self, detection: &Weights, images: &Tensor, maps: &Tensor, last: usize) -> Result<Vec<Tensor>> {
+        features(self.detection.as_ref(), detection, &self.seen(images, maps)?, last)
+    }
+
     /// Logits of the detection network and, with the attention network's head, of that.
     ///
     /// # Errors
@@ -151,18 +154,6 @@ impl Networks {
         }
         Ok(inside)
     }
-}
-
-/// The images without the mean and the deviation of ImageNet's colours.
-fn standardised(images: &Tensor) -> Result<Tensor> {
-    let device = images.device();
-    let put = |values: [f32; 3]| device.upload(values.to_vec());
-    let statistics = Statistics::running(&put(MEAN)?, &put(VARIANCE)?, 0.0)?;
-    let (weight, bias) = (put([1.0; 3])?, put([0.0; 3])?);
-    let affine = Affine { weight: weight.view(), bias: bias.view() };
-    let mut y = device.alloc(images.len())?;
-    batch_norm2d_eval(images.view(), affine, &statistics, After::default(), &mut y)?;
-    Tensor::from_buffer(y, images.shape())
 }
 
 /// Anomaly maps at the size of a point.

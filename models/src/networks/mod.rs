@@ -15,6 +15,7 @@ pub mod vgg;
 use hotad_engine::params::{Params, State};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Result, random};
+use hotad_kernels::batch_norm::{Affine, After, Statistics, batch_norm2d_eval};
 
 use layer::{Layer, Weights};
 
@@ -76,6 +77,25 @@ pub fn features(network: &dyn Classifier, weights: &Weights, images: &Tensor, la
         taps.push(next);
     }
     Ok(taps)
+}
+
+/// Mean and variance of the colours of ImageNet, which torchvision's weights expect to be removed.
+const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+const VARIANCE: [f32; 3] = [0.229 * 0.229, 0.224 * 0.224, 0.225 * 0.225];
+
+/// The images without the mean and the deviation of ImageNet's colours.
+///
+/// # Errors
+/// When they do not have three channels.
+pub fn standardised(images: &Tensor) -> Result<Tensor> {
+    let device = images.device();
+    let put = |values: [f32; 3]| device.upload(values.to_vec());
+    let statistics = Statistics::running(&put(MEAN)?, &put(VARIANCE)?, 0.0)?;
+    let (weight, bias) = (put([1.0; 3])?, put([0.0; 3])?);
+    let affine = Affine { weight: weight.view(), bias: bias.view() };
+    let mut y = device.alloc(images.len())?;
+    batch_norm2d_eval(images.view(), affine, &statistics, After::default(), &mut y)?;
+    Tensor::from_buffer(y, images.shape())
 }
 
 /// The part of a state whose names start with `prefix`, without it.

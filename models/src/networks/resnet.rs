@@ -9,8 +9,8 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Result};
 use hotad_kernels::pool::PoolOptions;
 
-use super::Classifier;
 use super::layer::{Layer, Weights};
+use super::{Classifier, POINTS};
 
 const EPS: f32 = 1e-5;
 
@@ -46,7 +46,15 @@ fn basic(name: &str, from: usize, to: usize, stride: usize) -> Block {
 
 /// The stride is in the 3x3 convolution, as in torchvision.
 fn bottleneck(name: &str, from: usize, to: usize, stride: usize) -> Block {
-    let inner = to / 4;
+    narrowed(name, from, to, to / 4, stride)
+}
+
+/// A bottleneck twice as wide inside (Zagoruyko and Komodakis 2016).
+fn wide_bottleneck(name: &str, from: usize, to: usize, stride: usize) -> Block {
+    narrowed(name, from, to, to / 2, stride)
+}
+
+fn narrowed(name: &str, from: usize, to: usize, inner: usize, stride: usize) -> Block {
     let convs =
         vec![conv(name, 1, from, inner, 1, 1), conv(name, 2, inner, inner, 3, stride), conv(name, 3, inner, to, 1, 1)];
     Block { convs, shortcut: shortcut(name, from, to, stride) }
@@ -61,6 +69,11 @@ impl ResNet {
     /// ResNet-50.
     pub fn resnet50(channels: usize, width: usize, outputs: usize) -> Self {
         Self::new(channels, width, &[3, 4, 6, 3], 4, bottleneck, outputs)
+    }
+
+    /// Wide ResNet-50-2.
+    pub fn wide_resnet50(channels: usize, width: usize, outputs: usize) -> Self {
+        Self::new(channels, width, &[3, 4, 6, 3], 4, wide_bottleneck, outputs)
     }
 
     /// The attention network of LEA-Net: one block of two 3x3 convolutions in each stage.
@@ -89,12 +102,17 @@ impl ResNet {
         let fc = Layer::linear("fc", from, outputs);
         Self { stem: conv("", 1, channels, width, 7, 2), stages, fc }
     }
+
+    /// The layers up to a point.
+    pub fn until(&self, point: usize) -> Vec<&Layer> {
+        let blocks = self.stages.iter().take(point.saturating_sub(1)).flatten();
+        std::iter::once(&self.stem).chain(blocks.flat_map(|b| b.convs.iter().chain(&b.shortcut))).collect()
+    }
 }
 
 impl Classifier for ResNet {
     fn layers(&self) -> Vec<&Layer> {
-        let blocks = self.stages.iter().flatten().flat_map(|b| b.convs.iter().chain(&b.shortcut));
-        std::iter::once(&self.stem).chain(blocks).chain([&self.fc]).collect()
+        self.until(POINTS).into_iter().chain([&self.fc]).collect()
     }
 
     fn stage(&self, point: usize, weights: &Weights, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor> {

@@ -69,16 +69,30 @@ impl UNet {
         params
     }
 
+    /// Names of the layers on the way down, each of which halves the map.
+    pub fn levels(&self) -> Vec<String> {
+        self.down.iter().map(|l| l.name.clone()).collect()
+    }
+
+    /// The first maps on the way down.
+    ///
+    /// # Errors
+    /// When the batch has another shape.
+    pub fn maps(&self, weights: &Weights, x: &Tensor, levels: usize) -> Result<Vec<Tensor>> {
+        let mut maps: Vec<Tensor> = Vec::with_capacity(levels);
+        for layer in self.down.iter().take(levels) {
+            let map = weights.run(layer, maps.last().unwrap_or(x), None, None)?;
+            maps.push(map);
+        }
+        Ok(maps)
+    }
+
     /// `[n, h, w, from]` to `[n, h, w, to]`, in 0..1.
     ///
     /// # Errors
     /// When the batch has another shape.
     pub fn run(&self, weights: &Weights, x: &Tensor, drop: Option<Drop>) -> Result<Tensor> {
-        let mut maps: Vec<Tensor> = Vec::with_capacity(self.down.len());
-        for layer in &self.down {
-            let map = weights.run(layer, maps.last().unwrap_or(x), None, None)?;
-            maps.push(map);
-        }
+        let mut maps = self.maps(weights, x, self.down.len())?;
         let mut y = maps.pop().unwrap_or_else(|| x.clone());
         for (i, layer) in self.up.iter().enumerate() {
             y = weights.run(layer, &y, None, None)?;

@@ -26,13 +26,13 @@ use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
-use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::autoencoder::PatchAutoencoder;
-use crate::detector::{Detector, EditableBank, FitContext, Schedule, Score, Training};
+use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
+use crate::detector::{Detector, EditableBank, FitContext, Schedule, Score};
+use crate::features::Extractor;
 use crate::prior::{Background, BackgroundPrior, PatchPrior};
 use crate::segmentation::{Aggregate, scores};
 use crate::synthetic::{Cracks, cracks};
@@ -75,18 +75,12 @@ pub(crate) fn fit_prior(config: Config, context: &FitContext, method: &str) -> R
     let channels = config.channels.resolve(context.gray)?;
     let image = ImageSpec { height: config.image_size, width: config.image_size, channels };
     let network = PatchAutoencoder::new(&config.network.widths()?, image);
-    let mut learner = Training {
-        params: network.init(context.seed).to(context.device)?,
-        adam: AdamOptions { lr: config.lr as f32, ..AdamOptions::default() },
-        loss: |params: &_, images: &_, tracked| network.reconstruction_loss(params, images, tracked),
-    };
     let schedule = Schedule { epochs: config.epochs, batch: config.batch, patience: config.patience };
     let settings = serde_json::to_value(&config).expect("settings are plain data");
-    context.run(&mut learner, image, &schedule, method, &settings)?;
-    let params = learner.params;
+    let autoencoder = TrainedAutoencoder::fit(network, (&schedule, config.lr), context, (method, &settings))?;
     (context.say)(&format!("building the memory bank from {} images", context.train.len()));
     let options = (config.batch, config.bank, PAPER_ALPHA);
-    let prior = PatchPrior::build(network, params, context.train, image, options)?;
+    let prior = PatchPrior::build(autoencoder, context.train, image, options)?;
     Ok(Paedid { config, image, prior, lambda: None })
 }
 
@@ -163,7 +157,12 @@ impl Paedid {
             None => return Err(Error::Config("tensor \"bank\" is missing".into())),
         };
         let bank = LocationBank::new(p1 * p2, saved.entries.len(), d, data)?;
-        let prior = PatchPrior { network, params, bank, entries: saved.entries, alpha: saved.alpha };
+        let prior = PatchPrior {
+            autoencoder: TrainedAutoencoder { network, params },
+            bank,
+            entries: saved.entries,
+            alpha: saved.alpha,
+        };
         Ok(Self { config: saved.settings, image: file.image, prior, lambda: saved.lambda })
     }
 }
@@ -178,7 +177,7 @@ impl Detector for Paedid {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let images = images.to(self.prior.params.device())?;
+        let images = images.to(self.prior.autoencoder.params.device())?;
         let Background { images: prior, unlikeness } = self.prior.background(&images)?;
         let maps = match self.lambda {
             Some(lambda) => self.decomposition(lambda).maps(&images, &prior)?,
@@ -208,9 +207,13 @@ impl Detector for Paedid {
             BankData::F16(v) => Stored::F16(shape, v.clone()),
             BankData::F32(v) => Stored::F32(shape, v.clone()),
         };
-        let mut tensors = container::store(&self.prior.params.values()?, "network.")?;
+        let mut tensors = container::store(&self.prior.autoencoder.params.values()?, "network.")?;
         tensors.insert("bank".into(), bank);
         Ok(tensors)
+    }
+
+    fn extractor(&self) -> Option<&dyn Extractor> {
+        Some(&self.prior.autoencoder)
     }
 
     fn bank(&mut self) -> Option<&mut dyn EditableBank> {

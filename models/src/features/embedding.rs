@@ -1,0 +1,360 @@
+//! Extractors side by side, and one feature vector for each patch of an image.
+//!
+//! Every map is averaged over neighbourhoods (PatchCore, equation 2), brought to the largest map's size (bilinear) and joined
+//! with the others on channels. Or a linear map follows: the principal components of all channels together (the thesis's
+//! global transformation block) or of each extractor's own (its individual block), or an average of adjacent channels, as
+//! PatchCore's public code shortens vectors. A linear map is applied before resizing, see [`hotad_kernels::fusion`].
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use hotad_engine::container::{self, Stored};
+use hotad_engine::data::loader::{Images, for_each_batch};
+use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::device::Device;
+use hotad_engine::ops::concat_channels;
+use hotad_engine::params::{State, fetch};
+use hotad_engine::tensor::Tensor;
+use hotad_engine::{Error, Result, interrupt};
+use hotad_kernels::fusion::Projection;
+use hotad_kernels::pool::{PoolOptions, avg_pool2d};
+use hotad_kernels::resize::{Filter, resize};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::pca::{Covariance, Keep, Pca};
+use super::{Source, fitted};
+
+/// Images embedded together while a whole data set passes.
+const BATCH: usize = 8;
+
+/// An extractor and the cuts it is used at, ascending.
+pub struct Part {
+    /// The extractor.
+    pub source: Source,
+    /// Numbers of its cuts.
+    pub cuts: Vec<usize>,
+}
+
+impl Part {
+    /// Its innermost cut.
+    fn last(&self) -> usize {
+        self.cuts.last().copied().unwrap_or(0)
+    }
+}
+
+/// A linear map of joined channels.
+struct Linear {
+    /// `[k][channels]`.
+    components: Vec<f32>,
+    /// `[channels]`.
+    mean: Vec<f32>,
+    projection: Projection,
+}
+
+/// How channels become fewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fusion {
+    /// Principal components of all channels together.
+    Global,
+    /// Principal components of each extractor's channels, joined.
+    Individual,
+}
+
+/// Feature vectors of patches.
+pub struct Embedding {
+    parts: Vec<Part>,
+    image: ImageSpec,
+    neighbourhood: usize,
+    /// Rows, columns, channels of the maps in order.
+    sizes: Vec<[usize; 3]>,
+    linear: Option<Linear>,
+    device: Device,
+}
+
+/// What a model file keeps beside tensors.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    sources: Vec<Value>,
+    cuts: Vec<Vec<usize>>,
+    neighbourhood: usize,
+    sizes: Vec<[usize; 3]>,
+    projected: bool,
+}
+
+impl Embedding {
+    /// Of images of a size, averaged over `neighbourhood` x `neighbourhood` pixels of each map. One blank image tells the sizes
+    /// of the maps.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn new(parts: Vec<Part>, image: ImageSpec, neighbourhood: usize, device: &Device) -> Result<Self> {
+        let mut embedding =
+            Self { parts, image, neighbourhood, sizes: Vec::new(), linear: None, device: device.clone() };
+        let blank = Tensor::new(vec![0.0; image.len()], &[1, image.height, image.width, image.channels])?;
+        for map in embedding.maps(&blank)? {
+            let [_, h, w, c] = map.nhwc()?;
+            embedding.sizes.push([h, w, c]);
+        }
+        Ok(embedding)
+    }
+
+    /// What images it takes.
+    pub fn image(&self) -> ImageSpec {
+        self.image
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The extractors.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Rows and columns of patches.
+    pub fn grid(&self) -> (usize, usize) {
+        self.sizes.iter().fold((0, 0), |(h, w), s| (h.max(s[0]), w.max(s[1])))
+    }
+
+    /// Channels of each map.
+    pub fn channels(&self) -> Vec<usize> {
+        self.sizes.iter().map(|s| s[2]).collect()
+    }
+
+    /// Elements of a patch's vector.
+    pub fn dimensions(&self) -> usize {
+        self.linear.as_ref().map_or(self.channels().iter().sum(), |l| l.projection.outputs())
+    }
+
+    /// The linear map that follows joining, if one does: `[k][channels]` and what is subtracted before, `[channels]`.
+    pub fn linear(&self) -> Option<(&[f32], &[f32])> {
+        self.linear.as_ref().map(|l| (&l.components[..], &l.mean[..]))
+    }
+
+    /// The maps of all extractors, averaged over neighbourhoods, on the device.
+    ///
+    /// # Errors
+    /// When the batch has another shape.
+    pub fn maps(&self, images: &Tensor) -> Result<Vec<Tensor>> {
+        let mut all = Vec::with_capacity(self.sizes.len());
+        for Part { source, cuts } in &self.parts {
+            let extractor = source.extractor();
+            for map in extractor.maps(&fitted(images, extractor.image(), &self.device)?, cuts)? {
+                all.push(averaged(map, self.neighbourhood)?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Vectors `[n, rows, columns, d]` of the patches of images.
+    ///
+    /// # Errors
+    /// When the batch has another shape.
+    pub fn embed(&self, images: &Tensor) -> Result<Tensor> {
+        let maps = self.maps(images)?;
+        let Some(linear) = &self.linear else { return joined(&maps, self.grid()) };
+        project(&linear.projection, &maps, self.grid(), &self.device)
+    }
+
+    /// Calls `work` with the vectors of images, batch by batch in order.
+    ///
+    /// # Errors
+    /// When an image cannot be read, or what `work` says.
+    pub fn for_each(&self, paths: &[PathBuf], mut work: impl FnMut(Tensor) -> Result<()>) -> Result<()> {
+        let order: Vec<usize> = (0..paths.len()).collect();
+        for_each_batch(&Images::new(paths, self.image), &order, BATCH, |batch| {
+            interrupt::check()?;
+            work(self.embed(&batch.images)?)
+        })
+    }
+
+    /// Averages adjacent channels, so that `dimensions` are left; nothing where there are no more.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn shorten(&mut self, dimensions: usize) -> Result<()> {
+        let channels: usize = self.channels().iter().sum();
+        if channels <= dimensions {
+            return Ok(());
+        }
+        let mut components = vec![0.0; dimensions * channels];
+        for (i, row) in components.chunks_exact_mut(channels).enumerate() {
+            let (first, end) = (i * channels / dimensions, ((i + 1) * channels).div_ceil(dimensions));
+            row[first..end].fill(1.0 / (end - first) as f32);
+        }
+        self.set_linear(components, vec![0.0; channels])
+    }
+
+    /// Fits principal components on the patches of images. `standardised` gives every extractor the same total variance before,
+    /// so that none drowns the others by its scale. Returns the share of variance that is kept.
+    ///
+    /// # Errors
+    /// When an image cannot be read, or more components are asked for than there are channels.
+    pub fn fit(&mut self, paths: &[PathBuf], fusion: Fusion, keep: Keep, standardised: bool) -> Result<f64> {
+        let mut covariance = Covariance::new(&self.device);
+        self.for_each(paths, |x| covariance.add(&x))?;
+        let variances = covariance.variances();
+        let ranges = self.ranges();
+        let mut scale = vec![1.0; variances.len()];
+        if standardised {
+            for &(first, end) in &ranges {
+                let total: f64 = variances[first..end].iter().sum();
+                scale[first..end].fill(if total > 0.0 { 1.0 / total.sqrt() } else { 1.0 });
+            }
+        }
+        let channels = scale.len();
+        let blocks = match fusion {
+            Fusion::Global => vec![(0, channels)],
+            Fusion::Individual => ranges,
+        };
+        let (mut components, mut kept) = (Vec::new(), 0.0);
+        for (first, end) in blocks {
+            let Pca { components: rows, variance, .. } =
+                covariance.components((first, end), &scale[first..end], keep)?;
+            kept += variance.iter().map(|v| f64::from(*v)).sum::<f64>();
+            for row in rows.chunks_exact(end - first) {
+                let mut whole = vec![0.0; channels];
+                let scaled = row.iter().zip(&scale[first..end]).map(|(v, s)| (f64::from(*v) * s) as f32);
+                whole[first..end].iter_mut().zip(scaled).for_each(|(w, v)| *w = v);
+                components.extend(whole);
+            }
+        }
+        self.set_linear(components, covariance.mean())?;
+        let total: f64 = variances.iter().zip(&scale).map(|(v, s)| v * s * s).sum();
+        Ok(if total > 0.0 { kept / total } else { 1.0 })
+    }
+
+    /// First and last-but-one channel of each extractor.
+    fn ranges(&self) -> Vec<(usize, usize)> {
+        let (mut at, mut map) = (0, 0);
+        let mut range = |part: &Part| {
+            let first = at;
+            at += self.sizes[map..map + part.cuts.len()].iter().map(|s| s[2]).sum::<usize>();
+            map += part.cuts.len();
+            (first, at)
+        };
+        self.parts.iter().map(&mut range).collect()
+    }
+
+    fn set_linear(&mut self, components: Vec<f32>, mean: Vec<f32>) -> Result<()> {
+        let projection = Projection::new(&components, &mean, &self.channels(), &self.device)?;
+        self.linear = Some(Linear { components, mean, projection });
+        Ok(())
+    }
+
+    /// Everything but its tensors.
+    pub fn saved(&self) -> Value {
+        let saved = Saved {
+            sources: self.parts.iter().map(|p| p.source.saved(p.last())).collect(),
+            cuts: self.parts.iter().map(|p| p.cuts.clone()).collect(),
+            neighbourhood: self.neighbourhood,
+            sizes: self.sizes.clone(),
+            projected: self.linear.is_some(),
+        };
+        serde_json::to_value(saved).expect("an embedding is plain data")
+    }
+
+    /// Its tensors.
+    ///
+    /// # Errors
+    /// When they live on a device that is lost.
+    pub fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
+        let mut tensors = BTreeMap::new();
+        for (i, part) in self.parts.iter().enumerate() {
+            tensors.extend(part.source.tensors(part.last(), &prefix(i))?);
+        }
+        if let Some(linear) = &self.linear {
+            let channels = linear.mean.len();
+            let state = State::from([
+                ("components".into(), Tensor::new(linear.components.clone(), &[self.dimensions(), channels])?),
+                ("mean".into(), Tensor::new(linear.mean.clone(), &[channels])?),
+            ]);
+            tensors.extend(container::store(&state, FUSION)?);
+        }
+        Ok(tensors)
+    }
+
+    /// Reads what [`Embedding::saved`] and [`Embedding::tensors`] have given.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn restore(
+        saved: &Value,
+        image: ImageSpec,
+        tensors: &BTreeMap<String, Stored>,
+        device: &Device,
+    ) -> Result<Self> {
+        let damaged = |e: serde_json::Error| Error::Config(format!("damaged features in the model file ({e})"));
+        let saved: Saved = serde_json::from_value(saved.clone()).map_err(damaged)?;
+        let mut parts = Vec::with_capacity(saved.sources.len());
+        for (i, (source, cuts)) in saved.sources.iter().zip(saved.cuts).enumerate() {
+            parts.push(Part { source: Source::restore(source, &prefix(i), tensors, device)?, cuts });
+        }
+        let (neighbourhood, sizes, device) = (saved.neighbourhood, saved.sizes, device.clone());
+        let mut embedding = Self { parts, image, neighbourhood, sizes, linear: None, device };
+        if saved.projected {
+            let state = container::restore(tensors, FUSION)?;
+            let channels: usize = embedding.channels().iter().sum();
+            let mean = fetch(&state, "mean", &[channels])?.values()?.into_owned();
+            let rows = state.get("components").and_then(|t| t.shape().first().copied()).unwrap_or(0);
+            let components = fetch(&state, "components", &[rows, channels])?.values()?.into_owned();
+            embedding.set_linear(components, mean)?;
+        }
+        Ok(embedding)
+    }
+}
+
+/// Prefix of the linear map's tensors.
+const FUSION: &str = "fusion.";
+
+/// Prefix of an extractor's tensors.
+fn prefix(part: usize) -> String {
+    format!("extractor.{part}.")
+}
+
+/// Projects maps to one map `[n, rows, columns, k]` of the given size.
+///
+/// # Errors
+/// When the maps are not those of the projection.
+pub fn project(projection: &Projection, maps: &[Tensor], grid: (usize, usize), device: &Device) -> Result<Tensor> {
+    let views = maps.iter().map(|m| Ok((m.view(), m.nhwc()?))).collect::<Result<Vec<_>>>()?;
+    let n = maps.first().map_or(0, |m| m.shape()[0]);
+    let shape = [n, grid.0, grid.1, projection.outputs()];
+    let mut y = device.alloc(shape.iter().product())?;
+    projection.run(&views, grid, &mut y)?;
+    Tensor::from_buffer(y, &shape)
+}
+
+/// Each pixel the mean of its neighbourhood; beyond the border are zeros, as PatchCore's pooling has it.
+fn averaged(map: Tensor, neighbourhood: usize) -> Result<Tensor> {
+    if neighbourhood == 1 {
+        return Ok(map);
+    }
+    let window = PoolOptions { kernel: neighbourhood, stride: 1, padding: neighbourhood / 2 };
+    let mut y = map.device().alloc(map.len())?;
+    avg_pool2d(map.view(), map.nhwc()?, window, true, &mut y)?;
+    Tensor::from_buffer(y, map.shape())
+}
+
+/// Maps at one size, joined on channels.
+fn joined(maps: &[Tensor], grid: (usize, usize)) -> Result<Tensor> {
+    let mut whole: Option<Tensor> = None;
+    for map in maps {
+        let [n, h, w, c] = map.nhwc()?;
+        let mut at_grid = map.clone();
+        if (h, w) != grid {
+            let mut y = map.device().alloc(n * grid.0 * grid.1 * c)?;
+            resize(map.view(), [n, h, w, c], grid, Filter::Bilinear, &mut y)?;
+            at_grid = Tensor::from_buffer(y, &[n, grid.0, grid.1, c])?;
+        }
+        whole = Some(match whole {
+            None => at_grid,
+            Some(known) => concat_channels(&known, &at_grid)?,
+        });
+    }
+    whole.ok_or_else(|| Error::Config("an embedding without maps".into()))
+}

@@ -1,0 +1,175 @@
+//! Settings of feature maps that PatchCore and SimpleNet share.
+
+use std::path::Path;
+
+use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use super::embedding::{Embedding, Part};
+use super::{Extractor, Source};
+use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
+use crate::config::{Choice, Doc, require};
+use crate::detector::{FitContext, Schedule};
+use crate::paedid::Channels;
+
+/// Widths of the autoencoder that is trained where no backbone is given.
+const WIDTHS: [usize; 3] = [32, 64, 128];
+
+/// Image size of torchvision's networks.
+const IMAGENET_SIZE: usize = 224;
+
+/// Image size of the autoencoder.
+const OWN_SIZE: usize = 128;
+
+/// Stage of a training run that makes the autoencoder.
+const STAGE: &str = "backbone";
+
+/// Where an extractor is cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Layers {
+    /// Names.
+    Names(Vec<String>),
+    /// `"auto"`: where the extractor is usually cut.
+    Word(String),
+}
+
+impl Layers {
+    /// Numbers of the cuts, ascending.
+    ///
+    /// # Errors
+    /// When the extractor has no such layer: lists those it has.
+    pub fn of(&self, extractor: &dyn Extractor) -> Result<Vec<usize>> {
+        let known = extractor.cuts();
+        let Self::Names(names) = self else {
+            return Ok(extractor.usual().into_iter().filter(|c| *c < known.len()).collect());
+        };
+        let find = |name: &String| {
+            known.iter().position(|k| k == name).ok_or_else(|| {
+                Error::Config(format!("setting layers: there is no {name:?}; this network has {}", known.join(", ")))
+            })
+        };
+        let mut cuts = names.iter().map(find).collect::<Result<Vec<usize>>>()?;
+        cuts.sort_unstable();
+        cuts.dedup();
+        Ok(cuts)
+    }
+
+    /// Fails for anything but `"auto"` or some names.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Word(word) => require(word == "auto", "layers", format!("{word:?}"), "\"auto\" or a list of names"),
+            Self::Names(names) => require(!names.is_empty(), "layers", "[]", "\"auto\" or a list of names"),
+        }
+    }
+}
+
+/// Settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FeatureSettings {
+    /// Weights of a ResNet, a model of hotad, or empty.
+    pub backbone: String,
+    /// Where it is cut.
+    pub layers: Layers,
+    /// Rows and columns.
+    pub image_size: Choice,
+    /// `auto`, 1 or 3.
+    pub channels: Channels,
+    /// Side of the neighbourhood that features are averaged over.
+    pub neighbourhood: usize,
+    /// Most epochs of the autoencoder that is trained where there is no backbone.
+    pub backbone_epochs: usize,
+}
+
+impl Default for FeatureSettings {
+    fn default() -> Self {
+        Self {
+            backbone: String::new(),
+            layers: Layers::Word("auto".into()),
+            image_size: Choice::Word("auto".into()),
+            channels: Channels::Word("auto".into()),
+            neighbourhood: 3,
+            backbone_epochs: 40,
+        }
+    }
+}
+
+impl FeatureSettings {
+    /// What the keys mean.
+    pub const DOCS: [Doc; 6] = [
+        (
+            "backbone",
+            "file: torchvision's resnet18, resnet50 or wide_resnet50_2 as safetensors, or a model of hotad; \"\": an autoencoder is trained on the images",
+        ),
+        ("layers", "where the backbone is cut: a list of names, or \"auto\" (of a ResNet layer2 and layer3)"),
+        (
+            "image_size",
+            "rows and columns the images are brought to, or \"auto\": 224 for a ResNet, that of a model, else 128",
+        ),
+        ("channels", "\"auto\" (3, or what a gray model or gray images ask for), 1 or 3"),
+        ("neighbourhood", "side of the square that features are averaged over; odd, 1 for none"),
+        ("backbone_epochs", "without a backbone: most epochs of the autoencoder"),
+    ];
+
+    /// Fails for values out of range.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn check(&self) -> Result<()> {
+        self.layers.check()?;
+        let whole = |v: f64| v.fract() == 0.0 && (32.0..=1024.0).contains(&v);
+        self.image_size.check("image_size", "\"auto\" or 32 to 1024", whole)?;
+        self.channels.resolve(true)?;
+        let side = self.neighbourhood;
+        require(side % 2 == 1 && side <= 9, "neighbourhood", side, "1, 3, 5, 7 or 9")?;
+        require(self.backbone_epochs >= 1, "backbone_epochs", self.backbone_epochs, "1 or more")
+    }
+
+    /// The image size, or what is usual.
+    fn size(&self, usual: usize) -> usize {
+        self.image_size.fixed().map_or(usual, |v| v as usize)
+    }
+
+    /// The embedding that they describe; trains the autoencoder where there is no backbone.
+    ///
+    /// # Errors
+    /// A backbone that cannot be used; broken images, divergence, interruption.
+    pub fn embedding(&self, context: &FitContext, method: &str) -> Result<Embedding> {
+        let source = if self.backbone.is_empty() {
+            Source::Encoder(self.autoencoder(context, method)?)
+        } else {
+            Source::read(Path::new(&self.backbone), self.size(IMAGENET_SIZE), context.device)?
+        };
+        let extractor = source.extractor();
+        let (own, cuts) = (extractor.image(), self.layers.of(extractor)?);
+        let channels = if context.gray { 1 } else { own.channels };
+        // A model sees its own size, whatever is stored here; the whole works at that size too unless told otherwise.
+        let (height, width) = (self.size(own.height), self.size(own.width));
+        let image = ImageSpec { height, width, channels: self.channels.resolve(channels == 1)? };
+        Embedding::new(vec![Part { source, cuts }], image, self.neighbourhood, context.device)
+    }
+
+    fn autoencoder(&self, context: &FitContext, method: &str) -> Result<TrainedAutoencoder> {
+        let size = self.size(OWN_SIZE).next_multiple_of(1 << WIDTHS.len());
+        let image = ImageSpec { height: size, width: size, channels: self.channels.resolve(context.gray)? };
+        let schedule = Schedule { epochs: self.backbone_epochs, batch: 16, patience: 10 };
+        let settings = serde_json::to_value(self).expect("settings are plain data");
+        (context.say)("no backbone given: training an autoencoder whose encoder gives the features");
+        let stage = FitContext { stage: Some(STAGE), ..*context };
+        let network = PatchAutoencoder::new(&WIDTHS, image);
+        TrainedAutoencoder::fit(network, (&schedule, 1e-3), &stage, (method, &settings))
+    }
+
+    /// Forgets the checkpoint of the autoencoder, when the whole is done.
+    ///
+    /// # Errors
+    /// I/O errors, with the path.
+    pub fn forget(&self, context: &FitContext) -> Result<()> {
+        FitContext { stage: Some(STAGE), ..*context }.forget()
+    }
+}

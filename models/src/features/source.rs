@@ -1,0 +1,119 @@
+//! What an extractor is: a network of torchvision, a patch autoencoder trained on the same images, or a trained model.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use hotad_engine::container::{self, Stored};
+use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::device::Device;
+use hotad_engine::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Extractor;
+use super::backbone::{Backbone, Network};
+use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
+use crate::member::Member;
+
+/// Where feature maps come from.
+pub enum Source {
+    /// A network of torchvision.
+    Backbone(Backbone),
+    /// An autoencoder trained for this.
+    Encoder(TrainedAutoencoder),
+    /// A model that hotad has trained before.
+    Member(Member),
+}
+
+/// What a model file says of a source, beside its tensors.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+enum Saved {
+    Backbone { network: Network, size: usize, last: usize },
+    Encoder { widths: Vec<usize>, image: ImageSpec },
+    Member { member: Value },
+}
+
+impl Source {
+    /// Reads a model of hotad or weights of torchvision, told by the file itself; `size` is the image size for the latter.
+    ///
+    /// # Errors
+    /// When the file is neither, or a model without feature maps.
+    pub fn read(path: &Path, size: usize, device: &Device) -> Result<Self> {
+        if !container::is_ours(path)? {
+            return Backbone::read(path, size, device).map(Self::Backbone);
+        }
+        let member = Member::read(path, device)?;
+        if member.model.detector.extractor().is_none() {
+            let reason = format!("{} has no feature maps to give", member.model.detector.method());
+            return Err(Error::Model { path: path.into(), reason });
+        }
+        Ok(Self::Member(member))
+    }
+
+    /// The network.
+    pub fn extractor(&self) -> &dyn Extractor {
+        match self {
+            Self::Backbone(b) => b,
+            Self::Encoder(e) => e,
+            Self::Member(m) => m.model.detector.extractor().expect("checked when it was read"),
+        }
+    }
+
+    /// What it is, in a few words.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Backbone(b) => format!("{:?}", b.network()).to_lowercase(),
+            Self::Encoder(_) => "patch autoencoder".into(),
+            Self::Member(m) => m.name.clone(),
+        }
+    }
+
+    /// Everything but its tensors, for maps up to a cut.
+    pub fn saved(&self, last: usize) -> Value {
+        let saved = match self {
+            Self::Backbone(b) => Saved::Backbone { network: b.network(), size: b.image().height, last: last + 1 },
+            Self::Encoder(e) => Saved::Encoder { widths: e.network.widths().to_vec(), image: e.network.image() },
+            Self::Member(m) => Saved::Member { member: m.saved() },
+        };
+        serde_json::to_value(saved).expect("a source is plain data")
+    }
+
+    /// Its tensors, names prefixed, as far as they are needed for maps up to a cut.
+    ///
+    /// # Errors
+    /// When they live on a device that is lost.
+    pub fn tensors(&self, last: usize, prefix: &str) -> Result<BTreeMap<String, Stored>> {
+        match self {
+            Self::Backbone(b) => container::store(&b.state(last), prefix),
+            Self::Encoder(e) => container::store(&e.params.values()?, prefix),
+            Self::Member(m) => m.tensors(prefix),
+        }
+    }
+
+    /// Reads what [`Source::saved`] and [`Source::tensors`] have given.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn restore(saved: &Value, prefix: &str, tensors: &BTreeMap<String, Stored>, device: &Device) -> Result<Self> {
+        let damaged = |e: serde_json::Error| Error::Config(format!("damaged backbone in the model file ({e})"));
+        let state = || container::restore(tensors, prefix);
+        match serde_json::from_value(saved.clone()).map_err(damaged)? {
+            Saved::Backbone { network, size, last } => {
+                Ok(Self::Backbone(Backbone::new(network, size, state()?, last, device)?))
+            }
+            Saved::Encoder { widths, image } => {
+                let network = PatchAutoencoder::new(&widths, image);
+                let params = network.load(&state()?, device)?;
+                Ok(Self::Encoder(TrainedAutoencoder { network, params }))
+            }
+            Saved::Member { member } => {
+                let member = Member::restore(&member, prefix, tensors, device)?;
+                match member.model.detector.extractor() {
+                    Some(_) => Ok(Self::Member(member)),
+                    None => Err(Error::Config(format!("member {} has no feature maps to give", member.name))),
+                }
+            }
+        }
+    }
+}

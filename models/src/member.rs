@@ -1,0 +1,89 @@
+//! A trained model inside another one: its tensors under a prefix, everything else in the settings of the whole, so that
+//! the whole is one self-contained file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use hotad_engine::calibration::Calibration;
+use hotad_engine::container::Stored;
+use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::device::Device;
+use hotad_engine::model_file::{ModelFile, Provenance};
+use hotad_engine::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::Model;
+
+/// A model and its name.
+pub struct Member {
+    /// Name of the file it was read from, without ending.
+    pub name: String,
+    /// The model.
+    pub model: Model,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    name: String,
+    method: String,
+    image: ImageSpec,
+    config: Value,
+    calibration: Calibration,
+    provenance: Provenance,
+}
+
+impl Member {
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn read(path: &Path, device: &Device) -> Result<Self> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self { name, model: Model::load(path, device)? })
+    }
+
+    /// Everything but its tensors.
+    pub fn saved(&self) -> Value {
+        let Model { detector, calibration, provenance } = &self.model;
+        let saved = Saved {
+            name: self.name.clone(),
+            method: detector.method().into(),
+            image: detector.image(),
+            config: detector.config(),
+            calibration: calibration.clone(),
+            provenance: provenance.clone(),
+        };
+        serde_json::to_value(saved).expect("a member is plain data")
+    }
+
+    /// Its tensors, names prefixed.
+    ///
+    /// # Errors
+    /// When they live on a device that is lost.
+    pub fn tensors(&self, prefix: &str) -> Result<BTreeMap<String, Stored>> {
+        let own = self.model.detector.tensors()?;
+        Ok(own.into_iter().map(|(k, t)| (format!("{prefix}{k}"), t)).collect())
+    }
+
+    /// Reads what [`Member::saved`] and [`Member::tensors`] have given.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn restore(saved: &Value, prefix: &str, tensors: &BTreeMap<String, Stored>, device: &Device) -> Result<Self> {
+        let damaged = |e: serde_json::Error| Error::Config(format!("damaged member in the model file ({e})"));
+        let saved: Saved = serde_json::from_value(saved.clone()).map_err(damaged)?;
+        let own = tensors.iter().filter_map(|(k, t)| Some((k.strip_prefix(prefix)?.to_string(), t.clone())));
+        let file = ModelFile {
+            method: saved.method,
+            image: saved.image,
+            config: saved.config,
+            calibration: saved.calibration,
+            provenance: saved.provenance,
+            tensors: own.collect(),
+        };
+        let model = Model::of_file(&file, device)
+            .map_err(|e| Error::Config(format!("member {} of the model file: {e}", saved.name)))?;
+        Ok(Self { name: saved.name, model })
+    }
+}

@@ -1,0 +1,224 @@
+//! The memory bank: a coreset of the patches of normal images, and the image behind each of its vectors.
+
+use std::collections::BTreeMap;
+
+use half::f16;
+use hotad_engine::container::Stored;
+use hotad_engine::device::Device;
+use hotad_engine::tensor::Tensor;
+use hotad_engine::{Error, Result, random};
+use hotad_kernels::coreset::greedy_coreset;
+use hotad_kernels::device::Buffer;
+use hotad_kernels::fusion::Projection;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::config::Config;
+use super::nearest::nearest;
+use crate::detector::FitContext;
+use crate::features::Embedding;
+use crate::prior::{BankType, entry_name};
+
+/// Vectors that distances are measured to.
+pub struct PatchBank {
+    d: usize,
+    kind: BankType,
+    /// `[m][d]`, on the device.
+    vectors: Buffer,
+    /// The entry behind each vector.
+    owners: Vec<u32>,
+    entries: Vec<String>,
+    /// Largest distance of a patch the bank was made of to its nearest vector.
+    radius: f32,
+    device: Device,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    owners: Vec<u32>,
+    entries: Vec<String>,
+    radius: f32,
+}
+
+/// Patches of all images, or an even sample of them.
+struct Reservoir {
+    vectors: Vec<f32>,
+    /// Number of the image of each.
+    owners: Vec<u32>,
+}
+
+impl Reservoir {
+    fn fill(embedding: &Embedding, config: &Config, context: &FitContext) -> Result<Self> {
+        let ((h, w), d) = (embedding.grid(), embedding.dimensions());
+        let total = context.train.len() * h * w;
+        let held = total.min(config.reservoir);
+        let mut chosen = random::shuffled(total, context.seed, "reservoir", 0);
+        chosen.truncate(held);
+        chosen.sort_unstable();
+        let mut reservoir = Self { vectors: Vec::with_capacity(held * d), owners: Vec::with_capacity(held) };
+        let (mut next, mut seen) = (chosen.into_iter().peekable(), 0);
+        embedding.for_each(context.train, |batch| {
+            let values = batch.values()?;
+            let end = seen + values.len() / d;
+            while let Some(at) = next.next_if(|at| *at < end) {
+                reservoir.vectors.extend(&values[(at - seen) * d..(at - seen + 1) * d]);
+                reservoir.owners.push((at / (h * w)) as u32);
+            }
+            seen = end;
+            Ok(())
+        })?;
+        Ok(reservoir)
+    }
+}
+
+/// A random projection that keeps distances on average (Johnson and Lindenstrauss 1984): normal numbers of variance 1 / k.
+fn random_projection(d: usize, k: usize, seed: u64, device: &Device) -> Result<Projection> {
+    let (mut rng, scale) = (random::stream(seed, "coreset projection", 0), 1.0 / (k as f32).sqrt());
+    let components: Vec<f32> = (0..k * d).map(|_| random::normal(&mut rng) * scale).collect();
+    Ok(Projection::new(&components, &vec![0.0; d], &[d], device)?)
+}
+
+impl PatchBank {
+    /// Of the patches of the context's normal images.
+    ///
+    /// # Errors
+    /// When an image cannot be read, when interrupted, or the device is out of memory.
+    pub fn build(embedding: &Embedding, config: &Config, context: &FitContext) -> Result<Self> {
+        let (device, d) = (embedding.device().clone(), embedding.dimensions());
+        (context.say)(&format!("collecting patches of {} images", context.train.len()));
+        let Reservoir { vectors, owners } = Reservoir::fill(embedding, config, context)?;
+        let (m, count) = (owners.len(), config.kept(owners.len()));
+        (context.say)(&format!("choosing a coreset of {count} of {m} patches"));
+        let all = device.upload(vectors)?;
+        let chosen = Self::coreset(&all, (m, d), count, config, context)?;
+        let mut bank = Self {
+            d,
+            kind: config.bank,
+            vectors: hotad_kernels::gather::gather(&all, d, &chosen)?,
+            owners: chosen.iter().map(|i| owners[*i]).collect(),
+            entries: context.train.iter().map(|p| entry_name(p)).collect(),
+            radius: 0.0,
+            device,
+        };
+        bank.round()?;
+        let rows = Tensor::from_buffer(all, &[m, d])?;
+        bank.radius = nearest(&rows, &bank.vectors, d, 1)?.distance.into_iter().fold(0.0, f32::max);
+        Ok(bank)
+    }
+
+    /// Numbers of the vectors of a coreset, ascending.
+    fn coreset(
+        all: &Buffer,
+        (m, d): (usize, usize),
+        count: usize,
+        config: &Config,
+        context: &FitContext,
+    ) -> Result<Vec<usize>> {
+        let (device, k) = (context.device, config.projection);
+        let start = random::stream(context.seed, "coreset start", 0).random_range(0..m);
+        let (mut index, mut distance) = (device.alloc::<u32>(count)?, device.alloc(count)?);
+        if k < d {
+            let mut small = device.alloc(m * k)?;
+            let projection = random_projection(d, k, context.seed, device)?;
+            projection.run(&[(all.view(), [1, 1, m, d])], (1, m), &mut small)?;
+            greedy_coreset(&small, k, start, &mut index, &mut distance)?;
+        } else {
+            greedy_coreset(all, d, start, &mut index, &mut distance)?;
+        }
+        let mut chosen: Vec<usize> = index.into_vec()?.into_iter().map(|i| i as usize).collect();
+        chosen.sort_unstable();
+        Ok(chosen)
+    }
+
+    /// Rounds the vectors to what the file will hold, so that a model scores the same before and after.
+    fn round(&mut self) -> Result<()> {
+        if self.kind == BankType::F16 {
+            let rounded = self.vectors.to_vec()?.into_iter().map(|v| f16::from_f32(v).to_f32()).collect();
+            self.vectors = self.device.upload(rounded)?;
+        }
+        Ok(())
+    }
+
+    /// `[m][d]`.
+    pub fn vectors(&self) -> &Buffer {
+        &self.vectors
+    }
+
+    /// Names of the images behind it.
+    pub fn entries(&self) -> &[String] {
+        &self.entries
+    }
+
+    /// Adds the patches `[n, h, w, d]` of some images that are farther from the bank than any it was made of.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn add(&mut self, patches: &Tensor, names: &[String]) -> Result<()> {
+        let (d, each) = (self.d, patches.len() / self.d / names.len().max(1));
+        let far = nearest(patches, &self.vectors, d, 1)?.distance.into_iter().enumerate();
+        let far: Vec<usize> = far.filter(|(_, distance)| *distance > self.radius).map(|(i, _)| i).collect();
+        let first = self.entries.len();
+        self.entries.extend(names.iter().cloned());
+        self.owners.extend(far.iter().map(|i| (first + i / each) as u32));
+        let mut vectors = self.vectors.to_vec()?;
+        vectors.extend(hotad_kernels::gather::gather(patches.view(), d, &far)?.into_vec()?);
+        self.vectors = self.device.upload(vectors)?;
+        self.round()
+    }
+
+    /// Removes entries by name, with the vectors behind them; returns how many.
+    ///
+    /// # Errors
+    /// When no vector would be left.
+    pub fn remove(&mut self, names: &[String]) -> Result<usize> {
+        let stays: Vec<bool> = self.entries.iter().map(|e| !names.contains(e)).collect();
+        let kept: Vec<usize> = (0..self.owners.len()).filter(|i| stays[self.owners[*i] as usize]).collect();
+        if kept.is_empty() {
+            return Err(Error::Config("nothing would be left of the memory bank; keep at least one image".into()));
+        }
+        let removed = stays.iter().filter(|s| !**s).count();
+        let number = |old: u32| stays[..old as usize].iter().filter(|s| **s).count() as u32;
+        self.vectors = hotad_kernels::gather::gather(&self.vectors, self.d, &kept)?;
+        self.owners = kept.iter().map(|i| number(self.owners[*i])).collect();
+        self.entries = self.entries.iter().zip(&stays).filter(|(_, s)| **s).map(|(e, _)| e.clone()).collect();
+        Ok(removed)
+    }
+
+    /// Everything but the vectors, for the model file.
+    pub fn saved(&self) -> Value {
+        let saved = Saved { owners: self.owners.clone(), entries: self.entries.clone(), radius: self.radius };
+        serde_json::to_value(saved).expect("names and numbers are plain data")
+    }
+
+    /// The vectors, for the model file.
+    ///
+    /// # Errors
+    /// When they live on a device that is lost.
+    pub fn stored(&self) -> Result<Stored> {
+        let (shape, values) = (vec![self.owners.len(), self.d], self.vectors.to_vec()?);
+        Ok(match self.kind {
+            BankType::F32 => Stored::F32(shape, values),
+            BankType::F16 => Stored::F16(shape, values.into_iter().map(f16::from_f32).collect()),
+        })
+    }
+
+    /// Reads a bank.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn restore(saved: &Value, tensors: &BTreeMap<String, Stored>, d: usize, device: &Device) -> Result<Self> {
+        let damaged = |what: String| Error::Config(format!("damaged memory bank in the model file ({what})"));
+        let Saved { owners, entries, radius } =
+            serde_json::from_value(saved.clone()).map_err(|e| damaged(e.to_string()))?;
+        let (kind, values) = match tensors.get("bank") {
+            Some(Stored::F32(_, v)) => (BankType::F32, v.clone()),
+            Some(Stored::F16(_, v)) => (BankType::F16, v.iter().map(|v| v.to_f32()).collect()),
+            None => return Err(damaged("tensor \"bank\" is missing".into())),
+        };
+        if values.len() != owners.len() * d || owners.iter().any(|o| *o as usize >= entries.len()) {
+            return Err(damaged(format!("{} values for {} vectors of {d}", values.len(), owners.len())));
+        }
+        Ok(Self { d, kind, vectors: device.upload(values)?, owners, entries, radius, device: device.clone() })
+    }
+}
