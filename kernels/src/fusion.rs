@@ -22,23 +22,32 @@ pub struct Projection {
 }
 
 impl Projection {
-    /// From `components` `[k][c]` and `mean` `[c]`, c the sum of `channels`, which are those of the maps in order.
+    /// `P (x - m)`: from `components` `[k][c]` and `mean` `[c]`, c the sum of `channels`, which are those of the maps in
+    /// order.
     ///
     /// # Errors
     /// When lengths do not fit or the device is out of memory.
     pub fn new(components: &[f32], mean: &[f32], channels: &[usize], device: &Device) -> Result<Self> {
-        let c: usize = channels.iter().sum();
-        check_len(OP, "mean", mean.len(), c)?;
-        if c == 0 || components.is_empty() || !components.len().is_multiple_of(c) {
-            return shape_error(OP, format!("{} values of components over {c} channels", components.len()));
-        }
-        let outputs = components.len() / c;
+        check_len(OP, "mean", mean.len(), channels.iter().sum())?;
         let shift = |row: &[f32]| -row.iter().zip(mean).map(|(p, m)| f64::from(*p) * f64::from(*m)).sum::<f64>() as f32;
-        let mut bias: Vec<f32> = components.chunks_exact(c).map(shift).collect();
+        let bias = components.chunks_exact(mean.len().max(1)).map(shift).collect();
+        Self::with_bias(components, bias, channels, device)
+    }
+
+    /// `W x + b`: from `weights` `[k][c]` and `bias` `[k]`.
+    ///
+    /// # Errors
+    /// When lengths do not fit or the device is out of memory.
+    pub fn with_bias(weights: &[f32], mut bias: Vec<f32>, channels: &[usize], device: &Device) -> Result<Self> {
+        let (c, outputs) = (channels.iter().sum::<usize>(), bias.len());
+        if c == 0 || outputs == 0 {
+            return shape_error(OP, format!("{c} channels to {outputs}"));
+        }
+        check_len(OP, "weights", weights.len(), outputs * c)?;
         let mut parts = Vec::with_capacity(channels.len());
         let mut first = 0;
         for channels in channels {
-            let rows = components.chunks_exact(c).flat_map(|row| &row[first..first + channels]);
+            let rows = weights.chunks_exact(c).flat_map(|row| &row[first..first + channels]);
             let weight = device.upload(rows.copied().collect::<Vec<f32>>())?;
             let own = device.upload(std::mem::replace(&mut bias, vec![0.0; outputs]))?;
             let shape = [outputs, 1, 1, *channels];

@@ -40,6 +40,7 @@ pub mod hinge;
 pub mod knn;
 pub mod loss;
 pub mod math;
+pub mod noise;
 pub mod pool;
 pub mod prior;
 pub mod probe;

@@ -5,6 +5,7 @@ pub mod autoencoders;
 pub mod color_unet;
 pub mod config;
 pub mod detector;
+pub mod ensemble;
 pub mod evaluate;
 pub mod fancy_pca;
 pub mod features;
@@ -20,6 +21,7 @@ pub mod prior;
 pub mod rasl;
 pub mod residual;
 pub mod segmentation;
+pub mod simplenet;
 pub mod sweep;
 pub mod synthetic;
 
@@ -84,6 +86,33 @@ pub const METHODS: &[Method] = &[
         check: |t| patchcore::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(patchcore::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(patchcore::PatchCore::load(f, d)?)),
+    },
+    Method {
+        name: "simplenet",
+        summary: "a discriminator of normal patch features and noisy ones (SimpleNet)",
+        supervised: false,
+        settings: simplenet::Config::documented,
+        check: |t| simplenet::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(simplenet::fit(Settings::from_table(t)?, c)?)),
+        load: |f, d| Ok(Box::new(simplenet::Discriminated::load("simplenet", f, d)?)),
+    },
+    Method {
+        name: "ensemble",
+        summary: "features of several trained models, fused, under one discriminator (--member)",
+        supervised: false,
+        settings: ensemble::features::Config::documented,
+        check: |t| ensemble::features::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(ensemble::features::fit(Settings::from_table(t)?, c)?)),
+        load: |f, d| Ok(Box::new(simplenet::Discriminated::load("ensemble", f, d)?)),
+    },
+    Method {
+        name: "score-ensemble",
+        summary: "calibrated scores of several trained models, combined (--member)",
+        supervised: false,
+        settings: ensemble::scores::Config::documented,
+        check: |t| ensemble::scores::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(ensemble::scores::fit(Settings::from_table(t)?, c)?)),
+        load: |f, d| Ok(Box::new(ensemble::scores::ScoreEnsemble::load(f, d)?)),
     },
     Method {
         name: "i3ad",

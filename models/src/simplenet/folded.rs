@@ -1,0 +1,120 @@
+//! A trained head as one linear map of the extractors' own channels, LeakyReLU, and one product.
+//!
+//! With features `P (x - m)` (or x itself), adapter `A, a`, hidden layer `H` and its normalisation `s, t`: the hidden values are
+//! `s H (A P (x - m) + a) + t = W x + b`. `W` is applied to each map at its own size ([`hotad_kernels::fusion`]), so a Wide
+//! ResNet at 224 pixels costs 0.6 G multiplications instead of 3.1 G.
+
+use std::collections::BTreeMap;
+
+use hotad_engine::container::{self, Stored};
+use hotad_engine::params::{Params, State, fetch};
+use hotad_engine::tensor::Tensor;
+use hotad_engine::{Activation, Error, Result};
+use hotad_kernels::batch_norm::fold;
+use hotad_kernels::conv::{ConvOptions, Extra, PreparedConv};
+use hotad_kernels::fusion::Projection;
+use nalgebra::{DMatrix, DVector};
+
+use super::head::{Head, HeadSettings};
+use crate::features::Embedding;
+use crate::features::embedding::project;
+
+/// Prefix of its tensors.
+const PREFIX: &str = "head.";
+
+/// Adapter and discriminator, folded.
+pub struct Folded {
+    /// `[hidden][channels]`, `[hidden]`, `[hidden]`, `[1]`.
+    state: State,
+    hidden: Projection,
+    verdict: PreparedConv,
+}
+
+/// Rows of weights as a matrix.
+fn matrix(tensor: &Tensor, rows: usize) -> Result<DMatrix<f32>> {
+    let values = tensor.values()?;
+    Ok(DMatrix::from_row_slice(rows, values.len() / rows, &values))
+}
+
+impl Folded {
+    /// From trained parameters.
+    ///
+    /// # Errors
+    /// When one is missing or the device is lost.
+    pub fn of(params: &Params, settings: &HeadSettings, embedding: &Embedding) -> Result<Self> {
+        let (d, k) = (embedding.dimensions(), settings.hidden);
+        let (state, head) = (params.values()?, Head::new(d, k));
+        let get = |name: &str| state.get(name).ok_or_else(|| Error::Config(format!("tensor {name:?} is missing")));
+        let norm = head.hidden.norm.as_ref().map(|n| n.name.clone()).unwrap_or_default();
+        let value = |kind: &str| get(&format!("{norm}.{kind}"))?.values();
+        let (affine, running) = ((value("weight")?, value("bias")?), (value("running_mean")?, value("running_var")?));
+        let weight = get(&format!("{}.weight", head.hidden.name))?.values()?;
+        let (h, t) = fold(&weight, (&affine.0, &affine.1), (&running.0, &running.1), 1e-5)?;
+        let h = DMatrix::from_row_slice(k, d, &h);
+        let adapter = matrix(get(&format!("{}.weight", head.adapter.name))?, d)?;
+        let shift = DVector::from_row_slice(&get(&format!("{}.bias", head.adapter.name))?.values()?);
+        let mut bias = &h * shift + DVector::from_vec(t);
+        let mut w = h * adapter;
+        if let Some((components, mean)) = embedding.linear() {
+            w *= DMatrix::from_row_slice(d, mean.len(), components);
+            bias -= &w * DVector::from_row_slice(mean);
+        }
+        let channels = w.ncols();
+        let verdict = |kind: &str| -> Result<Vec<f32>> {
+            Ok(get(&format!("{}.{kind}", head.verdict.name))?.values()?.into_owned())
+        };
+        Self::new(
+            State::from([
+                ("hidden.weight".into(), Tensor::new(w.transpose().as_slice().to_vec(), &[k, channels])?),
+                ("hidden.bias".into(), Tensor::new(bias.as_slice().to_vec(), &[k])?),
+                ("verdict.weight".into(), Tensor::new(verdict("weight")?, &[k])?),
+                ("verdict.bias".into(), Tensor::new(verdict("bias")?, &[1])?),
+            ]),
+            embedding,
+        )
+    }
+
+    fn new(state: State, embedding: &Embedding) -> Result<Self> {
+        let (channels, device) = (embedding.channels(), embedding.device());
+        let k = state.get("hidden.bias").map_or(0, Tensor::len);
+        let value = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
+            Ok(fetch(&state, name, shape)?.values()?.into_owned())
+        };
+        let weight = value("hidden.weight", &[k, channels.iter().sum()])?;
+        let hidden = Projection::with_bias(&weight, value("hidden.bias", &[k])?, &channels, device)?;
+        let (weight, bias) = (value("verdict.weight", &[k])?, value("verdict.bias", &[1])?);
+        let (weight, bias) = (device.upload(weight)?, device.upload(bias)?);
+        let verdict = PreparedConv::new(weight, [1, 1, 1, k], bias, ConvOptions::default(), Activation::Identity)?;
+        Ok(Self { state, hidden, verdict })
+    }
+
+    /// Its tensors, for the model file.
+    ///
+    /// # Errors
+    /// Never: they are on the host.
+    pub fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
+        container::store(&self.state, PREFIX)
+    }
+
+    /// Reads a trained head.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn restore(tensors: &BTreeMap<String, Stored>, embedding: &Embedding) -> Result<Self> {
+        Self::new(container::restore(tensors, PREFIX)?, embedding)
+    }
+
+    /// Anomaly scores of patches, image by image in row order, from the maps of the embedding.
+    ///
+    /// # Errors
+    /// When the maps are others.
+    pub fn scores(&self, maps: &[Tensor], embedding: &Embedding) -> Result<Vec<f32>> {
+        let device = embedding.device();
+        let hidden = project(&self.hidden, maps, embedding.grid(), device)?;
+        let (shape, mut values) = (hidden.nhwc()?, hidden.into_buffer()?);
+        Activation::LeakyRelu(0.2).apply(&mut values);
+        let mut verdicts = device.alloc(shape[..3].iter().product())?;
+        self.verdict.run(values.view(), shape, Extra::default(), &mut verdicts)?;
+        Ok(verdicts.into_vec()?.into_iter().map(|v| -v).collect())
+    }
+}
