@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hotad_engine::data::corrupt::Corruption;
 use hotad_engine::device::Device;
 use hotad_engine::{Error, Result};
 
@@ -210,17 +211,23 @@ pub struct ScoreArgs {
 }
 
 #[derive(Args)]
-#[command(after_help = "Example: hotad eval --model parts.safetensors --data parts --out report --json")]
+#[command(
+    after_help = "Example: hotad eval --model parts.safetensors --data parts --out report --json\n         hotad eval --model models/{}/patchcore.safetensors --model models/{}/paedid.safetensors --data bolts --data nuts --out comparison"
+)]
 pub struct EvalArgs {
-    /// Model file
-    #[arg(long)]
-    pub model: PathBuf,
-    /// Labelled data set
-    #[arg(long)]
-    pub data: PathBuf,
-    /// Folder for report.html and overlays
+    /// Model file; several are compared. {} stands for the name of the data set's folder
+    #[arg(long, required = true)]
+    pub model: Vec<PathBuf>,
+    /// Labelled data set; several become columns of the comparison
+    #[arg(long, required = true)]
+    pub data: Vec<PathBuf>,
+    /// Folder for report.html and overlays, and for comparison.csv
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// Compare under changes of the test images too: brightness, blur, noise, rotation (strengths in the README); without
+    /// names, under all of them
+    #[arg(long, value_name = "CHANGE", num_args = 0..)]
+    pub corrupt: Option<Vec<Corruption>>,
     /// lea-net, i3ad: show in the report what happens inside, for these test images (KIND/NAME, e.g.
     /// color/003); without names, for the clearest defects and the most suspicious good image
     #[arg(long, value_name = "KIND/NAME", num_args = 0.., requires = "out")]

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use hotad_engine::Result;
 use hotad_engine::data::Dataset;
-use hotad_models::evaluate::{Metrics, Verdict, evaluate};
+use hotad_models::evaluate::{ByKind, Metrics, Options, Verdict, evaluate};
 use hotad_models::model::Model;
 use hotad_models::sweep::curves;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::compare;
 use crate::args::{Common, EvalArgs};
 use crate::report::Inside;
 use crate::{OK, output, report};
@@ -18,7 +19,10 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     if let Some(folder) = &args.out {
         output::folder(folder)?;
     }
-    let metrics = evaluate_to(&args.model, &args.data, args.out.as_deref(), args.explain.as_deref(), common)?;
+    let ([model], [data], None) = (&args.model[..], &args.data[..], &args.corrupt) else {
+        return compare::run(args, common);
+    };
+    let metrics = evaluate_to(model, data, args.out.as_deref(), args.explain.as_deref(), common)?;
     if args.json {
         output::line(&serde_json::to_string(&metrics).expect("metrics are plain data"))?;
     } else {
@@ -49,7 +53,8 @@ pub fn evaluate_to(
     }
     let data = Dataset::open(data)?;
     let bar = progress("scoring", data.test.len(), common);
-    let evaluation = evaluate(&model, &data, common.score_batch(), &|n| bar.set_position(n as u64))?;
+    let options = Options { batch: common.score_batch(), corrupt: None, seen: &|n| bar.set_position(n as u64) };
+    let evaluation = evaluate(&model, &data, &options)?;
     bar.finish_and_clear();
     if let Some(folder) = out {
         let inside = explain.map(|images| inside(&model, &evaluation.verdicts, images, common)).transpose()?;
@@ -66,7 +71,8 @@ fn inside<'a>(model: &Model, verdicts: &[Verdict], images: &'a [String], common:
     Ok(Inside { images, curves })
 }
 
-fn progress(what: &str, images: usize, common: &Common) -> ProgressBar {
+/// A bar on stderr over images.
+pub fn progress(what: &str, images: usize, common: &Common) -> ProgressBar {
     let bar = if common.quiet { ProgressBar::hidden() } else { ProgressBar::new(images as u64) };
     let style = "{prefix} [{bar:30}] {pos}/{len} images, {eta} left";
     bar.set_style(ProgressStyle::with_template(style).expect("the template is fixed").progress_chars("=> "));
@@ -74,9 +80,22 @@ fn progress(what: &str, images: usize, common: &Common) -> ProgressBar {
     bar
 }
 
+/// Names of the metrics of MVTec LOCO by kind of defect.
+const LOCO_ROWS: [[&str; 3]; 2] = [
+    ["image AUROC, logical", "image AUROC, structural", "image AUROC, mean"],
+    ["AU-sPRO 0.05, logical", "AU-sPRO 0.05, structural", "AU-sPRO 0.05, mean"],
+];
+
+fn of_kind(m: &ByKind) -> [String; 3] {
+    [m.logical, m.structural, m.mean].map(number)
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or("null".to_string(), |v| format!("{v:.4}"))
+}
+
 /// Names and values of the metrics, for tables.
 pub fn rows(m: &Metrics) -> Vec<(&'static str, String)> {
-    let number = |v: Option<f64>| v.map_or("null".to_string(), |v| format!("{v:.4}"));
     let mut rows = vec![
         ("test images", format!("{} good, {} defective", m.good, m.defective)),
         ("image AUROC", number(m.image_auroc)),
@@ -93,6 +112,12 @@ pub fn rows(m: &Metrics) -> Vec<(&'static str, String)> {
             ("Dice at threshold", number(m.dice_at_threshold)),
             ("IoU at threshold", number(m.iou_at_threshold)),
         ]);
+    }
+    if let Some(by_kind) = &m.image_auroc_by_kind {
+        rows.extend(LOCO_ROWS[0].iter().copied().zip(of_kind(by_kind)));
+    }
+    if let Some(by_kind) = m.auspro.get("auspro_05") {
+        rows.extend(LOCO_ROWS[1].iter().copied().zip(of_kind(by_kind)));
     }
     rows.push(("time per image", format!("{:.1} ms", m.ms_per_image)));
     rows

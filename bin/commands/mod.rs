@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub mod bank;
+pub mod compare;
 pub mod completions;
 pub mod config;
 pub mod cross_validation;

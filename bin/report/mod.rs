@@ -1,6 +1,7 @@
 //! The report of an evaluation: one HTML file with everything in it.
 
 mod charts;
+pub mod comparison;
 mod explain;
 
 use std::fmt::Write;
@@ -57,11 +58,8 @@ fn embed(picture: Picture) -> Result<String> {
     Ok(format!("data:image/jpeg;base64,{}", base64::engine::general_purpose::STANDARD.encode(jpeg)))
 }
 
-/// The map of a verdict, computed again when it was not kept.
+/// The map of a verdict, computed again: evaluating keeps none.
 fn map_of(model: &Model, verdict: &Verdict) -> Result<Vec<f32>> {
-    if let Some(map) = &verdict.map {
-        return Ok(map.clone());
-    }
     let spec = model.detector.image();
     let picture = Picture::read(&verdict.item.path)?.fit(spec)?;
     let images = Tensor::new(picture.values, &[1, spec.height, spec.width, spec.channels])?;

@@ -14,7 +14,7 @@ use crate::error::{Result, shape_error};
 #[cube]
 #[inline(always)]
 pub fn uniform(hash: u32) -> f32 {
-    (f32::cast_from(hash >> 8) + 0.5) * 5.960_464_5e-8
+    ((hash >> 8) as f32 + 0.5) * 5.960_464_5e-8
 }
 
 /// The normal number at place `at`.

@@ -310,9 +310,9 @@ impl Extractor for Recolouring {
         self.unet.levels()
     }
 
-    /// A quarter and an eighth of the image.
+    /// An eighth and a sixteenth of the image.
     fn usual(&self) -> Vec<usize> {
-        vec![1, 2]
+        vec![2, 3]
     }
 
     fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Vec<Tensor>> {

@@ -2,7 +2,8 @@
 
 use hotad_engine::metrics::overlap::Overlap;
 use hotad_engine::metrics::ranking::Ranking;
-use hotad_engine::metrics::region::{CurvePoint, Region, area, components, curve};
+use hotad_engine::metrics::region::{CurvePoint, Region, area, components};
+use hotad_engine::metrics::tally::Tally;
 
 use crate::case::{Case, Outputs, outputs};
 
@@ -26,7 +27,7 @@ pub fn knows(case: &Case) -> bool {
 pub fn run(case: &Case) -> Option<Outputs> {
     match case.op.as_str() {
         "auroc" => Some(outputs([("auroc", vec![ranking(case, "score", "label").auroc()?])])),
-        "pixel_auroc" => Some(outputs([("auroc", vec![ranking(case, "map", "mask").auroc()?])])),
+        "pixel_auroc" => Some(outputs([("auroc", vec![tally(case, mask_components(case)).ranking().auroc()?])])),
         "average_precision" => Some(outputs([("ap", vec![ranking(case, "score", "label").average_precision()?])])),
         "f1_max" => {
             let (f1, threshold) = ranking(case, "score", "label").f1_max()?;
@@ -35,17 +36,17 @@ pub fn run(case: &Case) -> Option<Outputs> {
         "dice" => Some(outputs([("dice", overlaps(case, Overlap::dice))])),
         "iou" => Some(outputs([("iou", overlaps(case, Overlap::iou))])),
         "pro_curve" => {
-            let points = curve(&maps(case), &mask_components(case))?;
+            let points = tally(case, mask_components(case)).curve()?;
             Some(curve_outputs(&points, "pro"))
         }
         "aupro" => {
-            let regions = mask_components(case);
-            let value = area(&curve(&maps(case), &regions)?, case.number("limit"));
-            Some(outputs([("aupro", vec![value]), ("components", vec![regions.len() as f64])]))
+            let mut tally = tally(case, mask_components(case));
+            let value = area(&tally.curve()?, case.number("limit"));
+            Some(outputs([("aupro", vec![value]), ("components", vec![tally.regions() as f64])]))
         }
-        "spro_curve" => Some(curve_outputs(&curve(&maps(case), &channels(case))?, "spro")),
+        "spro_curve" => Some(curve_outputs(&tally(case, channels(case)).curve()?, "spro")),
         "auspro" => {
-            let value = area(&curve(&maps(case), &channels(case))?, case.number("limit"));
+            let value = area(&tally(case, channels(case)).curve()?, case.number("limit"));
             Some(outputs([("auspro", vec![value])]))
         }
         _ => None,
@@ -70,23 +71,31 @@ fn overlaps(case: &Case, measure: fn(&Overlap) -> f64) -> Vec<f64> {
     pairs.map(|(p, t)| measure(&Overlap::count(p.iter().zip(&t).map(|(p, t)| (*p > 0.5, *t > 0.5))))).collect()
 }
 
-fn mask_components(case: &Case) -> Vec<Region> {
-    let width = case.shape("mask")[3];
-    let masks = images(case, "mask").into_iter().enumerate();
-    masks.flat_map(|(i, m)| components(i, &m.iter().map(|v| *v > 0.5).collect::<Vec<_>>(), width)).collect()
+/// All images with the regions of each.
+fn tally(case: &Case, regions: Vec<Vec<Region>>) -> Tally {
+    let mut tally = Tally::default();
+    for (map, regions) in maps(case).iter().zip(regions) {
+        let mut defect = vec![false; map.len()];
+        regions.iter().flat_map(|r| &r.pixels).for_each(|p| defect[*p as usize] = true);
+        tally.add(map, &defect, &regions);
+    }
+    tally
 }
 
-fn channels(case: &Case) -> Vec<Region> {
+fn mask_components(case: &Case) -> Vec<Vec<Region>> {
+    let width = case.shape("mask")[3];
+    let masks = images(case, "mask").into_iter();
+    masks.map(|m| components(&m.iter().map(|v| *v > 0.5).collect::<Vec<_>>(), width)).collect()
+}
+
+fn channels(case: &Case) -> Vec<Vec<Region>> {
+    let mut regions = vec![Vec::new(); maps(case).len()];
     let places = case.flat("image_index").into_iter().zip(case.flat("saturation"));
-    images(case, "gt")
-        .iter()
-        .zip(places)
-        .map(|(gt, (image, saturation))| Region {
-            image: image as usize,
-            pixels: gt.iter().enumerate().filter(|(_, v)| **v > 0.5).map(|(i, _)| i as u32).collect(),
-            saturation: saturation.into(),
-        })
-        .collect()
+    for (gt, (image, saturation)) in images(case, "gt").iter().zip(places) {
+        let pixels = gt.iter().enumerate().filter(|(_, v)| **v > 0.5).map(|(i, _)| i as u32).collect();
+        regions[image as usize].push(Region { pixels, saturation: saturation.into() });
+    }
+    regions
 }
 
 fn curve_outputs(points: &[CurvePoint], overlap: &str) -> Outputs {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 
+use super::corrupt::Corrupt;
 use super::picture::{ImageSpec, Picture};
 use crate::error::Result;
 use crate::tensor::Tensor;
@@ -34,18 +35,25 @@ pub struct Images<'a> {
     paths: &'a [PathBuf],
     spec: ImageSpec,
     kept: Option<Arc<[OnceLock<Decoded>]>>,
+    corrupt: Option<Corrupt>,
 }
 
 impl<'a> Images<'a> {
     /// Decoded anew each time.
     pub fn new(paths: &'a [PathBuf], spec: ImageSpec) -> Self {
-        Self { paths, spec, kept: None }
+        Self { paths, spec, kept: None, corrupt: None }
     }
 
     /// Decoded once when all together take less than a gibibyte.
     pub fn kept(paths: &'a [PathBuf], spec: ImageSpec) -> Self {
         let fits = paths.len() * spec.len() * size_of::<f32>() <= KEPT;
-        Self { paths, spec, kept: fits.then(|| paths.iter().map(|_| OnceLock::new()).collect()) }
+        Self { paths, spec, kept: fits.then(|| paths.iter().map(|_| OnceLock::new()).collect()), corrupt: None }
+    }
+
+    /// Changed before they are brought to their size.
+    #[must_use]
+    pub fn changed(self, corrupt: Option<Corrupt>) -> Self {
+        Self { corrupt, ..self }
     }
 
     /// Number of images.
@@ -59,7 +67,10 @@ impl<'a> Images<'a> {
     }
 
     fn decode(&self, i: usize) -> Result<Decoded> {
-        let picture = Picture::read(&self.paths[i])?;
+        let mut picture = Picture::read(&self.paths[i])?;
+        if let Some(corrupt) = self.corrupt {
+            picture = corrupt.apply(picture, i)?;
+        }
         let size = (picture.height, picture.width);
         Ok((picture.fit(self.spec)?.values, size))
     }

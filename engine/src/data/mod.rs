@@ -4,7 +4,9 @@
 //! LOCO (the same with `validation/good` and a folder of masks per image), `positive`/`negative`
 //! folders (positive = defective), and a plain folder of normal images.
 
+pub mod corrupt;
 pub mod loader;
+pub mod loco;
 pub mod picture;
 pub mod prepare;
 pub mod synth;
@@ -136,7 +138,9 @@ impl Dataset {
             if path.is_dir() { images_in(&path).map(normal) } else { Ok(Vec::new()) }
         };
         let (train, validation) = (listed("train/good")?, listed("validation/good")?);
-        let layout = if root.join("defects_config.json").is_file() { Layout::Loco } else { Layout::Mvtec };
+        let kinds = ["logical_anomalies", "structural_anomalies"];
+        let loco = root.join(loco::CONFIG).is_file() || kinds.iter().any(|k| root.join("test").join(k).is_dir());
+        let layout = if loco { Layout::Loco } else { Layout::Mvtec };
         let mut test = Vec::new();
         if root.join("test").is_dir() {
             for folder in folders_in(&root.join("test"))? {
@@ -145,7 +149,7 @@ impl Dataset {
                 let items = images_in(&folder)?;
                 check_orphans(&truth, &items)?;
                 for path in items {
-                    let masks = if kind == "good" { Vec::new() } else { masks_of(&truth, &path)? };
+                    let masks = if kind == "good" { Vec::new() } else { masks_of(&truth, &path, layout)? };
                     test.push(Item { path, kind: kind.clone(), defective: kind != "good", masks });
                 }
             }
@@ -190,16 +194,20 @@ impl Dataset {
     }
 }
 
-/// Masks of one image: `NAME_mask.png` or `NAME.png`, else every image in the folder `NAME` (LOCO).
-fn masks_of(truth: &Path, image: &Path) -> Result<Vec<PathBuf>> {
+/// Masks of one image: `NAME_mask.png` or `NAME.png`, else every image in the folder `NAME`; in LOCO's layout the folder comes
+/// first.
+fn masks_of(truth: &Path, image: &Path, layout: Layout) -> Result<Vec<PathBuf>> {
     let stem = stem(image);
+    let folder = truth.join(&stem);
+    if layout == Layout::Loco && folder.is_dir() {
+        return images_in(&folder);
+    }
     for candidate in [format!("{stem}_mask.png"), format!("{stem}.png")] {
         let path = truth.join(candidate);
         if path.is_file() {
             return Ok(vec![path]);
         }
     }
-    let folder = truth.join(&stem);
     if folder.is_dir() { images_in(&folder) } else { Ok(Vec::new()) }
 }
 

@@ -46,7 +46,7 @@ pub struct Picture {
 }
 
 /// Decodes a file; the format is told by its content, not its name.
-fn open(path: &Path) -> Result<DynamicImage> {
+pub(super) fn open(path: &Path) -> Result<DynamicImage> {
     let refuse = |reason: String| Error::Image { path: path.into(), reason };
     ImageReader::open(path)
         .at(path)?

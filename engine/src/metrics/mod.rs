@@ -1,5 +1,6 @@
-//! Metrics of image anomaly detection. All are exact; what cannot be computed is `None`.
+//! Metrics of image anomaly detection. All are exact, but for [`tally`] beyond its limit; what cannot be computed is `None`.
 
 pub mod overlap;
 pub mod ranking;
 pub mod region;
+pub mod tally;

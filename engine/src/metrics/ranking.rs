@@ -41,6 +41,12 @@ impl Ranking {
         Self { points, positives, negatives }
     }
 
+    /// From counts at each distinct score, descending.
+    pub fn of_points(points: Vec<Point>) -> Self {
+        let (positives, negatives) = points.last().map_or((0, 0), |p| (p.true_positives, p.false_positives));
+        Self { points, positives, negatives }
+    }
+
     /// Counts at each distinct score, descending.
     pub fn points(&self) -> &[Point] {
         &self.points

@@ -1,15 +1,13 @@
 //! Per-region overlap: PRO (Bergmann et al. 2020) and saturated PRO (MVTec LOCO, IJCV 2022).
 //!
-//! A curve has one point for each distinct score t, descending, with P = (map >= t): the false
+//! A curve ([`super::tally::Tally::curve`]) has one point for each distinct score t, descending, with P = (map >= t): the false
 //! positive rate over pixels outside every region, and the mean over all regions of
 //! min(pixels of the region in P / saturation, 1). PRO is the case where the regions are the
 //! 8-connected components of the masks and saturate at their own area.
 
-/// A region of one image.
+/// A region of an image.
 #[derive(Clone, Debug)]
 pub struct Region {
-    /// Image it belongs to.
-    pub image: usize,
     /// Its pixels, as positions in the image's map.
     pub pixels: Vec<u32>,
     /// Pixels after which it counts as found whole.
@@ -28,7 +26,7 @@ pub struct CurvePoint {
 }
 
 /// Components of a mask under 8-connectivity, each saturating at its area.
-pub fn components(image: usize, mask: &[bool], width: usize) -> Vec<Region> {
+pub fn components(mask: &[bool], width: usize) -> Vec<Region> {
     let height = mask.len() / width.max(1);
     let mut seen = vec![false; mask.len()];
     let mut regions = Vec::new();
@@ -53,66 +51,9 @@ pub fn components(image: usize, mask: &[bool], width: usize) -> Vec<Region> {
             }
         }
         let saturation = pixels.len() as f64;
-        regions.push(Region { image, pixels, saturation });
+        regions.push(Region { pixels, saturation });
     }
     regions
-}
-
-/// The curve over all distinct scores, starting at (0, 0). `None` without regions or without
-/// pixels outside them.
-pub fn curve(maps: &[Vec<f32>], regions: &[Region]) -> Option<Vec<CurvePoint>> {
-    let offsets: Vec<usize> = maps
-        .iter()
-        .scan(0, |at, m| {
-            *at += m.len();
-            Some(*at - m.len())
-        })
-        .collect();
-    let total: usize = maps.iter().map(Vec::len).sum();
-    let mut outside = vec![true; total];
-    let mut events: Vec<(f32, u32)> = Vec::new();
-    for (index, region) in regions.iter().enumerate() {
-        for p in &region.pixels {
-            outside[offsets[region.image] + *p as usize] = false;
-            events.push((maps[region.image][*p as usize], index as u32));
-        }
-    }
-    let scores = maps.iter().flatten();
-    let mut normal: Vec<f32> = scores.zip(&outside).filter(|(_, o)| **o).map(|(s, _)| *s).collect();
-    if regions.is_empty() || normal.is_empty() {
-        return None;
-    }
-    normal.sort_unstable_by(|a, b| b.total_cmp(a));
-    events.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
-    Some(sweep(&normal, &events, regions))
-}
-
-/// Walks both sorted lists from the highest score down.
-fn sweep(normal: &[f32], events: &[(f32, u32)], regions: &[Region]) -> Vec<CurvePoint> {
-    let mut points = vec![CurvePoint { fpr: 0.0, overlap: 0.0, threshold: f32::INFINITY }];
-    let mut counts = vec![0u64; regions.len()];
-    let (mut n, mut e, mut overlap) = (0, 0, 0.0);
-    while n < normal.len() || e < events.len() {
-        let threshold = match (normal.get(n), events.get(e)) {
-            (Some(a), Some((b, _))) => a.max(*b),
-            (Some(a), None) => *a,
-            (None, Some((b, _))) => *b,
-            (None, None) => break,
-        };
-        while normal.get(n).is_some_and(|s| *s >= threshold) {
-            n += 1;
-        }
-        while let Some((_, region)) = events.get(e).filter(|(s, _)| *s >= threshold) {
-            let (count, saturation) = (&mut counts[*region as usize], regions[*region as usize].saturation);
-            let before = (*count as f64 / saturation).min(1.0);
-            *count += 1;
-            overlap += (*count as f64 / saturation).min(1.0) - before;
-            e += 1;
-        }
-        let fpr = n as f64 / normal.len() as f64;
-        points.push(CurvePoint { fpr, overlap: overlap / regions.len() as f64, threshold });
-    }
-    points
 }
 
 /// Trapezoidal area under a curve for rates in 0..=limit, the value at the limit interpolated

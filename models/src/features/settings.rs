@@ -14,7 +14,7 @@ use crate::detector::{FitContext, Schedule};
 use crate::paedid::Channels;
 
 /// Widths of the autoencoder that is trained where no backbone is given.
-const WIDTHS: [usize; 3] = [32, 64, 128];
+const WIDTHS: [usize; 4] = [16, 32, 64, 128];
 
 /// Image size of torchvision's networks.
 const IMAGENET_SIZE: usize = 224;

@@ -21,7 +21,7 @@ use crate::networks::layer::{Layer, Weights};
 const IMAGENET_NOISE: f32 = 0.015;
 
 /// Deviation of the noise for other features, as a share of theirs.
-const NOISE_SHARE: f32 = 0.05;
+const NOISE_SHARE: f32 = 0.25;
 
 /// Margin of the truncated L1 loss, on either side.
 const MARGIN: f32 = 0.5;
@@ -75,7 +75,7 @@ impl HeadSettings {
         ("adapter_lr", "learning rate of the adapter (AdamW; paper: 1e-4)"),
         (
             "noise",
-            "deviation of the noise that stands for anomalies, or \"auto\": 0.015 for a ResNet (the paper's), else a twentieth of the features' own",
+            "deviation of the noise that stands for anomalies, or \"auto\": 0.015 for a ResNet (the paper's), else a quarter of the features' own",
         ),
         ("hidden", "elements of the discriminator's hidden layer (paper: 1024)"),
         ("blur", "deviation of the blur of the anomaly map, in pixels; 0 for none"),

@@ -1,22 +1,45 @@
 //! Metrics of a model on a labelled data set.
+//!
+//! Maps are counted and forgotten image by image (pixels.rs), so that memory does not grow with the number of images.
+
+mod pixels;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use hotad_engine::data::corrupt::Corrupt;
 use hotad_engine::data::loader::{Images, for_each_batch};
-use hotad_engine::data::picture::{Mask, Picture};
+use hotad_engine::data::picture::Picture;
 use hotad_engine::data::prepare::file_sha256;
 use hotad_engine::data::{Dataset, Item, Layout};
 use hotad_engine::metrics::overlap::Overlap;
 use hotad_engine::metrics::ranking::Ranking;
-use hotad_engine::metrics::region::{area, components, curve};
 use hotad_engine::{Error, Result};
 use serde::Serialize;
 
 use crate::model::Model;
+use pixels::Pixels;
 
-/// Limit of the false positive rate for AU-PRO.
-const PRO_LIMIT: f64 = 0.3;
+/// Folders of the two kinds of defects of MVTec LOCO, and what they are called here.
+const KINDS: [(&str, &str); 2] = [("logical_anomalies", "logical"), ("structural_anomalies", "structural")];
+
+/// A metric over the logical defects of MVTec LOCO, over its structural ones, and the mean of the two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct ByKind {
+    /// Logical defects.
+    pub logical: Option<f64>,
+    /// Structural defects.
+    pub structural: Option<f64>,
+    /// Their mean, where there are both.
+    pub mean: Option<f64>,
+}
+
+impl ByKind {
+    /// With their mean.
+    fn of([logical, structural]: [Option<f64>; 2]) -> Self {
+        Self { logical, structural, mean: logical.zip(structural).map(|(a, b)| (a + b) / 2.0) }
+    }
+}
 
 /// One object of results; what cannot be computed is null, with the reason in `notes`.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -49,9 +72,13 @@ pub struct Metrics {
     pub dice_at_threshold: Option<f64>,
     /// Mean intersection over union of defective images at the calibrated pixel threshold.
     pub iou_at_threshold: Option<f64>,
-    /// For LOCO: saturated PRO up to 0.05.
+    /// For LOCO: area under the ROC curve of image scores, by kind of defect.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub auspro_05: Option<BTreeMap<String, Option<f64>>>,
+    pub image_auroc_by_kind: Option<ByKind>,
+    /// For LOCO: area under the saturated per-region overlap, up to false positive rates of 0.01, 0.05, 0.1, 0.3 and 1:
+    /// `auspro_01` to `auspro_100`.
+    #[serde(flatten)]
+    pub auspro: BTreeMap<String, ByKind>,
     /// Calibrated image threshold.
     pub image_threshold: f32,
     /// Calibrated pixel threshold.
@@ -71,10 +98,18 @@ pub struct Verdict {
     pub score: f32,
     /// Rows and columns of the file.
     pub size: (usize, usize),
-    /// Anomaly map at the size of the file; kept where the data set has masks.
-    pub map: Option<Vec<f32>>,
     /// Dice at the pixel threshold, for a defective image with a mask.
     pub dice: Option<f64>,
+}
+
+/// How to evaluate.
+pub struct Options<'a> {
+    /// Images scored together.
+    pub batch: usize,
+    /// A change of the test images.
+    pub corrupt: Option<Corrupt>,
+    /// Called after each batch with the images done so far.
+    pub seen: &'a dyn Fn(usize),
 }
 
 /// Metrics and what they come from.
@@ -97,32 +132,32 @@ pub fn map_at(map: Vec<f32>, from: (usize, usize), to: (usize, usize)) -> Result
     Ok(Picture { height: from.0, width: from.1, channels: 1, values: map }.resized(to.0, to.1)?.values)
 }
 
-/// Scores every test image; `seen` is called after each batch with the images done so far.
-///
-/// # Errors
-/// When an image cannot be read.
+/// Scores every test image, and hands each map to `pixels`; returns the verdicts and the time of an image in milliseconds.
 fn score_all(
     model: &Model,
     items: &[Item],
-    batch: usize,
-    keep_maps: bool,
-    seen: &dyn Fn(usize),
+    options: &Options,
+    mut pixels: Option<&mut Pixels>,
 ) -> Result<(Vec<Verdict>, f64)> {
     let spec = model.detector.image();
     let paths: Vec<PathBuf> = items.iter().map(|i| i.path.clone()).collect();
     let order: Vec<usize> = (0..paths.len()).collect();
     let mut verdicts = Vec::with_capacity(items.len());
     let mut seconds = 0.0;
-    for_each_batch(&Images::new(&paths, spec), &order, batch, |loaded| {
+    for_each_batch(&Images::new(&paths, spec).changed(options.corrupt), &order, options.batch, |loaded| {
         hotad_engine::interrupt::check()?;
         let started = std::time::Instant::now();
         let scores = model.score_files(&loaded, &paths)?;
         seconds += started.elapsed().as_secs_f64();
         for ((score, index), size) in scores.into_iter().zip(&loaded.indices).zip(&loaded.original_sizes) {
-            let map = if keep_maps { Some(map_at(score.map, (spec.height, spec.width), *size)?) } else { None };
-            verdicts.push(Verdict { item: items[*index].clone(), score: score.value, size: *size, map, dice: None });
+            let mut verdict = Verdict { item: items[*index].clone(), score: score.value, size: *size, dice: None };
+            if let Some(pixels) = &mut pixels {
+                let map = map_at(score.map, (spec.height, spec.width), *size)?;
+                verdict.dice = pixels.take(&verdict.item, *index, &map, *size)?;
+            }
+            verdicts.push(verdict);
         }
-        seen(verdicts.len());
+        (options.seen)(verdicts.len());
         Ok(())
     })?;
     Ok((verdicts, 1e3 * seconds / items.len().max(1) as f64))
@@ -147,8 +182,8 @@ fn unseen(model: &Model, items: &[Item]) -> Result<(Vec<Item>, usize)> {
 /// Evaluates a model on the test images of a data set.
 ///
 /// # Errors
-/// When there are none, or an image or mask cannot be used.
-pub fn evaluate(model: &Model, data: &Dataset, batch: usize, seen: &dyn Fn(usize)) -> Result<Evaluation> {
+/// When there are none, an image or mask cannot be used, or a score is not finite.
+pub fn evaluate(model: &Model, data: &Dataset, options: &Options) -> Result<Evaluation> {
     if data.test.is_empty() {
         let reason = "no test images; eval wants test/good and test/DEFECT, or positive/ and negative/ (score takes plain folders)";
         return Err(Error::Data { path: data.root.clone(), reason: reason.into() });
@@ -158,7 +193,9 @@ pub fn evaluate(model: &Model, data: &Dataset, batch: usize, seen: &dyn Fn(usize
         let reason = format!("all {learned} test images were learned from; nothing is left to evaluate on");
         return Err(Error::Data { path: data.root.clone(), reason });
     }
-    let (mut verdicts, ms_per_image) = score_all(model, &test, batch, data.has_masks(), seen)?;
+    let threshold = model.calibration.pixel_threshold;
+    let mut pixels = data.has_masks().then(|| Pixels::new(data, threshold, options.corrupt)).transpose()?;
+    let (verdicts, ms_per_image) = score_all(model, &test, options, pixels.as_mut())?;
     let images = Ranking::new(verdicts.iter().map(|v| (v.score, v.item.defective)));
     let (defective, good) = images.classes();
     let mut metrics = Metrics {
@@ -171,11 +208,14 @@ pub fn evaluate(model: &Model, data: &Dataset, batch: usize, seen: &dyn Fn(usize
         image_f1_max: images.f1_max().map(|(f, _)| f),
         image_f1_at_threshold: f1_at(&verdicts, model.calibration.image_threshold),
         image_threshold: model.calibration.image_threshold,
-        pixel_threshold: model.calibration.pixel_threshold,
+        pixel_threshold: threshold,
         ms_per_image,
         notes: model.calibration.warnings.clone(),
         ..Metrics::default()
     };
+    if let Some(corrupt) = options.corrupt {
+        metrics.notes.push(format!("test images were changed: {}, seed {}", corrupt.kind.name(), corrupt.seed));
+    }
     if learned > 0 {
         metrics.notes.push(format!("{learned} test images were learned from and are left out"));
     }
@@ -184,52 +224,30 @@ pub fn evaluate(model: &Model, data: &Dataset, batch: usize, seen: &dyn Fn(usize
             .notes
             .push(format!("image metrics need both classes: {good} good and {defective} defective test images"));
     }
-    let pixels = if data.has_masks() {
-        Some(pixel_metrics(&mut verdicts, &mut metrics)?)
-    } else {
-        metrics.notes.push("pixel metrics are null: the data set has no masks for its defective images".into());
-        None
-    };
     if data.layout == Layout::Loco {
-        metrics.auspro_05 = Some(["logical", "structural", "mean"].map(|k| (k.to_string(), None)).into());
-        metrics.notes.push("auspro_05 is null: this version does not look saturation thresholds up".into());
+        metrics.image_auroc_by_kind = Some(ByKind::of(KINDS.map(|(folder, _)| auroc_of_kind(&verdicts, folder))));
+        for (_, kind) in KINDS.iter().filter(|(folder, _)| !verdicts.iter().any(|v| v.item.kind == *folder)) {
+            metrics.notes.push(format!("metrics of {kind} defects are null: the data set has none"));
+        }
     }
+    let pixels = match pixels {
+        Some(pixels) => Some(pixels.fill(&mut metrics)),
+        None => {
+            metrics.notes.push("pixel metrics are null: the data set has no masks for its defective images".into());
+            None
+        }
+    };
     Ok(Evaluation { metrics, verdicts, images, pixels })
+}
+
+/// Area under the ROC curve of one kind of defect against all good images.
+fn auroc_of_kind(verdicts: &[Verdict], kind: &str) -> Option<f64> {
+    let some = verdicts.iter().filter(|v| !v.item.defective || v.item.kind == kind);
+    Ranking::new(some.map(|v| (v.score, v.item.defective))).auroc()
 }
 
 fn f1_at(verdicts: &[Verdict], threshold: f32) -> Option<f64> {
     let pairs = verdicts.iter().map(|v| (v.score > threshold, v.item.defective));
     let overlap = Overlap::count(pairs);
     (overlap.actual > 0).then(|| overlap.dice())
-}
-
-/// Fills in pixel metrics; reads the masks.
-fn pixel_metrics(verdicts: &mut [Verdict], metrics: &mut Metrics) -> Result<Ranking> {
-    let threshold = metrics.pixel_threshold;
-    let (mut regions, mut truth) = (Vec::new(), Vec::new());
-    let (mut dice, mut iou, mut found) = (0.0, 0.0, 0);
-    for (index, verdict) in verdicts.iter_mut().enumerate() {
-        let mask = Mask::of_item(&verdict.item, verdict.size.0, verdict.size.1)?;
-        regions.extend(components(index, &mask.defect, mask.width));
-        if mask.defect.contains(&true) {
-            let map = verdict.map.as_deref().unwrap_or_default();
-            let overlap = Overlap::count(map.iter().map(|v| *v > threshold).zip(mask.defect.iter().copied()));
-            verdict.dice = Some(overlap.dice());
-            (dice, iou, found) = (dice + overlap.dice(), iou + overlap.iou(), found + 1);
-        }
-        truth.push(mask.defect);
-    }
-    let maps: Vec<Vec<f32>> = verdicts.iter().map(|v| v.map.clone().unwrap_or_default()).collect();
-    metrics.aupro_30 = curve(&maps, &regions).map(|c| area(&c, PRO_LIMIT));
-    let pixels = Ranking::new(maps.into_iter().flatten().zip(truth.into_iter().flatten()));
-    metrics.pixel_auroc = pixels.auroc();
-    metrics.pixel_ap = pixels.average_precision();
-    metrics.dice_max = pixels.f1_max().map(|(f, _)| f);
-    if found > 0 {
-        metrics.dice_at_threshold = Some(dice / f64::from(found));
-        metrics.iou_at_threshold = Some(iou / f64::from(found));
-    } else {
-        metrics.notes.push("pixel metrics are null: every mask is empty".into());
-    }
-    Ok(pixels)
 }

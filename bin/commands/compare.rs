@@ -1,0 +1,232 @@
+//! `hotad eval` of several models, data sets or changes of the images: one comparison of all.
+
+use std::path::{Path, PathBuf};
+
+use hotad_engine::data::Dataset;
+use hotad_engine::data::corrupt::{Corrupt, Corruption};
+use hotad_engine::{Error, Result};
+use hotad_models::evaluate::{Evaluation, Metrics, Options, evaluate};
+use hotad_models::model::Model;
+use serde::Serialize;
+
+use super::eval::progress;
+use crate::args::{Common, EvalArgs};
+use crate::report::comparison;
+use crate::{OK, output, report};
+
+/// What stands for the name of the data set in the path of a model.
+const PLACE: &str = "{}";
+
+/// The metrics of one model on one data set under one change.
+#[derive(Serialize)]
+pub struct Run {
+    /// Name of the model file, without ending.
+    pub model: String,
+    /// Name of the data set's folder.
+    pub category: String,
+    /// `none`, or how the images were changed.
+    pub change: &'static str,
+    #[serde(flatten)]
+    pub metrics: Metrics,
+}
+
+/// A metric over all models and data sets, under one change.
+pub struct Block {
+    pub title: String,
+    pub change: &'static str,
+    pub columns: Vec<String>,
+    /// Name of the model, values by column.
+    pub rows: Vec<(String, Vec<Option<f64>>)>,
+}
+
+/// A metric's name and value.
+type Metric = (&'static str, fn(&Metrics) -> Option<f64>);
+
+/// The metrics of a comparison.
+const METRICS: [Metric; 9] = [
+    ("image AUROC", |m| m.image_auroc),
+    ("image AUROC, logical", |m| m.image_auroc_by_kind.and_then(|k| k.logical)),
+    ("image AUROC, structural", |m| m.image_auroc_by_kind.and_then(|k| k.structural)),
+    ("pixel AUROC", |m| m.pixel_auroc),
+    ("AU-PRO 0.3", |m| m.aupro_30),
+    ("AU-sPRO 0.05, logical", |m| m.auspro.get("auspro_05").and_then(|k| k.logical)),
+    ("AU-sPRO 0.05, structural", |m| m.auspro.get("auspro_05").and_then(|k| k.structural)),
+    ("AU-sPRO 0.05, mean", |m| m.auspro.get("auspro_05").and_then(|k| k.mean)),
+    ("Dice max", |m| m.dice_max),
+];
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The file of a model for a data set.
+fn file(model: &Path, category: &str) -> PathBuf {
+    model.to_string_lossy().replace(PLACE, category).into()
+}
+
+/// Evaluates all, prints the comparison, and writes it with a report of each model on the unchanged images.
+pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
+    if args.explain.is_some() {
+        return Err(Error::Config("--explain: only of one model on one data set, without --corrupt".into()));
+    }
+    let names = labels(&args.model)?;
+    let data = args.data.iter().map(|d| Dataset::open(d)).collect::<Result<Vec<_>>>()?;
+    // A model that does not exist is refused before the first is evaluated.
+    for (model, data) in args.model.iter().flat_map(|m| data.iter().map(move |d| (m, d))) {
+        let file = file(model, &name(&data.root));
+        if !file.is_file() {
+            let reason = "no such model; in --model, {} stands for the name of the data set's folder";
+            return Err(Error::Model { path: file, reason: reason.into() });
+        }
+    }
+    let mut runs = Vec::new();
+    for (model, label) in args.model.iter().zip(&names) {
+        for data in &data {
+            evaluate_one(args, common, (model, label), data, &mut runs)?;
+        }
+    }
+    let blocks = blocks(&runs);
+    match args.json {
+        true => output::line(&serde_json::to_string(&runs).expect("metrics are plain data"))?,
+        false => print(&blocks)?,
+    }
+    if let Some(folder) = &args.out {
+        comparison::write(folder, &runs, &blocks)?;
+        common.say(&format!("report: {}", folder.join("report.html").display()));
+    }
+    Ok(OK)
+}
+
+/// Names of models: that of the file, or that of its folder where the files of several folders have one name.
+fn labels(models: &[PathBuf]) -> Result<Vec<String>> {
+    let stems: Vec<String> =
+        models.iter().map(|m| m.file_stem().unwrap_or_default().to_string_lossy().replace(PLACE, "")).collect();
+    let stems: Vec<String> = stems.iter().map(|s| s.trim_matches(['-', '_', '.']).to_string()).collect();
+    let alone = |label: &String| stems.iter().filter(|s| *s == label).count() == 1 && !label.is_empty();
+    let label = |(model, stem): (&PathBuf, &String)| match alone(stem) {
+        true => stem.clone(),
+        false => model.with_extension("").to_string_lossy().into_owned(),
+    };
+    let labels: Vec<String> = models.iter().zip(&stems).map(label).collect();
+    match labels.iter().enumerate().find(|(i, l)| labels[..*i].contains(l)) {
+        Some((_, twice)) => Err(Error::Config(format!("--model {twice} is named twice"))),
+        None => Ok(labels),
+    }
+}
+
+/// One model on one data set, under every change that is asked for.
+fn evaluate_one(
+    args: &EvalArgs,
+    common: &Common,
+    (model, label): (&Path, &str),
+    data: &Dataset,
+    runs: &mut Vec<Run>,
+) -> Result<()> {
+    let category = name(&data.root);
+    let model = Model::load(&file(model, &category), &common.device()?)?;
+    let changes = args.corrupt.as_deref().map(|chosen| if chosen.is_empty() { &Corruption::ALL } else { chosen });
+    let all = std::iter::once(None).chain(changes.unwrap_or_default().iter().map(|c| Some(*c)));
+    for kind in all {
+        let change = kind.map_or("none", Corruption::name);
+        let bar = progress(&format!("{label}, {category}, {change}:"), data.test.len(), common);
+        let corrupt = kind.map(|kind| Corrupt { kind, seed: common.seed });
+        let options = Options { batch: common.score_batch(), corrupt, seen: &|n| bar.set_position(n as u64) };
+        let evaluation = evaluate(&model, data, &options)?;
+        bar.finish_and_clear();
+        if let (Some(folder), None) = (&args.out, kind) {
+            write_own(&folder.join(&category).join(file_name(label)), &model, &evaluation)?;
+        }
+        let metrics = evaluation.metrics;
+        runs.push(Run { model: label.into(), category: category.clone(), change, metrics });
+    }
+    Ok(())
+}
+
+/// A name that is no path.
+pub fn file_name(label: &str) -> String {
+    label.trim_start_matches(['.', '/']).replace(['/', '\\'], "_")
+}
+
+fn write_own(folder: &Path, model: &Model, evaluation: &Evaluation) -> Result<()> {
+    output::folder(folder)?;
+    report::write(folder, model, evaluation, None)
+}
+
+/// What appears in runs, in the order of its first appearance.
+fn distinct<T: PartialEq + Clone>(runs: &[Run], of: impl Fn(&Run) -> T) -> Vec<T> {
+    let mut all: Vec<T> = Vec::new();
+    for value in runs.iter().map(of) {
+        if !all.contains(&value) {
+            all.push(value);
+        }
+    }
+    all
+}
+
+/// Tables: one for each metric that is known of any model, and each change. Over several data sets with their mean and the worst
+/// of them.
+fn blocks(runs: &[Run]) -> Vec<Block> {
+    let (models, categories) = (distinct(runs, |r| r.model.clone()), distinct(runs, |r| r.category.clone()));
+    let mut blocks = Vec::new();
+    for (metric, value) in METRICS {
+        for change in distinct(runs, |r| r.change) {
+            let of = |model: &String, category: &String| {
+                let run = runs.iter().find(|r| r.model == *model && r.category == *category && r.change == change);
+                run.and_then(|r| value(&r.metrics))
+            };
+            let mut columns = categories.clone();
+            let row = |model: &String| (model.clone(), categories.iter().map(|c| of(model, c)).collect());
+            let mut rows: Vec<(String, Vec<Option<f64>>)> = models.iter().map(row).collect();
+            if rows.iter().all(|(_, values)| values.iter().all(Option::is_none)) {
+                continue;
+            }
+            if categories.len() > 1 {
+                columns.extend(["mean".into(), "worst".into()]);
+                rows.iter_mut().for_each(|(_, values)| values.extend(summary(values)));
+            }
+            let title = if change == "none" { metric.to_string() } else { format!("{metric}, {change}") };
+            blocks.push(Block { title, change, columns, rows });
+        }
+    }
+    blocks
+}
+
+/// Mean and smallest of what is known.
+fn summary(values: &[Option<f64>]) -> [Option<f64>; 2] {
+    let known: Vec<f64> = values.iter().flatten().copied().collect();
+    if known.is_empty() {
+        return [None; 2];
+    }
+    let mean = known.iter().sum::<f64>() / known.len() as f64;
+    [Some(mean), known.into_iter().reduce(f64::min)]
+}
+
+/// A value as tables show it.
+pub fn shown(value: Option<f64>) -> String {
+    value.map_or("-".into(), |v| format!("{v:.3}"))
+}
+
+fn print(blocks: &[Block]) -> Result<()> {
+    for (i, block) in blocks.iter().enumerate() {
+        if i > 0 {
+            output::line("")?;
+        }
+        let names = block.rows.iter().map(|(n, _)| n.len());
+        let first = names.chain([block.title.len()]).max().unwrap_or(0);
+        let widths: Vec<usize> = block.columns.iter().map(|c| c.len().max(5)).collect();
+        let line = |name: &str, cells: &[String]| {
+            let cells: Vec<String> = cells.iter().zip(&widths).map(|(c, w)| format!("{c:>w$}")).collect();
+            format!("{name:first$}  {}", cells.join("  "))
+        };
+        output::line(&line(&block.title, &block.columns))?;
+        for (name, values) in &block.rows {
+            output::line(&line(name, &values.iter().map(|v| shown(*v)).collect::<Vec<_>>()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The values of a run by metric, for the CSV file.
+pub fn values(run: &Run) -> impl Iterator<Item = (&'static str, f64)> {
+    METRICS.into_iter().filter_map(|(name, value)| Some((name, value(&run.metrics)?)))
+}

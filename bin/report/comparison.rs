@@ -1,0 +1,99 @@
+//! The report of a comparison: `report.html` with a table for each metric, and `comparison.csv` with all values.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use hotad_engine::{Result, atomic_file};
+
+use super::{STYLE, escape};
+use crate::commands::compare::{Block, Run, file_name, shown, values};
+
+/// Colours of cells, and a link to each model's own report.
+const EXTRA: &str =
+    "table.compare td,table.compare th{text-align:right;font-variant-numeric:tabular-nums;padding:5px 8px}
+table.compare td:first-child,table.compare th:first-child{text-align:left}.compare th{font-weight:600;font-size:13px}
+.best{font-weight:700}.wide{overflow-x:auto}a{color:var(--blue)}";
+
+/// A text as a CSV field.
+fn field(text: &str) -> String {
+    if text.contains([',', '"', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.into() }
+}
+
+fn csv(runs: &[Run]) -> String {
+    let mut csv = String::from("model,method,data,change,metric,value\n");
+    for run in runs {
+        let start = [&run.model, &run.metrics.method, &run.category].map(|t| field(t)).join(",");
+        for (metric, value) in values(run) {
+            // Writing to a String cannot fail.
+            let _ = writeln!(csv, "{start},{},{},{value}", run.change, field(metric));
+        }
+    }
+    csv
+}
+
+/// A background between white and blue: 0.5 and less is white.
+fn shade(value: f64) -> String {
+    format!("background:rgba(36,104,178,{:.2})", 0.45 * ((value - 0.5) * 2.0).clamp(0.0, 1.0))
+}
+
+fn table(block: &Block) -> String {
+    let heads: String = block.columns.iter().map(|c| format!("<th>{}</th>", escape(c))).collect();
+    let mut html = format!("<table class=\"compare\"><tr><th>model</th>{heads}</tr>");
+    let best = |column: usize| block.rows.iter().filter_map(|(_, v)| v[column]).reduce(f64::max);
+    for (name, values) in &block.rows {
+        let cell = |(i, value): (usize, &Option<f64>)| {
+            let style = value.map(shade).unwrap_or_default();
+            let class = if value.is_some() && *value == best(i) { " class=\"best\"" } else { "" };
+            format!("<td{class} style=\"{style}\">{}</td>", shown(*value))
+        };
+        let cells: String = values.iter().enumerate().map(cell).collect();
+        let _ = write!(html, "<tr><td>{}</td>{cells}</tr>", escape(name));
+    }
+    html + "</table>"
+}
+
+/// Links to the reports of the models.
+fn links(runs: &[Run]) -> String {
+    let own = runs.iter().filter(|r| r.change == "none");
+    let link = |r: &Run| {
+        let path = format!("{}/{}/report.html", r.category, file_name(&r.model));
+        format!("<a href=\"{}\">{} on {}</a>", escape(&path), escape(&r.model), escape(&r.category))
+    };
+    own.map(link).collect::<Vec<_>>().join(" · ")
+}
+
+/// Notes of all runs, each once.
+fn notes(runs: &[Run]) -> String {
+    let mut seen: Vec<String> = Vec::new();
+    for run in runs.iter().filter(|r| r.change == "none") {
+        for note in &run.metrics.notes {
+            let line = format!("<p>{} on {}: {}</p>", escape(&run.model), escape(&run.category), escape(note));
+            if !seen.contains(&line) {
+                seen.push(line);
+            }
+        }
+    }
+    if seen.is_empty() { String::new() } else { format!("<h2>Notes</h2>{}", seen.concat()) }
+}
+
+/// Writes both files into a folder.
+pub fn write(folder: &Path, runs: &[Run], blocks: &[Block]) -> Result<()> {
+    let mut html = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>hotad: comparison</title><style>{STYLE}{EXTRA}</style><main><h1>Comparison</h1><p>The best of each column is bold; cells are darker the higher the value.</p><p>{}</p>",
+        links(runs)
+    );
+    let changed = blocks.iter().filter(|b| b.change != "none");
+    let plain = blocks.iter().filter(|b| b.change == "none");
+    for (i, block) in plain.chain(changed).enumerate() {
+        if i == 0 || block.change != "none" && !html.contains("Changed images") {
+            let title = if block.change == "none" { "Test images" } else { "Changed images" };
+            let _ = write!(html, "<h2>{title}</h2>");
+        }
+        let _ = write!(html, "<div class=\"card wide\"><h3>{}</h3>{}</div><br>", escape(&block.title), table(block));
+    }
+    html.push_str(&notes(runs));
+    html.push_str("</main></html>");
+    let csv = csv(runs);
+    atomic_file::write(&folder.join("comparison.csv"), |out| out.write_all(csv.as_bytes()))?;
+    atomic_file::write(&folder.join("report.html"), |out| out.write_all(html.as_bytes()))
+}

@@ -1,0 +1,99 @@
+//! Metrics over the pixels of anomaly maps, map after map.
+
+use hotad_engine::Result;
+use hotad_engine::data::corrupt::Corrupt;
+use hotad_engine::data::loco::Saturations;
+use hotad_engine::data::picture::Mask;
+use hotad_engine::data::{Dataset, Item, Layout};
+use hotad_engine::metrics::overlap::Overlap;
+use hotad_engine::metrics::ranking::Ranking;
+use hotad_engine::metrics::region::{area, components};
+use hotad_engine::metrics::tally::Tally;
+
+use super::{ByKind, KINDS, Metrics};
+
+/// Limit of the false positive rate for AU-PRO.
+const PRO_LIMIT: f64 = 0.3;
+
+/// Limits of the false positive rate for AU-sPRO, and their metrics.
+const SPRO_LIMITS: [(f64, &str); 5] =
+    [(0.01, "auspro_01"), (0.05, "auspro_05"), (0.1, "auspro_10"), (0.3, "auspro_30"), (1.0, "auspro_100")];
+
+/// What has been counted of the maps so far.
+pub struct Pixels {
+    threshold: f32,
+    corrupt: Option<Corrupt>,
+    all: Tally,
+    /// For LOCO: saturations, and counts of either kind with the good images.
+    loco: Option<(Saturations, [Tally; 2])>,
+    dice: f64,
+    iou: f64,
+    /// Defective images with a mask.
+    found: u32,
+}
+
+impl Pixels {
+    /// Of no maps; `threshold` is that of defective pixels.
+    pub fn new(data: &Dataset, threshold: f32, corrupt: Option<Corrupt>) -> Result<Self> {
+        let loco = match data.layout {
+            Layout::Loco => Some((Saturations::read(&data.root)?, [Tally::default(), Tally::default()])),
+            _ => None,
+        };
+        Ok(Self { threshold, corrupt, all: Tally::default(), loco, dice: 0.0, iou: 0.0, found: 0 })
+    }
+
+    /// Counts the map of test image number `index` at the size of its file; its Dice where it is defective.
+    pub fn take(
+        &mut self,
+        item: &Item,
+        index: usize,
+        map: &[f32],
+        (height, width): (usize, usize),
+    ) -> Result<Option<f64>> {
+        let changed = |mask: Mask| self.corrupt.map_or(mask.clone(), |c| c.mask(mask, index));
+        let mask = changed(Mask::of_item(item, height, width)?);
+        self.all.add(map, &mask.defect, &components(&mask.defect, width));
+        if let Some((saturations, tallies)) = &mut self.loco {
+            let regions = saturations.regions(item, (height, width), &changed)?;
+            for (tally, (folder, _)) in tallies.iter_mut().zip(KINDS) {
+                if !item.defective || item.kind == folder {
+                    tally.add(map, &mask.defect, &regions);
+                }
+            }
+        }
+        if !mask.defect.contains(&true) {
+            return Ok(None);
+        }
+        let overlap = Overlap::count(map.iter().map(|v| *v > self.threshold).zip(mask.defect.iter().copied()));
+        (self.dice, self.iou, self.found) = (self.dice + overlap.dice(), self.iou + overlap.iou(), self.found + 1);
+        Ok(Some(overlap.dice()))
+    }
+
+    /// Fills in the metrics; returns the ranking of all pixels.
+    pub fn fill(mut self, metrics: &mut Metrics) -> Ranking {
+        metrics.aupro_30 = self.all.curve().map(|c| area(&c, PRO_LIMIT));
+        let bound = self.all.auroc_bound();
+        if !self.all.is_exact() {
+            let what = "too many distinct pixel scores to keep all apart";
+            metrics.notes.push(format!("{what}: pixel AUROC is within {bound:.1e} of the exact one"));
+        }
+        let pixels = self.all.ranking();
+        metrics.pixel_auroc = pixels.auroc();
+        metrics.pixel_ap = pixels.average_precision();
+        metrics.dice_max = pixels.f1_max().map(|(f, _)| f);
+        if self.found > 0 {
+            metrics.dice_at_threshold = Some(self.dice / f64::from(self.found));
+            metrics.iou_at_threshold = Some(self.iou / f64::from(self.found));
+        } else {
+            metrics.notes.push("pixel metrics are null: every mask is empty".into());
+        }
+        if let Some((_, tallies)) = &mut self.loco {
+            let curves = tallies.each_mut().map(Tally::curve);
+            for (limit, name) in SPRO_LIMITS {
+                let areas = curves.each_ref().map(|c| c.as_ref().map(|c| area(c, limit)));
+                metrics.auspro.insert(name.into(), ByKind::of(areas));
+            }
+        }
+        pixels
+    }
+}
