@@ -4,8 +4,9 @@ use std::sync::Mutex;
 
 use hotad_engine::Activation;
 use hotad_engine::ops::{
-    ConvParams, add, address, conv_transpose2d, conv2d, gated_conv2d, gated_upsample_conv2d, hinge_loss, masked_input,
-    mean, mix, normalise_rows, paste, self_attention, spectral_norm, weight_entropy, weighted_l1,
+    ConvParams, add, add_noise, address, conv_transpose2d, conv2d, gated_conv2d, gated_upsample_conv2d, hinge_loss,
+    join_rows, masked_input, mean, mix, normalise_rows, paste, reshape, rows, self_attention, spectral_norm,
+    weight_entropy, weighted_l1,
 };
 use hotad_engine::tensor::Tensor;
 use hotad_kernels::conv::ConvOptions;
@@ -230,4 +231,33 @@ fn discriminator_with_spectral_norm_and_hinge() {
         },
     };
     assert!(compare(&check, 3e-3) > 50);
+}
+
+#[test]
+fn rows_joined_taken_apart_and_noisy() {
+    let x = image(5);
+    let check = Check {
+        shapes: vec![("f.w", vec![3, 1, 1, 3]), ("f.b", vec![3])],
+        input: Tensor::new(narrow(&x.v), &SHAPE).expect("lengths fit"),
+        engine: &|get, input| {
+            let y = conv2d(input, &projection(get, "f"), ConvOptions::default()).expect("fits");
+            let n = y.len() / 3;
+            let y = reshape(&y, &[n, 3]).expect("whole rows");
+            // Noise of deviation 0 is none; its gradient goes through.
+            let both = join_rows(&y, &add_noise(&y, 0.0, 3).expect("few")).expect("rows of one length");
+            let first = hinge_loss(&rows(&both, 0, n).expect("inside"), 0.5, 1.0, 1.0).expect("fits");
+            add(&first, &hinge_loss(&rows(&both, n + 1, n - 2).expect("inside"), 0.5, -1.0, 1.0).expect("fits"))
+                .expect("fits")
+        },
+        oracle: &|get| {
+            let y = naive_conv(&x, &get("f.w"), [3, 1, 1, 3], &get("f.b"), ConvOptions::default());
+            let rows: Vec<&[f64]> = y.v.chunks_exact(3).collect();
+            let mean = |rows: &[&[f64]], sign: f64| {
+                let all: Vec<f64> = rows.iter().flat_map(|r| r.iter().map(|v| (0.5 - sign * v).max(0.0))).collect();
+                all.iter().sum::<f64>() / all.len() as f64
+            };
+            mean(&rows, 1.0) + mean(&rows[1..rows.len() - 1], -1.0)
+        },
+    };
+    assert!(compare(&check, 3e-3) > 2);
 }

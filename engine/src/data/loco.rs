@@ -44,7 +44,7 @@ impl Saturations {
         let text = std::fs::read_to_string(&path).at(&path)?;
         let all: Vec<Defect> =
             serde_json::from_str(&text).map_err(|e| refuse(format!("not the list of defects of MVTec LOCO ({e})")))?;
-        if let Some(bad) = all.iter().find(|d| !(d.saturation_threshold > 0.0)) {
+        if let Some(bad) = all.iter().find(|d| d.saturation_threshold <= 0.0) {
             return Err(refuse(format!("the saturation threshold of value {} is not above 0", bad.pixel_value)));
         }
         Ok(Self { by_value: all.into_iter().map(|d| (d.pixel_value, d)).collect(), path })

@@ -95,7 +95,7 @@ impl Tally {
         defective.iter_mut().for_each(|(k, _)| *k &= mask);
         normal.par_sort_unstable_by(|a, b| b.cmp(a));
         // Overlaps of equal scores are summed in the order they came.
-        defective.sort_by(|a, b| b.0.cmp(&a.0));
+        defective.sort_by_key(|(key, _)| std::cmp::Reverse(*key));
         let old = std::mem::take(&mut self.sorted);
         let mut all: Vec<Entry> = Vec::with_capacity(old.len() + normal.len() / 2);
         let (mut o, mut n, mut d) = (0, 0, 0);

@@ -40,7 +40,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { fusion: Fusion::Global, maps: 0.99, standardise: true, neighbourhood: 3, head: HeadSettings::default() }
+        Self { fusion: Fusion::Global, maps: 0.999, standardise: true, neighbourhood: 3, head: HeadSettings::default() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is run on every device: each body gives named results with the tolerance they are compared with.
 
 mod convolution;
+mod features;
 mod images;
 mod memory;
 mod network;
@@ -45,6 +46,9 @@ pub const ALL: &[(&str, Body)] = &[
     ("flat neighbours", memory::flat),
     ("background prior", memory::prior),
     ("coreset", memory::coreset),
+    ("fusion of feature maps", features::fusion),
+    ("covariance", features::covariance),
+    ("noise and copies", features::noisy),
 ];
 
 /// Compares results with those of the CPU.

@@ -97,7 +97,7 @@ fn joined(case: &Case, maps: &[(Buffer, [usize; 4])], size: (usize, usize)) -> V
 
 fn patchcore(case: &Case) -> Outputs {
     let (q, d) = (case.shape("query"), case.shape("bank")[1]);
-    let query = Tensor::from_buffer(case.put(case.flat("query")), &q).expect("a shape");
+    let query = Tensor::from_buffer(case.put(case.flat("query")), q).expect("a shape");
     let bank = case.put(case.flat("bank"));
     let Nearest { index, distance } = nearest(&query, &bank, d, 1).expect("shapes fit");
     let images = distance.chunks_exact(q[1]);

@@ -1,0 +1,327 @@
+//! PatchCore, SimpleNet and ensembles end to end: backbones, banks, members, bad input.
+
+mod common;
+#[path = "common/devices.rs"]
+mod devices;
+
+use std::path::{Path, PathBuf};
+
+use common::{ok, refused, small_data, text};
+use hotad_engine::container::{Stored, store};
+use hotad_engine::data::picture::{ImageSpec, Picture};
+use hotad_engine::device::Device;
+use hotad_engine::ops::Mode;
+use hotad_engine::params::{Params, State};
+use hotad_engine::random;
+use hotad_engine::tensor::Tensor;
+use hotad_models::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
+use hotad_models::ensemble::calibration::{Rule, Scale};
+use hotad_models::features::backbone::Backbone;
+use hotad_models::features::embedding::Part;
+use hotad_models::features::pca::{Covariance, Keep};
+use hotad_models::features::{Embedding, Extractor, Fusion, Source};
+use hotad_models::model::Model;
+use hotad_models::networks::layer::{Layer, Weights};
+use hotad_models::networks::resnet::ResNet;
+use hotad_models::simplenet::folded::Folded;
+use hotad_models::simplenet::head::{Head, HeadSettings};
+use rand::Rng;
+
+const SMALL: [&str; 4] = ["--set", "image_size=64", "--set", "backbone_epochs=15"];
+
+fn json(line: &str) -> serde_json::Value {
+    serde_json::from_str(line).expect("one JSON object")
+}
+
+/// Trains on a data set of 64 pixels; returns the model.
+fn train(dir: &Path, method: &str, more: &[&str]) -> PathBuf {
+    let model = dir.join(format!("{method}.safetensors"));
+    ok(&[&["train", method, "--data", text(&dir.join("data")), "--out", text(&model), "-q"], more].concat());
+    model
+}
+
+fn auroc(dir: &Path, model: &Path) -> (f64, f64) {
+    let metrics = json(&ok(&["eval", "--model", text(model), "--data", text(&dir.join("data")), "--json", "-q"]));
+    let value = |name: &str| metrics[name].as_f64().expect("both classes are there");
+    (value("image_auroc"), value("pixel_auroc"))
+}
+
+/// Saved again it is the same file, and every device scores alike.
+fn survives(dir: &Path, model: &Path) {
+    let spec = Model::load(model, &Device::Cpu).expect("a model").detector.image();
+    let picture = Picture::read(&dir.join("data/test/crack/000.png")).expect("a picture").fit(spec).expect("fits");
+    let images = Tensor::new(picture.values, &[1, spec.height, spec.width, spec.channels]).expect("lengths fit");
+    let want = Model::load(model, &Device::Cpu).expect("a model").score(&images).expect("scored");
+    for device in devices::under_test() {
+        let first = Model::load(model, &device).expect("a model");
+        let again = dir.join("again.safetensors");
+        first.save(&again).expect("saved");
+        assert!(std::fs::read(model).expect("bytes") == std::fs::read(&again).expect("bytes"), "{}", model.display());
+        let got = first.score(&images).expect("scored");
+        let (g, w) = (got[0].value, want[0].value);
+        assert!((g - w).abs() <= 1e-3 * w.abs().max(0.1), "{} on {}: {g}, {w}", model.display(), device.name());
+        let largest = want[0].map.iter().fold(0.1f32, |m, v| m.max(v.abs()));
+        let off = got[0].map.iter().zip(&want[0].map).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(off <= 2e-3 * largest, "{} on {}: the map is off by {off}", model.display(), device.name());
+    }
+}
+
+#[test]
+fn patchcore_simplenet_and_ensembles_find_cracks() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    small_data(&dir.join("data"), 64);
+    let patchcore = train(dir, "patchcore", &[&SMALL[..], &["--set", "blur=1"]].concat());
+    let (images, pixels) = auroc(dir, &patchcore);
+    assert!(images > 0.9 && pixels > 0.8, "patchcore: {images} {pixels}");
+    let backbone = format!("backbone={}", text(&patchcore));
+    let head = ["--set", "hidden=256", "--epochs", "80", "--batch", "4", "--set", "blur=1"];
+    let simplenet = train(dir, "simplenet", &[&["--set", &backbone], &head[..]].concat());
+    let (images, pixels) = auroc(dir, &simplenet);
+    assert!(images > 0.9 && pixels > 0.7, "simplenet: {images} {pixels}");
+    // A member of another size.
+    let other = ["--set", "image_size=32", "--set", "network=[8, 16]", "--set", "steps=20", "--epochs", "5"];
+    let paedid = train(dir, "paedid", &other);
+    let members = ["--member", text(&patchcore), "--member", text(&paedid)];
+    for more in [["--set", "maps=40", "--set", "fusion=global"], ["--set", "fusion=individual", "--set", "maps=20"]] {
+        let ensemble = train(dir, "ensemble", &[&members, &head[..], &more].concat());
+        let (images, pixels) = auroc(dir, &ensemble);
+        assert!(images > 0.9 && pixels > 0.7, "ensemble {more:?}: {images} {pixels}");
+        survives(dir, &ensemble);
+    }
+    for combine in ["mean", "max", "majority"] {
+        for calibration in ["logistic", "minmax", "quantile"] {
+            let set = [format!("combine={combine}"), format!("calibration={calibration}")];
+            let scores = train(dir, "score-ensemble", &[&members[..], &["--set", &set[0], "--set", &set[1]]].concat());
+            let (images, _) = auroc(dir, &scores);
+            assert!(images > 0.8, "{set:?}: {images}");
+        }
+    }
+    let weighted = train(
+        dir,
+        "score-ensemble",
+        &[&members[..], &["--set", "combine=weighted", "--set", "weights=[3, 1]"]].concat(),
+    );
+    [&patchcore, &simplenet, &weighted].into_iter().for_each(|m| survives(dir, m));
+    // The files are self-contained.
+    std::fs::remove_file(&paedid).expect("a file");
+    std::fs::remove_file(&patchcore).expect("a file");
+    assert!(auroc(dir, &weighted).0 > 0.8);
+    refused(
+        &[
+            "train",
+            "ensemble",
+            "--data",
+            text(&dir.join("data")),
+            "--out",
+            text(&dir.join("x")),
+            "--member",
+            text(&simplenet),
+        ],
+        &["two members"],
+    );
+    let (data, out) = (dir.join("data"), dir.join("x"));
+    let two = ["--member", text(&simplenet), "--member", text(&simplenet)];
+    let ensemble = |more: &[&str], words: &[&str]| {
+        let args = ["train", "ensemble", "--data", text(&data), "--out", text(&out)];
+        refused(&[&args, &two[..], more].concat(), words);
+    };
+    ensemble(&["--set", "maps=100000"], &["maps", "100000"]);
+    ensemble(&["--set", "maps=999"], &["999", "384"]);
+    let args = ["train", "score-ensemble", "--data", text(&data), "--out", text(&out)];
+    let weights = ["--set", "combine=weighted", "--set", "weights=[1, 2, 3]"];
+    refused(&[&args, &two[..], &weights].concat(), &["weights", "3", "2"]);
+}
+
+#[test]
+fn members_without_feature_maps_and_wrong_layers_are_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    small_data(&dir.join("data"), 64);
+    let rasl = train(dir, "rasl", &["--set", "image_size=40", "--set", "images=8", "--set", "rounds=1"]);
+    let (data, out) = (dir.join("data"), dir.join("x.safetensors"));
+    let args = ["train", "patchcore", "--data", text(&data), "--out", text(&out)];
+    let backbone = format!("backbone={}", text(&rasl));
+    refused(&[&args[..], &["--set", &backbone]].concat(), &["rasl", "no feature maps"]);
+    refused(&[&args[..], &SMALL, &["--set", "layers=[\"layer9\"]"]].concat(), &["layer9", "encoder.0"]);
+    refused(&[&args[..], &["--set", "backbone=/nowhere.safetensors"]].concat(), &["/nowhere.safetensors"]);
+    refused(&[&args[..], &["--set", "coreset=1.5"]].concat(), &["coreset", "1.5"]);
+    refused(&[&args[..], &["--set", "neighbourhood=2"]].concat(), &["neighbourhood", "2"]);
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_patchcore_bank_is_extended_and_pruned() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    small_data(&dir.join("data"), 64);
+    let model = train(dir, "patchcore", &[&SMALL[..], &["--set", "coreset=60", "--set", "reservoir=300"]].concat());
+    let entries = |model: &Path| ok(&["bank", "list", text(model)]).lines().count();
+    let before = entries(&model);
+    let worst = || {
+        let lines = ok(&["score", "--model", text(&model), text(&dir.join("data/test/crack/000.png"))]);
+        json(lines.lines().next().expect("a line"))["score"].as_f64().expect("a score")
+    };
+    let far = worst();
+    ok(&["bank", "add", text(&model), text(&dir.join("data/test/crack/000.png"))]);
+    assert_eq!(entries(&model), before + 1);
+    let near = worst();
+    assert!(near < 0.7 * far, "{near} after, {far} before");
+    ok(&["bank", "remove", text(&model), "000.png"]);
+    let names = ok(&["bank", "list", text(&model)]);
+    assert!(!names.lines().any(|n| n == "000.png"));
+}
+
+/// A file with the weights of some layers under torchvision's names, OIHW, drawn at random.
+fn torchvision_file(path: &Path, layers: &[&Layer], more: &[&str]) {
+    let mut rng = random::stream(3, "weights", 0);
+    let mut state = State::new();
+    let mut put = |name: String, shape: &[usize], around: f32, spread: f32| {
+        let n = shape.iter().product();
+        let values = (0..n).map(|_| around + spread * (rng.random::<f32>() - 0.5)).collect();
+        state.insert(name, Tensor::new(values, shape).expect("lengths fit"));
+    };
+    for l in layers {
+        let fan = l.from * l.kernel * l.kernel;
+        put(format!("{}.weight", l.name), &[l.to, l.from, l.kernel, l.kernel], 0.0, 3.0 / (fan as f32).sqrt());
+        let norm = l.norm.as_ref().expect("a ResNet's layers are normalised").name.clone();
+        put(format!("{norm}.weight"), &[l.to], 1.0, 0.2);
+        put(format!("{norm}.bias"), &[l.to], 0.0, 0.2);
+        put(format!("{norm}.running_mean"), &[l.to], 0.0, 0.2);
+        put(format!("{norm}.running_var"), &[l.to], 1.0, 0.2);
+    }
+    more.iter().for_each(|name| put((*name).into(), &[3], 0.0, 1.0));
+    let stored = store(&state, "").expect("on the host");
+    let views = stored.iter().map(|(k, t)| match t {
+        Stored::F32(shape, v) => {
+            let bytes = bytemuck::cast_slice(v);
+            let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+            (k.clone(), view.expect("lengths fit"))
+        }
+        Stored::F16(..) => unreachable!("all are f32"),
+    });
+    safetensors::serialize_to_file(views, None, path).expect("a file");
+}
+
+#[test]
+fn a_backbone_of_torchvision_gives_features_and_a_wrong_one_is_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    small_data(&dir.join("data"), 64);
+    let resnet = ResNet::resnet18(3, 64, 1000);
+    let (right, extra, cut) = (dir.join("r18.safetensors"), dir.join("extra.safetensors"), dir.join("cut.safetensors"));
+    torchvision_file(&right, &resnet.until(5), &["fc.weight", "bn1.num_batches_tracked"]);
+    torchvision_file(&extra, &resnet.until(5), &["layer3.7.conv1.weight"]);
+    torchvision_file(&cut, &resnet.until(3), &[]);
+    let backbone = format!("backbone={}", text(&right));
+    let small = ["--set", "image_size=64", "--set", "blur=1"];
+    let model = train(dir, "patchcore", &[&["--set", &backbone], &small[..], &["--set", "dimensions=200"]].concat());
+    let (images, _) = auroc(dir, &model);
+    // Random features tell cracks as well.
+    assert!(images > 0.9, "patchcore on random features: {images}");
+    survives(dir, &model);
+    // Layers beyond the last cut are not kept.
+    let whole = std::fs::metadata(&right).expect("a file").len();
+    assert!(std::fs::metadata(&model).expect("a file").len() < whole / 2);
+    let head = ["--set", "hidden=32", "--epochs", "1"];
+    survives(dir, &train(dir, "simplenet", &[&["--set", &backbone], &small[..], &head].concat()));
+    let (data, out) = (dir.join("data"), dir.join("x.safetensors"));
+    for (file, words) in
+        [(&extra, ["layer3.7.conv1.weight", "extra.safetensors"]), (&cut, ["layer3", "cut.safetensors"])]
+    {
+        let backbone = format!("backbone={}", text(file));
+        refused(&["train", "patchcore", "--data", text(&data), "--out", text(&out), "--set", &backbone], &words);
+    }
+    let wide = ResNet::wide_resnet50(3, 64, 1000);
+    let path = dir.join("wide.safetensors");
+    torchvision_file(&path, &wide.until(5), &[]);
+    let backbone = Backbone::read(&path, 64, &Device::Cpu).expect("a Wide ResNet");
+    let maps =
+        backbone.maps(&Tensor::new(vec![0.5; 64 * 64 * 3], &[1, 64, 64, 3]).expect("fits"), &[2, 3]).expect("maps");
+    assert_eq!([maps[0].shape(), maps[1].shape()], [&[1, 8, 8, 512][..], &[1, 4, 4, 1024]]);
+}
+
+/// An embedding over a patch autoencoder with fresh weights.
+fn embedding(device: &Device) -> Embedding {
+    let image = ImageSpec { height: 32, width: 24, channels: 1 };
+    let network = PatchAutoencoder::new(&[5, 7, 9], image);
+    let params = network.init(3).to(device).expect("room");
+    let source = Source::Encoder(TrainedAutoencoder { network, params });
+    Embedding::new(vec![Part { source, cuts: vec![1, 2] }], image, 3, device).expect("shapes fit")
+}
+
+#[test]
+fn a_folded_head_says_what_the_learned_one_says() {
+    let dir = tempfile::tempdir().expect("a folder");
+    small_data(dir.path(), 32);
+    let paths: Vec<PathBuf> = (0..6).map(|i| dir.path().join(format!("train/good/{i:03}.png"))).collect();
+    for device in devices::under_test() {
+        for fusion in [None, Some(Fusion::Global), Some(Fusion::Individual)] {
+            let mut embedding = embedding(&device);
+            if let Some(fusion) = fusion {
+                embedding.fit(&paths, fusion, Keep::Count(11), true).expect("enough maps");
+            }
+            let (d, settings) = (embedding.dimensions(), HeadSettings { hidden: 20, ..HeadSettings::default() });
+            let head = Head::new(d, settings.hidden);
+            let mut params = Params::default();
+            let mut rng = random::stream(8, "head", 0);
+            [&head.adapter, &head.hidden, &head.verdict].iter().for_each(|l| l.init(&mut params, "", &mut rng));
+            // Biases and statistics that are not the fresh ones.
+            let mut state = params.values().expect("on the host");
+            for (name, t) in state.iter_mut().filter(|(n, _)| !n.ends_with("weight") || n.contains("norm")) {
+                let around = if name.ends_with("var") || name.ends_with("weight") { 1.0 } else { 0.0 };
+                let values = (0..t.len()).map(|_| around + 0.5 * (rng.random::<f32>() - 0.5)).collect();
+                *t = Tensor::new(values, t.shape()).expect("lengths fit");
+            }
+            params.set_values(&state).expect("the same shapes");
+            let params = params.to(&device).expect("room");
+            let values = (0..2 * 32 * 24).map(|_| rng.random()).collect();
+            let images = Tensor::new(values, &[2, 32, 24, 1]).expect("fits");
+            let vectors = embedding.embed(&images).expect("shapes fit");
+            let n = vectors.len() / d;
+            let weights = Weights::Learned(&params, "", Mode::Eval);
+            let rows = vectors.reshaped(&[1, 1, n, d]).expect("whole rows");
+            let adapted = weights.run(&head.adapter, &rows, None, None).expect("shapes fit");
+            let want = head.verdicts(&weights, &adapted).expect("shapes fit");
+            let folded = Folded::of(&params, &settings, &embedding).expect("all tensors");
+            let got = folded.scores(&embedding.maps(&images).expect("maps"), &embedding).expect("shapes fit");
+            for (g, w) in got.iter().zip(want.values().expect("read").iter()) {
+                assert!((g + w).abs() < 2e-4, "{fusion:?} on {}: {g}, {} expected", device.name(), -w);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_share_of_variance_keeps_as_few_maps_as_have_it() {
+    let mut rng = random::stream(4, "pca", 0);
+    let spread = [3.0f32, 0.1, 2.0, 0.2];
+    let rows: Vec<f32> = (0..4000).map(|i| 5.0 + spread[i % 4] * random::normal(&mut rng)).collect();
+    let mut covariance = Covariance::new(&Device::Cpu);
+    rows.chunks(400).for_each(|part| {
+        covariance.add(&Tensor::new(part.to_vec(), &[100, 4]).expect("fits")).expect("rows of one length");
+    });
+    for (share, count) in [(0.6, 1), (0.95, 2), (0.998, 3), (1.0, 4)] {
+        let pca = covariance.pca(Keep::Share(share)).expect("enough");
+        assert_eq!(pca.variance.len(), count, "{share}");
+    }
+    // The axes themselves, by falling variance.
+    let pca = covariance.pca(Keep::Count(2)).expect("enough");
+    assert!(pca.components[0].abs() > 0.99 && pca.components[4 + 2].abs() > 0.99, "{:?}", pca.components);
+    let error = covariance.pca(Keep::Count(5)).expect_err("there are four").to_string();
+    assert!(error.contains('5') && error.contains('4'), "{error}");
+}
+
+#[test]
+fn scores_of_normal_images_are_brought_to_one_scale() {
+    let scale = Scale::of((0..=1000).map(|i| 10.0 + i as f32 / 100.0).collect());
+    for rule in [Rule::Minmax, Rule::Quantile, Rule::Logistic] {
+        let values: Vec<f32> = (0..40).map(|i| scale.apply(rule, 9.0 + i as f32 / 3.0)).collect();
+        assert!(values.windows(2).all(|w| w[1] >= w[0]), "{rule:?} does not rise: {values:?}");
+        assert!(scale.apply(rule, 30.0) > scale.apply(rule, 21.0), "{rule:?} does not rank anomalies");
+    }
+    assert!((scale.apply(Rule::Minmax, 15.0) - 0.5).abs() < 1e-5);
+    assert!((scale.apply(Rule::Quantile, 12.5) - 0.25).abs() < 1e-5);
+    assert!((scale.apply(Rule::Logistic, 19.9) - 0.5).abs() < 1e-5);
+    assert!(scale.votes(19.95) && !scale.votes(19.8));
+}
