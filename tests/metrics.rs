@@ -65,7 +65,7 @@ fn overlap_saturates_region_by_region() {
     assert_eq!(tally.regions() as usize, regions.len());
     let normal: Vec<f32> =
         maps.iter().flat_map(|(m, d)| m.iter().zip(d).filter(|(_, d)| !**d).map(|(v, _)| *v)).collect();
-    for point in &tally.curve().expect("regions and normal pixels")[1..] {
+    for point in tally.curve().expect("regions and normal pixels").skip(1) {
         let above = |v: f32| v >= point.threshold;
         let fpr = normal.iter().filter(|v| above(**v)).count() as f64 / normal.len() as f64;
         let one = |(i, r): &(usize, Region)| {
@@ -98,7 +98,7 @@ fn many_maps_in_bounded_memory_stay_within_the_stated_bound() {
     let (a, b) = (a.auroc().expect("both"), b.auroc().expect("both"));
     let bound = coarse.auroc_bound();
     assert!(bound > 0.0 && bound < 1e-3 && (a - b).abs() <= bound, "{a} and {b}, bound {bound}");
-    let [a, b] = [&mut exact, &mut coarse].map(|t| area(&t.curve().expect("regions"), 0.3));
+    let [a, b] = [&mut exact, &mut coarse].map(|t| area(t.curve().expect("regions"), 0.3));
     assert!((a - b).abs() < 1e-3, "AU-PRO {a} and {b}");
 }
 

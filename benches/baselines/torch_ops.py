@@ -17,6 +17,7 @@ from torch import nn
 
 import torch_inpainting as inpainting
 import torch_networks as networks
+import torch_patches as patches
 from torch_colour import delta_e, rgb_to_lab
 
 DEVICE = sys.argv[1] if len(sys.argv) > 1 else "cpu"
@@ -344,6 +345,9 @@ WORK = {
     "ciede2000": ciede2000,
     "cosine_nn": cosine_nn,
     "knn": knn,
+    "knn_faiss": patches.knn_faiss,
+    "coreset": lambda: fastest(*patches.coreset()),
+    "aupro": patches.aupro,
     "train_step": lambda: fastest(train_step(False), train_step(True)),
     "forward": lambda: fastest(forward(False), forward(True)),
     "score": score,

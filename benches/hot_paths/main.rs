@@ -10,6 +10,7 @@
 
 mod baseline;
 mod networks;
+mod patches;
 mod work;
 
 use std::time::{Duration, Instant};

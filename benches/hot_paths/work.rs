@@ -13,13 +13,12 @@ use hotad_kernels::ciede2000::ciede2000_rgb;
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::decompose::{DecomposeOptions, decompose};
 use hotad_kernels::device::{Buffer, Element};
-use hotad_kernels::knn::l2_knn;
 use hotad_kernels::ssim::{SsimOptions, ssim_map, ssim_map_with_gradient};
 use hotad_models::autoencoder::{PatchAutoencoder, VGG};
 use hotad_models::detector::{Detector, Training};
 use hotad_models::model::Model;
 
-use crate::networks;
+use crate::{networks, patches};
 
 /// One row of the table.
 pub struct Work {
@@ -51,11 +50,13 @@ pub fn noise(n: usize, seed: u32) -> Vec<f32> {
     (0..n).map(|_| next()).collect()
 }
 
-fn put<T: Element>(device: &Device, values: Vec<T>) -> Buffer<T> {
+/// Numbers on the device.
+pub fn put<T: Element>(device: &Device, values: Vec<T>) -> Buffer<T> {
     device.upload(values).expect("room for a bench")
 }
 
-fn room<T: Element>(device: &Device, len: usize) -> Buffer<T> {
+/// Room on the device.
+pub fn room<T: Element>(device: &Device, len: usize) -> Buffer<T> {
     device.alloc(len).expect("room for a bench")
 }
 
@@ -158,22 +159,6 @@ fn cosine_nn(device: &Device) -> Work {
     }
 }
 
-fn knn(device: &Device) -> Work {
-    let (q, m, d) = (784, 16_385, 1024);
-    let (query, bank) = (put(device, noise(q * d, 10)), put(device, noise(m * d, 11)));
-    let (mut index, mut distance) = (room(device, q), room(device, q));
-    Work {
-        title: "flat nearest neighbour, 784 x 16,385 x 1024",
-        name: "knn",
-        flops: 2.0 * (q * m * d) as f64,
-        bytes: 4.0 * ((q + m) * d) as f64,
-        units: 1.0,
-        goal: (1.3, 1.0),
-        latency: false,
-        run: Box::new(move || l2_knn(&query, &bank, d, 1, &mut index, &mut distance).expect("shapes fit")),
-    }
-}
-
 const IMAGE: ImageSpec = ImageSpec { height: 128, width: 128, channels: 3 };
 
 /// Multiply-adds of a forward pass as PyTorch does it, twice: 3-64-128-64-3 channels.
@@ -251,7 +236,10 @@ pub fn all(device: &Device) -> Vec<Work> {
         ssim_gradient(device),
         ciede2000(device),
         cosine_nn(device),
-        knn(device),
+        patches::knn(device),
+        patches::knn_faiss(device),
+        patches::coreset(device),
+        patches::aupro(device),
         train_step(device),
         forward(device),
         score(device),

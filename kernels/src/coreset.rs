@@ -2,8 +2,11 @@
 //! section 3.2).
 //!
 //! Every step takes the point that is farthest from its nearest chosen one, the lowest index among
-//! equals. One pass over the points a step: operations `3 d` per point, bytes `4 d`. On a GPU the chosen
-//! index stays there, so steps are queued without waiting.
+//! equals. One pass over the points a step would be `3 d` operations and `4 d` bytes per point and step, bound by memory. The
+//! host is lazy instead: distances only fall, so one that was measured some steps ago is an upper bound, and a point
+//! is looked at again only when its bound could make it the farthest; then it is measured against all centres since, at
+//! once. The result is the same, bit by bit. On a GPU every step is a pass, and the chosen index stays there, so that
+//! steps are queued without waiting.
 
 use cubecl::prelude::*;
 use rayon::prelude::*;
@@ -15,8 +18,11 @@ use crate::simd::{madd, simd_fn};
 
 const OP: &str = "coreset";
 
-/// Points that one task takes.
-const CHUNK: usize = 256;
+/// Bounds that one task looks through.
+const SCAN: usize = 1 << 14;
+
+/// Largest bounds that are made exact before all that can matter are.
+const TRIED: usize = 16;
 
 /// Chooses `index.len()` of the points `x` (`[m][d]`), beginning with `start`. Writes their indices in
 /// the order they were chosen, and to `distance` how far each was from the nearest chosen one then (0
@@ -47,38 +53,92 @@ pub fn greedy_coreset<'a>(
     }
 }
 
-/// A squared distance and the point that has it.
-type Farthest = (f32, usize);
+/// Points whose distances are known to be too large, at most to the centres chosen before they were last looked at: distances
+/// only fall, so they are upper bounds.
+struct Bounds<'a> {
+    x: &'a [f32],
+    d: usize,
+    /// Squared.
+    bound: Vec<f32>,
+    /// Centres that each point has been measured against.
+    seen: Vec<u32>,
+    /// The chosen points, one after another.
+    centres: Vec<f32>,
+}
 
-/// The one that comes first in the order of largest square, lowest index.
-fn farther(a: Farthest, b: Farthest) -> Farthest {
-    if b.0 > a.0 || (b.0 == a.0 && b.1 < a.1) { b } else { a }
+impl Bounds<'_> {
+    fn chosen(&self) -> usize {
+        self.centres.len() / self.d
+    }
+
+    fn is_exact(&self, i: usize) -> bool {
+        self.seen[i] as usize == self.chosen()
+    }
+
+    /// The point with the largest bound, the lowest index among equals.
+    fn largest(&self) -> usize {
+        let parts = self.bound.par_chunks(SCAN).enumerate();
+        let best = parts.map(|(part, bounds)| {
+            let largest = bounds.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let at = bounds.iter().position(|b| *b == largest).unwrap_or(0);
+            (largest, part * SCAN + at)
+        });
+        best.reduce(|| (f32::NEG_INFINITY, usize::MAX), |a, b| if (b.0, a.1) > (a.0, b.1) { b } else { a }).1
+    }
+
+    /// The squared distance of a point to its nearest centre.
+    fn exact(&self, i: usize) -> f32 {
+        let new = &self.centres[self.seen[i] as usize * self.d..];
+        nearest_square(&self.x[i * self.d..(i + 1) * self.d], new, self.bound[i])
+    }
+
+    fn settle(&mut self, i: usize, square: f32) {
+        (self.bound[i], self.seen[i]) = (square, self.chosen() as u32);
+    }
+
+    /// The farthest point from the centres. First the largest bounds are made exact, a few; every point whose bound reaches
+    /// the best of these is then measured, and no other can be farther.
+    fn farthest(&mut self) -> usize {
+        let mut reached = f32::NEG_INFINITY;
+        for _ in 0..TRIED {
+            let i = self.largest();
+            if self.is_exact(i) {
+                return i;
+            }
+            let square = self.exact(i);
+            self.settle(i, square);
+            reached = reached.max(square);
+        }
+        let stale: Vec<usize> =
+            (0..self.bound.len()).filter(|i| self.bound[*i] >= reached && !self.is_exact(*i)).collect();
+        let exact: Vec<f32> = stale.par_iter().with_min_len(TRIED).map(|i| self.exact(*i)).collect();
+        stale.into_iter().zip(exact).for_each(|(i, square)| self.settle(i, square));
+        self.largest()
+    }
 }
 
 fn on_host(x: &[f32], d: usize, start: usize, index: &mut [u32], distance: &mut [f32]) {
-    let mut nearest = vec![f32::INFINITY; x.len() / d];
-    let mut next: Farthest = (0.0, start);
-    for (index, distance) in index.iter_mut().zip(distance) {
-        (*index, *distance) = (next.1 as u32, next.0.sqrt());
-        let chosen = &x[next.1 * d..(next.1 + 1) * d];
-        let parts = nearest.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK * d)).enumerate();
-        next = parts
-            .map(|(part, (nearest, points))| {
-                let (square, at) = approach(points, chosen, nearest);
-                (square, part * CHUNK + at)
-            })
-            .reduce(|| (f32::NEG_INFINITY, usize::MAX), farther);
+    let m = x.len() / d;
+    let mut points = Bounds { x, d, bound: vec![f32::INFINITY; m], seen: vec![0; m], centres: Vec::new() };
+    let mut next = (start, 0.0f32);
+    for (at, (index, distance)) in index.iter_mut().zip(distance).enumerate() {
+        if at > 0 {
+            let i = points.farthest();
+            next = (i, points.bound[i]);
+        }
+        (*index, *distance) = (next.0 as u32, next.1.sqrt());
+        points.centres.extend(&x[next.0 * d..(next.0 + 1) * d]);
     }
 }
 
 simd_fn! {
-    /// Lowers the squared distances of some points to their nearest chosen one by a new one; the farthest.
-    fn approach(points: &[f32], chosen: &[f32], nearest: &mut [f32]) -> (f32, usize) {
-        let mut best = (f32::NEG_INFINITY, usize::MAX);
-        for (i, (point, nearest)) in points.chunks_exact(chosen.len()).zip(nearest).enumerate() {
+    /// The smallest of `known` and the squared distances of a point to some centres.
+    fn nearest_square(point: &[f32], centres: &[f32], known: f32) -> f32 {
+        let mut nearest = known;
+        for centre in centres.chunks_exact(point.len()) {
             let mut sums = [0.0f32; 16];
-            let whole = chosen.len() / 16 * 16;
-            for (p, c) in point.chunks_exact(16).zip(chosen.chunks_exact(16)) {
+            let whole = point.len() / 16 * 16;
+            for (p, c) in point.chunks_exact(16).zip(centre.chunks_exact(16)) {
                 for k in 0..16 {
                     let e = p[k] - c[k];
                     sums[k] = madd::<FMA>(e, e, sums[k]);
@@ -88,15 +148,12 @@ simd_fn! {
             for s in sums {
                 square += s;
             }
-            for (p, c) in point[whole..].iter().zip(&chosen[whole..]) {
+            for (p, c) in point[whole..].iter().zip(&centre[whole..]) {
                 square += (p - c) * (p - c);
             }
-            *nearest = if square < *nearest { square } else { *nearest };
-            if *nearest > best.0 {
-                best = (*nearest, i);
-            }
+            nearest = if square < nearest { square } else { nearest };
         }
-        best
+        nearest
     }
 }
 

@@ -36,17 +36,17 @@ pub fn run(case: &Case) -> Option<Outputs> {
         "dice" => Some(outputs([("dice", overlaps(case, Overlap::dice))])),
         "iou" => Some(outputs([("iou", overlaps(case, Overlap::iou))])),
         "pro_curve" => {
-            let points = tally(case, mask_components(case)).curve()?;
+            let points: Vec<CurvePoint> = tally(case, mask_components(case)).curve()?.collect();
             Some(curve_outputs(&points, "pro"))
         }
         "aupro" => {
             let mut tally = tally(case, mask_components(case));
-            let value = area(&tally.curve()?, case.number("limit"));
+            let value = area(tally.curve()?, case.number("limit"));
             Some(outputs([("aupro", vec![value]), ("components", vec![tally.regions() as f64])]))
         }
-        "spro_curve" => Some(curve_outputs(&tally(case, channels(case)).curve()?, "spro")),
+        "spro_curve" => Some(curve_outputs(&tally(case, channels(case)).curve()?.collect::<Vec<_>>(), "spro")),
         "auspro" => {
-            let value = area(&tally(case, channels(case)).curve()?, case.number("limit"));
+            let value = area(tally(case, channels(case)).curve()?, case.number("limit"));
             Some(outputs([("auspro", vec![value])]))
         }
         _ => None,

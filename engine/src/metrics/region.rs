@@ -27,6 +27,9 @@ pub struct CurvePoint {
 
 /// Components of a mask under 8-connectivity, each saturating at its area.
 pub fn components(mask: &[bool], width: usize) -> Vec<Region> {
+    if !mask.contains(&true) {
+        return Vec::new();
+    }
     let height = mask.len() / width.max(1);
     let mut seen = vec![false; mask.len()];
     let mut regions = Vec::new();
@@ -58,10 +61,11 @@ pub fn components(mask: &[bool], width: usize) -> Vec<Region> {
 
 /// Trapezoidal area under a curve for rates in 0..=limit, the value at the limit interpolated
 /// linearly, divided by the limit.
-pub fn area(curve: &[CurvePoint], limit: f64) -> f64 {
+pub fn area(curve: impl IntoIterator<Item = CurvePoint>, limit: f64) -> f64 {
     let mut sum = 0.0;
-    for pair in curve.windows(2) {
-        let (a, b) = (pair[0], pair[1]);
+    let mut curve = curve.into_iter();
+    let Some(mut a) = curve.next() else { return 0.0 };
+    for b in curve {
         if a.fpr >= limit {
             break;
         }
@@ -71,6 +75,7 @@ pub fn area(curve: &[CurvePoint], limit: f64) -> f64 {
             (limit, a.overlap + (b.overlap - a.overlap) * (limit - a.fpr) / (b.fpr - a.fpr))
         };
         sum += (end - a.fpr) * 0.5 * (a.overlap + height);
+        a = b;
     }
     sum / limit
 }

@@ -1,30 +1,45 @@
 //! Pixels by score, image after image, in bounded memory: what AUROC, average precision, Dice and per-region overlap over
 //! all pixels of a data set are computed from.
 //!
-//! Only counts are kept, one entry for each distinct score: normal and defective pixels, and how much overlap the regions gain
-//! there. As regions saturate by their own pixels alone, `min(pixels in P / saturation, 1)`, each image's share is known at
-//! once. Exact as long as there are no more distinct scores than a limit (16 million by default, 400 MB); beyond it
-//! scores are told apart to fewer bits, and [`Tally::auroc_bound`] says how far off that can be.
+//! Only counts are kept, one entry for each distinct score: normal pixels, and apart from them the far fewer defective ones,
+//! with how much overlap the regions gain there. As regions saturate by their own pixels alone, `min(pixels in P /
+//! saturation, 1)`, each image's share is known at once. Exact as long as there are no more distinct scores than a limit
+//! (32 million by default, 256 MB); beyond it scores are told apart to fewer bits, and [`Tally::auroc_bound`] says how far
+//! off that can be.
 
 use rayon::prelude::*;
 
 use super::ranking::{Point, Ranking};
 use super::region::{CurvePoint, Region};
 
-/// Distinct scores that are kept apart.
-const LIMIT: usize = 16 << 20;
+/// Distinct scores of normal pixels that are kept apart.
+const LIMIT: usize = 32 << 20;
 
-/// Pixels that wait, at least, before they are sorted in.
-const WAITING: usize = 1 << 20;
+/// Normal pixels that wait, at least, before they are sorted in.
+const WAITING: usize = 8 << 20;
 
-/// What there is at one score.
+/// Normal pixels of one score.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Entry {
+struct Normal {
     /// The score in the order of its bits.
     key: u32,
-    defective: u32,
-    normal: u64,
+    count: u32,
+}
+
+/// Defective pixels of one score.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Defective {
+    key: u32,
+    count: u32,
     /// Overlap that the regions gain, summed over regions.
+    overlap: f64,
+}
+
+/// What there is at one score.
+struct Entry {
+    key: u32,
+    normal: u32,
+    defective: u32,
     overlap: f64,
 }
 
@@ -33,10 +48,14 @@ pub struct Tally {
     limit: usize,
     /// Low bits of keys that are no longer told apart.
     coarse: u32,
-    /// By falling key, each once.
-    sorted: Vec<Entry>,
-    normal: Vec<u32>,
-    defective: Vec<(u32, f64)>,
+    /// By rising key, each once, as long as a count fits.
+    normal: Vec<Normal>,
+    defective: Vec<Defective>,
+    /// What is not yet sorted in.
+    new_normal: Vec<u32>,
+    new_defective: Vec<Defective>,
+    /// Overlap that is gained at each pixel of a map; zeros between maps.
+    gained: Vec<f64>,
     regions: u64,
 }
 
@@ -58,69 +77,99 @@ fn score(key: u32) -> f32 {
     f32::from_bits(if key >> 31 == 1 { key & !(1 << 31) } else { !key })
 }
 
+/// Adds a pixel, or the pixels of an entry, to entries of rising keys.
+fn count_normal(entries: &mut Vec<Normal>, new: Normal) {
+    match entries.last_mut() {
+        Some(last) if last.key == new.key && u32::MAX - last.count >= new.count => last.count += new.count,
+        _ => entries.push(new),
+    }
+}
+
+fn count_defective(entries: &mut Vec<Defective>, new: Defective) {
+    match entries.last_mut() {
+        Some(last) if last.key == new.key => {
+            last.count += new.count;
+            last.overlap += new.overlap;
+        }
+        _ => entries.push(new),
+    }
+}
+
 impl Tally {
-    /// Keeps no more than about `limit` distinct scores apart.
+    /// Keeps no more than about `limit` distinct scores of normal pixels apart.
     pub fn with_limit(limit: usize) -> Self {
-        Self { limit, coarse: 0, sorted: Vec::new(), normal: Vec::new(), defective: Vec::new(), regions: 0 }
+        Self {
+            limit,
+            coarse: 0,
+            normal: Vec::new(),
+            defective: Vec::new(),
+            new_normal: Vec::new(),
+            new_defective: Vec::new(),
+            gained: Vec::new(),
+            regions: 0,
+        }
     }
 
     /// Takes the map of an image, which of its pixels are defective, and its regions, whose pixels all are.
     pub fn add(&mut self, map: &[f32], defect: &[bool], regions: &[Region]) {
-        let mut gained = vec![0.0; if regions.is_empty() { 0 } else { map.len() }];
+        // Room that is not used costs nothing.
+        self.new_normal.reserve(if self.new_normal.is_empty() { WAITING + map.len() } else { map.len() });
+        if !defect.contains(&true) {
+            self.new_normal.extend(map.iter().map(|v| key(*v)));
+        } else {
+            self.add_defective(map, defect, regions);
+        }
+        self.regions += regions.len() as u64;
+        if self.new_normal.len() > self.normal.len().max(WAITING) {
+            self.settle();
+        }
+    }
+
+    fn add_defective(&mut self, map: &[f32], defect: &[bool], regions: &[Region]) {
+        self.gained.resize(self.gained.len().max(map.len()), 0.0);
         for region in regions {
             let mut pixels: Vec<u32> = region.pixels.clone();
             pixels.sort_unstable_by(|a, b| map[*b as usize].total_cmp(&map[*a as usize]));
             let found = |count: usize| (count as f64 / region.saturation).min(1.0);
             for (i, at) in pixels.iter().enumerate() {
-                gained[*at as usize] += found(i + 1) - found(i);
+                self.gained[*at as usize] += found(i + 1) - found(i);
             }
         }
-        self.regions += regions.len() as u64;
-        for (at, (value, defect)) in map.iter().zip(defect).enumerate() {
+        for ((value, defect), gained) in map.iter().zip(defect).zip(&mut self.gained) {
             match defect {
-                true => self.defective.push((key(*value), gained.get(at).copied().unwrap_or(0.0))),
-                false => self.normal.push(key(*value)),
+                true => {
+                    let overlap = std::mem::take(gained);
+                    self.new_defective.push(Defective { key: key(*value), count: 1, overlap });
+                }
+                false => self.new_normal.push(key(*value)),
             }
-        }
-        if self.normal.len() + self.defective.len() > self.sorted.len().max(WAITING) {
-            self.settle();
         }
     }
 
     /// Sorts in what waits.
     fn settle(&mut self) {
         let mask = u32::MAX << self.coarse;
-        let (mut normal, mut defective) = (std::mem::take(&mut self.normal), std::mem::take(&mut self.defective));
-        normal.par_iter_mut().for_each(|k| *k &= mask);
-        defective.iter_mut().for_each(|(k, _)| *k &= mask);
-        normal.par_sort_unstable_by(|a, b| b.cmp(a));
-        // Overlaps of equal scores are summed in the order they came.
-        defective.sort_by_key(|(key, _)| std::cmp::Reverse(*key));
-        let old = std::mem::take(&mut self.sorted);
-        let mut all: Vec<Entry> = Vec::with_capacity(old.len() + normal.len() / 2);
-        let (mut o, mut n, mut d) = (0, 0, 0);
-        while o < old.len() || n < normal.len() || d < defective.len() {
-            let keys = [old.get(o).map(|e| e.key), normal.get(n).copied(), defective.get(d).map(|(k, _)| *k)];
-            // One of the three is left.
-            let key = keys.into_iter().flatten().max().expect("not all lists are at their end");
-            let mut entry = Entry { key, defective: 0, normal: 0, overlap: 0.0 };
-            if keys[0] == Some(key) {
-                entry = old[o];
-                o += 1;
+        let mut keys = std::mem::take(&mut self.new_normal);
+        keys.par_iter_mut().for_each(|k| *k &= mask);
+        keys.par_sort_unstable();
+        let old = std::mem::take(&mut self.normal);
+        let mut merged: Vec<Normal> = Vec::with_capacity(old.len() + keys.len());
+        let mut rest = old.into_iter().peekable();
+        for key in keys {
+            while let Some(entry) = rest.next_if(|e| e.key <= key) {
+                count_normal(&mut merged, entry);
             }
-            while normal.get(n) == Some(&key) {
-                entry.normal += 1;
-                n += 1;
-            }
-            while let Some((_, gained)) = defective.get(d).filter(|(k, _)| *k == key) {
-                entry.defective += 1;
-                entry.overlap += gained;
-                d += 1;
-            }
-            all.push(entry);
+            count_normal(&mut merged, Normal { key, count: 1 });
         }
-        self.sorted = all;
-        while self.sorted.len() > self.limit {
+        rest.for_each(|entry| count_normal(&mut merged, entry));
+        self.normal = merged;
+        // Stable, so that overlaps of equal scores are summed in the order they came.
+        let mut defective = std::mem::take(&mut self.defective);
+        defective.append(&mut self.new_defective);
+        defective.iter_mut().for_each(|d| d.key &= mask);
+        defective.sort_by_key(|d| d.key);
+        defective.into_iter().for_each(|d| count_defective(&mut self.defective, d));
+        while self.normal.len() > self.limit {
             self.coarsen();
         }
     }
@@ -129,18 +178,10 @@ impl Tally {
     fn coarsen(&mut self) {
         self.coarse += 1;
         let mask = u32::MAX << self.coarse;
-        for entry in &mut self.sorted {
-            entry.key &= mask;
-        }
-        self.sorted.dedup_by(|next, kept| {
-            let same = next.key == kept.key;
-            if same {
-                kept.normal += next.normal;
-                kept.defective += next.defective;
-                kept.overlap += next.overlap;
-            }
-            same
-        });
+        let coarser = |n: Normal| Normal { key: n.key & mask, ..n };
+        std::mem::take(&mut self.normal).into_iter().for_each(|n| count_normal(&mut self.normal, coarser(n)));
+        let coarser = |d: Defective| Defective { key: d.key & mask, ..d };
+        std::mem::take(&mut self.defective).into_iter().for_each(|d| count_defective(&mut self.defective, coarser(d)));
     }
 
     /// Regions so far.
@@ -153,10 +194,29 @@ impl Tally {
         self.coarse == 0
     }
 
+    /// Both classes, by falling score.
+    fn entries(&self) -> impl Iterator<Item = Entry> {
+        let (mut normal, mut defective) = (self.normal.iter().rev().peekable(), self.defective.iter().rev().peekable());
+        std::iter::from_fn(move || {
+            let keys = (normal.peek().map(|n| n.key), defective.peek().map(|d| d.key));
+            let key = keys.0.max(keys.1)?;
+            let mut entry = Entry { key, normal: 0, defective: 0, overlap: 0.0 };
+            if keys.0 == Some(key) {
+                entry.normal = normal.next().map_or(0, |n| n.count);
+            }
+            if keys.1 == Some(key) {
+                let d = defective.next();
+                (entry.defective, entry.overlap) = d.map_or((0, 0.0), |d| (d.count, d.overlap));
+            }
+            Some(entry)
+        })
+    }
+
     /// Counts of both classes.
     fn classes(&self) -> (f64, f64) {
-        let sum = |count: fn(&Entry) -> u64| self.sorted.iter().map(count).sum::<u64>() as f64;
-        (sum(|e| e.normal), sum(|e| e.defective.into()))
+        let normal: u64 = self.normal.iter().map(|n| u64::from(n.count)).sum();
+        let defective: u64 = self.defective.iter().map(|d| u64::from(d.count)).sum();
+        (normal as f64, defective as f64)
     }
 
     /// How far the area under the ROC curve over pixels can be from the exact one, given what was not told apart: half of all
@@ -167,7 +227,7 @@ impl Tally {
         if self.is_exact() || normal * defective == 0.0 {
             return 0.0;
         }
-        let pairs: f64 = self.sorted.iter().map(|e| e.normal as f64 * f64::from(e.defective)).sum();
+        let pairs: f64 = self.entries().map(|e| f64::from(e.normal) * f64::from(e.defective)).sum();
         0.5 * pairs / (normal * defective)
     }
 
@@ -175,29 +235,29 @@ impl Tally {
     pub fn ranking(&mut self) -> Ranking {
         self.settle();
         let (mut true_positives, mut false_positives) = (0, 0);
-        let point = |e: &Entry| {
+        let point = |e: Entry| {
             true_positives += u64::from(e.defective);
-            false_positives += e.normal;
+            false_positives += u64::from(e.normal);
             Point { threshold: score(e.key), true_positives, false_positives }
         };
-        Ranking::of_points(self.sorted.iter().map(point).collect())
+        Ranking::of_points(self.entries().map(point).collect())
     }
 
-    /// Overlap of the regions over the false positive rate, from (0, 0) on. `None` without regions or without pixels outside
-    /// them.
-    pub fn curve(&mut self) -> Option<Vec<CurvePoint>> {
+    /// Overlap of the regions over the false positive rate, by falling threshold, from (0, 0) on. `None` without regions or
+    /// without pixels outside them.
+    pub fn curve(&mut self) -> Option<impl Iterator<Item = CurvePoint>> {
         self.settle();
-        let (normal, _) = self.classes();
-        if self.regions == 0 || normal == 0.0 {
+        let ((normal, _), regions) = (self.classes(), self.regions as f64);
+        if regions == 0.0 || normal == 0.0 {
             return None;
         }
         let (mut outside, mut overlap) = (0u64, 0.0);
-        let point = |e: &Entry| {
-            outside += e.normal;
+        let point = move |e: Entry| {
+            outside += u64::from(e.normal);
             overlap += e.overlap;
-            CurvePoint { fpr: outside as f64 / normal, overlap: overlap / self.regions as f64, threshold: score(e.key) }
+            CurvePoint { fpr: outside as f64 / normal, overlap: overlap / regions, threshold: score(e.key) }
         };
         let first = CurvePoint { fpr: 0.0, overlap: 0.0, threshold: f32::INFINITY };
-        Some(std::iter::once(first).chain(self.sorted.iter().map(point)).collect())
+        Some(std::iter::once(first).chain(self.entries().map(point)))
     }
 }

@@ -71,7 +71,7 @@ impl Pixels {
 
     /// Fills in the metrics; returns the ranking of all pixels.
     pub fn fill(mut self, metrics: &mut Metrics) -> Ranking {
-        metrics.aupro_30 = self.all.curve().map(|c| area(&c, PRO_LIMIT));
+        metrics.aupro_30 = self.all.curve().map(|c| area(c, PRO_LIMIT));
         let bound = self.all.auroc_bound();
         if !self.all.is_exact() {
             let what = "too many distinct pixel scores to keep all apart";
@@ -88,9 +88,8 @@ impl Pixels {
             metrics.notes.push("pixel metrics are null: every mask is empty".into());
         }
         if let Some((_, tallies)) = &mut self.loco {
-            let curves = tallies.each_mut().map(Tally::curve);
             for (limit, name) in SPRO_LIMITS {
-                let areas = curves.each_ref().map(|c| c.as_ref().map(|c| area(c, limit)));
+                let areas = tallies.each_mut().map(|t| t.curve().map(|c| area(c, limit)));
                 metrics.auspro.insert(name.into(), ByKind::of(areas));
             }
         }

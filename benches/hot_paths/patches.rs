@@ -1,0 +1,91 @@
+//! Patches of whole data sets: memory banks and metrics over pixels.
+
+use std::hint::black_box;
+
+use hotad_engine::device::Device;
+use hotad_engine::metrics::region::{area, components};
+use hotad_engine::metrics::tally::Tally;
+use hotad_kernels::coreset::greedy_coreset;
+use hotad_kernels::knn::l2_knn;
+
+use crate::work::{Work, noise, put, room};
+
+/// Queries, bank vectors and their length: 28 x 28 patches of an image and a bank of PatchCore.
+const KNN: (usize, usize, usize) = (784, 16_385, 1024);
+
+fn neighbours(device: &Device, title: &'static str, name: &'static str, goal: (f64, f64)) -> Work {
+    let (q, m, d) = KNN;
+    let (query, bank) = (put(device, noise(q * d, 10)), put(device, noise(m * d, 11)));
+    let (mut index, mut distance) = (room(device, q), room(device, q));
+    Work {
+        title,
+        name,
+        flops: 2.0 * (q * m * d) as f64,
+        bytes: 4.0 * ((q + m) * d) as f64,
+        units: 1.0,
+        goal,
+        latency: false,
+        run: Box::new(move || l2_knn(&query, &bank, d, 1, &mut index, &mut distance).expect("shapes fit")),
+    }
+}
+
+/// Against `cdist` and `min`.
+pub fn knn(device: &Device) -> Work {
+    neighbours(device, "flat nearest neighbour, 784 x 16,385 x 1024", "knn", (1.3, 1.0))
+}
+
+/// Against faiss, which runs on the CPU.
+pub fn knn_faiss(device: &Device) -> Work {
+    neighbours(device, "the same against faiss-cpu's IndexFlatL2", "knn_faiss", (1.0, 1.0))
+}
+
+/// 1 % of 50,000 vectors.
+pub fn coreset(device: &Device) -> Work {
+    let (m, d, count) = (50_000, 128, 500);
+    let x = put(device, noise(m * d, 14));
+    let (mut index, mut distance) = (room(device, count), room(device, count));
+    Work {
+        title: "greedy coreset, 500 of 50,000 x 128",
+        name: "coreset",
+        // As many as a pass over all points for each choice has.
+        flops: 3.0 * (m * d * count) as f64,
+        bytes: 0.0,
+        units: 1.0,
+        goal: (3.0, 1.0),
+        latency: false,
+        run: Box::new(move || greedy_coreset(&x, d, 0, &mut index, &mut distance).expect("points enough")),
+    }
+}
+
+/// 100 maps of 256 x 256 with two square defects in every other, from maps and masks to one number; on the host.
+pub fn aupro(_: &Device) -> Work {
+    let side = 256;
+    let inside = |i: usize, at: usize, size: usize| {
+        (at..at + size).contains(&(i / side)) && (at..at + size).contains(&(i % side))
+    };
+    let maps: Vec<(Vec<f32>, Vec<bool>)> = (0..100)
+        .map(|n| {
+            let defect = |i| n % 2 == 0 && (inside(i, 20 + n as usize, 24) || inside(i, 180, 40));
+            let mask: Vec<bool> = (0..side * side).map(defect).collect();
+            let mut map = noise(side * side, 20 + n);
+            map.iter_mut().zip(&mask).filter(|(_, d)| **d).for_each(|(v, _)| *v += 0.5);
+            (map, mask)
+        })
+        .collect();
+    Work {
+        title: "AU-PRO of 100 maps, 256x256, against NumPy",
+        name: "aupro",
+        flops: 0.0,
+        bytes: 0.0,
+        units: 1.0,
+        goal: (10.0, 1.0),
+        latency: true,
+        run: Box::new(move || {
+            let mut tally = Tally::default();
+            for (map, mask) in &maps {
+                tally.add(map, mask, &components(mask, side));
+            }
+            black_box(tally.curve().map(|c| area(c, 0.3)));
+        }),
+    }
+}
