@@ -144,6 +144,7 @@ fn members_without_feature_maps_and_wrong_layers_are_refused() {
     let backbone = format!("backbone={}", text(&rasl));
     refused(&[&args[..], &["--set", &backbone]].concat(), &["rasl", "no feature maps"]);
     refused(&[&args[..], &SMALL, &["--set", "layers=[\"layer9\"]"]].concat(), &["layer9", "encoder.0"]);
+    refused(&[&args[..], &["--member", text(&rasl)]].concat(), &["--member", "patchcore"]);
     refused(&[&args[..], &["--set", "backbone=/nowhere.safetensors"]].concat(), &["/nowhere.safetensors"]);
     refused(&[&args[..], &["--set", "coreset=1.5"]].concat(), &["coreset", "1.5"]);
     refused(&[&args[..], &["--set", "neighbourhood=2"]].concat(), &["neighbourhood", "2"]);

@@ -55,6 +55,10 @@ fn check(args: &TrainArgs, common: &Common) -> Result<()> {
     if args.cv.is_some() {
         cross_validation::check(&args.method)?;
     }
+    if !args.member.is_empty() && !args.method.ends_with("ensemble") {
+        let reason = format!("--member: {} is not built on other models; use ensemble or score-ensemble", args.method);
+        return Err(Error::Config(reason));
+    }
     let Some(out) = &args.out else { return Ok(()) };
     if out.is_dir() {
         return Err(Error::Config(format!("--out {}: is a folder; name a file", out.display())));
