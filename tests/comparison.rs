@@ -63,6 +63,7 @@ fn models_data_sets_and_changes_are_compared() {
         &["eval", "--model", text(&dir.join("models/{}/third")), "--data", text(&bolts), "--data", text(&nuts)],
         &["third"],
     );
+    refused(&[&args[..], &["--data", text(&nuts)]].concat(), &["nuts", "one name"]);
     refused(&["eval", "--model", text(&first), "--model", text(&first), "--data", text(&bolts)], &["twice"]);
 }
 

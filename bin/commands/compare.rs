@@ -39,6 +39,9 @@ pub struct Block {
     pub rows: Vec<(String, Vec<Option<f64>>)>,
 }
 
+/// Columns beside the data sets.
+pub const SUMMARY: [&str; 2] = ["mean", "worst"];
+
 /// A metric's name and value.
 type Metric = (&'static str, fn(&Metrics) -> Option<f64>);
 
@@ -55,8 +58,10 @@ const METRICS: [Metric; 9] = [
     ("Dice max", |m| m.dice_max),
 ];
 
+/// The name of a data set's folder, also where it is written as `.`.
 fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    let whole = path.canonicalize().unwrap_or_else(|_| path.into());
+    whole.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The file of a model for a data set.
@@ -71,6 +76,14 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     }
     let names = labels(&args.model)?;
     let data = args.data.iter().map(|d| Dataset::open(d)).collect::<Result<Vec<_>>>()?;
+    if let Some((_, twice)) =
+        data.iter().enumerate().find(|(i, d)| data[..*i].iter().any(|o| name(&o.root) == name(&d.root)))
+    {
+        return Err(Error::Config(format!(
+            "--data {}: two folders of one name cannot be compared",
+            twice.root.display()
+        )));
+    }
     // A model that does not exist is refused before the first is evaluated.
     for (model, data) in args.model.iter().flat_map(|m| data.iter().map(move |d| (m, d))) {
         let file = file(model, &name(&data.root));
@@ -163,8 +176,8 @@ fn distinct<T: PartialEq + Clone>(runs: &[Run], of: impl Fn(&Run) -> T) -> Vec<T
     all
 }
 
-/// Tables: one for each metric that is known of any model, and each change. Over several data sets with their mean and the worst
-/// of them.
+/// Tables: one for each metric and change, over the data sets where it is known of any model; over several with their mean and
+/// the worst of them.
 fn blocks(runs: &[Run]) -> Vec<Block> {
     let (models, categories) = (distinct(runs, |r| r.model.clone()), distinct(runs, |r| r.category.clone()));
     let mut blocks = Vec::new();
@@ -174,14 +187,15 @@ fn blocks(runs: &[Run]) -> Vec<Block> {
                 let run = runs.iter().find(|r| r.model == *model && r.category == *category && r.change == change);
                 run.and_then(|r| value(&r.metrics))
             };
-            let mut columns = categories.clone();
-            let row = |model: &String| (model.clone(), categories.iter().map(|c| of(model, c)).collect());
-            let mut rows: Vec<(String, Vec<Option<f64>>)> = models.iter().map(row).collect();
-            if rows.iter().all(|(_, values)| values.iter().all(Option::is_none)) {
+            let known = |c: &&String| models.iter().any(|m| of(m, c).is_some());
+            let mut columns: Vec<String> = categories.iter().filter(known).cloned().collect();
+            if columns.is_empty() {
                 continue;
             }
-            if categories.len() > 1 {
-                columns.extend(["mean".into(), "worst".into()]);
+            let row = |model: &String| (model.clone(), columns.iter().map(|c| of(model, c)).collect());
+            let mut rows: Vec<(String, Vec<Option<f64>>)> = models.iter().map(row).collect();
+            if columns.len() > 1 {
+                columns.extend(SUMMARY.map(String::from));
                 rows.iter_mut().for_each(|(_, values)| values.extend(summary(values)));
             }
             let title = if change == "none" { metric.to_string() } else { format!("{metric}, {change}") };

@@ -6,9 +6,9 @@ use std::path::Path;
 use hotad_engine::{Result, atomic_file};
 
 use super::{STYLE, escape};
-use crate::commands::compare::{Block, Run, file_name, shown, values};
+use crate::commands::compare::{Block, Run, SUMMARY, file_name, shown, values};
 
-/// Colours of cells, and a link to each model's own report.
+/// Colours of cells and links.
 const EXTRA: &str =
     "table.compare td,table.compare th{text-align:right;font-variant-numeric:tabular-nums;padding:5px 8px}
 table.compare td:first-child,table.compare th:first-child{text-align:left}.compare th{font-weight:600;font-size:13px}
@@ -36,7 +36,18 @@ fn shade(value: f64) -> String {
     format!("background:rgba(36,104,178,{:.2})", 0.45 * ((value - 0.5) * 2.0).clamp(0.0, 1.0))
 }
 
-fn table(block: &Block) -> String {
+/// A value, linked to the model's own report where its column is a data set.
+fn cell_text(value: Option<f64>, model: &str, column: &str, linked: bool) -> String {
+    match value {
+        Some(_) if linked && !SUMMARY.contains(&column) => {
+            let path = format!("{column}/{}/report.html", file_name(model));
+            format!("<a href=\"{}\">{}</a>", escape(&path), shown(value))
+        }
+        _ => shown(value),
+    }
+}
+
+fn table(block: &Block, linked: bool) -> String {
     let heads: String = block.columns.iter().map(|c| format!("<th>{}</th>", escape(c))).collect();
     let mut html = format!("<table class=\"compare\"><tr><th>model</th>{heads}</tr>");
     let best = |column: usize| block.rows.iter().filter_map(|(_, v)| v[column]).reduce(f64::max);
@@ -44,22 +55,13 @@ fn table(block: &Block) -> String {
         let cell = |(i, value): (usize, &Option<f64>)| {
             let style = value.map(shade).unwrap_or_default();
             let class = if value.is_some() && *value == best(i) { " class=\"best\"" } else { "" };
-            format!("<td{class} style=\"{style}\">{}</td>", shown(*value))
+            let text = cell_text(*value, name, &block.columns[i], linked);
+            format!("<td{class} style=\"{style}\">{text}</td>")
         };
         let cells: String = values.iter().enumerate().map(cell).collect();
         let _ = write!(html, "<tr><td>{}</td>{cells}</tr>", escape(name));
     }
     html + "</table>"
-}
-
-/// Links to the reports of the models.
-fn links(runs: &[Run]) -> String {
-    let own = runs.iter().filter(|r| r.change == "none");
-    let link = |r: &Run| {
-        let path = format!("{}/{}/report.html", r.category, file_name(&r.model));
-        format!("<a href=\"{}\">{} on {}</a>", escape(&path), escape(&r.model), escape(&r.category))
-    };
-    own.map(link).collect::<Vec<_>>().join(" · ")
 }
 
 /// Notes of all runs, each once.
@@ -79,8 +81,7 @@ fn notes(runs: &[Run]) -> String {
 /// Writes both files into a folder.
 pub fn write(folder: &Path, runs: &[Run], blocks: &[Block]) -> Result<()> {
     let mut html = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>hotad: comparison</title><style>{STYLE}{EXTRA}</style><main><h1>Comparison</h1><p>The best of each column is bold; cells are darker the higher the value.</p><p>{}</p>",
-        links(runs)
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>hotad: comparison</title><style>{STYLE}{EXTRA}</style><main><h1>Comparison</h1><p>The best of each column is bold; cells are darker the higher the value. The values of the first table lead to the models' own reports.</p>"
     );
     let changed = blocks.iter().filter(|b| b.change != "none");
     let plain = blocks.iter().filter(|b| b.change == "none");
@@ -89,7 +90,12 @@ pub fn write(folder: &Path, runs: &[Run], blocks: &[Block]) -> Result<()> {
             let title = if block.change == "none" { "Test images" } else { "Changed images" };
             let _ = write!(html, "<h2>{title}</h2>");
         }
-        let _ = write!(html, "<div class=\"card wide\"><h3>{}</h3>{}</div><br>", escape(&block.title), table(block));
+        let _ = write!(
+            html,
+            "<div class=\"card wide\"><h3>{}</h3>{}</div><br>",
+            escape(&block.title),
+            table(block, i == 0)
+        );
     }
     html.push_str(&notes(runs));
     html.push_str("</main></html>");

@@ -10,6 +10,7 @@ use hotad_engine::{Error, Result, random};
 use hotad_kernels::coreset::greedy_coreset;
 use hotad_kernels::device::Buffer;
 use hotad_kernels::fusion::Projection;
+use hotad_kernels::gather::gather;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -95,7 +96,7 @@ impl PatchBank {
         let mut bank = Self {
             d,
             kind: config.bank,
-            vectors: hotad_kernels::gather::gather(&all, d, &chosen)?,
+            vectors: gather(&all, d, &chosen)?,
             owners: chosen.iter().map(|i| owners[*i]).collect(),
             entries: context.train.iter().map(|p| entry_name(p)).collect(),
             radius: 0.0,
@@ -162,7 +163,7 @@ impl PatchBank {
         self.entries.extend(names.iter().cloned());
         self.owners.extend(far.iter().map(|i| (first + i / each) as u32));
         let mut vectors = self.vectors.to_vec()?;
-        vectors.extend(hotad_kernels::gather::gather(patches.view(), d, &far)?.into_vec()?);
+        vectors.extend(gather(patches.view(), d, &far)?.into_vec()?);
         self.vectors = self.device.upload(vectors)?;
         self.round()
     }
@@ -179,7 +180,7 @@ impl PatchBank {
         }
         let removed = stays.iter().filter(|s| !**s).count();
         let number = |old: u32| stays[..old as usize].iter().filter(|s| **s).count() as u32;
-        self.vectors = hotad_kernels::gather::gather(&self.vectors, self.d, &kept)?;
+        self.vectors = gather(&self.vectors, self.d, &kept)?;
         self.owners = kept.iter().map(|i| number(self.owners[*i])).collect();
         self.entries = self.entries.iter().zip(&stays).filter(|(_, s)| **s).map(|(e, _)| e.clone()).collect();
         Ok(removed)

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::config::{Choice, Doc, require};
 use crate::detector::{FitContext, Schedule};
+use crate::features::pca::Covariance;
 use crate::features::{Embedding, Source};
 use crate::networks::layer::{Layer, Weights};
 
@@ -187,7 +188,7 @@ fn noise(settings: &HeadSettings, embedding: &Embedding, context: &FitContext) -
     }
     // A few images tell the scale.
     let some = &context.train[..context.train.len().min(32)];
-    let mut covariance = crate::features::pca::Covariance::new(embedding.device());
+    let mut covariance = Covariance::new(embedding.device());
     embedding.for_each(some, |x| covariance.add(&x))?;
     let variances = covariance.variances();
     let noise = NOISE_SHARE * (variances.iter().sum::<f64>() / variances.len() as f64).sqrt() as f32;
