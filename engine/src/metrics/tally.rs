@@ -4,8 +4,8 @@
 //! Only counts are kept, one entry for each distinct score: normal pixels, and apart from them the far fewer defective ones,
 //! with how much overlap the regions gain there. As regions saturate by their own pixels alone, `min(pixels in P /
 //! saturation, 1)`, each image's share is known at once. Exact as long as there are no more distinct scores than a limit
-//! (32 million by default, 256 MB); beyond it scores are told apart to fewer bits, and [`Tally::auroc_bound`] says how far
-//! off that can be.
+//! (32 million by default: 256 MB, as much again while new ones are sorted in, and three times as much for a ranking); beyond
+//! it scores are told apart to fewer bits, and [`Tally::auroc_bound`] says how far off that can be.
 
 use rayon::prelude::*;
 
