@@ -64,6 +64,18 @@ fn table(block: &Block, linked: bool) -> String {
     html + "</table>"
 }
 
+/// Tables under a heading; the first one linked on request.
+fn section(title: &str, blocks: &[&Block], linked: bool) -> String {
+    if blocks.is_empty() {
+        return String::new();
+    }
+    let card = |(i, block): (usize, &&Block)| {
+        let table = table(block, linked && i == 0);
+        format!("<div class=\"card wide\"><h3>{}</h3>{table}</div><br>", escape(&block.title))
+    };
+    format!("<h2>{title}</h2>{}", blocks.iter().enumerate().map(card).collect::<String>())
+}
+
 /// Notes of all runs, each once.
 fn notes(runs: &[Run]) -> String {
     let mut seen: Vec<String> = Vec::new();
@@ -83,20 +95,9 @@ pub fn write(folder: &Path, runs: &[Run], blocks: &[Block]) -> Result<()> {
     let mut html = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>hotad: comparison</title><style>{STYLE}{EXTRA}</style><main><h1>Comparison</h1><p>The best of each column is bold; cells are darker the higher the value. The values of the first table lead to the models' own reports.</p>"
     );
-    let changed = blocks.iter().filter(|b| b.change != "none");
-    let plain = blocks.iter().filter(|b| b.change == "none");
-    for (i, block) in plain.chain(changed).enumerate() {
-        if i == 0 || block.change != "none" && !html.contains("Changed images") {
-            let title = if block.change == "none" { "Test images" } else { "Changed images" };
-            let _ = write!(html, "<h2>{title}</h2>");
-        }
-        let _ = write!(
-            html,
-            "<div class=\"card wide\"><h3>{}</h3>{}</div><br>",
-            escape(&block.title),
-            table(block, i == 0)
-        );
-    }
+    let (plain, changed): (Vec<&Block>, Vec<&Block>) = blocks.iter().partition(|b| b.change == "none");
+    html.push_str(&section("Test images", &plain, true));
+    html.push_str(&section("Changed images", &changed, false));
     html.push_str(&notes(runs));
     html.push_str("</main></html>");
     let csv = csv(runs);

@@ -50,7 +50,10 @@ impl Pixels {
         map: &[f32],
         (height, width): (usize, usize),
     ) -> Result<Option<f64>> {
-        let changed = |mask: Mask| self.corrupt.map_or(mask.clone(), |c| c.mask(mask, index));
+        let changed = |mask: Mask| match self.corrupt {
+            Some(corrupt) => corrupt.mask(mask, index),
+            None => mask,
+        };
         let mask = changed(Mask::of_item(item, height, width)?);
         self.all.add(map, &mask.defect, &components(&mask.defect, width));
         if let Some((saturations, tallies)) = &mut self.loco {

@@ -228,7 +228,7 @@ impl Embedding {
         Ok(if total > 0.0 { kept / total } else { 1.0 })
     }
 
-    /// First and last-but-one channel of each extractor.
+    /// The first channel of each extractor, and the one after its last.
     fn ranges(&self) -> Vec<(usize, usize)> {
         let (mut at, mut map) = (0, 0);
         let mut range = |part: &Part| {

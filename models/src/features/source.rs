@@ -60,15 +60,6 @@ impl Source {
         }
     }
 
-    /// What it is, in a few words.
-    pub fn name(&self) -> String {
-        match self {
-            Self::Backbone(b) => format!("{:?}", b.network()).to_lowercase(),
-            Self::Encoder(_) => "patch autoencoder".into(),
-            Self::Member(m) => m.name.clone(),
-        }
-    }
-
     /// Everything but its tensors, for maps up to a cut.
     pub fn saved(&self, last: usize) -> Value {
         let saved = match self {

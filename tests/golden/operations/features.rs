@@ -6,7 +6,7 @@ use hotad_kernels::fusion::Projection;
 use hotad_kernels::pool::{PoolOptions, avg_pool2d};
 use hotad_kernels::resize::{Filter, resize};
 use hotad_models::features::pca::{Covariance, Keep, Pca};
-use hotad_models::patchcore::nearest::{Nearest, nearest};
+use hotad_models::patchcore::nearest::{Nearest, nearest, reweighted};
 
 use crate::case::{Case, Outputs, floats, nchw, outputs, wide};
 
@@ -102,7 +102,7 @@ fn patchcore(case: &Case) -> Outputs {
     let Nearest { index, distance } = nearest(&query, &bank, d, 1).expect("shapes fit");
     let images = distance.chunks_exact(q[1]);
     let largest: Vec<f32> = images.clone().map(|p| p.iter().copied().fold(0.0, f32::max)).collect();
-    let score = hotad_models::patchcore::nearest::reweighted(&query, &bank, d, &distance, &index, case.count("b"));
+    let score = reweighted(&query, &bank, d, &distance, &index, case.count("b"));
     outputs([
         ("patch_score", floats(&distance)),
         ("index", index.iter().map(|i| f64::from(*i)).collect()),
