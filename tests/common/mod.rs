@@ -11,9 +11,11 @@ use hotad_engine::data::synth::{Kind, draw};
 use hotad_engine::random;
 use rand::Rng;
 
-/// The binary under test: `$HOTAD_BIN` where the tests have been carried to another machine.
+/// The binary under test: `$HOTAD_BIN` where the tests have been carried to another machine. No backbone is installed.
 pub fn binary() -> Command {
-    Command::new(std::env::var("HOTAD_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_hotad").into()))
+    let mut command = Command::new(std::env::var("HOTAD_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_hotad").into()));
+    command.env("HOTAD_HOME", std::env::temp_dir().join("hotad-tests-no-backbones"));
+    command
 }
 
 /// Runs `hotad` with arguments.

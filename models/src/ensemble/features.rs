@@ -18,9 +18,6 @@ use crate::features::{Embedding, Fusion, Source};
 use crate::simplenet::Discriminated;
 use crate::simplenet::head::HeadSettings;
 
-/// Image size of a member that is a network of torchvision.
-const IMAGENET_SIZE: usize = 224;
-
 /// Settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -79,8 +76,7 @@ pub fn fit(config: Config, context: &FitContext) -> Result<Discriminated> {
     require_members(context, "ensemble")?;
     let mut parts = Vec::with_capacity(context.members.len());
     for path in context.members {
-        let source = Source::read(path, IMAGENET_SIZE, context.device)?;
-        let cuts = Layers::Word("auto".into()).of(source.extractor())?;
+        let (source, cuts) = Source::read(path, None, &Layers::Word("auto".into()), context.device)?;
         parts.push(Part { source, cuts });
     }
     let image = common_image(parts.iter().map(|p| p.source.extractor().image()), context.gray);

@@ -1,11 +1,12 @@
 //! Settings of feature maps that PatchCore and SimpleNet share.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use super::backbone::installed;
 use super::embedding::{Embedding, Part};
 use super::{Extractor, Source};
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
@@ -15,9 +16,6 @@ use crate::paedid::Channels;
 
 /// Widths of the autoencoder that is trained where no backbone is given.
 const WIDTHS: [usize; 4] = [16, 32, 64, 128];
-
-/// Image size of torchvision's networks.
-const IMAGENET_SIZE: usize = 224;
 
 /// Image size of the autoencoder.
 const OWN_SIZE: usize = 128;
@@ -41,10 +39,15 @@ impl Layers {
     /// # Errors
     /// When the extractor has no such layer: lists those it has.
     pub fn of(&self, extractor: &dyn Extractor) -> Result<Vec<usize>> {
-        let known = extractor.cuts();
-        let Self::Names(names) = self else {
-            return Ok(extractor.usual().into_iter().filter(|c| *c < known.len()).collect());
-        };
+        self.among(&extractor.cuts(), &extractor.usual())
+    }
+
+    /// Numbers of the cuts, ascending, of a network that has these layers and is usually cut at some of them.
+    ///
+    /// # Errors
+    /// When the network has no such layer: lists those it has.
+    pub fn among(&self, known: &[String], usual: &[usize]) -> Result<Vec<usize>> {
+        let Self::Names(names) = self else { return Ok(usual.to_vec()) };
         let find = |name: &String| {
             known.iter().position(|k| k == name).ok_or_else(|| {
                 Error::Config(format!("setting layers: there is no {name:?}; this network has {}", known.join(", ")))
@@ -72,7 +75,7 @@ impl Layers {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FeatureSettings {
-    /// Weights of a ResNet, a model of hotad, or empty.
+    /// Name of an installed backbone, a file, `auto`, or empty.
     pub backbone: String,
     /// Where it is cut.
     pub layers: Layers,
@@ -89,7 +92,7 @@ pub struct FeatureSettings {
 impl Default for FeatureSettings {
     fn default() -> Self {
         Self {
-            backbone: String::new(),
+            backbone: "auto".into(),
             layers: Layers::Word("auto".into()),
             image_size: Choice::Word("auto".into()),
             channels: Channels::Word("auto".into()),
@@ -104,12 +107,15 @@ impl FeatureSettings {
     pub const DOCS: [Doc; 6] = [
         (
             "backbone",
-            "file: torchvision's resnet18, resnet50 or wide_resnet50_2 as safetensors, or a model of hotad; \"\": an autoencoder is trained on the images",
+            "\"auto\" (the best that is installed), the name of an installed backbone, a file of weights, a model of hotad; \"\": an autoencoder is trained on the images",
         ),
-        ("layers", "where the backbone is cut: a list of names, or \"auto\" (of a ResNet layer2 and layer3)"),
+        (
+            "layers",
+            "where the backbone is cut: a list of names (hotad backbone info prints them), or \"auto\": at an eighth and a sixteenth of the image",
+        ),
         (
             "image_size",
-            "rows and columns the images are brought to, or \"auto\": 224 for a ResNet, that of a model, else 128",
+            "rows and columns the images are brought to, or \"auto\": that of the backbone, without one 128",
         ),
         ("channels", "\"auto\" (3, or what a gray model or gray images ask for), 1 or 3"),
         ("neighbourhood", "side of the square that features are averaged over; odd, 1 for none"),
@@ -135,18 +141,45 @@ impl FeatureSettings {
         self.image_size.fixed().map_or(usual, |v| v as usize)
     }
 
+    /// The backbone's file, and what to say about the choice; no file for the autoencoder.
+    fn backbone(&self) -> Result<(Option<PathBuf>, String)> {
+        const OWN: &str = "training an autoencoder whose encoder gives the features";
+        if self.backbone.is_empty() {
+            return Ok((None, format!("no backbone wanted: {OWN}")));
+        }
+        if self.backbone != "auto" {
+            return Ok((Some(installed::find(&self.backbone)?), format!("features of backbone {}", self.backbone)));
+        }
+        Ok(match installed::list()?.into_iter().next() {
+            Some((network, path)) => {
+                (Some(path), format!("features of backbone {}, the best that is installed", network.facts().name))
+            }
+            None => (
+                None,
+                format!("no backbone is installed: {OWN}; features learned on ImageNet find far more (hotad backbone list)"),
+            ),
+        })
+    }
+
     /// The embedding that they describe; trains the autoencoder where there is no backbone.
     ///
     /// # Errors
     /// A backbone that cannot be used; broken images, divergence, interruption.
     pub fn embedding(&self, context: &FitContext, method: &str) -> Result<Embedding> {
-        let source = if self.backbone.is_empty() {
-            Source::Encoder(self.autoencoder(context, method)?)
-        } else {
-            Source::read(Path::new(&self.backbone), self.size(IMAGENET_SIZE), context.device)?
+        let (file, choice) = self.backbone()?;
+        (context.say)(&choice);
+        let (source, cuts) = match file {
+            None => {
+                let source = Source::Encoder(self.autoencoder(context, method)?);
+                let cuts = self.layers.of(source.extractor())?;
+                (source, cuts)
+            }
+            Some(path) => {
+                let size = self.image_size.fixed().map(|v| v as usize);
+                Source::read(&path, size, &self.layers, context.device)?
+            }
         };
-        let extractor = source.extractor();
-        let (own, cuts) = (extractor.image(), self.layers.of(extractor)?);
+        let own = source.extractor().image();
         let channels = if context.gray { 1 } else { own.channels };
         // A model sees its own size, whatever is stored here; the whole works at that size too unless told otherwise.
         let (height, width) = (self.size(own.height), self.size(own.width));
@@ -159,7 +192,6 @@ impl FeatureSettings {
         let image = ImageSpec { height: size, width: size, channels: self.channels.resolve(context.gray)? };
         let schedule = Schedule { epochs: self.backbone_epochs, batch: 16, patience: 10 };
         let settings = serde_json::to_value(self).expect("settings are plain data");
-        (context.say)("no backbone given: training an autoencoder whose encoder gives the features");
         let stage = FitContext { stage: Some(STAGE), ..*context };
         let network = PatchAutoencoder::new(&WIDTHS, image);
         TrainedAutoencoder::fit(network, (&schedule, 1e-3), &stage, (method, &settings))

@@ -1,4 +1,4 @@
-//! What an extractor is: a network of torchvision, a patch autoencoder trained on the same images, or a trained model.
+//! What an extractor is: a network that has learned on ImageNet, a patch autoencoder trained on the same images, or a trained model.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,13 +11,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Extractor;
-use super::backbone::{Backbone, Network};
+use super::backbone::{Backbone, Network, file};
+use super::settings::Layers;
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
 use crate::member::Member;
 
 /// Where feature maps come from.
 pub enum Source {
-    /// A network of torchvision.
+    /// A network that has learned on ImageNet.
     Backbone(Backbone),
     /// An autoencoder trained for this.
     Encoder(TrainedAutoencoder),
@@ -29,26 +30,29 @@ pub enum Source {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 enum Saved {
-    Backbone { network: Network, size: usize, last: usize },
+    Backbone { network: Network, size: usize, blocks: usize },
     Encoder { widths: Vec<usize>, image: ImageSpec },
     Member { member: Value },
 }
 
 impl Source {
-    /// Reads a model of hotad or weights of torchvision, told by the file itself; `size` is the image size for the latter.
+    /// Reads a model of hotad or a backbone, told by the file itself, and finds the cuts. `size` is the image size for the
+    /// latter, by default that of its network.
     ///
     /// # Errors
-    /// When the file is neither, or a model without feature maps.
-    pub fn read(path: &Path, size: usize, device: &Device) -> Result<Self> {
-        if !container::is_ours(path)? {
-            return Backbone::read(path, size, device).map(Self::Backbone);
+    /// When the file is neither, a model without feature maps, or has no such layers.
+    pub fn read(path: &Path, size: Option<usize>, layers: &Layers, device: &Device) -> Result<(Self, Vec<usize>)> {
+        if container::kind(path)?.is_none_or(|kind| kind == file::KIND) {
+            let (backbone, cuts) = Backbone::open(path, size, layers, device)?;
+            return Ok((Self::Backbone(backbone), cuts));
         }
         let member = Member::read(path, device)?;
-        if member.model.detector.extractor().is_none() {
+        let Some(extractor) = member.model.detector.extractor() else {
             let reason = format!("{} has no feature maps to give", member.model.detector.method());
             return Err(Error::Model { path: path.into(), reason });
-        }
-        Ok(Self::Member(member))
+        };
+        let cuts = layers.of(extractor)?;
+        Ok((Self::Member(member), cuts))
     }
 
     /// The network.
@@ -63,7 +67,7 @@ impl Source {
     /// Everything but its tensors, for maps up to a cut.
     pub fn saved(&self, last: usize) -> Value {
         let saved = match self {
-            Self::Backbone(b) => Saved::Backbone { network: b.network(), size: b.image().height, last: last + 1 },
+            Self::Backbone(b) => Saved::Backbone { network: b.network(), size: b.image().height, blocks: last + 1 },
             Self::Encoder(e) => Saved::Encoder { widths: e.network.widths().to_vec(), image: e.network.image() },
             Self::Member(m) => Saved::Member { member: m.saved() },
         };
@@ -90,8 +94,8 @@ impl Source {
         let damaged = |e: serde_json::Error| Error::Config(format!("damaged backbone in the model file ({e})"));
         let state = || container::restore(tensors, prefix);
         match serde_json::from_value(saved.clone()).map_err(damaged)? {
-            Saved::Backbone { network, size, last } => {
-                Ok(Self::Backbone(Backbone::new(network, size, state()?, last, device)?))
+            Saved::Backbone { network, size, blocks } => {
+                Ok(Self::Backbone(Backbone::new(network, size, state()?, blocks, device)?))
             }
             Saved::Encoder { widths, image } => {
                 let network = PatchAutoencoder::new(&widths, image);

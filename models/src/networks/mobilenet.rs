@@ -1,20 +1,25 @@
-//! MobileNetV3-Small (Howard et al. 2019, table 2), as torchvision names and shapes it, and as the
+//! MobileNetV3-Small and -Large (Howard et al. 2019, tables 2 and 1), as torchvision names and shapes them; Small also as the
 //! attention network of LEA-Net (table 1).
 //!
-//! Stages end where LEA-Net takes its attention: `features.0` (16 channels), `features.1` (16),
+//! Stages of Small end where LEA-Net takes its attention: `features.0` (16 channels), `features.1` (16),
 //! `features.3` (24), `features.8` (48) and `features.11` (96). The 3.042 M parameters of LEA-Net's
 //! table 1 are those of an implementation whose squeeze-and-excitation keeps all channels between its
 //! two layers ([`Squeeze::Full`]) and whose last hidden layer has 1280; torchvision keeps a quarter, and
 //! has 1024.
 
-use hotad_engine::ops::{channel_scale, global_avg_pool2d};
+use hotad_engine::ops::global_avg_pool2d;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Result};
 
+use super::inverted_residual::InvertedResidual;
 use super::layer::{Layer, Weights};
-use super::{Classifier, POINTS};
+use super::trunk::{Block, Trunk};
+use super::{Classifier, POINTS, divisible_by_8};
 
 const EPS: f32 = 1e-3;
+
+/// Channels after the first convolution.
+const STEM: usize = 16;
 
 /// Channels between the two layers of a squeeze-and-excitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +33,7 @@ pub enum Squeeze {
 /// Expanded channels, kernel, output channels, squeeze-and-excitation, hard swish, stride.
 type Row = (usize, usize, usize, bool, bool, usize);
 
-const ROWS: [Row; 11] = [
+const SMALL: [Row; 11] = [
     (16, 3, 16, true, false, 2),
     (72, 3, 24, false, false, 2),
     (88, 3, 24, false, false, 1),
@@ -45,69 +50,87 @@ const ROWS: [Row; 11] = [
 /// Entries of `features` in stages 1 to 5.
 const STAGES: [std::ops::Range<usize>; POINTS] = [0..1, 1..2, 2..4, 4..9, 9..12];
 
-/// An inverted residual: expansion, depthwise convolution, squeeze-and-excitation, projection.
-struct Bottleneck {
-    expand: Option<Layer>,
-    depthwise: Layer,
-    squeeze: Option<[Layer; 2]>,
-    project: Layer,
-    residual: bool,
+const LARGE: [Row; 15] = [
+    (16, 3, 16, false, false, 1),
+    (64, 3, 24, false, false, 2),
+    (72, 3, 24, false, false, 1),
+    (72, 5, 40, true, false, 2),
+    (120, 5, 40, true, false, 1),
+    (120, 5, 40, true, false, 1),
+    (240, 3, 80, false, true, 2),
+    (200, 3, 80, false, true, 1),
+    (184, 3, 80, false, true, 1),
+    (184, 3, 80, false, true, 1),
+    (480, 3, 112, true, true, 1),
+    (672, 3, 112, true, true, 1),
+    (672, 5, 160, true, true, 2),
+    (960, 5, 160, true, true, 1),
+    (960, 5, 160, true, true, 1),
+];
+
+fn bottleneck(index: usize, from: usize, row: Row, squeeze: Squeeze) -> InvertedResidual {
+    let (wide, kernel, to, excites, swish, stride) = row;
+    let activation = if swish { Activation::HardSwish } else { Activation::Relu };
+    let part = |at: usize, kind: &str| format!("features.{index}.block.{at}.{kind}");
+    let conv = |at: usize, from, to, kernel, stride| {
+        Layer::conv(part(at, "0"), from, to, kernel, stride).norm(part(at, "1"), EPS)
+    };
+    let expand = (wide != from).then(|| conv(0, from, wide, 1, 1).then(activation));
+    let first = usize::from(expand.is_some());
+    let depthwise = conv(first, wide, wide, kernel, stride).depthwise().then(activation);
+    let between = match squeeze {
+        Squeeze::Full => wide,
+        Squeeze::Quarter => divisible_by_8(wide as f64 / 4.0),
+    };
+    let squeeze = excites.then(|| {
+        [
+            Layer::linear(part(first + 1, "fc1"), wide, between).then(Activation::Relu),
+            Layer::linear(part(first + 1, "fc2"), between, wide).then(Activation::HardSigmoid),
+        ]
+    });
+    let project = conv(first + 1 + usize::from(excites), wide, to, 1, 1);
+    InvertedResidual { expand, depthwise, squeeze, project }
 }
 
-impl Bottleneck {
-    fn new(index: usize, from: usize, row: Row, squeeze: Squeeze) -> Self {
-        let (wide, kernel, to, excites, swish, stride) = row;
-        let activation = if swish { Activation::HardSwish } else { Activation::Relu };
-        let part = |at: usize, kind: &str| format!("features.{index}.block.{at}.{kind}");
-        let conv = |at: usize, from, to, kernel, stride| {
-            Layer::conv(part(at, "0"), from, to, kernel, stride).norm(part(at, "1"), EPS)
-        };
-        let expand = (wide != from).then(|| conv(0, from, wide, 1, 1).then(activation));
-        let first = usize::from(expand.is_some());
-        let depthwise = conv(first, wide, wide, kernel, stride).depthwise().then(activation);
-        let between = match squeeze {
-            Squeeze::Full => wide,
-            Squeeze::Quarter => divisible_by_8(wide / 4),
-        };
-        let squeeze = excites.then(|| {
-            [
-                Layer::linear(part(first + 1, "fc1"), wide, between).then(Activation::Relu),
-                Layer::linear(part(first + 1, "fc2"), between, wide).then(Activation::HardSigmoid),
-            ]
-        });
-        let project = conv(first + 1 + usize::from(excites), wide, to, 1, 1);
-        Self { expand, depthwise, squeeze, project, residual: stride == 1 && from == to }
-    }
-
-    fn layers(&self) -> impl Iterator<Item = &Layer> {
-        let squeeze = self.squeeze.iter().flatten();
-        self.expand.iter().chain([&self.depthwise]).chain(squeeze).chain([&self.project])
-    }
-
-    fn run(&self, weights: &Weights, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor> {
-        let mut y = match &self.expand {
-            Some(layer) => weights.run(layer, x, None, None)?,
-            None => x.clone(),
-        };
-        y = weights.run(&self.depthwise, &y, None, None)?;
-        if let Some([first, second]) = &self.squeeze {
-            let hidden = weights.linear(first, &global_avg_pool2d(&y)?)?;
-            y = channel_scale(&y, &weights.linear(second, &hidden)?)?;
-        }
-        weights.run(&self.project, &y, self.residual.then_some(x), attention)
-    }
+fn bottlenecks(rows: &[Row], squeeze: Squeeze) -> Vec<InvertedResidual> {
+    let mut from = STEM;
+    let block = |(i, row): (usize, &Row)| bottleneck(i + 1, std::mem::replace(&mut from, row.2), *row, squeeze);
+    rows.iter().enumerate().map(block).collect()
 }
 
-/// The nearest multiple of 8, at least 8, not below nine tenths.
-fn divisible_by_8(n: usize) -> usize {
-    let near = ((n + 4) / 8 * 8).max(8);
-    if near * 10 < n * 9 { near + 8 } else { near }
+/// A convolution of the first or last entry of `features`.
+fn outer(name: &str, from: usize, to: usize, kernel: usize, stride: usize) -> Layer {
+    Layer::conv(format!("{name}.0"), from, to, kernel, stride)
+        .norm(format!("{name}.1"), EPS)
+        .then(Activation::HardSwish)
+}
+
+fn trunk(rows: &[Row]) -> Trunk {
+    let mut blocks: Vec<(String, Box<dyn Block>)> =
+        vec![("features.0".into(), Box::new(outer("features.0", 3, STEM, 3, 2)))];
+    for (i, block) in bottlenecks(rows, Squeeze::Quarter).into_iter().enumerate() {
+        blocks.push((format!("features.{}", i + 1), Box::new(block)));
+    }
+    let (last, from) = (format!("features.{}", rows.len() + 1), rows[rows.len() - 1].2);
+    let layer = outer(&last, from, 6 * from, 1, 1);
+    blocks.push((last, Box::new(layer)));
+    Trunk::new(blocks)
+}
+
+/// The trunk of MobileNetV3-Small: cuts `features.0` to `features.12`.
+pub fn small() -> Trunk {
+    trunk(&SMALL)
+}
+
+/// The trunk of MobileNetV3-Large: cuts `features.0` to `features.16`.
+pub fn large() -> Trunk {
+    trunk(&LARGE)
 }
 
 /// MobileNetV3-Small.
 pub struct MobileNetV3Small {
     stem: Layer,
-    blocks: Vec<Bottleneck>,
+    blocks: Vec<InvertedResidual>,
     last: Layer,
     hidden: Layer,
     output: Layer,
@@ -116,18 +139,11 @@ pub struct MobileNetV3Small {
 impl MobileNetV3Small {
     /// For images of `channels`, with `hidden` channels before the output (torchvision: 1024).
     pub fn new(channels: usize, squeeze: Squeeze, hidden: usize, outputs: usize) -> Self {
-        let swish = Activation::HardSwish;
-        let conv = |name: &str, from, to, kernel, stride| {
-            Layer::conv(format!("{name}.0"), from, to, kernel, stride).norm(format!("{name}.1"), EPS).then(swish)
-        };
-        let mut from = 16;
-        let block =
-            |(i, row): (usize, &Row)| Bottleneck::new(i + 1, std::mem::replace(&mut from, row.2), *row, squeeze);
         Self {
-            stem: conv("features.0", channels, 16, 3, 2),
-            blocks: ROWS.iter().enumerate().map(block).collect(),
-            last: conv("features.12", 96, 576, 1, 1),
-            hidden: Layer::linear("classifier.0", 576, hidden).then(swish),
+            stem: outer("features.0", channels, STEM, 3, 2),
+            blocks: bottlenecks(&SMALL, squeeze),
+            last: outer("features.12", 96, 576, 1, 1),
+            hidden: Layer::linear("classifier.0", 576, hidden).then(Activation::HardSwish),
             output: Layer::linear("classifier.3", hidden, outputs),
         }
     }
@@ -149,7 +165,7 @@ impl MobileNetV3Small {
 
 impl Classifier for MobileNetV3Small {
     fn layers(&self) -> Vec<&Layer> {
-        let blocks = self.blocks.iter().flat_map(Bottleneck::layers);
+        let blocks = self.blocks.iter().flat_map(Block::layers);
         std::iter::once(&self.stem).chain(blocks).chain([&self.last, &self.hidden, &self.output]).collect()
     }
 
@@ -161,7 +177,7 @@ impl Classifier for MobileNetV3Small {
     }
 
     fn head(&self, weights: &Weights, x: &Tensor) -> Result<Tensor> {
-        let pooled = global_avg_pool2d(&self.feature(ROWS.len() + 1, weights, x, None)?)?;
+        let pooled = global_avg_pool2d(&self.feature(SMALL.len() + 1, weights, x, None)?)?;
         weights.linear(&self.output, &weights.linear(&self.hidden, &pooled)?)
     }
 }

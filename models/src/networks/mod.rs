@@ -3,12 +3,16 @@
 
 pub mod cnn;
 pub mod discriminator;
+pub mod efficientnet;
 pub mod gated;
 pub mod import;
 pub mod inpainting;
+pub mod inverted_residual;
 pub mod layer;
 pub mod mobilenet;
+pub mod mobilenet_v2;
 pub mod resnet;
+pub mod trunk;
 pub mod unet;
 pub mod vgg;
 
@@ -101,6 +105,13 @@ pub fn standardised(images: &Tensor) -> Result<Tensor> {
 /// The part of a state whose names start with `prefix`, without it.
 pub fn part(state: &State, prefix: &str) -> State {
     state.iter().filter_map(|(k, t)| Some((k.strip_prefix(prefix)?.to_string(), t.clone()))).collect()
+}
+
+/// The multiple of 8 nearest to a number of channels, at least 8, and not below nine tenths of it: how MobileNets and
+/// EfficientNets round widths.
+fn divisible_by_8(channels: f64) -> usize {
+    let near = ((channels + 4.0) as usize / 8 * 8).max(8);
+    if (near as f64) < 0.9 * channels { near + 8 } else { near }
 }
 
 /// Parameters that a network learns: weights, biases, scales and shifts.

@@ -1,0 +1,115 @@
+//! `hotad backbone`.
+
+use std::path::{Path, PathBuf};
+
+use hotad_engine::{Error, Result};
+use hotad_models::features::backbone::{BackboneFile, Network, installed};
+use serde_json::{Value, json};
+
+use crate::args::{BackboneAction, BackboneArgs, BackboneImportArgs, Common};
+use crate::{OK, output};
+
+/// Imports, lists or describes backbones.
+pub fn run(args: &BackboneArgs, common: &Common) -> Result<u8> {
+    match &args.action {
+        BackboneAction::Import(a) => import(a, common),
+        BackboneAction::List { json } => list(*json),
+        BackboneAction::Info { backbone, json } => info(backbone, *json),
+    }
+}
+
+/// The number of blocks up to a named one.
+fn until(file: &BackboneFile, block: &str) -> Result<usize> {
+    let cuts = file.network.trunk().cuts();
+    let held = &cuts[..file.blocks];
+    held.iter().position(|c| c == block).map(|i| i + 1).ok_or_else(|| {
+        let name = file.network.facts().name;
+        Error::Config(format!("--until {block}: {name} in this file has the blocks {}", held.join(", ")))
+    })
+}
+
+fn import(args: &BackboneImportArgs, common: &Common) -> Result<u8> {
+    let mut file = BackboneFile::open(&args.file)?;
+    let name = file.network.facts().name;
+    let blocks = match &args.until {
+        Some(block) => until(&file, block)?,
+        None => file.blocks,
+    };
+    file = file.until(blocks);
+    let path = match &args.out {
+        Some(path) if path.is_dir() => {
+            return Err(Error::Config(format!("--out {}: is a folder; name a file", path.display())));
+        }
+        Some(path) => path.clone(),
+        None => installed::prepare(file.network)?,
+    };
+    file.write(&path, args.half)?;
+    let (weights, last) = (count(&file), &file.network.trunk().cuts()[file.blocks - 1]);
+    common.say(&format!("{name} up to {last}, {weights} weights: wrote {}", path.display()));
+    if args.out.is_none() {
+        common.say(&format!("--set backbone={name} takes it; backbone=auto takes the best that is installed"));
+    }
+    Ok(OK)
+}
+
+fn count(file: &BackboneFile) -> usize {
+    file.tensors.values().map(|t| t.len()).sum()
+}
+
+fn list(as_json: bool) -> Result<u8> {
+    let installed = installed::list()?;
+    let path = |network: Network| installed.iter().find(|(n, _)| *n == network).map(|(_, path)| path);
+    if as_json {
+        let entry = |n: Network| json!({"name": n.facts().name, "path": path(n), "source": n.facts().source});
+        output::line(&Value::from_iter(Network::all().map(entry)).to_string())?;
+        return Ok(OK);
+    }
+    for network in Network::all() {
+        let facts = network.facts();
+        let state = match path(network) {
+            Some(path) => format!("installed: {}", path.display()),
+            None => format!("not installed; weights: {}", facts.source),
+        };
+        output::line(&format!("{:20} {state}", facts.name))?;
+    }
+    Ok(OK)
+}
+
+fn info(backbone: &str, as_json: bool) -> Result<u8> {
+    let path: PathBuf = installed::find(backbone)?;
+    let file = BackboneFile::open(&path)?;
+    let facts = file.network.facts();
+    let cuts = &file.network.trunk().cuts()[..file.blocks];
+    if as_json {
+        let all = json!({
+            "name": facts.name,
+            "path": path,
+            "image_size": facts.size,
+            "cuts": cuts,
+            "usual": facts.usual,
+            "weights": count(&file),
+            "origin": file.origin,
+        });
+        output::line(&all.to_string())?;
+        return Ok(OK);
+    }
+    describe(&path, &file, cuts)?;
+    Ok(OK)
+}
+
+fn describe(path: &Path, file: &BackboneFile, cuts: &[String]) -> Result<()> {
+    let facts = file.network.facts();
+    output::line(&format!("network      {}", facts.name))?;
+    output::line(&format!("file         {}", path.display()))?;
+    output::line(&format!("images       {0}x{0}, RGB", facts.size))?;
+    output::line(&format!("weights      {}", count(file)))?;
+    output::line(&format!("layers       {}", cuts.join(", ")))?;
+    output::line(&format!("usually cut  {}", facts.usual.join(", ")))?;
+    if let Some(origin) = &file.origin {
+        output::line(&format!("made from    {}, sha256 {}", origin.file, origin.sha256))?;
+        if let Some(licence) = &origin.licence {
+            output::line(&format!("licence      {}", licence.lines().find(|l| !l.trim().is_empty()).unwrap_or("").trim()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! A convolutional network without its classifier: named blocks in order, after each of which its map can be taken.
+
+use std::collections::BTreeSet;
+
+use hotad_engine::Result;
+use hotad_engine::ops::max_pool2d;
+use hotad_engine::tensor::Tensor;
+use hotad_kernels::pool::PoolOptions;
+
+use super::layer::{Layer, Weights};
+
+/// Layers that are run together.
+pub trait Block: Send + Sync {
+    /// Its layers, in the order of their weights.
+    fn layers(&self) -> Vec<&Layer>;
+
+    /// The map `[n, rows, columns, channels]` after the block, multiplied by 1 + an attention map of its size.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    fn run(&self, weights: &Weights, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor>;
+}
+
+impl Block for Layer {
+    fn layers(&self) -> Vec<&Layer> {
+        vec![self]
+    }
+
+    fn run(&self, weights: &Weights, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor> {
+        weights.run(self, x, None, attention)
+    }
+}
+
+/// A block after a max pooling.
+pub struct Pooled<B> {
+    /// The pooling.
+    pub window: PoolOptions,
+    /// What follows.
+    pub block: B,
+}
+
+impl<B: Block> Block for Pooled<B> {
+    fn layers(&self) -> Vec<&Layer> {
+        self.block.layers()
+    }
+
+    fn run(&self, weights: &Weights, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor> {
+        self.block.run(weights, &max_pool2d(x, self.window)?, attention)
+    }
+}
+
+/// Named blocks in order.
+pub struct Trunk {
+    blocks: Vec<(String, Box<dyn Block>)>,
+}
+
+impl Trunk {
+    /// From its blocks, each with the name of its cut.
+    pub fn new(blocks: Vec<(String, Box<dyn Block>)>) -> Self {
+        Self { blocks }
+    }
+
+    /// Names of the cuts, from the image inwards.
+    pub fn cuts(&self) -> Vec<String> {
+        self.blocks.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Blocks.
+    pub fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// The layers of block `index`.
+    pub fn block(&self, index: usize) -> Vec<&Layer> {
+        self.blocks[index].1.layers()
+    }
+
+    /// The layers of the first `blocks` blocks.
+    pub fn layers(&self, blocks: usize) -> Vec<&Layer> {
+        self.blocks.iter().take(blocks).flat_map(|(_, block)| block.layers()).collect()
+    }
+
+    /// The maps after some blocks, given by ascending numbers, of standardised images.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn maps(&self, weights: &Weights, images: &Tensor, cuts: &[usize]) -> Result<Vec<Tensor>> {
+        let wanted: BTreeSet<usize> = cuts.iter().copied().collect();
+        let last = wanted.last().map_or(0, |c| c + 1);
+        let (mut x, mut maps) = (images.clone(), Vec::with_capacity(cuts.len()));
+        for (i, (_, block)) in self.blocks.iter().enumerate().take(last) {
+            x = block.run(weights, &x, None)?;
+            if wanted.contains(&i) {
+                maps.push(x.clone());
+            }
+        }
+        Ok(maps)
+    }
+}
