@@ -100,6 +100,8 @@ pub enum Command {
     Synth(SynthArgs),
     /// Networks that have learned on ImageNet: import their weights from files, list, describe
     Backbone(BackboneArgs),
+    /// Train a network to give the feature maps of a backbone, on any images
+    Distill(DistillArgs),
     /// Extend, prune or list the memory bank of a trained model, without retraining
     Bank(BankArgs),
     /// What a model file holds
@@ -310,6 +312,50 @@ pub struct BackboneImportArgs {
 pub struct BackboneArgs {
     #[command(subcommand)]
     pub action: BackboneAction,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Example: hotad distill --teacher efficientnet-lite0 --images textures photographs --out own.safetensors --half\n         hotad train patchcore --data parts --set backbone=own.safetensors --out parts.safetensors"
+)]
+pub struct DistillArgs {
+    /// Name of an installed backbone, or a file with its weights
+    #[arg(long)]
+    pub teacher: String,
+    /// Images or folders of images of any kind, searched deeply; views of --crop pixels are cut from them at random
+    #[arg(long, required = true, num_args = 1.., value_name = "DIR")]
+    pub images: Vec<PathBuf>,
+    /// Backbone file to write; checkpoint and log are written beside it
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Blocks that the student will be cut after, separated by commas; by default where the network usually is. It ends
+    /// at the last one
+    #[arg(long, value_name = "BLOCKS", value_delimiter = ',')]
+    pub cuts: Vec<String>,
+    /// Compare the maps at the cuts alone, not those after every block
+    #[arg(long)]
+    pub cuts_only: bool,
+    /// Optimiser steps, over which the learning rate falls to 0; may differ when resumed
+    #[arg(long, default_value_t = 20_000)]
+    pub steps: u64,
+    /// Rows and columns of a view; the network's stride is 16 or 32
+    #[arg(long, default_value_t = 128)]
+    pub crop: usize,
+    /// Largest learning rate
+    #[arg(long, default_value_t = 3e-3)]
+    pub lr: f64,
+    /// Start from these weights of the same network instead of random ones
+    #[arg(long, value_name = "FILE")]
+    pub start: Option<PathBuf>,
+    /// Continue an interrupted run from OUT.checkpoint
+    #[arg(long)]
+    pub resume: bool,
+    /// What to do with an image that cannot be decoded
+    #[arg(long, value_enum, default_value = "refuse")]
+    pub on_broken: Broken,
+    /// Half precision: half the size, maps differ by about 0.1 %
+    #[arg(long)]
+    pub half: bool,
 }
 
 #[derive(Subcommand)]

@@ -32,6 +32,7 @@ fn run(cli: &Cli) -> Result<u8, Error> {
         Command::Eval(a) => commands::eval::run(a, common),
         Command::Synth(a) => commands::synth::run(a, common),
         Command::Backbone(a) => commands::backbone::run(a, common),
+        Command::Distill(a) => commands::distill::run(a, common),
         Command::Bank(a) => commands::bank::run(a, common),
         Command::Info(a) => commands::info::run(a),
         Command::Devices(a) => commands::devices::run(a),

@@ -281,7 +281,7 @@ fn divergence_names_the_step_and_the_last_good_checkpoint() {
             fingerprint: String::new(),
         };
         let mut learner = Diverging { params: Params::default(), from };
-        let data = TrainData { train: &images, validation: &[], spec };
+        let data = TrainData { train: &images, validation: &[], spec, crop: None };
         train_network(&mut learner, &data, &options).expect_err("it diverges").to_string()
     };
     let early = run(2);

@@ -8,6 +8,7 @@ pub mod config;
 pub mod cross_validation;
 pub mod demo;
 pub mod devices;
+pub mod distill;
 pub mod eval;
 pub mod info;
 pub mod score;

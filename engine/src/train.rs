@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::container::{self, Contents};
+use crate::data::crop::Crop;
 use crate::data::loader::{Batch, Images, for_each_batch};
 use crate::data::picture::ImageSpec;
 use crate::error::{AtPath, Error, Result};
@@ -89,6 +90,8 @@ pub struct TrainData<'a> {
     pub validation: &'a [PathBuf],
     /// Size they are brought to.
     pub spec: ImageSpec,
+    /// Instead of whole images, random views of the training images.
+    pub crop: Option<Crop>,
 }
 
 /// How training went.
@@ -182,7 +185,11 @@ impl<'a> Run<'a> {
         bar.set_style(ProgressStyle::with_template(style).expect("the template is fixed").progress_chars("=> "));
         bar.set_prefix("training");
         bar.set_position(at.step);
-        let (train, validation) = (Images::kept(data.train, data.spec), Images::kept(data.validation, data.spec));
+        let train = match data.crop {
+            Some(crop) => Images::cropped(data.train, crop),
+            None => Images::kept(data.train, data.spec),
+        };
+        let validation = Images::kept(data.validation, data.spec);
         Ok(Self { options, data, train, validation, at, best, saved: options.resume, log, bar })
     }
 
@@ -197,7 +204,7 @@ impl<'a> Run<'a> {
         let (data, batch) = (self.data, self.options.batch.max(1));
         let order = learner.order(data.train.len(), self.options.seed, self.at.epoch as u64);
         let rest = &order[(self.at.batches * batch).min(order.len())..];
-        let images = self.train.clone();
+        let images = self.train.clone().pass(self.at.epoch as u64);
         for_each_batch(&images, rest, batch, |loaded| self.step(learner, &loaded))?;
         let train_loss = self.at.epoch_loss / self.at.batches.max(1) as f64;
         let watched = match data.validation {

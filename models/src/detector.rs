@@ -232,7 +232,7 @@ impl FitContext<'_> {
         method: &str,
         settings: &Value,
     ) -> Result<TrainReport> {
-        let data = TrainData { train: self.train, validation: self.holdout, spec };
+        let data = TrainData { train: self.train, validation: self.holdout, spec, crop: None };
         self.run_on(learner, &data, schedule, method, settings)
     }
 

@@ -5,6 +5,7 @@ pub mod autoencoders;
 pub mod color_unet;
 pub mod config;
 pub mod detector;
+pub mod distill;
 pub mod ensemble;
 pub mod evaluate;
 pub mod fancy_pca;

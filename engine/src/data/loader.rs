@@ -1,11 +1,13 @@
 //! Batches, decoded ahead on a thread of their own. Memory: three batches, whatever the data set; and
 //! for training, which sees every image many times, the decoded images as long as they fit.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 
 use super::corrupt::Corrupt;
+use super::crop::{Crop, Pixels};
 use super::picture::{ImageSpec, Picture};
 use crate::error::Result;
 use crate::tensor::Tensor;
@@ -29,6 +31,32 @@ pub struct Batch {
 /// A decoded image at the size of the model, and rows and columns of its file.
 type Decoded = (Vec<f32>, (usize, usize));
 
+/// Random views of images whose pixels are kept in 8 bits, those that are decoded first up to [`KEPT`] bytes.
+struct Views {
+    crop: Crop,
+    kept: Vec<OnceLock<Pixels>>,
+    bytes: AtomicUsize,
+}
+
+impl Views {
+    /// View `number` of image `i`, and rows and columns of its file.
+    fn view(&self, path: &Path, i: usize, number: u64) -> Result<Decoded> {
+        let of = |pixels: &Pixels| Ok((self.crop.view(pixels, number)?, (pixels.height, pixels.width)));
+        if let Some(pixels) = self.kept[i].get() {
+            return of(pixels);
+        }
+        let pixels = Pixels::from(Picture::read(path)?);
+        let view = of(&pixels);
+        let before = self.bytes.fetch_add(pixels.values.len(), Ordering::Relaxed);
+        if before + pixels.values.len() <= KEPT {
+            self.kept[i].get_or_init(|| pixels);
+        } else {
+            self.bytes.fetch_sub(pixels.values.len(), Ordering::Relaxed);
+        }
+        view
+    }
+}
+
 /// Image files, brought to one size when read.
 #[derive(Clone)]
 pub struct Images<'a> {
@@ -36,18 +64,35 @@ pub struct Images<'a> {
     spec: ImageSpec,
     kept: Option<Arc<[OnceLock<Decoded>]>>,
     corrupt: Option<Corrupt>,
+    views: Option<Arc<Views>>,
+    pass: u64,
 }
 
 impl<'a> Images<'a> {
     /// Decoded anew each time.
     pub fn new(paths: &'a [PathBuf], spec: ImageSpec) -> Self {
-        Self { paths, spec, kept: None, corrupt: None }
+        Self { paths, spec, kept: None, corrupt: None, views: None, pass: 0 }
     }
 
     /// Decoded once when all together take less than a gibibyte.
     pub fn kept(paths: &'a [PathBuf], spec: ImageSpec) -> Self {
         let fits = paths.len() * spec.len() * size_of::<f32>() <= KEPT;
-        Self { paths, spec, kept: fits.then(|| paths.iter().map(|_| OnceLock::new()).collect()), corrupt: None }
+        let kept = fits.then(|| paths.iter().map(|_| OnceLock::new()).collect());
+        Self { kept, ..Self::new(paths, spec) }
+    }
+
+    /// A random view of each, another one in every pass.
+    pub fn cropped(paths: &'a [PathBuf], crop: Crop) -> Self {
+        let kept = paths.iter().map(|_| OnceLock::new()).collect();
+        let views = Views { crop, kept, bytes: AtomicUsize::new(0) };
+        let spec = ImageSpec { height: crop.size, width: crop.size, channels: 3 };
+        Self { views: Some(Arc::new(views)), ..Self::new(paths, spec) }
+    }
+
+    /// In pass `pass` over them, which random views are drawn by.
+    #[must_use]
+    pub fn pass(self, pass: u64) -> Self {
+        Self { pass, ..self }
     }
 
     /// Changed before they are brought to their size.
@@ -77,6 +122,12 @@ impl<'a> Images<'a> {
 
     /// Appends the values of one image; returns rows and columns of its file.
     fn append(&self, i: usize, values: &mut Vec<f32>) -> Result<(usize, usize)> {
+        if let Some(views) = &self.views {
+            let number = self.pass * self.paths.len() as u64 + i as u64;
+            let (own, size) = views.view(&self.paths[i], i, number)?;
+            values.extend(own);
+            return Ok(size);
+        }
         let Some(slot) = self.kept.as_ref().map(|kept| &kept[i]) else {
             let (own, size) = self.decode(i)?;
             values.extend(own);

@@ -5,6 +5,7 @@
 //! folders (positive = defective), and a plain folder of normal images.
 
 pub mod corrupt;
+pub mod crop;
 pub mod loader;
 pub mod loco;
 pub mod picture;

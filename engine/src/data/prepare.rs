@@ -30,9 +30,21 @@ pub struct Prepared {
     pub sha256: String,
     /// SHA-256 of each file.
     pub hashes: Vec<String>,
+    /// Rows and columns of each.
+    pub sizes: Vec<(usize, usize)>,
     /// One line for each file left out.
     pub skipped: Vec<String>,
 }
+
+impl Prepared {
+    /// Images with fewer rows or columns than `side`.
+    pub fn smaller(&self, side: usize) -> usize {
+        self.sizes.iter().filter(|(h, w)| *h.min(w) < side).count()
+    }
+}
+
+/// What is found out about an image: whether it is gray, rows and columns, SHA-256.
+type Found = (bool, (usize, usize), [u8; 32]);
 
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
@@ -52,21 +64,28 @@ pub fn file_sha256(path: &Path) -> Result<String> {
 /// # Errors
 /// The first broken file in order, under [`OnBroken::Refuse`].
 pub fn prepare(items: &[Item], on_broken: OnBroken) -> Result<Prepared> {
-    let looked_at: Vec<Result<(bool, [u8; 32])>> = items
+    let looked_at: Vec<Result<Found>> = items
         .par_iter()
         .map(|item| {
             let bytes = std::fs::read(&item.path).at(&item.path)?;
-            let gray = Picture::read(&item.path)?.channels == 1;
-            Ok((gray, Sha256::digest(&bytes).into()))
+            let picture = Picture::read(&item.path)?;
+            Ok((picture.channels == 1, (picture.height, picture.width), Sha256::digest(&bytes).into()))
         })
         .collect();
-    let mut prepared =
-        Prepared { items: Vec::new(), gray: true, sha256: String::new(), hashes: Vec::new(), skipped: Vec::new() };
+    let mut prepared = Prepared {
+        items: Vec::new(),
+        gray: true,
+        sha256: String::new(),
+        hashes: Vec::new(),
+        sizes: Vec::new(),
+        skipped: Vec::new(),
+    };
     let mut hash = Sha256::new();
     for (item, result) in items.iter().zip(looked_at) {
         match result {
-            Ok((gray, digest)) => {
+            Ok((gray, size, digest)) => {
                 prepared.gray &= gray;
+                prepared.sizes.push(size);
                 hash.update(digest);
                 prepared.hashes.push(hex(&digest));
                 prepared.items.push(item.clone());

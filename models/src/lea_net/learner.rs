@@ -121,7 +121,7 @@ pub fn learn(networks: &Networks, config: &Config, data: &Labelled, context: &Fi
         class_aware: config.class_aware,
     };
     let schedule = Schedule { epochs: config.epochs, batch: config.batch, patience: 0 };
-    let images = TrainData { train: &data.paths, validation: &[], spec: config.image() };
+    let images = TrainData { train: &data.paths, validation: &[], spec: config.image(), crop: None };
     let settings = serde_json::to_value(config).expect("settings are plain data");
     context.run_on(&mut learner, &images, &schedule, "lea-net", &settings)?;
     Ok(learner.params)

@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
-use hotad_engine::params::State;
+use hotad_engine::params::{State, fetch};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result, weights};
 
 use super::layer::Layer;
+
+/// Tensors of a batch normalisation.
+const NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
 /// Weights of the given layers from a file with torchvision's names and layouts (OIHW). Left out is the
 /// last layer when the file has another number of outputs there, and a layer over a whole map when the
@@ -37,9 +40,7 @@ pub fn from_torchvision(path: &Path, file: &State, layers: &[&Layer]) -> Result<
         let weight = tensor(path, file, &name, inputs * layer.to, layer)?;
         state.insert(name, Tensor::new(to_ohwi(layer, &weight.values()?), &layer.weight_shape())?);
         let follows = match &layer.norm {
-            Some(norm) => {
-                ["weight", "bias", "running_mean", "running_var"].map(|k| format!("{}.{k}", norm.name)).to_vec()
-            }
+            Some(norm) => NORM.map(|kind| format!("{}.{kind}", norm.name)).to_vec(),
             None => vec![format!("{}.bias", layer.name)],
         };
         for name in follows {
@@ -48,6 +49,32 @@ pub fn from_torchvision(path: &Path, file: &State, layers: &[&Layer]) -> Result<
         }
     }
     Ok(state)
+}
+
+/// The reverse of [`from_torchvision`] for plain convolutions: weights of the given layers in OIHW, under the same names.
+///
+/// # Errors
+/// When a tensor is missing.
+pub fn to_torchvision(state: &State, layers: &[&Layer]) -> Result<State> {
+    let mut file = State::new();
+    for layer in layers {
+        let name = format!("{}.weight", layer.name);
+        let [to, rows, columns, from] = layer.weight_shape();
+        let values = fetch(state, &name, &[to, rows, columns, from])?.values()?;
+        let pixels = rows * columns;
+        let at = |o: usize, i: usize, p: usize| values[(o * pixels + p) * from + i];
+        let oihw = (0..to).flat_map(|o| (0..from).flat_map(move |i| (0..pixels).map(move |p| (o, i, p))));
+        file.insert(name, Tensor::new(oihw.map(|(o, i, p)| at(o, i, p)).collect(), &[to, from, rows, columns])?);
+        let follows = match &layer.norm {
+            Some(norm) => NORM.map(|kind| format!("{}.{kind}", norm.name)).to_vec(),
+            None => vec![format!("{}.bias", layer.name)],
+        };
+        for name in follows {
+            let values = fetch(state, &name, &[to])?.clone();
+            file.insert(name, values);
+        }
+    }
+    Ok(file)
 }
 
 fn tensor<'a>(path: &Path, file: &'a State, name: &str, len: usize, layer: &Layer) -> Result<&'a Tensor> {

@@ -16,7 +16,7 @@ use super::network::{Network, tensors};
 pub const KIND: &str = "backbone";
 
 /// Where weights come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
     /// Name of the file that was imported.
     pub file: String,
@@ -24,6 +24,30 @@ pub struct Origin {
     pub sha256: String,
     /// The licence that came with it.
     pub licence: Option<String>,
+    /// How weights were distilled from those of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distilled: Option<Distilled>,
+}
+
+/// A distillation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Distilled {
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Views of one step.
+    pub batch: usize,
+    /// Rows and columns of a view.
+    pub crop: usize,
+    /// Largest learning rate.
+    pub lr: f64,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Number of images.
+    pub images: usize,
+    /// SHA-256 over the SHA-256 of each.
+    pub images_sha256: String,
+    /// Name of the file that the student started from.
+    pub start: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,7 +79,7 @@ impl BackboneFile {
         }
         let file = weights::open(path)?;
         let (network, blocks) = Network::recognised(path, &file.tensors)?;
-        let origin = Origin { file: file.file, sha256: file.sha256, licence: file.licence };
+        let origin = Origin { file: file.file, sha256: file.sha256, licence: file.licence, distilled: None };
         Ok(Self { network, blocks, tensors: file.tensors, origin: Some(origin) }.until(blocks))
     }
 

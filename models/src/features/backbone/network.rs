@@ -32,10 +32,13 @@ pub struct Facts {
     trunk: fn() -> Trunk,
 }
 
+/// Name of EfficientNet-Lite0 with weights that hotad has distilled.
+const OWN: &str = "hotad-lite0";
+
 const TORCHVISION: &str = "torchvision's .pth file";
 
 /// All networks, those with the best features first.
-pub const NETWORKS: [Facts; 10] = [
+pub const NETWORKS: [Facts; 11] = [
     Facts {
         name: "wide_resnet50_2",
         size: 224,
@@ -116,6 +119,14 @@ pub const NETWORKS: [Facts; 10] = [
         classifier: &["classifier."],
         trunk: mobilenet::small,
     },
+    Facts {
+        name: OWN,
+        size: 224,
+        usual: ["block4", "block10"],
+        source: "hotad distill, from efficientnet-lite0",
+        classifier: &[],
+        trunk: || efficientnet::lite(1.0, 1.0),
+    },
 ];
 
 impl Network {
@@ -132,6 +143,11 @@ impl Network {
     /// What is known of it.
     pub fn facts(self) -> &'static Facts {
         &NETWORKS[self.0]
+    }
+
+    /// What weights of this network are called when hotad has distilled them.
+    pub fn distilled(self) -> Self {
+        if self.facts().name == "efficientnet-lite0" { Self::named(OWN).unwrap_or(self) } else { self }
     }
 
     /// Its layers without the classifier.
@@ -152,7 +168,9 @@ impl Network {
         if file.keys().all(|name| classifiers.iter().any(|p| name.starts_with(p))) {
             return refuse("holds a classifier only; a backbone needs the convolutions before it".into());
         }
-        let comparisons: Vec<(Self, Comparison)> = Self::all().map(|n| (n, Comparison::of(n, file))).collect();
+        // Distilled weights have the tensors of their teacher and tell in their own file what they are.
+        let published = Self::all().filter(|n| n.facts().name != OWN);
+        let comparisons: Vec<(Self, Comparison)> = published.map(|n| (n, Comparison::of(n, file))).collect();
         let fits = comparisons.iter().filter(|(_, c)| c.difference.is_none());
         if let Some((network, c)) = fits.max_by(|a, b| a.1.share.total_cmp(&b.1.share)) {
             return Ok((*network, c.blocks));

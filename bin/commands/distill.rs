@@ -1,0 +1,79 @@
+//! `hotad distill`.
+
+use std::path::{Path, PathBuf};
+
+use hotad_engine::data::Item;
+use hotad_engine::data::prepare::{OnBroken, Prepared, prepare};
+use hotad_engine::{Error, Result};
+use hotad_models::distill::{HintChoice, Job, Settings, distill};
+use hotad_models::features::backbone::installed;
+
+use crate::args::{Broken, Common, DistillArgs};
+use crate::{OK, output};
+
+/// Images of one step, without --batch.
+const BATCH: usize = 16;
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(ending);
+    path.with_file_name(name)
+}
+
+/// All images under the given paths, each looked at once.
+fn images(args: &DistillArgs) -> Result<Prepared> {
+    let item = |(path, _)| Item { path, kind: String::new(), defective: false, masks: Vec::new() };
+    let items: Vec<Item> = output::collect_images(&args.images)?.into_iter().map(item).collect();
+    let on_broken = if args.on_broken == Broken::Skip { OnBroken::Skip } else { OnBroken::Refuse };
+    let prepared = prepare(&items, on_broken)?;
+    for line in &prepared.skipped {
+        eprintln!("hotad: warning: skipped {line}");
+    }
+    if prepared.items.is_empty() {
+        let reason = "no images found; expected PNG, JPEG, BMP or TIFF files, in folders within it too";
+        return Err(Error::Data { path: args.images[0].clone(), reason: reason.into() });
+    }
+    Ok(prepared)
+}
+
+/// Trains a student and writes its backbone file.
+pub fn run(args: &DistillArgs, common: &Common) -> Result<u8> {
+    let settings = Settings {
+        cuts: args.cuts.clone(),
+        hints: if args.cuts_only { HintChoice::Cuts } else { HintChoice::Blocks },
+        steps: args.steps,
+        batch: common.batch.map_or(BATCH, usize::from),
+        crop: args.crop,
+        lr: args.lr,
+    };
+    settings.check()?;
+    if args.out.is_dir() {
+        return Err(Error::Config(format!("--out {}: is a folder; name a file", args.out.display())));
+    }
+    output::writable(args.out.parent().unwrap_or(Path::new(".")))?;
+    let teacher = installed::find(&args.teacher)?;
+    let prepared = images(args)?;
+    let paths: Vec<PathBuf> = prepared.items.iter().map(|i| i.path.clone()).collect();
+    let small = prepared.smaller(args.crop);
+    let enlarged = if small > 0 { format!(", {small} of them smaller than a view and enlarged") } else { String::new() };
+    common.say(&format!("distilling {} on {} images{enlarged}", args.teacher, paths.len()));
+    let device = common.device()?;
+    let say = |line: &str| common.say(line);
+    let (checkpoint, log) = (beside(&args.out, ".checkpoint"), beside(&args.out, ".log.jsonl"));
+    let job = Job {
+        teacher: &teacher,
+        start: args.start.as_deref(),
+        images: &paths,
+        list_sha256: &prepared.sha256,
+        device: &device,
+        seed: common.seed,
+        checkpoint: &checkpoint,
+        log: &log,
+        resume: args.resume,
+        progress: !common.quiet,
+        say: &say,
+    };
+    distill(&settings, &job)?.write(&args.out, args.half)?;
+    common.say(&format!("wrote {}", args.out.display()));
+    Ok(OK)
+}

@@ -1,0 +1,179 @@
+//! The student and how it learns.
+
+use hotad_engine::data::loader::Batch;
+use hotad_engine::ops::Mode;
+use hotad_engine::params::{Params, State};
+use hotad_engine::tape::backward;
+use hotad_engine::tensor::Tensor;
+use hotad_engine::train::Learner;
+use hotad_engine::{Activation, Error, Result, random};
+use hotad_kernels::adam::AdamOptions;
+use hotad_kernels::elementwise;
+
+use super::hints::{Hints, total};
+use super::{Job, Settings};
+use crate::features::Extractor;
+use crate::features::backbone::Backbone;
+use crate::networks::layer::{Layer, Weights};
+use crate::networks::standardised;
+use crate::networks::trunk::Trunk;
+
+/// Share of the past in the average of the weights, after the first steps.
+const DECAY: f32 = 0.995;
+
+/// Prefix of the average among the parameters.
+const AVERAGE: &str = "average.";
+
+/// A student beside its teacher.
+pub struct Student {
+    trunk: Trunk,
+    teacher: Backbone,
+    hints: Hints,
+    params: Params,
+    /// Names of what is learned, running statistics among them.
+    names: Vec<String>,
+    settings: Settings,
+    /// Steps of one pass over the images, and images of a step.
+    pass: (usize, usize),
+    /// Sums of the losses of the hints since they were last asked for, and how many.
+    losses: (Vec<f64>, usize),
+}
+
+impl Student {
+    /// With the given weights or random ones.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn new(
+        settings: &Settings,
+        teacher: Backbone,
+        hints: Hints,
+        start: Option<State>,
+        pass: (usize, usize),
+        job: &Job,
+    ) -> Result<Self> {
+        let trunk = teacher.network().trunk();
+        let last = hints.0.last().map_or(0, |h| h.block + 1);
+        let (mut params, mut rng) = (Params::default(), random::stream(job.seed, "student", 0));
+        trunk.layers(last).iter().for_each(|layer| layer.init(&mut params, "", &mut rng));
+        let values = match start {
+            Some(values) => values,
+            None => scaled(params.values()?, &trunk, &hints)?,
+        };
+        params.set_values(&values)?;
+        for (name, value) in &values {
+            params.keep(&format!("{AVERAGE}{name}"), value.values()?.into_owned());
+        }
+        let names = values.keys().cloned().collect();
+        let losses = (vec![0.0; hints.0.len()], 0);
+        let params = params.to(job.device)?;
+        Ok(Self { trunk, teacher, hints, params, names, settings: settings.clone(), pass, losses })
+    }
+
+    /// Moves the average towards the weights: `a <- d a + (1 - d) w`, with a smaller `d` in the first steps.
+    fn follow(&mut self, number: u64) -> Result<()> {
+        let decay = DECAY.min((1 + number) as f32 / (10 + number) as f32);
+        let device = self.params.device().clone();
+        let (past, new) = (device.upload(vec![decay])?, device.upload(vec![1.0 - decay])?);
+        let values = self.params.values()?;
+        for name in &self.names {
+            let mut share = values[name].clone().detached().into_buffer()?.duplicate()?;
+            elementwise::scale(&mut share, &new)?;
+            let average = self.params.running(&format!("{AVERAGE}{name}"))?;
+            let mut average = average.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            elementwise::scale(&mut *average, &past)?;
+            elementwise::add(&mut *average, &share)?;
+        }
+        Ok(())
+    }
+
+    /// The average of the weights.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    pub fn average(&self) -> Result<State> {
+        let values = self.params.values()?;
+        let one = |name: &String| -> Result<(String, Tensor)> {
+            let flat = values[&format!("{AVERAGE}{name}")].values()?.into_owned();
+            Ok((name.clone(), Tensor::new(flat, values[name].shape())?))
+        };
+        self.names.iter().map(one).collect()
+    }
+}
+
+/// Fresh weights whose last normalisation of each hinted block has the teacher's mean and deviation, so that the first maps
+/// have the right size; half the deviation where the block's input is added.
+fn scaled(mut values: State, trunk: &Trunk, hints: &Hints) -> Result<State> {
+    for hint in &hints.0 {
+        let layers = trunk.block(hint.block);
+        let Some(last) = layers.last().filter(|layer| layer.activation == Activation::Identity) else { continue };
+        let Some(norm) = &last.norm else { continue };
+        let residual = adds_input(&layers);
+        let part = if residual { 0.5 } else { 1.0 };
+        let shape = [hint.mean.len()];
+        let deviation = hint.variance.iter().map(|v| part * v.sqrt().max(1e-3)).collect();
+        values.insert(format!("{}.weight", norm.name), Tensor::new(deviation, &shape)?);
+        if !residual {
+            values.insert(format!("{}.bias", norm.name), Tensor::new(hint.mean.clone(), &shape)?);
+        }
+    }
+    Ok(values)
+}
+
+/// Whether a block of several layers has room for its input beside its output.
+fn adds_input(layers: &[&Layer]) -> bool {
+    let ends = (layers.first(), layers.last());
+    matches!(ends, (Some(first), Some(last)) if layers.len() > 1 && first.from == last.to)
+        && layers.iter().all(|layer| layer.opts.stride == 1)
+}
+
+impl Learner for Student {
+    fn step(&mut self, batch: &Batch, number: u64) -> Result<f32> {
+        let images = batch.images.to(self.params.device())?;
+        let blocks = self.hints.blocks();
+        let wanted = self.teacher.maps(&images, &blocks)?;
+        let weights = Weights::Learned(&self.params, "", Mode::Train);
+        let maps = self.trunk.maps(&weights, &standardised(&images)?, &blocks)?;
+        let losses = self.hints.losses(&maps, &wanted)?;
+        let adam = AdamOptions { lr: self.settings.lr_at(number), ..AdamOptions::default() };
+        let mut grads = backward(&total(&losses)?)?;
+        self.params.adam(&mut grads, &adam)?;
+        self.follow(number)?;
+        let mut sum = 0.0;
+        for (seen, loss) in self.losses.0.iter_mut().zip(&losses) {
+            let loss = loss.item()?;
+            *seen += f64::from(loss);
+            sum += loss;
+        }
+        self.losses.1 += 1;
+        Ok(sum / losses.len() as f32)
+    }
+
+    fn loss(&self, _: &Batch) -> Result<f32> {
+        Err(Error::Config("a distillation has no validation images".into()))
+    }
+
+    fn watched(&self) -> bool {
+        false
+    }
+
+    /// The loss of the last hint.
+    fn details(&mut self) -> Vec<(&'static str, f64)> {
+        let (sums, count) = std::mem::replace(&mut self.losses, (vec![0.0; self.hints.0.len()], 0));
+        let last = sums.last().copied().unwrap_or(f64::NAN);
+        vec![("last_hint_loss", last / count.max(1) as f64)]
+    }
+
+    fn params(&mut self) -> &mut Params {
+        &mut self.params
+    }
+
+    /// A shuffle in whole batches, and in the last pass only as many as steps are left.
+    fn order(&self, n: usize, seed: u64, epoch: u64) -> Vec<usize> {
+        let (steps, batch) = self.pass;
+        let left = self.settings.steps.saturating_sub(epoch * steps as u64).min(steps as u64) as usize;
+        let mut order = random::shuffled(n, seed, "epoch order", epoch);
+        order.truncate(left * batch);
+        order
+    }
+}

@@ -1,0 +1,153 @@
+//! Distillation: a network learns to give the feature maps of another one on any images (Romero et al. 2015, "FitNets", with a
+//! hint after every block instead of one in the middle).
+//!
+//! Teacher and student see the same random views. The loss is the mean over the hints of the mean squared error of their maps,
+//! each channel divided by the deviation that the teacher's has over some views:
+//! `L = 1/H sum_h mean(((s_h - t_h) / sigma_h)^2)`, so that 1 is the loss of a student that gives the teacher's mean.
+//! The result is a moving average of the student's weights, a backbone file like an imported one.
+
+mod hints;
+mod learner;
+mod settings;
+
+use std::path::{Path, PathBuf};
+
+use hotad_engine::data::crop::Crop;
+use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::data::prepare::file_sha256;
+use hotad_engine::device::Device;
+use hotad_engine::train::{TrainData, TrainOptions, train};
+use hotad_engine::{Error, Result};
+
+use crate::features::backbone::file::{Distilled, Origin};
+use crate::features::backbone::{Backbone, BackboneFile};
+use crate::features::settings::Layers;
+use crate::networks::import;
+use hints::Hints;
+use learner::Student;
+pub use settings::{HintChoice, Settings};
+
+/// Steps between checkpoints.
+const CHECKPOINT_EVERY: u64 = 100;
+
+/// What a distillation works with.
+pub struct Job<'a> {
+    /// Backbone file, or weights of another program.
+    pub teacher: &'a Path,
+    /// Weights of the same network that the student starts from, instead of random ones.
+    pub start: Option<&'a Path>,
+    /// Images of any kind.
+    pub images: &'a [PathBuf],
+    /// SHA-256 over the images.
+    pub list_sha256: &'a str,
+    /// Where to compute.
+    pub device: &'a Device,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// The checkpoint.
+    pub checkpoint: &'a Path,
+    /// JSON-lines log.
+    pub log: &'a Path,
+    /// Continue from the checkpoint.
+    pub resume: bool,
+    /// Show progress on a terminal.
+    pub progress: bool,
+    /// Takes a line about what is being done.
+    pub say: &'a dyn Fn(&str),
+}
+
+/// Trains a student; returns its weights up to the last cut.
+///
+/// # Errors
+/// A teacher that cannot be used or ends before a cut, broken images, divergence, interruption.
+pub fn distill(settings: &Settings, job: &Job) -> Result<BackboneFile> {
+    settings.check()?;
+    if job.images.is_empty() {
+        return Err(Error::Config("there are no images to distill on".into()));
+    }
+    let batch = settings.batch.min(job.images.len());
+    if batch < settings.batch {
+        (job.say)(&format!("{batch} images a step: there are no more"));
+    }
+    let layers = match settings.cuts.is_empty() {
+        true => Layers::Word("auto".into()),
+        false => Layers::Names(settings.cuts.clone()),
+    };
+    let (teacher, cuts) = Backbone::open(job.teacher, Some(settings.crop), &layers, job.device)?;
+    let blocks = cuts.last().map_or(0, |c| c + 1);
+    let hinted = match settings.hints {
+        HintChoice::Blocks => (0..blocks).collect(),
+        HintChoice::Cuts => cuts,
+    };
+    let crop = Crop { size: settings.crop, seed: job.seed };
+    let hints = Hints::measured(&teacher, hinted, (job.images, crop), batch)?;
+    let network = teacher.network();
+    let start = job.start.map(|path| starting_weights(path, &teacher, blocks)).transpose()?;
+    let mut student = Student::new(settings, teacher, hints, start, (job.images.len() / batch, batch), job)?;
+    let spec = ImageSpec { height: settings.crop, width: settings.crop, channels: 3 };
+    let data = TrainData { train: job.images, validation: &[], spec, crop: Some(crop) };
+    let report = train(&mut student, &data, &options(settings, job, batch)?)?;
+    (job.say)(&format!("trained {} steps; mean loss of the last pass {:.4}", report.steps, report.best_loss));
+    let trunk = network.trunk();
+    Ok(BackboneFile {
+        network: network.distilled(),
+        blocks,
+        tensors: import::to_torchvision(&student.average()?, &trunk.layers(blocks))?,
+        origin: Some(origin(settings, job, batch)?),
+    })
+}
+
+/// Weights of the network's first blocks from a file.
+fn starting_weights(path: &Path, teacher: &Backbone, blocks: usize) -> Result<hotad_engine::params::State> {
+    let file = BackboneFile::open(path)?;
+    if file.network.distilled() != teacher.network().distilled() || file.blocks < blocks {
+        let wanted = teacher.network().facts().name;
+        let reason = format!("the student cannot start from it: it has to hold {blocks} blocks of {wanted}");
+        return Err(Error::Model { path: path.into(), reason });
+    }
+    import::from_torchvision(path, &file.tensors, &file.network.trunk().layers(blocks))
+}
+
+fn options(settings: &Settings, job: &Job, batch: usize) -> Result<TrainOptions> {
+    let mut fixed = serde_json::to_value(settings).expect("settings are plain data");
+    if let Some(map) = fixed.as_object_mut() {
+        // A run may be continued for longer, or brought to its end sooner.
+        map.remove("steps");
+    }
+    let start = job.start.map(file_sha256).transpose()?.unwrap_or_default();
+    let fingerprint =
+        format!("distill {} {fixed} {} {} {start}", job.seed, file_sha256(job.teacher)?, job.list_sha256);
+    Ok(TrainOptions {
+        epochs: (settings.steps as usize).div_ceil((job.images.len() / batch).max(1)),
+        batch,
+        patience: 0,
+        seed: job.seed,
+        checkpoint_every: CHECKPOINT_EVERY,
+        checkpoint: Some(job.checkpoint.into()),
+        keep_checkpoint: true,
+        resume: job.resume,
+        log: Some(job.log.into()),
+        progress: job.progress,
+        fingerprint,
+    })
+}
+
+fn origin(settings: &Settings, job: &Job, batch: usize) -> Result<Origin> {
+    let teacher = BackboneFile::open(job.teacher)?.origin;
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let distilled = Distilled {
+        steps: settings.steps,
+        batch,
+        crop: settings.crop,
+        lr: settings.lr,
+        seed: job.seed,
+        images: job.images.len(),
+        images_sha256: job.list_sha256.into(),
+        start: job.start.map(name),
+    };
+    let (file, sha256, licence) = match teacher {
+        Some(origin) => (origin.file, origin.sha256, origin.licence),
+        None => (name(job.teacher), file_sha256(job.teacher)?, None),
+    };
+    Ok(Origin { file, sha256, licence, distilled: Some(distilled) })
+}

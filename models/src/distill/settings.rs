@@ -1,0 +1,54 @@
+//! Settings of a distillation.
+
+use hotad_engine::Result;
+use serde::Serialize;
+
+use crate::config::require;
+
+/// After which blocks student and teacher are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum HintChoice {
+    /// After every one up to the last cut, so that each block has a target close by.
+    Blocks,
+    /// At the cuts alone.
+    Cuts,
+}
+
+/// Settings.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Settings {
+    /// Where the student will be cut; empty for the network's usual cuts. It ends at the last one.
+    pub cuts: Vec<String>,
+    /// Where it is compared with the teacher.
+    pub hints: HintChoice,
+    /// Optimiser steps, over which the learning rate falls to 0.
+    pub steps: u64,
+    /// Views of one step.
+    pub batch: usize,
+    /// Rows and columns of a view.
+    pub crop: usize,
+    /// Largest learning rate (Adam).
+    pub lr: f64,
+}
+
+impl Settings {
+    /// Fails for values out of range.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn check(&self) -> Result<()> {
+        require((1..=100_000_000).contains(&self.steps), "steps", self.steps, "1 to 100000000")?;
+        require((2..=1024).contains(&self.batch), "batch", self.batch, "2 to 1024")?;
+        require((32..=512).contains(&self.crop), "crop", self.crop, "32 to 512")?;
+        require(self.lr > 0.0 && self.lr < 1.0, "lr", self.lr, "above 0, below 1")
+    }
+
+    /// Learning rate of a step: linear over the first fiftieth (at most 500 steps), then down to 0 along a cosine (Loshchilov
+    /// and Hutter 2017).
+    pub fn lr_at(&self, step: u64) -> f32 {
+        let warm = (self.steps / 50).clamp(1, 500);
+        let risen = ((step + 1) as f64 / warm as f64).min(1.0);
+        let share = (step as f64 / self.steps as f64).min(1.0);
+        (self.lr * risen * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())) as f32
+    }
+}
