@@ -335,6 +335,10 @@ pub struct DistillArgs {
     /// Compare the maps at the cuts alone, not those after every block
     #[arg(long)]
     pub cuts_only: bool,
+    /// Share of the steps in which each block is given the teacher's map before it, so that all learn at once and apart;
+    /// then they are fitted to each other
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    pub apart: f64,
     /// Optimiser steps, over which the learning rate falls to 0; may differ when resumed
     #[arg(long, default_value_t = 20_000)]
     pub steps: u64,

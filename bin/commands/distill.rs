@@ -41,6 +41,7 @@ pub fn run(args: &DistillArgs, common: &Common) -> Result<u8> {
     let settings = Settings {
         cuts: args.cuts.clone(),
         hints: if args.cuts_only { HintChoice::Cuts } else { HintChoice::Blocks },
+        apart: args.apart,
         steps: args.steps,
         batch: common.batch.map_or(BATCH, usize::from),
         crop: args.crop,
@@ -55,7 +56,8 @@ pub fn run(args: &DistillArgs, common: &Common) -> Result<u8> {
     let prepared = images(args)?;
     let paths: Vec<PathBuf> = prepared.items.iter().map(|i| i.path.clone()).collect();
     let small = prepared.smaller(args.crop);
-    let enlarged = if small > 0 { format!(", {small} of them smaller than a view and enlarged") } else { String::new() };
+    let enlarged =
+        if small > 0 { format!(", {small} of them smaller than a view and enlarged") } else { String::new() };
     common.say(&format!("distilling {} on {} images{enlarged}", args.teacher, paths.len()));
     let device = common.device()?;
     let say = |line: &str| common.say(line);

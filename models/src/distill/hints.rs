@@ -83,7 +83,12 @@ impl Hints {
                 sums.iter_mut().zip(&maps).try_for_each(|(sums, map)| sums.add(map))
             })?;
         }
-        blocks.into_iter().zip(&sums).map(|(block, sums)| Hint::new(block, sums, &device)).collect::<Result<_>>().map(Self)
+        blocks
+            .into_iter()
+            .zip(&sums)
+            .map(|(block, sums)| Hint::new(block, sums, &device))
+            .collect::<Result<_>>()
+            .map(Self)
     }
 
     /// Numbers of the blocks.

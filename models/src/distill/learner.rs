@@ -120,6 +120,12 @@ fn scaled(mut values: State, trunk: &Trunk, hints: &Hints) -> Result<State> {
     Ok(values)
 }
 
+/// The map of every block, from the teacher's map before it.
+fn apart(trunk: &Trunk, weights: &Weights, images: &Tensor, teacher: &[Tensor]) -> Result<Vec<Tensor>> {
+    let before = std::iter::once(images).chain(teacher);
+    before.take(teacher.len()).enumerate().map(|(i, x)| trunk.run(i, weights, x)).collect()
+}
+
 /// Whether a block of several layers has room for its input beside its output.
 fn adds_input(layers: &[&Layer]) -> bool {
     let ends = (layers.first(), layers.last());
@@ -133,7 +139,11 @@ impl Learner for Student {
         let blocks = self.hints.blocks();
         let wanted = self.teacher.maps(&images, &blocks)?;
         let weights = Weights::Learned(&self.params, "", Mode::Train);
-        let maps = self.trunk.maps(&weights, &standardised(&images)?, &blocks)?;
+        let images = standardised(&images)?;
+        let maps = match self.settings.is_apart(number) {
+            true => apart(&self.trunk, &weights, &images, &wanted)?,
+            false => self.trunk.maps(&weights, &images, &blocks)?,
+        };
         let losses = self.hints.losses(&maps, &wanted)?;
         let adam = AdamOptions { lr: self.settings.lr_at(number), ..AdamOptions::default() };
         let mut grads = backward(&total(&losses)?)?;

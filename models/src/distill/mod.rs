@@ -115,8 +115,7 @@ fn options(settings: &Settings, job: &Job, batch: usize) -> Result<TrainOptions>
         map.remove("steps");
     }
     let start = job.start.map(file_sha256).transpose()?.unwrap_or_default();
-    let fingerprint =
-        format!("distill {} {fixed} {} {} {start}", job.seed, file_sha256(job.teacher)?, job.list_sha256);
+    let fingerprint = format!("distill {} {fixed} {} {} {start}", job.seed, file_sha256(job.teacher)?, job.list_sha256);
     Ok(TrainOptions {
         epochs: (settings.steps as usize).div_ceil((job.images.len() / batch).max(1)),
         batch,

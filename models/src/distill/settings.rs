@@ -21,6 +21,9 @@ pub struct Settings {
     pub cuts: Vec<String>,
     /// Where it is compared with the teacher.
     pub hints: HintChoice,
+    /// With a hint after every block: share of the steps in which a block is given the teacher's map before it, not the
+    /// student's own. Blocks then learn at once and apart; the rest of the steps fits them to each other.
+    pub apart: f64,
     /// Optimiser steps, over which the learning rate falls to 0.
     pub steps: u64,
     /// Views of one step.
@@ -37,10 +40,16 @@ impl Settings {
     /// # Errors
     /// Names the setting.
     pub fn check(&self) -> Result<()> {
+        require((0.0..=1.0).contains(&self.apart), "apart", self.apart, "0 to 1")?;
         require((1..=100_000_000).contains(&self.steps), "steps", self.steps, "1 to 100000000")?;
         require((2..=1024).contains(&self.batch), "batch", self.batch, "2 to 1024")?;
         require((32..=512).contains(&self.crop), "crop", self.crop, "32 to 512")?;
         require(self.lr > 0.0 && self.lr < 1.0, "lr", self.lr, "above 0, below 1")
+    }
+
+    /// Whether blocks learn apart in a step.
+    pub fn is_apart(&self, step: u64) -> bool {
+        self.hints == HintChoice::Blocks && (step as f64) < self.apart * self.steps as f64
     }
 
     /// Learning rate of a step: linear over the first fiftieth (at most 500 steps), then down to 0 along a cosine (Loshchilov

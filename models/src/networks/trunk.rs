@@ -85,6 +85,14 @@ impl Trunk {
         self.blocks.iter().take(blocks).flat_map(|(_, block)| block.layers()).collect()
     }
 
+    /// The map after block `index` of the map before it, or of standardised images for the first.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn run(&self, index: usize, weights: &Weights, x: &Tensor) -> Result<Tensor> {
+        self.blocks[index].1.run(weights, x, None)
+    }
+
     /// The maps after some blocks, given by ascending numbers, of standardised images.
     ///
     /// # Errors

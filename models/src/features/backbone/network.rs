@@ -194,7 +194,8 @@ impl Network {
     pub fn filled(self, path: &Path, file: &State) -> Result<usize> {
         let Comparison { blocks, difference, .. } = Comparison::of(self, file);
         let name = self.facts().name;
-        let reason = |d: String| Error::Model { path: path.into(), reason: format!("these are no weights of {name}: {d}") };
+        let reason =
+            |d: String| Error::Model { path: path.into(), reason: format!("these are no weights of {name}: {d}") };
         difference.map_or(Ok(blocks), |d| Err(reason(d)))
     }
 }
