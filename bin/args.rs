@@ -314,6 +314,16 @@ pub struct BackboneArgs {
     pub action: BackboneAction,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Hints {
+    /// After every layer
+    Layers,
+    /// After every block
+    Blocks,
+    /// At the cuts alone
+    Cuts,
+}
+
 #[derive(Args)]
 #[command(
     after_help = "Example: hotad distill --teacher efficientnet-lite0 --images textures photographs --out own.safetensors --half\n         hotad train patchcore --data parts --set backbone=own.safetensors --out parts.safetensors"
@@ -332,11 +342,11 @@ pub struct DistillArgs {
     /// at the last one
     #[arg(long, value_name = "BLOCKS", value_delimiter = ',')]
     pub cuts: Vec<String>,
-    /// Compare the maps at the cuts alone, not those after every block
-    #[arg(long)]
-    pub cuts_only: bool,
-    /// Share of the steps in which each block is given the teacher's map before it, so that all learn at once and apart;
-    /// then they are fitted to each other
+    /// Where student and teacher are compared
+    #[arg(long, value_enum, default_value = "layers")]
+    pub hints: Hints,
+    /// Share of the steps in which each part between two hints is given the teacher's map before it, so that all learn at
+    /// once and apart; then they are fitted to each other
     #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
     pub apart: f64,
     /// Optimiser steps, over which the learning rate falls to 0; may differ when resumed

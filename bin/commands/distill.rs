@@ -8,7 +8,7 @@ use hotad_engine::{Error, Result};
 use hotad_models::distill::{HintChoice, Job, Settings, distill};
 use hotad_models::features::backbone::installed;
 
-use crate::args::{Broken, Common, DistillArgs};
+use crate::args::{Broken, Common, DistillArgs, Hints};
 use crate::{OK, output};
 
 /// Images of one step, without --batch.
@@ -40,7 +40,11 @@ fn images(args: &DistillArgs) -> Result<Prepared> {
 pub fn run(args: &DistillArgs, common: &Common) -> Result<u8> {
     let settings = Settings {
         cuts: args.cuts.clone(),
-        hints: if args.cuts_only { HintChoice::Cuts } else { HintChoice::Blocks },
+        hints: match args.hints {
+            Hints::Layers => HintChoice::Layers,
+            Hints::Blocks => HintChoice::Blocks,
+            Hints::Cuts => HintChoice::Cuts,
+        },
         apart: args.apart,
         steps: args.steps,
         batch: common.batch.map_or(BATCH, usize::from),

@@ -29,7 +29,9 @@ pub struct BatchNormParams<'a> {
 pub enum Mode {
     /// Those of the batch; the running ones move.
     Train,
-    /// The running ones.
+    /// The running ones, which stay as they are while scale and shift learn.
+    Fixed,
+    /// The running ones, without learning.
     Eval,
 }
 
@@ -82,7 +84,7 @@ pub fn batch_norm2d(
             let running = (mean.view_mut(), var.view_mut());
             kernel::batch_norm2d_train(x.view(), affine, running, p.momentum, p.eps, after, &mut y)?
         }
-        Mode::Eval => {
+        Mode::Fixed | Mode::Eval => {
             let statistics = Statistics::running(&*mean, &*var, p.eps)?;
             kernel::batch_norm2d_eval(x.view(), affine, &statistics, after, &mut y)?;
             statistics

@@ -12,22 +12,17 @@ use hotad_engine::{Activation, Result};
 use hotad_kernels::device::{Buffer, Device};
 use hotad_kernels::loss::Loss;
 
-use crate::features::Extractor;
-use crate::features::backbone::Backbone;
-
 /// Batches that mean and deviation are measured on.
 const BATCHES: usize = 8;
 
 /// Passes of random views begin here for the measurement, so that training sees others.
 const PASS: u64 = 1 << 40;
 
-/// Added to the variance: a channel that is constant has no say.
-const EPS: f32 = 1e-6;
+/// Least variance of a channel, as a share of the map's mean one: a channel that hardly varies has little say.
+const LEAST: f32 = 0.05;
 
 /// Mean and variance of one map's channels over the teacher's images.
 pub struct Hint {
-    /// Number of the block.
-    pub block: usize,
     /// For each channel.
     pub mean: Vec<f32>,
     /// For each channel.
@@ -37,22 +32,25 @@ pub struct Hint {
 }
 
 impl Hint {
-    fn new(block: usize, sums: &Sums, device: &Device) -> Result<Self> {
+    fn new(sums: &Sums, device: &Device) -> Result<Self> {
         let n = sums.count.max(1) as f64;
         let mean: Vec<f64> = sums.first.iter().map(|s| s / n).collect();
-        let variance = sums.second.iter().zip(&mean).map(|(s, m)| (s / n - m * m).max(0.0) as f32).collect::<Vec<_>>();
+        let mut variance =
+            sums.second.iter().zip(&mean).map(|(s, m)| (s / n - m * m).max(0.0) as f32).collect::<Vec<_>>();
+        let least = (LEAST * variance.iter().sum::<f32>() / variance.len().max(1) as f32).max(1e-8);
+        variance.iter_mut().for_each(|v| *v = v.max(least));
         let mean: Vec<f32> = mean.into_iter().map(|m| m as f32).collect();
         let running = [Mutex::new(device.upload(mean.clone())?), Mutex::new(device.upload(variance.clone())?)];
         let row = |value: f32| Tensor::from_buffer(device.upload(vec![value; mean.len()])?, &[mean.len()]);
         let affine = [row(1.0)?, row(0.0)?];
-        Ok(Self { block, mean, variance, running, affine })
+        Ok(Self { mean, variance, running, affine })
     }
 
     /// A map without the mean, divided by the deviation.
     fn standardised(&self, map: &Tensor) -> Result<Tensor> {
         let [weight, bias] = self.affine.clone();
         let running = [&self.running[0], &self.running[1]];
-        let statistics = BatchNormParams { weight, bias, running, eps: EPS, momentum: 0.0 };
+        let statistics = BatchNormParams { weight, bias, running, eps: 0.0, momentum: 0.0 };
         batch_norm2d(map, &statistics, Mode::Eval, None, Activation::Identity)
     }
 }
@@ -61,39 +59,28 @@ impl Hint {
 pub struct Hints(pub Vec<Hint>);
 
 impl Hints {
-    /// Measures the teacher's maps after some blocks, given in ascending order, on random views.
+    /// Measures a teacher's maps of random views.
     ///
     /// # Errors
     /// Broken images, or when the device is out of memory.
     pub fn measured(
-        teacher: &Backbone,
-        blocks: Vec<usize>,
+        teacher: impl Fn(&Tensor) -> Result<Vec<Tensor>> + Sync,
         (paths, crop): (&[PathBuf], Crop),
         batch: usize,
+        device: &Device,
     ) -> Result<Self> {
-        let images = Images::cropped(paths, crop);
-        let (mut sums, mut device) = (vec![Sums::default(); blocks.len()], Device::Cpu);
-        for pass in 0..(BATCHES * batch).div_ceil(paths.len()) as u64 {
-            // Every image once or as many as are needed, spread over all of them.
-            let few = (BATCHES * batch).min(paths.len());
-            let order: Vec<usize> = (0..few).map(|i| i * paths.len() / few).collect();
+        let (images, mut sums) = (Images::cropped(paths, crop), Vec::new());
+        // As many images as are needed, spread over all of them; several views of each where there are few.
+        let few = (BATCHES * batch).min(paths.len());
+        let order: Vec<usize> = (0..few).map(|i| i * paths.len() / few).collect();
+        for pass in 0..(BATCHES * batch).div_ceil(few) as u64 {
             for_each_batch(&images.clone().pass(PASS + pass), &order, batch, |loaded| {
-                let maps = pooled(|| teacher.maps(&loaded.images, &blocks))?;
-                device = maps.first().map_or(Device::Cpu, Tensor::device);
+                let maps = pooled(|| teacher(&loaded.images))?;
+                sums.resize_with(maps.len(), Sums::default);
                 sums.iter_mut().zip(&maps).try_for_each(|(sums, map)| sums.add(map))
             })?;
         }
-        blocks
-            .into_iter()
-            .zip(&sums)
-            .map(|(block, sums)| Hint::new(block, sums, &device))
-            .collect::<Result<_>>()
-            .map(Self)
-    }
-
-    /// Numbers of the blocks.
-    pub fn blocks(&self) -> Vec<usize> {
-        self.0.iter().map(|h| h.block).collect()
+        sums.iter().map(|sums| Hint::new(sums, device)).collect::<Result<_>>().map(Self)
     }
 
     /// The loss of each hint.

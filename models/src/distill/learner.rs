@@ -11,10 +11,10 @@ use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::elementwise;
 
 use super::hints::{Hints, total};
+use super::maps::Places;
 use super::{Job, Settings};
-use crate::features::Extractor;
 use crate::features::backbone::Backbone;
-use crate::networks::layer::{Layer, Weights};
+use crate::networks::layer::Weights;
 use crate::networks::standardised;
 use crate::networks::trunk::Trunk;
 
@@ -28,6 +28,7 @@ const AVERAGE: &str = "average.";
 pub struct Student {
     trunk: Trunk,
     teacher: Backbone,
+    places: Places,
     hints: Hints,
     params: Params,
     /// Names of what is learned, running statistics among them.
@@ -47,18 +48,17 @@ impl Student {
     pub fn new(
         settings: &Settings,
         teacher: Backbone,
-        hints: Hints,
+        (places, hints): (Places, Hints),
         start: Option<State>,
         pass: (usize, usize),
         job: &Job,
     ) -> Result<Self> {
         let trunk = teacher.network().trunk();
-        let last = hints.0.last().map_or(0, |h| h.block + 1);
         let (mut params, mut rng) = (Params::default(), random::stream(job.seed, "student", 0));
-        trunk.layers(last).iter().for_each(|layer| layer.init(&mut params, "", &mut rng));
+        trunk.layers(places.blocks()).iter().for_each(|layer| layer.init(&mut params, "", &mut rng));
         let values = match start {
             Some(values) => values,
-            None => scaled(params.values()?, &trunk, &hints)?,
+            None => scaled(params.values()?, &trunk, &places, &hints)?,
         };
         params.set_values(&values)?;
         for (name, value) in &values {
@@ -67,7 +67,7 @@ impl Student {
         let names = values.keys().cloned().collect();
         let losses = (vec![0.0; hints.0.len()], 0);
         let params = params.to(job.device)?;
-        Ok(Self { trunk, teacher, hints, params, names, settings: settings.clone(), pass, losses })
+        Ok(Self { trunk, teacher, places, hints, params, names, settings: settings.clone(), pass, losses })
     }
 
     /// Moves the average towards the weights: `a <- d a + (1 - d) w`, with a smaller `d` in the first steps.
@@ -101,17 +101,18 @@ impl Student {
     }
 }
 
-/// Fresh weights whose last normalisation of each hinted block has the teacher's mean and deviation, so that the first maps
-/// have the right size; half the deviation where the block's input is added.
-fn scaled(mut values: State, trunk: &Trunk, hints: &Hints) -> Result<State> {
-    for hint in &hints.0 {
-        let layers = trunk.block(hint.block);
+/// Fresh weights whose last normalisation of each block has the teacher's mean and deviation, so that the first maps have the
+/// right size; half the deviation where the block's input is added.
+fn scaled(mut values: State, trunk: &Trunk, places: &Places, hints: &Hints) -> Result<State> {
+    for (end, hint) in places.ends(trunk).into_iter().zip(&hints.0) {
+        let Some(block) = end else { continue };
+        let layers = trunk.block(block);
         let Some(last) = layers.last().filter(|layer| layer.activation == Activation::Identity) else { continue };
         let Some(norm) = &last.norm else { continue };
-        let residual = adds_input(&layers);
+        let residual = trunk.chain(block) == Some(true);
         let part = if residual { 0.5 } else { 1.0 };
         let shape = [hint.mean.len()];
-        let deviation = hint.variance.iter().map(|v| part * v.sqrt().max(1e-3)).collect();
+        let deviation = hint.variance.iter().map(|v| part * v.sqrt()).collect();
         values.insert(format!("{}.weight", norm.name), Tensor::new(deviation, &shape)?);
         if !residual {
             values.insert(format!("{}.bias", norm.name), Tensor::new(hint.mean.clone(), &shape)?);
@@ -120,30 +121,15 @@ fn scaled(mut values: State, trunk: &Trunk, hints: &Hints) -> Result<State> {
     Ok(values)
 }
 
-/// The map of every block, from the teacher's map before it.
-fn apart(trunk: &Trunk, weights: &Weights, images: &Tensor, teacher: &[Tensor]) -> Result<Vec<Tensor>> {
-    let before = std::iter::once(images).chain(teacher);
-    before.take(teacher.len()).enumerate().map(|(i, x)| trunk.run(i, weights, x)).collect()
-}
-
-/// Whether a block of several layers has room for its input beside its output.
-fn adds_input(layers: &[&Layer]) -> bool {
-    let ends = (layers.first(), layers.last());
-    matches!(ends, (Some(first), Some(last)) if layers.len() > 1 && first.from == last.to)
-        && layers.iter().all(|layer| layer.opts.stride == 1)
-}
-
 impl Learner for Student {
     fn step(&mut self, batch: &Batch, number: u64) -> Result<f32> {
         let images = batch.images.to(self.params.device())?;
-        let blocks = self.hints.blocks();
-        let wanted = self.teacher.maps(&images, &blocks)?;
-        let weights = Weights::Learned(&self.params, "", Mode::Train);
         let images = standardised(&images)?;
-        let maps = match self.settings.is_apart(number) {
-            true => apart(&self.trunk, &weights, &images, &wanted)?,
-            false => self.trunk.maps(&weights, &images, &blocks)?,
-        };
+        let wanted = self.places.maps(&self.trunk, &self.teacher.weights(), &images, None)?;
+        let apart = self.settings.is_apart(number);
+        let mode = if apart { Mode::Train } else { Mode::Fixed };
+        let weights = Weights::Learned(&self.params, "", mode);
+        let maps = self.places.maps(&self.trunk, &weights, &images, apart.then_some(&wanted))?;
         let losses = self.hints.losses(&maps, &wanted)?;
         let adam = AdamOptions { lr: self.settings.lr_at(number), ..AdamOptions::default() };
         let mut grads = backward(&total(&losses)?)?;

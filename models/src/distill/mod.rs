@@ -1,5 +1,5 @@
-//! Distillation: a network learns to give the feature maps of another one on any images (Romero et al. 2015, "FitNets", with a
-//! hint after every block instead of one in the middle).
+//! Distillation: a network learns to give the feature maps of another one on any images (Romero et al. 2015, "FitNets", with
+//! many hints instead of one in the middle).
 //!
 //! Teacher and student see the same random views. The loss is the mean over the hints of the mean squared error of their maps,
 //! each channel divided by the deviation that the teacher's has over some views:
@@ -8,6 +8,7 @@
 
 mod hints;
 mod learner;
+mod maps;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -16,15 +17,18 @@ use hotad_engine::data::crop::Crop;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::data::prepare::file_sha256;
 use hotad_engine::device::Device;
+use hotad_engine::params::State;
+use hotad_engine::tensor::Tensor;
 use hotad_engine::train::{TrainData, TrainOptions, train};
 use hotad_engine::{Error, Result};
 
 use crate::features::backbone::file::{Distilled, Origin};
 use crate::features::backbone::{Backbone, BackboneFile};
 use crate::features::settings::Layers;
-use crate::networks::import;
+use crate::networks::{import, standardised};
 use hints::Hints;
 use learner::Student;
+use maps::Places;
 pub use settings::{HintChoice, Settings};
 
 /// Steps between checkpoints.
@@ -75,15 +79,16 @@ pub fn distill(settings: &Settings, job: &Job) -> Result<BackboneFile> {
     };
     let (teacher, cuts) = Backbone::open(job.teacher, Some(settings.crop), &layers, job.device)?;
     let blocks = cuts.last().map_or(0, |c| c + 1);
-    let hinted = match settings.hints {
-        HintChoice::Blocks => (0..blocks).collect(),
-        HintChoice::Cuts => cuts,
-    };
+    let places = Places::new(settings.hints, teacher.trunk(), &cuts);
     let crop = Crop { size: settings.crop, seed: job.seed };
-    let hints = Hints::measured(&teacher, hinted, (job.images, crop), batch)?;
+    let shown = |images: &Tensor| {
+        let images = standardised(&images.to(job.device)?)?;
+        places.maps(teacher.trunk(), &teacher.weights(), &images, None)
+    };
+    let hints = Hints::measured(shown, (job.images, crop), batch, job.device)?;
     let network = teacher.network();
     let start = job.start.map(|path| starting_weights(path, &teacher, blocks)).transpose()?;
-    let mut student = Student::new(settings, teacher, hints, start, (job.images.len() / batch, batch), job)?;
+    let mut student = Student::new(settings, teacher, (places, hints), start, (job.images.len() / batch, batch), job)?;
     let spec = ImageSpec { height: settings.crop, width: settings.crop, channels: 3 };
     let data = TrainData { train: job.images, validation: &[], spec, crop: Some(crop) };
     let report = train(&mut student, &data, &options(settings, job, batch)?)?;
@@ -98,7 +103,7 @@ pub fn distill(settings: &Settings, job: &Job) -> Result<BackboneFile> {
 }
 
 /// Weights of the network's first blocks from a file.
-fn starting_weights(path: &Path, teacher: &Backbone, blocks: usize) -> Result<hotad_engine::params::State> {
+fn starting_weights(path: &Path, teacher: &Backbone, blocks: usize) -> Result<State> {
     let file = BackboneFile::open(path)?;
     if file.network.distilled() != teacher.network().distilled() || file.blocks < blocks {
         let wanted = teacher.network().facts().name;

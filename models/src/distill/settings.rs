@@ -5,9 +5,11 @@ use serde::Serialize;
 
 use crate::config::require;
 
-/// After which blocks student and teacher are compared.
+/// Where student and teacher are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum HintChoice {
+    /// After every layer of every block up to the last cut, where layers follow each other; else as [`HintChoice::Blocks`].
+    Layers,
     /// After every one up to the last cut, so that each block has a target close by.
     Blocks,
     /// At the cuts alone.
@@ -21,8 +23,9 @@ pub struct Settings {
     pub cuts: Vec<String>,
     /// Where it is compared with the teacher.
     pub hints: HintChoice,
-    /// With a hint after every block: share of the steps in which a block is given the teacher's map before it, not the
-    /// student's own. Blocks then learn at once and apart; the rest of the steps fits them to each other.
+    /// Share of the steps in which what lies between two hints is given the teacher's map before it, not the student's own, so
+    /// that all parts learn at once and apart, under the statistics of each batch. In the other steps they are fitted to each
+    /// other, under the running statistics, as the student is used later.
     pub apart: f64,
     /// Optimiser steps, over which the learning rate falls to 0.
     pub steps: u64,
@@ -47,9 +50,9 @@ impl Settings {
         require(self.lr > 0.0 && self.lr < 1.0, "lr", self.lr, "above 0, below 1")
     }
 
-    /// Whether blocks learn apart in a step.
+    /// Whether parts learn apart in a step.
     pub fn is_apart(&self, step: u64) -> bool {
-        self.hints == HintChoice::Blocks && (step as f64) < self.apart * self.steps as f64
+        (step as f64) < self.apart * self.steps as f64
     }
 
     /// Learning rate of a step: linear over the first fiftieth (at most 500 steps), then down to 0 along a cosine (Loshchilov

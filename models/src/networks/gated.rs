@@ -57,7 +57,7 @@ impl Gated {
     }
 
     fn learned(&self, params: &Params, mode: Mode, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-        let get = |kind: &str| params.get(&format!("{}.{kind}", self.name), mode == Mode::Train);
+        let get = |kind: &str| params.get(&format!("{}.{kind}", self.name), mode != Mode::Eval);
         let p = ConvParams { weight: get("weight")?, bias: Some(get("bias")?), activation: self.features };
         match mask {
             Some(mask) => gated_conv2d(&masked_input(x, mask)?, &p, self.opts),

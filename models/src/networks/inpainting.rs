@@ -211,7 +211,7 @@ impl Inpainting<'_> {
 
     fn gamma(&self) -> Result<Tensor> {
         match self {
-            Self::Learned(params, mode) => params.get(GAMMA, *mode == Mode::Train),
+            Self::Learned(params, mode) => params.get(GAMMA, *mode != Mode::Eval),
             Self::Ready(ready) => Ok(ready.gamma.clone()),
         }
     }

@@ -34,6 +34,10 @@ impl Block for InvertedResidual {
         self.expand.iter().chain([&self.depthwise]).chain(squeeze).chain([&self.project]).collect()
     }
 
+    fn chain(&self) -> Option<bool> {
+        self.squeeze.is_none().then(|| self.is_residual())
+    }
+
     fn run(&self, weights: &Weights, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor> {
         let mut y = match &self.expand {
             Some(layer) => weights.run(layer, x, None, None)?,

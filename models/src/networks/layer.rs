@@ -253,7 +253,7 @@ fn learned(
     x: &Tensor,
     residual: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let get = |name: &str| params.get(&format!("{prefix}{name}"), mode == Mode::Train);
+    let get = |name: &str| params.get(&format!("{prefix}{name}"), mode != Mode::Eval);
     let apart = layer.activation.slope_needs_input();
     let fused = if apart { Activation::Identity } else { layer.activation };
     let last = if layer.norm.is_some() || residual.is_some() { Activation::Identity } else { fused };

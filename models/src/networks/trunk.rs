@@ -14,6 +14,11 @@ pub trait Block: Send + Sync {
     /// Its layers, in the order of their weights.
     fn layers(&self) -> Vec<&Layer>;
 
+    /// Where its layers simply follow each other: whether its input is added to the output of the last one.
+    fn chain(&self) -> Option<bool> {
+        None
+    }
+
     /// The map `[n, rows, columns, channels]` after the block, multiplied by 1 + an attention map of its size.
     ///
     /// # Errors
@@ -24,6 +29,10 @@ pub trait Block: Send + Sync {
 impl Block for Layer {
     fn layers(&self) -> Vec<&Layer> {
         vec![self]
+    }
+
+    fn chain(&self) -> Option<bool> {
+        Some(false)
     }
 
     fn run(&self, weights: &Weights, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor> {
@@ -83,6 +92,11 @@ impl Trunk {
     /// The layers of the first `blocks` blocks.
     pub fn layers(&self, blocks: usize) -> Vec<&Layer> {
         self.blocks.iter().take(blocks).flat_map(|(_, block)| block.layers()).collect()
+    }
+
+    /// Of block `index`, [`Block::chain`].
+    pub fn chain(&self, index: usize) -> Option<bool> {
+        self.blocks[index].1.chain()
     }
 
     /// The map after block `index` of the map before it, or of standardised images for the first.

@@ -83,6 +83,16 @@ impl Backbone {
         self.network
     }
 
+    /// Its layers, those without weights among them.
+    pub fn trunk(&self) -> &Trunk {
+        &self.trunk
+    }
+
+    /// Weights of its first blocks, for inference.
+    pub fn weights(&self) -> Weights<'_> {
+        Weights::Prepared(&self.ready)
+    }
+
     /// The weights that are needed for maps up to a cut.
     pub fn state(&self, cut: usize) -> State {
         let layers = self.trunk.layers(cut + 1);

@@ -1,0 +1,91 @@
+//! The maps of a network at the hints, on its way from the image, or each from the teacher's map before it.
+
+use hotad_engine::Result;
+use hotad_engine::tensor::Tensor;
+
+use super::HintChoice;
+use crate::networks::layer::Weights;
+use crate::networks::trunk::Trunk;
+
+/// Which maps are compared.
+pub enum Places {
+    /// After each layer of so many leading blocks.
+    Layers(usize),
+    /// After some blocks, ascending.
+    Blocks(Vec<usize>),
+}
+
+impl Places {
+    /// Those of a choice, for a trunk that is cut at the given blocks.
+    pub fn new(choice: HintChoice, trunk: &Trunk, cuts: &[usize]) -> Self {
+        let blocks = cuts.last().map_or(0, |c| c + 1);
+        match choice {
+            HintChoice::Layers if (0..blocks).all(|b| trunk.chain(b).is_some()) => Self::Layers(blocks),
+            HintChoice::Layers | HintChoice::Blocks => Self::Blocks((0..blocks).collect()),
+            HintChoice::Cuts => Self::Blocks(cuts.to_vec()),
+        }
+    }
+
+    /// The maps of standardised images; with a teacher's maps, what lies between two places begins at the teacher's.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn maps(
+        &self,
+        trunk: &Trunk,
+        weights: &Weights,
+        images: &Tensor,
+        teacher: Option<&[Tensor]>,
+    ) -> Result<Vec<Tensor>> {
+        let mut maps: Vec<Tensor> = Vec::new();
+        // What comes before the next place.
+        let before = |maps: &[Tensor]| match (teacher, maps.len()) {
+            (_, 0) => images.clone(),
+            (Some(teacher), n) => teacher[n - 1].clone(),
+            (None, n) => maps[n - 1].clone(),
+        };
+        match self {
+            Self::Layers(blocks) => {
+                for block in 0..*blocks {
+                    let (input, layers) = (before(&maps), trunk.block(block));
+                    let adds_input = trunk.chain(block) == Some(true);
+                    for (i, layer) in layers.iter().enumerate() {
+                        let residual = (adds_input && i + 1 == layers.len()).then_some(&input);
+                        let y = weights.run(layer, &before(&maps), residual, None)?;
+                        maps.push(y);
+                    }
+                }
+            }
+            Self::Blocks(blocks) => {
+                let mut next = 0;
+                for block in blocks {
+                    let mut x = before(&maps);
+                    for inner in next..=*block {
+                        x = trunk.run(inner, weights, &x)?;
+                    }
+                    maps.push(x);
+                    next = block + 1;
+                }
+            }
+        }
+        Ok(maps)
+    }
+
+    /// Numbers of the blocks that a map ends, in order of the maps; none within a block.
+    pub fn ends(&self, trunk: &Trunk) -> Vec<Option<usize>> {
+        match self {
+            Self::Layers(blocks) => (0..*blocks)
+                .flat_map(|b| (1..=trunk.block(b).len()).rev().map(move |left| (left == 1).then_some(b)))
+                .collect(),
+            Self::Blocks(blocks) => blocks.iter().copied().map(Some).collect(),
+        }
+    }
+
+    /// Blocks that are run.
+    pub fn blocks(&self) -> usize {
+        match self {
+            Self::Layers(blocks) => *blocks,
+            Self::Blocks(blocks) => blocks.last().map_or(0, |b| b + 1),
+        }
+    }
+}
