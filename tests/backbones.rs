@@ -154,8 +154,10 @@ fn an_imported_backbone_is_found_by_name_and_by_itself_and_models_do_without_it(
     let lite0 = Network::named("efficientnet-lite0").expect("known");
     save(&published(lite0, lite0.trunk().len()), &file);
     ok_at_home(&home, &["backbone", "import", text(&file), "--until", "block10"]);
-    let list: serde_json::Value = serde_json::from_str(&ok_at_home(&home, &["backbone", "list", "--json"])).expect("JSON");
-    let entry = |name: &str| list.as_array().expect("a list").iter().find(|e| e["name"] == name).expect("known").clone();
+    let list: serde_json::Value =
+        serde_json::from_str(&ok_at_home(&home, &["backbone", "list", "--json"])).expect("JSON");
+    let entry =
+        |name: &str| list.as_array().expect("a list").iter().find(|e| e["name"] == name).expect("known").clone();
     assert!(entry("efficientnet-lite0")["path"].is_string() && entry("resnet18")["path"].is_null());
     let info = ok_at_home(&home, &["backbone", "info", "efficientnet-lite0", "--json"]);
     let info: serde_json::Value = serde_json::from_str(&info).expect("JSON");
@@ -226,7 +228,10 @@ fn what_is_no_backbone_is_refused_in_one_line() {
     let out = dir.path().join("out.safetensors");
     for (path, words) in [
         (file("unknown.safetensors", &unknown), &["unknown.safetensors", "efficientnet-lite0", "_se_reduce"][..]),
-        (file("shape.safetensors", &shape), &["shape.safetensors", "_blocks.3._depthwise_conv.weight", "[144, 1, 5, 5]"]),
+        (
+            file("shape.safetensors", &shape),
+            &["shape.safetensors", "_blocks.3._depthwise_conv.weight", "[144, 1, 5, 5]"],
+        ),
         (file("head.safetensors", &head), &["head.safetensors", "classifier only"]),
         (file("empty.safetensors", &State::new()), &["empty.safetensors", "no weights"]),
         (file("cut.safetensors", &whole.into_iter().take(3).collect()), &["cut.safetensors", "_conv_stem.weight"]),

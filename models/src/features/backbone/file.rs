@@ -65,7 +65,8 @@ impl BackboneFile {
             path: path.into(),
             reason: format!("damaged metadata ({e}); import the backbone again"),
         })?;
-        let tensors = tensors.into_iter().map(|(name, stored)| Ok((name, tensor(stored)?))).collect::<Result<State>>()?;
+        let tensors =
+            tensors.into_iter().map(|(name, stored)| Ok((name, tensor(stored)?))).collect::<Result<State>>()?;
         let blocks = network.filled(path, &tensors)?;
         Ok(Self { network, blocks, tensors, origin })
     }
