@@ -19,9 +19,9 @@ pub(super) fn by_tap(g: &Geometry, w: &[f32]) -> Vec<f32> {
     (0..taps * g.w[0]).map(|i| w[(i % g.w[0]) * taps + i / g.w[0]]).collect()
 }
 
-/// Input position of tap `t` for output position `o`, when inside `0..n`.
-fn source(o: usize, t: usize, n: usize, g: &Geometry) -> Option<usize> {
-    (o * g.opts.stride + t * g.opts.dilation).checked_sub(g.opts.padding).filter(|p| *p < n)
+/// Input position of tap `t` for output position `o` along axis 0 (rows) or 1 (columns), when inside.
+fn source(o: usize, t: usize, axis: usize, g: &Geometry) -> Option<usize> {
+    (o * g.opts.stride + t * g.opts.dilation).checked_sub(g.before[axis]).filter(|p| *p < g.x[1 + axis])
 }
 
 pub(super) fn forward(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>, act: Activation, y: &mut [f32]) {
@@ -41,12 +41,12 @@ pub(super) fn forward_by_tap(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[
 simd_fn! {
     /// Output row `j` of one image; `bias` is empty where there is none.
     fn forward_row(g: &Geometry, x: &[f32], w: &[f32], bias: &[f32], act: Activation, j: usize, out: &mut [f32]) {
-        let [_, h, wd, c] = g.x;
+        let [_, _, wd, c] = g.x;
         for (i, pixel) in out.chunks_exact_mut(c).enumerate() {
             pixel.fill(0.0);
             for r in 0..g.w[1] {
                 for s in 0..g.w[2] {
-                    if let (Some(sy), Some(sx)) = (source(j, r, h, g), source(i, s, wd, g)) {
+                    if let (Some(sy), Some(sx)) = (source(j, r, 0, g), source(i, s, 1, g)) {
                         let (at, tap) = ((sy * wd + sx) * c, (r * g.w[2] + s) * c);
                         add_product::<FMA>(pixel, &x[at..at + c], &w[tap..tap + c]);
                     }
@@ -77,14 +77,14 @@ pub(super) fn backward_data(g: &Geometry, grad: &[f32], w: &[f32], dx: &mut [f32
 
 simd_fn! {
     fn backward_image(g: &Geometry, grad: &[f32], w: &[f32], image: &mut [f32]) {
-        let [_, h, wd, c] = g.x;
+        let [_, _, wd, c] = g.x;
         let [_, oh, ow, _] = g.y;
         image.fill(0.0);
         for (j, i) in (0..oh).flat_map(|j| (0..ow).map(move |i| (j, i))) {
             let from = (j * ow + i) * c;
             for r in 0..g.w[1] {
                 for s in 0..g.w[2] {
-                    if let (Some(sy), Some(sx)) = (source(j, r, h, g), source(i, s, wd, g)) {
+                    if let (Some(sy), Some(sx)) = (source(j, r, 0, g), source(i, s, 1, g)) {
                         let (at, tap) = ((sy * wd + sx) * c, (r * g.w[2] + s) * c);
                         add_product::<FMA>(&mut image[at..at + c], &grad[from..from + c], &w[tap..tap + c]);
                     }
@@ -114,7 +114,7 @@ simd_fn! {
         let (r, s) = (tap / g.w[2], tap % g.w[2]);
         for (b, j) in (0..n).flat_map(|b| (0..oh).map(move |j| (b, j))) {
             for i in 0..ow {
-                if let (Some(sy), Some(sx)) = (source(j, r, h, g), source(i, s, wd, g)) {
+                if let (Some(sy), Some(sx)) = (source(j, r, 0, g), source(i, s, 1, g)) {
                     let (at, from) = (((b * h + sy) * wd + sx) * c, ((b * oh + j) * ow + i) * c);
                     add_product::<FMA>(sum, &x[at..at + c], &grad[from..from + c]);
                 }
@@ -149,8 +149,8 @@ fn depthwise_kernel(
         }
         for r in 0..s.kernel_h {
             for q in 0..s.kernel_w {
-                let iy = (j * s.stride + r * s.dilation) as i32 - s.padding as i32;
-                let ix = (i * s.stride + q * s.dilation) as i32 - s.padding as i32;
+                let iy = (j * s.stride + r * s.dilation) as i32 - s.before_h as i32;
+                let ix = (i * s.stride + q * s.dilation) as i32 - s.before_w as i32;
                 if iy >= 0 && ix >= 0 && iy < s.in_h as i32 && ix < s.in_w as i32 {
                     let pixel = (image * s.in_h + iy as usize) * s.in_w + ix as usize;
                     sum += x[pixel * c + channel] * w[(channel * s.kernel_h + r) * s.kernel_w + q];
@@ -174,8 +174,8 @@ fn depthwise_backward_kernel(grad: &Array<f32>, w: &Array<f32>, dx: &mut Array<f
         let mut sum = f32::new(0.0);
         for r in 0..s.kernel_h {
             for q in 0..s.kernel_w {
-                let oy = (j + s.padding) as i32 - (r * s.dilation) as i32;
-                let ox = (i + s.padding) as i32 - (q * s.dilation) as i32;
+                let oy = (j + s.before_h) as i32 - (r * s.dilation) as i32;
+                let ox = (i + s.before_w) as i32 - (q * s.dilation) as i32;
                 if oy >= 0 && ox >= 0 && oy as usize % s.stride == 0 && ox as usize % s.stride == 0 {
                     let (oy, ox) = (oy as usize / s.stride, ox as usize / s.stride);
                     if oy < s.out_h && ox < s.out_w {
@@ -206,8 +206,8 @@ fn depthwise_weight_kernel(
     let tap = (at / c) % taps;
     let split = at / (c * taps);
     if split < splits {
-        let dy = (tap / s.kernel_w * s.dilation) as i32 - s.padding as i32;
-        let dx = (tap % s.kernel_w * s.dilation) as i32 - s.padding as i32;
+        let dy = (tap / s.kernel_w * s.dilation) as i32 - s.before_h as i32;
+        let dx = (tap % s.kernel_w * s.dilation) as i32 - s.before_w as i32;
         let end = usize::min((split + 1) * per_split, s.images * s.out_h * s.out_w);
         let mut sum = f32::new(0.0);
         for pixel in split * per_split..end {

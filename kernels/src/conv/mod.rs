@@ -11,6 +11,7 @@ mod gated;
 mod implicit_gemm;
 mod masked;
 pub(crate) mod micro;
+mod padding;
 mod pass;
 mod prepared;
 mod slab;
@@ -26,6 +27,7 @@ pub use gated::{PreparedGated, gate, gate_backward};
 pub use masked::{
     MASKED_CHANNELS, checkerboard_masks, join_checkerboard, masked_input, masked_input_backward, paste, paste_backward,
 };
+pub use padding::Padding;
 pub use prepared::{Extra, PreparedConv};
 pub use transposed::{
     conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight, conv_transpose2d_shape,
@@ -33,6 +35,7 @@ pub use transposed::{
 pub use upsampled::{upsample_conv2d, upsample_conv2d_backward_data, upsample_conv2d_backward_weight};
 
 use crate::error::{Result, check_len, shape_error};
+use padding::Axis;
 
 /// Shape of a map: images, rows, columns, channels.
 pub type Nhwc = [usize; 4];
@@ -42,8 +45,8 @@ pub type Nhwc = [usize; 4];
 pub struct ConvOptions {
     /// Pixels from one window to the next, at least 1.
     pub stride: usize,
-    /// Zero pixels added on every side.
-    pub padding: usize,
+    /// Zero pixels added around the map.
+    pub padding: Padding,
     /// Pixels from one tap to the next, at least 1.
     pub dilation: usize,
     /// Groups that input and output channels are split into.
@@ -52,20 +55,25 @@ pub struct ConvOptions {
 
 impl Default for ConvOptions {
     fn default() -> Self {
-        Self { stride: 1, padding: 0, dilation: 1, groups: 1 }
+        Self { stride: 1, padding: Padding::Each(0), dilation: 1, groups: 1 }
     }
 }
 
 impl ConvOptions {
-    /// Stride 1 and a padding of `k / 2`: same size out as in, for odd `k`.
+    /// Stride 1 and [`Padding::Each`] of `k / 2`: same size out as in, for odd `k`. What [`Padding::Same`]
+    /// gives too at stride 1.
     pub fn same(k: usize) -> Self {
-        Self { padding: k / 2, ..Self::default() }
+        Self { padding: Padding::Each(k / 2), ..Self::default() }
     }
 
-    /// Output pixels along one axis: floor((n + 2p - d(k-1) - 1) / s) + 1; `None` when no window fits.
+    /// Output pixels along one axis of `n` pixels for a kernel of `k`; `None` when no window fits. With p
+    /// zeros on every side floor((n + 2p - d(k-1) - 1) / s) + 1, for [`Padding::Same`] ceil(n / s).
     pub fn output(&self, n: usize, k: usize) -> Option<usize> {
-        let reach = self.dilation * (k - 1) + 1;
-        (n + 2 * self.padding).checked_sub(reach).map(|room| room / self.stride + 1)
+        self.axis(n, k).map(|axis| axis.output)
+    }
+
+    fn axis(&self, n: usize, k: usize) -> Option<Axis> {
+        self.padding.resolve(n, self.dilation * (k - 1) + 1, self.stride)
     }
 }
 
@@ -79,6 +87,10 @@ pub(crate) struct Geometry {
     /// Output map.
     pub y: Nhwc,
     pub opts: ConvOptions,
+    /// Rows of zeros above the map and columns left of it.
+    pub before: [usize; 2],
+    /// Rows of zeros below the map and columns right of it.
+    pub after: [usize; 2],
 }
 
 impl Geometry {
@@ -94,8 +106,15 @@ impl Geometry {
                 format!("weights {w:?} (OHWI) do not fit {c} input channels in {} groups", opts.groups),
             );
         }
-        match (opts.output(h, kh), opts.output(wd, kw)) {
-            (Some(oh), Some(ow)) => Ok(Self { x, w, y: [n, oh, ow, co], opts }),
+        match (opts.axis(h, kh), opts.axis(wd, kw)) {
+            (Some(rows), Some(columns)) => Ok(Self {
+                x,
+                w,
+                y: [n, rows.output, columns.output, co],
+                opts,
+                before: [rows.before, columns.before],
+                after: [rows.after, columns.after],
+            }),
             _ => shape_error(op, format!("a {kh}x{kw} kernel does not fit into {h}x{wd} with {opts:?}")),
         }
     }

@@ -57,7 +57,7 @@ pub struct Layer {
 impl Layer {
     /// A convolution that keeps the size at stride 1, without activation.
     pub fn conv(name: impl Into<String>, from: usize, to: usize, kernel: usize, stride: usize) -> Self {
-        let opts = ConvOptions { stride, padding: kernel / 2, ..ConvOptions::default() };
+        let opts = ConvOptions { stride, padding: (kernel / 2).into(), ..ConvOptions::default() };
         Self {
             name: name.into(),
             from,

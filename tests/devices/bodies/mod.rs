@@ -20,6 +20,7 @@ pub type Body = fn(&Device) -> Results;
 /// All bodies, by name.
 pub const ALL: &[(&str, Body)] = &[
     ("convolutions", convolution::plain),
+    ("convolutions with SAME padding", convolution::same),
     ("grouped and depthwise convolutions", convolution::grouped),
     ("strided and transposed convolutions", convolution::strided),
     ("pooled and upsampled convolutions", convolution::fused),

@@ -116,7 +116,7 @@ pub fn prepared(device: &Device) -> Results {
         ([2, 9, 6, 23], [23, 3, 3, 1], 2, 23),
     ] {
         let (weight, bias) = layer(w, w[0]);
-        let opts = ConvOptions { stride, padding: w[1] / 2, groups, ..Default::default() };
+        let opts = ConvOptions { stride, padding: (w[1] / 2).into(), groups, ..Default::default() };
         let conv = PreparedConv::new(weight, w, bias, opts, Activation::Relu).expect("shapes fit");
         prepared_on(device, &conv, xs, w[3] > 1, &mut out);
         if groups == 1 && xs[1] > 1 {
