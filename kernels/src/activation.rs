@@ -171,6 +171,23 @@ impl Activation {
         }
     }
 
+    /// The least and the largest output, where that says all: the output is the input between them.
+    #[inline(always)]
+    pub(crate) fn bounds(self) -> Option<(f32, f32)> {
+        match self {
+            Self::Relu => Some((0.0, f32::INFINITY)),
+            Self::Relu6 => Some((0.0, 6.0)),
+            _ => None,
+        }
+    }
+
+    /// Applies it to a row in the cache.
+    pub(crate) fn apply_row(self, x: &mut [f32]) {
+        if self != Self::Identity {
+            apply_part(self, x);
+        }
+    }
+
     /// Applies it in place.
     pub fn apply<'a>(self, x: impl Into<ViewMut<'a>>) {
         if self == Self::Identity {

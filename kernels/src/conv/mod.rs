@@ -1,5 +1,5 @@
-//! Convolutions over NHWC maps: dense, grouped, depthwise, dilated, strided, transposed, gated, and
-//! over a nearest-upsampled map.
+//! Convolutions over NHWC maps: dense, grouped, depthwise, dilated, strided, transposed, gated,
+//! over a nearest-upsampled map, and the three of an inverted residual in one.
 //!
 //! All dense ones are an implicit matrix product over a zero-padded slab that lives in the cache
 //! (dense.rs); strided data gradients and transposed convolutions are split into one dense pass
@@ -9,6 +9,7 @@ pub(crate) mod dense;
 mod depthwise;
 mod gated;
 mod implicit_gemm;
+mod inverted_residual;
 mod masked;
 pub(crate) mod micro;
 mod padding;
@@ -24,6 +25,7 @@ mod upsampled;
 
 pub use conv2d::{conv2d, conv2d_backward_bias, conv2d_backward_data, conv2d_backward_weight, conv2d_max_pool2};
 pub use gated::{PreparedGated, gate, gate_backward};
+pub use inverted_residual::{ConvWeights, PreparedInvertedResidual};
 pub use masked::{
     MASKED_CHANNELS, checkerboard_masks, join_checkerboard, masked_input, masked_input_backward, paste, paste_backward,
 };

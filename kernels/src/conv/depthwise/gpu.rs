@@ -1,127 +1,13 @@
-//! Depthwise convolution: every channel with a kernel of its own, vectorised over channels.
-//!
-//! Bytes: input and output once from memory (rows stay in cache). Operations: `2 * k * k` per element.
+//! Depthwise convolution and its gradients on a GPU: one unit for each element that is written.
 
 use cubecl::prelude::*;
-use rayon::prelude::*;
 
-use super::Geometry;
-use super::pass::{Direction, Operands, Sizes};
+use super::super::Geometry;
+use super::super::pass::{Direction, Operands, Sizes};
 use crate::activation::{Activation, Kind, activate};
 use crate::device::{Gpu, GpuBuffer, launch, units};
 use crate::error::Result;
 use crate::reduce::add_chunks;
-use crate::simd::{madd, simd_fn};
-
-/// Weights as `[tap][channel]`.
-pub(super) fn by_tap(g: &Geometry, w: &[f32]) -> Vec<f32> {
-    let taps = g.w[1] * g.w[2];
-    (0..taps * g.w[0]).map(|i| w[(i % g.w[0]) * taps + i / g.w[0]]).collect()
-}
-
-/// Input position of tap `t` for output position `o` along axis 0 (rows) or 1 (columns), when inside.
-fn source(o: usize, t: usize, axis: usize, g: &Geometry) -> Option<usize> {
-    (o * g.opts.stride + t * g.opts.dilation).checked_sub(g.before[axis]).filter(|p| *p < g.x[1 + axis])
-}
-
-pub(super) fn forward(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>, act: Activation, y: &mut [f32]) {
-    forward_by_tap(g, x, &by_tap(g, w), bias, act, y);
-}
-
-/// [`forward()`] with weights laid out by [`by_tap`].
-pub(super) fn forward_by_tap(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>, act: Activation, y: &mut [f32]) {
-    let [_, h, wd, c] = g.x;
-    let [_, oh, ow, _] = g.y;
-    y.par_chunks_mut(ow * c).enumerate().for_each(|(row, out)| {
-        let (n, j) = (row / oh, row % oh);
-        forward_row(g, &x[n * h * wd * c..(n + 1) * h * wd * c], w, bias.unwrap_or(&[]), act, j, out);
-    });
-}
-
-simd_fn! {
-    /// Output row `j` of one image; `bias` is empty where there is none.
-    fn forward_row(g: &Geometry, x: &[f32], w: &[f32], bias: &[f32], act: Activation, j: usize, out: &mut [f32]) {
-        let [_, _, wd, c] = g.x;
-        for (i, pixel) in out.chunks_exact_mut(c).enumerate() {
-            pixel.fill(0.0);
-            for r in 0..g.w[1] {
-                for s in 0..g.w[2] {
-                    if let (Some(sy), Some(sx)) = (source(j, r, 0, g), source(i, s, 1, g)) {
-                        let (at, tap) = ((sy * wd + sx) * c, (r * g.w[2] + s) * c);
-                        add_product::<FMA>(pixel, &x[at..at + c], &w[tap..tap + c]);
-                    }
-                }
-            }
-            pixel.iter_mut().zip(bias).for_each(|(p, b)| *p += b);
-        }
-        act.apply_lanes(out);
-    }
-}
-
-/// `sum += a * b`, element by element.
-#[inline(always)]
-fn add_product<const FMA: bool>(sum: &mut [f32], a: &[f32], b: &[f32]) {
-    for ((s, a), b) in sum.iter_mut().zip(a).zip(b) {
-        *s = madd::<FMA>(*a, *b, *s);
-    }
-}
-
-pub(super) fn backward_data(g: &Geometry, grad: &[f32], w: &[f32], dx: &mut [f32]) {
-    let [_, h, wd, c] = g.x;
-    let [_, oh, ow, _] = g.y;
-    let w = by_tap(g, w);
-    dx.par_chunks_mut(h * wd * c).zip(grad.par_chunks(oh * ow * c)).for_each(|(image, grad)| {
-        backward_image(g, grad, &w, image);
-    });
-}
-
-simd_fn! {
-    fn backward_image(g: &Geometry, grad: &[f32], w: &[f32], image: &mut [f32]) {
-        let [_, _, wd, c] = g.x;
-        let [_, oh, ow, _] = g.y;
-        image.fill(0.0);
-        for (j, i) in (0..oh).flat_map(|j| (0..ow).map(move |i| (j, i))) {
-            let from = (j * ow + i) * c;
-            for r in 0..g.w[1] {
-                for s in 0..g.w[2] {
-                    if let (Some(sy), Some(sx)) = (source(j, r, 0, g), source(i, s, 1, g)) {
-                        let (at, tap) = ((sy * wd + sx) * c, (r * g.w[2] + s) * c);
-                        add_product::<FMA>(&mut image[at..at + c], &grad[from..from + c], &w[tap..tap + c]);
-                    }
-                }
-            }
-        }
-    }
-}
-
-pub(super) fn backward_weight(g: &Geometry, x: &[f32], grad: &[f32], dw: &mut [f32]) {
-    let c = g.x[3];
-    let taps = g.w[1] * g.w[2];
-    let mut sums = vec![0.0; taps * c];
-    sums.par_chunks_mut(c).enumerate().for_each(|(tap, sum)| tap_gradient(g, x, grad, tap, sum));
-    for (channel, out) in dw.chunks_exact_mut(taps).enumerate() {
-        for (tap, d) in out.iter_mut().enumerate() {
-            *d += sums[tap * c + channel];
-        }
-    }
-}
-
-simd_fn! {
-    /// Gradient of one tap of every channel.
-    fn tap_gradient(g: &Geometry, x: &[f32], grad: &[f32], tap: usize, sum: &mut [f32]) {
-        let [n, h, wd, c] = g.x;
-        let [_, oh, ow, _] = g.y;
-        let (r, s) = (tap / g.w[2], tap % g.w[2]);
-        for (b, j) in (0..n).flat_map(|b| (0..oh).map(move |j| (b, j))) {
-            for i in 0..ow {
-                if let (Some(sy), Some(sx)) = (source(j, r, 0, g), source(i, s, 1, g)) {
-                    let (at, from) = (((b * h + sy) * wd + sx) * c, ((b * oh + j) * ow + i) * c);
-                    add_product::<FMA>(sum, &x[at..at + c], &grad[from..from + c]);
-                }
-            }
-        }
-    }
-}
 
 /// One unit for each output element.
 #[cube(launch_unchecked)]
@@ -224,7 +110,7 @@ fn depthwise_weight_kernel(
 }
 
 /// Queues the forward pass.
-pub(super) fn forward_on_gpu(gpu: &Gpu, g: &Geometry, operands: &Operands, activation: Activation) {
+pub(in crate::conv) fn forward_on_gpu(gpu: &Gpu, g: &Geometry, operands: &Operands, activation: Activation) {
     let Operands { x, w, bias, y, .. } = operands;
     let (kind, parameter) = activation.kind();
     let (s, total) = (Sizes::new(g, 0, Direction::Gather), y.len());
@@ -245,13 +131,19 @@ pub(super) fn forward_on_gpu(gpu: &Gpu, g: &Geometry, operands: &Operands, activ
 }
 
 /// Queues the data gradient.
-pub(super) fn backward_data_on_gpu(gpu: &Gpu, g: &Geometry, grad: &GpuBuffer, w: &GpuBuffer, dx: &mut GpuBuffer) {
+pub(in crate::conv) fn backward_data_on_gpu(
+    gpu: &Gpu,
+    g: &Geometry,
+    grad: &GpuBuffer,
+    w: &GpuBuffer,
+    dx: &mut GpuBuffer,
+) {
     let (s, total) = (Sizes::new(g, 0, Direction::Gather), dx.len());
     launch!(gpu, depthwise_backward_kernel, units(total), grad.arg(), w.arg(), dx.arg(), s.arg(), total);
 }
 
 /// Queues the weight gradient, added to `dw`.
-pub(super) fn backward_weight_on_gpu(
+pub(in crate::conv) fn backward_weight_on_gpu(
     gpu: &Gpu,
     g: &Geometry,
     x: &GpuBuffer,
