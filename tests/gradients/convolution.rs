@@ -15,18 +15,18 @@ use crate::{devices, narrow, noise};
 const CLOSE: f64 = 1e-5;
 
 /// One convolution.
-struct Case {
-    x: [usize; 4],
-    w: [usize; 4],
-    opts: ConvOptions,
+pub struct Case {
+    pub x: [usize; 4],
+    pub w: [usize; 4],
+    pub opts: ConvOptions,
 }
 
-fn len(shape: [usize; 4]) -> usize {
+pub fn len(shape: [usize; 4]) -> usize {
     shape.iter().product()
 }
 
 impl Case {
-    fn y(&self) -> [usize; 4] {
+    pub fn y(&self) -> [usize; 4] {
         let size = |n, k| axis(n, k, self.opts).0;
         [self.x[0], size(self.x[1], self.w[1]), size(self.x[2], self.w[2]), self.w[0]]
     }
@@ -51,23 +51,23 @@ impl Case {
         }
     }
 
-    fn forward(&self, x: &[f64], w: &[f64], bias: &[f64]) -> Vec<f64> {
+    pub fn forward(&self, x: &[f64], w: &[f64], bias: &[f64]) -> Vec<f64> {
         let mut y: Vec<f64> = (0..len(self.y())).map(|at| bias[at % self.w[0]]).collect();
         self.products(|y_at, x_at, w_at| y[y_at] += x[x_at] * w[w_at]);
         y
     }
 }
 
-fn put(device: &Device, values: &[f64]) -> Buffer {
+pub fn put(device: &Device, values: &[f64]) -> Buffer {
     device.upload(narrow(values)).expect("room")
 }
 
 /// Memory that is not a number until it is written.
-fn poisoned(device: &Device, len: usize) -> Buffer {
+pub fn poisoned(device: &Device, len: usize) -> Buffer {
     device.upload(vec![f32::NAN; len]).expect("room")
 }
 
-fn agree(what: &str, case: &Case, got: &Buffer, want: &[f64]) {
+pub fn agree(what: &str, case: &Case, got: &Buffer, want: &[f64]) {
     let got = got.to_vec().expect("the device has done its work");
     assert_eq!(got.len(), want.len(), "{what}");
     let largest = want.iter().fold(1e-6, |m: f64, v| m.max(v.abs()));
@@ -109,7 +109,7 @@ fn check(case: &Case) {
     }
 }
 
-fn same(stride: usize, dilation: usize, groups: usize) -> ConvOptions {
+pub fn same(stride: usize, dilation: usize, groups: usize) -> ConvOptions {
     ConvOptions { stride, padding: Padding::Same, dilation, groups }
 }
 

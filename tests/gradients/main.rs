@@ -5,6 +5,7 @@
 mod devices;
 
 mod convolution;
+mod inverted_residual;
 mod naive;
 mod painting;
 

@@ -28,6 +28,7 @@ pub const ALL: &[(&str, Body)] = &[
     ("every activation in the epilogue", convolution::activations),
     ("gated convolutions", convolution::gated),
     ("prepared convolutions", network::prepared),
+    ("inverted residuals", network::inverted_residuals),
     ("prepared gated convolutions", painting::gated),
     ("masks of inpainting", painting::masks),
     ("self-attention", painting::attention),
