@@ -4,6 +4,7 @@
 use std::io::{Cursor, Read, Seek};
 
 use zip::ZipArchive;
+use zip::read::{ArchiveOffset, Config};
 use zip::result::ZipError;
 
 /// How much larger than the file everything read from it may be. Deflate reaches 1032; weights, which
@@ -46,7 +47,9 @@ impl<'a> Archive<Cursor<&'a [u8]>> {
 impl<R: Read + Seek> Archive<R> {
     /// Reads the list of entries.
     pub fn new(reader: R, budget: Budget) -> Result<Self, String> {
-        let zip = ZipArchive::new(reader)
+        // Nothing lies before the archive; the search for where it begins misjudges some of PyTorch's files.
+        let config = Config { archive_offset: ArchiveOffset::Known(0) };
+        let zip = ZipArchive::with_config(config, reader)
             .map_err(|e| format!("a zip archive that is cut short or broken ({e}): fetch it again"))?;
         Ok(Self { zip, budget })
     }
