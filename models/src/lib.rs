@@ -14,6 +14,7 @@ pub mod lea_net;
 pub mod member;
 pub mod model;
 pub mod networks;
+pub mod padim;
 pub mod pae;
 pub mod paedid;
 pub mod patchcore;
@@ -86,6 +87,15 @@ pub const METHODS: &[Method] = &[
         check: |t| patchcore::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(patchcore::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(patchcore::PatchCore::load(f, d)?)),
+    },
+    Method {
+        name: "padim",
+        summary: "Mahalanobis distances to a Gaussian of normal features at each location (PaDiM)",
+        supervised: false,
+        settings: padim::Config::documented,
+        check: |t| padim::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(padim::fit(Settings::from_table(t)?, c)?)),
+        load: |f, d| Ok(Box::new(padim::Padim::load(f, d)?)),
     },
     Method {
         name: "simplenet",

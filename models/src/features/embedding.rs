@@ -189,6 +189,19 @@ impl Embedding {
         self.set_linear(components, vec![0.0; channels])
     }
 
+    /// Keeps some channels of those joined, in the given order.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn select(&mut self, kept: &[usize]) -> Result<()> {
+        let channels: usize = self.channels().iter().sum();
+        let mut components = vec![0.0; kept.len() * channels];
+        for (row, channel) in components.chunks_exact_mut(channels).zip(kept) {
+            row[*channel] = 1.0;
+        }
+        self.set_linear(components, vec![0.0; channels])
+    }
+
     /// Fits principal components on the patches of images. `standardised` gives every extractor the same total variance before,
     /// so that none drowns the others by its scale. Returns the share of variance that is kept.
     ///
