@@ -46,6 +46,7 @@ pub const ALL: &[(&str, Body)] = &[
     ("resizing and blur", images::resizing),
     ("location-wise neighbours", memory::locations),
     ("flat neighbours", memory::flat),
+    ("Mahalanobis distances", memory::gaussians),
     ("background prior", memory::prior),
     ("coreset", memory::coreset),
     ("fusion of feature maps", features::fusion),
