@@ -23,6 +23,7 @@ use hotad_models::ensemble::logistic::Logistic;
 use hotad_models::features::backbone::Backbone;
 use hotad_models::features::embedding::{Part, Reduction, Standard};
 use hotad_models::features::pca::{Covariance, Keep};
+use hotad_models::features::settings::Layers;
 use hotad_models::features::{Embedding, Extractor, Fusion, Source};
 use hotad_models::model::Model;
 use hotad_models::networks::layer::{Layer, Weights};
@@ -238,11 +239,12 @@ fn a_backbone_of_torchvision_gives_features_and_a_wrong_one_is_named() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
     small_data(&dir.join("data"), 64);
-    let resnet = ResNet::resnet18(3, 64, 1000);
+    let resnet = ResNet::resnet18(3, 64, 1000).into_trunk();
+    let whole = resnet.layers(resnet.len());
     let (right, extra, cut) = (dir.join("r18.safetensors"), dir.join("extra.safetensors"), dir.join("cut.safetensors"));
-    torchvision_file(&right, &resnet.until(5), &["fc.weight", "bn1.num_batches_tracked"]);
-    torchvision_file(&extra, &resnet.until(5), &["layer3.7.conv1.weight"]);
-    torchvision_file(&cut, &resnet.until(3), &[]);
+    torchvision_file(&right, &whole, &["fc.weight", "bn1.num_batches_tracked"]);
+    torchvision_file(&extra, &whole, &["layer3.7.conv1.weight"]);
+    torchvision_file(&cut, &resnet.layers(3), &[]);
     let backbone = format!("backbone={}", text(&right));
     let small = ["--set", "image_size=64", "--set", "blur=1"];
     let model = train(dir, "patchcore", &[&["--set", &backbone], &small[..], &["--set", "dimensions=200"]].concat());
@@ -262,12 +264,13 @@ fn a_backbone_of_torchvision_gives_features_and_a_wrong_one_is_named() {
         let backbone = format!("backbone={}", text(file));
         refused(&["train", "patchcore", "--data", text(&data), "--out", text(&out), "--set", &backbone], &words);
     }
-    let wide = ResNet::wide_resnet50(3, 64, 1000);
+    let wide = ResNet::wide_resnet50(3, 64, 1000).into_trunk();
     let path = dir.join("wide.safetensors");
-    torchvision_file(&path, &wide.until(5), &[]);
-    let backbone = Backbone::read(&path, 64, &Device::Cpu).expect("a Wide ResNet");
-    let maps =
-        backbone.maps(&Tensor::new(vec![0.5; 64 * 64 * 3], &[1, 64, 64, 3]).expect("fits"), &[2, 3]).expect("maps");
+    torchvision_file(&path, &wide.layers(wide.len()), &[]);
+    let usual = Layers::Word("auto".into());
+    let (backbone, cuts) = Backbone::open(&path, Some(64), &usual, &Device::Cpu).expect("a Wide ResNet");
+    let image = Tensor::new(vec![0.5; 64 * 64 * 3], &[1, 64, 64, 3]).expect("fits");
+    let maps = backbone.maps(&image, &cuts).expect("maps");
     assert_eq!([maps[0].shape(), maps[1].shape()], [&[1, 8, 8, 512][..], &[1, 4, 4, 1024]]);
 }
 
@@ -485,8 +488,9 @@ fn whitened_maps_have_one_variance_and_member_maps_follow_them() {
     let quick = ["--set", "image_size=32", "--set", "network=[8, 16]", "--set", "steps=10", "--epochs", "3"];
     let paedid = train(dir, "paedid", &quick);
     let paths: Vec<PathBuf> = (0..24).map(|i| dir.join(format!("data/train/good/{i:03}.png"))).collect();
-    let source = Source::read(&paedid, 224, &Device::Cpu).expect("a member");
-    let (image, cuts) = (source.extractor().image(), source.extractor().usual());
+    let usual = Layers::Word("auto".into());
+    let (source, cuts) = Source::read(&paedid, None, &usual, &Device::Cpu).expect("a member");
+    let image = source.extractor().image();
     let mut embedding = Embedding::new(vec![Part { source, cuts }], image, 1, &Device::Cpu).expect("fits");
     let reduction = Reduction { fusion: Fusion::Global, keep: Keep::Share(0.99), standardise: true, whiten: true };
     embedding.fit(&paths, reduction).expect("fitted");

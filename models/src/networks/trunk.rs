@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use hotad_engine::Result;
+use hotad_engine::device::Device;
 use hotad_engine::ops::max_pool2d;
+use hotad_engine::params::State;
 use hotad_engine::tensor::Tensor;
 use hotad_kernels::pool::PoolOptions;
 
-use super::layer::{Layer, Weights};
+use super::layer::{Layer, Prepared, Weights, on_host};
 
 /// Layers that are run together.
 pub trait Block: Send + Sync {
@@ -19,6 +21,14 @@ pub trait Block: Send + Sync {
     /// # Errors
     /// When shapes do not fit.
     fn run(&self, weights: &Weights, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor>;
+
+    /// Lays its weights out for inference. `state` is on the host.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    fn prepare(&self, state: &State, device: &Device, prepared: &mut Prepared) -> Result<()> {
+        self.layers().into_iter().try_for_each(|layer| prepared.add(layer, state, device))
+    }
 }
 
 impl Block for Layer {
@@ -83,6 +93,18 @@ impl Trunk {
     /// The layers of the first `blocks` blocks.
     pub fn layers(&self, blocks: usize) -> Vec<&Layer> {
         self.blocks.iter().take(blocks).flat_map(|(_, block)| block.layers()).collect()
+    }
+
+    /// The weights of the first `blocks` blocks, laid out for inference.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn prepared(&self, blocks: usize, state: &State, device: &Device) -> Result<Prepared> {
+        let (mut prepared, state) = (Prepared::default(), on_host(state)?);
+        for (_, block) in self.blocks.iter().take(blocks) {
+            block.prepare(&state, device, &mut prepared)?;
+        }
+        Ok(prepared)
     }
 
     /// The maps after some blocks, given by ascending numbers, of standardised images.

@@ -76,7 +76,7 @@ impl Backbone {
         if blocks > trunk.len() {
             return Err(Error::Config(format!("{} has {} blocks, not {blocks}", network.facts().name, trunk.len())));
         }
-        let ready = Prepared::new(&trunk.layers(blocks), &state, device)?;
+        let ready = trunk.prepared(blocks, &state, device)?;
         Ok(Self { network, size, trunk, blocks, state, ready, device: device.clone() })
     }
 
