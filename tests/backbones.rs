@@ -20,7 +20,7 @@ use hotad_models::features::Extractor;
 use hotad_models::features::backbone::{Backbone, BackboneFile, Network};
 use hotad_models::features::settings::Layers;
 use hotad_models::networks::import::from_torchvision;
-use hotad_models::networks::layer::{Prepared, Weights};
+use hotad_models::networks::layer::Weights;
 use safetensors::{Dtype, SafeTensors};
 
 fn floats(file: &SafeTensors, name: &str) -> Vec<f32> {
@@ -58,7 +58,7 @@ fn maps_are_those_of_torchvision() {
             let cut = trunk.cuts().iter().position(|c| c == cut).expect("a cut of the network");
             let layers = trunk.layers(cut + 1);
             let state = from_torchvision(Path::new(name), &published(network, cut + 1), &layers).expect("all tensors");
-            let ready = Prepared::new(&layers, &state, &device).expect("all tensors");
+            let ready = trunk.prepared(cut + 1, &state, &device).expect("all tensors");
             let image = Tensor::new(nhwc.clone(), &[1, size, size, 3]).expect("fits").to(&device).expect("room");
             let maps = trunk.maps(&Weights::Prepared(&ready), &image, &[cut]).expect("shapes fit");
             let (got, want) = (maps[0].values().expect("read"), floats(&file, key));
@@ -154,13 +154,18 @@ fn an_imported_backbone_is_found_by_name_and_by_itself_and_models_do_without_it(
     let lite0 = Network::named("efficientnet-lite0").expect("known");
     save(&published(lite0, lite0.trunk().len()), &file);
     ok_at_home(&home, &["backbone", "import", text(&file), "--until", "block10"]);
-    let list: serde_json::Value = serde_json::from_str(&ok_at_home(&home, &["backbone", "list", "--json"])).expect("JSON");
-    let entry = |name: &str| list.as_array().expect("a list").iter().find(|e| e["name"] == name).expect("known").clone();
+    let list: serde_json::Value =
+        serde_json::from_str(&ok_at_home(&home, &["backbone", "list", "--json"])).expect("JSON");
+    let entry =
+        |name: &str| list.as_array().expect("a list").iter().find(|e| e["name"] == name).expect("known").clone();
     assert!(entry("efficientnet-lite0")["path"].is_string() && entry("resnet18")["path"].is_null());
     let info = ok_at_home(&home, &["backbone", "info", "efficientnet-lite0", "--json"]);
     let info: serde_json::Value = serde_json::from_str(&info).expect("JSON");
     assert_eq!(info["cuts"].as_array().expect("cuts").last().expect("some"), "block10");
-    assert_eq!(info["origin"]["file"], "lite.safetensors");
+    assert_eq!(
+        (&info["origin"]["file"], &info["origin"]["imported"]),
+        (&"lite.safetensors".into(), &"lite.safetensors".into())
+    );
     assert_eq!(info["origin"]["sha256"].as_str().expect("a hash").len(), 64);
     let train = |model: &Path, more: &[&str]| {
         let fixed = ["train", "patchcore", "--data", text(&data), "--out", text(model), "--set", "image_size=64"];
@@ -226,7 +231,10 @@ fn what_is_no_backbone_is_refused_in_one_line() {
     let out = dir.path().join("out.safetensors");
     for (path, words) in [
         (file("unknown.safetensors", &unknown), &["unknown.safetensors", "efficientnet-lite0", "_se_reduce"][..]),
-        (file("shape.safetensors", &shape), &["shape.safetensors", "_blocks.3._depthwise_conv.weight", "[144, 1, 5, 5]"]),
+        (
+            file("shape.safetensors", &shape),
+            &["shape.safetensors", "_blocks.3._depthwise_conv.weight", "[144, 1, 5, 5]"],
+        ),
         (file("head.safetensors", &head), &["head.safetensors", "classifier only"]),
         (file("empty.safetensors", &State::new()), &["empty.safetensors", "no weights"]),
         (file("cut.safetensors", &whole.into_iter().take(3).collect()), &["cut.safetensors", "_conv_stem.weight"]),

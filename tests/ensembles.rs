@@ -16,15 +16,20 @@ use hotad_engine::random;
 use hotad_engine::tensor::Tensor;
 use hotad_models::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
 use hotad_models::ensemble::calibration::{Rule, Scale};
+use hotad_models::ensemble::combination::{Combination, Combine, by_skill};
+use hotad_models::ensemble::evidence::Sample;
+use hotad_models::ensemble::isotonic::Isotonic;
+use hotad_models::ensemble::logistic::Logistic;
 use hotad_models::features::backbone::Backbone;
-use hotad_models::features::embedding::Part;
+use hotad_models::features::embedding::{Part, Reduction, Standard};
 use hotad_models::features::pca::{Covariance, Keep};
+use hotad_models::features::settings::Layers;
 use hotad_models::features::{Embedding, Extractor, Fusion, Source};
 use hotad_models::model::Model;
 use hotad_models::networks::layer::{Layer, Weights};
 use hotad_models::networks::resnet::ResNet;
 use hotad_models::simplenet::folded::Folded;
-use hotad_models::simplenet::head::{Head, HeadSettings};
+use hotad_models::simplenet::head::Head;
 use rand::Rng;
 
 const SMALL: [&str; 4] = ["--set", "image_size=64", "--set", "backbone_epochs=15"];
@@ -83,20 +88,39 @@ fn patchcore_simplenet_and_ensembles_find_cracks() {
     let other = ["--set", "image_size=32", "--set", "network=[8, 16]", "--set", "steps=20", "--epochs", "5"];
     let paedid = train(dir, "paedid", &other);
     let members = ["--member", text(&patchcore), "--member", text(&paedid)];
-    for more in [["--set", "maps=40", "--set", "fusion=global"], ["--set", "fusion=individual", "--set", "maps=20"]] {
+    for more in [
+        ["fusion=global", "maps=40", "member_maps=true"],
+        ["fusion=individual", "maps=20", "whiten=false"],
+        ["head=mahalanobis", "member_maps=true", "maps=30"],
+        ["head=global-mahalanobis", "whiten=false", "maps=0.99"],
+        ["head=nearest", "coreset=200", "maps=0.99"],
+    ] {
+        let more = more.map(|set| ["--set", set]).concat();
         let ensemble = train(dir, "ensemble", &[&members, &head[..], &more].concat());
         let (images, pixels) = auroc(dir, &ensemble);
         assert!(images > 0.9 && pixels > 0.7, "ensemble {more:?}: {images} {pixels}");
         survives(dir, &ensemble);
     }
-    for combine in ["mean", "max", "majority"] {
-        for calibration in ["logistic", "minmax", "quantile"] {
-            let set = [format!("combine={combine}"), format!("calibration={calibration}")];
-            let scores = train(dir, "score-ensemble", &[&members[..], &["--set", &set[0], "--set", &set[1]]].concat());
-            let (images, _) = auroc(dir, &scores);
-            assert!(images > 0.8, "{set:?}: {images}");
-        }
+    for (combine, calibration) in [
+        ("mean", "logistic"),
+        ("mean", "isotonic"),
+        ("max", "minmax"),
+        ("max", "platt"),
+        ("majority", "quantile"),
+        ("softmax", "platt"),
+        ("stacking", "isotonic"),
+        ("stacking", "logistic"),
+    ] {
+        let set = [format!("combine={combine}"), format!("calibration={calibration}")];
+        let scores = train(dir, "score-ensemble", &[&members[..], &["--set", &set[0], "--set", &set[1]]].concat());
+        let (images, _) = auroc(dir, &scores);
+        assert!(images > 0.8, "{set:?}: {images}");
+        survives(dir, &scores);
     }
+    let skill = ["--set", "combine=weighted", "--set", "weights=skill"];
+    let skilled = train(dir, "score-ensemble", &[&members[..], &skill].concat());
+    assert!(auroc(dir, &skilled).0 > 0.8);
+    survives(dir, &skilled);
     let weighted = train(
         dir,
         "score-ensemble",
@@ -128,9 +152,15 @@ fn patchcore_simplenet_and_ensembles_find_cracks() {
     };
     ensemble(&["--set", "maps=100000"], &["maps", "100000"]);
     ensemble(&["--set", "maps=999"], &["999", "384"]);
+    ensemble(&["--set", "noise_range=[2, 1]"], &["noise_range", "2"]);
+    ensemble(&["--set", "head=oracle"], &["head", "oracle", "mahalanobis"]);
+    ensemble(&["--set", "coreset=1.5"], &["coreset", "1.5"]);
     let args = ["train", "score-ensemble", "--data", text(&data), "--out", text(&out)];
     let weights = ["--set", "combine=weighted", "--set", "weights=[1, 2, 3]"];
     refused(&[&args, &two[..], &weights].concat(), &["weights", "3", "2"]);
+    refused(&[&args, &two[..], &["--set", "weights=skill"]].concat(), &["weights", "skill", "weighted"]);
+    let weights = ["--set", "combine=weighted", "--set", "weights=guess"];
+    refused(&[&args, &two[..], &weights].concat(), &["weights", "guess"]);
 }
 
 #[test]
@@ -209,11 +239,12 @@ fn a_backbone_of_torchvision_gives_features_and_a_wrong_one_is_named() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
     small_data(&dir.join("data"), 64);
-    let resnet = ResNet::resnet18(3, 64, 1000);
+    let resnet = ResNet::resnet18(3, 64, 1000).into_trunk();
+    let whole = resnet.layers(resnet.len());
     let (right, extra, cut) = (dir.join("r18.safetensors"), dir.join("extra.safetensors"), dir.join("cut.safetensors"));
-    torchvision_file(&right, &resnet.until(5), &["fc.weight", "bn1.num_batches_tracked"]);
-    torchvision_file(&extra, &resnet.until(5), &["layer3.7.conv1.weight"]);
-    torchvision_file(&cut, &resnet.until(3), &[]);
+    torchvision_file(&right, &whole, &["fc.weight", "bn1.num_batches_tracked"]);
+    torchvision_file(&extra, &whole, &["layer3.7.conv1.weight"]);
+    torchvision_file(&cut, &resnet.layers(3), &[]);
     let backbone = format!("backbone={}", text(&right));
     let small = ["--set", "image_size=64", "--set", "blur=1"];
     let model = train(dir, "patchcore", &[&["--set", &backbone], &small[..], &["--set", "dimensions=200"]].concat());
@@ -233,12 +264,13 @@ fn a_backbone_of_torchvision_gives_features_and_a_wrong_one_is_named() {
         let backbone = format!("backbone={}", text(file));
         refused(&["train", "patchcore", "--data", text(&data), "--out", text(&out), "--set", &backbone], &words);
     }
-    let wide = ResNet::wide_resnet50(3, 64, 1000);
+    let wide = ResNet::wide_resnet50(3, 64, 1000).into_trunk();
     let path = dir.join("wide.safetensors");
-    torchvision_file(&path, &wide.until(5), &[]);
-    let backbone = Backbone::read(&path, 64, &Device::Cpu).expect("a Wide ResNet");
-    let maps =
-        backbone.maps(&Tensor::new(vec![0.5; 64 * 64 * 3], &[1, 64, 64, 3]).expect("fits"), &[2, 3]).expect("maps");
+    torchvision_file(&path, &wide.layers(wide.len()), &[]);
+    let usual = Layers::Word("auto".into());
+    let (backbone, cuts) = Backbone::open(&path, Some(64), &usual, &Device::Cpu).expect("a Wide ResNet");
+    let image = Tensor::new(vec![0.5; 64 * 64 * 3], &[1, 64, 64, 3]).expect("fits");
+    let maps = backbone.maps(&image, &cuts).expect("maps");
     assert_eq!([maps[0].shape(), maps[1].shape()], [&[1, 8, 8, 512][..], &[1, 4, 4, 1024]]);
 }
 
@@ -260,13 +292,15 @@ fn a_folded_head_says_what_the_learned_one_says() {
         for fusion in [None, Some(Fusion::Global), Some(Fusion::Individual)] {
             let mut embedding = embedding(&device);
             if let Some(fusion) = fusion {
-                embedding.fit(&paths, fusion, Keep::Count(11), true).expect("enough maps");
+                let whiten = fusion == Fusion::Global;
+                let reduction = Reduction { fusion, keep: Keep::Count(11), standardise: true, whiten };
+                embedding.fit(&paths, reduction).expect("enough maps");
             }
-            let (d, settings) = (embedding.dimensions(), HeadSettings { hidden: 20, ..HeadSettings::default() });
-            let head = Head::new(d, settings.hidden);
+            let d = embedding.dimensions();
+            let head = Head::new(d, 20, fusion != Some(Fusion::Global));
             let mut params = Params::default();
             let mut rng = random::stream(8, "head", 0);
-            [&head.adapter, &head.hidden, &head.verdict].iter().for_each(|l| l.init(&mut params, "", &mut rng));
+            head.layers().for_each(|l| l.init(&mut params, "", &mut rng));
             // Biases and statistics that are not the fresh ones.
             let mut state = params.values().expect("on the host");
             for (name, t) in state.iter_mut().filter(|(n, _)| !n.ends_with("weight") || n.contains("norm")) {
@@ -282,9 +316,9 @@ fn a_folded_head_says_what_the_learned_one_says() {
             let n = vectors.len() / d;
             let weights = Weights::Learned(&params, "", Mode::Eval);
             let rows = vectors.reshaped(&[1, 1, n, d]).expect("whole rows");
-            let adapted = weights.run(&head.adapter, &rows, None, None).expect("shapes fit");
+            let adapted = head.adapted(&weights, &rows).expect("shapes fit");
             let want = head.verdicts(&weights, &adapted).expect("shapes fit");
-            let folded = Folded::of(&params, &settings, &embedding).expect("all tensors");
+            let folded = Folded::of(&params, &head, &embedding).expect("all tensors");
             let got = folded.scores(&embedding.maps(&images).expect("maps"), &embedding).expect("shapes fit");
             for (g, w) in got.iter().zip(want.values().expect("read").iter()) {
                 assert!((g + w).abs() < 2e-4, "{fusion:?} on {}: {g}, {} expected", device.name(), -w);
@@ -315,14 +349,178 @@ fn a_share_of_variance_keeps_as_few_maps_as_have_it() {
 
 #[test]
 fn scores_of_normal_images_are_brought_to_one_scale() {
-    let scale = Scale::of((0..=1000).map(|i| 10.0 + i as f32 / 100.0).collect());
-    for rule in [Rule::Minmax, Rule::Quantile, Rule::Logistic] {
-        let values: Vec<f32> = (0..40).map(|i| scale.apply(rule, 9.0 + i as f32 / 3.0)).collect();
+    let normal = (0..=1000).map(|i| 10.0 + i as f32 / 100.0).collect();
+    let sample = Sample { normal, defective: (0..300).map(|i| 18.0 + i as f32 / 40.0).collect() };
+    let scale = |rule| Scale::of(rule, &sample);
+    for rule in [Rule::Minmax, Rule::Quantile, Rule::Logistic, Rule::Platt, Rule::Isotonic] {
+        let scale = scale(rule);
+        assert!(scale.is_whole());
+        let values: Vec<f32> = (0..40).map(|i| scale.apply(9.0 + i as f32 / 3.0)).collect();
         assert!(values.windows(2).all(|w| w[1] >= w[0]), "{rule:?} does not rise: {values:?}");
-        assert!(scale.apply(rule, 30.0) > scale.apply(rule, 21.0), "{rule:?} does not rank anomalies");
+        assert!(scale.apply(30.0) > scale.apply(21.0), "{rule:?} does not rank anomalies");
     }
-    assert!((scale.apply(Rule::Minmax, 15.0) - 0.5).abs() < 1e-5);
-    assert!((scale.apply(Rule::Quantile, 12.5) - 0.25).abs() < 1e-5);
-    assert!((scale.apply(Rule::Logistic, 19.9) - 0.5).abs() < 1e-5);
-    assert!(scale.votes(19.95) && !scale.votes(19.8));
+    assert!((scale(Rule::Minmax).apply(15.0) - 0.5).abs() < 1e-5);
+    assert!((scale(Rule::Quantile).apply(12.5) - 0.25).abs() < 1e-5);
+    assert!((scale(Rule::Logistic).apply(19.9) - 0.5).abs() < 1e-5);
+    assert!(scale(Rule::Minmax).votes(19.95) && !scale(Rule::Minmax).votes(19.8));
+}
+
+/// Scores of normal images and defects that overlap, with some that are equal.
+fn overlapping(seed: u64) -> (Vec<f32>, Vec<f32>) {
+    let mut rng = random::stream(seed, "scores", 0);
+    let mut draw = |n: usize, around: f32| -> Vec<f32> {
+        (0..n).map(|_| ((around + random::normal(&mut rng)) * 8.0).round() / 8.0).collect()
+    };
+    (draw(40, 0.0), draw(25, 1.0))
+}
+
+/// The isotonic fit at a score by the min-max formula: the largest over beginnings of the smallest over ends of the mean
+/// target of a run of scores around it.
+fn min_max(normal: &[f32], defective: &[f32], at: f32) -> f64 {
+    let all = |s: &f32, t: f64, n: usize| (*s, t, 1.0 / n as f64);
+    let mut points: Vec<(f32, f64, f64)> = normal.iter().map(|s| all(s, 0.0, normal.len())).collect();
+    points.extend(defective.iter().map(|s| all(s, 1.0, defective.len())));
+    let mean = |a: f32, b: f32| {
+        let (sum, weight) = points
+            .iter()
+            .filter(|(s, ..)| *s >= a && *s <= b)
+            .fold((0.0, 0.0), |(sum, weight), (_, t, w)| (sum + t * w, weight + w));
+        sum / weight
+    };
+    let least = |a: f32| points.iter().filter(|p| p.0 >= at).map(|p| mean(a, p.0)).fold(f64::INFINITY, f64::min);
+    points.iter().filter(|p| p.0 <= at).map(|p| least(p.0)).fold(f64::NEG_INFINITY, f64::max)
+}
+
+#[test]
+fn isotonic_calibration_is_the_min_max_formula() {
+    for seed in 0..5 {
+        let (normal, defective) = overlapping(seed);
+        let fit = Isotonic::fit(&normal, &defective);
+        for score in normal.iter().chain(&defective) {
+            let (got, want) = (f64::from(fit.apply(*score)), min_max(&normal, &defective, *score));
+            assert!((got - want).abs() < 1e-6, "{score}: {got}, {want} expected");
+        }
+        // Between two scores, between their values.
+        for pair in [-0.03f32, 0.44, 1.07] {
+            assert!(fit.apply(pair - 0.01) <= fit.apply(pair) && fit.apply(pair) <= fit.apply(pair + 0.01));
+        }
+    }
+}
+
+/// Platt's loss at `w x + b`, each class weighing 1.
+fn platt_loss(normal: &[f32], defective: &[f32], w: f64, b: f64) -> f64 {
+    let side = |scores: &[f32], target: f64| {
+        let each = scores.iter().map(|s| {
+            let p = 1.0 / (1.0 + (-(w * f64::from(*s) + b)).exp());
+            -(target * p.ln() + (1.0 - target) * (1.0 - p).ln())
+        });
+        each.sum::<f64>() / scores.len() as f64
+    };
+    let (m, n) = (normal.len() as f64, defective.len() as f64);
+    side(normal, 1.0 / (m + 2.0)) + side(defective, (n + 1.0) / (n + 2.0))
+}
+
+/// Where a function with one valley is least.
+fn valley(f: impl Fn(f64) -> f64) -> f64 {
+    let (mut low, mut high) = (-30.0, 30.0);
+    for _ in 0..200 {
+        let (a, b) = (low + (high - low) / 3.0, high - (high - low) / 3.0);
+        if f(a) < f(b) { high = b } else { low = a }
+    }
+    (low + high) / 2.0
+}
+
+#[test]
+fn platt_calibration_is_where_its_loss_is_least() {
+    for seed in 0..3 {
+        let (normal, defective) = overlapping(seed);
+        let best = |w: f64| valley(|b| platt_loss(&normal, &defective, w, b));
+        let w = valley(|w| platt_loss(&normal, &defective, w, best(w)));
+        let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+        let got = Logistic::fit(&wide(&normal), &wide(&defective), 1, 0.0);
+        // The search is as exact as the square root of the loss's rounding.
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-5 * b.abs().max(1.0);
+        assert!(close(got.weights[0], w) && close(got.intercept, best(w)), "{got:?}, {w} {} expected", best(w));
+        // Classes that can be told apart without error have a finite slope.
+        let apart = Logistic::fit(&[0.0, 1.0], &[2.0, 3.0], 1, 0.0);
+        assert!(apart.weights[0] > 0.0 && apart.weights[0].is_finite());
+        // A score that falls with defects has no say.
+        let turned = Logistic::fit(&wide(&defective), &wide(&normal), 1, 0.0);
+        assert!(turned.weights[0] == 0.0, "{turned:?}");
+    }
+}
+
+#[test]
+fn members_are_combined_by_what_is_known_of_them() {
+    let (normal, defective) = overlapping(7);
+    let good = Sample { normal, defective };
+    let mut rng = random::stream(9, "guesses", 0);
+    let mut guess = |n: usize| (0..n).map(|_| random::normal(&mut rng)).collect::<Vec<f32>>();
+    let blind = Sample { normal: guess(40), defective: guess(25) };
+    // By pairs.
+    let skill = |s: &Sample| {
+        let wins = |d: &f32| {
+            s.normal.iter().map(|n| f64::from(u8::from(d > n)) + 0.5 * f64::from(u8::from(d == n))).sum::<f64>()
+        };
+        s.defective.iter().map(wins).sum::<f64>() / (s.normal.len() * s.defective.len()) as f64
+    };
+    let (a, b) = (skill(&good).powi(4), skill(&blind).powi(4));
+    let weights = by_skill(&[&good, &blind]);
+    assert!((weights[0] - a / (a + b)).abs() < 1e-9 && (weights[1] - b / (a + b)).abs() < 1e-9, "{weights:?}");
+    let scales = [Scale::of(Rule::Logistic, &good), Scale::of(Rule::Logistic, &blind)];
+    let stack = Combination::stacked(&[&scales[0], &scales[1]], &[&good, &blind]);
+    assert!(stack.is_whole(2) && !stack.is_whole(3));
+    // The member that knows moves the score, the other hardly does.
+    let (low, high) = (stack.of(&[0.2, 0.5]), stack.of(&[0.8, 0.5]));
+    assert!(high - low > 4.0 * (stack.of(&[0.5, 0.8]) - stack.of(&[0.5, 0.2])).abs(), "{low} {high}");
+    let soft = Combination::new(Combine::Softmax, &[1.0, 1.0]).of(&[0.25, 0.75]);
+    let (x, y) = (1.0f32.exp(), 3.0f32.exp());
+    assert!((soft - (0.25 * x + 0.75 * y) / (x + y)).abs() < 1e-6, "{soft}");
+    let mean = Combination::new(Combine::Weighted, &[3.0, 1.0]).of(&[0.25, 0.75]);
+    assert!((mean - 0.375).abs() < 1e-6);
+}
+
+#[test]
+fn whitened_maps_have_one_variance_and_member_maps_follow_them() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    small_data(&dir.join("data"), 32);
+    let quick = ["--set", "image_size=32", "--set", "network=[8, 16]", "--set", "steps=10", "--epochs", "3"];
+    let paedid = train(dir, "paedid", &quick);
+    let paths: Vec<PathBuf> = (0..24).map(|i| dir.join(format!("data/train/good/{i:03}.png"))).collect();
+    let usual = Layers::Word("auto".into());
+    let (source, cuts) = Source::read(&paedid, None, &usual, &Device::Cpu).expect("a member");
+    let image = source.extractor().image();
+    let mut embedding = Embedding::new(vec![Part { source, cuts }], image, 1, &Device::Cpu).expect("fits");
+    let reduction = Reduction { fusion: Fusion::Global, keep: Keep::Share(0.99), standardise: true, whiten: true };
+    embedding.fit(&paths, reduction).expect("fitted");
+    let d = embedding.dimensions();
+    let mut rows: Vec<Vec<f64>> = Vec::new();
+    let each = embedding.for_each(&paths, |x| {
+        rows.extend(x.values()?.chunks_exact(d).map(|r| r.iter().map(|v| f64::from(*v)).collect()));
+        Ok(())
+    });
+    each.expect("read");
+    let n = rows.len() as f64;
+    for i in 0..d {
+        for j in 0..=i {
+            let mean = |k: usize| rows.iter().map(|r| r[k]).sum::<f64>() / n;
+            let covariance = rows.iter().map(|r| (r[i] - mean(i)) * (r[j] - mean(j))).sum::<f64>() / (n - 1.0);
+            // A little less than 1: eps is added to every variance.
+            let right = if i == j { (0.5..1.001).contains(&covariance) } else { covariance.abs() < 1e-2 };
+            assert!(right, "{i} {j} of {d}: {covariance}");
+        }
+    }
+    let picture = Picture::read(&paths[3]).expect("a picture").fit(image).expect("fits");
+    let images = Tensor::new(picture.values, &[1, image.height, image.width, image.channels]).expect("fits");
+    let before = embedding.embed(&images).expect("embedded");
+    let mut raw = Vec::new();
+    embedding.for_each_member_map(&paths[3..4], |_, map| raw.extend_from_slice(map)).expect("a map");
+    embedding.add_member_maps(vec![Some(Standard { mean: 0.25, deviation: 0.5 })]).expect("room");
+    assert_eq!(embedding.dimensions(), d + 1);
+    let (after, before) = (embedding.embed(&images).expect("embedded"), before.values().expect("read"));
+    for (at, row) in after.values().expect("read").chunks_exact(d + 1).enumerate() {
+        assert!(row[..d].iter().zip(&before[at * d..]).all(|(a, b)| (a - b).abs() < 1e-4), "{at}");
+        assert!((row[d] - (raw[at] - 0.25) / 0.5).abs() < 1e-5, "{at}: {} of {}", row[d], raw[at]);
+    }
 }

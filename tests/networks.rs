@@ -11,9 +11,9 @@ mod formula;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use formula::{hashed, state_dict};
 use hotad_engine::device::Device;
 use hotad_engine::ops::Mode;
-use formula::{hashed, state_dict};
 use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
 use hotad_models::config::Settings;

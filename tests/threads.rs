@@ -6,9 +6,14 @@ use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::random;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::Learner;
+use hotad_kernels::activation::Activation;
 use hotad_kernels::adam::AdamOptions;
+use hotad_kernels::conv::{
+    ConvOptions, ConvWeights, Padding, PreparedInvertedResidual, conv2d_backward_data, conv2d_backward_weight,
+};
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::decompose::{DecomposeOptions, decompose};
+use hotad_kernels::device::Device;
 use hotad_kernels::knn::l2_knn;
 use hotad_kernels::ssim::SsimOptions;
 use hotad_models::autoencoder::PatchAutoencoder;
@@ -30,6 +35,29 @@ fn same_bits(work: impl Fn() -> Vec<f32> + Sync) {
     assert!(!one.is_empty());
     assert!(one == run(2), "2 threads differ from 1");
     assert!(one == run(5), "5 threads differ from 1");
+}
+
+#[test]
+fn depthwise_gradients_and_inverted_residuals() {
+    let (x, k) = ([3, 40, 37, 48], [48, 5, 5, 1]);
+    let opts = ConvOptions { padding: Padding::Same, groups: 48, ..ConvOptions::default() };
+    let (data, grad, w) = (noise(3 * 40 * 37 * 48, 10), noise(3 * 40 * 37 * 48, 11), noise(48 * 25, 12));
+    let weights = |shape: [usize; 4], at| ConvWeights {
+        weight: Device::Cpu.upload(noise(shape.iter().product(), at)).expect("room"),
+        shape,
+        bias: Device::Cpu.upload(noise(shape[0], at + 1)).expect("room"),
+    };
+    let (expand, project) = (weights([144, 1, 1, 48], 13), weights([48, 1, 1, 144], 15));
+    let block =
+        PreparedInvertedResidual::new(Some(expand), weights([144, 5, 5, 1], 17), project, opts, Activation::Relu6);
+    let block = block.expect("shapes fit");
+    same_bits(|| {
+        let (mut y, mut dx, mut dw) = (vec![0.0; data.len()], vec![0.0; data.len()], vec![0.0; w.len()]);
+        conv2d_backward_data(&grad, x, &w, k, opts, &mut dx).expect("shapes fit");
+        conv2d_backward_weight(&data, x, &grad, k, opts, &mut dw).expect("shapes fit");
+        block.run(&data, x, true, &mut y).expect("shapes fit");
+        [y, dx, dw].concat()
+    });
 }
 
 #[test]

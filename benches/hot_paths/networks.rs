@@ -9,7 +9,7 @@ use hotad_engine::params::Params;
 use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
 use hotad_kernels::adam::AdamOptions;
-use hotad_kernels::conv::{ConvOptions, PreparedGated};
+use hotad_kernels::conv::{ConvOptions, Padding, PreparedGated};
 use hotad_kernels::loss::Loss;
 use hotad_models::detector::Detector;
 use hotad_models::networks::layer::{Prepared, Weights};
@@ -138,7 +138,7 @@ pub fn lea_score(device: &Device) -> Work {
 /// The widest convolution of the inpainting generator: 192 channels to 96 features and gates, dilation 4.
 const GATED: [usize; 4] = [192, 3, 3, 192];
 const GATED_MAP: [usize; 4] = [1, 64, 64, 192];
-const GATED_OPTIONS: ConvOptions = ConvOptions { stride: 1, padding: 4, dilation: 4, groups: 1 };
+const GATED_OPTIONS: ConvOptions = ConvOptions { stride: 1, padding: Padding::Each(4), dilation: 4, groups: 1 };
 const GATED_FLOPS: f64 = 2.0 * 64.0 * 64.0 * 192.0 * 9.0 * 192.0;
 
 /// Small weights, so that values stay of order one.

@@ -106,9 +106,12 @@ fn describe(path: &Path, file: &BackboneFile, cuts: &[String]) -> Result<()> {
     output::line(&format!("layers       {}", cuts.join(", ")))?;
     output::line(&format!("usually cut  {}", facts.usual.join(", ")))?;
     if let Some(origin) = &file.origin {
-        output::line(&format!("made from    {}, sha256 {}", origin.file, origin.sha256))?;
+        output::line(&format!("made from    {} ({}), sha256 {}", origin.imported, origin.file, origin.sha256))?;
         if let Some(licence) = &origin.licence {
-            output::line(&format!("licence      {}", licence.lines().find(|l| !l.trim().is_empty()).unwrap_or("").trim()))?;
+            output::line(&format!(
+                "licence      {}",
+                licence.lines().find(|l| !l.trim().is_empty()).unwrap_or("").trim()
+            ))?;
         }
     }
     Ok(())

@@ -19,6 +19,13 @@ pub fn relu(x: f32) -> f32 {
     select(x > 0.0, x, f32::new(0.0))
 }
 
+/// min(max(x, 0), 6).
+#[cube]
+#[inline(always)]
+pub fn relu6(x: f32) -> f32 {
+    relu(select(x > 6.0, f32::new(6.0), x))
+}
+
 /// x above 0, slope * x elsewhere.
 #[cube]
 #[inline(always)]
@@ -66,6 +73,13 @@ pub fn hard_swish(x: f32) -> f32 {
 #[inline(always)]
 pub fn relu_slope(y: f32) -> f32 {
     select(y > 0.0, f32::new(1.0), f32::new(0.0))
+}
+
+/// Slope of [`relu6()`] at output `y`; 0 at both ends.
+#[cube]
+#[inline(always)]
+pub fn relu6_slope(y: f32) -> f32 {
+    select(y > 0.0 && y < 6.0, f32::new(1.0), f32::new(0.0))
 }
 
 /// Slope of [`leaky_relu()`] at output `y`.
@@ -119,6 +133,8 @@ pub enum Activation {
     Identity,
     /// max(x, 0); slope 0 at 0.
     Relu,
+    /// min(max(x, 0), 6); slope 0 at 0 and at 6.
+    Relu6,
     /// x above 0, slope * x elsewhere; the slope is positive.
     LeakyRelu(f32),
     /// x above 0, alpha * (exp(x) - 1) elsewhere.
@@ -145,12 +161,30 @@ impl Activation {
         match self {
             Self::Identity => {}
             Self::Relu => x.iter_mut().for_each(|v| *v = relu(*v)),
+            Self::Relu6 => x.iter_mut().for_each(|v| *v = relu6(*v)),
             Self::LeakyRelu(slope) => x.iter_mut().for_each(|v| *v = leaky_relu(*v, slope)),
             Self::Elu(alpha) => x.iter_mut().for_each(|v| *v = elu(*v, alpha)),
             Self::Sigmoid => x.iter_mut().for_each(|v| *v = sigmoid(*v)),
             Self::Tanh => x.iter_mut().for_each(|v| *v = tanh(*v)),
             Self::HardSigmoid => x.iter_mut().for_each(|v| *v = hard_sigmoid(*v)),
             Self::HardSwish => x.iter_mut().for_each(|v| *v = hard_swish(*v)),
+        }
+    }
+
+    /// The least and the largest output, where that says all: the output is the input between them.
+    #[inline(always)]
+    pub(crate) fn bounds(self) -> Option<(f32, f32)> {
+        match self {
+            Self::Relu => Some((0.0, f32::INFINITY)),
+            Self::Relu6 => Some((0.0, 6.0)),
+            _ => None,
+        }
+    }
+
+    /// Applies it to a row in the cache.
+    pub(crate) fn apply_row(self, x: &mut [f32]) {
+        if self != Self::Identity {
+            apply_part(self, x);
         }
     }
 
@@ -175,6 +209,7 @@ impl Activation {
         match self {
             Self::Identity => 1.0,
             Self::Relu => relu_slope(y),
+            Self::Relu6 => relu6_slope(y),
             Self::LeakyRelu(slope) => leaky_relu_slope(y, slope),
             Self::Elu(alpha) => elu_slope(y, alpha),
             Self::Sigmoid => sigmoid_slope(y),
@@ -217,6 +252,7 @@ impl Activation {
         match self {
             Self::Identity => (Kind::Identity, 0.0),
             Self::Relu => (Kind::Relu, 0.0),
+            Self::Relu6 => (Kind::Relu6, 0.0),
             Self::LeakyRelu(slope) => (Kind::LeakyRelu, slope),
             Self::Elu(alpha) => (Kind::Elu, alpha),
             Self::Sigmoid => (Kind::Sigmoid, 0.0),
@@ -232,6 +268,7 @@ impl Activation {
 pub(crate) enum Kind {
     Identity,
     Relu,
+    Relu6,
     LeakyRelu,
     Elu,
     Sigmoid,
@@ -245,6 +282,8 @@ pub(crate) enum Kind {
 pub(crate) fn activate(x: f32, parameter: f32, #[comptime] kind: Kind) -> f32 {
     if comptime!(kind == Kind::Relu) {
         relu(x)
+    } else if comptime!(kind == Kind::Relu6) {
+        relu6(x)
     } else if comptime!(kind == Kind::LeakyRelu) {
         leaky_relu(x, parameter)
     } else if comptime!(kind == Kind::Elu) {
@@ -267,6 +306,8 @@ pub(crate) fn activate(x: f32, parameter: f32, #[comptime] kind: Kind) -> f32 {
 pub(crate) fn activation_slope(y: f32, parameter: f32, #[comptime] kind: Kind) -> f32 {
     if comptime!(kind == Kind::Relu) {
         relu_slope(y)
+    } else if comptime!(kind == Kind::Relu6) {
+        relu6_slope(y)
     } else if comptime!(kind == Kind::LeakyRelu) {
         leaky_relu_slope(y, parameter)
     } else if comptime!(kind == Kind::Elu) {

@@ -39,6 +39,7 @@ pub mod gather;
 pub mod hinge;
 pub mod knn;
 pub mod loss;
+pub mod mahalanobis;
 pub mod math;
 pub mod noise;
 pub mod pool;

@@ -15,6 +15,7 @@ pub mod lea_net;
 pub mod member;
 pub mod model;
 pub mod networks;
+pub mod padim;
 pub mod pae;
 pub mod paedid;
 pub mod patchcore;
@@ -89,22 +90,31 @@ pub const METHODS: &[Method] = &[
         load: |f, d| Ok(Box::new(patchcore::PatchCore::load(f, d)?)),
     },
     Method {
+        name: "padim",
+        summary: "Mahalanobis distances to a Gaussian of normal features at each location (PaDiM)",
+        supervised: false,
+        settings: padim::Config::documented,
+        check: |t| padim::Config::from_table(t).map(drop),
+        fit: |t, c| Ok(Box::new(padim::fit(Settings::from_table(t)?, c)?)),
+        load: |f, d| Ok(Box::new(padim::Padim::load(f, d)?)),
+    },
+    Method {
         name: "simplenet",
         summary: "a discriminator of normal patch features and noisy ones (SimpleNet)",
         supervised: false,
         settings: simplenet::Config::documented,
         check: |t| simplenet::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(simplenet::fit(Settings::from_table(t)?, c)?)),
-        load: |f, d| Ok(Box::new(simplenet::Discriminated::load("simplenet", f, d)?)),
+        load: |f, d| Ok(Box::new(simplenet::SimpleNet::load(f, d)?)),
     },
     Method {
         name: "ensemble",
-        summary: "features of several trained models, fused, under one discriminator (--member)",
+        summary: "features of several trained models, fused, under one head (--member)",
         supervised: false,
         settings: ensemble::features::Config::documented,
         check: |t| ensemble::features::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(ensemble::features::fit(Settings::from_table(t)?, c)?)),
-        load: |f, d| Ok(Box::new(simplenet::Discriminated::load("ensemble", f, d)?)),
+        load: |f, d| Ok(Box::new(ensemble::fused::FeatureEnsemble::load(f, d)?)),
     },
     Method {
         name: "score-ensemble",

@@ -55,3 +55,15 @@ pub fn enlarged(patches: &[f32], (h, w): (usize, usize), image: ImageSpec, sigma
     }
     Ok(maps.chunks_exact(pixels).map(<[f32]>::to_vec).collect())
 }
+
+/// Scores of images from the anomaly scores of their patches: the largest of each image, and the maps over a grid, enlarged
+/// and blurred by `blur` pixels.
+///
+/// # Errors
+/// When the scores are no whole images.
+pub(crate) fn of_patches(patches: &[f32], grid: (usize, usize), image: ImageSpec, blur: f32) -> Result<Vec<Score>> {
+    let maps = enlarged(patches, grid, image, blur)?;
+    let largest = |image: &[f32]| image.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let values = patches.chunks_exact(grid.0 * grid.1).map(largest);
+    Ok(values.zip(maps).map(|(value, map)| Score { value, map }).collect())
+}

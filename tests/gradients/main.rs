@@ -3,6 +3,9 @@
 
 #[path = "../common/devices.rs"]
 mod devices;
+
+mod convolution;
+mod inverted_residual;
 mod naive;
 mod painting;
 
@@ -135,7 +138,7 @@ fn patch_autoencoder_with_squared_error() {
 fn strided_and_transposed_convolutions_with_fan_out() {
     let x = image(1);
     let input = Tensor::new(narrow(&x.v), &IMAGE).expect("lengths fit");
-    let halve = ConvOptions { stride: 2, padding: 1, ..ConvOptions::default() };
+    let halve = ConvOptions { stride: 2, padding: 1.into(), ..ConvOptions::default() };
     // The same weights are used twice, so their gradient comes from two places.
     let check = Check {
         shapes: vec![("a.w", vec![4, 4, 4, 2]), ("a.b", vec![4]), ("d.b", vec![2])],

@@ -1,6 +1,6 @@
 //! Networks by their definitions, in float64, sharing no code with the kernels.
 
-use hotad_kernels::conv::ConvOptions;
+use hotad_kernels::conv::{ConvOptions, Padding};
 
 /// A map in f64: rows, columns, channels of one image.
 #[derive(Clone)]
@@ -22,18 +22,31 @@ impl Map {
     }
 }
 
+/// Output pixels along an axis of `n` pixels, and zeros in front of it. SAME as TensorFlow's
+/// documentation of `tf.nn` has it.
+pub fn axis(n: usize, k: usize, opts: ConvOptions) -> (usize, usize) {
+    let reach = opts.dilation * (k - 1) + 1;
+    match opts.padding {
+        Padding::Each(p) => ((n + 2 * p - reach) / opts.stride + 1, p),
+        Padding::Same => {
+            let last = if n % opts.stride == 0 { opts.stride } else { n % opts.stride };
+            (n.div_ceil(opts.stride), reach.saturating_sub(last) / 2)
+        }
+    }
+}
+
 /// Convolution by its definition; weights OHWI.
 pub fn naive_conv(x: &Map, w: &[f64], [o, kh, kw, i]: [usize; 4], b: &[f64], opts: ConvOptions) -> Map {
-    let size = |n: usize, k: usize| (n + 2 * opts.padding - opts.dilation * (k - 1) - 1) / opts.stride + 1;
-    let mut y = Map::zero(size(x.h, kh), size(x.w, kw), o);
+    let ((h, top), (w_out, left)) = (axis(x.h, kh, opts), axis(x.w, kw, opts));
+    let mut y = Map::zero(h, w_out, o);
     for (at, v) in y.v.iter_mut().enumerate() {
-        let (k, px, py) = (at % o, at / o % size(x.w, kw), at / o / size(x.w, kw));
+        let (k, px, py) = (at % o, at / o % w_out, at / o / w_out);
         *v = b[k];
         for r in 0..kh {
             for s in 0..kw {
                 for c in 0..i {
-                    let sy = (py * opts.stride + r * opts.dilation) as isize - opts.padding as isize;
-                    let sx = (px * opts.stride + s * opts.dilation) as isize - opts.padding as isize;
+                    let sy = (py * opts.stride + r * opts.dilation) as isize - top as isize;
+                    let sx = (px * opts.stride + s * opts.dilation) as isize - left as isize;
                     *v += x.get(sy, sx, c) * w[((k * kh + r) * kw + s) * i + c];
                 }
             }

@@ -45,8 +45,8 @@ fn naive_gate(x: &Map, act: fn(f64) -> f64) -> Map {
 fn masked_gated_dilated_and_enlarged_convolutions_with_discounted_l1() {
     let (x, mask) = (image(0), hole());
     let weights = noise(4 * 48, 0.5, 300).iter().map(|v| v.abs()).collect::<Vec<f64>>();
-    let dilated = ConvOptions { padding: 2, dilation: 2, ..ConvOptions::default() };
-    let halve = ConvOptions { stride: 2, padding: 1, ..ConvOptions::default() };
+    let dilated = ConvOptions { padding: 2.into(), dilation: 2, ..ConvOptions::default() };
+    let halve = ConvOptions { stride: 2, padding: 1.into(), ..ConvOptions::default() };
     let target = noise(48 * 3, 1.0, 301);
     let check = Check {
         shapes: vec![
@@ -182,7 +182,7 @@ fn memory_addressed_by_cosines_with_entropy() {
 #[test]
 fn discriminator_with_spectral_norm_and_hinge() {
     let x = image(2);
-    let halve = ConvOptions { stride: 2, padding: 2, ..ConvOptions::default() };
+    let halve = ConvOptions { stride: 2, padding: 2.into(), ..ConvOptions::default() };
     let shapes = [("a.w", [4, 5, 5, 3]), ("b.w", [2, 5, 5, 4])];
     let start = |rows: usize| -> Vec<f64> { (0..rows).map(|i| 0.3 + 0.1 * i as f64).collect() };
     // One power iteration at the weights of the test; u and v are constants for the gradient.

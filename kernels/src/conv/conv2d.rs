@@ -20,7 +20,7 @@ use crate::reduce::{Column, column_sums};
 pub(super) fn forward_phase(g: &Geometry, w: &[f32], group: usize) -> Phase {
     let [_, kh, kw, cin] = g.w;
     let cout = g.y[3] / g.opts.groups;
-    let offsets = |k: usize| (0..k).map(|t| (t * g.opts.dilation) as isize - g.opts.padding as isize).collect();
+    let offsets = |k: usize| (0..k).map(|t| (t * g.opts.dilation) as isize).collect();
     Phase {
         rows: offsets(kh),
         cols: offsets(kw),
@@ -45,6 +45,7 @@ pub(super) fn forward_pass<'a>(
         y_shape: g.y,
         y_channels: (group * cout, cout),
         in_step: g.opts.stride,
+        in_start: g.before.map(|zeros| -(zeros as isize)),
         out_step: 1,
         phases,
         epilogue: Epilogue { bias: epilogue.bias.map(|b| &b[group * cout..(group + 1) * cout]), ..epilogue },
@@ -215,8 +216,8 @@ pub(super) fn scatter_phases(g: &Geometry, group: usize, w: &[f32]) -> Vec<Phase
     (0..stride * stride)
         .map(|p| {
             let (py, px) = (p / stride, p % stride);
-            let (row_taps, rows) = phase_taps(py, kh, g.opts);
-            let (col_taps, cols) = phase_taps(px, kw, g.opts);
+            let (row_taps, rows) = phase_taps(py, kh, g.before[0], g.opts);
+            let (col_taps, cols) = phase_taps(px, kw, g.before[1], g.opts);
             let taps: Vec<usize> = row_taps.iter().flat_map(|r| col_taps.iter().map(move |s| r * kw + s)).collect();
             let own = &w[group * cout * kh * kw * cin..(group + 1) * cout * kh * kw * cin];
             let packed = pack_columns(own, cout, cin, &taps);
@@ -241,6 +242,7 @@ pub(super) fn scatter_pass<'a>(
         y_shape: g.x,
         y_channels: (group * cin, cin),
         in_step: 1,
+        in_start: [0, 0],
         out_step: g.opts.stride,
         phases,
         epilogue,
@@ -255,15 +257,15 @@ fn scatter_joined(g: &Geometry, grad: &[f32], w: &[f32], epilogue: Epilogue, dx:
     let [n, h, wd, c] = g.x;
     let [cout, kh, kw, _] = g.w;
     let stride = g.opts.stride;
-    let taps = |k: usize| -> Vec<Vec<(usize, isize)>> {
-        let pair = |p| phase_taps(p, k, g.opts);
+    let taps = |k: usize, before: usize| -> Vec<Vec<(usize, isize)>> {
+        let pair = |p| phase_taps(p, k, before, g.opts);
         (0..stride).map(pair).map(|(t, o)| t.into_iter().zip(o).collect()).collect()
     };
     let offsets = |taps: &[Vec<(usize, isize)>]| -> Vec<isize> {
         let all = || taps.iter().flatten().map(|(_, o)| *o);
         (all().min().unwrap_or(0)..=all().max().unwrap_or(0)).collect()
     };
-    let (row_taps, col_taps) = (taps(kh), taps(kw));
+    let (row_taps, col_taps) = (taps(kh, g.before[0]), taps(kw, g.before[1]));
     let (rows, cols) = (offsets(&row_taps), offsets(&col_taps));
     let at = |taps: &[(usize, isize)], offset: isize| taps.iter().find(|(_, o)| *o == offset).map(|(t, _)| *t);
     let lanes = stride * stride * c;
@@ -283,6 +285,7 @@ fn scatter_joined(g: &Geometry, grad: &[f32], w: &[f32], epilogue: Epilogue, dx:
         y_shape: joined_shape,
         y_channels: (0, lanes),
         in_step: 1,
+        in_start: [0, 0],
         out_step: 1,
         phases: &[Phase { rows, cols, start: (0, 0), packed }],
         epilogue: Epilogue::new(repeated.as_deref(), epilogue.activation),
@@ -301,12 +304,12 @@ fn scatter_joined(g: &Geometry, grad: &[f32], w: &[f32], epilogue: Epilogue, dx:
 }
 
 /// Taps that reach input positions `stride * j + phase`, and the output position, relative to `j`,
-/// that each reads; ascending in that offset.
-fn phase_taps(phase: usize, k: usize, opts: ConvOptions) -> (Vec<usize>, Vec<isize>) {
+/// that each reads; ascending in that offset. `before` zeros precede the axis.
+fn phase_taps(phase: usize, k: usize, before: usize, opts: ConvOptions) -> (Vec<usize>, Vec<isize>) {
     let stride = opts.stride as isize;
     (0..k)
         .rev()
-        .map(|t| (t, (phase + opts.padding) as isize - (t * opts.dilation) as isize))
+        .map(|t| (t, (phase + before) as isize - (t * opts.dilation) as isize))
         .filter(|(_, position)| position.rem_euclid(stride) == 0)
         .map(|(t, position)| (t, position.div_euclid(stride)))
         .unzip()

@@ -3,7 +3,7 @@
 //!
 //! A pass has one or more phases. Phase `(py, px)` computes the output pixels
 //! `(out_step * j + py, out_step * i + px)` from the input pixels
-//! `(in_step * j + row, in_step * i + col)` for `row`, `col` in its lists of tap offsets.
+//! `in_start + (in_step * j + row, in_step * i + col)` for `row`, `col` in its lists of tap offsets.
 //! Bytes: input once per band plus halo, output once. Operations: `2 * taps * in * out` per pixel.
 
 use rayon::prelude::*;
@@ -42,6 +42,8 @@ pub(super) struct Pass<'a> {
     /// First output channel and how many are written.
     pub y_channels: (usize, usize),
     pub in_step: usize,
+    /// Row and column that a tap of offset 0 reads for the first output pixel.
+    pub in_start: [isize; 2],
     pub out_step: usize,
     pub phases: &'a [Phase],
     pub epilogue: Epilogue<'a>,
@@ -156,15 +158,15 @@ fn run_band(pass: &Pass, n: usize, b: usize, slab: &mut Slab, target: &mut Targe
         (lattice_rows - 1) * pass.in_step + (bottom - top) as usize + 1,
         (ow.div_ceil(pass.out_step) - 1) * pass.in_step + (right - left) as usize + 1,
     );
-    let first = (b * BAND * pass.in_step) as isize + top;
+    let first = ((b * BAND * pass.in_step) as isize + top + pass.in_start[0], left + pass.in_start[1]);
     match pass.mask {
         None => {
             let source = &pass.x[n * h * w * c..(n + 1) * h * w * c];
-            slab.fill(source, pass.x_shape, pass.x_channels, (first, left), size);
+            slab.fill(source, pass.x_shape, pass.x_channels, first, size);
         }
         Some(mask) => {
             let source = (&pass.x[n * h * w * 3..(n + 1) * h * w * 3], &mask[n * h * w..(n + 1) * h * w]);
-            slab.fill_masked(source, (h, w), (first, left), size);
+            slab.fill_masked(source, (h, w), first, size);
         }
     }
     for phase in pass.phases {

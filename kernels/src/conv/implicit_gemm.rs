@@ -53,12 +53,12 @@ fn implicit_gemm_kernel(
 
         if unit < 64 {
             let r = row(first_row + unit, py, px, s, v);
-            base_y[unit] = base(r.y, s, direction);
-            base_x[unit] = base(r.x, s, direction);
+            base_y[unit] = base(r.y, s.before_h, s, direction);
+            base_x[unit] = base(r.x, s.before_w, s, direction);
             from[unit] = select(r.inside, r.image as i32, -1);
         }
-        let rows = taps(py, s.kernel_h, s, direction);
-        let columns = taps(px, s.kernel_w, s, direction);
+        let rows = taps(py, s.kernel_h, s.before_h, s, direction);
+        let columns = taps(px, s.kernel_w, s.before_w, s, direction);
         let count = rows.count * columns.count;
         let chunks = s.in_channels.div_ceil(16);
         let steps = if comptime!(v.flat) { (count * s.in_channels).div_ceil(16) } else { count * chunks };
@@ -79,8 +79,8 @@ fn implicit_gemm_kernel(
                     channel = (step * 16 + tile_column) % s.in_channels;
                 }
                 let live = tap < count && channel < s.in_channels;
-                let dy = offset(rows.first + tap / columns.count * rows.step, py, s, direction);
-                let dx = offset(columns.first + tap % columns.count * columns.step, px, s, direction);
+                let dy = offset(rows.first + tap / columns.count * rows.step, py, s.before_h, s, direction);
+                let dx = offset(columns.first + tap % columns.count * columns.step, px, s.before_w, s, direction);
                 #[unroll]
                 for i in 0..4usize {
                     let line = tile_row + 16 * i;

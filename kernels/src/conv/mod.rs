@@ -1,5 +1,5 @@
-//! Convolutions over NHWC maps: dense, grouped, depthwise, dilated, strided, transposed, gated, and
-//! over a nearest-upsampled map.
+//! Convolutions over NHWC maps: dense, grouped, depthwise, dilated, strided, transposed, gated,
+//! over a nearest-upsampled map, and the three of an inverted residual in one.
 //!
 //! All dense ones are an implicit matrix product over a zero-padded slab that lives in the cache
 //! (dense.rs); strided data gradients and transposed convolutions are split into one dense pass
@@ -9,8 +9,10 @@ pub(crate) mod dense;
 mod depthwise;
 mod gated;
 mod implicit_gemm;
+mod inverted_residual;
 mod masked;
 pub(crate) mod micro;
+mod padding;
 mod pass;
 mod prepared;
 mod slab;
@@ -23,9 +25,11 @@ mod upsampled;
 
 pub use conv2d::{conv2d, conv2d_backward_bias, conv2d_backward_data, conv2d_backward_weight, conv2d_max_pool2};
 pub use gated::{PreparedGated, gate, gate_backward};
+pub use inverted_residual::{ConvWeights, PreparedInvertedResidual};
 pub use masked::{
     MASKED_CHANNELS, checkerboard_masks, join_checkerboard, masked_input, masked_input_backward, paste, paste_backward,
 };
+pub use padding::Padding;
 pub use prepared::{Extra, PreparedConv};
 pub use transposed::{
     conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight, conv_transpose2d_shape,
@@ -33,6 +37,7 @@ pub use transposed::{
 pub use upsampled::{upsample_conv2d, upsample_conv2d_backward_data, upsample_conv2d_backward_weight};
 
 use crate::error::{Result, check_len, shape_error};
+use padding::Axis;
 
 /// Shape of a map: images, rows, columns, channels.
 pub type Nhwc = [usize; 4];
@@ -42,8 +47,8 @@ pub type Nhwc = [usize; 4];
 pub struct ConvOptions {
     /// Pixels from one window to the next, at least 1.
     pub stride: usize,
-    /// Zero pixels added on every side.
-    pub padding: usize,
+    /// Zero pixels added around the map.
+    pub padding: Padding,
     /// Pixels from one tap to the next, at least 1.
     pub dilation: usize,
     /// Groups that input and output channels are split into.
@@ -52,20 +57,25 @@ pub struct ConvOptions {
 
 impl Default for ConvOptions {
     fn default() -> Self {
-        Self { stride: 1, padding: 0, dilation: 1, groups: 1 }
+        Self { stride: 1, padding: Padding::Each(0), dilation: 1, groups: 1 }
     }
 }
 
 impl ConvOptions {
-    /// Stride 1 and a padding of `k / 2`: same size out as in, for odd `k`.
+    /// Stride 1 and [`Padding::Each`] of `k / 2`: same size out as in, for odd `k`. What [`Padding::Same`]
+    /// gives too at stride 1.
     pub fn same(k: usize) -> Self {
-        Self { padding: k / 2, ..Self::default() }
+        Self { padding: Padding::Each(k / 2), ..Self::default() }
     }
 
-    /// Output pixels along one axis: floor((n + 2p - d(k-1) - 1) / s) + 1; `None` when no window fits.
+    /// Output pixels along one axis of `n` pixels for a kernel of `k`; `None` when no window fits. With p
+    /// zeros on every side floor((n + 2p - d(k-1) - 1) / s) + 1, for [`Padding::Same`] ceil(n / s).
     pub fn output(&self, n: usize, k: usize) -> Option<usize> {
-        let reach = self.dilation * (k - 1) + 1;
-        (n + 2 * self.padding).checked_sub(reach).map(|room| room / self.stride + 1)
+        self.axis(n, k).map(|axis| axis.output)
+    }
+
+    fn axis(&self, n: usize, k: usize) -> Option<Axis> {
+        self.padding.resolve(n, self.dilation * (k - 1) + 1, self.stride)
     }
 }
 
@@ -79,6 +89,10 @@ pub(crate) struct Geometry {
     /// Output map.
     pub y: Nhwc,
     pub opts: ConvOptions,
+    /// Rows of zeros above the map and columns left of it.
+    pub before: [usize; 2],
+    /// Rows of zeros below the map and columns right of it.
+    pub after: [usize; 2],
 }
 
 impl Geometry {
@@ -94,8 +108,15 @@ impl Geometry {
                 format!("weights {w:?} (OHWI) do not fit {c} input channels in {} groups", opts.groups),
             );
         }
-        match (opts.output(h, kh), opts.output(wd, kw)) {
-            (Some(oh), Some(ow)) => Ok(Self { x, w, y: [n, oh, ow, co], opts }),
+        match (opts.axis(h, kh), opts.axis(wd, kw)) {
+            (Some(rows), Some(columns)) => Ok(Self {
+                x,
+                w,
+                y: [n, rows.output, columns.output, co],
+                opts,
+                before: [rows.before, columns.before],
+                after: [rows.after, columns.after],
+            }),
             _ => shape_error(op, format!("a {kh}x{kw} kernel does not fit into {h}x{wd} with {opts:?}")),
         }
     }

@@ -35,7 +35,9 @@ pub(crate) struct Sizes {
     pub kernel_h: usize,
     pub kernel_w: usize,
     pub stride: usize,
-    pub padding: usize,
+    /// Zeros above and left of the convolution's input.
+    pub before_h: usize,
+    pub before_w: usize,
     pub dilation: usize,
 }
 
@@ -69,9 +71,9 @@ pub(super) struct Taps {
     pub count: usize,
 }
 
-/// The taps of an axis for outputs that are `phase` modulo the stride.
+/// The taps of an axis, `before` zeros in front of it, for outputs that are `phase` modulo the stride.
 #[cube]
-pub(super) fn taps(phase: usize, kernel: usize, s: Sizes, #[comptime] direction: Direction) -> Taps {
+pub(super) fn taps(phase: usize, kernel: usize, before: usize, s: Sizes, #[comptime] direction: Direction) -> Taps {
     if comptime!(direction == Direction::Gather) {
         Taps { first: 0usize, step: 1usize, count: kernel }
     } else {
@@ -79,8 +81,8 @@ pub(super) fn taps(phase: usize, kernel: usize, s: Sizes, #[comptime] direction:
         let mut second = kernel;
         for i in 0..kernel {
             let t = kernel - 1 - i;
-            // phase + padding - t * dilation, kept positive: the multiple of the stride is not seen.
-            let position = phase + s.padding + t * s.dilation * (s.stride - 1);
+            // phase + before - t * dilation, kept positive: the multiple of the stride is not seen.
+            let position = phase + before + t * s.dilation * (s.stride - 1);
             if position % s.stride == 0 {
                 second = first;
                 first = t;
@@ -93,11 +95,11 @@ pub(super) fn taps(phase: usize, kernel: usize, s: Sizes, #[comptime] direction:
 
 /// Offset of the input position that a tap reads, relative to the row's base.
 #[cube]
-pub(super) fn offset(tap: usize, phase: usize, s: Sizes, #[comptime] direction: Direction) -> i32 {
+pub(super) fn offset(tap: usize, phase: usize, before: usize, s: Sizes, #[comptime] direction: Direction) -> i32 {
     if comptime!(direction == Direction::Gather) {
         (tap * s.dilation) as i32
     } else {
-        let position = (phase + s.padding) as i32 - (tap * s.dilation) as i32;
+        let position = (phase + before) as i32 - (tap * s.dilation) as i32;
         // Divides exactly, below zero as well.
         position / s.stride as i32
     }
@@ -137,9 +139,9 @@ pub(super) fn row(m: usize, py: usize, px: usize, s: Sizes, #[comptime] v: Varia
 
 /// Input position of output position `o` along one axis, before the tap's offset.
 #[cube]
-pub(super) fn base(o: usize, s: Sizes, #[comptime] direction: Direction) -> i32 {
+pub(super) fn base(o: usize, before: usize, s: Sizes, #[comptime] direction: Direction) -> i32 {
     if comptime!(direction == Direction::Gather) {
-        (o * s.stride) as i32 - s.padding as i32
+        (o * s.stride) as i32 - before as i32
     } else {
         (o / s.stride) as i32
     }
@@ -230,7 +232,8 @@ impl Sizes {
             kernel_h: g.w[1],
             kernel_w: g.w[2],
             stride: g.opts.stride,
-            padding: g.opts.padding,
+            before_h: g.before[0],
+            before_w: g.before[1],
             dilation: g.opts.dilation,
         }
     }
@@ -270,7 +273,8 @@ impl Sizes {
             self.kernel_h,
             self.kernel_w,
             self.stride,
-            self.padding,
+            self.before_h,
+            self.before_w,
             self.dilation,
         )
     }

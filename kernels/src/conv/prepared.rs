@@ -8,7 +8,7 @@
 use super::conv2d::{forward_pass, forward_phase, is_narrow, on_gpu, scatter, scatter_pass, scatter_phases};
 use super::dense::{self, Epilogue, Phase};
 use super::pass::{Direction, Operands};
-use super::{ConvOptions, Geometry, Nhwc, conv_transpose2d_shape, depthwise};
+use super::{ConvOptions, Geometry, Nhwc, Padding, conv_transpose2d_shape, depthwise};
 use crate::activation::Activation;
 use crate::attention::attend;
 use crate::device::{Buffer, GpuBuffer, View, ViewMut, place};
@@ -82,7 +82,11 @@ impl PreparedConv {
         opts: ConvOptions,
         activation: Activation,
     ) -> Result<Self> {
-        let y = conv_transpose2d_shape([1, 1, 1, shape[0]], shape, ConvOptions { padding: 0, ..opts })?;
+        if opts.padding == Padding::Same {
+            return shape_error(OP, "a transposed convolution needs a padding given in pixels, not SAME");
+        }
+        let bare = ConvOptions { padding: Padding::Each(0), ..opts };
+        let y = conv_transpose2d_shape([1, 1, 1, shape[0]], shape, bare)?;
         let g = Geometry::new(OP, y, shape, opts)?;
         g.check_w(OP, weight.len())?;
         check_len(OP, "bias", bias.len(), shape[3])?;

@@ -133,12 +133,12 @@ fn tensor_core_kernel<E: Float>(
 
         if unit < 64 {
             let r = row(first_row + unit, py, px, s, v);
-            base_y[unit] = base(r.y, s, direction);
-            base_x[unit] = base(r.x, s, direction);
+            base_y[unit] = base(r.y, s.before_h, s, direction);
+            base_x[unit] = base(r.x, s.before_w, s, direction);
             from[unit] = select(r.inside, r.image as i32, -1);
         }
-        let rows = taps(py, s.kernel_h, s, direction);
-        let columns = taps(px, s.kernel_w, s, direction);
+        let rows = taps(py, s.kernel_h, s.before_h, s, direction);
+        let columns = taps(px, s.kernel_w, s.before_w, s, direction);
         let count = rows.count * columns.count;
         let chunks = s.in_channels.div_ceil(32);
 
@@ -147,8 +147,8 @@ fn tensor_core_kernel<E: Float>(
             let tap = step / chunks;
             let r = rows.first + tap / columns.count * rows.step;
             let q = columns.first + tap % columns.count * columns.step;
-            let dy = offset(r, py, s, direction);
-            let dx = offset(q, px, s, direction);
+            let dy = offset(r, py, s.before_h, s, direction);
+            let dx = offset(q, px, s.before_w, s, direction);
             let first_channel = (step % chunks) * 32;
             sync_cube();
             #[unroll]
@@ -251,8 +251,8 @@ fn tensor_core_weight_kernel<E: Float>(
         let column = first_column + own;
         let channel = column % s.in_channels;
         let tap = column / s.in_channels;
-        let dy = (tap / s.kernel_w * s.dilation) as i32 - s.padding as i32;
-        let dx = (tap % s.kernel_w * s.dilation) as i32 - s.padding as i32;
+        let dy = (tap / s.kernel_w * s.dilation) as i32 - s.before_h as i32;
+        let dx = (tap % s.kernel_w * s.dilation) as i32 - s.before_w as i32;
 
         let sums = fragments(depth);
         let mut first = split * per_split;

@@ -1,11 +1,11 @@
 //! Transposed convolution: the adjoint of [`super::conv2d`] with the same weights.
 //!
-//! Output size `(h - 1) * stride - 2 * padding + k`. Weights are laid out `[in, kh, kw, out]`: the
+//! Output size `(h - 1) * stride - 2 * padding + k`, with the same padding on every side. Weights are laid out `[in, kh, kw, out]`: the
 //! OHWI weights of the convolution that this one transposes.
 
 use super::dense::Epilogue;
 use super::pass::{Direction, Operands};
-use super::{ConvOptions, Geometry, Nhwc, conv2d, conv2d_backward_weight};
+use super::{ConvOptions, Geometry, Nhwc, Padding, conv2d, conv2d_backward_weight};
 use crate::activation::Activation;
 use crate::device::{View, ViewMut, place};
 use crate::error::{Result, check_len, shape_error};
@@ -19,9 +19,11 @@ pub fn conv_transpose2d_shape(x: Nhwc, w: [usize; 4], opts: ConvOptions) -> Resu
 }
 
 fn output_shape(op: &'static str, x: Nhwc, w: [usize; 4], opts: ConvOptions) -> Result<Nhwc> {
-    let axis = |n: usize, k: usize| {
-        (n.saturating_sub(1) * opts.stride + opts.dilation * (k - 1) + 1).checked_sub(2 * opts.padding)
+    let Padding::Each(padding) = opts.padding else {
+        return shape_error(op, "a transposed convolution needs a padding given in pixels, not SAME");
     };
+    let axis =
+        |n: usize, k: usize| (n.saturating_sub(1) * opts.stride + opts.dilation * (k - 1) + 1).checked_sub(2 * padding);
     if opts.groups != 1 || w[1] == 0 || w[2] == 0 || x[3] != w[0] {
         return shape_error(op, format!("weights {w:?} (IHWO, one group) do not fit input {x:?}"));
     }

@@ -8,14 +8,16 @@
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use super::{ConvOptions, Nhwc, conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight};
+use super::{
+    ConvOptions, Nhwc, Padding, conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight,
+};
 use crate::activation::Activation;
 use crate::device::{Buffer, View, ViewMut, launch, place, units};
 use crate::elementwise::fill;
 use crate::error::{Result, check_len, shape_error};
 
 /// The transposed convolution that the pair equals.
-pub(super) const TRANSPOSED: ConvOptions = ConvOptions { stride: 2, padding: 1, dilation: 1, groups: 1 };
+pub(super) const TRANSPOSED: ConvOptions = ConvOptions { stride: 2, padding: Padding::Each(1), dilation: 1, groups: 1 };
 
 /// Taps of the 3-kernel that each tap of the 4-kernel sums.
 const SUMS: [&[usize]; 4] = [&[2], &[1, 2], &[0, 1], &[0]];

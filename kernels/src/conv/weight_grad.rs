@@ -57,12 +57,12 @@ fn tasks(g: &Geometry, width: usize) -> Vec<Columns> {
 /// The input of a group with its padding, all images.
 fn padded(g: &Geometry, group: usize, x: &[f32]) -> Vec<Slab> {
     let [_, h, w, c] = g.x;
-    let (cin, pad) = (g.w[3], g.opts.padding);
+    let (cin, [top, left], [bottom, right]) = (g.w[3], g.before, g.after);
     x.par_chunks(h * w * c)
         .map(|image| {
             let mut slab = Slab::new();
-            let corner = (-(pad as isize), -(pad as isize));
-            slab.fill(image, g.x, (group * cin, cin), corner, (h + 2 * pad, w + 2 * pad));
+            let corner = (-(top as isize), -(left as isize));
+            slab.fill(image, g.x, (group * cin, cin), corner, (top + h + bottom, left + w + right));
             slab
         })
         .collect()
@@ -95,7 +95,7 @@ pub(super) fn run(g: &Geometry, group: usize, x: &[f32], grad: &[f32], dw: &mut 
     let (cout, width) = (g.y[3] / g.opts.groups, kh * kw * cin);
     let images = padded(g, group, x);
     let gradient = packed_gradient(g, group, grad);
-    let tasks = tasks(g, g.x[2] + 2 * g.opts.padding);
+    let tasks = tasks(g, g.before[1] + g.x[2] + g.after[1]);
     let parts: Vec<HostBuffer<f32>> = tasks.par_iter().map(|t| column_gradient(g, t, &images, &gradient)).collect();
     let rows = dw[group * cout * width..(group + 1) * cout * width].par_chunks_mut(width);
     rows.enumerate().for_each(|(o, row)| {
@@ -187,8 +187,8 @@ fn weight_grad_kernel(
         let column = first_column + own;
         let channel = column % s.in_channels;
         let tap = column / s.in_channels;
-        let dy = (tap / s.kernel_w * s.dilation) as i32 - s.padding as i32;
-        let dx = (tap % s.kernel_w * s.dilation) as i32 - s.padding as i32;
+        let dy = (tap / s.kernel_w * s.dilation) as i32 - s.before_h as i32;
+        let dx = (tap % s.kernel_w * s.dilation) as i32 - s.before_w as i32;
 
         let mut sums = Array::<f32>::new(16usize);
         #[unroll]

@@ -23,7 +23,7 @@ pub use gpu::{Gpu, Precision};
 pub use host::HostBuffer;
 pub use probe::{Facts, Probe, hush_drivers, probe};
 
-pub(crate) use buffer::place;
+pub(crate) use buffer::{Place, place};
 #[allow(unused_imports)] // some clients exist only with their feature
 pub(crate) use gpu::Client;
 pub(crate) use launch::{UNITS, grid, launch, units};

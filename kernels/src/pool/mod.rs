@@ -28,7 +28,7 @@ impl PoolOptions {
     /// # Errors
     /// When no window fits, or the padding is larger than half the kernel.
     pub fn output(&self, x: Nhwc) -> Result<Nhwc> {
-        let conv = ConvOptions { stride: self.stride.max(1), padding: self.padding, dilation: 1, groups: 1 };
+        let conv = ConvOptions { stride: self.stride.max(1), padding: self.padding.into(), dilation: 1, groups: 1 };
         let size = |n| if self.kernel == 0 || self.stride == 0 { None } else { conv.output(n, self.kernel) };
         match (size(x[1]), size(x[2])) {
             (Some(h), Some(w)) if self.padding * 2 <= self.kernel => Ok([x[0], h, w, x[3]]),

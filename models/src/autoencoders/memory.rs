@@ -19,7 +19,7 @@ use hotad_engine::ops::{
 use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Result, random};
-use hotad_kernels::conv::ConvOptions;
+use hotad_kernels::conv::{ConvOptions, Padding};
 use hotad_kernels::loss::Loss;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,9 +31,9 @@ use crate::detector::{Detector, FitContext, Score, Training};
 use crate::residual::Residual;
 
 const LEAKY: Activation = Activation::LeakyRelu(0.2);
-const HALVE: ConvOptions = ConvOptions { stride: 2, padding: 1, dilation: 1, groups: 1 };
+const HALVE: ConvOptions = ConvOptions { stride: 2, padding: Padding::Each(1), dilation: 1, groups: 1 };
 const WIDTHS: [usize; 4] = [32, 64, 128, 128];
-const POINT: ConvOptions = ConvOptions { stride: 1, padding: 0, dilation: 1, groups: 1 };
+const POINT: ConvOptions = ConvOptions { stride: 1, padding: Padding::Each(0), dilation: 1, groups: 1 };
 
 /// Settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use hotad_engine::ops::{ConvParams, conv_transpose2d, conv2d};
 use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Result};
-use hotad_kernels::conv::ConvOptions;
+use hotad_kernels::conv::{ConvOptions, Padding};
 use rand_chacha::ChaCha8Rng;
 
 const LEAKY: Activation = Activation::LeakyRelu(0.2);
@@ -40,7 +40,7 @@ pub struct Autoencoder {
 impl Autoencoder {
     /// For images of `size` pixels a side ([`SIZES`]) and a latent vector of `latent` elements.
     pub fn new(size: usize, channels: usize, latent: usize) -> Self {
-        let halve = ConvOptions { stride: 2, padding: 1, ..ConvOptions::default() };
+        let halve = ConvOptions { stride: 2, padding: 1.into(), ..ConvOptions::default() };
         let doublings = (size / 128).ilog2() as usize;
         let mut shape = vec![(4, 32, halve); doublings];
         shape.extend([(4, 32, halve), (4, 32, halve), (3, 32, ConvOptions::same(3)), (4, 64, halve)]);
@@ -73,7 +73,7 @@ impl Autoencoder {
     fn init_decoder(&self, i: usize, params: &mut Params, rng: &mut ChaCha8Rng) {
         let l = self.layers[i];
         let reached = (l.kernel * l.kernel * l.to / (l.opts.stride * l.opts.stride)).max(1);
-        let fan_in = if l.opts.padding == 0 { l.to } else { reached };
+        let fan_in = if l.opts.padding == Padding::Each(0) { l.to } else { reached };
         params.he_uniform(&format!("decoder.{i}.weight"), &l.shape(), fan_in, rng);
         params.zeros(&format!("decoder.{i}.bias"), &[l.from]);
     }

@@ -10,10 +10,9 @@ use hotad_engine::{Activation, Error, Result, random};
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::elementwise;
 
-use super::hints::{Hints, total};
-use super::maps::Places;
+use super::hints::{Hint, Hints, total};
+use super::teacher::Teacher;
 use super::{Job, Settings};
-use crate::features::backbone::Backbone;
 use crate::networks::layer::Weights;
 use crate::networks::standardised;
 use crate::networks::trunk::Trunk;
@@ -27,8 +26,7 @@ const AVERAGE: &str = "average.";
 /// A student beside its teacher.
 pub struct Student {
     trunk: Trunk,
-    teacher: Backbone,
-    places: Places,
+    teacher: Teacher,
     hints: Hints,
     params: Params,
     /// Names of what is learned, running statistics among them.
@@ -47,18 +45,18 @@ impl Student {
     /// When the device is out of memory.
     pub fn new(
         settings: &Settings,
-        teacher: Backbone,
-        (places, hints): (Places, Hints),
+        teacher: Teacher,
+        hints: Hints,
         start: Option<State>,
         pass: (usize, usize),
         job: &Job,
     ) -> Result<Self> {
-        let trunk = teacher.network().trunk();
+        let (trunk, places) = (teacher.network.trunk(), &teacher.places);
         let (mut params, mut rng) = (Params::default(), random::stream(job.seed, "student", 0));
         trunk.layers(places.blocks()).iter().for_each(|layer| layer.init(&mut params, "", &mut rng));
         let values = match start {
             Some(values) => values,
-            None => scaled(params.values()?, &trunk, &places, &hints)?,
+            None => scaled(params.values()?, &trunk, &hints.0, &places.ends(&trunk))?,
         };
         params.set_values(&values)?;
         for (name, value) in &values {
@@ -67,7 +65,7 @@ impl Student {
         let names = values.keys().cloned().collect();
         let losses = (vec![0.0; hints.0.len()], 0);
         let params = params.to(job.device)?;
-        Ok(Self { trunk, teacher, places, hints, params, names, settings: settings.clone(), pass, losses })
+        Ok(Self { trunk, teacher, hints, params, names, settings: settings.clone(), pass, losses })
     }
 
     /// Moves the average towards the weights: `a <- d a + (1 - d) w`, with a smaller `d` in the first steps.
@@ -103,9 +101,9 @@ impl Student {
 
 /// Fresh weights whose last normalisation of each block has the teacher's mean and deviation, so that the first maps have the
 /// right size; half the deviation where the block's input is added.
-fn scaled(mut values: State, trunk: &Trunk, places: &Places, hints: &Hints) -> Result<State> {
-    for (end, hint) in places.ends(trunk).into_iter().zip(&hints.0) {
-        let Some(block) = end else { continue };
+fn scaled(mut values: State, trunk: &Trunk, hints: &[Hint], ends: &[Option<usize>]) -> Result<State> {
+    for (end, hint) in ends.iter().zip(hints) {
+        let Some(block) = *end else { continue };
         let layers = trunk.block(block);
         let Some(last) = layers.last().filter(|layer| layer.activation == Activation::Identity) else { continue };
         let Some(norm) = &last.norm else { continue };
@@ -124,12 +122,12 @@ fn scaled(mut values: State, trunk: &Trunk, places: &Places, hints: &Hints) -> R
 impl Learner for Student {
     fn step(&mut self, batch: &Batch, number: u64) -> Result<f32> {
         let images = batch.images.to(self.params.device())?;
-        let images = standardised(&images)?;
-        let wanted = self.places.maps(&self.trunk, &self.teacher.weights(), &images, None)?;
+        let wanted = self.teacher.maps(&images)?;
         let apart = self.settings.is_apart(number);
         let mode = if apart { Mode::Train } else { Mode::Fixed };
         let weights = Weights::Learned(&self.params, "", mode);
-        let maps = self.places.maps(&self.trunk, &weights, &images, apart.then_some(&wanted))?;
+        let given = apart.then_some(&wanted[..]);
+        let maps = self.teacher.places.maps(&self.trunk, &weights, &standardised(&images)?, given)?;
         let losses = self.hints.losses(&maps, &wanted)?;
         let adam = AdamOptions { lr: self.settings.lr_at(number), ..AdamOptions::default() };
         let mut grads = backward(&total(&losses)?)?;

@@ -10,6 +10,7 @@ mod hints;
 mod learner;
 mod maps;
 mod settings;
+mod teacher;
 
 use std::path::{Path, PathBuf};
 
@@ -23,13 +24,14 @@ use hotad_engine::train::{TrainData, TrainOptions, train};
 use hotad_engine::{Error, Result};
 
 use crate::features::backbone::file::{Distilled, Origin};
-use crate::features::backbone::{Backbone, BackboneFile};
+use crate::features::backbone::{Backbone, BackboneFile, Network};
 use crate::features::settings::Layers;
-use crate::networks::{import, standardised};
+use crate::networks::import;
 use hints::Hints;
 use learner::Student;
 use maps::Places;
 pub use settings::{HintChoice, Settings};
+use teacher::Teacher;
 
 /// Steps between checkpoints.
 const CHECKPOINT_EVERY: u64 = 100;
@@ -79,16 +81,14 @@ pub fn distill(settings: &Settings, job: &Job) -> Result<BackboneFile> {
     };
     let (teacher, cuts) = Backbone::open(job.teacher, Some(settings.crop), &layers, job.device)?;
     let blocks = cuts.last().map_or(0, |c| c + 1);
-    let places = Places::new(settings.hints, teacher.trunk(), &cuts);
-    let crop = Crop { size: settings.crop, seed: job.seed };
-    let shown = |images: &Tensor| {
-        let images = standardised(&images.to(job.device)?)?;
-        places.maps(teacher.trunk(), &teacher.weights(), &images, None)
-    };
-    let hints = Hints::measured(shown, (job.images, crop), batch, job.device)?;
     let network = teacher.network();
-    let start = job.start.map(|path| starting_weights(path, &teacher, blocks)).transpose()?;
-    let mut student = Student::new(settings, teacher, (places, hints), start, (job.images.len() / batch, batch), job)?;
+    let start = job.start.map(|path| starting_weights(path, network, blocks)).transpose()?;
+    let places = Places::new(settings.hints, &network.trunk(), &cuts);
+    let teacher = Teacher::new(&teacher, places, job.device)?;
+    let crop = Crop { size: settings.crop, seed: job.seed };
+    let shown = |images: &Tensor| teacher.maps(&images.to(job.device)?);
+    let hints = Hints::measured(shown, (job.images, crop), batch, job.device)?;
+    let mut student = Student::new(settings, teacher, hints, start, (job.images.len() / batch, batch), job)?;
     let spec = ImageSpec { height: settings.crop, width: settings.crop, channels: 3 };
     let data = TrainData { train: job.images, validation: &[], spec, crop: Some(crop) };
     let report = train(&mut student, &data, &options(settings, job, batch)?)?;
@@ -103,10 +103,10 @@ pub fn distill(settings: &Settings, job: &Job) -> Result<BackboneFile> {
 }
 
 /// Weights of the network's first blocks from a file.
-fn starting_weights(path: &Path, teacher: &Backbone, blocks: usize) -> Result<State> {
+fn starting_weights(path: &Path, network: Network, blocks: usize) -> Result<State> {
     let file = BackboneFile::open(path)?;
-    if file.network.distilled() != teacher.network().distilled() || file.blocks < blocks {
-        let wanted = teacher.network().facts().name;
+    if file.network.distilled() != network.distilled() || file.blocks < blocks {
+        let wanted = network.facts().name;
         let reason = format!("the student cannot start from it: it has to hold {blocks} blocks of {wanted}");
         return Err(Error::Model { path: path.into(), reason });
     }
@@ -149,9 +149,15 @@ fn origin(settings: &Settings, job: &Job, batch: usize) -> Result<Origin> {
         images_sha256: job.list_sha256.into(),
         start: job.start.map(name),
     };
-    let (file, sha256, licence) = match teacher {
-        Some(origin) => (origin.file, origin.sha256, origin.licence),
-        None => (name(job.teacher), file_sha256(job.teacher)?, None),
+    let origin = match teacher {
+        Some(origin) => origin,
+        None => Origin {
+            file: name(job.teacher),
+            sha256: file_sha256(job.teacher)?,
+            imported: name(job.teacher),
+            licence: None,
+            distilled: None,
+        },
     };
-    Ok(Origin { file, sha256, licence, distilled: Some(distilled) })
+    Ok(Origin { distilled: Some(distilled), ..origin })
 }

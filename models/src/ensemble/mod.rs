@@ -1,11 +1,17 @@
 //! Ensembles of trained models (papers/feature-ensemble-thesis).
 //!
-//! Of features ([`features`]): the maps of heterogeneous members, fused by principal components, under one discriminator;
+//! Of features ([`features`]): the maps of heterogeneous members, fused by principal components, under one head;
 //! the thesis's claim is that this is more robust than any member, and than fusing outputs. Of outputs ([`scores`]): calibrated
 //! scores and anomaly maps, for comparison. Either is one self-contained file that holds its members.
 
 pub mod calibration;
+pub mod combination;
+pub mod evidence;
 pub mod features;
+pub mod fused;
+pub mod isotonic;
+pub mod logistic;
+pub mod member_maps;
 pub mod scores;
 
 use hotad_engine::data::picture::ImageSpec;

@@ -1,44 +1,34 @@
-//! The output-level ensemble: the members' image scores and anomaly maps, calibrated on held-out normal images
-//! ([`super::calibration`]) and combined.
+//! The output-level ensemble: the members' image scores and anomaly maps, calibrated ([`super::calibration`]) and combined
+//! ([`super::combination`]). Whatever is fitted is fitted to held-out normal images and synthetic defects on them
+//! ([`super::evidence`]).
 
 use std::collections::BTreeMap;
 
 use hotad_engine::container::Stored;
-use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::{Error, Result, interrupt};
+use hotad_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::calibration::{Rule, Scale};
+use super::combination::{Combination, Combine, by_skill};
+use super::evidence::{Sample, collect, scored};
 use super::{common_image, require_members};
 use crate::config::{Doc, Settings, require};
 use crate::detector::{Detector, FitContext, Score};
-use crate::evaluate::map_at;
-use crate::features::fitted;
 use crate::member::Member;
 
-/// Images scored together.
-const BATCH: usize = 8;
-
-/// Pixels of a map that its scale is made of: every so many.
-const STRIDE: usize = 17;
-
-/// How calibrated scores are combined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Combine {
-    /// Their mean.
-    Mean,
-    /// Their mean by the weights.
-    Weighted,
-    /// The largest.
-    Max,
-    /// The share of members that vote for an anomaly.
-    Majority,
+/// Weights of the members.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Weights {
+    /// In order.
+    Numbers(Vec<f64>),
+    /// `"skill"`.
+    Word(String),
 }
 
 /// Settings.
@@ -49,13 +39,13 @@ pub struct Config {
     pub combine: Combine,
     /// How they are brought to one scale.
     pub calibration: Rule,
-    /// Weights of the members, in order.
-    pub weights: Vec<f64>,
+    /// Weights of the members.
+    pub weights: Weights,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { combine: Combine::Mean, calibration: Rule::Logistic, weights: Vec::new() }
+        Self { combine: Combine::Mean, calibration: Rule::Logistic, weights: Weights::Numbers(Vec::new()) }
     }
 }
 
@@ -63,21 +53,47 @@ impl Settings for Config {
     const DOCS: &'static [Doc] = &[
         (
             "combine",
-            "\"mean\", \"weighted\", \"max\" or \"majority\" (the share of members above the 99 % quantile of their normal scores)",
+            "\"mean\", \"weighted\", \"softmax\" (mean by the softmax of the scores), \"max\", \"majority\" (the share of members above the 99 % quantile of their normal scores) or \"stacking\" (logistic regression on the scores, fitted to held-out normal images and synthetic defects)",
         ),
         (
             "calibration",
-            "\"logistic\", \"minmax\" or \"quantile\": how scores are brought to one scale, by held-out normal images",
+            "how scores are brought to one scale: \"logistic\", \"minmax\" or \"quantile\" by held-out normal images, \"platt\" or \"isotonic\" by these and synthetic defects",
         ),
-        ("weights", "for combine = \"weighted\": one number for each member, in order"),
+        (
+            "weights",
+            "for combine = \"weighted\": one number for each member, in order, or \"skill\" (CAWPE: area under the ROC curve of held-out normal images against synthetic defects, to the fourth power)",
+        ),
     ];
 
     fn check(&self) -> Result<()> {
-        let positive =
-            self.weights.iter().all(|w| *w >= 0.0 && w.is_finite()) && self.weights.iter().sum::<f64>() > 0.0;
-        let fits = if self.combine == Combine::Weighted { positive } else { self.weights.is_empty() };
-        let allowed = "numbers of 0 or more with combine = \"weighted\", else none";
-        require(fits, "weights", format!("{:?}", self.weights), allowed)
+        let weighted = self.combine == Combine::Weighted;
+        let allowed = "numbers of 0 or more or \"skill\" with combine = \"weighted\", else none";
+        match &self.weights {
+            Weights::Word(word) => require(weighted && word == "skill", "weights", format!("{word:?}"), allowed),
+            Weights::Numbers(numbers) => {
+                let positive = numbers.iter().all(|w| *w >= 0.0 && w.is_finite()) && numbers.iter().sum::<f64>() > 0.0;
+                let fits = if weighted { positive } else { numbers.is_empty() };
+                require(fits, "weights", format!("{numbers:?}"), allowed)
+            }
+        }
+    }
+}
+
+impl Config {
+    /// Whether something is fitted to synthetic defects.
+    fn wants_defects(&self) -> bool {
+        let skill = matches!(self.weights, Weights::Word(_));
+        skill || self.combine == Combine::Stacking || self.calibration.wants_defects()
+    }
+
+    /// The combination of members with these scales, and these scores of held-out images.
+    fn combination(&self, scales: &[&Scale], samples: &[&Sample]) -> Combination {
+        match (&self.combine, &self.weights) {
+            (Combine::Stacking, _) => Combination::stacked(scales, samples),
+            (Combine::Weighted, Weights::Word(_)) => Combination::new(self.combine, &by_skill(samples)),
+            (Combine::Weighted, Weights::Numbers(numbers)) => Combination::new(self.combine, numbers),
+            _ => Combination::new(self.combine, &vec![1.0; scales.len()]),
+        }
     }
 }
 
@@ -93,6 +109,8 @@ pub struct ScoreEnsemble {
     config: Config,
     image: ImageSpec,
     members: Vec<(Member, Scales)>,
+    images: Combination,
+    pixels: Combination,
 }
 
 /// What a model file keeps beside tensors.
@@ -100,6 +118,8 @@ pub struct ScoreEnsemble {
 struct Saved {
     settings: Config,
     members: Vec<(Value, Scales)>,
+    images: Combination,
+    pixels: Combination,
 }
 
 /// Prefix of a member's tensors.
@@ -107,41 +127,42 @@ fn prefix(member: usize) -> String {
     format!("member.{member}.")
 }
 
-/// Calibrates members on the held-out normal images.
+/// Calibrates members and fits their combination.
 ///
 /// # Errors
-/// Too few members, weights that are not as many; broken images, interruption.
+/// Too few members, weights that are not as many, defects that cannot be drawn; broken images, interruption.
 pub fn fit(config: Config, context: &FitContext) -> Result<ScoreEnsemble> {
     require_members(context, "score-ensemble")?;
-    if config.combine == Combine::Weighted && config.weights.len() != context.members.len() {
-        let (weights, members) = (config.weights.len(), context.members.len());
+    if let Weights::Numbers(numbers) = &config.weights
+        && config.combine == Combine::Weighted
+        && numbers.len() != context.members.len()
+    {
+        let (weights, members) = (numbers.len(), context.members.len());
         return Err(Error::Config(format!("setting weights: {weights} numbers for {members} members")));
     }
-    let mut members = Vec::with_capacity(context.members.len());
-    for path in context.members {
-        let member = Member::read(path, context.device)?;
-        (context.say)(&format!("calibrating {} on {} held-out images", member.name, context.holdout.len()));
-        let scales = Scales::of(&member, context)?;
-        members.push((member, scales));
+    let read = |path: &std::path::PathBuf| Member::read(path, context.device);
+    let members: Vec<Member> = context.members.iter().map(read).collect::<Result<_>>()?;
+    let image = common_image(members.iter().map(|m| m.model.detector.image()), context.gray);
+    let (count, defects) = (context.holdout.len(), config.wants_defects());
+    let more = if defects { " and synthetic defects on them" } else { "" };
+    (context.say)(&format!("calibrating {} members on {count} held-out images{more}", members.len()));
+    let evidence = collect(&members, image, defects, context)?;
+    if defects && evidence.iter().any(|e| e.images.defective.is_empty()) {
+        let reason =
+            "no synthetic defect shows on the held-out images; use calibration = \"logistic\" and combine = \"mean\"";
+        return Err(Error::Config(reason.into()));
     }
-    let image = common_image(members.iter().map(|(m, _)| m.model.detector.image()), context.gray);
-    Ok(ScoreEnsemble { config, image, members })
-}
-
-impl Scales {
-    fn of(member: &Member, context: &FitContext) -> Result<Self> {
-        let (mut values, mut pixels) = (Vec::new(), Vec::new());
-        let order: Vec<usize> = (0..context.holdout.len()).collect();
-        for_each_batch(&Images::new(context.holdout, member.model.detector.image()), &order, BATCH, |batch| {
-            interrupt::check()?;
-            for score in member.model.score_files(&batch, context.holdout)? {
-                values.push(score.value);
-                pixels.extend(score.map.iter().step_by(STRIDE));
-            }
-            Ok(())
-        })?;
-        Ok(Self { images: Scale::of(values), pixels: Scale::of(pixels) })
-    }
+    let scales = evidence.iter().map(|e| Scales {
+        images: Scale::of(config.calibration, &e.images),
+        pixels: Scale::of(config.calibration, &e.pixels),
+    });
+    let members: Vec<(Member, Scales)> = members.into_iter().zip(scales).collect();
+    let of = |scale: fn(&Scales) -> &Scale, sample: fn(&super::evidence::Evidence) -> &Sample| {
+        let scales: Vec<&Scale> = members.iter().map(|(_, s)| scale(s)).collect();
+        config.combination(&scales, &evidence.iter().map(sample).collect::<Vec<_>>())
+    };
+    let (images, pixels) = (of(|s| &s.images, |e| &e.images), of(|s| &s.pixels, |e| &e.pixels));
+    Ok(ScoreEnsemble { config, image, members, images, pixels })
 }
 
 impl ScoreEnsemble {
@@ -149,40 +170,34 @@ impl ScoreEnsemble {
     pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
         let damaged = |what: String| Error::Config(format!("damaged settings in the model file ({what})"));
         let saved: Saved = serde_json::from_value(file.config.clone()).map_err(|e| damaged(e.to_string()))?;
-        let mut members = Vec::with_capacity(saved.members.len());
+        let count = saved.members.len();
+        if !saved.images.is_whole(count) || !saved.pixels.is_whole(count) {
+            return Err(damaged("a combination is not of all members".into()));
+        }
+        let mut members = Vec::with_capacity(count);
         for (i, (member, scales)) in saved.members.into_iter().enumerate() {
             if !scales.images.is_whole() || !scales.pixels.is_whole() {
-                return Err(damaged("a scale is not 101 quantiles".into()));
+                return Err(damaged("a scale is incomplete".into()));
             }
             members.push((Member::restore(&member, &prefix(i), &file.tensors, device)?, scales));
         }
-        Ok(Self { config: saved.settings, image: file.image, members })
+        let (config, images, pixels) = (saved.settings, saved.images, saved.pixels);
+        Ok(Self { config, image: file.image, members, images, pixels })
     }
 
-    /// The weight of a member.
-    fn weight(&self, member: usize) -> f32 {
-        match self.config.combine {
-            Combine::Weighted => (self.config.weights[member] / self.config.weights.iter().sum::<f64>()) as f32,
-            _ => 1.0 / self.members.len() as f32,
-        }
-    }
-
-    /// What a member's score adds to a sum, or what the largest is taken of.
-    fn part(&self, member: usize, scale: &Scale, score: f32) -> f32 {
-        match self.config.combine {
-            Combine::Mean | Combine::Weighted => self.weight(member) * scale.apply(self.config.calibration, score),
-            Combine::Max => scale.apply(self.config.calibration, score),
-            Combine::Majority => self.weight(member) * f32::from(u8::from(scale.votes(score))),
-        }
-    }
-
-    fn combined(&self, known: f32, part: f32) -> f32 {
-        if self.config.combine == Combine::Max { known.max(part) } else { known + part }
-    }
-
-    /// The value before any member has spoken.
-    fn start(&self) -> f32 {
-        if self.config.combine == Combine::Max { f32::NEG_INFINITY } else { 0.0 }
+    /// The members' scores of one image as one.
+    fn combined(&self, scores: &[&Score]) -> Score {
+        let mut parts = vec![0.0; scores.len()];
+        let mut of = |combination: &Combination, value: &dyn Fn(&Score) -> f32, scale: fn(&Scales) -> &Scale| {
+            for ((part, score), (_, scales)) in parts.iter_mut().zip(scores).zip(&self.members) {
+                *part = combination.part(scale(scales), value(score));
+            }
+            combination.of(&parts)
+        };
+        let value = of(&self.images, &|s| s.value, |s| &s.images);
+        let pixels = self.image.height * self.image.width;
+        let map = (0..pixels).map(|at| of(&self.pixels, &|s| s.map[at], |s| &s.pixels)).collect();
+        Score { value, map }
     }
 }
 
@@ -196,25 +211,16 @@ impl Detector for ScoreEnsemble {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let (size, n) = ((self.image.height, self.image.width), images.shape()[0]);
-        let start = Score { value: self.start(), map: vec![self.start(); size.0 * size.1] };
-        let mut all = vec![start; n];
-        for (i, (member, scales)) in self.members.iter().enumerate() {
-            let spec = member.model.detector.image();
-            let scores = member.model.score(&fitted(images, spec, &Device::Cpu)?)?;
-            for (whole, score) in all.iter_mut().zip(scores) {
-                whole.value = self.combined(whole.value, self.part(i, &scales.images, score.value));
-                for (w, v) in whole.map.iter_mut().zip(map_at(score.map, (spec.height, spec.width), size)?) {
-                    *w = self.combined(*w, self.part(i, &scales.pixels, v));
-                }
-            }
-        }
-        Ok(all)
+        let size = (self.image.height, self.image.width);
+        let all: Vec<Vec<Score>> = self.members.iter().map(|(m, _)| scored(m, images, size)).collect::<Result<_>>()?;
+        let image = |at: usize| self.combined(&all.iter().map(|scores| &scores[at]).collect::<Vec<_>>());
+        Ok((0..images.shape()[0]).map(image).collect())
     }
 
     fn config(&self) -> Value {
         let members = self.members.iter().map(|(m, s)| (m.saved(), s.clone())).collect();
-        let saved = Saved { settings: self.config.clone(), members };
+        let (images, pixels) = (self.images.clone(), self.pixels.clone());
+        let saved = Saved { settings: self.config.clone(), members, images, pixels };
         serde_json::to_value(saved).expect("settings are plain data")
     }
 

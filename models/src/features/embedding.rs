@@ -62,6 +62,32 @@ pub enum Fusion {
     Individual,
 }
 
+/// What is fitted to the joined channels.
+#[derive(Clone, Copy, Debug)]
+pub struct Reduction {
+    /// Of which channels components are made.
+    pub fusion: Fusion,
+    /// How many are kept.
+    pub keep: Keep,
+    /// Whether every extractor's channels get the same total variance before, so that none drowns the others by its scale.
+    pub standardise: bool,
+    /// Whether components get the same variance after: divided by `sqrt(variance + eps)`, eps a share of their mean
+    /// variance that keeps those without any from growing out of rounding.
+    pub whiten: bool,
+}
+
+/// `eps` of whitening, as a share of the mean variance.
+const WHITEN_EPS: f64 = 1e-3;
+
+/// Mean and deviation that a member's anomaly map is standardised by.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Standard {
+    /// What is subtracted.
+    pub mean: f32,
+    /// What is divided by then.
+    pub deviation: f32,
+}
+
 /// Feature vectors of patches.
 pub struct Embedding {
     parts: Vec<Part>,
@@ -70,6 +96,8 @@ pub struct Embedding {
     /// Rows, columns, channels of the maps in order.
     sizes: Vec<[usize; 3]>,
     linear: Option<Linear>,
+    /// For each part whether its own anomaly map is a channel, the last ones; empty for none.
+    standards: Vec<Option<Standard>>,
     device: Device,
 }
 
@@ -81,6 +109,8 @@ struct Saved {
     neighbourhood: usize,
     sizes: Vec<[usize; 3]>,
     projected: bool,
+    #[serde(default)]
+    standards: Vec<Option<Standard>>,
 }
 
 impl Embedding {
@@ -90,8 +120,8 @@ impl Embedding {
     /// # Errors
     /// When the device is out of memory.
     pub fn new(parts: Vec<Part>, image: ImageSpec, neighbourhood: usize, device: &Device) -> Result<Self> {
-        let mut embedding =
-            Self { parts, image, neighbourhood, sizes: Vec::new(), linear: None, device: device.clone() };
+        let (sizes, standards, device) = (Vec::new(), Vec::new(), device.clone());
+        let mut embedding = Self { parts, image, neighbourhood, sizes, linear: None, standards, device };
         let blank = Tensor::new(vec![0.0; image.len()], &[1, image.height, image.width, image.channels])?;
         for map in embedding.maps(&blank)? {
             let [_, h, w, c] = map.nhwc()?;
@@ -135,7 +165,7 @@ impl Embedding {
         self.linear.as_ref().map(|l| (&l.components[..], &l.mean[..]))
     }
 
-    /// The maps of all extractors, averaged over neighbourhoods, on the device.
+    /// The maps of all extractors, averaged over neighbourhoods, then the anomaly maps of members, on the device.
     ///
     /// # Errors
     /// When the batch has another shape.
@@ -146,6 +176,13 @@ impl Embedding {
             for map in extractor.maps(&fitted(images, extractor.image(), &self.device)?, cuts)? {
                 all.push(averaged(map, self.neighbourhood)?);
             }
+        }
+        for (part, standard) in self.parts.iter().zip(&self.standards) {
+            let Some(Standard { mean, deviation }) = standard else { continue };
+            let mut map = member_map(&part.source, images, self.grid())?.unwrap_or_default();
+            map.iter_mut().for_each(|v| *v = (*v - mean) / deviation);
+            let (n, (h, w)) = (images.shape()[0], self.grid());
+            all.push(Tensor::new(map, &[n, h, w, 1])?.to(&self.device)?);
         }
         Ok(all)
     }
@@ -189,18 +226,79 @@ impl Embedding {
         self.set_linear(components, vec![0.0; channels])
     }
 
-    /// Fits principal components on the patches of images. `standardised` gives every extractor the same total variance before,
-    /// so that none drowns the others by its scale. Returns the share of variance that is kept.
+    /// Keeps some channels of those joined, in the given order.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn select(&mut self, kept: &[usize]) -> Result<()> {
+        let channels: usize = self.channels().iter().sum();
+        let mut components = vec![0.0; kept.len() * channels];
+        for (row, channel) in components.chunks_exact_mut(channels).zip(kept) {
+            row[*channel] = 1.0;
+        }
+        self.set_linear(components, vec![0.0; channels])
+    }
+
+    /// Calls `work` with the anomaly maps of members at the grid of patches, those of a batch together: the number of the
+    /// member and the values. Networks that are no trained models have none.
+    ///
+    /// # Errors
+    /// When an image cannot be read, or what a member reports.
+    pub fn for_each_member_map(&self, paths: &[PathBuf], mut work: impl FnMut(usize, &[f32])) -> Result<()> {
+        let order: Vec<usize> = (0..paths.len()).collect();
+        for_each_batch(&Images::new(paths, self.image), &order, BATCH, |batch| {
+            interrupt::check()?;
+            for (number, part) in self.parts.iter().enumerate() {
+                if let Some(map) = member_map(&part.source, &batch.images, self.grid())? {
+                    work(number, &map);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes the anomaly maps of members the last channels, after the components that were fitted, by what each is
+    /// standardised by; none for a part without a map.
+    ///
+    /// # Errors
+    /// When nothing was fitted, or the device is out of memory.
+    pub fn add_member_maps(&mut self, standards: Vec<Option<Standard>>) -> Result<()> {
+        let Some(Linear { components, mean, .. }) = self.linear.take() else {
+            return Err(Error::Config("member maps without a fitted reduction".into()));
+        };
+        let (channels, more, (h, w)) = (mean.len(), standards.iter().flatten().count(), self.grid());
+        let mut wider = Vec::with_capacity((components.len() / channels + more) * (channels + more));
+        for row in components.chunks_exact(channels) {
+            wider.extend(row);
+            wider.resize(wider.len() + more, 0.0);
+        }
+        for map in 0..more {
+            let first = wider.len();
+            wider.resize(first + channels + more, 0.0);
+            wider[first + channels + map] = 1.0;
+        }
+        self.sizes.resize(self.sizes.len() + more, [h, w, 1]);
+        self.standards = standards;
+        self.set_linear(wider, [mean, vec![0.0; more]].concat())
+    }
+
+    /// Changes what the anomaly maps of the same members are standardised by.
+    pub fn set_standards(&mut self, standards: Vec<Option<Standard>>) {
+        self.standards = standards;
+    }
+
+    /// Fits principal components on the patches of images. Returns the share of variance that is kept.
     ///
     /// # Errors
     /// When an image cannot be read, or more components are asked for than there are channels.
-    pub fn fit(&mut self, paths: &[PathBuf], fusion: Fusion, keep: Keep, standardised: bool) -> Result<f64> {
+    pub fn fit(&mut self, paths: &[PathBuf], reduction: Reduction) -> Result<f64> {
+        let Reduction { fusion, keep, standardise, whiten } = reduction;
         let mut covariance = Covariance::new(&self.device);
         self.for_each(paths, |x| covariance.add(&x))?;
         let variances = covariance.variances();
         let ranges = self.ranges();
         let mut scale = vec![1.0; variances.len()];
-        if standardised {
+        if standardise {
             for &(first, end) in &ranges {
                 let total: f64 = variances[first..end].iter().sum();
                 scale[first..end].fill(if total > 0.0 { 1.0 / total.sqrt() } else { 1.0 });
@@ -216,9 +314,12 @@ impl Embedding {
             let Pca { components: rows, variance, .. } =
                 covariance.components((first, end), &scale[first..end], keep)?;
             kept += variance.iter().map(|v| f64::from(*v)).sum::<f64>();
-            for row in rows.chunks_exact(end - first) {
+            let total: f64 = variances[first..end].iter().zip(&scale[first..end]).map(|(v, s)| v * s * s).sum();
+            let eps = (WHITEN_EPS * total / (end - first) as f64).max(f64::from(f32::MIN_POSITIVE));
+            for (row, variance) in rows.chunks_exact(end - first).zip(variance) {
                 let mut whole = vec![0.0; channels];
-                let scaled = row.iter().zip(&scale[first..end]).map(|(v, s)| (f64::from(*v) * s) as f32);
+                let factor = if whiten { (f64::from(variance) + eps).sqrt().recip() } else { 1.0 };
+                let scaled = row.iter().zip(&scale[first..end]).map(|(v, s)| (f64::from(*v) * s * factor) as f32);
                 whole[first..end].iter_mut().zip(scaled).for_each(|(w, v)| *w = v);
                 components.extend(whole);
             }
@@ -254,6 +355,7 @@ impl Embedding {
             neighbourhood: self.neighbourhood,
             sizes: self.sizes.clone(),
             projected: self.linear.is_some(),
+            standards: self.standards.clone(),
         };
         serde_json::to_value(saved).expect("an embedding is plain data")
     }
@@ -294,8 +396,9 @@ impl Embedding {
         for (i, (source, cuts)) in saved.sources.iter().zip(saved.cuts).enumerate() {
             parts.push(Part { source: Source::restore(source, &prefix(i), tensors, device)?, cuts });
         }
-        let (neighbourhood, sizes, device) = (saved.neighbourhood, saved.sizes, device.clone());
-        let mut embedding = Self { parts, image, neighbourhood, sizes, linear: None, device };
+        let (neighbourhood, sizes, standards) = (saved.neighbourhood, saved.sizes, saved.standards);
+        let device = device.clone();
+        let mut embedding = Self { parts, image, neighbourhood, sizes, linear: None, standards, device };
         if saved.projected {
             let state = container::restore(tensors, FUSION)?;
             let channels: usize = embedding.channels().iter().sum();
@@ -327,6 +430,18 @@ pub fn project(projection: &Projection, maps: &[Tensor], grid: (usize, usize), d
     let mut y = device.alloc(shape.iter().product())?;
     projection.run(&views, grid, &mut y)?;
     Tensor::from_buffer(y, &shape)
+}
+
+/// The anomaly maps of a member over the grid of patches, image by image; none for a network that is no trained model.
+fn member_map(source: &Source, images: &Tensor, grid: (usize, usize)) -> Result<Option<Vec<f32>>> {
+    let Source::Member(member) = source else { return Ok(None) };
+    let spec = member.model.detector.image();
+    let scores = member.model.score(&fitted(images, spec, &Device::Cpu)?)?;
+    let maps: Vec<f32> = scores.into_iter().flat_map(|s| s.map).collect();
+    let n = images.shape()[0];
+    let mut at_grid = vec![0.0; n * grid.0 * grid.1];
+    resize(&maps, [n, spec.height, spec.width, 1], grid, Filter::BilinearAntialias, &mut at_grid)?;
+    Ok(Some(at_grid))
 }
 
 /// Each pixel the mean of its neighbourhood; beyond the border are zeros, as PatchCore's pooling has it.

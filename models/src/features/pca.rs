@@ -81,6 +81,18 @@ impl Covariance {
         (self.products[i * self.sums.len() + j] - self.sums[i] * self.sums[j] / n) / (n - 1.0).max(1.0)
     }
 
+    /// Vectors so far.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The lower triangle of the covariance, row after row, `[d (d + 1) / 2]`.
+    pub fn lower(&self) -> Vec<f64> {
+        let d = self.sums.len();
+        let entry = |i: usize, j: usize| (self.covariance(i, j) + self.covariance(j, i)) / 2.0;
+        (0..d).flat_map(|i| (0..=i).map(move |j| (i, j))).map(|(i, j)| entry(i, j)).collect()
+    }
+
     /// The components of elements `first..end`, each multiplied by its `scale` before.
     ///
     /// # Errors

@@ -156,7 +156,9 @@ impl FeatureSettings {
             }
             None => (
                 None,
-                format!("no backbone is installed: {OWN}; features learned on ImageNet find far more (hotad backbone list)"),
+                format!(
+                    "no backbone is installed: {OWN}; features learned on ImageNet find far more (hotad backbone list)"
+                ),
             ),
         })
     }

@@ -7,12 +7,12 @@ use hotad_engine::ops::{ConvParams, conv2d, spectral_norm};
 use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Result, random};
-use hotad_kernels::conv::ConvOptions;
+use hotad_kernels::conv::{ConvOptions, Padding};
 use rand::Rng;
 
 /// Widths, as multiples of the first.
 const WIDTHS: [usize; 6] = [1, 2, 4, 4, 4, 4];
-const OPTIONS: ConvOptions = ConvOptions { stride: 2, padding: 2, dilation: 1, groups: 1 };
+const OPTIONS: ConvOptions = ConvOptions { stride: 2, padding: Padding::Each(2), dilation: 1, groups: 1 };
 
 /// A discriminator over images of some channels.
 pub struct Discriminator {

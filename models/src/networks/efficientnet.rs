@@ -39,8 +39,7 @@ fn conv(name: &str, norm: &str, from: usize, to: usize, kernel: usize, stride: u
 fn block(index: usize, from: usize, to: usize, (_, kernel, stride, expansion, _): Row) -> InvertedResidual {
     let name = |part: &str| format!("_blocks.{index}.{part}");
     let wide = from * expansion;
-    let expand =
-        (expansion > 1).then(|| conv(&name("_expand_conv"), &name("_bn0"), from, wide, 1, 1));
+    let expand = (expansion > 1).then(|| conv(&name("_expand_conv"), &name("_bn0"), from, wide, 1, 1));
     let depthwise = conv(&name("_depthwise_conv"), &name("_bn1"), wide, wide, kernel, stride).depthwise();
     let project = conv(&name("_project_conv"), &name("_bn2"), wide, to, 1, 1).then(Activation::Identity);
     InvertedResidual { expand, depthwise, squeeze: None, project }

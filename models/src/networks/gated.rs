@@ -32,7 +32,7 @@ pub struct Gated {
 impl Gated {
     /// With ELU; keeps the size at stride 1.
     pub fn new(name: String, from: usize, to: usize, kernel: usize, stride: usize, dilation: usize) -> Self {
-        let opts = ConvOptions { stride, padding: kernel / 2 * dilation, dilation, groups: 1 };
+        let opts = ConvOptions { stride, padding: (kernel / 2 * dilation).into(), dilation, groups: 1 };
         Self { name, from, to, kernel, opts, features: Activation::Elu(1.0), upsampled: false }
     }
 

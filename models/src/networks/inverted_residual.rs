@@ -2,10 +2,12 @@
 //! where the network has one (Howard et al. 2019, section 5.3), and a 1x1 projection without activation.
 
 use hotad_engine::Result;
+use hotad_engine::device::Device;
 use hotad_engine::ops::{channel_scale, global_avg_pool2d};
+use hotad_engine::params::State;
 use hotad_engine::tensor::Tensor;
 
-use super::layer::{Layer, Weights};
+use super::layer::{Layer, Prepared, Weights};
 use super::trunk::Block;
 
 /// A block of MobileNetV2, MobileNetV3 and EfficientNet.
@@ -39,6 +41,11 @@ impl Block for InvertedResidual {
     }
 
     fn run(&self, weights: &Weights, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor> {
+        if let (Weights::Prepared(ready), None) = (weights, attention)
+            && let Some(y) = ready.run_fused(&self.project.name, x, self.is_residual())?
+        {
+            return Ok(y);
+        }
         let mut y = match &self.expand {
             Some(layer) => weights.run(layer, x, None, None)?,
             None => x.clone(),
@@ -49,5 +56,13 @@ impl Block for InvertedResidual {
             y = channel_scale(&y, &weights.linear(second, &hidden)?)?;
         }
         weights.run(&self.project, &y, self.is_residual().then_some(x), attention)
+    }
+
+    /// In one pass where nothing stands between the convolutions.
+    fn prepare(&self, state: &State, device: &Device, prepared: &mut Prepared) -> Result<()> {
+        if self.squeeze.is_some() {
+            return self.layers().into_iter().try_for_each(|layer| prepared.add(layer, state, device));
+        }
+        prepared.add_fused(self.expand.as_ref(), &self.depthwise, &self.project, state, device)
     }
 }

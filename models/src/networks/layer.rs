@@ -11,7 +11,7 @@ use hotad_engine::params::{Params, State, fetch};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Result};
 use hotad_kernels::batch_norm::fold;
-use hotad_kernels::conv::{ConvOptions, Extra, PreparedConv};
+use hotad_kernels::conv::{ConvOptions, ConvWeights, Extra, PreparedConv, PreparedInvertedResidual};
 use hotad_kernels::pool::PoolOptions;
 use rand_chacha::ChaCha8Rng;
 
@@ -57,7 +57,7 @@ pub struct Layer {
 impl Layer {
     /// A convolution that keeps the size at stride 1, without activation.
     pub fn conv(name: impl Into<String>, from: usize, to: usize, kernel: usize, stride: usize) -> Self {
-        let opts = ConvOptions { stride, padding: kernel / 2, ..ConvOptions::default() };
+        let opts = ConvOptions { stride, padding: (kernel / 2).into(), ..ConvOptions::default() };
         Self {
             name: name.into(),
             from,
@@ -126,25 +126,34 @@ impl Layer {
         }
     }
 
-    /// Weights and bias with the normalisation folded in, laid out for a device. `state` is on the host.
-    fn prepare(&self, state: &State, device: &Device) -> Result<PreparedConv> {
-        let shape = self.weight_shape();
-        let weight = fetch(state, &self.weight(), &shape)?.values()?;
-        let (weight, bias) = match &self.norm {
-            None => (weight.into_owned(), fetch(state, &self.bias(), &[self.to])?.values()?.into_owned()),
-            Some(norm) => {
-                let value = |kind: &str| fetch(state, &format!("{}.{kind}", norm.name), &[self.to])?.values();
-                let affine = (&*value("weight")?, &*value("bias")?);
-                let running = (&*value("running_mean")?, &*value("running_var")?);
-                match self.transposed {
-                    false => fold(&weight, affine, running, norm.eps)?,
-                    true => fold_transposed(&weight, self.to, affine, running, norm.eps)?,
-                }
-            }
+    /// Weights and bias with the normalisation folded in. `state` is on the host.
+    fn folded(&self, state: &State) -> Result<(Vec<f32>, Vec<f32>)> {
+        let weight = fetch(state, &self.weight(), &self.weight_shape())?.values()?;
+        let Some(norm) = &self.norm else {
+            return Ok((weight.into_owned(), fetch(state, &self.bias(), &[self.to])?.values()?.into_owned()));
         };
+        let value = |kind: &str| fetch(state, &format!("{}.{kind}", norm.name), &[self.to])?.values();
+        let affine = (&*value("weight")?, &*value("bias")?);
+        let running = (&*value("running_mean")?, &*value("running_var")?);
+        match self.transposed {
+            false => Ok(fold(&weight, affine, running, norm.eps)?),
+            true => fold_transposed(&weight, self.to, affine, running, norm.eps),
+        }
+    }
+
+    /// Laid out for a device.
+    fn prepare(&self, state: &State, device: &Device) -> Result<PreparedConv> {
+        let (weight, bias) = self.folded(state)?;
         let (weight, bias) = (device.upload(weight)?, device.upload(bias)?);
         let make = if self.transposed { PreparedConv::transposed } else { PreparedConv::new };
-        Ok(make(weight, shape, bias, self.opts, self.activation)?)
+        Ok(make(weight, self.weight_shape(), bias, self.opts, self.activation)?)
+    }
+
+    /// As a part of a fused block.
+    fn part(&self, state: &State, device: &Device) -> Result<ConvWeights> {
+        let (weight, bias) = self.folded(state)?;
+        let (weight, bias) = (device.upload(weight)?, device.upload(bias)?);
+        Ok(ConvWeights { weight, shape: self.weight_shape(), bias })
     }
 }
 
@@ -161,9 +170,12 @@ fn fold_transposed(
     Ok((folded, shift))
 }
 
-/// Layers ready for inference, by name.
+/// Layers and fused blocks ready for inference, by name.
 #[derive(Default)]
-pub struct Prepared(BTreeMap<String, PreparedConv>);
+pub struct Prepared {
+    layers: BTreeMap<String, PreparedConv>,
+    blocks: BTreeMap<String, PreparedInvertedResidual>,
+}
 
 impl Prepared {
     /// Folds and lays out the weights of layers.
@@ -171,9 +183,58 @@ impl Prepared {
     /// # Errors
     /// When a tensor is missing or has another shape.
     pub fn new(layers: &[&Layer], state: &State, device: &Device) -> Result<Self> {
-        let host = state.iter().map(|(k, t)| Ok((k.clone(), t.to(&Device::Cpu)?))).collect::<Result<State>>()?;
-        layers.iter().map(|l| Ok((l.name.clone(), l.prepare(&host, device)?))).collect::<Result<_>>().map(Self)
+        let (mut prepared, state) = (Self::default(), on_host(state)?);
+        layers.iter().try_for_each(|layer| prepared.add(layer, &state, device))?;
+        Ok(prepared)
     }
+
+    /// Adds a layer. `state` is on the host.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn add(&mut self, layer: &Layer, state: &State, device: &Device) -> Result<()> {
+        self.layers.insert(layer.name.clone(), layer.prepare(state, device)?);
+        Ok(())
+    }
+
+    /// Adds an inverted residual that is run in one pass, under the name of its projection. `state` is on the host.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn add_fused(
+        &mut self,
+        expand: Option<&Layer>,
+        depthwise: &Layer,
+        project: &Layer,
+        state: &State,
+        device: &Device,
+    ) -> Result<()> {
+        let part = |layer: &Layer| layer.part(state, device);
+        let parts = (expand.map(part).transpose()?, part(depthwise)?, part(project)?);
+        let block = PreparedInvertedResidual::new(parts.0, parts.1, parts.2, depthwise.opts, depthwise.activation)?;
+        self.blocks.insert(project.name.clone(), block);
+        Ok(())
+    }
+
+    /// Runs a fused block with its input added or not; `None` where there is no such block.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn run_fused(&self, name: &str, x: &Tensor, residual: bool) -> Result<Option<Tensor>> {
+        let Some(block) = self.blocks.get(name) else { return Ok(None) };
+        let shape = block.output(x.nhwc()?)?;
+        let mut y = x.device().alloc(shape.iter().product())?;
+        block.run(x.view(), x.nhwc()?, residual, &mut y)?;
+        Tensor::from_buffer(y, &shape).map(Some)
+    }
+}
+
+/// A state on the host.
+///
+/// # Errors
+/// When it lives on a device that is lost.
+pub fn on_host(state: &State) -> Result<State> {
+    state.iter().map(|(k, t)| Ok((k.clone(), t.to(&Device::Cpu)?))).collect()
 }
 
 /// The weights that a network is run with.
@@ -204,7 +265,7 @@ impl Weights<'_> {
                 attention.map_or(Ok(y.clone()), |map| attend(&y, map))
             }
             Self::Prepared(ready) => {
-                let conv = &ready.0[&layer.name]; // prepared from the same list of layers
+                let conv = &ready.layers[&layer.name]; // prepared from the same list of layers
                 let shape = conv.output(x.nhwc()?)?;
                 let mut y = x.device().alloc(shape.iter().product())?;
                 let extra = Extra { residual: residual.map(Tensor::view), attention: attention.map(Tensor::view) };
@@ -225,7 +286,7 @@ impl Weights<'_> {
                 attention.map_or(Ok(y.clone()), |map| attend(&y, map))
             }
             Self::Prepared(ready) => {
-                let conv = &ready.0[&layer.name]; // prepared from the same list of layers
+                let conv = &ready.layers[&layer.name]; // prepared from the same list of layers
                 let [n, h, w, c] = conv.output(x.nhwc()?)?;
                 let shape = [n, h / 2, w / 2, c];
                 let mut y = x.device().alloc(shape.iter().product())?;

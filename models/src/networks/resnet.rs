@@ -9,9 +9,9 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Result};
 use hotad_kernels::pool::PoolOptions;
 
+use super::Classifier;
 use super::layer::{Layer, Weights};
 use super::trunk::{Block, Pooled, Trunk};
-use super::Classifier;
 
 const EPS: f32 = 1e-5;
 

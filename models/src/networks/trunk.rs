@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use hotad_engine::Result;
+use hotad_engine::device::Device;
 use hotad_engine::ops::max_pool2d;
+use hotad_engine::params::State;
 use hotad_engine::tensor::Tensor;
 use hotad_kernels::pool::PoolOptions;
 
-use super::layer::{Layer, Weights};
+use super::layer::{Layer, Prepared, Weights, on_host};
 
 /// Layers that are run together.
 pub trait Block: Send + Sync {
@@ -24,6 +26,14 @@ pub trait Block: Send + Sync {
     /// # Errors
     /// When shapes do not fit.
     fn run(&self, weights: &Weights, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor>;
+
+    /// Lays its weights out for inference. `state` is on the host.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    fn prepare(&self, state: &State, device: &Device, prepared: &mut Prepared) -> Result<()> {
+        self.layers().into_iter().try_for_each(|layer| prepared.add(layer, state, device))
+    }
 }
 
 impl Block for Layer {
@@ -105,6 +115,18 @@ impl Trunk {
     /// When shapes do not fit.
     pub fn run(&self, index: usize, weights: &Weights, x: &Tensor) -> Result<Tensor> {
         self.blocks[index].1.run(weights, x, None)
+    }
+
+    /// The weights of the first `blocks` blocks, laid out for inference.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn prepared(&self, blocks: usize, state: &State, device: &Device) -> Result<Prepared> {
+        let (mut prepared, state) = (Prepared::default(), on_host(state)?);
+        for (_, block) in self.blocks.iter().take(blocks) {
+            block.prepare(&state, device, &mut prepared)?;
+        }
+        Ok(prepared)
     }
 
     /// The maps after some blocks, given by ascending numbers, of standardised images.

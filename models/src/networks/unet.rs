@@ -41,7 +41,7 @@ impl UNet {
         };
         let down = (0..levels).map(|i| {
             let input = if i == 0 { from } else { widths[i - 1] };
-            let opts = ConvOptions { stride: 2, padding: 1, ..ConvOptions::default() };
+            let opts = ConvOptions { stride: 2, padding: 1.into(), ..ConvOptions::default() };
             let layer = Layer { opts, ..Layer::conv(format!("down.{i}"), input, widths[i], 4, 2) };
             named(layer.then(Activation::LeakyRelu(0.2)), i > 0)
         });

@@ -11,7 +11,7 @@
 //! images at 224 pixels have 3.1 million patches; the default reservoir of 100,000 of them with d = 1024 takes 410 MB,
 //! and 51 MB for the projection, where all would take 12.8 GB.
 
-mod bank;
+pub(crate) mod bank;
 mod config;
 pub mod nearest;
 

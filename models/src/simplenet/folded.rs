@@ -1,6 +1,6 @@
 //! A trained head as one linear map of the extractors' own channels, LeakyReLU, and one product.
 //!
-//! With features `P (x - m)` (or x itself), adapter `A, a`, hidden layer `H` and its normalisation `s, t`: the hidden values are
+//! With features `P (x - m)` (or x itself), adapter `A, a` (or none), hidden layer `H` and its normalisation `s, t`: the hidden values are
 //! `s H (A P (x - m) + a) + t = W x + b`. `W` is applied to each map at its own size ([`hotad_kernels::fusion`]), so a Wide
 //! ResNet at 224 pixels costs 0.6 G multiplications instead of 3.1 G.
 
@@ -15,7 +15,7 @@ use hotad_kernels::conv::{ConvOptions, Extra, PreparedConv};
 use hotad_kernels::fusion::Projection;
 use nalgebra::{DMatrix, DVector};
 
-use super::head::{Head, HeadSettings};
+use super::head::Head;
 use crate::features::Embedding;
 use crate::features::embedding::project;
 
@@ -41,20 +41,19 @@ impl Folded {
     ///
     /// # Errors
     /// When one is missing or the device is lost.
-    pub fn of(params: &Params, settings: &HeadSettings, embedding: &Embedding) -> Result<Self> {
-        let (d, k) = (embedding.dimensions(), settings.hidden);
-        let (state, head) = (params.values()?, Head::new(d, k));
+    pub fn of(params: &Params, head: &Head, embedding: &Embedding) -> Result<Self> {
+        let (d, k, state) = (embedding.dimensions(), head.verdict.from, params.values()?);
         let get = |name: &str| state.get(name).ok_or_else(|| Error::Config(format!("tensor {name:?} is missing")));
         let norm = head.hidden.norm.as_ref().map(|n| n.name.clone()).unwrap_or_default();
         let value = |kind: &str| get(&format!("{norm}.{kind}"))?.values();
         let (affine, running) = ((value("weight")?, value("bias")?), (value("running_mean")?, value("running_var")?));
         let weight = get(&format!("{}.weight", head.hidden.name))?.values()?;
         let (h, t) = fold(&weight, (&affine.0, &affine.1), (&running.0, &running.1), 1e-5)?;
-        let h = DMatrix::from_row_slice(k, d, &h);
-        let adapter = matrix(get(&format!("{}.weight", head.adapter.name))?, d)?;
-        let shift = DVector::from_row_slice(&get(&format!("{}.bias", head.adapter.name))?.values()?);
-        let mut bias = &h * shift + DVector::from_vec(t);
-        let mut w = h * adapter;
+        let (mut w, mut bias) = (DMatrix::from_row_slice(k, d, &h), DVector::from_vec(t));
+        if let Some(adapter) = &head.adapter {
+            bias += &w * DVector::from_row_slice(&get(&format!("{}.bias", adapter.name))?.values()?);
+            w *= matrix(get(&format!("{}.weight", adapter.name))?, d)?;
+        }
         if let Some((components, mean)) = embedding.linear() {
             w *= DMatrix::from_row_slice(d, mean.len(), components);
             bias -= &w * DVector::from_row_slice(mean);

@@ -25,19 +25,29 @@ use hotad_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::{Doc, Settings, join};
+use crate::config::{Choice, Doc, Settings, join, require};
 use crate::detector::{Detector, FitContext, Score};
-use crate::features::{Embedding, Extractor, FeatureSettings};
-use crate::segmentation::enlarged;
+use crate::features::{Embedding, Extractor, FeatureSettings, Source};
+use crate::segmentation::of_patches;
 
 use folded::Folded;
-use head::HeadSettings;
+use head::{HeadSettings, Plan};
+
+/// Deviation of the noise for ImageNet's features (SimpleNet, section 4.3).
+const IMAGENET_NOISE: f32 = 0.015;
+
+/// Deviation of the noise for other features, as a share of theirs.
+const NOISE_SHARE: f32 = 0.25;
 
 /// Settings.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// Adapter and discriminator.
+    /// Learning rate of the adapter.
+    pub adapter_lr: f64,
+    /// Deviation of the noise.
+    pub noise: Choice,
+    /// Discriminator.
     #[serde(flatten)]
     pub head: HeadSettings,
     /// Where features come from.
@@ -45,20 +55,55 @@ pub struct Config {
     pub features: FeatureSettings,
 }
 
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            adapter_lr: 1e-4,
+            noise: Choice::Word("auto".into()),
+            head: HeadSettings::default(),
+            features: FeatureSettings::default(),
+        }
+    }
+}
+
+/// Keys of the adapter and of the noise.
+const OWN: [Doc; 2] = [
+    ("adapter_lr", "learning rate of the adapter (AdamW; paper: 1e-4)"),
+    (
+        "noise",
+        "deviation of the noise that stands for anomalies, or \"auto\": 0.015 for a ResNet (the paper's), else a quarter of the features' own",
+    ),
+];
+
 impl Settings for Config {
-    const DOCS: &'static [Doc] = &join::<7, 6, 13>(HeadSettings::DOCS, FeatureSettings::DOCS);
+    const DOCS: &'static [Doc] = &join::<7, 6, 13>(join::<2, 5, 7>(OWN, HeadSettings::DOCS), FeatureSettings::DOCS);
 
     fn check(&self) -> Result<()> {
+        require(self.adapter_lr > 0.0 && self.adapter_lr < 1.0, "adapter_lr", self.adapter_lr, "above 0, below 1")?;
+        self.noise.check("noise", "a number above 0, or \"auto\"", |v| v > 0.0 && v.is_finite())?;
         self.head.check()?;
         self.features.check()
     }
 }
 
-/// Feature vectors and a discriminator of them: what SimpleNet and the feature-level ensemble are when trained.
-pub struct Discriminated {
-    method: &'static str,
-    settings: Value,
-    blur: f32,
+impl Config {
+    /// Deviation of the noise: as the settings say, or by the features' own scale.
+    fn noise(&self, embedding: &Embedding, context: &FitContext) -> Result<f32> {
+        if let Some(noise) = self.noise.fixed() {
+            return Ok(noise as f32);
+        }
+        if matches!(embedding.parts(), [one] if matches!(one.source, Source::Backbone(_))) {
+            return Ok(IMAGENET_NOISE);
+        }
+        let noise = NOISE_SHARE * head::deviation(embedding, context)?;
+        (context.say)(&format!("noise of deviation {noise:.3e}"));
+        Ok(noise)
+    }
+}
+
+/// A trained SimpleNet.
+pub struct SimpleNet {
+    config: Config,
     embedding: Embedding,
     folded: Folded,
 }
@@ -66,55 +111,39 @@ pub struct Discriminated {
 /// What a model file keeps beside tensors.
 #[derive(Serialize, Deserialize)]
 struct Saved {
-    settings: Value,
-    blur: f32,
+    settings: Config,
     embedding: Value,
 }
 
-/// Trains SimpleNet.
+/// Trains adapter and discriminator.
 ///
 /// # Errors
 /// Bad settings, a backbone that cannot be used, broken images, divergence, interruption.
-pub fn fit(config: Config, context: &FitContext) -> Result<Discriminated> {
+pub fn fit(config: Config, context: &FitContext) -> Result<SimpleNet> {
     let embedding = config.features.embedding(context, "simplenet")?;
     let settings = serde_json::to_value(&config).expect("settings are plain data");
-    let trained = Discriminated::fit("simplenet", settings, &config.head, embedding, context)?;
+    let noise = config.noise(&embedding, context)?;
+    let plan = Plan { adapter: Some(config.adapter_lr), noise: (noise, noise) };
+    let (head, params) = head::train(&config.head, &plan, &embedding, ("simplenet", &settings), context)?;
+    let folded = Folded::of(&params, &head, &embedding)?;
     config.features.forget(context)?;
-    Ok(trained)
+    Ok(SimpleNet { config, embedding, folded })
 }
 
-impl Discriminated {
-    /// Trains adapter and discriminator over some features.
-    ///
-    /// # Errors
-    /// Broken images, divergence, interruption.
-    pub fn fit(
-        method: &'static str,
-        settings: Value,
-        head: &HeadSettings,
-        embedding: Embedding,
-        context: &FitContext,
-    ) -> Result<Self> {
-        // An interruption may have come before this stage had a checkpoint.
-        let resume = context.resume && context.has_checkpoint();
-        let params = head::train(head, &embedding, (method, &settings), &FitContext { resume, ..*context })?;
-        let folded = Folded::of(&params, head, &embedding)?;
-        Ok(Self { method, settings, blur: head.blur as f32, embedding, folded })
-    }
-
+impl SimpleNet {
     /// Reads a model.
-    pub(crate) fn load(method: &'static str, file: &ModelFile, device: &Device) -> Result<Self> {
+    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
         let saved: Saved = serde_json::from_value(file.config.clone())
             .map_err(|e| Error::Config(format!("damaged settings in the model file ({e})")))?;
         let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, device)?;
         let folded = Folded::restore(&file.tensors, &embedding)?;
-        Ok(Self { method, settings: saved.settings, blur: saved.blur, embedding, folded })
+        Ok(Self { config: saved.settings, embedding, folded })
     }
 }
 
-impl Detector for Discriminated {
+impl Detector for SimpleNet {
     fn method(&self) -> &'static str {
-        self.method
+        "simplenet"
     }
 
     fn image(&self) -> ImageSpec {
@@ -123,15 +152,11 @@ impl Detector for Discriminated {
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
         let patches = self.folded.scores(&self.embedding.maps(images)?, &self.embedding)?;
-        let grid = self.embedding.grid();
-        let maps = enlarged(&patches, grid, self.image(), self.blur)?;
-        let largest = |image: &[f32]| image.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let values = patches.chunks_exact(grid.0 * grid.1).map(largest);
-        Ok(values.zip(maps).map(|(value, map)| Score { value, map }).collect())
+        of_patches(&patches, self.embedding.grid(), self.image(), self.config.head.blur as f32)
     }
 
     fn config(&self) -> Value {
-        let saved = Saved { settings: self.settings.clone(), blur: self.blur, embedding: self.embedding.saved() };
+        let saved = Saved { settings: self.config.clone(), embedding: self.embedding.saved() };
         serde_json::to_value(saved).expect("settings are plain data")
     }
 
@@ -141,11 +166,7 @@ impl Detector for Discriminated {
         Ok(tensors)
     }
 
-    /// That of its only backbone; an ensemble has several.
     fn extractor(&self) -> Option<&dyn Extractor> {
-        match self.embedding.parts() {
-            [one] => Some(one.source.extractor()),
-            _ => None,
-        }
+        self.embedding.parts().first().map(|p| p.source.extractor())
     }
 }

@@ -1,8 +1,9 @@
 use hotad_kernels::activation::Activation;
 use hotad_kernels::conv::{
-    ConvOptions, PreparedGated, conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight,
-    conv_transpose2d_shape, conv2d, conv2d_backward_bias, conv2d_backward_data, conv2d_backward_weight,
-    conv2d_max_pool2, upsample_conv2d, upsample_conv2d_backward_data, upsample_conv2d_backward_weight,
+    ConvOptions, Padding, PreparedGated, conv_transpose2d, conv_transpose2d_backward_data,
+    conv_transpose2d_backward_weight, conv_transpose2d_shape, conv2d, conv2d_backward_bias, conv2d_backward_data,
+    conv2d_backward_weight, conv2d_max_pool2, upsample_conv2d, upsample_conv2d_backward_data,
+    upsample_conv2d_backward_weight,
 };
 use hotad_kernels::device::Device;
 
@@ -41,7 +42,7 @@ pub fn plain(device: &Device) -> Results {
         device,
         [2, 11, 10, 33],
         [66, 3, 3, 33],
-        ConvOptions { padding: 2, dilation: 2, ..Default::default() },
+        ConvOptions { padding: 2.into(), dilation: 2, ..Default::default() },
         &mut out,
     );
     all(device, [1, 8, 8, 17], [5, 8, 8, 17], ConvOptions::default(), &mut out);
@@ -49,13 +50,24 @@ pub fn plain(device: &Device) -> Results {
     out
 }
 
+pub fn same(device: &Device) -> Results {
+    let mut out = Results::new();
+    for (kernel, stride, dilation) in [(3, 2, 1), (5, 2, 1), (3, 2, 2), (5, 1, 1)] {
+        let dense = ConvOptions { stride, padding: Padding::Same, dilation, groups: 1 };
+        all(device, [2, 14, 11, 18], [21, kernel, kernel, 18], dense, &mut out);
+        let depthwise = ConvOptions { groups: 21, ..dense };
+        all(device, [2, 11, 14, 21], [21, kernel, kernel, 1], depthwise, &mut out);
+    }
+    out
+}
+
 pub fn grouped(device: &Device) -> Results {
     let mut out = Results::new();
-    let opts = ConvOptions { padding: 1, groups: 3, ..Default::default() };
+    let opts = ConvOptions { padding: 1.into(), groups: 3, ..Default::default() };
     all(device, [2, 9, 8, 12], [15, 3, 3, 4], opts, &mut out);
-    let depthwise = ConvOptions { padding: 2, stride: 2, groups: 37, ..Default::default() };
+    let depthwise = ConvOptions { padding: 2.into(), stride: 2, groups: 37, ..Default::default() };
     all(device, [2, 11, 9, 37], [37, 5, 5, 1], depthwise, &mut out);
-    let dilated = ConvOptions { padding: 2, dilation: 2, groups: 6, ..Default::default() };
+    let dilated = ConvOptions { padding: 2.into(), dilation: 2, groups: 6, ..Default::default() };
     all(device, [1, 7, 13, 6], [6, 3, 3, 1], dilated, &mut out);
     out
 }
@@ -63,10 +75,10 @@ pub fn grouped(device: &Device) -> Results {
 pub fn strided(device: &Device) -> Results {
     let mut out = Results::new();
     for (kernel, stride, padding, dilation) in [(4, 2, 1, 1), (3, 2, 1, 1), (3, 3, 0, 1), (3, 2, 2, 2), (1, 2, 0, 1)] {
-        let opts = ConvOptions { stride, padding, dilation, groups: 1 };
+        let opts = ConvOptions { stride, padding: padding.into(), dilation, groups: 1 };
         all(device, [2, 15, 12, 6], [21, kernel, kernel, 6], opts, &mut out);
     }
-    let opts = ConvOptions { stride: 2, padding: 1, ..Default::default() };
+    let opts = ConvOptions { stride: 2, padding: 1.into(), ..Default::default() };
     let (x, w) = ([2, 5, 6, 18], [18, 4, 4, 3]);
     let y = conv_transpose2d_shape(x, w, opts).expect("shapes fit");
     let len = |s: [usize; 4]| s.iter().product::<usize>();
@@ -111,6 +123,7 @@ pub fn activations(device: &Device) -> Results {
     let kinds = [
         Activation::Identity,
         Activation::Relu,
+        Activation::Relu6,
         Activation::LeakyRelu(0.1),
         Activation::Elu(1.3),
         Activation::Sigmoid,
@@ -142,7 +155,7 @@ pub fn gated(device: &Device) -> Results {
         ([1, 8, 7, 33], 37, false, 4),
     ] {
         let w = [2 * o, 3, 3, if masked { 5 } else { x[3] }];
-        let opts = ConvOptions { padding: dilation, dilation, ..Default::default() };
+        let opts = ConvOptions { padding: dilation.into(), dilation, ..Default::default() };
         let (data, weights, bias) =
             (put(device, noise(len(x), 1)), put(device, noise(len(w), 2)), put(device, noise(2 * o, 3)));
         let mask = put(device, noise(len(x) / x[3], 4).into_iter().map(|v| f32::from(v > 0.2)).collect());

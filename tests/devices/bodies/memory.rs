@@ -3,6 +3,7 @@ use hotad_kernels::coreset::greedy_coreset;
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::device::{Buffer, Device};
 use hotad_kernels::knn::l2_knn;
+use hotad_kernels::mahalanobis::{Factors, LocationGaussians, halved, pack};
 use hotad_kernels::prior::replace_unlike;
 
 use super::{Results, host, integers, noise, put, room};
@@ -45,6 +46,24 @@ pub fn flat(device: &Device) -> Results {
         l2_knn(&put(device, noise(q * d, 2)), &put(device, bank), d, k, &mut index, &mut distance).expect("fits");
         out.push((integers(&index), 0.0));
         out.push((host(&distance), 1e-5));
+    }
+    out
+}
+
+/// Gaussians of one block of rows and of more, in both precisions; more rows than a cube has units.
+pub fn gaussians(device: &Device) -> Results {
+    let mut out = Results::new();
+    for (images, locations, dim) in [(1, 3, 5), (5, 2, 33), (2, 1, 300)] {
+        let w = noise(locations * dim * dim, 1);
+        let entry = |l: usize, i: usize, j: usize| w[(l * dim + i) * dim + j];
+        let packed: Vec<f32> = (0..locations).flat_map(|l| pack(dim, |i, j| entry(l, i, j))).collect();
+        let (halves, scales) = halved(&packed, dim);
+        for (factors, scales) in [(Factors::F32(packed), vec![1.0; locations]), (halves, scales)] {
+            let gaussians = LocationGaussians::new(dim, noise(locations * dim, 2), factors, scales).expect("fits");
+            let (x, mut y) = (put(device, noise(images * locations * dim, 3)), room(device, images * locations));
+            gaussians.distances(&x, &mut y).expect("fits");
+            out.push((host(&y), 1e-5));
+        }
     }
     out
 }

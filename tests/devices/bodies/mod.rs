@@ -20,6 +20,7 @@ pub type Body = fn(&Device) -> Results;
 /// All bodies, by name.
 pub const ALL: &[(&str, Body)] = &[
     ("convolutions", convolution::plain),
+    ("convolutions with SAME padding", convolution::same),
     ("grouped and depthwise convolutions", convolution::grouped),
     ("strided and transposed convolutions", convolution::strided),
     ("pooled and upsampled convolutions", convolution::fused),
@@ -27,6 +28,7 @@ pub const ALL: &[(&str, Body)] = &[
     ("every activation in the epilogue", convolution::activations),
     ("gated convolutions", convolution::gated),
     ("prepared convolutions", network::prepared),
+    ("inverted residuals", network::inverted_residuals),
     ("prepared gated convolutions", painting::gated),
     ("masks of inpainting", painting::masks),
     ("self-attention", painting::attention),
@@ -44,6 +46,7 @@ pub const ALL: &[(&str, Body)] = &[
     ("resizing and blur", images::resizing),
     ("location-wise neighbours", memory::locations),
     ("flat neighbours", memory::flat),
+    ("Mahalanobis distances", memory::gaussians),
     ("background prior", memory::prior),
     ("coreset", memory::coreset),
     ("fusion of feature maps", features::fusion),

@@ -3,7 +3,7 @@ use hotad_kernels::attention::{attend, attend_backward, attention_map, attention
 use hotad_kernels::batch_norm::{Affine, After, batch_norm2d_backward, batch_norm2d_train};
 use hotad_kernels::channel_scale::{channel_scale, channel_scale_backward};
 use hotad_kernels::concat::{concat_channels, split_channels};
-use hotad_kernels::conv::{ConvOptions, Extra, PreparedConv};
+use hotad_kernels::conv::{ConvOptions, ConvWeights, Extra, Padding, PreparedConv, PreparedInvertedResidual};
 use hotad_kernels::device::{Buffer, Device};
 use hotad_kernels::dropout::dropout;
 use hotad_kernels::pool::{
@@ -116,7 +116,7 @@ pub fn prepared(device: &Device) -> Results {
         ([2, 9, 6, 23], [23, 3, 3, 1], 2, 23),
     ] {
         let (weight, bias) = layer(w, w[0]);
-        let opts = ConvOptions { stride, padding: w[1] / 2, groups, ..Default::default() };
+        let opts = ConvOptions { stride, padding: (w[1] / 2).into(), groups, ..Default::default() };
         let conv = PreparedConv::new(weight, w, bias, opts, Activation::Relu).expect("shapes fit");
         prepared_on(device, &conv, xs, w[3] > 1, &mut out);
         if groups == 1 && xs[1] > 1 {
@@ -132,6 +132,37 @@ pub fn prepared(device: &Device) -> Results {
         let opts = ConvOptions { stride: 2, ..Default::default() };
         let conv = PreparedConv::transposed(weight, w, bias, opts, Activation::Sigmoid).expect("shapes fit");
         prepared_on(device, &conv, xs, false, &mut out);
+    }
+    out
+}
+
+pub fn inverted_residuals(device: &Device) -> Results {
+    let mut out = Results::new();
+    let weights = |shape: [usize; 4], at| ConvWeights {
+        weight: put(device, noise(len(shape), at)),
+        shape,
+        bias: put(device, noise(shape[0], at + 1)),
+    };
+    for (xs, e, to, k, stride, activation) in [
+        ([2, 9, 7, 20], 83, 20, 3, 1, Activation::Relu6),
+        ([1, 13, 18, 16], 96, 70, 5, 2, Activation::Relu6),
+        ([1, 6, 6, 33], 33, 18, 3, 2, Activation::Relu),
+        ([2, 5, 11, 12], 72, 12, 5, 1, Activation::HardSwish),
+    ] {
+        let opts = ConvOptions { stride, padding: Padding::Same, ..Default::default() };
+        let expand = (e != xs[3]).then(|| weights([e, 1, 1, xs[3]], 1));
+        let block = PreparedInvertedResidual::new(
+            expand,
+            weights([e, k, k, 1], 3),
+            weights([to, 1, 1, e], 5),
+            opts,
+            activation,
+        );
+        let block = block.expect("shapes fit");
+        let ys = block.output(xs).expect("the map fits");
+        let (x, mut y) = (put(device, noise(len(xs), 7)), room(device, len(ys)));
+        block.run(&x, xs, xs == ys, &mut y).expect("shapes fit");
+        out.push((host(&y), CLOSE));
     }
     out
 }

@@ -41,7 +41,7 @@ pub fn gated(device: &Device) -> Results {
         ([1, 1, 1, 3], [2, 1, 1, 3], 1, 1, Activation::Identity),
     ] {
         let (weight, bias) = layer(w);
-        let opts = ConvOptions { stride, padding: w[1] / 2 * dilation, dilation, groups: 1 };
+        let opts = ConvOptions { stride, padding: (w[1] / 2 * dilation).into(), dilation, groups: 1 };
         let conv = PreparedGated::new(weight, w, bias, opts, features).expect("shapes fit");
         run(&conv, xs, false);
     }

@@ -31,7 +31,7 @@ fn weights_back(w: &Buffer, s: [usize; 4]) -> Vec<f64> {
 fn convolve(case: &Case) -> Outputs {
     let opts = ConvOptions {
         stride: case.count("stride"),
-        padding: case.count("padding"),
+        padding: case.count("padding").into(),
         dilation: case.count("dilation"),
         groups: case.count("groups"),
     };
@@ -51,7 +51,8 @@ fn convolve(case: &Case) -> Outputs {
 }
 
 fn transpose(case: &Case) -> Outputs {
-    let opts = ConvOptions { stride: case.count("stride"), padding: case.count("padding"), ..ConvOptions::default() };
+    let opts =
+        ConvOptions { stride: case.count("stride"), padding: case.count("padding").into(), ..ConvOptions::default() };
     let (x, xs) = case.map("x");
     let (w, ws) = weights(case);
     let (grad, ys) = case.map("grad_out");

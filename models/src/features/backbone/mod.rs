@@ -51,12 +51,14 @@ impl Backbone {
         let file = BackboneFile::open(path)?;
         let facts = file.network.facts();
         let known = file.network.trunk().cuts();
-        let usual: Vec<usize> = known.iter().enumerate().filter(|(_, k)| facts.usual.contains(&k.as_str())).map(|(i, _)| i).collect();
+        let usual: Vec<usize> =
+            known.iter().enumerate().filter(|(_, k)| facts.usual.contains(&k.as_str())).map(|(i, _)| i).collect();
         let cuts = layers.among(&known, &usual)?;
         let last = cuts.last().map_or(0, |c| c + 1);
         if last > file.blocks {
             let (wanted, held) = (&known[last - 1], &known[file.blocks - 1]);
-            let reason = format!("holds the blocks of {} up to {held}, and {wanted} is wanted; import it again", facts.name);
+            let reason =
+                format!("holds the blocks of {} up to {held}, and {wanted} is wanted; import it again", facts.name);
             return Err(Error::Model { path: path.into(), reason });
         }
         let file = file.until(last);
@@ -74,23 +76,13 @@ impl Backbone {
         if blocks > trunk.len() {
             return Err(Error::Config(format!("{} has {} blocks, not {blocks}", network.facts().name, trunk.len())));
         }
-        let ready = Prepared::new(&trunk.layers(blocks), &state, device)?;
+        let ready = trunk.prepared(blocks, &state, device)?;
         Ok(Self { network, size, trunk, blocks, state, ready, device: device.clone() })
     }
 
     /// Which network.
     pub fn network(&self) -> Network {
         self.network
-    }
-
-    /// Its layers, those without weights among them.
-    pub fn trunk(&self) -> &Trunk {
-        &self.trunk
-    }
-
-    /// Weights of its first blocks, for inference.
-    pub fn weights(&self) -> Weights<'_> {
-        Weights::Prepared(&self.ready)
     }
 
     /// The weights that are needed for maps up to a cut.
@@ -103,7 +95,8 @@ impl Backbone {
 
 /// Whether a parameter belongs to a layer.
 fn is_of(name: &str, layer: &Layer) -> bool {
-    let belongs = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.') && !rest[1..].contains('.'));
+    let belongs =
+        |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.') && !rest[1..].contains('.'));
     belongs(&layer.name) || layer.norm.as_ref().is_some_and(|n| belongs(&n.name))
 }
 

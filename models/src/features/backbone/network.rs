@@ -215,25 +215,29 @@ struct Comparison {
 impl Comparison {
     fn of(network: Network, file: &State) -> Self {
         let trunk = network.trunk();
-        let (mut own, mut equal, mut blocks, mut difference) = (BTreeSet::new(), 0, 0, None);
+        let (mut names, mut held) = (BTreeSet::new(), BTreeSet::new());
+        let (mut equal, mut blocks, mut difference) = (0, 0, None);
         for block in 0..trunk.len() {
             let expected: Vec<_> = trunk.block(block).into_iter().flat_map(tensors).collect();
             let wrong: Vec<String> = expected.iter().filter_map(|(name, shape)| differs(file, name, shape)).collect();
             equal += expected.len() - wrong.len();
+            names.extend(expected.iter().map(|(name, _)| name.clone()));
             if wrong.is_empty() && blocks == block {
                 blocks += 1;
-                own.extend(expected.into_iter().map(|(name, _)| name));
+                held.extend(expected.into_iter().map(|(name, _)| name));
             }
             difference = difference.or(wrong.into_iter().next());
         }
         let aside = |name: &str| {
             name.ends_with(".num_batches_tracked") || network.facts().classifier.iter().any(|p| name.starts_with(p))
         };
-        let extra = file.keys().find(|name| !own.contains(*name) && !aside(name));
-        // A file may end before the network does, but holds nothing else.
-        let difference = match extra {
-            None if blocks > 0 => None,
-            extra => difference.or(extra.map(|name| format!("tensor {name:?} is none of its own"))),
+        let foreign = file.keys().find(|name| !names.contains(*name) && !aside(name));
+        // A file may end before the network does, but not within a block.
+        let whole = file.keys().all(|name| held.contains(name) || aside(name));
+        let difference = match foreign {
+            Some(name) => Some(format!("tensor {name:?} is none of its own")),
+            None if whole && blocks > 0 => None,
+            None => difference,
         };
         Self { blocks, share: blocks as f64 / trunk.len() as f64, equal, difference }
     }

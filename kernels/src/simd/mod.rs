@@ -2,7 +2,26 @@
 //!
 //! `simd_fn!` wraps a function body so that LLVM vectorises it for AVX-512, for AVX2 and for the
 //! portable baseline. Inside the body the constant `FMA` says whether fused multiply-add is an
-//! instruction here; [`madd`] uses it.
+//! instruction here; [`madd`] uses it. `lanes_fn!` is for loops that decide speed: their bodies name the
+//! registers and instructions themselves (lanes.rs).
+
+mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(not(target_arch = "aarch64"))]
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::sync::OnceLock;
+
+pub(crate) use lanes::{Lanes, lanes_fn};
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
+#[cfg(not(target_arch = "aarch64"))]
+pub(crate) use portable::Portable;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
 
 /// An instruction set that the loops of this crate are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +34,22 @@ pub enum Isa {
     Avx512,
 }
 
-/// The widest instruction set of the CPU we run on.
+/// The instruction set that loops run with: the widest of this CPU, or a narrower one that `HOTAD_ISA`
+/// names (`portable`, `avx2`, `avx512`).
 pub fn isa() -> Isa {
+    static CHOSEN: OnceLock<Isa> = OnceLock::new();
+    *CHOSEN.get_or_init(|| {
+        let widest = widest();
+        match std::env::var("HOTAD_ISA").as_deref() {
+            Ok("portable") => Isa::Portable,
+            Ok("avx2") if widest == Isa::Avx512 => Isa::Avx2,
+            _ => widest,
+        }
+    })
+}
+
+/// The widest instruction set of the CPU we run on.
+fn widest() -> Isa {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;

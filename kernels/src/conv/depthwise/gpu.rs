@@ -1,0 +1,162 @@
+//! Depthwise convolution and its gradients on a GPU: one unit for each element that is written.
+
+use cubecl::prelude::*;
+
+use super::super::Geometry;
+use super::super::pass::{Direction, Operands, Sizes};
+use crate::activation::{Activation, Kind, activate};
+use crate::device::{Gpu, GpuBuffer, launch, units};
+use crate::error::Result;
+use crate::reduce::add_chunks;
+
+/// One unit for each output element.
+#[cube(launch_unchecked)]
+fn depthwise_kernel(
+    x: &Array<f32>,
+    w: &Array<f32>,
+    bias: &Array<f32>,
+    y: &mut Array<f32>,
+    s: Sizes,
+    total: usize,
+    parameter: f32,
+    #[comptime] biased: bool,
+    #[comptime] kind: Kind,
+) {
+    let at = ABSOLUTE_POS;
+    if at < total {
+        let c = s.out_stride;
+        let channel = at % c;
+        let i = (at / c) % s.out_w;
+        let j = (at / (c * s.out_w)) % s.out_h;
+        let image = at / (c * s.out_w * s.out_h);
+        let mut sum = f32::new(0.0);
+        if comptime!(biased) {
+            sum = bias[channel];
+        }
+        for r in 0..s.kernel_h {
+            for q in 0..s.kernel_w {
+                let iy = (j * s.stride + r * s.dilation) as i32 - s.before_h as i32;
+                let ix = (i * s.stride + q * s.dilation) as i32 - s.before_w as i32;
+                if iy >= 0 && ix >= 0 && iy < s.in_h as i32 && ix < s.in_w as i32 {
+                    let pixel = (image * s.in_h + iy as usize) * s.in_w + ix as usize;
+                    sum += x[pixel * c + channel] * w[(channel * s.kernel_h + r) * s.kernel_w + q];
+                }
+            }
+        }
+        y[at] = activate(sum, parameter, kind);
+    }
+}
+
+/// One unit for each input element: the outputs whose windows hold it.
+#[cube(launch_unchecked)]
+fn depthwise_backward_kernel(grad: &Array<f32>, w: &Array<f32>, dx: &mut Array<f32>, s: Sizes, total: usize) {
+    let at = ABSOLUTE_POS;
+    if at < total {
+        let c = s.in_stride;
+        let channel = at % c;
+        let i = (at / c) % s.in_w;
+        let j = (at / (c * s.in_w)) % s.in_h;
+        let image = at / (c * s.in_w * s.in_h);
+        let mut sum = f32::new(0.0);
+        for r in 0..s.kernel_h {
+            for q in 0..s.kernel_w {
+                let oy = (j + s.before_h) as i32 - (r * s.dilation) as i32;
+                let ox = (i + s.before_w) as i32 - (q * s.dilation) as i32;
+                if oy >= 0 && ox >= 0 && oy as usize % s.stride == 0 && ox as usize % s.stride == 0 {
+                    let (oy, ox) = (oy as usize / s.stride, ox as usize / s.stride);
+                    if oy < s.out_h && ox < s.out_w {
+                        let pixel = (image * s.out_h + oy) * s.out_w + ox;
+                        sum += grad[pixel * c + channel] * w[(channel * s.kernel_h + r) * s.kernel_w + q];
+                    }
+                }
+            }
+        }
+        dx[at] = sum;
+    }
+}
+
+/// One unit for each weight and share of the pixels: `partial[share][channel][tap]`.
+#[cube(launch_unchecked)]
+fn depthwise_weight_kernel(
+    x: &Array<f32>,
+    grad: &Array<f32>,
+    partial: &mut Array<f32>,
+    s: Sizes,
+    splits: usize,
+    per_split: usize,
+) {
+    let at = ABSOLUTE_POS;
+    let c = s.out_stride;
+    let taps = s.kernel_h * s.kernel_w;
+    let channel = at % c;
+    let tap = (at / c) % taps;
+    let split = at / (c * taps);
+    if split < splits {
+        let dy = (tap / s.kernel_w * s.dilation) as i32 - s.before_h as i32;
+        let dx = (tap % s.kernel_w * s.dilation) as i32 - s.before_w as i32;
+        let end = usize::min((split + 1) * per_split, s.images * s.out_h * s.out_w);
+        let mut sum = f32::new(0.0);
+        for pixel in split * per_split..end {
+            let iy = ((pixel / s.out_w) % s.out_h * s.stride) as i32 + dy;
+            let ix = (pixel % s.out_w * s.stride) as i32 + dx;
+            if iy >= 0 && ix >= 0 && iy < s.in_h as i32 && ix < s.in_w as i32 {
+                let image = pixel / (s.out_w * s.out_h);
+                let from = (image * s.in_h + iy as usize) * s.in_w + ix as usize;
+                sum += x[from * c + channel] * grad[pixel * c + channel];
+            }
+        }
+        partial[split * c * taps + channel * taps + tap] = sum;
+    }
+}
+
+/// Queues the forward pass.
+pub(in crate::conv) fn forward_on_gpu(gpu: &Gpu, g: &Geometry, operands: &Operands, activation: Activation) {
+    let Operands { x, w, bias, y, .. } = operands;
+    let (kind, parameter) = activation.kind();
+    let (s, total) = (Sizes::new(g, 0, Direction::Gather), y.len());
+    launch!(
+        gpu,
+        depthwise_kernel,
+        units(total),
+        x.arg(),
+        w.arg(),
+        bias.unwrap_or(w).arg(),
+        y.arg(),
+        s.arg(),
+        total,
+        parameter,
+        bias.is_some(),
+        kind
+    );
+}
+
+/// Queues the data gradient.
+pub(in crate::conv) fn backward_data_on_gpu(
+    gpu: &Gpu,
+    g: &Geometry,
+    grad: &GpuBuffer,
+    w: &GpuBuffer,
+    dx: &mut GpuBuffer,
+) {
+    let (s, total) = (Sizes::new(g, 0, Direction::Gather), dx.len());
+    launch!(gpu, depthwise_backward_kernel, units(total), grad.arg(), w.arg(), dx.arg(), s.arg(), total);
+}
+
+/// Queues the weight gradient, added to `dw`.
+pub(in crate::conv) fn backward_weight_on_gpu(
+    gpu: &Gpu,
+    g: &Geometry,
+    x: &GpuBuffer,
+    grad: &GpuBuffer,
+    dw: &mut GpuBuffer,
+) -> Result<()> {
+    let pixels = g.y[0] * g.y[1] * g.y[2];
+    let splits = pixels.div_ceil(256).clamp(1, 256);
+    let per_split = pixels.div_ceil(splits);
+    let s = Sizes::new(g, 0, Direction::Gather);
+    let partial = gpu.alloc::<f32>(splits * dw.len())?;
+    let n = splits * dw.len();
+    launch!(gpu, depthwise_weight_kernel, units(n), x.arg(), grad.arg(), partial.arg(), s.arg(), splits, per_split);
+    add_chunks(&partial, splits, 1.0, dw, true);
+    Ok(())
+}

@@ -1,0 +1,307 @@
+//! The inverted residual on a GPU: one cube for each tile of output pixels.
+//!
+//! A cube goes through the expanded channels [`CHANNELS`] at a time: it expands them for the pixels that the
+//! tile sees into shared memory, runs the depthwise kernel from there into shared memory, and adds their part
+//! of the projection to sums that its units keep in registers.
+
+use cubecl::prelude::*;
+
+use super::super::Geometry;
+use super::super::pass::{Direction, Sizes};
+use super::ConvWeights;
+use crate::activation::{Activation, Kind, activate};
+use crate::device::{Buffer, Gpu, GpuBuffer, UNITS, grid, launch};
+
+/// Output rows and columns of a tile.
+const ROWS: usize = 4;
+const COLUMNS: usize = 8;
+const PIXELS: usize = ROWS * COLUMNS;
+/// Expanded channels at a time.
+const CHANNELS: usize = 16;
+/// Units side by side along the output channels; each has some of the pixels of every 64th channel.
+const OUTPUTS: usize = 64;
+/// Units along the pixels, and the pixels of each.
+const LINES: usize = UNITS as usize / OUTPUTS;
+const SHARE: usize = PIXELS / LINES;
+
+/// What a kernel is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Variant {
+    kernel_h: usize,
+    kernel_w: usize,
+    stride: usize,
+    /// Output channels of a unit.
+    outputs: usize,
+    expand: bool,
+    residual: bool,
+    activation: Kind,
+}
+
+impl Variant {
+    /// Columns of the expanded tile.
+    fn width(self) -> usize {
+        (COLUMNS - 1) * self.stride + self.kernel_w
+    }
+
+    /// Elements of the expanded tile.
+    fn wide(self) -> usize {
+        ((ROWS - 1) * self.stride + self.kernel_h) * self.width() * CHANNELS
+    }
+}
+
+/// The first output pixel of a cube's tile.
+#[derive(CubeType, Clone, Copy)]
+struct Tile {
+    image: usize,
+    top: usize,
+    left: usize,
+}
+
+#[cube(launch_unchecked)]
+fn inverted_residual_kernel(
+    x: &Array<f32>,
+    expansion: &Array<f32>,
+    expansion_bias: &Array<f32>,
+    depthwise: &Array<f32>,
+    depthwise_bias: &Array<f32>,
+    projection: &Array<f32>,
+    projection_bias: &Array<f32>,
+    y: &mut Array<f32>,
+    s: Sizes,
+    from: usize,
+    to: usize,
+    parameter: f32,
+    #[comptime] v: Variant,
+) {
+    let (down, across) = (s.out_h.div_ceil(ROWS), s.out_w.div_ceil(COLUMNS));
+    if CUBE_POS < s.images * down * across {
+        let tile = Tile {
+            image: CUBE_POS / (down * across),
+            top: CUBE_POS / across % down * ROWS,
+            left: CUBE_POS % across * COLUMNS,
+        };
+        let mut wide = SharedMemory::<f32>::new(comptime!(v.wide()));
+        let mut mixed = SharedMemory::<f32>::new(comptime!(PIXELS * CHANNELS));
+        let mut sums = Array::<f32>::new(comptime!(SHARE * v.outputs));
+        #[unroll]
+        for i in 0..comptime!(SHARE * v.outputs) {
+            sums[i] = f32::new(0.0);
+        }
+        for block in 0..s.in_stride.div_ceil(CHANNELS) {
+            let first = block * CHANNELS;
+            expand_tile(x, expansion, expansion_bias, &mut wide, first, tile, s, from, parameter, v);
+            sync_cube();
+            mix_tile(&wide, depthwise, depthwise_bias, &mut mixed, first, s, parameter, v);
+            sync_cube();
+            project_tile(&mixed, projection, &mut sums, first, s, to, v);
+        }
+        write_tile(x, projection_bias, &sums, y, tile, s, to, v);
+    }
+}
+
+/// Expanded channels from `first` on of the pixels that a tile sees; zeros outside the image.
+#[cube]
+fn expand_tile(
+    x: &Array<f32>,
+    weights: &Array<f32>,
+    bias: &Array<f32>,
+    wide: &mut SharedMemory<f32>,
+    first: usize,
+    tile: Tile,
+    s: Sizes,
+    from: usize,
+    parameter: f32,
+    #[comptime] v: Variant,
+) {
+    let width = comptime!(v.width());
+    let mut at = UNIT_POS as usize;
+    while at < comptime!(v.wide()) {
+        let (channel, place) = (first + at % CHANNELS, at / CHANNELS);
+        let iy = (tile.top * s.stride + place / width) as i32 - s.before_h as i32;
+        let ix = (tile.left * s.stride + place % width) as i32 - s.before_w as i32;
+        let mut value = f32::new(0.0);
+        if iy >= 0 && ix >= 0 && iy < s.in_h as i32 && ix < s.in_w as i32 && channel < s.in_stride {
+            let pixel = (tile.image * s.in_h + iy as usize) * s.in_w + ix as usize;
+            if comptime!(v.expand) {
+                let mut sum = bias[channel];
+                for i in 0..from {
+                    sum += x[pixel * from + i] * weights[channel * from + i];
+                }
+                value = activate(sum, parameter, v.activation);
+            } else {
+                value = x[pixel * from + channel];
+            }
+        }
+        wide[at] = value;
+        at += comptime!(UNITS as usize);
+    }
+}
+
+/// The depthwise kernel over an expanded tile, `[pixel][channel]`.
+#[cube]
+fn mix_tile(
+    wide: &SharedMemory<f32>,
+    weights: &Array<f32>,
+    bias: &Array<f32>,
+    mixed: &mut SharedMemory<f32>,
+    first: usize,
+    s: Sizes,
+    parameter: f32,
+    #[comptime] v: Variant,
+) {
+    let width = comptime!(v.width());
+    #[unroll]
+    for i in 0..comptime!(PIXELS * CHANNELS / UNITS as usize) {
+        let at = UNIT_POS as usize + i * comptime!(UNITS as usize);
+        let (lane, pixel) = (at % CHANNELS, at / CHANNELS);
+        let channel = first + lane;
+        let corner = (pixel / COLUMNS * width + pixel % COLUMNS) * s.stride;
+        let mut value = f32::new(0.0);
+        if channel < s.in_stride {
+            let mut sum = bias[channel];
+            #[unroll]
+            for r in 0..comptime!(v.kernel_h) {
+                #[unroll]
+                for q in 0..comptime!(v.kernel_w) {
+                    let factor = weights[(channel * s.kernel_h + r) * s.kernel_w + q];
+                    sum += wide[(corner + r * width + q) * CHANNELS + lane] * factor;
+                }
+            }
+            value = activate(sum, parameter, v.activation);
+        }
+        mixed[at] = value;
+    }
+}
+
+/// Adds the part of some expanded channels to the sums of a unit's pixels and output channels.
+#[cube]
+fn project_tile(
+    mixed: &SharedMemory<f32>,
+    weights: &Array<f32>,
+    sums: &mut Array<f32>,
+    first: usize,
+    s: Sizes,
+    to: usize,
+    #[comptime] v: Variant,
+) {
+    let (column, line) = (UNIT_POS as usize % OUTPUTS, UNIT_POS as usize / OUTPUTS);
+    let count = usize::min(s.in_stride - first, CHANNELS);
+    for channel in 0..count {
+        #[unroll]
+        for j in 0..comptime!(v.outputs) {
+            let output = column + j * OUTPUTS;
+            if output < to {
+                let factor = weights[output * s.in_stride + first + channel];
+                #[unroll]
+                for i in 0..SHARE {
+                    sums[j * SHARE + i] += mixed[(line + i * LINES) * CHANNELS + channel] * factor;
+                }
+            }
+        }
+    }
+}
+
+/// Writes what a unit has summed, with bias and residual.
+#[cube]
+fn write_tile(
+    x: &Array<f32>,
+    bias: &Array<f32>,
+    sums: &Array<f32>,
+    y: &mut Array<f32>,
+    tile: Tile,
+    s: Sizes,
+    to: usize,
+    #[comptime] v: Variant,
+) {
+    let (column, line) = (UNIT_POS as usize % OUTPUTS, UNIT_POS as usize / OUTPUTS);
+    #[unroll]
+    for j in 0..comptime!(v.outputs) {
+        let output = column + j * OUTPUTS;
+        #[unroll]
+        for i in 0..SHARE {
+            let pixel = line + i * LINES;
+            let (row, place) = (tile.top + pixel / COLUMNS, tile.left + pixel % COLUMNS);
+            if output < to && row < s.out_h && place < s.out_w {
+                let at = ((tile.image * s.out_h + row) * s.out_w + place) * to + output;
+                let mut value = sums[j * SHARE + i] + bias[output];
+                if comptime!(v.residual) {
+                    value += x[at];
+                }
+                y[at] = value;
+            }
+        }
+    }
+}
+
+/// Weights and biases, laid out as they were given.
+pub(super) struct Buffers {
+    pub expand: Option<(GpuBuffer, GpuBuffer)>,
+    pub depthwise: (GpuBuffer, GpuBuffer),
+    pub project: (GpuBuffer, GpuBuffer),
+}
+
+impl Buffers {
+    /// `None` where one of them is on the host.
+    pub fn new(expand: Option<ConvWeights>, depthwise: ConvWeights, project: ConvWeights) -> Option<Self> {
+        let pair = |w: ConvWeights| match (w.weight, w.bias) {
+            (Buffer::Gpu(weight), Buffer::Gpu(bias)) => Some((weight, bias)),
+            _ => None,
+        };
+        let expand = match expand {
+            Some(w) => Some(pair(w)?),
+            None => None,
+        };
+        Some(Self { expand, depthwise: pair(depthwise)?, project: pair(project)? })
+    }
+}
+
+/// One call: the depthwise convolution's shapes, and what surrounds it.
+pub(super) struct Call<'a> {
+    pub g: &'a Geometry,
+    /// Channels of the input.
+    pub from: usize,
+    /// Channels of the output.
+    pub to: usize,
+    pub activation: Activation,
+    pub weights: &'a Buffers,
+    /// Whether the input is added to the output.
+    pub residual: bool,
+}
+
+impl Call<'_> {
+    /// Queues it.
+    pub fn run(&self, x: &GpuBuffer, y: &GpuBuffer) {
+        let gpu: &Gpu = x.gpu();
+        let Buffers { expand, depthwise, project } = self.weights;
+        let (kind, parameter) = self.activation.kind();
+        let s = Sizes::new(self.g, 0, Direction::Gather);
+        let v = Variant {
+            kernel_h: s.kernel_h,
+            kernel_w: s.kernel_w,
+            stride: s.stride,
+            outputs: self.to.div_ceil(OUTPUTS),
+            expand: expand.is_some(),
+            residual: self.residual,
+            activation: kind,
+        };
+        let (wide, wide_bias) = expand.as_ref().unwrap_or(depthwise);
+        launch!(
+            gpu,
+            inverted_residual_kernel,
+            (grid(s.images * s.out_h.div_ceil(ROWS) * s.out_w.div_ceil(COLUMNS)), CubeDim::new_1d(UNITS)),
+            x.arg(),
+            wide.arg(),
+            wide_bias.arg(),
+            depthwise.0.arg(),
+            depthwise.1.arg(),
+            project.0.arg(),
+            project.1.arg(),
+            y.arg(),
+            s.arg(),
+            self.from,
+            self.to,
+            parameter,
+            v
+        );
+    }
+}

@@ -1,0 +1,75 @@
+//! Registers of AArch64, where NEON is always there.
+
+use std::arch::aarch64::*;
+
+use super::Lanes;
+
+/// Four values.
+#[derive(Clone, Copy)]
+pub(crate) struct Neon(float32x4_t);
+
+impl Lanes for Neon {
+    const WIDTH: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: every AArch64 CPU has NEON.
+        Self(unsafe { vdupq_n_f32(value) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller vouches for four values.
+        Self(unsafe { vld1q_f32(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, count: usize) -> Self {
+        let mut values = [0.0; 4];
+        // SAFETY: at most four of the values that the caller vouches for, into an array of four.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, values.as_mut_ptr(), count.min(4));
+            Self::load(values.as_ptr())
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller vouches for four values.
+        unsafe { vst1q_f32(to, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, count: usize) {
+        let mut values = [0.0; 4];
+        // SAFETY: from an array of four, at most four of the values that the caller vouches for.
+        unsafe {
+            self.store(values.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(values.as_ptr(), to, count.min(4));
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        // SAFETY: every AArch64 CPU has NEON.
+        Self(unsafe { vaddq_f32(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, addend: Self) -> Self {
+        // SAFETY: every AArch64 CPU has NEON.
+        Self(unsafe { vfmaq_f32(addend.0, self.0, factor.0) })
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // SAFETY: every AArch64 CPU has NEON. The comparison is false where one is not a number.
+        Self(unsafe { vbslq_f32(vcgtq_f32(self.0, other.0), self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: every AArch64 CPU has NEON. The comparison is false where one is not a number.
+        Self(unsafe { vbslq_f32(vcltq_f32(self.0, other.0), self.0, other.0) })
+    }
+}

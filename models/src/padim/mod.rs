@@ -1,0 +1,213 @@
+//! PaDiM (Defard et al. 2021, "PaDiM: a patch distribution modeling framework for anomaly detection and localization").
+//!
+//! 1. Features of normal images from the middle of a network at one size ([`crate::features`]); of their channels a random
+//!    subset (section III-A), all of them where there are no more than asked for.
+//! 2. At each location a Gaussian: mean and covariance over the normal images, made regular (section III-B; factor.rs).
+//!    Images pass once; memory does not depend on their number (moments.rs).
+//! 3. A patch is as anomalous as its Mahalanobis distance to the Gaussian of its location ([`hotad_kernels::mahalanobis`]);
+//!    the anomaly map is these distances, enlarged (bilinear) and blurred; the image score its largest value (section III-C).
+//!
+//! No search: one product with a triangular matrix per patch. It asks for images in which a place means the same part, as
+//! on a fixture; for parts in any rotation, PatchCore is the better one. Left open by the paper: the covariance of few
+//! images. Its `eps = 0.01` is in units of ImageNet features; here it is relative to the features' own variance, beside
+//! a shrinkage that follows from the number of images. Neighbourhoods are not averaged, as in the paper.
+
+mod config;
+pub mod factor;
+pub mod moments;
+
+use std::collections::BTreeMap;
+
+use hotad_engine::container::Stored;
+use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::device::Device;
+use hotad_engine::model_file::ModelFile;
+use hotad_engine::tensor::Tensor;
+use hotad_engine::threads::pooled;
+use hotad_engine::{Error, Result, random};
+use hotad_kernels::mahalanobis::{Factors, LocationGaussians, halved, pack};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::detector::{Detector, FitContext, Score};
+use crate::features::{Embedding, Extractor};
+use crate::prior::BankType;
+use crate::segmentation::enlarged;
+
+pub use config::Config;
+use factor::{Regular, factor};
+use moments::Moments;
+
+/// `eps` as a share of the mean variance, where it is chosen.
+const EPS_SHARE: f64 = 0.01;
+
+/// A trained PaDiM.
+pub struct Padim {
+    config: Config,
+    embedding: Embedding,
+    gaussians: LocationGaussians,
+}
+
+/// What a model file keeps beside tensors.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    settings: Config,
+    embedding: Value,
+}
+
+/// Fits the Gaussians.
+///
+/// # Errors
+/// Bad settings, a backbone that cannot be used, more memory than is allowed; broken images, interruption.
+pub fn fit(config: Config, context: &FitContext) -> Result<Padim> {
+    let mut embedding = config.features.embedding(context, "padim")?;
+    let channels: usize = embedding.channels().iter().sum();
+    if config.dimensions > 0 && config.dimensions < channels {
+        let mut kept = random::shuffled(channels, context.seed, "channels", 0);
+        kept.truncate(config.dimensions);
+        kept.sort_unstable();
+        embedding.select(&kept)?;
+        (context.say)(&format!("{} of {channels} channels, drawn at random", config.dimensions));
+    }
+    let regular = |mean_variance: f64| Regular {
+        shrinkage: config.shrinkage.fixed(),
+        eps: config.eps.fixed().unwrap_or(EPS_SHARE * mean_variance).max(f64::from(f32::MIN_POSITIVE)),
+    };
+    let gaussians = gaussians(&embedding, regular, config.factors, config.memory, context)?;
+    config.features.forget(context)?;
+    Ok(Padim { config, embedding, gaussians })
+}
+
+/// The Gaussians of the patches of normal images at each location; `regular` says how covariances are made regular, from
+/// their mean variance.
+///
+/// # Errors
+/// More memory than is allowed; broken images, features that are not finite, interruption.
+pub(crate) fn gaussians(
+    embedding: &Embedding,
+    regular: impl Fn(f64) -> Regular,
+    kind: BankType,
+    memory: usize,
+    context: &FitContext,
+) -> Result<LocationGaussians> {
+    let ((h, w), d) = (embedding.grid(), embedding.dimensions());
+    let mut moments = Moments::new(h * w, d, memory)?;
+    (context.say)(&format!("fitting {} Gaussians of {d} dimensions to {} images", h * w, context.train.len()));
+    embedding.for_each(context.train, |x| {
+        let values = x.values()?;
+        pooled(|| moments.add(&values));
+        Ok(())
+    })?;
+    let regular = regular(moments.mean_variance());
+    let whole = |location: usize| -> Option<(Vec<f32>, Vec<f32>)> {
+        let of = moments.gaussian(location);
+        let lower = factor(&of.covariance, d, moments.images(), regular)?;
+        Some((of.mean.iter().map(|v| *v as f32).collect(), pack(d, |i, j| lower[(i, j)] as f32)))
+    };
+    let found: Option<Vec<_>> = pooled(|| (0..h * w).into_par_iter().map(whole).collect());
+    let (mean, factors): (Vec<_>, Vec<_>) = found
+        .ok_or_else(|| Error::Config("features of the training images are not finite; use another backbone".into()))?
+        .into_iter()
+        .unzip();
+    let (mean, packed) = (mean.concat(), factors.concat());
+    let (factors, scales) = match kind {
+        BankType::F16 => halved(&packed, d),
+        BankType::F32 => (Factors::F32(packed), vec![1.0; h * w]),
+    };
+    Ok(LocationGaussians::new(d, mean, factors, scales)?)
+}
+
+/// Distances of the vectors `[n, rows, columns, d]`, image by image in row order.
+///
+/// # Errors
+/// When they are not those of the Gaussians' locations.
+pub(crate) fn distances(gaussians: &LocationGaussians, vectors: &Tensor) -> Result<Vec<f32>> {
+    let mut y = vectors.device().alloc(vectors.len() / gaussians.shape().1)?;
+    gaussians.distances(vectors.view(), &mut y)?;
+    Ok(y.into_vec()?)
+}
+
+/// Prefix of the Gaussians' tensors.
+const PREFIX: &str = "gaussians.";
+
+/// Gaussians as tensors of a model file.
+pub(crate) fn stored(gaussians: &LocationGaussians) -> BTreeMap<String, Stored> {
+    let (locations, d) = gaussians.shape();
+    let name = |of: &str| format!("{PREFIX}{of}");
+    let factors = match gaussians.factors() {
+        Factors::F16(v) => Stored::F16(vec![locations, v.len() / locations], v.clone()),
+        Factors::F32(v) => Stored::F32(vec![locations, v.len() / locations], v.clone()),
+    };
+    BTreeMap::from([
+        (name("mean"), Stored::F32(vec![locations, d], gaussians.mean().to_vec())),
+        (name("factors"), factors),
+        (name("scales"), Stored::F32(vec![locations], gaussians.scales().to_vec())),
+    ])
+}
+
+/// Reads what [`stored`] has given, of `locations` and `d` dimensions.
+///
+/// # Errors
+/// When it is damaged.
+pub(crate) fn restored(tensors: &BTreeMap<String, Stored>, locations: usize, d: usize) -> Result<LocationGaussians> {
+    let damaged = |what: &str| Error::Config(format!("damaged Gaussians in the model file ({what})"));
+    let single = |of: &str| match tensors.get(&format!("{PREFIX}{of}")) {
+        Some(Stored::F32(_, v)) => Ok(v.clone()),
+        _ => Err(damaged(&format!("tensor \"{PREFIX}{of}\" is missing"))),
+    };
+    let factors = match tensors.get(&format!("{PREFIX}factors")) {
+        Some(Stored::F16(_, v)) => Factors::F16(v.clone()),
+        Some(Stored::F32(_, v)) => Factors::F32(v.clone()),
+        None => return Err(damaged("tensor \"gaussians.factors\" is missing")),
+    };
+    let mean = single("mean")?;
+    if mean.len() != locations * d {
+        return Err(damaged(&format!("{} values for {locations} means of {d}", mean.len())));
+    }
+    LocationGaussians::new(d, mean, factors, single("scales")?).map_err(|e| damaged(&e.to_string()))
+}
+
+impl Padim {
+    /// Reads a model.
+    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
+        let saved: Saved = serde_json::from_value(file.config.clone())
+            .map_err(|e| Error::Config(format!("damaged settings in the model file ({e})")))?;
+        let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, device)?;
+        let (h, w) = embedding.grid();
+        let gaussians = restored(&file.tensors, h * w, embedding.dimensions())?;
+        Ok(Self { config: saved.settings, embedding, gaussians })
+    }
+}
+
+impl Detector for Padim {
+    fn method(&self) -> &'static str {
+        "padim"
+    }
+
+    fn image(&self) -> ImageSpec {
+        self.embedding.image()
+    }
+
+    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+        let patches = distances(&self.gaussians, &self.embedding.embed(images)?)?;
+        let maps = enlarged(&patches, self.embedding.grid(), self.image(), self.config.blur as f32)?;
+        let largest = |map: &[f32]| map.iter().copied().fold(0.0, f32::max);
+        Ok(maps.into_iter().map(|map| Score { value: largest(&map), map }).collect())
+    }
+
+    fn config(&self) -> Value {
+        let saved = Saved { settings: self.config.clone(), embedding: self.embedding.saved() };
+        serde_json::to_value(saved).expect("settings are plain data")
+    }
+
+    fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
+        let mut tensors = self.embedding.tensors()?;
+        tensors.extend(stored(&self.gaussians));
+        Ok(tensors)
+    }
+
+    fn extractor(&self) -> Option<&dyn Extractor> {
+        self.embedding.parts().first().map(|p| p.source.extractor())
+    }
+}
