@@ -141,11 +141,11 @@ fn an_interrupted_distillation_resumes_bit_identically() {
     std::process::Command::new("kill").args(["-INT", &pid]).status().expect("kill runs");
     assert_eq!(child.wait().expect("it ends").code(), Some(130), "it was still running");
     assert!(!folder.path("parts.safetensors").exists(), "nothing is written before the end");
+    let other = folder.args("parts.safetensors", &["--steps", "240", "-q", "--resume", "--lr", "0.02"]);
+    refused(&other.iter().map(String::as_str).collect::<Vec<_>>(), &["other settings"]);
     let parts = folder.run("parts.safetensors", &["--steps", "240", "-q", "--resume"]);
     assert!(std::fs::read(whole).expect("bytes") == std::fs::read(parts).expect("bytes"), "the results differ");
-    let other = folder.args("parts.safetensors", &["--steps", "240", "-q", "--resume", "--lr", "0.02"]);
-    let other: Vec<&str> = other.iter().map(String::as_str).collect();
-    refused(&other, &["other settings"]);
+    assert!(!folder.path("parts.safetensors.checkpoint").exists(), "the checkpoint is removed");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hotad_engine::data::Item;
 use hotad_engine::data::prepare::{OnBroken, Prepared, prepare};
-use hotad_engine::{Error, Result};
+use hotad_engine::{AtPath, Error, Result};
 use hotad_models::distill::{HintChoice, Job, Settings, distill};
 use hotad_models::features::backbone::installed;
 
@@ -80,6 +80,7 @@ pub fn run(args: &DistillArgs, common: &Common) -> Result<u8> {
         say: &say,
     };
     distill(&settings, &job)?.write(&args.out, args.half)?;
+    std::fs::remove_file(&checkpoint).at(&checkpoint)?;
     common.say(&format!("wrote {}", args.out.display()));
     Ok(OK)
 }

@@ -50,7 +50,7 @@ pub struct Job<'a> {
     pub device: &'a Device,
     /// Seed of every random choice.
     pub seed: u64,
-    /// The checkpoint.
+    /// The checkpoint; it stays until the caller has stored the result.
     pub checkpoint: &'a Path,
     /// JSON-lines log.
     pub log: &'a Path,
