@@ -6,11 +6,12 @@ use hotad_engine::params::{Params, State};
 use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::Learner;
-use hotad_engine::{Activation, Error, Result, random};
+use hotad_engine::{Error, Result, random};
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::elementwise;
 
 use super::hints::{Hint, Hints, total};
+use super::maps::Places;
 use super::teacher::Teacher;
 use super::{Job, Settings};
 use crate::networks::layer::Weights;
@@ -56,7 +57,7 @@ impl Student {
         trunk.layers(places.blocks()).iter().for_each(|layer| layer.init(&mut params, "", &mut rng));
         let values = match start {
             Some(values) => values,
-            None => scaled(params.values()?, &trunk, &hints.0, &places.ends(&trunk))?,
+            None => scaled(params.values()?, &trunk, &hints.0, places)?,
         };
         params.set_values(&values)?;
         for (name, value) in &values {
@@ -99,18 +100,16 @@ impl Student {
     }
 }
 
-/// Fresh weights whose last normalisation of each block has the teacher's mean and deviation, so that the first maps have the
-/// right size; half the deviation where the block's input is added.
-fn scaled(mut values: State, trunk: &Trunk, hints: &[Hint], ends: &[Option<usize>]) -> Result<State> {
-    for (end, hint) in ends.iter().zip(hints) {
-        let Some(block) = *end else { continue };
-        let layers = trunk.block(block);
-        let Some(last) = layers.last().filter(|layer| layer.activation == Activation::Identity) else { continue };
-        let Some(norm) = &last.norm else { continue };
-        let residual = trunk.chain(block) == Some(true);
-        let part = if residual { 0.5 } else { 1.0 };
+/// Share of the teacher's deviation that the first maps have, so that the loss begins little above 1.
+const FIRST: f32 = 0.5;
+
+/// Fresh weights whose normalisation before each hint has the teacher's mean and a part of its deviation; no mean where the
+/// block's input is added, which has one.
+fn scaled(mut values: State, trunk: &Trunk, hints: &[Hint], places: &Places) -> Result<State> {
+    for ((layer, residual), hint) in places.layers(trunk).into_iter().zip(hints) {
+        let Some(norm) = &layer.norm else { continue };
         let shape = [hint.mean.len()];
-        let deviation = hint.variance.iter().map(|v| part * v.sqrt()).collect();
+        let deviation = hint.variance.iter().map(|v| FIRST * v.sqrt()).collect();
         values.insert(format!("{}.weight", norm.name), Tensor::new(deviation, &shape)?);
         if !residual {
             values.insert(format!("{}.bias", norm.name), Tensor::new(hint.mean.clone(), &shape)?);

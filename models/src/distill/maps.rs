@@ -4,7 +4,7 @@ use hotad_engine::Result;
 use hotad_engine::tensor::Tensor;
 
 use super::HintChoice;
-use crate::networks::layer::Weights;
+use crate::networks::layer::{Layer, Weights};
 use crate::networks::trunk::Trunk;
 
 /// Which maps are compared.
@@ -71,13 +71,22 @@ impl Places {
         Ok(maps)
     }
 
-    /// Numbers of the blocks that a map ends, in order of the maps; none within a block.
-    pub fn ends(&self, trunk: &Trunk) -> Vec<Option<usize>> {
+    /// The layer that gives each map, and whether its block's input is added to it.
+    pub fn layers<'a>(&self, trunk: &'a Trunk) -> Vec<(&'a Layer, bool)> {
+        let last = |block: usize| {
+            let layers = trunk.block(block);
+            layers.last().map(|layer| (*layer, trunk.chain(block) == Some(true)))
+        };
         match self {
-            Self::Layers(blocks) => (0..*blocks)
-                .flat_map(|b| (1..=trunk.block(b).len()).rev().map(move |left| (left == 1).then_some(b)))
-                .collect(),
-            Self::Blocks(blocks) => blocks.iter().copied().map(Some).collect(),
+            Self::Layers(blocks) => {
+                let inner = |block: usize| {
+                    let mut layers: Vec<_> = trunk.block(block).into_iter().map(|layer| (layer, false)).collect();
+                    layers.pop();
+                    layers.into_iter().chain(last(block))
+                };
+                (0..*blocks).flat_map(inner).collect()
+            }
+            Self::Blocks(blocks) => blocks.iter().filter_map(|block| last(*block)).collect(),
         }
     }
 
