@@ -15,6 +15,8 @@ pub struct Config {
     pub dimensions: usize,
     /// Share of the patches that the bank keeps, or their number from 1 on.
     pub coreset: f64,
+    /// Milliseconds that scoring one image may take; 0 for no limit. Chooses the size of the bank.
+    pub max_latency_ms: f64,
     /// Most patches that are held while the bank is built.
     pub reservoir: usize,
     /// Dimensions that distances are measured in while the coreset is chosen.
@@ -35,6 +37,7 @@ impl Default for Config {
         Self {
             dimensions: 1024,
             coreset: 0.1,
+            max_latency_ms: 0.0,
             reservoir: 100_000,
             projection: 128,
             neighbours: 1,
@@ -46,13 +49,17 @@ impl Default for Config {
 }
 
 impl Settings for Config {
-    const DOCS: &'static [Doc] = &join::<7, 6, 13>(
+    const DOCS: &'static [Doc] = &join::<8, 6, 14>(
         [
             (
                 "dimensions",
                 "most elements of a patch's vector; more are averaged in groups of neighbours (paper: 1024)",
             ),
             ("coreset", "share of the patches that the bank keeps (paper: 0.1 or 0.01), or their number from 1 on"),
+            (
+                "max_latency_ms",
+                "milliseconds that scoring one image may take on this machine; the bank is made as large as that allows, whatever coreset says; 0: no limit",
+            ),
             ("reservoir", "most patches held while the bank is built, drawn evenly from all"),
             ("projection", "dimensions that distances are measured in while the coreset is chosen"),
             (
@@ -70,6 +77,13 @@ impl Settings for Config {
         let count = self.coreset >= 1.0 && self.coreset.fract() == 0.0 && self.coreset <= 1e7;
         let share = self.coreset > 0.0 && self.coreset < 1.0;
         require(share || count, "coreset", self.coreset, "a share above 0 and below 1, or a whole number")?;
+        let latency = self.max_latency_ms;
+        require(
+            latency == 0.0 || (0.01..=60_000.0).contains(&latency),
+            "max_latency_ms",
+            latency,
+            "0, or 0.01 to 60000",
+        )?;
         require((100..=10_000_000).contains(&self.reservoir), "reservoir", self.reservoir, "100 to 10000000")?;
         require((8..=1024).contains(&self.projection), "projection", self.projection, "8 to 1024")?;
         require((1..=100).contains(&self.neighbours), "neighbours", self.neighbours, "1 to 100")?;
