@@ -12,7 +12,7 @@ use super::super::dense::{pack, pack_rows};
 use super::stages::{self, Depthwise, Pixels};
 use crate::activation::Activation;
 use crate::device::HostBuffer;
-use crate::simd::LANES;
+use crate::simd::{LANES, simd_fn};
 
 /// Expanded channels at a time at most: a multiple of the lanes that divides the widths of EfficientNet-Lite.
 const BLOCK: usize = 48;
@@ -129,7 +129,7 @@ impl Call<'_> {
         let mut sums = HostBuffer::room(rows * ow * wide);
         sums.fill(0.0);
         let mut scratch = HostBuffer::room(seen.height * plan.width * plan.block);
-        scratch.fill(0.0);
+        seen.clear(g, plan, &mut scratch);
         let mut mixed = HostBuffer::room(rows * ow * plan.block);
         let places = seen.places(g, plan);
         let corners = corners(g, rows, plan);
@@ -195,13 +195,22 @@ impl Call<'_> {
     fn finish(&self, parts: &[HostBuffer<f32>], added: Option<&[f32]>, y: &mut [f32]) {
         let wide = self.to.next_multiple_of(LANES);
         let bias = &self.weights.project.1[..self.to];
-        for (p, out) in y.chunks_exact_mut(self.to).enumerate() {
-            out.copy_from_slice(bias);
-            for part in parts {
-                out.iter_mut().zip(&part[p * wide..]).for_each(|(o, v)| *o += v);
-            }
-            if let Some(added) = added {
-                out.iter_mut().zip(&added[p * self.to..]).for_each(|(o, v)| *o += v);
+        y.chunks_exact_mut(self.to).for_each(|out| out.copy_from_slice(bias));
+        for part in parts {
+            add_rows(part, wide, self.to, y);
+        }
+        if let Some(added) = added {
+            add_rows(added, self.to, self.to, y);
+        }
+    }
+}
+
+simd_fn! {
+    /// Adds the first `count` values of every row of `wide` values to a row of `count`.
+    fn add_rows(rows: &[f32], wide: usize, count: usize, sums: &mut [f32]) {
+        for (sums, row) in sums.chunks_exact_mut(count).zip(rows.chunks_exact(wide)) {
+            for (sum, v) in sums.iter_mut().zip(row) {
+                *sum += v;
             }
         }
     }
@@ -229,14 +238,36 @@ impl Seen {
 
     /// Where the seen pixels lie in the scratch.
     fn places(&self, g: &Geometry, plan: &Plan) -> Vec<usize> {
-        let row = |r: usize| (self.top + r) * plan.width + g.before[1];
-        let columns = move |r| (0..g.x[2]).map(move |c| (row(r) + c) * plan.block);
-        (0..self.to - self.from).flat_map(columns).collect()
+        let (rows, w) = (self.to - self.from, g.x[2]);
+        let mut places = Vec::with_capacity(rows * w);
+        for r in self.top..self.top + rows {
+            let first = (r * plan.width + g.before[1]) * plan.block;
+            places.extend((0..w).map(|c| first + c * plan.block));
+        }
+        places
+    }
+
+    /// Zeros around the seen pixels.
+    fn clear(&self, g: &Geometry, plan: &Plan, scratch: &mut [f32]) {
+        let seen = self.top..self.top + self.to - self.from;
+        let (left, right) = (g.before[1] * plan.block, (g.before[1] + g.x[2]) * plan.block);
+        for (r, line) in scratch.chunks_exact_mut(plan.width * plan.block).enumerate() {
+            if seen.contains(&r) {
+                line[..left].fill(0.0);
+                line[right..].fill(0.0);
+            } else {
+                line.fill(0.0);
+            }
+        }
     }
 }
 
 /// Where the windows of `rows` output rows begin in the scratch.
 fn corners(g: &Geometry, rows: usize, plan: &Plan) -> Vec<usize> {
-    let (ow, stride) = (g.y[2], g.opts.stride);
-    (0..rows * ow).map(|p| (p / ow * plan.width + p % ow) * stride * plan.block).collect()
+    let step = g.opts.stride * plan.block;
+    let mut corners = Vec::with_capacity(rows * g.y[2]);
+    for r in 0..rows {
+        corners.extend((0..g.y[2]).map(|c| (r * plan.width + c) * step));
+    }
+    corners
 }
