@@ -161,8 +161,8 @@ fn a_patchcore_bank_is_as_large_as_the_latency_allows() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
     small_data(&dir.join("data"), 64);
-    let out = dir.join("model.safetensors");
-    let args = ["train", "patchcore", "--data", text(&dir.join("data")), "--out", text(&out)];
+    let (data, out) = (dir.join("data"), dir.join("model.safetensors"));
+    let args = ["train", "patchcore", "--data", text(&data), "--out", text(&out)];
     let quick = ["--set", "image_size=64", "--set", "backbone_epochs=1", "--set", "reservoir=300"];
     let within = |limit: &'static str| [&args[..], &quick, &["--set", limit]].concat();
     ok(&within("max_latency_ms=60000"));
