@@ -55,7 +55,7 @@ impl Reservoir {
     fn fill(embedding: &Embedding, config: &Config, context: &FitContext) -> Result<Self> {
         let ((h, w), d) = (embedding.grid(), embedding.dimensions());
         let total = context.train.len() * h * w;
-        let held = total.min(config.reservoir);
+        let held = total.min(config.held(d));
         let mut chosen = random::shuffled(total, context.seed, "reservoir", 0);
         chosen.truncate(held);
         chosen.sort_unstable();
