@@ -18,7 +18,7 @@ use crate::member::Member;
 /// Where feature maps come from.
 pub enum Source {
     /// A network of torchvision.
-    Backbone(Backbone),
+    Backbone(Box<Backbone>),
     /// An autoencoder trained for this.
     Encoder(TrainedAutoencoder),
     /// A model that hotad has trained before.
@@ -41,7 +41,7 @@ impl Source {
     /// When the file is neither, or a model without feature maps.
     pub fn read(path: &Path, size: usize, device: &Device) -> Result<Self> {
         if !container::is_ours(path)? {
-            return Backbone::read(path, size, device).map(Self::Backbone);
+            return Backbone::read(path, size, device).map(|b| Self::Backbone(Box::new(b)));
         }
         let member = Member::read(path, device)?;
         if member.model.detector.extractor().is_none() {
@@ -54,7 +54,7 @@ impl Source {
     /// The network.
     pub fn extractor(&self) -> &dyn Extractor {
         match self {
-            Self::Backbone(b) => b,
+            Self::Backbone(b) => &**b,
             Self::Encoder(e) => e,
             Self::Member(m) => m.model.detector.extractor().expect("checked when it was read"),
         }
@@ -91,7 +91,7 @@ impl Source {
         let state = || container::restore(tensors, prefix);
         match serde_json::from_value(saved.clone()).map_err(damaged)? {
             Saved::Backbone { network, size, last } => {
-                Ok(Self::Backbone(Backbone::new(network, size, state()?, last, device)?))
+                Ok(Self::Backbone(Box::new(Backbone::new(network, size, state()?, last, device)?)))
             }
             Saved::Encoder { widths, image } => {
                 let network = PatchAutoencoder::new(&widths, image);
