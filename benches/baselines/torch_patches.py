@@ -23,13 +23,13 @@ def coreset():
     return (lambda: loop(lambda c: torch.linalg.norm(x - c, dim=1))), (lambda: loop(product))
 
 
-def knn_faiss():
+def knn_faiss(queries, vectors, d):
     """Exact search with faiss-cpu, the index built before."""
     import faiss
 
     random = np.random.default_rng(0)
-    query, bank = (random.random((n, 1024), dtype=np.float32) for n in (784, 16_385))
-    index = faiss.IndexFlatL2(1024)
+    query, bank = (random.random((n, d), dtype=np.float32) for n in (queries, vectors))
+    index = faiss.IndexFlatL2(d)
     index.add(bank)
     return lambda: index.search(query, 1)
 

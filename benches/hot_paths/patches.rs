@@ -6,16 +6,25 @@ use hotad_engine::device::Device;
 use hotad_engine::metrics::region::{area, components};
 use hotad_engine::metrics::tally::Tally;
 use hotad_kernels::coreset::greedy_coreset;
-use hotad_kernels::knn::l2_knn;
+use hotad_kernels::cosine_nn::BankData;
+use hotad_kernels::flat_bank::FlatBank;
 
 use crate::work::{Work, noise, put, room};
 
 /// Queries, bank vectors and their length: 28 x 28 patches of an image and a bank of PatchCore.
 const KNN: (usize, usize, usize) = (784, 16_385, 1024);
 
-fn neighbours(device: &Device, title: &'static str, name: &'static str, goal: (f64, f64)) -> Work {
-    let (q, m, d) = KNN;
-    let (query, bank) = (put(device, noise(q * d, 10)), put(device, noise(m * d, 11)));
+/// The same of PatchCore on EfficientNet-Lite0.
+const KNN_LITE: (usize, usize, usize) = (784, 2_000, 152);
+
+fn neighbours(
+    device: &Device,
+    (q, m, d): (usize, usize, usize),
+    (title, name): (&'static str, &'static str),
+    goal: (f64, f64),
+) -> Work {
+    let query = put(device, noise(q * d, 10));
+    let bank = FlatBank::new(BankData::F32(noise(m * d, 11)), d, device).expect("room for a bench");
     let (mut index, mut distance) = (room(device, q), room(device, q));
     Work {
         title,
@@ -25,18 +34,28 @@ fn neighbours(device: &Device, title: &'static str, name: &'static str, goal: (f
         units: 1.0,
         goal,
         latency: false,
-        run: Box::new(move || l2_knn(&query, &bank, d, 1, &mut index, &mut distance).expect("shapes fit")),
+        run: Box::new(move || bank.nearest(&query, 1, &mut index, &mut distance).expect("shapes fit")),
     }
 }
 
-/// Against `cdist` and `min`.
+/// Against `cdist` and `min`, or a product and `min`.
 pub fn knn(device: &Device) -> Work {
-    neighbours(device, "flat nearest neighbour, 784 x 16,385 x 1024", "knn", (1.3, 1.0))
+    neighbours(device, KNN, ("flat nearest neighbour, 784 x 16,385 x 1024", "knn"), (1.3, 1.0))
 }
 
 /// Against faiss, which runs on the CPU.
 pub fn knn_faiss(device: &Device) -> Work {
-    neighbours(device, "the same against faiss-cpu's IndexFlatL2", "knn_faiss", (1.0, 1.0))
+    neighbours(device, KNN, ("the same against faiss-cpu's IndexFlatL2", "knn_faiss"), (1.0, 1.0))
+}
+
+/// Against `cdist` and `min`, or a product and `min`.
+pub fn knn_lite(device: &Device) -> Work {
+    neighbours(device, KNN_LITE, ("flat nearest neighbour, 784 x 2,000 x 152", "knn_lite"), (1.3, 1.0))
+}
+
+/// Against faiss, which runs on the CPU.
+pub fn knn_lite_faiss(device: &Device) -> Work {
+    neighbours(device, KNN_LITE, ("the same against faiss-cpu's IndexFlatL2", "knn_lite_faiss"), (1.0, 1.0))
 }
 
 /// 1 % of 50,000 vectors.

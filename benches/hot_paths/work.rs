@@ -238,6 +238,8 @@ pub fn all(device: &Device) -> Vec<Work> {
         cosine_nn(device),
         patches::knn(device),
         patches::knn_faiss(device),
+        patches::knn_lite(device),
+        patches::knn_lite_faiss(device),
         patches::coreset(device),
         patches::aupro(device),
         train_step(device),

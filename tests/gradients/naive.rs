@@ -29,7 +29,7 @@ pub fn axis(n: usize, k: usize, opts: ConvOptions) -> (usize, usize) {
     match opts.padding {
         Padding::Each(p) => ((n + 2 * p - reach) / opts.stride + 1, p),
         Padding::Same => {
-            let last = if n % opts.stride == 0 { opts.stride } else { n % opts.stride };
+            let last = if n.is_multiple_of(opts.stride) { opts.stride } else { n % opts.stride };
             (n.div_ceil(opts.stride), reach.saturating_sub(last) / 2)
         }
     }

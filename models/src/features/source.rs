@@ -19,7 +19,7 @@ use crate::member::Member;
 /// Where feature maps come from.
 pub enum Source {
     /// A network that has learned on ImageNet.
-    Backbone(Backbone),
+    Backbone(Box<Backbone>),
     /// An autoencoder trained for this.
     Encoder(TrainedAutoencoder),
     /// A model that hotad has trained before.
@@ -44,7 +44,7 @@ impl Source {
     pub fn read(path: &Path, size: Option<usize>, layers: &Layers, device: &Device) -> Result<(Self, Vec<usize>)> {
         if container::kind(path)?.is_none_or(|kind| kind == file::KIND) {
             let (backbone, cuts) = Backbone::open(path, size, layers, device)?;
-            return Ok((Self::Backbone(backbone), cuts));
+            return Ok((Self::Backbone(Box::new(backbone)), cuts));
         }
         let member = Member::read(path, device)?;
         let Some(extractor) = member.model.detector.extractor() else {
@@ -58,7 +58,7 @@ impl Source {
     /// The network.
     pub fn extractor(&self) -> &dyn Extractor {
         match self {
-            Self::Backbone(b) => b,
+            Self::Backbone(b) => &**b,
             Self::Encoder(e) => e,
             Self::Member(m) => m.model.detector.extractor().expect("checked when it was read"),
         }
@@ -95,7 +95,7 @@ impl Source {
         let state = || container::restore(tensors, prefix);
         match serde_json::from_value(saved.clone()).map_err(damaged)? {
             Saved::Backbone { network, size, blocks } => {
-                Ok(Self::Backbone(Backbone::new(network, size, state()?, blocks, device)?))
+                Ok(Self::Backbone(Box::new(Backbone::new(network, size, state()?, blocks, device)?)))
             }
             Saved::Encoder { widths, image } => {
                 let network = PatchAutoencoder::new(&widths, image);

@@ -8,7 +8,9 @@ use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result, random};
 use hotad_kernels::coreset::greedy_coreset;
+use hotad_kernels::cosine_nn::BankData;
 use hotad_kernels::device::Buffer;
+use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::fusion::Projection;
 use hotad_kernels::gather::gather;
 use rand::Rng;
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::config::Config;
+use super::latency::largest_in_time;
 use super::nearest::nearest;
 use crate::detector::FitContext;
 use crate::features::Embedding;
@@ -23,10 +26,9 @@ use crate::prior::{BankType, entry_name};
 
 /// Vectors that distances are measured to.
 pub struct PatchBank {
-    d: usize,
     kind: BankType,
-    /// `[m][d]`, on the device.
-    vectors: Buffer,
+    /// In the precision of the file, so that a model scores the same before and after.
+    vectors: FlatBank,
     /// The entry behind each vector.
     owners: Vec<u32>,
     entries: Vec<String>,
@@ -53,7 +55,7 @@ impl Reservoir {
     fn fill(embedding: &Embedding, config: &Config, context: &FitContext) -> Result<Self> {
         let ((h, w), d) = (embedding.grid(), embedding.dimensions());
         let total = context.train.len() * h * w;
-        let held = total.min(config.reservoir);
+        let held = total.min(config.held(d));
         let mut chosen = random::shuffled(total, context.seed, "reservoir", 0);
         chosen.truncate(held);
         chosen.sort_unstable();
@@ -80,6 +82,14 @@ fn random_projection(d: usize, k: usize, seed: u64, device: &Device) -> Result<P
     Ok(Projection::new(&components, &vec![0.0; d], &[d], device)?)
 }
 
+/// Vectors in the precision of a bank.
+pub(super) fn in_precision(kind: BankType, values: Vec<f32>) -> BankData {
+    match kind {
+        BankType::F32 => BankData::F32(values),
+        BankType::F16 => BankData::F16(values.into_iter().map(f16::from_f32).collect()),
+    }
+}
+
 impl PatchBank {
     /// Of the patches of the context's normal images.
     ///
@@ -89,22 +99,26 @@ impl PatchBank {
         let (device, d) = (embedding.device().clone(), embedding.dimensions());
         (context.say)(&format!("collecting patches of {} images", context.train.len()));
         let Reservoir { vectors, owners } = Reservoir::fill(embedding, config, context)?;
-        let (m, count) = (owners.len(), config.kept(owners.len()));
+        let m = owners.len();
+        let count = if config.max_latency_ms > 0.0 {
+            largest_in_time(embedding, config, &vectors, context)?
+        } else {
+            config.kept(m)
+        };
         (context.say)(&format!("choosing a coreset of {count} of {m} patches"));
         let all = device.upload(vectors)?;
         let chosen = Self::coreset(&all, (m, d), count, config, context)?;
+        let vectors = in_precision(config.bank, gather(&all, d, &chosen)?.into_vec()?);
         let mut bank = Self {
-            d,
             kind: config.bank,
-            vectors: gather(&all, d, &chosen)?,
+            vectors: FlatBank::new(vectors, d, &device)?,
             owners: chosen.iter().map(|i| owners[*i]).collect(),
             entries: context.train.iter().map(|p| entry_name(p)).collect(),
             radius: 0.0,
             device,
         };
-        bank.round()?;
         let rows = Tensor::from_buffer(all, &[m, d])?;
-        bank.radius = nearest(&rows, &bank.vectors, d, 1)?.distance.into_iter().fold(0.0, f32::max);
+        bank.radius = nearest(&rows, &bank.vectors, 1)?.distance.into_iter().fold(0.0, f32::max);
         Ok(bank)
     }
 
@@ -132,17 +146,8 @@ impl PatchBank {
         Ok(chosen)
     }
 
-    /// Rounds the vectors to what the file will hold, so that a model scores the same before and after.
-    fn round(&mut self) -> Result<()> {
-        if self.kind == BankType::F16 {
-            let rounded = self.vectors.to_vec()?.into_iter().map(|v| f16::from_f32(v).to_f32()).collect();
-            self.vectors = self.device.upload(rounded)?;
-        }
-        Ok(())
-    }
-
-    /// `[m][d]`.
-    pub fn vectors(&self) -> &Buffer {
+    /// Its vectors.
+    pub fn vectors(&self) -> &FlatBank {
         &self.vectors
     }
 
@@ -156,16 +161,20 @@ impl PatchBank {
     /// # Errors
     /// When the device is out of memory.
     pub fn add(&mut self, patches: &Tensor, names: &[String]) -> Result<()> {
-        let (d, each) = (self.d, patches.len() / self.d / names.len().max(1));
-        let far = nearest(patches, &self.vectors, d, 1)?.distance.into_iter().enumerate();
+        let d = self.vectors.dimension();
+        let each = patches.len() / d / names.len().max(1);
+        let far = nearest(patches, &self.vectors, 1)?.distance.into_iter().enumerate();
         let far: Vec<usize> = far.filter(|(_, distance)| *distance > self.radius).map(|(i, _)| i).collect();
         let first = self.entries.len();
         self.entries.extend(names.iter().cloned());
         self.owners.extend(far.iter().map(|i| (first + i / each) as u32));
-        let mut vectors = self.vectors.to_vec()?;
-        vectors.extend(gather(patches.view(), d, &far)?.into_vec()?);
-        self.vectors = self.device.upload(vectors)?;
-        self.round()
+        let (mut vectors, new) = (self.vectors.vectors()?, gather(patches.view(), d, &far)?.into_vec()?);
+        match &mut vectors {
+            BankData::F32(v) => v.extend(new),
+            BankData::F16(v) => v.extend(new.into_iter().map(f16::from_f32)),
+        }
+        self.vectors = FlatBank::new(vectors, d, &self.device)?;
+        Ok(())
     }
 
     /// Removes entries by name, with the vectors behind them; returns how many.
@@ -180,7 +189,8 @@ impl PatchBank {
         }
         let removed = stays.iter().filter(|s| !**s).count();
         let number = |old: u32| stays[..old as usize].iter().filter(|s| **s).count() as u32;
-        self.vectors = gather(&self.vectors, self.d, &kept)?;
+        let vectors = in_precision(self.kind, self.vectors.select(&kept)?);
+        self.vectors = FlatBank::new(vectors, self.vectors.dimension(), &self.device)?;
         self.owners = kept.iter().map(|i| number(self.owners[*i])).collect();
         self.entries = self.entries.iter().zip(&stays).filter(|(_, s)| **s).map(|(e, _)| e.clone()).collect();
         Ok(removed)
@@ -197,10 +207,10 @@ impl PatchBank {
     /// # Errors
     /// When they live on a device that is lost.
     pub fn stored(&self) -> Result<Stored> {
-        let (shape, values) = (vec![self.owners.len(), self.d], self.vectors.to_vec()?);
-        Ok(match self.kind {
-            BankType::F32 => Stored::F32(shape, values),
-            BankType::F16 => Stored::F16(shape, values.into_iter().map(f16::from_f32).collect()),
+        let shape = vec![self.owners.len(), self.vectors.dimension()];
+        Ok(match self.vectors.vectors()? {
+            BankData::F32(values) => Stored::F32(shape, values),
+            BankData::F16(values) => Stored::F16(shape, values),
         })
     }
 
@@ -212,14 +222,14 @@ impl PatchBank {
         let damaged = |what: String| Error::Config(format!("damaged memory bank in the model file ({what})"));
         let Saved { owners, entries, radius } =
             serde_json::from_value(saved.clone()).map_err(|e| damaged(e.to_string()))?;
-        let (kind, values) = match tensors.get("bank") {
-            Some(Stored::F32(_, v)) => (BankType::F32, v.clone()),
-            Some(Stored::F16(_, v)) => (BankType::F16, v.iter().map(|v| v.to_f32()).collect()),
+        let (kind, len, values) = match tensors.get("bank") {
+            Some(Stored::F32(_, v)) => (BankType::F32, v.len(), BankData::F32(v.clone())),
+            Some(Stored::F16(_, v)) => (BankType::F16, v.len(), BankData::F16(v.clone())),
             None => return Err(damaged("tensor \"bank\" is missing".into())),
         };
-        if values.len() != owners.len() * d || owners.iter().any(|o| *o as usize >= entries.len()) {
-            return Err(damaged(format!("{} values for {} vectors of {d}", values.len(), owners.len())));
+        if owners.is_empty() || len != owners.len() * d || owners.iter().any(|o| *o as usize >= entries.len()) {
+            return Err(damaged(format!("{len} values for {} vectors of {d}", owners.len())));
         }
-        Ok(Self { d, kind, vectors: device.upload(values)?, owners, entries, radius, device: device.clone() })
+        Ok(Self { kind, vectors: FlatBank::new(values, d, device)?, owners, entries, radius, device: device.clone() })
     }
 }

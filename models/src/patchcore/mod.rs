@@ -7,12 +7,15 @@
 //! 3. A patch is as anomalous as its Euclidean distance to the nearest bank vector; the anomaly map is these
 //!    distances, enlarged (bilinear) and blurred; the image score the largest, weighted on request (section 3.3, nearest.rs).
 //!
-//! Memory while the bank is built: `reservoir` vectors of d floats, a uniform sample of all when there are more. 4,000
-//! images at 224 pixels have 3.1 million patches; the default reservoir of 100,000 of them with d = 1024 takes 410 MB,
-//! and 51 MB for the projection, where all would take 12.8 GB.
+//! `max_latency_ms` chooses the size of the bank by time, measured on the machine (latency.rs).
+//!
+//! Memory while the bank is built: `reservoir` mebibytes of vectors, a uniform sample of all where all take more, and for
+//! vectors of 1,024 elements an eighth of that for the projection. 4,000 images at 224 pixels have 3.1 million patches;
+//! with vectors of 152 (EfficientNet-Lite0) all take 1.9 GB, and the default of 512 MiB holds 880,000 of them.
 
 pub(crate) mod bank;
 mod config;
+mod latency;
 pub mod nearest;
 
 use std::collections::BTreeMap;
@@ -23,6 +26,7 @@ use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
+use hotad_kernels::flat_bank::FlatBank;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -72,6 +76,20 @@ impl PatchCore {
     }
 }
 
+/// Scores of images by the vectors `[n, rows, columns, d]` of their patches.
+fn scores(
+    vectors: &Tensor,
+    bank: &FlatBank,
+    grid: (usize, usize),
+    image: ImageSpec,
+    config: &Config,
+) -> Result<Vec<Score>> {
+    let Nearest { index, distance } = nearest(vectors, bank, 1)?;
+    let values = reweighted(vectors, bank, &distance, &index, config.neighbours)?;
+    let maps = enlarged(&distance, grid, image, config.blur as f32)?;
+    Ok(values.into_iter().zip(maps).map(|(value, map)| Score { value, map }).collect())
+}
+
 impl Detector for PatchCore {
     fn method(&self) -> &'static str {
         "patchcore"
@@ -83,11 +101,7 @@ impl Detector for PatchCore {
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
         let vectors = self.embedding.embed(images)?;
-        let d = self.embedding.dimensions();
-        let Nearest { index, distance } = nearest(&vectors, self.bank.vectors(), d, 1)?;
-        let values = reweighted(&vectors, self.bank.vectors(), d, &distance, &index, self.config.neighbours)?;
-        let maps = enlarged(&distance, self.embedding.grid(), self.image(), self.config.blur as f32)?;
-        Ok(values.into_iter().zip(maps).map(|(value, map)| Score { value, map }).collect())
+        scores(&vectors, self.bank.vectors(), self.embedding.grid(), self.image(), &self.config)
     }
 
     fn config(&self) -> Value {

@@ -2,9 +2,8 @@
 
 use hotad_engine::Result;
 use hotad_engine::tensor::Tensor;
-use hotad_kernels::device::Buffer;
+use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::gather::gather;
-use hotad_kernels::knn::l2_knn;
 
 /// The nearest bank vectors of some queries, on the host.
 pub struct Nearest {
@@ -14,14 +13,14 @@ pub struct Nearest {
     pub distance: Vec<f32>,
 }
 
-/// The `k` nearest of the bank vectors `[m][d]` to each query `[.., d]`.
+/// The `k` nearest of the bank's vectors to each query `[.., d]`.
 ///
 /// # Errors
-/// When lengths do not fit, or `k` is larger than the bank.
-pub fn nearest(query: &Tensor, bank: &Buffer, d: usize, k: usize) -> Result<Nearest> {
-    let (device, found) = (query.device(), query.len() / d * k);
+/// When lengths or devices do not fit, or `k` is larger than the bank.
+pub fn nearest(query: &Tensor, bank: &FlatBank, k: usize) -> Result<Nearest> {
+    let (device, found) = (query.device(), query.len() / bank.dimension() * k);
     let (mut index, mut distance) = (device.alloc::<u32>(found)?, device.alloc(found)?);
-    l2_knn(query.view(), bank, d, k, &mut index, &mut distance)?;
+    bank.nearest(query.view(), k, &mut index, &mut distance)?;
     Ok(Nearest { index: index.into_vec()?, distance: distance.into_vec()? })
 }
 
@@ -42,23 +41,17 @@ struct Worst {
 ///
 /// # Errors
 /// When lengths do not fit.
-pub fn reweighted(
-    query: &Tensor,
-    bank: &Buffer,
-    d: usize,
-    distance: &[f32],
-    index: &[u32],
-    b: usize,
-) -> Result<Vec<f32>> {
-    let images = query.shape()[0];
+pub fn reweighted(query: &Tensor, bank: &FlatBank, distance: &[f32], index: &[u32], b: usize) -> Result<Vec<f32>> {
+    let (images, d) = (query.shape()[0], bank.dimension());
     let worst = worst(distance, index, images);
-    let b = b.min(bank.len() / d);
+    let b = b.min(bank.len());
     if b <= 1 {
         return Ok(worst.iter().map(|w| w.distance).collect());
     }
-    let hit = gather(bank, d, &worst.iter().map(|w| w.nearest).collect::<Vec<_>>())?;
-    let neighbours = nearest(&Tensor::from_buffer(hit, &[images, d])?, bank, d, b)?.index;
-    let around = gather(bank, d, &neighbours.iter().map(|i| *i as usize).collect::<Vec<_>>())?.into_vec()?;
+    let hit = bank.select(&worst.iter().map(|w| w.nearest).collect::<Vec<_>>())?;
+    let hit = Tensor::new(hit, &[images, d])?.to(&query.device())?;
+    let neighbours = nearest(&hit, bank, b)?.index;
+    let around = bank.select(&neighbours.iter().map(|i| *i as usize).collect::<Vec<_>>())?;
     let own = gather(query.view(), d, &worst.iter().map(|w| w.patch).collect::<Vec<_>>())?.into_vec()?;
     let score = |(worst, (own, around)): (&Worst, (&[f32], &[f32]))| {
         let s = f64::from(worst.distance);

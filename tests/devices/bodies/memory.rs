@@ -2,7 +2,7 @@ use half::f16;
 use hotad_kernels::coreset::greedy_coreset;
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::device::{Buffer, Device};
-use hotad_kernels::knn::l2_knn;
+use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::mahalanobis::{Factors, LocationGaussians, halved, pack};
 use hotad_kernels::prior::replace_unlike;
 
@@ -39,13 +39,22 @@ pub fn locations(device: &Device) -> Results {
 
 pub fn flat(device: &Device) -> Results {
     let mut out = Results::new();
-    for (q, m, d, k) in [(1, 5, 3, 5), (70, 333, 37, 1), (129, 65, 16, 4)] {
+    for (q, m, d, k, half) in [(1, 5, 3, 5, false), (70, 333, 37, 1, true), (129, 65, 16, 4, false)] {
         let mut bank = noise(m * d, 1);
         bank.copy_within(0..d, (m - 1) * d);
+        let data =
+            if half { BankData::F16(bank.into_iter().map(f16::from_f32).collect()) } else { BankData::F32(bank) };
+        let bank = FlatBank::new(data, d, device).expect("shapes fit");
         let (mut index, mut distance) = (put(device, vec![u32::MAX; q * k]), room(device, q * k));
-        l2_knn(&put(device, noise(q * d, 2)), &put(device, bank), d, k, &mut index, &mut distance).expect("fits");
+        bank.nearest(&put(device, noise(q * d, 2)), k, &mut index, &mut distance).expect("fits");
         out.push((integers(&index), 0.0));
         out.push((host(&distance), 1e-5));
+        out.push((bank.select(&[m - 1, 0, m / 2]).expect("three vectors"), 0.0));
+        let vectors = match bank.vectors().expect("a device that answers") {
+            BankData::F16(v) => v.into_iter().map(f16::to_f32).collect(),
+            BankData::F32(v) => v,
+        };
+        out.push((vectors, 0.0));
     }
     out
 }

@@ -1,7 +1,9 @@
 //! Patches, principal components, fused features and PatchCore's scores.
 
 use hotad_engine::tensor::Tensor;
+use hotad_kernels::cosine_nn::BankData;
 use hotad_kernels::device::Buffer;
+use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::fusion::Projection;
 use hotad_kernels::pool::{PoolOptions, avg_pool2d};
 use hotad_kernels::resize::{Filter, resize};
@@ -98,11 +100,11 @@ fn joined(case: &Case, maps: &[(Buffer, [usize; 4])], size: (usize, usize)) -> V
 fn patchcore(case: &Case) -> Outputs {
     let (q, d) = (case.shape("query"), case.shape("bank")[1]);
     let query = Tensor::from_buffer(case.put(case.flat("query")), q).expect("a shape");
-    let bank = case.put(case.flat("bank"));
-    let Nearest { index, distance } = nearest(&query, &bank, d, 1).expect("shapes fit");
+    let bank = FlatBank::new(BankData::F32(case.flat("bank")), d, &case.device).expect("shapes fit");
+    let Nearest { index, distance } = nearest(&query, &bank, 1).expect("shapes fit");
     let images = distance.chunks_exact(q[1]);
     let largest: Vec<f32> = images.clone().map(|p| p.iter().copied().fold(0.0, f32::max)).collect();
-    let score = reweighted(&query, &bank, d, &distance, &index, case.count("b"));
+    let score = reweighted(&query, &bank, &distance, &index, case.count("b"));
     outputs([
         ("patch_score", floats(&distance)),
         ("index", index.iter().map(|i| f64::from(*i)).collect()),

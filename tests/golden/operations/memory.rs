@@ -3,7 +3,7 @@
 use hotad_kernels::coreset::greedy_coreset;
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::device::Buffer;
-use hotad_kernels::knn::l2_knn;
+use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::prior::replace_unlike;
 
 use crate::case::{Case, Outputs, host, outputs, wide};
@@ -56,9 +56,10 @@ fn coreset(case: &Case) -> Outputs {
 
 fn knn(case: &Case) -> Outputs {
     let (d, k) = (case.shape("query")[1], case.count("k"));
-    let (query, bank) = (case.put(case.flat("query")), case.put(case.flat("bank")));
+    let query = case.put(case.flat("query"));
+    let bank = FlatBank::new(BankData::F32(case.flat("bank")), d, &case.device).expect("shapes fit");
     let found = query.len() / d * k;
     let (mut index, mut distance) = (case.room_u32(found), case.room(found));
-    l2_knn(&query, &bank, d, k, &mut index, &mut distance).expect("shapes fit");
+    bank.nearest(&query, k, &mut index, &mut distance).expect("shapes fit");
     outputs([("index", integers(&index)), ("distance", wide(&distance))])
 }

@@ -1,4 +1,4 @@
-//! Depthwise convolution and its gradients on the CPU.
+//! Depthwise convolution and its data gradient on the CPU.
 //!
 //! A tile of pixels and 16 channels is summed over all taps in registers: per tap one load of weights and
 //! one multiply-add from memory for each pixel's register. Outputs are written once, with bias and
@@ -13,11 +13,9 @@ use crate::simd::{LANES, Lanes, lanes_fn};
 
 /// Multiply-adds of a task at least, so that small maps are not cut into tasks that take less than
 /// starting them.
-const TASK: usize = 1 << 17;
-/// Most tasks of a weight gradient; each has sums of its own.
-const WEIGHT_TASKS: usize = 32;
-/// Taps of a weight gradient that are summed at a time: with the gradient they fit into 16 registers.
-const TAPS: usize = 9;
+pub(super) const TASK: usize = 1 << 17;
+/// Channels that are done for all pixels of a row before the next: their weights stay in the first cache.
+const CHANNELS: usize = 192;
 
 /// Weights as `[tap][channel]`.
 pub(in crate::conv) fn by_tap(g: &Geometry, w: &[f32]) -> Vec<f32> {
@@ -109,22 +107,22 @@ fn offsets(g: &Geometry, row_taps: &[Tap], run: &Run, width: usize, taps: &mut V
 }
 
 /// Outputs of a row that the same taps reach.
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     /// Offsets in the source, for the first output, and in the weights.
-    taps: &'a [Tap],
-    channels: usize,
-    count: usize,
+    pub taps: &'a [Tap],
+    pub channels: usize,
+    pub count: usize,
     /// Elements from the source of one output to that of the next.
-    source_step: usize,
+    pub source_step: usize,
     /// Where the first output lies, and how far apart they are.
-    out_first: usize,
-    out_step: usize,
+    pub out_first: usize,
+    pub out_step: usize,
 }
 
 impl Walk<'_> {
     /// # Panics
     /// When a tap leads out of the source or the weights, or an output out of its row.
-    fn check(&self, source: usize, weights: usize, out: usize) {
+    pub fn check(&self, source: usize, weights: usize, out: usize) {
         let last = self.count - 1;
         let inside = |(from, to): &Tap| {
             from + last * self.source_step + self.channels <= source && to + self.channels <= weights
@@ -146,23 +144,30 @@ lanes_fn! {
     ) {
         walk.check(source.len(), w.len(), out.len());
         assert!(bias.is_empty() || bias.len() == walk.channels, "one bias for each channel");
-        for first in (0..walk.channels).step_by(LANES) {
-            let lanes = LANES.min(walk.channels - first);
-            // SAFETY: `Walk::check` has every tap and output inside its slice, for `channels` elements each;
-            // `first + lanes` is at most that. `lanes_fn` runs this only on CPUs with the set of `L`.
-            unsafe {
-                let start = if bias.is_empty() { [L::splat(0.0); V] } else { load(bias.as_ptr().add(first), lanes) };
-                let (x, w) = (source.as_ptr().add(first), w.as_ptr().add(first));
-                let to = out.as_mut_ptr().add(walk.out_first + first);
-                let mut done = 0;
-                while walk.count - done >= R {
-                    tile::<L, V, R>(x, w, walk, done, start, bounds, to, lanes);
-                    done += R;
+        for part in (0..walk.channels).step_by(CHANNELS) {
+            let channels = part..walk.channels.min(part + CHANNELS);
+            let mut done = 0;
+            while done < walk.count {
+                let pixels = if walk.count - done >= R { R } else { 1 };
+                for first in channels.clone().step_by(LANES) {
+                    let lanes = LANES.min(channels.end - first);
+                    // SAFETY: `Walk::check` has every tap and output inside its slice, for `channels` elements
+                    // each; `first + lanes` is at most that. `lanes_fn` runs this only on CPUs with the set of `L`.
+                    unsafe {
+                        let start = match bias {
+                            [] => [L::splat(0.0); V],
+                            some => load(some.as_ptr().add(first), lanes),
+                        };
+                        let (x, w) = (source.as_ptr().add(first), w.as_ptr().add(first));
+                        let to = out.as_mut_ptr().add(walk.out_first + first);
+                        if pixels == R {
+                            tile::<L, V, R>(x, w, walk, done, start, bounds, to, lanes);
+                        } else {
+                            tile::<L, V, 1>(x, w, walk, done, start, bounds, to, lanes);
+                        }
+                    }
                 }
-                while done < walk.count {
-                    tile::<L, V, 1>(x, w, walk, done, start, bounds, to, lanes);
-                    done += 1;
-                }
+                done += pixels;
             }
         }
     }
@@ -273,110 +278,4 @@ unsafe fn products<L: Lanes, const V: usize, const P: usize, const FULL: bool>(
         }
     }
     sums
-}
-
-/// Adds the weight gradient to `dw`: rows are split into tasks by shape alone, whose sums are added in
-/// order.
-pub(in crate::conv) fn backward_weight(g: &Geometry, x: &[f32], grad: &[f32], dw: &mut [f32]) {
-    let [n, h, wd, c] = g.x;
-    let [_, oh, ow, _] = g.y;
-    let taps = g.w[1] * g.w[2];
-    let axes = [Axis::new(g, 0, true), Axis::new(g, 1, true)];
-    let columns = axes[1].runs();
-    let per_task = (n * oh).div_ceil(WEIGHT_TASKS).max(TASK.div_ceil(ow * c * taps));
-    let task = |first: usize| {
-        let (mut sums, mut list) = (vec![0.0; taps * c], Vec::new());
-        for row in first..(first + per_task).min(n * oh) {
-            let image = &x[row / oh * h * wd * c..(row / oh + 1) * h * wd * c];
-            let row_taps = axes[0].taps(row % oh);
-            for run in &columns {
-                offsets(g, &row_taps, run, wd, &mut list);
-                let walk = Walk {
-                    taps: &list,
-                    channels: c,
-                    count: run.count,
-                    source_step: g.opts.stride * c,
-                    out_first: run.first * c,
-                    out_step: c,
-                };
-                tap_sums(image, &grad[row * ow * c..(row + 1) * ow * c], &walk, &mut sums);
-            }
-        }
-        sums
-    };
-    let starts: Vec<usize> = (0..n * oh).step_by(per_task).collect();
-    let parts: Vec<Vec<f32>> = starts.into_par_iter().map(task).collect();
-    for (channel, out) in dw.chunks_exact_mut(taps).enumerate() {
-        for (tap, d) in out.iter_mut().enumerate() {
-            *d += parts.iter().map(|sums| sums[tap * c + channel]).sum::<f32>();
-        }
-    }
-}
-
-lanes_fn! {
-    /// Adds the products of a walk's outputs in `grad` and their sources to the sums of its taps.
-    fn tap_sums<L, V, R>(source: &[f32], grad: &[f32], walk: &Walk, sums: &mut [f32]) {
-        walk.check(source.len(), sums.len(), grad.len());
-        for first in (0..walk.channels).step_by(L::WIDTH) {
-            let lanes = L::WIDTH.min(walk.channels - first);
-            for taps in walk.taps.chunks(TAPS) {
-                // SAFETY: `Walk::check` has every tap and output inside its slice, for `channels` elements
-                // each; `first + lanes` is at most that. `lanes_fn` runs this only on CPUs with the set of `L`.
-                unsafe {
-                    let (x, g) = (source.as_ptr().add(first), grad.as_ptr().add(walk.out_first + first));
-                    let to = sums.as_mut_ptr().add(first);
-                    if lanes == L::WIDTH {
-                        some_taps::<L, true>(x, g, walk, taps, to, lanes);
-                    } else {
-                        some_taps::<L, false>(x, g, walk, taps, to, lanes);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Sums of at most [`TAPS`] taps for one register of channels, `lanes` of them used.
-///
-/// # Safety
-/// The CPU has the set of `L`; the pointers lead to the first of `lanes` channels of slices that passed
-/// [`Walk::check`], and `taps` are some of the walk's.
-#[inline(always)]
-unsafe fn some_taps<L: Lanes, const FULL: bool>(
-    x: *const f32,
-    grad: *const f32,
-    walk: &Walk,
-    taps: &[Tap],
-    sums: *mut f32,
-    lanes: usize,
-) {
-    // SAFETY: see above. Missing taps repeat the first, and their sums are dropped.
-    unsafe {
-        let mut sources = [x.add(taps[0].0); TAPS];
-        for (source, (from, _)) in sources.iter_mut().zip(taps) {
-            *source = x.add(*from);
-        }
-        let mut products = [L::splat(0.0); TAPS];
-        for i in 0..walk.count {
-            let g = read::<L, FULL>(grad.add(i * walk.out_step), lanes);
-            let at = i * walk.source_step;
-            for t in 0..TAPS {
-                products[t] = read::<L, FULL>(sources[t].add(at), lanes).mul_add(g, products[t]);
-            }
-        }
-        for (product, (_, to)) in products.into_iter().zip(taps) {
-            let to = sums.add(*to);
-            read::<L, FULL>(to, lanes).add(product).store_part(to, lanes);
-        }
-    }
-}
-
-/// A register of `lanes` values, all where `FULL`.
-///
-/// # Safety
-/// The CPU has the set of `L`, and so many values can be read there.
-#[inline(always)]
-unsafe fn read<L: Lanes, const FULL: bool>(from: *const f32, lanes: usize) -> L {
-    // SAFETY: the caller vouches for it.
-    unsafe { if FULL { L::load(from) } else { L::load_part(from, lanes) } }
 }

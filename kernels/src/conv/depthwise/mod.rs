@@ -9,6 +9,8 @@
 mod gpu;
 mod host;
 mod runs;
+mod weight_grad;
 
 pub(super) use gpu::{backward_data_on_gpu, backward_weight_on_gpu, forward_on_gpu};
-pub(super) use host::{backward_data, backward_weight, by_tap, forward, forward_by_tap};
+pub(super) use host::{backward_data, by_tap, forward, forward_by_tap};
+pub(super) use weight_grad::backward_weight;

@@ -1,9 +1,12 @@
 //! The inverted residual on the CPU.
 //!
-//! A task takes a band of output rows and some blocks of expanded channels. Block by block it expands the
-//! rows that the band sees into a zero-padded scratch in the second cache, runs the depthwise kernel over
-//! it, and adds the block's part of the projection to the band's sums. Where an image has few bands, the
-//! blocks are split over tasks too and their sums added in order. Tasks are cut by shape alone.
+//! A task takes a band of output rows and a part of the expanded channels. Block by block of these it
+//! expands the rows that the band sees into a zero-padded scratch in the second cache, runs the depthwise
+//! kernel over it, and adds the block's share of the projection to the band's sums. Where an image has few
+//! bands, their channels are split into several parts, whose sums are added in order. Tasks are cut by
+//! shape alone.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -12,14 +15,16 @@ use super::super::dense::{pack, pack_rows};
 use super::stages::{self, Depthwise, Pixels};
 use crate::activation::Activation;
 use crate::device::HostBuffer;
-use crate::simd::LANES;
+use crate::simd::{LANES, simd_fn};
 
-/// Expanded channels at a time at most: a multiple of the lanes that divides the widths of EfficientNet-Lite.
+/// Expanded channels at a time at most, a multiple of the lanes: weights and sums stay in the first cache.
 const BLOCK: usize = 48;
 /// Elements of the expanded rows of a task: they stay in the second cache.
 const SCRATCH: usize = 48 << 10;
-/// Tasks that a call is cut into at least, where it has so many blocks.
+/// Tasks that a call is cut into at least, where it has channels for so many.
 const TASKS: usize = 8;
+/// Pixels whose parts are added at a time.
+const PIXELS: usize = 64;
 
 /// Weights as the stages read them; channels padded with zeros to whole blocks of lanes.
 pub(super) struct Packed {
@@ -73,26 +78,28 @@ pub(super) struct Call<'a> {
 struct Plan {
     /// Output rows of a band.
     rows: usize,
-    /// Columns of the scratch.
-    width: usize,
-    /// Expanded channels at a time.
-    block: usize,
-    /// Expanded channels of a task, a multiple of those.
-    channels: usize,
+    /// Shares of the expanded channels.
+    parts: usize,
 }
 
 impl Plan {
     fn new(g: &Geometry) -> Self {
-        let [n, oh, ow, e] = g.y;
-        // A stride may leave the last columns of the map out; they are expanded all the same.
-        let width = ((ow - 1) * g.opts.stride + g.w[2]).max(g.before[1] + g.x[2]);
-        let block = BLOCK.min(e.next_multiple_of(LANES));
-        let held = (SCRATCH / (width * block)).saturating_sub(g.w[1]) / g.opts.stride + 1;
+        let [n, oh, _, e] = g.y;
+        let held = (SCRATCH / (scratch_width(g) * BLOCK.min(e))).saturating_sub(g.w[1]) / g.opts.stride + 1;
         let bands = oh.div_ceil(held);
-        let blocks = e.div_ceil(block);
-        let parts = TASKS.div_ceil(n * bands).min(blocks);
-        Self { rows: oh.div_ceil(bands), width, block, channels: blocks.div_ceil(parts) * block }
+        Self { rows: oh.div_ceil(bands), parts: TASKS.div_ceil(n * bands).min(e.div_ceil(LANES)) }
     }
+
+    /// The expanded channels of a part, padded: whole blocks of lanes.
+    fn channels(&self, part: usize, e: usize) -> Range<usize> {
+        let first = |part: usize| e.div_ceil(LANES) * part / self.parts * LANES;
+        first(part)..first(part + 1)
+    }
+}
+
+/// Columns of the scratch. A stride may leave the last columns of the map out; they are expanded all the same.
+fn scratch_width(g: &Geometry) -> usize {
+    ((g.y[2] - 1) * g.opts.stride + g.w[2]).max(g.before[1] + g.x[2])
 }
 
 impl Call<'_> {
@@ -106,137 +113,178 @@ impl Call<'_> {
         let images = y.par_chunks_mut(oh * ow * self.to).zip(x.par_chunks(h * w * self.from));
         images.for_each(|(y, x)| {
             y.par_chunks_mut(plan.rows * ow * self.to).enumerate().for_each(|(band, y)| {
-                let first = band * plan.rows;
-                let starts: Vec<usize> = (0..e).step_by(plan.channels).collect();
-                let pixels = y.len() / self.to;
-                let part = |start: &usize| self.part(&plan, x, first, pixels / ow, *start);
-                let parts: Vec<HostBuffer<f32>> = match &starts[..] {
-                    [one] => vec![part(one)],
-                    more => more.par_iter().map(part).collect(),
-                };
+                let (first, rows) = (band * plan.rows, y.len() / (ow * self.to));
+                let part = |part: usize| self.part(x, first, rows, plan.channels(part, e));
                 let added = self.residual.then(|| &x[first * w * self.from..][..y.len()]);
-                self.finish(&parts, added, y);
+                if plan.parts == 1 {
+                    self.finish(&[part(0)], 0, added, y);
+                    return;
+                }
+                let parts: Vec<_> = (0..plan.parts).into_par_iter().map(part).collect();
+                y.par_chunks_mut(PIXELS * self.to).enumerate().for_each(|(i, y)| {
+                    self.finish(&parts, i * PIXELS, added, y);
+                });
             });
         });
     }
 
-    /// The sums of the projection of `rows` output rows from row `first` on, over the expanded channels
-    /// from `start` on: `[pixel][to]`, `to` padded.
-    fn part(&self, plan: &Plan, x: &[f32], first: usize, rows: usize, start: usize) -> HostBuffer<f32> {
-        let (g, ow) = (self.g, self.g.y[2]);
-        let seen = Seen::new(g, first, rows);
+    /// The sums of the projection of `rows` output rows from row `first` on, over some expanded channels:
+    /// `[pixel][to]`, `to` padded.
+    fn part(&self, x: &[f32], first: usize, rows: usize, all: Range<usize>) -> HostBuffer<f32> {
+        let (g, pixels) = (self.g, rows * self.g.y[2]);
+        let blocks = all.len().div_ceil(BLOCK);
+        let block = all.len().div_ceil(blocks).next_multiple_of(LANES);
+        let layout = Layout::new(g, first, rows, block);
         let wide = self.to.next_multiple_of(LANES);
-        let mut sums = HostBuffer::room(rows * ow * wide);
+        let mut sums = HostBuffer::room(pixels * wide);
         sums.fill(0.0);
-        let mut scratch = HostBuffer::room(seen.height * plan.width * plan.block);
-        scratch.fill(0.0);
-        let mut mixed = HostBuffer::room(rows * ow * plan.block);
-        let places = seen.places(g, plan);
-        let corners = corners(g, rows, plan);
-        let lines = &x[seen.from * g.x[2] * self.from..seen.to * g.x[2] * self.from];
+        let mut scratch = HostBuffer::room(layout.height * layout.width * block);
+        layout.clear(g, &mut scratch);
+        let mut mixed = HostBuffer::room(pixels * block);
+        let (places, corners) = (layout.places(g), layout.corners(g, rows));
+        let lines = &x[layout.from * g.x[2] * self.from..layout.to * g.x[2] * self.from];
         let e = g.y[3].next_multiple_of(LANES);
-        for start in (start..(start + plan.channels).min(e)).step_by(plan.block) {
-            let channels = plan.block.min(e - start);
-            self.expand(lines, start, channels, &places, &mut scratch);
-            self.depthwise(plan, start, channels, &scratch, &corners, &mut mixed);
-            let pixels = Pixels { values: &mixed, channels: plan.block };
+        for start in all.clone().step_by(block) {
+            let channels = start..(start + block).min(all.end);
+            self.expand(lines, channels.clone(), &places, &mut scratch);
+            self.depthwise(&layout, channels.clone(), &scratch, &corners, &mut mixed);
             let panels = &self.weights.project.0[start * LANES..];
-            stages::project(pixels, panels, channels, e * LANES, wide, &mut sums);
+            stages::project(
+                Pixels { values: &mixed, channels: block },
+                panels,
+                channels.len(),
+                e * LANES,
+                wide,
+                &mut sums,
+            );
         }
         sums
     }
 
-    /// Writes `channels` expanded channels from `start` on of the pixels in `x` to their places.
-    fn expand(&self, x: &[f32], start: usize, channels: usize, places: &[usize], scratch: &mut [f32]) {
+    /// Writes some expanded channels of the pixels in `x` to their places.
+    fn expand(&self, x: &[f32], channels: Range<usize>, places: &[usize], scratch: &mut [f32]) {
         let Some((weights, bias)) = &self.weights.expand else {
             // Without an expansion the channels are those of the input.
-            let known = channels.min(self.from - start);
+            let known = channels.end.min(self.from) - channels.start;
             for (pixel, to) in x.chunks_exact(self.from).zip(places) {
-                scratch[*to..to + known].copy_from_slice(&pixel[start..start + known]);
-                scratch[to + known..to + channels].fill(0.0);
+                scratch[*to..to + known].copy_from_slice(&pixel[channels.start..channels.start + known]);
+                scratch[to + known..to + channels.len()].fill(0.0);
             }
             return;
         };
-        let panels = &weights[start * self.from..(start + channels) * self.from];
+        let panels = &weights[channels.start * self.from..channels.end * self.from];
         let pixels = Pixels { values: x, channels: self.from };
-        stages::expand(pixels, panels, &bias[start..start + channels], self.activation.bounds(), places, scratch);
+        stages::expand(pixels, panels, &bias[channels.clone()], self.activation.bounds(), places, scratch);
         if self.activation.bounds().is_none() {
-            places.iter().for_each(|at| self.activation.apply_row(&mut scratch[*at..at + channels]));
+            places.iter().for_each(|at| self.activation.apply_row(&mut scratch[*at..at + channels.len()]));
         }
     }
 
     /// The depthwise kernel over the scratch, written to `[pixel][block]`.
     fn depthwise(
         &self,
-        plan: &Plan,
-        start: usize,
-        channels: usize,
+        layout: &Layout,
+        channels: Range<usize>,
         scratch: &[f32],
         corners: &[usize],
         mixed: &mut [f32],
     ) {
         let (w, bias) = &self.weights.depthwise;
         let [_, kh, kw, _] = self.g.w;
-        let e = bias.len();
-        let tap = |t: usize| ((t / kw * plan.width + t % kw) * plan.block, t * e + start);
+        let tap = |t: usize| ((t / kw * layout.width + t % kw) * layout.block, t * bias.len() + channels.start);
         let stage = Depthwise {
             taps: &(0..kh * kw).map(tap).collect::<Vec<_>>(),
             weights: w,
-            bias: &bias[start..start + channels],
+            bias: &bias[channels.clone()],
             bounds: self.activation.bounds(),
         };
-        stages::depthwise(scratch, corners, &stage, plan.block, mixed);
+        stages::depthwise(scratch, corners, &stage, layout.block, mixed);
         if self.activation.bounds().is_none() {
-            mixed.chunks_exact_mut(plan.block).for_each(|pixel| self.activation.apply_row(&mut pixel[..channels]));
+            let pixels = mixed.chunks_exact_mut(layout.block);
+            pixels.for_each(|pixel| self.activation.apply_row(&mut pixel[..channels.len()]));
         }
     }
 
-    /// Adds the parts in order, the bias, and the input where that is wanted.
-    fn finish(&self, parts: &[HostBuffer<f32>], added: Option<&[f32]>, y: &mut [f32]) {
+    /// Adds the parts in order, the bias, and the band's input where that is wanted, for the pixels of `y`,
+    /// which begin with pixel `first` of the band.
+    fn finish(&self, parts: &[HostBuffer<f32>], first: usize, added: Option<&[f32]>, y: &mut [f32]) {
         let wide = self.to.next_multiple_of(LANES);
         let bias = &self.weights.project.1[..self.to];
-        for (p, out) in y.chunks_exact_mut(self.to).enumerate() {
-            out.copy_from_slice(bias);
-            for part in parts {
-                out.iter_mut().zip(&part[p * wide..]).for_each(|(o, v)| *o += v);
-            }
-            if let Some(added) = added {
-                out.iter_mut().zip(&added[p * self.to..]).for_each(|(o, v)| *o += v);
+        y.chunks_exact_mut(self.to).for_each(|out| out.copy_from_slice(bias));
+        for part in parts {
+            add_rows(&part[first * wide..], wide, self.to, y);
+        }
+        if let Some(added) = added {
+            add_rows(&added[first * self.to..], self.to, self.to, y);
+        }
+    }
+}
+
+simd_fn! {
+    /// Adds the first `count` values of every row of `wide` values to a row of `count`.
+    fn add_rows(rows: &[f32], wide: usize, count: usize, sums: &mut [f32]) {
+        for (sums, row) in sums.chunks_exact_mut(count).zip(rows.chunks_exact(wide)) {
+            for (sum, v) in sums.iter_mut().zip(row) {
+                *sum += v;
             }
         }
     }
 }
 
-/// The input rows that a band of output rows sees.
-struct Seen {
-    /// Rows of the scratch, zeros included.
+/// The scratch of a band, and the input rows that the band sees.
+struct Layout {
+    /// Rows and columns, zeros included, and the channels of each pixel.
     height: usize,
-    /// First row of the scratch that is one of the image's.
+    width: usize,
+    block: usize,
+    /// First row that is one of the image's.
     top: usize,
     /// Rows of the image.
     from: usize,
     to: usize,
 }
 
-impl Seen {
-    fn new(g: &Geometry, first: usize, rows: usize) -> Self {
+impl Layout {
+    fn new(g: &Geometry, first: usize, rows: usize, block: usize) -> Self {
         let height = (rows - 1) * g.opts.stride + g.w[1];
         let start = first * g.opts.stride; // in rows with zeros before them
         let from = start.saturating_sub(g.before[0]).min(g.x[1]);
         let to = (start + height).saturating_sub(g.before[0]).min(g.x[1]);
-        Self { height, top: g.before[0].saturating_sub(start), from, to }
+        Self { height, width: scratch_width(g), block, top: g.before[0].saturating_sub(start), from, to }
     }
 
-    /// Where the seen pixels lie in the scratch.
-    fn places(&self, g: &Geometry, plan: &Plan) -> Vec<usize> {
-        let row = |r: usize| (self.top + r) * plan.width + g.before[1];
-        let columns = move |r| (0..g.x[2]).map(move |c| (row(r) + c) * plan.block);
-        (0..self.to - self.from).flat_map(columns).collect()
+    /// Where the seen pixels lie.
+    fn places(&self, g: &Geometry) -> Vec<usize> {
+        let (rows, w) = (self.to - self.from, g.x[2]);
+        let mut places = Vec::with_capacity(rows * w);
+        for r in self.top..self.top + rows {
+            let first = (r * self.width + g.before[1]) * self.block;
+            places.extend((0..w).map(|c| first + c * self.block));
+        }
+        places
     }
-}
 
-/// Where the windows of `rows` output rows begin in the scratch.
-fn corners(g: &Geometry, rows: usize, plan: &Plan) -> Vec<usize> {
-    let (ow, stride) = (g.y[2], g.opts.stride);
-    (0..rows * ow).map(|p| (p / ow * plan.width + p % ow) * stride * plan.block).collect()
+    /// Where the windows of output rows begin.
+    fn corners(&self, g: &Geometry, rows: usize) -> Vec<usize> {
+        let step = g.opts.stride * self.block;
+        let mut corners = Vec::with_capacity(rows * g.y[2]);
+        for r in 0..rows {
+            corners.extend((0..g.y[2]).map(|c| (r * self.width + c) * step));
+        }
+        corners
+    }
+
+    /// Zeros around the seen pixels.
+    fn clear(&self, g: &Geometry, scratch: &mut [f32]) {
+        let seen = self.top..self.top + self.to - self.from;
+        let (left, right) = (g.before[1] * self.block, (g.before[1] + g.x[2]) * self.block);
+        for (r, line) in scratch.chunks_exact_mut(self.width * self.block).enumerate() {
+            if seen.contains(&r) {
+                line[..left].fill(0.0);
+                line[right..].fill(0.0);
+            } else {
+                line.fill(0.0);
+            }
+        }
+    }
 }

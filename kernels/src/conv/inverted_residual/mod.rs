@@ -46,7 +46,7 @@ pub struct PreparedInvertedResidual {
 
 enum Weights {
     Host(host::Packed),
-    Gpu(gpu::Buffers),
+    Gpu(Box<gpu::Buffers>),
 }
 
 impl Weights {
@@ -55,7 +55,8 @@ impl Weights {
         let views: Vec<View> = all.flat_map(|w| [w.weight.view(), w.bias.view()]).collect();
         let operands: Vec<&dyn Place> = views.iter().map(|v| v as &dyn Place).collect();
         if place(OP, &operands)?.is_some() {
-            return gpu::Buffers::new(expand, depthwise, project).map_or_else(|| mixed(OP), |w| Ok(Self::Gpu(w)));
+            return gpu::Buffers::new(expand, depthwise, project)
+                .map_or_else(|| mixed(OP), |w| Ok(Self::Gpu(Box::new(w))));
         }
         Ok(Self::Host(host::Packed::new(expand.as_ref().map(on_host), on_host(&depthwise), on_host(&project))))
     }

@@ -1,4 +1,5 @@
 //! The three stages of a block of expanded channels, each a register tile of some pixels by 16 channels.
+//! In the last tile rows beyond the last pixel repeat it: they are summed again and written again.
 
 use crate::simd::{LANES, Lanes, lanes_fn};
 
@@ -38,11 +39,11 @@ lanes_fn! {
         let room = out.len().checked_sub(bias.len());
         assert!(room.is_some_and(|most| places.iter().all(|at| *at <= most)), "places inside the scratch");
         for first in (0..places.len()).step_by(R) {
-            let count = R.min(places.len() - first);
-            let mut rows = [x.values.as_ptr(); R];
-            for (r, row) in rows.iter_mut().enumerate() {
-                // SAFETY: pixel `first + r`, or the last one, lies in `x`, as asserted.
-                *row = unsafe { row.add((first + r.min(count - 1)) * x.channels) };
+            let (mut rows, mut to) = ([x.values.as_ptr(); R], [out.as_mut_ptr(); R]);
+            for r in 0..R {
+                let pixel = (first + r).min(places.len() - 1);
+                // SAFETY: the pixel lies in `x` and its place in `out`, as asserted.
+                (rows[r], to[r]) = unsafe { (rows[r].add(pixel * x.channels), to[r].add(places[pixel])) };
             }
             for at in (0..bias.len()).step_by(LANES) {
                 // SAFETY: 16 biases and a panel of `x.channels` steps from channel `at` on; rows of
@@ -52,8 +53,8 @@ lanes_fn! {
                     let mut sums = [load::<L, V>(bias.as_ptr().add(at)); R];
                     multiply(&rows, x.channels, panels.as_ptr().add(at * x.channels), &mut sums);
                     clamp(&mut sums, bounds);
-                    for (r, sum) in sums.iter().enumerate().take(count) {
-                        store(sum, out.as_mut_ptr().add(places[first + r] + at));
+                    for (sum, to) in sums.iter().zip(to) {
+                        store(sum, to.add(at));
                     }
                 }
             }
@@ -78,11 +79,11 @@ lanes_fn! {
         assert!(kernel.taps.iter().all(inside), "a tap leads out of the scratch");
         assert!(channels.is_multiple_of(LANES) && channels <= stride && corners.len() * stride <= out.len(), "room");
         for first in (0..corners.len()).step_by(R) {
-            let count = R.min(corners.len() - first);
-            let mut rows = [map.as_ptr(); R];
-            for (r, row) in rows.iter_mut().enumerate() {
-                // SAFETY: every corner lies in the map, as asserted.
-                *row = unsafe { row.add(corners[first + r.min(count - 1)]) };
+            let (mut rows, mut to) = ([map.as_ptr(); R], [out.as_mut_ptr(); R]);
+            for r in 0..R {
+                let pixel = (first + r).min(corners.len() - 1);
+                // SAFETY: every corner lies in the map and every pixel in `out`, as asserted.
+                (rows[r], to[r]) = unsafe { (rows[r].add(corners[pixel]), to[r].add(pixel * stride)) };
             }
             for at in (0..channels).step_by(LANES) {
                 // SAFETY: 16 biases and weights from channel `at` on, 16 values of the map at every tap of
@@ -100,8 +101,8 @@ lanes_fn! {
                         }
                     }
                     clamp(&mut sums, kernel.bounds);
-                    for (r, sum) in sums.iter().enumerate().take(count) {
-                        store(sum, out.as_mut_ptr().add((first + r) * stride + at));
+                    for (sum, to) in sums.iter().zip(to) {
+                        store(sum, to.add(at));
                     }
                 }
             }
@@ -124,25 +125,24 @@ lanes_fn! {
         assert!(steps <= x.channels && pixels * wide <= sums.len() && wide.is_multiple_of(LANES), "room for sums");
         assert!(wide == 0 || (wide / LANES - 1) * panel + steps * LANES <= panels.len(), "panels of all channels");
         for first in (0..pixels).step_by(R) {
-            let count = R.min(pixels - first);
-            let mut rows = [x.values.as_ptr(); R];
-            for (r, row) in rows.iter_mut().enumerate() {
-                // SAFETY: pixel `first + r`, or the last one, lies in `x`.
-                *row = unsafe { row.add((first + r.min(count - 1)) * x.channels) };
+            let (mut rows, mut to) = ([x.values.as_ptr(); R], [sums.as_mut_ptr(); R]);
+            for r in 0..R {
+                let pixel = (first + r).min(pixels - 1);
+                // SAFETY: every pixel lies in `x` and its sums in `sums`, as asserted.
+                (rows[r], to[r]) = unsafe { (rows[r].add(pixel * x.channels), to[r].add(pixel * wide)) };
             }
             for at in (0..wide).step_by(LANES) {
                 // SAFETY: rows of `steps` values, a panel of `steps` rows of lanes, and 16 sums of every
                 // pixel from channel `at` on, all as asserted above. `lanes_fn` runs this only on CPUs with
                 // the set of `L`.
                 unsafe {
-                    let to = sums.as_mut_ptr().add(first * wide + at);
                     let mut tile = [[L::splat(0.0); V]; R];
-                    for (r, sum) in tile.iter_mut().enumerate() {
-                        *sum = load::<L, V>(to.add(r.min(count - 1) * wide));
+                    for (sum, to) in tile.iter_mut().zip(to) {
+                        *sum = load::<L, V>(to.add(at));
                     }
                     multiply(&rows, steps, panels.as_ptr().add(at / LANES * panel), &mut tile);
-                    for (r, sum) in tile.iter().enumerate().take(count) {
-                        store(sum, to.add(r * wide));
+                    for (sum, to) in tile.iter().zip(to) {
+                        store(sum, to.add(at));
                     }
                 }
             }

@@ -1,0 +1,144 @@
+//! Euclidean k-nearest neighbours over a flat memory bank (PatchCore, Roth et al. 2022, section 3.3), prepared
+//! once and searched exactly, without a distance matrix.
+//!
+//! On the CPU a first pass in 16-bit integers leaves a few candidates for each query, by a bound that holds for
+//! any data; their distances are measured in f64 (search.rs). A bank in half precision stays so in memory. On a
+//! GPU distances are summed in f32, and a bank in half precision is widened.
+
+mod gpu;
+mod panels;
+mod search;
+mod tile;
+
+use half::f16;
+
+use crate::cosine_nn::BankData;
+use crate::device::{Buffer, Device, View, ViewMut, mixed, place};
+use crate::error::{Result, check_len, shape_error};
+use crate::gather::gather;
+use panels::Panels;
+
+const OP: &str = "flat memory bank";
+
+/// A memory bank of `len` vectors of `dimension` elements.
+#[derive(Clone, Debug)]
+pub struct FlatBank {
+    len: usize,
+    dimension: usize,
+    vectors: Vectors,
+}
+
+#[derive(Clone, Debug)]
+enum Vectors {
+    Host(Panels),
+    Gpu {
+        /// `[len][dimension]`.
+        values: Buffer,
+        /// Whether they were given in half precision.
+        halves: bool,
+    },
+}
+
+/// Halves of numbers that were widened from halves.
+fn narrowed(values: Vec<f32>) -> Vec<f16> {
+    values.into_iter().map(f16::from_f32).collect()
+}
+
+impl FlatBank {
+    /// Prepares vectors laid out `[len][dimension]` on a device.
+    ///
+    /// # Errors
+    /// When there are none, they are no whole number of vectors, or the device is out of memory.
+    pub fn new(data: BankData, dimension: usize, device: &Device) -> Result<Self> {
+        let (elements, halves) = match &data {
+            BankData::F16(v) => (v.len(), true),
+            BankData::F32(v) => (v.len(), false),
+        };
+        if elements == 0 || dimension == 0 || !elements.is_multiple_of(dimension) {
+            return shape_error(OP, format!("{elements} elements are no vectors of dimension {dimension}"));
+        }
+        let vectors = match device {
+            Device::Cpu => Vectors::Host(Panels::new(&data, dimension)),
+            Device::Gpu(_) => {
+                let values = match data {
+                    BankData::F16(v) => v.into_iter().map(f16::to_f32).collect(),
+                    BankData::F32(v) => v,
+                };
+                Vectors::Gpu { values: device.upload(values)?, halves }
+            }
+        };
+        Ok(Self { len: elements / dimension, dimension, vectors })
+    }
+
+    /// Vectors, at least 1.
+    #[allow(clippy::len_without_is_empty)] // never empty
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Elements of a vector.
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// All vectors, `[len][dimension]`, in the precision they were given in.
+    ///
+    /// # Errors
+    /// When they live on a device that is lost.
+    pub fn vectors(&self) -> Result<BankData> {
+        Ok(match &self.vectors {
+            Vectors::Host(panels) => panels.rows(),
+            Vectors::Gpu { values, halves: false } => BankData::F32(values.to_vec()?),
+            Vectors::Gpu { values, halves: true } => BankData::F16(narrowed(values.to_vec()?)),
+        })
+    }
+
+    /// The vectors with these numbers in their order, widened, on the host.
+    ///
+    /// # Errors
+    /// When a number is beyond the last vector, or they live on a device that is lost.
+    pub fn select(&self, index: &[usize]) -> Result<Vec<f32>> {
+        if let Some(beyond) = index.iter().find(|i| **i >= self.len) {
+            return shape_error(OP, format!("vector {beyond} of {}", self.len));
+        }
+        match &self.vectors {
+            Vectors::Host(panels) => {
+                let mut selected = Vec::with_capacity(index.len() * self.dimension);
+                index.iter().for_each(|i| panels.read(*i, &mut selected));
+                Ok(selected)
+            }
+            Vectors::Gpu { values, .. } => gather(values, self.dimension, index)?.into_vec(),
+        }
+    }
+
+    /// The `k` nearest vectors of each query, ascending by distance, the lower index first among equals;
+    /// `query` is `[queries][dimension]`, `index` and `distance` (Euclidean) are `[queries][k]`.
+    ///
+    /// # Errors
+    /// When lengths or devices do not fit, or `k` is 0 or larger than the bank.
+    pub fn nearest<'a>(
+        &self,
+        query: impl Into<View<'a>>,
+        k: usize,
+        index: impl Into<ViewMut<'a, u32>>,
+        distance: impl Into<ViewMut<'a>>,
+    ) -> Result<()> {
+        let (query, index, distance) = (query.into(), index.into(), distance.into());
+        let d = self.dimension;
+        if k == 0 || k > self.len {
+            return shape_error(OP, format!("{k} neighbours from {} vectors", self.len));
+        }
+        check_len(OP, "query", query.len() % d, 0)?;
+        check_len(OP, "index", index.len(), query.len() / d * k)?;
+        check_len(OP, "distance", distance.len(), query.len() / d * k)?;
+        let place = place(OP, &[&query, &index, &distance])?;
+        match (&self.vectors, place) {
+            (Vectors::Host(panels), None) => search::nearest(panels, query.host(), k, index.host(), distance.host()),
+            (Vectors::Gpu { values: Buffer::Gpu(bank), .. }, Some(gpu)) if bank.gpu().is(&gpu) => {
+                gpu::nearest(&gpu, query.device(), bank, (d, k), index.device(), distance.device())?;
+            }
+            _ => return mixed(OP),
+        }
+        Ok(())
+    }
+}

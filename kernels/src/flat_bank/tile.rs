@@ -1,0 +1,102 @@
+//! The register tile of the search: inner products of 6 queries with 16 bank vectors in 16-bit integers.
+//!
+//! `sums[m][n] = sum over i of q[i][m][0] * b[i][n][0] + q[i][m][1] * b[i][n][1]`
+//!
+//! An x86 CPU multiplies 16-bit pairs and adds the two products in one instruction: 16 products where a
+//! multiply-add of AVX2 does 8. Two elements a step: 6 broadcasts, 2 loads, 12 products and 12 additions
+//! (AVX2). Sums are exact modulo 2^32; see panels.rs for why they fit.
+
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Isa, isa};
+
+/// Queries of a tile.
+pub(super) const ROWS: usize = 6;
+/// Bank vectors of a tile.
+pub(super) const LANES: usize = 16;
+
+/// Sums of one tile.
+pub(super) type Sums = [[i32; LANES]; ROWS];
+
+/// Writes the inner products of a group of queries `[pair][ROWS][2]` with a panel of bank vectors `[pair][LANES][2]` to
+/// `sums`.
+pub(super) fn products(group: &[i16], panel: &[i16], sums: &mut Sums) {
+    let pairs = panel.len() / (2 * LANES);
+    assert!(group.len() == pairs * 2 * ROWS && panel.len() == pairs * 2 * LANES, "operands of one dimension");
+    #[cfg(target_arch = "x86_64")]
+    match isa() {
+        // SAFETY: `isa` answers Avx512 only where the CPU has it, the other feature was asked for; lengths are asserted above.
+        Isa::Avx512 if std::arch::is_x86_feature_detected!("avx512vnni") => {
+            return unsafe { products_vnni(group, panel, pairs, sums) };
+        }
+        // SAFETY: both sets include AVX2; lengths are asserted above.
+        Isa::Avx512 | Isa::Avx2 => return unsafe { products_avx2(group, panel, pairs, sums) },
+        Isa::Portable => {}
+    }
+    *sums = [[0; LANES]; ROWS];
+    for (queries, vectors) in group.as_chunks::<{ 2 * ROWS }>().0.iter().zip(panel.as_chunks::<{ 2 * LANES }>().0) {
+        for (row, query) in sums.iter_mut().zip(queries.as_chunks::<2>().0) {
+            let query = query.map(i32::from);
+            for (sum, vector) in row.iter_mut().zip(vectors.as_chunks::<2>().0) {
+                let products = [query[0] * i32::from(vector[0]), query[1] * i32::from(vector[1])];
+                *sum = sum.wrapping_add(products[0].wrapping_add(products[1]));
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The CPU has AVX2; `group` holds `pairs` steps of `2 * ROWS`, `panel` of `2 * LANES`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn products_avx2(group: &[i16], panel: &[i16], pairs: usize, sums: &mut Sums) {
+    use std::arch::x86_64::{
+        _mm256_add_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_si256,
+        _mm256_storeu_si256,
+    };
+    let mut acc = [[_mm256_setzero_si256(); 2]; ROWS];
+    for i in 0..pairs {
+        // SAFETY: step i is within both operands, as the caller promises; loads are unaligned ones.
+        let (queries, vectors) = unsafe {
+            let vectors = panel.as_ptr().add(i * 2 * LANES);
+            let vectors = [_mm256_loadu_si256(vectors.cast()), _mm256_loadu_si256(vectors.add(LANES).cast())];
+            (group.as_ptr().add(i * 2 * ROWS).cast::<[i32; ROWS]>().read_unaligned(), vectors)
+        };
+        for (row, query) in acc.iter_mut().zip(queries) {
+            let query = _mm256_set1_epi32(query);
+            for (sum, vectors) in row.iter_mut().zip(vectors) {
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(query, vectors));
+            }
+        }
+    }
+    for (to, row) in sums.iter_mut().zip(acc) {
+        for (to, sum) in to.as_chunks_mut::<8>().0.iter_mut().zip(row) {
+            // SAFETY: `to` holds the eight integers that are stored.
+            unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), sum) };
+        }
+    }
+}
+
+/// # Safety
+/// The CPU has AVX-512 F and VNNI; `group` holds `pairs` steps of `2 * ROWS`, `panel` of `2 * LANES`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn products_vnni(group: &[i16], panel: &[i16], pairs: usize, sums: &mut Sums) {
+    use std::arch::x86_64::{
+        _mm512_dpwssd_epi32, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_storeu_si512,
+    };
+    let mut acc = [_mm512_setzero_si512(); ROWS];
+    for i in 0..pairs {
+        // SAFETY: step i is within both operands, as the caller promises; loads are unaligned ones.
+        let (queries, vectors) = unsafe {
+            let vectors = _mm512_loadu_si512(panel.as_ptr().add(i * 2 * LANES).cast());
+            (group.as_ptr().add(i * 2 * ROWS).cast::<[i32; ROWS]>().read_unaligned(), vectors)
+        };
+        for (sum, query) in acc.iter_mut().zip(queries) {
+            *sum = _mm512_dpwssd_epi32(*sum, _mm512_set1_epi32(query), vectors);
+        }
+    }
+    for (to, sum) in sums.iter_mut().zip(acc) {
+        // SAFETY: `to` holds the sixteen integers that are stored.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), sum) };
+    }
+}

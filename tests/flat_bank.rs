@@ -1,0 +1,163 @@
+//! The flat memory bank on the CPU against exhaustive search in f64.
+
+use half::f16;
+use hotad_engine::random;
+use hotad_kernels::cosine_nn::BankData;
+use hotad_kernels::device::Device;
+use hotad_kernels::flat_bank::FlatBank;
+use rand::Rng;
+
+fn noise(n: usize, index: u64) -> Vec<f32> {
+    let mut rng = random::stream(6, "flat bank test", index);
+    (0..n).map(|_| rng.random::<f32>() - 0.25).collect()
+}
+
+/// Every distance in f64, sorted; the lower index first among equals.
+fn exhaustive(query: &[f32], bank: &[f32], d: usize, k: usize) -> (Vec<u32>, Vec<f64>) {
+    let (mut index, mut distance) = (Vec::new(), Vec::new());
+    for q in query.chunks(d) {
+        let mut all: Vec<(f64, u32)> = Vec::new();
+        for (i, b) in bank.chunks(d).enumerate() {
+            let mut sum = 0.0f64;
+            for j in 0..d {
+                sum += (q[j] as f64 - b[j] as f64) * (q[j] as f64 - b[j] as f64);
+            }
+            all.push((sum.sqrt(), i as u32));
+        }
+        all.sort_by(|a, b| a.partial_cmp(b).expect("distances are numbers"));
+        index.extend(all[..k].iter().map(|a| a.1));
+        distance.extend(all[..k].iter().map(|a| a.0));
+    }
+    (index, distance)
+}
+
+fn search(data: BankData, query: &[f32], d: usize, k: usize) -> (Vec<u32>, Vec<f32>) {
+    let bank = FlatBank::new(data, d, &Device::Cpu).expect("shapes fit");
+    let found = query.len() / d * k;
+    let (mut index, mut distance) = (vec![u32::MAX; found], vec![f32::NAN; found]);
+    bank.nearest(query, k, &mut index, &mut distance).expect("shapes fit");
+    (index, distance)
+}
+
+/// The neighbours are those of the exhaustive search, the distances its own rounded to f32.
+fn agrees(query: &[f32], bank: &[f32], d: usize, k: usize) {
+    let (index, distance) = search(BankData::F32(bank.to_vec()), query, d, k);
+    let (want, exact) = exhaustive(query, bank, d, k);
+    assert_eq!(index, want, "{} queries, {} vectors of {d}, k {k}", query.len() / d, bank.len() / d);
+    for (r, e) in distance.iter().zip(exact) {
+        assert!((f64::from(*r) - e).abs() <= 1e-7 * e, "{r} instead of {e}");
+    }
+}
+
+#[test]
+fn any_shape() {
+    let shapes = [
+        (1, 1, 1, 1),
+        (1, 5, 3, 5),
+        (7, 16, 8, 16),
+        (13, 17, 31, 2),
+        (6, 100, 152, 1),
+        (50, 400, 37, 3),
+        (1, 1000, 16, 9),
+        (1600, 33, 5, 1),
+    ];
+    for (q, m, d, k) in shapes {
+        let mut bank = noise(m * d, 1);
+        bank.copy_within(0..d, (m - 1) * d);
+        let mut query = noise(q * d, 2);
+        query[..d].copy_from_slice(&bank[(m / 2) * d..][..d]);
+        agrees(&query, &bank, d, k);
+    }
+}
+
+#[test]
+fn halves_are_searched_as_they_are() {
+    let (q, m, d, k) = (19, 211, 45, 4);
+    let (query, bank): (_, Vec<f16>) = (noise(q * d, 3), noise(m * d, 4).into_iter().map(f16::from_f32).collect());
+    let wide: Vec<f32> = bank.iter().map(|v| v.to_f32()).collect();
+    let held = FlatBank::new(BankData::F16(bank.clone()), d, &Device::Cpu).expect("shapes fit");
+    assert_eq!(held.vectors().expect("on the host"), BankData::F16(bank.clone()));
+    assert_eq!(held.select(&[210, 3]).expect("vectors"), [&wide[210 * d..], &wide[3 * d..4 * d]].concat());
+    assert_eq!(search(BankData::F16(bank), &query, d, k).0, exhaustive(&query, &wide, d, k).0);
+}
+
+/// Vectors of length 10,000 that lie 1 apart: |q|^2 + |b|^2 - 2 q.b in f32 has steps of 8 here.
+#[test]
+fn a_large_common_offset() {
+    let (q, m, d) = (40, 500, 100);
+    let offset = |v: Vec<f32>| v.into_iter().map(|v| 1000.0 + 0.25 * v).collect::<Vec<f32>>();
+    agrees(&offset(noise(q * d, 5)), &offset(noise(m * d, 6)), d, 1);
+    agrees(&offset(noise(q * d, 5)), &offset(noise(m * d, 6)), d, 3);
+}
+
+/// Two clusters far from their mean, in which all vectors are nearly the same: all are candidates.
+#[test]
+fn clusters_far_apart() {
+    let (q, m, d) = (30, 3000, 24);
+    let clusters = |v: Vec<f32>| -> Vec<f32> {
+        let at = |i: usize| if (i / d).is_multiple_of(2) { 500.0 } else { -500.0 };
+        v.into_iter().enumerate().map(|(i, v)| at(i) + 0.01 * v).collect()
+    };
+    agrees(&clusters(noise(q * d, 7)), &clusters(noise(m * d, 8)), d, 2);
+}
+
+#[test]
+fn copies_come_in_their_order() {
+    let d = 20;
+    let one = noise(d, 9);
+    let bank: Vec<f32> = (0..2500).flat_map(|_| one.clone()).collect();
+    agrees(&noise(9 * d, 10), &bank, d, 5);
+    agrees(&one, &bank, d, 1);
+}
+
+#[test]
+fn very_large_and_very_small_numbers() {
+    for scale in [1e-42, 1e-30, 1e-20, 1e15, 1e30] {
+        let scaled = |v: Vec<f32>| v.into_iter().map(|v| v * scale).collect::<Vec<f32>>();
+        let (query, bank) = (scaled(noise(8 * 10, 11)), scaled(noise(60 * 10, 12)));
+        let (index, _) = search(BankData::F32(bank.clone()), &query, 10, 2);
+        assert_eq!(index, exhaustive(&query, &bank, 10, 2).0, "scale {scale}");
+    }
+}
+
+/// One element of one vector is much larger than all others.
+#[test]
+fn outliers() {
+    let (q, m, d) = (12, 300, 64);
+    let (mut query, mut bank) = (noise(q * d, 13), noise(m * d, 14));
+    bank[77 * d + 5] = 1e6;
+    query[3 * d] = -1e5;
+    agrees(&query, &bank, d, 2);
+}
+
+#[test]
+fn what_is_no_number_has_neighbours_without_distance() {
+    let (m, d) = (70, 6);
+    let mut query = noise(2 * d, 15);
+    query[2] = f32::NAN;
+    let mut bank = noise(m * d, 16);
+    let (index, distance) = search(BankData::F32(bank.clone()), &query, d, 1);
+    assert!(distance[0].is_nan() && index[0] < m as u32);
+    assert_eq!(index[1..], exhaustive(&query[d..], &bank, d, 1).0);
+    // A broken bank vector is nobody's neighbour.
+    let nearest = index[1] as usize;
+    bank[nearest * d] = f32::INFINITY;
+    let (index, distance) = search(BankData::F32(bank), &query[d..], d, 1);
+    assert!(index[0] as usize != nearest && distance[0].is_finite());
+}
+
+#[test]
+fn refused() {
+    let new = |n: usize, d: usize| FlatBank::new(BankData::F32(vec![0.0; n]), d, &Device::Cpu);
+    for (n, d) in [(0, 3), (4, 3), (4, 0)] {
+        assert!(new(n, d).is_err(), "{n} elements of dimension {d}");
+    }
+    let bank = new(6, 3).expect("two vectors");
+    let (mut index, mut distance) = (vec![0; 3], vec![0.0; 3]);
+    for k in [0, 3] {
+        let error = bank.nearest(&[0.0; 3], k, &mut index, &mut distance).expect_err("two vectors").to_string();
+        assert!(error.contains(&format!("{k} neighbours from 2")), "{error}");
+    }
+    assert!(bank.nearest(&[0.0; 4], 1, &mut index[..1], &mut distance[..1]).is_err());
+    assert!(bank.select(&[2]).is_err());
+}
