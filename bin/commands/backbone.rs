@@ -105,6 +105,12 @@ fn describe(path: &Path, file: &BackboneFile, cuts: &[String]) -> Result<()> {
     output::line(&format!("weights      {}", count(file)))?;
     output::line(&format!("layers       {}", cuts.join(", ")))?;
     output::line(&format!("usually cut  {}", facts.usual.join(", ")))?;
+    if let Some(distilled) = file.origin.as_ref().and_then(|o| o.distilled.as_ref()) {
+        output::line(&format!(
+            "distilled    {} steps of {} views of {2}x{2} pixels, on {3} images",
+            distilled.steps, distilled.batch, distilled.crop, distilled.images
+        ))?;
+    }
     if let Some(origin) = &file.origin {
         output::line(&format!("made from    {} ({}), sha256 {}", origin.imported, origin.file, origin.sha256))?;
         if let Some(licence) = &origin.licence {

@@ -240,6 +240,45 @@ fn residual_block_with_batch_norm_and_cross_entropy() {
 }
 
 #[test]
+fn scale_and_shift_learn_under_running_statistics() {
+    const MEAN: f64 = 0.3;
+    const VARIANCE: f64 = 0.5;
+    let x = image(6);
+    let check = Check {
+        shapes: vec![("a", vec![2, 3, 3, 2]), ("an.g", vec![2]), ("an.b", vec![2])],
+        input: Tensor::new(narrow(&x.v), &IMAGE).expect("lengths fit"),
+        engine: &|get, input| {
+            let h = conv2d(input, &without_bias(get, "a"), ConvOptions::same(3)).expect("fits");
+            let put = |v: f64| std::sync::Mutex::new(h.device().upload(vec![v as f32; 2]).expect("room"));
+            let running = [put(MEAN), put(VARIANCE)];
+            let params = BatchNormParams {
+                weight: get("an.g"),
+                bias: get("an.b"),
+                running: [&running[0], &running[1]],
+                eps: 1e-3,
+                momentum: 0.1,
+            };
+            let y = batch_norm2d(&h, &params, Mode::Fixed, None, Activation::LeakyRelu(0.1)).expect("fits");
+            for (kept, v) in running.into_iter().zip([MEAN, VARIANCE]) {
+                let kept = kept.into_inner().expect("no panic").into_vec().expect("read");
+                assert_eq!(kept, [v as f32; 2], "running statistics stay");
+            }
+            loss(Loss::Mse, &y, input).expect("fits")
+        },
+        oracle: &|get| {
+            let h = naive_conv(&x, &get("a"), [2, 3, 3, 2], &[0.0; 2], ConvOptions::same(3));
+            let (g, b) = (get("an.g"), get("an.b"));
+            let errors = h.v.iter().zip(&x.v).enumerate().map(|(i, (h, x))| {
+                let y = (h - MEAN) / (VARIANCE + 1e-3).sqrt() * g[i % 2] + b[i % 2];
+                (if y > 0.0 { y } else { 0.1 * y } - x).powi(2)
+            });
+            errors.sum::<f64>() / x.v.len() as f64
+        },
+    };
+    assert!(compare(&check, 3e-3) > 8);
+}
+
+#[test]
 fn squeeze_and_excitation_with_attention_from_another_branch() {
     let x = image(4);
     let input = Tensor::new(narrow(&x.v), &IMAGE).expect("lengths fit");
