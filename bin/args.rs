@@ -138,7 +138,7 @@ pub enum Broken {
     after_help = "Example: hotad train paedid --data parts --out parts.safetensors --set alpha=0.05\n         hotad train lea-net --data parts --cv 5 --set image_size=128 --set width=16"
 )]
 pub struct TrainArgs {
-    /// Method: paedid, i3ad, paedid-i3ad, color-unet, lea-net, patchcore, simplenet, ensemble, score-ensemble, or a
+    /// Method: paedid, i3ad, paedid-i3ad, color-unet, lea-net, patchcore, padim, simplenet, ensemble, score-ensemble, or a
     /// baseline: pae, l2-ae, ssim-ae, iterative-projection, anogan, f-anogan, ae-gan, mem-ae, rasl
     pub method: String,
     /// Data set: MVTec AD, LOCO, positive/negative or a plain folder of normal images
@@ -425,7 +425,7 @@ pub struct DevicesArgs {
 #[derive(Args)]
 #[command(after_help = "Example: hotad config paedid > paedid.toml")]
 pub struct ConfigArgs {
-    /// Method: paedid, i3ad, paedid-i3ad, color-unet, lea-net, patchcore, simplenet, ensemble, score-ensemble, or a
+    /// Method: paedid, i3ad, paedid-i3ad, color-unet, lea-net, patchcore, padim, simplenet, ensemble, score-ensemble, or a
     /// baseline: pae, l2-ae, ssim-ae, iterative-projection, anogan, f-anogan, ae-gan, mem-ae, rasl
     pub method: String,
 }

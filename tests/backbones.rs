@@ -228,7 +228,7 @@ fn what_is_no_backbone_is_refused_in_one_line() {
             &["shape.safetensors", "_blocks.3._depthwise_conv.weight", "[144, 1, 5, 5]"],
         ),
         (file("head.safetensors", &head), &["head.safetensors", "classifier only"]),
-        (file("empty.safetensors", &State::new()), &["empty.safetensors", "no weights"]),
+        (file("empty.safetensors", &State::new()), &["empty.safetensors", "no tensors"]),
         (file("cut.safetensors", &whole.into_iter().take(3).collect()), &["cut.safetensors", "_conv_stem.weight"]),
         (dir.path().join("missing.pth"), &["missing.pth"]),
     ] {

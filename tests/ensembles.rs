@@ -565,10 +565,10 @@ fn whitened_maps_have_one_variance_and_member_maps_follow_them() {
     });
     each.expect("read");
     let n = rows.len() as f64;
+    let mean: Vec<f64> = (0..d).map(|k| rows.iter().map(|r| r[k]).sum::<f64>() / n).collect();
     for i in 0..d {
         for j in 0..=i {
-            let mean = |k: usize| rows.iter().map(|r| r[k]).sum::<f64>() / n;
-            let covariance = rows.iter().map(|r| (r[i] - mean(i)) * (r[j] - mean(j))).sum::<f64>() / (n - 1.0);
+            let covariance = rows.iter().map(|r| (r[i] - mean[i]) * (r[j] - mean[j])).sum::<f64>() / (n - 1.0);
             // A little less than 1: eps is added to every variance.
             let right = if i == j { (0.5..1.001).contains(&covariance) } else { covariance.abs() < 1e-2 };
             assert!(right, "{i} {j} of {d}: {covariance}");

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import torch_backbones as backbones
 import torch_inpainting as inpainting
 import torch_networks as networks
 import torch_patches as patches
@@ -33,6 +34,7 @@ LONG = 5.0
 QUEUED = 10
 WAITED_FOR = {"decompose", "train_step", "forward", "score", "lea_score"}
 WAITED_FOR |= {"gated_forward", "gated_train", "i3ad_score"}
+WAITED_FOR |= {"lite0_trunk", "patchcore_lite0", "padim_lite0"}
 WAITED_FOR |= {"resnet18_forward", "resnet18_train", "unet_forward", "unet_train"}
 
 torch.manual_seed(0)
@@ -363,6 +365,13 @@ WORK = {
     "gated_forward": lambda: fastest(gated(False, False), gated(True, False)),
     "gated_train": lambda: fastest(gated(False, True), gated(True, True)),
     "i3ad_score": lambda: fastest(i3ad_score(False), i3ad_score(True)),
+    "lite0_trunk": lambda: fastest(backbones.eager(False, DEVICE), backbones.eager(True, DEVICE)),
+    "lite0_trunk_onnx": backbones.onnx,
+    "lite0_trunk_openvino": backbones.openvino,
+    "patchcore_lite0": lambda: fastest(*(backbones.patchcore(backbones.eager(c, DEVICE)) for c in (False, True))),
+    "patchcore_lite0_onnx": lambda: backbones.patchcore_faiss(backbones.onnx()),
+    "patchcore_lite0_openvino": lambda: backbones.patchcore_faiss(backbones.openvino()),
+    "padim_lite0": lambda: fastest(*(backbones.padim(backbones.eager(c, DEVICE)) for c in (False, True))),
 }
 
 

@@ -8,6 +8,7 @@
 //! `HOTAD_BENCH_DEVICE` (cpu) and `HOTAD_BENCH_PRECISION` (f32, tf32, f16, bf16) say where; on CUDA,
 //! PyTorch is timed eagerly and as a replayed graph. `HOTAD_BENCH_TABLE=1` prints the table alone.
 
+mod backbones;
 mod baseline;
 mod networks;
 mod patches;

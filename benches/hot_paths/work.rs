@@ -18,7 +18,7 @@ use hotad_models::autoencoder::{PatchAutoencoder, VGG};
 use hotad_models::detector::{Detector, Training};
 use hotad_models::model::Model;
 
-use crate::{networks, patches};
+use crate::{backbones, networks, patches};
 
 /// One row of the table.
 pub struct Work {
@@ -230,7 +230,7 @@ fn score(device: &Device) -> Work {
 
 /// Every hot path on a device.
 pub fn all(device: &Device) -> Vec<Work> {
-    vec![
+    let mut works = vec![
         decomposition(device),
         ssim(device),
         ssim_gradient(device),
@@ -253,5 +253,9 @@ pub fn all(device: &Device) -> Vec<Work> {
         networks::gated_forward(device),
         networks::gated_train(device),
         networks::i3ad_score(device),
-    ]
+        backbones::padim(device),
+    ];
+    works.extend(backbones::trunks(device));
+    works.extend(backbones::patchcore(device));
+    works
 }
