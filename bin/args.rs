@@ -342,7 +342,10 @@ pub struct DistillArgs {
     /// at the last one
     #[arg(long, value_name = "BLOCKS", value_delimiter = ',')]
     pub cuts: Vec<String>,
-    /// Where student and teacher are compared
+    /// A student with half the channels within its blocks: about half the weights and time; of efficientnet-lite0 only
+    #[arg(long)]
+    pub narrow: bool,
+    /// Where student and teacher are compared; a narrow student has no hints after layers, but after blocks
     #[arg(long, value_enum, default_value = "layers")]
     pub hints: Hints,
     /// Share of the steps in which each part between two hints is given the teacher's map before it, so that all learn at

@@ -40,6 +40,7 @@ fn images(args: &DistillArgs) -> Result<Prepared> {
 pub fn run(args: &DistillArgs, common: &Common) -> Result<u8> {
     let settings = Settings {
         cuts: args.cuts.clone(),
+        narrow: args.narrow,
         hints: match args.hints {
             Hints::Layers => HintChoice::Layers,
             Hints::Blocks => HintChoice::Blocks,

@@ -46,13 +46,13 @@ impl Student {
     /// When the device is out of memory.
     pub fn new(
         settings: &Settings,
-        teacher: Teacher,
+        (trunk, teacher): (Trunk, Teacher),
         hints: Hints,
         start: Option<State>,
         pass: (usize, usize),
         job: &Job,
     ) -> Result<Self> {
-        let (trunk, places) = (teacher.network.trunk(), &teacher.places);
+        let places = &teacher.places;
         let (mut params, mut rng) = (Params::default(), random::stream(job.seed, "student", 0));
         trunk.layers(places.blocks()).iter().for_each(|layer| layer.init(&mut params, "", &mut rng));
         let values = match start {

@@ -81,31 +81,38 @@ pub fn distill(settings: &Settings, job: &Job) -> Result<BackboneFile> {
     };
     let (teacher, cuts) = Backbone::open(job.teacher, Some(settings.crop), &layers, job.device)?;
     let blocks = cuts.last().map_or(0, |c| c + 1);
-    let network = teacher.network();
-    let start = job.start.map(|path| starting_weights(path, network, blocks)).transpose()?;
-    let places = Places::new(settings.hints, &network.trunk(), &cuts);
+    let student = student_of(teacher.network(), settings.narrow)?;
+    let start = job.start.map(|path| starting_weights(path, student, blocks)).transpose()?;
+    let choice = match settings.hints {
+        HintChoice::Layers if settings.narrow => HintChoice::Blocks,
+        choice => choice,
+    };
+    let places = Places::new(choice, &student.trunk(), &cuts);
     let teacher = Teacher::new(&teacher, places, job.device)?;
     let crop = Crop { size: settings.crop, seed: job.seed };
     let shown = |images: &Tensor| teacher.maps(&images.to(job.device)?);
     let hints = Hints::measured(shown, (job.images, crop), batch, job.device)?;
-    let mut student = Student::new(settings, teacher, hints, start, (job.images.len() / batch, batch), job)?;
+    let pass = (job.images.len() / batch, batch);
+    let mut learner = Student::new(settings, (student.trunk(), teacher), hints, start, pass, job)?;
     let spec = ImageSpec { height: settings.crop, width: settings.crop, channels: 3 };
     let data = TrainData { train: job.images, validation: &[], spec, crop: Some(crop) };
-    let report = train(&mut student, &data, &options(settings, job, batch)?)?;
+    let report = train(&mut learner, &data, &options(settings, job, batch)?)?;
     (job.say)(&format!("trained {} steps; mean loss of the last pass {:.4}", report.steps, report.best_loss));
-    let trunk = network.trunk();
-    Ok(BackboneFile {
-        network: network.distilled(),
-        blocks,
-        tensors: import::to_torchvision(&student.average()?, &trunk.layers(blocks))?,
-        origin: Some(origin(settings, job, batch)?),
-    })
+    let tensors = import::to_torchvision(&learner.average()?, &student.trunk().layers(blocks))?;
+    Ok(BackboneFile { network: student, blocks, tensors, origin: Some(origin(settings, job, batch)?) })
 }
 
-/// Weights of the network's first blocks from a file.
+/// The network that learns from a teacher.
+fn student_of(teacher: Network, narrow: bool) -> Result<Network> {
+    let name = teacher.facts().name;
+    let none = || Error::Config(format!("there is no narrow student of {name}, only of efficientnet-lite0"));
+    if narrow { teacher.narrow().ok_or_else(none) } else { Ok(teacher.distilled()) }
+}
+
+/// Weights of a network's first blocks from a file.
 fn starting_weights(path: &Path, network: Network, blocks: usize) -> Result<State> {
     let file = BackboneFile::open(path)?;
-    if file.network.distilled() != network.distilled() || file.blocks < blocks {
+    if file.network.distilled() != network || file.blocks < blocks {
         let wanted = network.facts().name;
         let reason = format!("the student cannot start from it: it has to hold {blocks} blocks of {wanted}");
         return Err(Error::Model { path: path.into(), reason });

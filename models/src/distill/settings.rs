@@ -21,6 +21,8 @@ pub enum HintChoice {
 pub struct Settings {
     /// Where the student will be cut; empty for the network's usual cuts. It ends at the last one.
     pub cuts: Vec<String>,
+    /// Half the channels within blocks; then layers have no hints.
+    pub narrow: bool,
     /// Where it is compared with the teacher.
     pub hints: HintChoice,
     /// Share of the steps in which what lies between two hints is given the teacher's map before it, not the student's own, so

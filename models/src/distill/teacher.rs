@@ -5,15 +5,13 @@ use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
 
 use super::maps::Places;
-use crate::features::backbone::{Backbone, Network};
+use crate::features::backbone::Backbone;
 use crate::networks::layer::{Prepared, Weights};
 use crate::networks::standardised;
 use crate::networks::trunk::Trunk;
 
 /// A network for inference, and where its maps are taken.
 pub struct Teacher {
-    /// Which network.
-    pub network: Network,
     /// Where student and teacher are compared.
     pub places: Places,
     trunk: Trunk,
@@ -32,7 +30,7 @@ impl Teacher {
             Places::Layers(_) => Prepared::new(&trunk.layers(blocks), &state, device)?,
             Places::Blocks(_) => trunk.prepared(blocks, &state, device)?,
         };
-        Ok(Self { network: backbone.network(), places, trunk, ready })
+        Ok(Self { places, trunk, ready })
     }
 
     /// The maps of images in 0..1, on their device.

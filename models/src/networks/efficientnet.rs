@@ -48,12 +48,24 @@ fn block(index: usize, from: usize, to: usize, (_, kernel, stride, expansion, _)
 /// The trunk with widths and depths multiplied by `width` and `depth`: 1 and 1 for Lite0, 1 and 1.1 for Lite1, 1.1 and 1.2
 /// for Lite2. Its cuts are `stem` and `block0` onwards.
 pub fn lite(width: f64, depth: f64) -> Trunk {
+    scaled(width, depth, &ROWS)
+}
+
+/// Lite0 with half the channels within its blocks, and as many after each.
+pub fn narrow_lite0() -> Trunk {
+    let half = |(repeats, kernel, stride, expansion, channels): Row| {
+        (repeats, kernel, stride, expansion.div_ceil(2), channels)
+    };
+    scaled(1.0, 1.0, &ROWS.map(half))
+}
+
+fn scaled(width: f64, depth: f64, rows: &[Row; 7]) -> Trunk {
     let mut blocks: Vec<(String, Box<dyn Block>)> =
         vec![("stem".into(), Box::new(conv("_conv_stem", "_bn0", 3, STEM, 3, 2)))];
     let mut from = STEM;
-    for (number, row) in ROWS.iter().enumerate() {
+    for (number, row) in rows.iter().enumerate() {
         let (repeats, kernel, stride, expansion, channels) = *row;
-        let scaled = number > 0 && number + 1 < ROWS.len();
+        let scaled = number > 0 && number + 1 < rows.len();
         let repeats = if scaled { (repeats as f64 * depth).ceil() as usize } else { repeats };
         let to = divisible_by_8(channels as f64 * width);
         for repeat in 0..repeats {

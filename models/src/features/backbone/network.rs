@@ -35,10 +35,13 @@ pub struct Facts {
 /// Name of EfficientNet-Lite0 with weights that hotad has distilled.
 const OWN: &str = "hotad-lite0";
 
+/// Its name with half the channels within blocks.
+const OWN_NARROW: &str = "hotad-lite0-narrow";
+
 const TORCHVISION: &str = "torchvision's .pth file";
 
 /// All networks, those with the best features first.
-pub const NETWORKS: [Facts; 11] = [
+pub const NETWORKS: [Facts; 12] = [
     Facts {
         name: "wide_resnet50_2",
         size: 224,
@@ -127,6 +130,14 @@ pub const NETWORKS: [Facts; 11] = [
         classifier: &[],
         trunk: || efficientnet::lite(1.0, 1.0),
     },
+    Facts {
+        name: OWN_NARROW,
+        size: 224,
+        usual: ["block4", "block10"],
+        source: "hotad distill --narrow, from efficientnet-lite0",
+        classifier: &[],
+        trunk: efficientnet::narrow_lite0,
+    },
 ];
 
 impl Network {
@@ -150,6 +161,11 @@ impl Network {
         if self.facts().name == "efficientnet-lite0" { Self::named(OWN).unwrap_or(self) } else { self }
     }
 
+    /// The narrow student of this network: as many channels after its blocks, half within. There is one of EfficientNet-Lite0.
+    pub fn narrow(self) -> Option<Self> {
+        matches!(self.facts().name, "efficientnet-lite0" | OWN | OWN_NARROW).then(|| Self::named(OWN_NARROW))?
+    }
+
     /// Its layers without the classifier.
     pub fn trunk(self) -> Trunk {
         (self.facts().trunk)()
@@ -169,7 +185,7 @@ impl Network {
             return refuse("holds a classifier only; a backbone needs the convolutions before it".into());
         }
         // Distilled weights have the tensors of their teacher and tell in their own file what they are.
-        let published = Self::all().filter(|n| n.facts().name != OWN);
+        let published = Self::all().filter(|n| !matches!(n.facts().name, OWN | OWN_NARROW));
         let comparisons: Vec<(Self, Comparison)> = published.map(|n| (n, Comparison::of(n, file))).collect();
         let fits = comparisons.iter().filter(|(_, c)| c.difference.is_none());
         if let Some((network, c)) = fits.max_by(|a, b| a.1.share.total_cmp(&b.1.share)) {
