@@ -24,12 +24,11 @@ fn solved(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
         let pivot = (k..n).max_by(|i, j| a[*i][k].abs().total_cmp(&a[*j][k].abs())).expect("not empty");
         a.swap(k, pivot);
         b.swap(k, pivot);
-        for i in k + 1..n {
-            let share = a[i][k] / a[k][k];
-            for j in k..n {
-                a[i][j] -= share * a[k][j];
-            }
-            b[i] -= share * b[k];
+        let (above, below) = a.split_at_mut(k + 1);
+        for (row, right) in below.iter_mut().zip(k + 1..n) {
+            let share = row[k] / above[k][k];
+            row.iter_mut().zip(&above[k]).skip(k).for_each(|(v, pivot)| *v -= share * pivot);
+            b[right] -= share * b[k];
         }
     }
     for k in (0..n).rev() {

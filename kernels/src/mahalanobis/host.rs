@@ -194,7 +194,7 @@ mod tests {
     /// The portable loop and the chosen one, against the plain sum in f64.
     #[test]
     fn both_loops_are_the_plain_sum() {
-        for dim in [1, 7, 8, 9, 31, 64] {
+        for dim in [1usize, 7, 8, 9, 31, 64] {
             let w = |i: usize, j: usize| ((i * 13 + j * 7) % 11) as f32 / 11.0 - 0.4;
             let width = dim.next_multiple_of(ROWS);
             let mut c = vec![0.0; 4 * width];

@@ -151,7 +151,7 @@ impl HeadLearner<'_> {
         let mut rng = random::stream(self.seed, "feature noise", number);
         let (least, most) = self.noise;
         if least == most {
-            return Ok(add_noise(vectors, least, rng.random())?);
+            return add_noise(vectors, least, rng.random());
         }
         let mut all: Option<Tensor> = None;
         for image in 0..vectors.shape()[0] {

@@ -7,8 +7,8 @@
 //!    the anomaly map is these, enlarged and blurred, the image score the largest.
 //!
 //! Trained for a fixed number of epochs; the public code keeps the epoch that is best on the test images, which is not
-//! done here. The noise of the paper (0.015) suits the scale of ImageNet features; for other features it is a share
-//! of their own deviation. After training, adapter, hidden layer, normalisation and whatever linear map made the features
+//! done here. The noise of the paper (0.015) suits the scale of its backbone's features, which differs between networks;
+//! here it is a share of their own deviation. After training, adapter, hidden layer, normalisation and whatever linear map made the features
 //! are folded into one ([`folded`]).
 
 pub mod folded;
@@ -27,16 +27,13 @@ use serde_json::Value;
 
 use crate::config::{Choice, Doc, Settings, join, require};
 use crate::detector::{Detector, FitContext, Score};
-use crate::features::{Embedding, Extractor, FeatureSettings, Source};
+use crate::features::{Embedding, Extractor, FeatureSettings};
 use crate::segmentation::of_patches;
 
 use folded::Folded;
 use head::{HeadSettings, Plan};
 
-/// Deviation of the noise for ImageNet's features (SimpleNet, section 4.3).
-const IMAGENET_NOISE: f32 = 0.015;
-
-/// Deviation of the noise for other features, as a share of theirs.
+/// Deviation of the noise, as a share of the features' own.
 const NOISE_SHARE: f32 = 0.25;
 
 /// Settings.
@@ -71,7 +68,7 @@ const OWN: [Doc; 2] = [
     ("adapter_lr", "learning rate of the adapter (AdamW; paper: 1e-4)"),
     (
         "noise",
-        "deviation of the noise that stands for anomalies, or \"auto\": 0.015 for a ResNet (the paper's), else a quarter of the features' own",
+        "deviation of the noise that stands for anomalies, or \"auto\": a quarter of the features' own (paper: 0.015, at the scale of its backbone)",
     ),
 ];
 
@@ -91,9 +88,6 @@ impl Config {
     fn noise(&self, embedding: &Embedding, context: &FitContext) -> Result<f32> {
         if let Some(noise) = self.noise.fixed() {
             return Ok(noise as f32);
-        }
-        if matches!(embedding.parts(), [one] if matches!(one.source, Source::Backbone(_))) {
-            return Ok(IMAGENET_NOISE);
         }
         let noise = NOISE_SHARE * head::deviation(embedding, context)?;
         (context.say)(&format!("noise of deviation {noise:.3e}"));
