@@ -235,7 +235,7 @@ fn what_is_no_backbone_is_refused_in_one_line() {
         refused(&["backbone", "import", text(&path), "--out", text(&out)], words);
         assert!(!out.exists(), "nothing is written");
     }
-    let good = file("good.safetensors", &published(lite0, 11));
+    let good = file("good.safetensors", &published(lite0, 12));
     refused(&["backbone", "import", text(&good), "--until", "block11", "--out", text(&out)], &["block11", "block10"]);
     refused(&["backbone", "info", "resnet50"], &["resnet50", "not installed", "import"]);
     refused(&["backbone", "info", "resnet51"], &["resnet51", "resnet50", "installed: none"]);

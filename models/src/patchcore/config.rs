@@ -36,7 +36,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             dimensions: 1024,
-            coreset: 0.02,
+            coreset: 0.1,
             max_latency_ms: 0.0,
             reservoir: 512.0,
             projection: 128,
