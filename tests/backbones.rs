@@ -248,3 +248,17 @@ fn what_is_no_backbone_is_refused_in_one_line() {
     refused(&[&train[..], &[&backbone, "--set", "layers=[\"layer2\"]"]].concat(), &["layer2", "block10"]);
     assert!(!out.exists(), "nothing is written");
 }
+
+#[test]
+fn the_backbone_that_ships_is_the_one_that_is_described() {
+    use sha2::{Digest, Sha256};
+    let bytes = std::fs::read("weights/hotad-lite0.safetensors").expect("it ships");
+    let digest: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let readme = std::fs::read_to_string("weights/README.md").expect("it ships");
+    assert!(readme.contains(&digest), "weights/README.md does not name {digest}");
+    let home = tempfile::tempdir().expect("a folder");
+    let info = ok_at_home(home.path(), &["backbone", "info", "hotad-lite0", "--json"]);
+    let info: serde_json::Value = serde_json::from_str(&info).expect("JSON");
+    assert_eq!((&info["path"], &info["weights"]), (&"part of hotad".into(), &716_928.into()));
+    assert!(ok_at_home(home.path(), &["backbone", "list"]).contains("part of hotad"));
+}

@@ -173,7 +173,7 @@ fn padim_finds_cracks_and_survives_its_file() {
     let dir = dir.path();
     small_data(&dir.join("data"), 64);
     let (data, out) = (dir.join("data"), dir.join("m.safetensors"));
-    let small = ["--set", "image_size=64", "--set", "backbone_epochs=15", "--set", "blur=1"];
+    let small = ["--set", "image_size=64", "--set", "backbone=", "--set", "backbone_epochs=15", "--set", "blur=1"];
     let args = ["train", "padim", "--data", text(&data), "--out", text(&out), "-q"];
     for more in [["--set", "dimensions=24"], ["--set", "factors=f32"], ["--set", "shrinkage=0.5"]] {
         ok(&[&args[..], &small, &more].concat());

@@ -83,3 +83,15 @@ fn patchcore_on_imagenet_features() {
         assert!(m["image_auroc"].as_f64().is_some_and(|v| v >= floor), "{category}: {m}");
     }
 }
+
+/// The same on the backbone that is part of the program, with nothing installed.
+#[test]
+fn patchcore_as_it_comes() {
+    let Some(data) = real_data("mvtec_transistor") else { return };
+    let dir = tempfile::tempdir().expect("a folder");
+    let model = dir.path().join("m.safetensors");
+    ok(&["train", "patchcore", "--data", text(&data), "--out", text(&model), "-q"]);
+    let line = ok(&["eval", "--model", text(&model), "--data", text(&data), "--json", "-q"]);
+    let m: serde_json::Value = serde_json::from_str(&line).expect("one JSON object");
+    assert!(m["image_auroc"].as_f64().is_some_and(|v| v >= 0.99), "{m}");
+}

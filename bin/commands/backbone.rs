@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hotad_engine::{Error, Result};
-use hotad_models::features::backbone::{BackboneFile, Network, installed};
+use hotad_models::features::backbone::{BackboneFile, Network, installed, shipped};
 use serde_json::{Value, json};
 
 use crate::args::{BackboneAction, BackboneArgs, BackboneImportArgs, Common};
@@ -68,6 +68,7 @@ fn list(as_json: bool) -> Result<u8> {
         let facts = network.facts();
         let state = match path(network) {
             Some(path) => format!("installed: {}", path.display()),
+            None if facts.name == shipped::NAME => "part of hotad".into(),
             None => format!("not installed; weights: {}", facts.source),
         };
         output::line(&format!("{:20} {state}", facts.name))?;
@@ -76,8 +77,15 @@ fn list(as_json: bool) -> Result<u8> {
 }
 
 fn info(backbone: &str, as_json: bool) -> Result<u8> {
-    let path: PathBuf = installed::find(backbone)?;
-    let file = BackboneFile::open(&path)?;
+    let found = installed::find(backbone);
+    let (path, file) = match found {
+        Err(_) if backbone == shipped::NAME => (PathBuf::from("part of hotad"), shipped::open()?),
+        found => {
+            let path = found?;
+            let file = BackboneFile::open(&path)?;
+            (path, file)
+        }
+    };
     let facts = file.network.facts();
     let cuts = &file.network.trunk().cuts()[..file.blocks];
     if as_json {

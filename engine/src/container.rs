@@ -143,10 +143,9 @@ pub fn kind(path: &Path) -> Result<Option<String>> {
 }
 
 /// Reads the header: the bytes that tensors start at, and what it says.
-fn read_header(file: &mut File, path: &Path) -> Result<(Metadata, Envelope)> {
+fn read_header(file: &mut impl Read, size: u64, path: &Path) -> Result<(Metadata, Envelope)> {
     let refuse = |reason: &str| Error::Model { path: path.into(), reason: reason.into() };
     const FOREIGN: &str = "not a hotad file; expected a .safetensors written by hotad";
-    let size = file.metadata().at(path)?.len();
     let mut prefix = [0; 8];
     file.read_exact(&mut prefix).map_err(|_| refuse(FOREIGN))?;
     let length = u64::from_le_bytes(prefix);
@@ -170,9 +169,23 @@ fn read_header(file: &mut File, path: &Path) -> Result<(Metadata, Envelope)> {
 /// # Errors
 /// When the file is not one of hotad's, is of another kind, cut or altered.
 pub fn read(path: &Path, kind: &str) -> Result<Contents> {
-    let refuse = |reason: String| Error::Model { path: path.into(), reason };
     let mut file = File::open(path).at(path)?;
-    let (metadata, envelope) = read_header(&mut file, path)?;
+    let size = file.metadata().at(path)?.len();
+    read_from(&mut file, size, path, kind)
+}
+
+/// [`read`] from bytes in memory; errors name `path`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_bytes(mut bytes: &[u8], path: &Path, kind: &str) -> Result<Contents> {
+    let size = bytes.len() as u64;
+    read_from(&mut bytes, size, path, kind)
+}
+
+fn read_from(file: &mut impl Read, size: u64, path: &Path, kind: &str) -> Result<Contents> {
+    let refuse = |reason: String| Error::Model { path: path.into(), reason };
+    let (metadata, envelope) = read_header(file, size, path)?;
     if envelope.kind != kind {
         return Err(refuse(format!("this is a {}, a {kind} is wanted", envelope.kind)));
     }

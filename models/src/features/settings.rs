@@ -6,7 +6,7 @@ use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::backbone::installed;
+use super::backbone::{Network, installed, shipped};
 use super::embedding::{Embedding, Part};
 use super::{Extractor, Source};
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
@@ -71,6 +71,16 @@ impl Layers {
     }
 }
 
+/// Where features come from.
+enum Origin {
+    /// Trained on the images.
+    Autoencoder,
+    /// Part of the program.
+    Shipped,
+    /// A backbone or a model.
+    File(PathBuf),
+}
+
 /// Settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -107,7 +117,7 @@ impl FeatureSettings {
     pub const DOCS: [Doc; 6] = [
         (
             "backbone",
-            "\"auto\" (the best that is installed), the name of an installed backbone, a file of weights, a model of hotad; \"\": an autoencoder is trained on the images",
+            "\"auto\" (the best that is installed, else hotad's own), the name of an installed backbone, a file of weights, a model of hotad; \"\": an autoencoder is trained on the images",
         ),
         (
             "layers",
@@ -141,25 +151,28 @@ impl FeatureSettings {
         self.image_size.fixed().map_or(usual, |v| v as usize)
     }
 
-    /// The backbone's file, and what to say about the choice; no file for the autoencoder.
-    fn backbone(&self) -> Result<(Option<PathBuf>, String)> {
-        const OWN: &str = "training an autoencoder whose encoder gives the features";
+    /// Where features come from, and what to say about the choice.
+    fn backbone(&self) -> Result<(Origin, String)> {
         if self.backbone.is_empty() {
-            return Ok((None, format!("no backbone wanted: {OWN}")));
+            let choice = "no backbone wanted: training an autoencoder whose encoder gives the features";
+            return Ok((Origin::Autoencoder, choice.into()));
         }
-        if self.backbone != "auto" {
-            return Ok((Some(installed::find(&self.backbone)?), format!("features of backbone {}", self.backbone)));
-        }
-        Ok(match installed::list()?.into_iter().next() {
-            Some((network, path)) => {
-                (Some(path), format!("features of backbone {}, the best that is installed", network.facts().name))
-            }
-            None => (
-                None,
-                format!(
-                    "no backbone is installed: {OWN}; features learned on ImageNet find far more (hotad backbone list)"
-                ),
+        let best = installed::list()?.into_iter().next();
+        let named = |network: Network| network.facts().name;
+        let installed_as = |name: &str| best.is_some() && installed::find(name).is_ok();
+        Ok(match (self.backbone.as_str(), &best) {
+            ("auto", Some((network, path))) => (
+                Origin::File(path.clone()),
+                format!("features of backbone {}, the best that is installed", named(*network)),
             ),
+            ("auto", None) => {
+                let choice = "features of hotad's own backbone; none is installed (hotad backbone list names others)";
+                (Origin::Shipped, choice.into())
+            }
+            (shipped::NAME, _) if !installed_as(shipped::NAME) => {
+                (Origin::Shipped, "features of hotad's own backbone".into())
+            }
+            (name, _) => (Origin::File(installed::find(name)?), format!("features of backbone {name}")),
         })
     }
 
@@ -168,18 +181,17 @@ impl FeatureSettings {
     /// # Errors
     /// A backbone that cannot be used; broken images, divergence, interruption.
     pub fn embedding(&self, context: &FitContext, method: &str) -> Result<Embedding> {
-        let (file, choice) = self.backbone()?;
+        let (origin, choice) = self.backbone()?;
         (context.say)(&choice);
-        let (source, cuts) = match file {
-            None => {
+        let size = self.image_size.fixed().map(|v| v as usize);
+        let (source, cuts) = match origin {
+            Origin::Autoencoder => {
                 let source = Source::Encoder(self.autoencoder(context, method)?);
                 let cuts = self.layers.of(source.extractor())?;
                 (source, cuts)
             }
-            Some(path) => {
-                let size = self.image_size.fixed().map(|v| v as usize);
-                Source::read(&path, size, &self.layers, context.device)?
-            }
+            Origin::Shipped => Source::shipped(size, &self.layers, context.device)?,
+            Origin::File(path) => Source::read(&path, size, &self.layers, context.device)?,
         };
         let own = source.extractor().image();
         let channels = if context.gray { 1 } else { own.channels };

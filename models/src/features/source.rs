@@ -55,6 +55,15 @@ impl Source {
         Ok((Self::Member(member), cuts))
     }
 
+    /// The backbone that is part of the program, and its cuts.
+    ///
+    /// # Errors
+    /// When it has no such layers.
+    pub fn shipped(size: Option<usize>, layers: &Layers, device: &Device) -> Result<(Self, Vec<usize>)> {
+        let (backbone, cuts) = Backbone::shipped(size, layers, device)?;
+        Ok((Self::Backbone(Box::new(backbone)), cuts))
+    }
+
     /// The network.
     pub fn extractor(&self) -> &dyn Extractor {
         match self {

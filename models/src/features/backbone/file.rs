@@ -77,7 +77,7 @@ impl BackboneFile {
     /// When it cannot be read, or holds no network that is known.
     pub fn open(path: &Path) -> Result<Self> {
         if container::kind(path)?.is_some() {
-            return Self::open_own(path);
+            return Self::of(container::read(path, KIND)?, path);
         }
         let file = weights::open(path)?;
         let (network, blocks) = Network::recognised(path, &file.tensors)?;
@@ -87,8 +87,12 @@ impl BackboneFile {
         Ok(Self { network, blocks, tensors: file.tensors, origin: Some(origin) }.until(blocks))
     }
 
-    fn open_own(path: &Path) -> Result<Self> {
-        let Contents { meta, tensors, .. } = container::read(path, KIND)?;
+    /// From the contents of a file of hotad's; errors name `path`.
+    ///
+    /// # Errors
+    /// When they are damaged.
+    pub(super) fn of(contents: Contents, path: &Path) -> Result<Self> {
+        let Contents { meta, tensors, .. } = contents;
         let Meta { network, origin } = serde_json::from_value(meta).map_err(|e| Error::Model {
             path: path.into(),
             reason: format!("damaged metadata ({e}); import the backbone again"),

@@ -1,11 +1,12 @@
 //! Backbones: networks that have learned on ImageNet, cut at named blocks (PatchCore, section 3.1; SimpleNet, section 3.1).
 //!
-//! Which networks are known says network.rs, which files file.rs, where imported ones are kept installed.rs. Images are
+//! Which networks are known says network.rs, which files file.rs, where imported ones are kept installed.rs, which one is part of the program shipped.rs. Images are
 //! standardised by ImageNet's colours. Layers beyond the last cut are not kept.
 
 pub mod file;
 pub mod installed;
 pub mod network;
+pub mod shipped;
 
 use std::path::Path;
 
@@ -16,6 +17,7 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
 
 use super::Extractor;
+use super::settings::Layers;
 use crate::networks::import;
 use crate::networks::layer::{Layer, Prepared, Weights};
 use crate::networks::standardised;
@@ -42,13 +44,25 @@ impl Backbone {
     ///
     /// # Errors
     /// When the file is none, or ends before a cut.
-    pub fn open(
+    pub fn open(path: &Path, size: Option<usize>, layers: &Layers, device: &Device) -> Result<(Self, Vec<usize>)> {
+        Self::of(BackboneFile::open(path)?, path, size, layers, device)
+    }
+
+    /// [`Backbone::open`] of the one that is part of the program.
+    ///
+    /// # Errors
+    /// When it has no such layers.
+    pub fn shipped(size: Option<usize>, layers: &Layers, device: &Device) -> Result<(Self, Vec<usize>)> {
+        Self::of(shipped::open()?, shipped::label(), size, layers, device)
+    }
+
+    fn of(
+        file: BackboneFile,
         path: &Path,
         size: Option<usize>,
-        layers: &super::settings::Layers,
+        layers: &Layers,
         device: &Device,
     ) -> Result<(Self, Vec<usize>)> {
-        let file = BackboneFile::open(path)?;
         let facts = file.network.facts();
         let known = file.network.trunk().cuts();
         let usual: Vec<usize> =
