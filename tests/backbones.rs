@@ -175,9 +175,14 @@ fn an_imported_backbone_is_found_by_name_and_by_itself_and_models_do_without_it(
     // Blocks that were cut away are missed by name.
     ok_at_home(&home, &["backbone", "import", text(&file), "--until", "block2", "--half"]);
     let out = dir.path().join("x.safetensors");
-    let output = at_home(&home, &["train", "patchcore", "--data", text(&data), "--out", text(&out)]);
+    let short = ["train", "patchcore", "--data", text(&data), "--out", text(&out), "--set"];
+    let output = at_home(&home, &[&short[..], &["backbone=efficientnet-lite0"]].concat());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("block10") && said.contains("block2") && !out.exists(), "{said}");
+    // By itself it is not taken.
+    let output = at_home(&home, &[&short[..], &["image_size=64"]].concat());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("hotad's own backbone"), "{said}");
 }
 
 /// Half precision halves the file and changes maps by a thousandth at most.

@@ -27,9 +27,20 @@ fn files(folder: &Path) -> Vec<String> {
 
 #[test]
 fn help_and_settings_are_printed() {
-    for verb in
-        ["demo", "train", "score", "eval", "synth", "backbone", "bank", "info", "devices", "config", "completions"]
-    {
+    for verb in [
+        "demo",
+        "train",
+        "score",
+        "eval",
+        "synth",
+        "backbone",
+        "distill",
+        "bank",
+        "info",
+        "devices",
+        "config",
+        "completions",
+    ] {
         assert!(ok(&[verb, "--help"]).contains("Example: hotad"), "{verb} has no example");
     }
     let help = ok(&["train", "--help"]);

@@ -57,7 +57,7 @@ fn count(file: &BackboneFile) -> usize {
 }
 
 fn list(as_json: bool) -> Result<u8> {
-    let installed = installed::list()?;
+    let installed = installed::list();
     let path = |network: Network| installed.iter().find(|(n, _)| *n == network).map(|(_, path)| path);
     if as_json {
         let entry = |n: Network| json!({"name": n.facts().name, "path": path(n), "source": n.facts().source});
@@ -120,11 +120,16 @@ fn describe(path: &Path, file: &BackboneFile, cuts: &[String]) -> Result<()> {
         ))?;
     }
     if let Some(origin) = &file.origin {
-        output::line(&format!("made from    {} ({}), sha256 {}", origin.imported, origin.file, origin.sha256))?;
+        output::line(&format!(
+            "made from    {} ({}), sha256 {}",
+            origin.imported.escape_debug(),
+            origin.file.escape_debug(),
+            origin.sha256
+        ))?;
         if let Some(licence) = &origin.licence {
             output::line(&format!(
                 "licence      {}",
-                licence.lines().find(|l| !l.trim().is_empty()).unwrap_or("").trim()
+                licence.lines().find(|l| !l.trim().is_empty()).unwrap_or("").trim().escape_debug()
             ))?;
         }
     }

@@ -129,6 +129,9 @@ pub fn write(path: &Path, contents: &Contents) -> Result<()> {
 /// # Errors
 /// When it cannot be opened.
 pub fn kind(path: &Path) -> Result<Option<String>> {
+    if path.is_dir() {
+        return Ok(None);
+    }
     let mut file = File::open(path).at(path)?;
     let mut prefix = [0; 8];
     if file.read_exact(&mut prefix).is_err() || u64::from_le_bytes(prefix) > HEADER_LIMIT {

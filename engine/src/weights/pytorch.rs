@@ -161,7 +161,7 @@ fn check_sizes(
             }
             wanted = wanted.saturating_add(view.len().unwrap_or(usize::MAX));
         }
-        stored += tensors[0].2.len;
+        stored = stored.saturating_add(tensors[0].2.len);
     }
     if wanted > stored.saturating_mul(MAX_SHARING) {
         return Err(format!(

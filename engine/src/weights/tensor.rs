@@ -72,7 +72,7 @@ impl TensorView {
 
     /// Whether every element lies within a storage of `len` elements.
     pub fn fits(&self, len: usize) -> bool {
-        if self.len() == Some(0) {
+        if self.shape.contains(&0) {
             return true;
         }
         let last = self

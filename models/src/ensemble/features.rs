@@ -1,6 +1,6 @@
 //! The feature-level ensemble: feature maps of the members, brought to one size, joined and reduced to their principal
 //! components (global transformation block), or reduced member by member and joined (individual block); then a head that
-//! tells normal patches from others ([`super::head`]).
+//! tells normal patches from others ([`super::fused`]).
 //!
 //! The thesis's head is SimpleNet's discriminator, without its adapter (section 4.1). Components are whitened before: they come
 //! in order of variance, but anomalies often lie in what varies least, and noise of one deviation on all axes would swamp

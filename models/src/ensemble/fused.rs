@@ -58,7 +58,10 @@ impl Head {
                 Ok(Self::Discriminator(Folded::of(&params, &head, embedding)?))
             }
             HeadKind::Mahalanobis => {
-                let regular = |variance: f64| Regular { shrinkage: None, eps: EPS_SHARE * variance };
+                let regular = |variance: f64| Regular {
+                    shrinkage: None,
+                    eps: (EPS_SHARE * variance).max(f64::from(f32::MIN_POSITIVE)),
+                };
                 Ok(Self::Gaussians(padim::gaussians(embedding, regular, BankType::F16, MEMORY, context)?))
             }
             HeadKind::GlobalMahalanobis => Ok(Self::Gaussians(one_gaussian(embedding, context)?)),

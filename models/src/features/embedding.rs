@@ -394,7 +394,17 @@ impl Embedding {
         let saved: Saved = serde_json::from_value(saved.clone()).map_err(damaged)?;
         let mut parts = Vec::with_capacity(saved.sources.len());
         for (i, (source, cuts)) in saved.sources.iter().zip(saved.cuts).enumerate() {
-            parts.push(Part { source: Source::restore(source, &prefix(i), tensors, device)?, cuts });
+            let source = Source::restore(source, &prefix(i), tensors, device)?;
+            let known = source.extractor().cuts().len();
+            if !cuts.is_sorted() || cuts.iter().any(|cut| *cut >= known) {
+                let reason = format!("damaged features in the model file (cuts {cuts:?} of a network with {known})");
+                return Err(Error::Config(reason));
+            }
+            parts.push(Part { source, cuts });
+        }
+        if saved.sizes.iter().flatten().any(|extent| !(1..=LARGEST_EXTENT).contains(extent)) {
+            let reason = format!("damaged features in the model file (maps of {:?})", saved.sizes);
+            return Err(Error::Config(reason));
         }
         let (neighbourhood, sizes, standards) = (saved.neighbourhood, saved.sizes, saved.standards);
         let device = device.clone();
@@ -410,6 +420,9 @@ impl Embedding {
         Ok(embedding)
     }
 }
+
+/// Most rows, columns or channels of a map that a model file may name.
+const LARGEST_EXTENT: usize = 1 << 16;
 
 /// Prefix of the linear map's tensors.
 const FUSION: &str = "fusion.";

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backbone::{Network, installed, shipped};
 use super::embedding::{Embedding, Part};
+use super::source::SIZES;
 use super::{Extractor, Source};
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
 use crate::config::{Choice, Doc, require};
@@ -81,6 +82,17 @@ enum Origin {
     File(PathBuf),
 }
 
+/// What is said of the best installed network: which it is, and which ranks first.
+fn best_of_installed(network: Network) -> String {
+    let (own, first) = (network.facts(), Network::all().next().unwrap_or(network).facts());
+    let better = if own.name == first.name {
+        String::new()
+    } else {
+        format!("; {} ranks first, its weights: {}", first.name, first.source)
+    };
+    format!("features of backbone {}, the best that is installed{better}", own.name)
+}
+
 /// Settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -138,7 +150,7 @@ impl FeatureSettings {
     /// Names the setting.
     pub fn check(&self) -> Result<()> {
         self.layers.check()?;
-        let whole = |v: f64| v.fract() == 0.0 && (32.0..=1024.0).contains(&v);
+        let whole = |v: f64| v.fract() == 0.0 && SIZES.contains(&(v as usize));
         self.image_size.check("image_size", "\"auto\" or 32 to 1024", whole)?;
         self.channels.resolve(true)?;
         let side = self.neighbourhood;
@@ -157,22 +169,18 @@ impl FeatureSettings {
             let choice = "no backbone wanted: training an autoencoder whose encoder gives the features";
             return Ok((Origin::Autoencoder, choice.into()));
         }
-        let best = installed::list()?.into_iter().next();
-        let named = |network: Network| network.facts().name;
-        let installed_as = |name: &str| best.is_some() && installed::find(name).is_ok();
-        Ok(match (self.backbone.as_str(), &best) {
-            ("auto", Some((network, path))) => (
-                Origin::File(path.clone()),
-                format!("features of backbone {}, the best that is installed", named(*network)),
-            ),
-            ("auto", None) => {
-                let choice = "features of hotad's own backbone; none is installed (hotad backbone list names others)";
-                (Origin::Shipped, choice.into())
-            }
-            (shipped::NAME, _) if !installed_as(shipped::NAME) => {
+        Ok(match self.backbone.as_str() {
+            "auto" => match installed::best()? {
+                Some((network, path)) => (Origin::File(path), best_of_installed(network)),
+                None => {
+                    let choice = "features of hotad's own backbone; no other is installed (hotad backbone list)";
+                    (Origin::Shipped, choice.into())
+                }
+            },
+            shipped::NAME if installed::find(shipped::NAME).is_err() => {
                 (Origin::Shipped, "features of hotad's own backbone".into())
             }
-            (name, _) => (Origin::File(installed::find(name)?), format!("features of backbone {name}")),
+            name => (Origin::File(installed::find(name)?), format!("features of backbone {name}")),
         })
     }
 

@@ -16,6 +16,9 @@ use super::settings::Layers;
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
 use crate::member::Member;
 
+/// Rows and columns that images may have.
+pub const SIZES: std::ops::RangeInclusive<usize> = 32..=1024;
+
 /// Where feature maps come from.
 pub enum Source {
     /// A network that has learned on ImageNet.
@@ -103,6 +106,9 @@ impl Source {
         let damaged = |e: serde_json::Error| Error::Config(format!("damaged backbone in the model file ({e})"));
         let state = || container::restore(tensors, prefix);
         match serde_json::from_value(saved.clone()).map_err(damaged)? {
+            Saved::Backbone { size, .. } if !SIZES.contains(&size) => {
+                Err(Error::Config(format!("damaged backbone in the model file (images of {size} pixels)")))
+            }
             Saved::Backbone { network, size, blocks } => {
                 Ok(Self::Backbone(Box::new(Backbone::new(network, size, state()?, blocks, device)?)))
             }

@@ -9,7 +9,7 @@ use hotad_engine::ops::{
 };
 use hotad_engine::params::{Params, State, fetch};
 use hotad_engine::tensor::Tensor;
-use hotad_engine::{Activation, Result};
+use hotad_engine::{Activation, Error, Result};
 use hotad_kernels::batch_norm::fold;
 use hotad_kernels::conv::{ConvOptions, ConvWeights, Extra, PreparedConv, PreparedInvertedResidual};
 use hotad_kernels::pool::PoolOptions;
@@ -216,6 +216,10 @@ impl Prepared {
         Ok(())
     }
 
+    fn layer(&self, name: &str) -> Result<&PreparedConv> {
+        self.layers.get(name).ok_or_else(|| Error::Config(format!("layer {name} has no weights here")))
+    }
+
     /// Runs a fused block with its input added or not; `None` where there is no such block.
     ///
     /// # Errors
@@ -265,7 +269,7 @@ impl Weights<'_> {
                 attention.map_or(Ok(y.clone()), |map| attend(&y, map))
             }
             Self::Prepared(ready) => {
-                let conv = &ready.layers[&layer.name]; // prepared from the same list of layers
+                let conv = ready.layer(&layer.name)?;
                 let shape = conv.output(x.nhwc()?)?;
                 let mut y = x.device().alloc(shape.iter().product())?;
                 let extra = Extra { residual: residual.map(Tensor::view), attention: attention.map(Tensor::view) };
@@ -286,7 +290,7 @@ impl Weights<'_> {
                 attention.map_or(Ok(y.clone()), |map| attend(&y, map))
             }
             Self::Prepared(ready) => {
-                let conv = &ready.layers[&layer.name]; // prepared from the same list of layers
+                let conv = ready.layer(&layer.name)?;
                 let [n, h, w, c] = conv.output(x.nhwc()?)?;
                 let shape = [n, h / 2, w / 2, c];
                 let mut y = x.device().alloc(shape.iter().product())?;

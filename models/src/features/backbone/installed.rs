@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hotad_engine::{AtPath, Error, Result};
 
+use super::file::BackboneFile;
 use super::network::{NETWORKS, Network};
 
 /// hotad's data folder: `$HOTAD_HOME`, else a folder of that name where the platform keeps the data of programs
@@ -28,35 +29,46 @@ pub fn place(network: Network) -> Result<PathBuf> {
     Ok(home()?.join("backbones").join(format!("{}.safetensors", network.facts().name)))
 }
 
-/// The networks that are installed, those with the best features first.
-///
-/// # Errors
-/// When there is no data folder.
-pub fn list() -> Result<Vec<(Network, PathBuf)>> {
-    let all = Network::all().map(|n| Ok((n, place(n)?))).collect::<Result<Vec<_>>>()?;
-    Ok(all.into_iter().filter(|(_, path)| path.is_file()).collect())
+/// The networks that are installed, those with the best features first; none where there is no data folder.
+pub fn list() -> Vec<(Network, PathBuf)> {
+    let all = Network::all().filter_map(|n| Some((n, place(n).ok()?)));
+    all.filter(|(_, path)| path.is_file()).collect()
 }
 
-/// A backbone by the name of its network or by the path of a file.
+/// The first of them that reaches its usual cuts.
+///
+/// # Errors
+/// When a file is damaged.
+pub fn best() -> Result<Option<(Network, PathBuf)>> {
+    for (network, path) in list() {
+        let file = BackboneFile::open(&path)?;
+        let cuts = network.trunk().cuts();
+        if network.facts().usual.iter().all(|usual| cuts[..file.blocks].iter().any(|c| c == usual)) {
+            return Ok(Some((network, path)));
+        }
+    }
+    Ok(None)
+}
+
+/// A backbone by the name of its network, where it is installed, or by the path of a file.
 ///
 /// # Errors
 /// When it is neither; says what is installed.
 pub fn find(name: &str) -> Result<PathBuf> {
-    let path = Path::new(name);
-    if path.exists() {
-        return Ok(path.into());
+    let network = Network::named(name);
+    if let Some(path) = network.and_then(|n| place(n).ok()).filter(|path| path.is_file()) {
+        return Ok(path);
     }
-    if let Some(network) = Network::named(name) {
-        let path = place(network)?;
-        if path.is_file() {
-            return Ok(path);
-        }
+    if Path::new(name).exists() {
+        return Ok(name.into());
+    }
+    if let Some(network) = network {
         let source = network.facts().source;
         return Err(Error::Config(format!(
             "backbone {name} is not installed: import its weights ({source}) with hotad backbone import FILE"
         )));
     }
-    let installed: Vec<&str> = list()?.iter().map(|(n, _)| n.facts().name).collect();
+    let installed: Vec<&str> = list().iter().map(|(n, _)| n.facts().name).collect();
     let installed = if installed.is_empty() { "none".into() } else { installed.join(", ") };
     let known: Vec<&str> = NETWORKS.iter().map(|f| f.name).collect();
     Err(Error::Config(format!(
