@@ -302,7 +302,7 @@ pub struct BackboneImportArgs {
     /// File to write; by default hotad's data folder ($HOTAD_HOME, else the platform's)
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// Half precision: half the size, maps differ by about 0.1 %
+    /// Half precision: half the size, slightly different maps
     #[arg(long)]
     pub half: bool,
 }
@@ -370,7 +370,7 @@ pub struct DistillArgs {
     /// What to do with an image that cannot be decoded
     #[arg(long, value_enum, default_value = "refuse")]
     pub on_broken: Broken,
-    /// Half precision: half the size, maps differ by about 0.1 %
+    /// Half precision: half the size, slightly different maps
     #[arg(long)]
     pub half: bool,
 }
