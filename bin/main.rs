@@ -1,8 +1,13 @@
 //! The `hotad` command: parse, dispatch, map errors to exit codes.
 
+#![deny(clippy::print_stderr)] // it panics where stderr cannot be written
+#![forbid(unsafe_code)]
+
 mod args;
 mod commands;
+mod memory;
 mod output;
+mod overlay;
 mod report;
 
 use std::process::ExitCode;
@@ -10,32 +15,28 @@ use std::process::ExitCode;
 use clap::Parser;
 use hotad_engine::Error;
 
-use args::{Cli, Command};
+use args::{Cli, Command, Shared};
 
-/// Training and scoring free and allocate large maps all the time; this keeps their pages.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Exit codes: fine, anomaly found with `--fail-on-anomaly`, error, interrupted.
+/// Exit codes: fine, anomaly found with `--fail-on-anomaly`, error, interrupted. Also in docs/formats.md.
 const OK: u8 = 0;
 const ANOMALY: u8 = 1;
 const ERROR: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
 fn run(cli: &Cli) -> Result<u8, Error> {
-    let common = &cli.common;
-    common.apply()?;
     match &cli.command {
-        Command::Demo(a) => commands::demo::run(a, common),
-        Command::Train(a) => commands::train::run(a, common),
-        Command::Score(a) => commands::score::run(a, common),
-        Command::Eval(a) => commands::eval::run(a, common),
-        Command::Synth(a) => commands::synth::run(a, common),
-        Command::Backbone(a) => commands::backbone::run(a, common),
-        Command::Distill(a) => commands::distill::run(a, common),
-        Command::Bank(a) => commands::bank::run(a, common),
+        Command::Demo(a) => commands::demo::run(&a.own, &a.shared.common()?),
+        Command::Train(a) => commands::train::run(&a.own, &a.shared.common()?),
+        Command::Score(a) => commands::score::run(&a.own, &a.shared.common()?),
+        Command::Eval(a) => commands::eval::run(&a.own, &a.shared.common()?),
+        Command::Synth(a) => commands::synth::run(&a.own, &a.shared.common()?),
+        Command::Backbone(a) => commands::backbone::run(a),
+        Command::Distill(a) => commands::distill::run(&a.own, &a.shared.common()?),
+        Command::Bank(a) => commands::bank::run(a),
         Command::Info(a) => commands::info::run(a),
+        Command::Sign(a) => commands::sign::run(a),
         Command::Devices(a) => commands::devices::run(a),
+        Command::Methods(a) => commands::methods::run(a),
         Command::Config(a) => commands::config::run(a),
         Command::Completions(a) => commands::completions::run(a),
     }
@@ -63,13 +64,15 @@ fn main() -> ExitCode {
         hotad_engine::interrupt::request();
     });
     if let Err(e) = handler {
-        eprintln!("hotad: warning: Ctrl-C cannot be caught ({e}); it will stop without a checkpoint");
+        output::note(&format!("hotad: warning: Ctrl-C cannot be caught ({e}); it will stop without a checkpoint"));
     }
-    match run(&cli) {
+    let result = run(&cli);
+    output::warn(&hotad_engine::data::notices::take());
+    match result {
         Ok(code) => ExitCode::from(code),
         Err(e) if is_closed_pipe(&e) => ExitCode::from(OK),
         Err(e) => {
-            eprintln!("hotad: error: {}", e.to_string().replace('\n', " "));
+            output::note(&format!("hotad: error: {e}"));
             ExitCode::from(if matches!(e, Error::Interrupted(_)) { INTERRUPTED } else { ERROR })
         }
     }

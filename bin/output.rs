@@ -3,13 +3,31 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use hotad_engine::data::picture::Picture;
-use hotad_engine::{AtPath, Result, atomic_file};
+use hotad_engine::data::prepare::{self, OnBroken, Prepared, hex};
+use hotad_engine::data::{Dataset, Item, collect};
+use hotad_engine::error::shown;
+use hotad_engine::{AtPath, Error, Result, atomic_file};
+use hotad_models::detector::checkpoints;
 
 /// Prints one line to stdout; a closed pipe comes back as an error, not a panic.
 pub fn line(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).at(Path::new("stdout"))
+}
+
+/// Says a line on stderr, without characters that a terminal would obey. Where nobody listens there is nowhere left to say so.
+pub fn note(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", plain(line));
+}
+
+/// Text in one line, without characters that a terminal would obey.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+/// An error in one line.
+pub fn one_line(error: &Error) -> String {
+    plain(&error.to_string())
 }
 
 /// Makes a folder and makes sure that it can be written to.
@@ -21,44 +39,52 @@ pub fn folder(path: &Path) -> Result<()> {
 /// Fails early where a result could not be written.
 pub fn writable(folder: &Path) -> Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    tempfile::Builder::new().prefix(".hotad-").tempfile_in(folder).map(drop).at(folder)
+    tempfile::Builder::new().prefix(".hotad-").suffix(".tmp").tempfile_in(folder).map(drop).at(folder)
 }
 
-/// Colour of a map value where 0.5 is the threshold: blue over green and yellow to red.
-fn heat(v: f32) -> [f32; 3] {
-    const STOPS: [[f32; 3]; 5] =
-        [[0.05, 0.05, 0.35], [0.0, 0.45, 0.75], [0.2, 0.75, 0.35], [0.98, 0.8, 0.1], [0.85, 0.1, 0.1]];
-    let at = v.clamp(0.0, 1.0) * (STOPS.len() - 1) as f32;
-    let low = (at as usize).min(STOPS.len() - 2);
-    let part = at - low as f32;
-    std::array::from_fn(|k| STOPS[low][k] * (1.0 - part) + STOPS[low + 1][k] * part)
+/// What a run may do with what is at its place already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// Nothing: a model or a checkpoint there is refused.
+    Afresh,
+    /// Continue from its checkpoint.
+    Resume,
+    /// Write over it.
+    Over,
 }
 
-/// Scale of a map for pictures: 0.5 at the threshold.
-pub fn relative(value: f32, threshold: f32) -> f32 {
-    (0.5 * value / threshold.max(1e-9)).clamp(0.0, 1.0)
-}
-
-/// The image with its anomaly map laid over, and the outline of what exceeds the threshold in red.
-pub fn overlay(image: &Picture, map: &[f32], threshold: f32) -> Picture {
-    let mut picture = image.clone().with_channels(3);
-    let (h, w) = (picture.height, picture.width);
-    let hit = |y: usize, x: usize| map[y * w + x] > threshold;
-    for y in 0..h {
-        for x in 0..w {
-            let v = relative(map[y * w + x], threshold);
-            let edge = hit(y, x)
-                && [(0, 1), (1, 0), (0, -1), (-1, 0)].iter().any(|(dy, dx)| {
-                    let (ny, nx) = (y as isize + dy, x as isize + dx);
-                    ny < 0 || nx < 0 || ny >= h as isize || nx >= w as isize || !hit(ny as usize, nx as usize)
-                });
-            let weight = if edge { 1.0 } else { 0.6 * v };
-            let colour = if edge { [1.0, 0.0, 0.0] } else { heat(v) };
-            let pixel = &mut picture.values[(y * w + x) * 3..(y * w + x) * 3 + 3];
-            pixel.iter_mut().zip(colour).for_each(|(p, c)| *p = *p * (1.0 - weight) + c * weight);
+impl Begin {
+    /// As the options say.
+    pub fn of(resume: bool, force: bool) -> Self {
+        match (resume, force) {
+            (true, _) => Self::Resume,
+            (false, true) => Self::Over,
+            (false, false) => Self::Afresh,
         }
     }
-    picture
+}
+
+/// Fails early where a command could not write its result, would write over an earlier one, or has nothing to continue from.
+pub fn result_file(out: &Path, begin: Begin) -> Result<()> {
+    let refuse = |reason: String| Err(Error::Config(format!("--out {}: {reason}", shown(out))));
+    if out.is_dir() {
+        return refuse("is a folder; name a file".into());
+    }
+    if begin == Begin::Afresh && out.exists() {
+        return refuse("is there already; --force writes over it".into());
+    }
+    match (checkpoints(out).first(), begin) {
+        (Some(path), Begin::Afresh) => {
+            refuse(format!("{} is of an interrupted run; --resume continues it, --force begins anew", shown(path)))
+        }
+        (None, Begin::Resume) => refuse("has no checkpoint to resume from; leave --resume out".into()),
+        _ => writable(out.parent().unwrap_or(Path::new("."))),
+    }
+}
+
+/// What a path cannot tell as text: its bytes in hexadecimal, where it is not UTF-8.
+pub fn bytes_of(path: &Path) -> Option<String> {
+    path.to_str().is_none().then(|| hex(path.as_os_str().as_encoded_bytes()))
 }
 
 /// Writes a two-dimensional f32 array in NumPy's format 1.0.
@@ -75,45 +101,32 @@ pub fn write_npy(path: &Path, values: &[f32], height: usize, width: usize) -> Re
     })
 }
 
-/// All images under the given files and folders (folders are searched deeply, in name order), each
-/// with a name that is unique among them.
+/// Says on stderr what the user should know.
+pub fn warn(warnings: &[String]) {
+    for warning in warnings {
+        note(&format!("hotad: warning: {}", warning.replace('\n', " ")));
+    }
+}
+
+/// All images under the given files and folders, each with a name that is unique among them; says what was left out.
 pub fn collect_images(paths: &[PathBuf]) -> Result<Vec<(PathBuf, String)>> {
-    let mut found = Vec::new();
-    for path in paths {
-        if path.is_dir() {
-            walk(path, "", &mut found)?;
-        } else {
-            std::fs::metadata(path).at(path)?;
-            found.push((path.clone(), stem(path)));
-        }
-    }
-    let mut used = std::collections::HashSet::new();
-    for (_, name) in &mut found {
-        let base = name.clone();
-        let mut n = 2;
-        while !used.insert(name.clone()) {
-            *name = format!("{base}-{n}");
-            n += 1;
-        }
-    }
-    Ok(found)
+    let collected = collect::collect_images(paths)?;
+    warn(&collected.warnings());
+    Ok(collected.images)
 }
 
-fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+/// Looks at every image once; says which were skipped, and what the user should know about the others.
+pub fn prepare(items: &[Item], on_broken: OnBroken) -> Result<Prepared> {
+    let prepared = prepare::prepare(items, on_broken)?;
+    let skipped: Vec<String> = prepared.skipped.iter().map(|error| format!("skipped {error}")).collect();
+    warn(&skipped);
+    warn(&prepared.warnings);
+    Ok(prepared)
 }
 
-fn walk(folder: &Path, prefix: &str, found: &mut Vec<(PathBuf, String)>) -> Result<()> {
-    for image in hotad_engine::data::images_in(folder)? {
-        let name = format!("{prefix}{}", stem(&image));
-        found.push((image, name));
-    }
-    let mut folders: Vec<PathBuf> =
-        std::fs::read_dir(folder).at(folder)?.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
-    folders.sort();
-    for inner in folders {
-        let name = inner.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        walk(&inner, &format!("{prefix}{name}__"), found)?;
-    }
-    Ok(())
+/// Opens a data set and says what the user should know about it.
+pub fn data_set(root: &Path) -> Result<Dataset> {
+    let data = Dataset::open(root)?;
+    warn(&data.warnings);
+    Ok(data)
 }

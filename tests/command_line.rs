@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::process::Stdio;
 
-use common::{bars, hotad, ok, refused, small_data, text, train_small};
+use common::{bars, exits, hotad, ok, refused, small_data, text, train_small};
 use hotad_engine::container::Stored;
 use hotad_engine::model_file::ModelFile;
 
@@ -38,6 +38,7 @@ fn help_and_settings_are_printed() {
         "bank",
         "info",
         "devices",
+        "methods",
         "config",
         "completions",
     ] {
@@ -205,14 +206,14 @@ fn bad_model_files_are_named() {
     let last = altered.len() - 3;
     altered[last] ^= 1;
     check("altered.safetensors", &altered, &["altered"]);
-    let replace = |from: &str, to: &str| {
-        let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).expect("it is in the header");
-        let mut changed = bytes.clone();
-        changed[at..at + from.len()].copy_from_slice(to.as_bytes());
-        changed
-    };
-    check("newer.safetensors", &replace(r#"\"format\":1"#, r#"\"format\":7"#), &["newer", "update hotad"]);
-    check("other.safetensors", &replace(r#"\"method\":\"paedid\""#, r#"\"method\":\"piedad\""#), &["unknown method"]);
+    let container = br#"\"container\":2"#;
+    let at = bytes.windows(container.len()).position(|w| w == container).expect("it is in the header");
+    let mut newer = bytes.clone();
+    newer[at + container.len() - 1] = b'7';
+    check("newer.safetensors", &newer, &["newer", "update hotad"]);
+    let other = dir.path().join("method.safetensors");
+    ModelFile { method: "piedad".into(), ..ModelFile::load(&model).expect("a model") }.save(&other).expect("saved");
+    check("other.safetensors", &std::fs::read(&other).expect("bytes"), &["unknown method"]);
 }
 
 #[test]
@@ -236,7 +237,9 @@ fn bad_settings_are_named() {
     train(&["--resume"], &["no checkpoint"]);
     let config = dir.path().join("c.toml");
     std::fs::write(&config, "alpha = = 3").expect("written");
-    train(&["--config", text(&config)], &["c.toml", "TOML"]);
+    train(&["--config", text(&config)], &["c.toml, line 1", "TOML"]);
+    std::fs::write(&config, "alpha = 0.1\n\nnetwork = [8,\n 16\nsteps = 3\n").expect("written");
+    train(&["--config", text(&config)], &["c.toml, line 5", "TOML"]);
     refused(&["train", "psychic", "--data", text(&data), "--out", &out], &["psychic", "paedid"]);
     assert!(!dir.path().join("m").exists());
 }
@@ -274,11 +277,13 @@ fn scores_that_are_no_numbers_are_refused() {
     let mut file = ModelFile::load(&model).expect("a model");
     for tensor in file.tensors.values_mut() {
         if let Stored::F32(_, values) = tensor {
-            values.fill(f32::NAN);
+            values.fill(1e30);
         }
     }
     file.save(&model).expect("a model");
-    refused(&["score", "--model", text(&model), text(&data.join("test"))], &["not finite", ".png"]);
+    let (stdout, stderr) = exits(2, &["score", "--model", text(&model), text(&data.join("test"))]);
+    let errors = |text: &str| text.lines().filter(|l| l.contains("not finite") && l.contains(".png")).count();
+    assert_eq!((errors(&stdout), errors(&stderr), stdout.lines().count()), (8, 8, 8), "{stdout}{stderr}");
     refused(&["eval", "--model", text(&model), "--data", text(&data)], &["not finite", ".png"]);
 }
 

@@ -45,7 +45,7 @@ fn json(line: &str) -> serde_json::Value {
 /// Trains on a data set of 64 pixels; returns the model.
 fn train(dir: &Path, method: &str, more: &[&str]) -> PathBuf {
     let model = dir.join(format!("{method}.safetensors"));
-    ok(&[&["train", method, "--data", text(&dir.join("data")), "--out", text(&model), "-q"], more].concat());
+    ok(&[&["train", method, "--data", text(&dir.join("data")), "--out", text(&model), "-q", "--force"], more].concat());
     model
 }
 
@@ -93,8 +93,8 @@ fn patchcore_simplenet_and_ensembles_find_cracks() {
     let paedid = train(dir, "paedid", &other);
     let members = ["--member", text(&patchcore), "--member", text(&paedid)];
     for more in [
-        &["fusion=global", "maps=40", "member_maps=true"][..],
-        &["fusion=individual", "maps=20"],
+        &["head=discriminator", "whiten=true", "standardise=true", "fusion=global", "maps=40", "member_maps=true"][..],
+        &["head=discriminator", "whiten=true", "standardise=true", "fusion=individual", "maps=20"],
         &["head=mahalanobis", "member_maps=true", "maps=30"],
         &["head=nearest", "coreset=200", "maps=0.99"],
     ] {
@@ -106,7 +106,10 @@ fn patchcore_simplenet_and_ensembles_find_cracks() {
     }
     // Without whitening noise drowns what varies least, and one Gaussian for all places is wide on bars: pixels are ranked,
     // images not as well.
-    for more in [["fusion=individual", "whiten=false"], ["head=global-mahalanobis", "whiten=false"]] {
+    for more in [
+        ["standardise=true", "fusion=individual", "head=discriminator"],
+        ["standardise=true", "fusion=global", "head=global-mahalanobis"],
+    ] {
         let more: Vec<&str> = more.iter().flat_map(|set| ["--set", *set]).collect();
         let ensemble = train(dir, "ensemble", &[&members, &head[..], &more].concat());
         assert!(auroc(dir, &ensemble).1 > 0.7);
@@ -232,7 +235,7 @@ fn a_patchcore_scores_the_same_after_reading() {
             members: &[],
             device: &Device::Cpu,
             seed: 1,
-            list_sha256: "",
+            chosen: &Default::default(),
             model_path: None,
             stage: None,
             resume: false,

@@ -1,5 +1,8 @@
 //! The flat memory bank on the CPU against exhaustive search in f64.
 
+#[path = "common/devices.rs"]
+mod devices;
+
 use half::f16;
 use hotad_engine::random;
 use hotad_kernels::cosine_nn::BankData;
@@ -32,11 +35,16 @@ fn exhaustive(query: &[f32], bank: &[f32], d: usize, k: usize) -> (Vec<u32>, Vec
 }
 
 fn search(data: BankData, query: &[f32], d: usize, k: usize) -> (Vec<u32>, Vec<f32>) {
-    let bank = FlatBank::new(data, d, &Device::Cpu).expect("shapes fit");
+    search_on(&Device::Cpu, data, query, d, k)
+}
+
+fn search_on(device: &Device, data: BankData, query: &[f32], d: usize, k: usize) -> (Vec<u32>, Vec<f32>) {
+    let bank = FlatBank::new(data, d, device).expect("shapes fit");
     let found = query.len() / d * k;
-    let (mut index, mut distance) = (vec![u32::MAX; found], vec![f32::NAN; found]);
-    bank.nearest(query, k, &mut index, &mut distance).expect("shapes fit");
-    (index, distance)
+    let query = device.upload(query.to_vec()).expect("memory");
+    let (mut index, mut distance) = (device.alloc::<u32>(found).expect("memory"), device.alloc(found).expect("memory"));
+    bank.nearest(&query, k, &mut index, &mut distance).expect("shapes fit");
+    (index.into_vec().expect("results"), distance.into_vec().expect("results"))
 }
 
 /// The neighbours are those of the exhaustive search, the distances its own rounded to f32.
@@ -136,9 +144,13 @@ fn what_is_no_number_has_neighbours_without_distance() {
     let mut query = noise(2 * d, 15);
     query[2] = f32::NAN;
     let mut bank = noise(m * d, 16);
-    let (index, distance) = search(BankData::F32(bank.clone()), &query, d, 1);
-    assert!(distance[0].is_nan() && index[0] < m as u32);
-    assert_eq!(index[1..], exhaustive(&query[d..], &bank, d, 1).0);
+    for device in devices::under_test() {
+        let (index, distance) = search_on(&device, BankData::F32(bank.clone()), &query, d, 2);
+        assert!(!distance[0].is_finite() && !distance[1].is_finite(), "{}: {distance:?}", device.name());
+        assert!(index.iter().all(|i| *i < m as u32), "{}: {index:?}", device.name());
+        assert_eq!(index[2..], exhaustive(&query[d..], &bank, d, 2).0, "{}", device.name());
+    }
+    let (index, _) = search(BankData::F32(bank.clone()), &query, d, 1);
     // A broken bank vector is nobody's neighbour.
     let nearest = index[1] as usize;
     bank[nearest * d] = f32::INFINITY;

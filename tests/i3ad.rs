@@ -70,6 +70,17 @@ fn i3ad_finds_cracks_and_shows_its_way() {
         assert!(html.contains(chart), "{chart}");
     }
     refused(&[&eval[..], &["--explain", "crack/none"]].concat(), &["crack/none", "KIND/NAME"]);
+    // Two images of one name are told apart by the endings of their files.
+    image::open(data.join("test/good/024.png"))
+        .expect("a picture")
+        .save(data.join("test/good/024.bmp"))
+        .expect("saved");
+    refused(&[&eval[..], &["--explain", "good/024"]].concat(), &["good/024.bmp", "good/024.png"]);
+    for file in ["good/024.bmp", "good/024.png"] {
+        ok(&[&eval[..], &["--explain", file]].concat());
+        let html = std::fs::read_to_string(out.join("report.html")).expect("a report");
+        assert!(html.contains(&format!("<h3>{file}: score")), "{file}");
+    }
     let map = dir.path().join("maps");
     ok(&["score", "--model", text(&model), text(&data.join("test/crack/000.png")), "--out", text(&map), "-q"]);
     let map = hotad_engine::data::picture::Picture::read(&map.join("000_map.png")).expect("a picture");
@@ -274,11 +285,11 @@ fn divergence_names_the_step_and_the_last_good_checkpoint() {
             seed: 0,
             checkpoint_every: 4,
             checkpoint: Some(dir.path().join("run.checkpoint")),
-            keep_checkpoint: false,
             resume: false,
             log: None,
             progress: false,
-            fingerprint: String::new(),
+            fingerprint: Default::default(),
+            say: &|_| {},
         };
         let mut learner = Diverging { params: Params::default(), from };
         let data = TrainData { train: &images, validation: &[], spec, crop: None };

@@ -66,7 +66,8 @@ const SMALL: [&str; 12] = [
 ];
 
 fn train(data: &Path, model: &Path, more: &[&str]) {
-    let mut args = vec!["train", "lea-net", "--data", text(data), "--out", text(model), "-q", "--batch", "8"];
+    let mut args =
+        vec!["train", "lea-net", "--data", text(data), "--out", text(model), "-q", "--force", "--batch", "8"];
     args.extend(SMALL);
     args.extend(more);
     ok(&args);
@@ -192,7 +193,7 @@ fn cross_validation_prints_the_papers_table() {
     let (data, out) = (dir.path().join("data"), dir.path().join("cv.json"));
     coloured_data(&data);
     let rows = r#"rows=["none", "rgb+map", "direct", "mobilenet"]"#;
-    let mut args = vec!["train", "lea-net", "--data", text(&data), "--cv", "2", "--out", text(&out), "-q"];
+    let mut args = vec!["train", "lea-net", "--data", text(&data), "--cv", "2", "--out", text(&out), "-q", "--force"];
     args.extend(SMALL);
     args.extend(["--batch", "8", "--epochs", "4", "--set", "color_epochs=4", "--set", "points=[1, 5]", "--set", rows]);
     let table = ok(&args);
@@ -259,6 +260,7 @@ fn what_lea_net_cannot_use_is_named() {
         Path::new("tests/vectors/resnet18.safetensors"),
         &["resnet18.safetensors", "conv1.weight", "another network"],
     );
+    assert!(!dir.path().join("m.color.log.jsonl").exists(), "colours are learned before the weights are looked at");
     assert!(!dir.path().join("m").exists());
     // A model without attention has nothing to explain.
     let model = dir.path().join("alone.safetensors");

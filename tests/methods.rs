@@ -72,7 +72,7 @@ fn every_baseline_saved_scores_as_before_saving_on_every_device() {
     let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));
     small_data(&data, 40);
     for (method, settings) in MOMENT {
-        let mut args = vec!["train", method, "--data", text(&data), "--out", text(&model), "-q"];
+        let mut args = vec!["train", method, "--data", text(&data), "--out", text(&model), "-q", "--force"];
         settings.iter().for_each(|s| args.extend(["--set", s]));
         if method != "rasl" {
             args.extend(["--epochs", "1", "--batch", "4"]);

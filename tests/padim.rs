@@ -14,8 +14,10 @@ use hotad_engine::tensor::Tensor;
 use hotad_kernels::mahalanobis::{Factors, LocationGaussians, halved, pack};
 use hotad_models::model::Model;
 use hotad_models::padim::factor::{Regular, factor, oracle_shrinkage};
-use hotad_models::padim::moments::Moments;
+use hotad_models::padim::moments::{Limit, Moments};
 use rand::Rng;
+
+const LIMIT: Limit = Limit { mebibytes: 1, reduces: "dimensions" };
 
 /// Solves `a x = b` by Gaussian elimination with row exchange.
 fn solved(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
@@ -73,7 +75,7 @@ fn gaussians_and_distances_are_those_of_plain_sums() {
     let (images, locations, d) = (13, 3, 11);
     let x = drawn(images, locations, d);
     let query = drawn(1, locations, d).into_iter().map(|v| v + 0.5).collect::<Vec<f32>>();
-    let mut moments = Moments::new(locations, d, 1).expect("small");
+    let mut moments = Moments::new(locations, d, &LIMIT).expect("small");
     // In uneven parts.
     x.chunks(5 * locations * d).for_each(|part| moments.add(part));
     assert_eq!(moments.images(), images);
@@ -149,7 +151,7 @@ fn distances_of_every_size_are_plain_sums() {
 
 #[test]
 fn a_channel_that_never_changes_is_no_fault() {
-    let mut moments = Moments::new(1, 9, 1).expect("small");
+    let mut moments = Moments::new(1, 9, &LIMIT).expect("small");
     moments.add(&[0.25; 9 * 4]);
     let own = moments.gaussian(0);
     assert!(own.covariance.iter().all(|v| *v == 0.0));
@@ -174,7 +176,7 @@ fn padim_finds_cracks_and_survives_its_file() {
     small_data(&dir.join("data"), 64);
     let (data, out) = (dir.join("data"), dir.join("m.safetensors"));
     let small = ["--set", "image_size=64", "--set", "backbone=", "--set", "backbone_epochs=15", "--set", "blur=1"];
-    let args = ["train", "padim", "--data", text(&data), "--out", text(&out), "-q"];
+    let args = ["train", "padim", "--data", text(&data), "--out", text(&out), "-q", "--force"];
     for more in [["--set", "dimensions=24"], ["--set", "factors=f32"], ["--set", "shrinkage=0.5"]] {
         ok(&[&args[..], &small, &more].concat());
         let line = ok(&["eval", "--model", text(&out), "--data", text(&data), "--json", "-q"]);
@@ -201,7 +203,7 @@ fn padim_finds_cracks_and_survives_its_file() {
     let (other, backbone) = (dir.join("p.safetensors"), format!("backbone={}", text(&out)));
     ok(&["train", "patchcore", "--data", text(&data), "--out", text(&other), "-q", "--set", &backbone]);
     for (set, words) in [
-        ("memory=1", ["memory", "dimensions"]),
+        ("memory=1", ["1 at most", "setting dimensions"]),
         ("shrinkage=2", ["shrinkage", "2"]),
         ("eps=0", ["eps", "0"]),
         ("dimensions=5", ["dimensions", "5"]),

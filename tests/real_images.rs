@@ -77,7 +77,7 @@ fn patchcore_on_imagenet_features() {
     run(&["backbone", "import", text(&wheel), "-q"]);
     for (category, floor) in [("mvtec_transistor", 0.99), ("mvtec_leather_crops", 0.99), ("elpv_mono", 0.93)] {
         let Some(data) = real_data(category) else { continue };
-        run(&["train", "patchcore", "--data", text(&data), "--out", text(&model), "-q"]);
+        run(&["train", "patchcore", "--data", text(&data), "--out", text(&model), "-q", "--force"]);
         let line = run(&["eval", "--model", text(&model), "--data", text(&data), "--json", "-q"]);
         let m: serde_json::Value = serde_json::from_str(&line).expect("one JSON object");
         assert!(m["image_auroc"].as_f64().is_some_and(|v| v >= floor), "{category}: {m}");

@@ -1,5 +1,7 @@
 //! Patches of whole data sets: memory banks and metrics over pixels.
 
+use std::ops::ControlFlow;
+
 use std::hint::black_box;
 
 use hotad_engine::device::Device;
@@ -72,7 +74,10 @@ pub fn coreset(device: &Device) -> Work {
         units: 1.0,
         goal: (3.0, 1.0),
         latency: false,
-        run: Box::new(move || greedy_coreset(&x, d, 0, &mut index, &mut distance).expect("points enough")),
+        run: Box::new(move || {
+            greedy_coreset(&x, d, 0, &mut index, &mut distance, &mut |_| ControlFlow::Continue(()))
+                .expect("points enough")
+        }),
     }
 }
 

@@ -6,13 +6,14 @@ use hotad_engine::{Error, Result};
 use hotad_models::features::backbone::{BackboneFile, Network, installed, shipped};
 use serde_json::{Value, json};
 
-use crate::args::{BackboneAction, BackboneArgs, BackboneImportArgs, Common};
-use crate::{OK, output};
+use crate::OK;
+use crate::args::{BackboneAction, BackboneArgs, BackboneImportArgs, Common, Shared};
+use crate::output::{self, Begin};
 
 /// Imports, lists or describes backbones.
-pub fn run(args: &BackboneArgs, common: &Common) -> Result<u8> {
+pub fn run(args: &BackboneArgs) -> Result<u8> {
     match &args.action {
-        BackboneAction::Import(a) => import(a, common),
+        BackboneAction::Import(a) => import(&a.own, &a.shared.common()?),
         BackboneAction::List { json } => list(*json),
         BackboneAction::Info { backbone, json } => info(backbone, *json),
     }
@@ -37,10 +38,16 @@ fn import(args: &BackboneImportArgs, common: &Common) -> Result<u8> {
     };
     file = file.until(blocks);
     let path = match &args.out {
-        Some(path) if path.is_dir() => {
-            return Err(Error::Config(format!("--out {}: is a folder; name a file", path.display())));
+        Some(path) => {
+            output::result_file(path, Begin::of(false, args.force))?;
+            path.clone()
         }
-        Some(path) => path.clone(),
+        None if file.stands_for_another() => {
+            let reason = format!(
+                "a student with the layers of {name}, whose place it would take; use it where it is (--set backbone=FILE)"
+            );
+            return Err(Error::Model { path: args.file.clone(), reason });
+        }
         None => installed::prepare(file.network)?,
     };
     file.write(&path, args.half)?;
@@ -60,7 +67,7 @@ fn list(as_json: bool) -> Result<u8> {
     let installed = installed::list();
     let path = |network: Network| installed.iter().find(|(n, _)| *n == network).map(|(_, path)| path);
     if as_json {
-        let entry = |n: Network| json!({"name": n.facts().name, "path": path(n), "source": n.facts().source});
+        let entry = |n: Network| json!({"name": n.facts().name, "path": path(n).map(|p| p.to_string_lossy()), "source": n.facts().source});
         output::line(&Value::from_iter(Network::all().map(entry)).to_string())?;
         return Ok(OK);
     }
@@ -91,7 +98,7 @@ fn info(backbone: &str, as_json: bool) -> Result<u8> {
     if as_json {
         let all = json!({
             "name": facts.name,
-            "path": path,
+            "path": path.to_string_lossy(),
             "image_size": facts.size,
             "cuts": cuts,
             "usual": facts.usual,

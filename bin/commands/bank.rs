@@ -1,57 +1,116 @@
 //! `hotad bank`.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use hotad_engine::data::loader::{Images, for_each_batch};
-use hotad_engine::{Error, Result};
+use hotad_engine::data::prepare::file_sha256;
+use hotad_engine::device::Device;
+use hotad_engine::file_lock::lock;
+use hotad_engine::signature::signature_of;
+use hotad_engine::{Error, Result, interrupt};
 use hotad_models::detector::EditableBank;
 use hotad_models::model::Model;
 use hotad_models::prior::entry_name;
 
-use crate::args::{BankAction, BankArgs, Common};
+use crate::args::{BankAction, BankAddArgs, BankArgs, BankRemoveArgs, Common, Shared};
 use crate::{OK, output};
 
 /// The bank of a model, or an error that names the method.
 fn bank<'a>(model: &'a mut Model, path: &Path) -> Result<&'a mut dyn EditableBank> {
     let method = model.detector.method();
-    let reason = format!("a {method} model has no memory bank; this works on paedid and pae");
+    let reason = format!("a {method} model has no memory bank; this works on paedid, pae and patchcore");
     model.detector.bank().ok_or(Error::Model { path: path.into(), reason })
 }
 
 /// Changes or lists a bank. Thresholds stay as they were calibrated.
-pub fn run(args: &BankArgs, common: &Common) -> Result<u8> {
+pub fn run(args: &BankArgs) -> Result<u8> {
     match &args.action {
         BankAction::List { model: path } => {
-            let mut model = Model::load(path, &common.device()?)?;
+            let mut model = Model::load(path, &Device::Cpu)?;
             for name in bank(&mut model, path)?.entries() {
                 output::line(name)?;
             }
         }
-        BankAction::Add { model: path, paths } => {
-            let mut model = Model::load(path, &common.device()?)?;
-            let spec = model.detector.image();
-            let editable = bank(&mut model, path)?;
-            let images: Vec<_> = output::collect_images(paths)?.into_iter().map(|(p, _)| p).collect();
-            let order: Vec<usize> = (0..images.len()).collect();
-            for_each_batch(&Images::new(&images, spec), &order, common.score_batch(), |batch| {
-                let names: Vec<String> = batch.indices.iter().map(|i| entry_name(&images[*i])).collect();
-                editable.add(&batch.images, &names)
-            })?;
-            let total = editable.entries().len();
-            model.save(path)?;
-            common.say(&format!("added {} images; the bank holds {total}", images.len()));
-        }
-        BankAction::Remove { model: path, names } => {
-            let mut model = Model::load(path, &common.device()?)?;
-            let editable = bank(&mut model, path)?;
-            if let Some(name) = names.iter().find(|n| !editable.entries().contains(n)) {
-                return Err(Error::Config(format!("{name:?} is not in the bank; hotad bank list prints what is")));
-            }
-            let removed = editable.remove(names)?;
-            let total = editable.entries().len();
-            model.save(path)?;
-            common.say(&format!("removed {removed} images; the bank holds {total}"));
-        }
+        BankAction::Add(a) => add(&a.own, &a.shared.common()?)?,
+        BankAction::Remove(a) => remove(&a.own, &a.shared.common()?)?,
     }
     Ok(OK)
+}
+
+/// Keeps other processes from changing a model between its reading and its writing.
+fn alone(path: &Path, common: &Common) -> Result<std::fs::File> {
+    lock(path, || common.say(&format!("waiting for another hotad that changes {}", path.display())))
+}
+
+/// The images whose content is new, in order, and what is to be remembered of them: SHA-256 and name.
+fn new_images(
+    args: &BankAddArgs,
+    known: &BTreeMap<String, String>,
+) -> Result<(Vec<PathBuf>, BTreeMap<String, String>)> {
+    let (mut images, mut hashes) = (Vec::new(), BTreeMap::new());
+    for (path, _) in output::collect_images(&args.paths)? {
+        let hash = file_sha256(&path)?;
+        match known.get(&hash).or(hashes.get(&hash)) {
+            Some(_) if args.skip_known => {}
+            Some(name) => {
+                let reason = format!("was added before, as {name:?}; leave it out, or --skip-known");
+                return Err(Error::Image { path, reason });
+            }
+            None => {
+                hashes.insert(hash, entry_name(&path));
+                images.push(path);
+            }
+        }
+    }
+    Ok((images, hashes))
+}
+
+/// Writes a changed model; a signature that it had is no longer its own.
+fn save(model: &Model, path: &Path) -> Result<()> {
+    model.save(path)?;
+    let signature = signature_of(path);
+    if signature.exists() {
+        output::note(&format!("hotad: warning: {} is of the model as it was; sign it again", signature.display()));
+    }
+    Ok(())
+}
+
+fn add(args: &BankAddArgs, common: &Common) -> Result<()> {
+    let path = &args.model;
+    let _alone = alone(path, common)?;
+    let mut model = common.model(path, &args.trust)?;
+    let spec = model.detector.image();
+    bank(&mut model, path)?;
+    let (images, hashes) = new_images(args, &model.provenance.added_images)?;
+    let editable = bank(&mut model, path)?;
+    let order: Vec<usize> = (0..images.len()).collect();
+    for_each_batch(&Images::new(&images, spec), &order, common.score_batch(), |batch| {
+        interrupt::check()?;
+        let names: Vec<String> = batch.indices.iter().map(|i| entry_name(&images[*i])).collect();
+        editable.add(&batch.images, &names)
+    })?;
+    let total = editable.entries().len();
+    if !images.is_empty() {
+        model.provenance.added_images.extend(hashes);
+        save(&model, path)?;
+    }
+    common.say(&format!("added {} images; the bank holds {total}", images.len()));
+    Ok(())
+}
+
+fn remove(args: &BankRemoveArgs, common: &Common) -> Result<()> {
+    let BankRemoveArgs { model: path, trust, names } = args;
+    let _alone = alone(path, common)?;
+    let mut model = common.model(path, trust)?;
+    let editable = bank(&mut model, path)?;
+    if let Some(name) = names.iter().find(|n| !editable.entries().contains(n)) {
+        return Err(Error::Config(format!("{name:?} is not in the bank; hotad bank list prints what is")));
+    }
+    let removed = editable.remove(names)?;
+    let total = editable.entries().len();
+    model.provenance.added_images.retain(|_, name| !names.contains(name));
+    save(&model, path)?;
+    common.say(&format!("removed {removed} images; the bank holds {total}"));
+    Ok(())
 }

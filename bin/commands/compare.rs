@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use hotad_engine::data::Dataset;
 use hotad_engine::data::corrupt::{Corrupt, Corruption};
+use hotad_engine::data::names::make_distinct;
 use hotad_engine::{Error, Result};
-use hotad_models::evaluate::{Evaluation, Metrics, Options, evaluate};
-use hotad_models::model::Model;
+use hotad_models::evaluate::{Metrics, Options, evaluate};
 use serde::Serialize;
 
-use super::eval::progress;
+use super::eval::{note_broken, open, progress};
 use crate::args::{Common, EvalArgs};
 use crate::report::comparison;
 use crate::{OK, output, report};
@@ -28,6 +28,15 @@ pub struct Run {
     pub change: &'static str,
     #[serde(flatten)]
     pub metrics: Metrics,
+    /// Name of the model's folder of reports.
+    #[serde(skip)]
+    pub folder: String,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Comparison<'a> {
+    runs: &'a [Run],
 }
 
 /// A metric over all models and data sets, under one change.
@@ -35,8 +44,16 @@ pub struct Block {
     pub title: String,
     pub change: &'static str,
     pub columns: Vec<String>,
-    /// Name of the model, values by column.
-    pub rows: Vec<(String, Vec<Option<f64>>)>,
+    pub rows: Vec<Row>,
+}
+
+/// Values of one model.
+pub struct Row {
+    pub model: String,
+    /// Name of its folder of reports.
+    pub folder: String,
+    /// Value by column.
+    pub values: Vec<Option<f64>>,
 }
 
 /// Columns beside the data sets.
@@ -66,7 +83,10 @@ fn name(path: &Path) -> String {
 
 /// The file of a model for a data set.
 fn file(model: &Path, category: &str) -> PathBuf {
-    model.to_string_lossy().replace(PLACE, category).into()
+    match model.to_str() {
+        Some(text) => text.replace(PLACE, category).into(),
+        None => model.into(),
+    }
 }
 
 /// Evaluates all, prints the comparison, and writes it with a report of each model on the unchanged images.
@@ -75,17 +95,17 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
         return Err(Error::Config("--explain: only of one model on one data set, without --corrupt".into()));
     }
     let names = labels(&args.model)?;
-    let data = args.data.iter().map(|d| Dataset::open(d)).collect::<Result<Vec<_>>>()?;
-    if let Some((_, twice)) =
-        data.iter().enumerate().find(|(i, d)| data[..*i].iter().any(|o| name(&o.root) == name(&d.root)))
-    {
+    let data = args.data.iter().map(|d| open(d, args.on_broken)).collect::<Result<Vec<_>>>()?;
+    let named =
+        |(i, (d, _)): &(usize, &(Dataset, usize))| data[..*i].iter().any(|(o, _)| name(&o.root) == name(&d.root));
+    if let Some((_, (twice, _))) = data.iter().enumerate().find(named) {
         return Err(Error::Config(format!(
             "--data {}: two folders of one name cannot be compared",
             twice.root.display()
         )));
     }
     // A model that does not exist is refused before the first is evaluated.
-    for (model, data) in args.model.iter().flat_map(|m| data.iter().map(move |d| (m, d))) {
+    for (model, (data, _)) in args.model.iter().flat_map(|m| data.iter().map(move |d| (m, d))) {
         let file = file(model, &name(&data.root));
         if !file.is_file() {
             let reason = "no such model; in --model, {} stands for the name of the data set's folder";
@@ -93,14 +113,16 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
         }
     }
     let mut runs = Vec::new();
-    for (model, label) in args.model.iter().zip(&names) {
-        for data in &data {
-            evaluate_one(args, common, (model, label), data, &mut runs)?;
+    let mut folders: Vec<String> = names.iter().map(|label| file_name(label)).collect();
+    make_distinct(folders.iter_mut());
+    for ((path, label), folder) in args.model.iter().zip(&names).zip(&folders) {
+        for (data, broken) in &data {
+            evaluate_one(args, common, &Candidate { path, label, folder }, (data, *broken), &mut runs)?;
         }
     }
     let blocks = blocks(&runs);
     match args.json {
-        true => output::line(&serde_json::to_string(&runs).expect("metrics are plain data"))?,
+        true => output::line(&serde_json::to_string(&Comparison { runs: &runs }).expect("metrics are plain data"))?,
         false => print(&blocks)?,
     }
     if let Some(folder) = &args.out {
@@ -127,16 +149,23 @@ fn labels(models: &[PathBuf]) -> Result<Vec<String>> {
     }
 }
 
+/// A model that is compared.
+struct Candidate<'a> {
+    path: &'a Path,
+    label: &'a str,
+    folder: &'a str,
+}
+
 /// One model on one data set, under every change that is asked for.
 fn evaluate_one(
     args: &EvalArgs,
     common: &Common,
-    (model, label): (&Path, &str),
-    data: &Dataset,
+    candidate: &Candidate,
+    (data, broken): (&Dataset, usize),
     runs: &mut Vec<Run>,
 ) -> Result<()> {
-    let category = name(&data.root);
-    let model = Model::load(&file(model, &category), &common.device()?)?;
+    let (category, label) = (name(&data.root), candidate.label);
+    let model = common.model(&file(candidate.path, &category), &args.trust)?;
     let changes = args.corrupt.as_deref().map(|chosen| if chosen.is_empty() { &Corruption::ALL } else { chosen });
     let all = std::iter::once(None).chain(changes.unwrap_or_default().iter().map(|c| Some(*c)));
     for kind in all {
@@ -144,25 +173,23 @@ fn evaluate_one(
         let bar = progress(&format!("{label}, {category}, {change}:"), data.test.len(), common);
         let corrupt = kind.map(|kind| Corrupt { kind, seed: common.seed });
         let options = Options { batch: common.score_batch(), corrupt, seen: &|n| bar.set_position(n as u64) };
-        let evaluation = evaluate(&model, data, &options)?;
+        let mut evaluation = evaluate(&model, data, &options)?;
         bar.finish_and_clear();
+        note_broken(&mut evaluation.metrics, broken);
         if let (Some(folder), None) = (&args.out, kind) {
-            write_own(&folder.join(&category).join(file_name(label)), &model, &evaluation)?;
+            let own = folder.join(&category).join(candidate.folder);
+            output::folder(&own)?;
+            report::write(&own, &model, &evaluation, args.images.into(), None)?;
         }
-        let metrics = evaluation.metrics;
-        runs.push(Run { model: label.into(), category: category.clone(), change, metrics });
+        let (metrics, folder) = (evaluation.metrics, candidate.folder.into());
+        runs.push(Run { model: label.into(), category: category.clone(), change, metrics, folder });
     }
     Ok(())
 }
 
 /// A name that is no path.
-pub fn file_name(label: &str) -> String {
+fn file_name(label: &str) -> String {
     label.trim_start_matches(['.', '/']).replace(['/', '\\'], "_")
-}
-
-fn write_own(folder: &Path, model: &Model, evaluation: &Evaluation) -> Result<()> {
-    output::folder(folder)?;
-    report::write(folder, model, evaluation, None)
 }
 
 /// What appears in runs, in the order of its first appearance.
@@ -179,7 +206,8 @@ fn distinct<T: PartialEq + Clone>(runs: &[Run], of: impl Fn(&Run) -> T) -> Vec<T
 /// Tables: one for each metric and change, over the data sets where it is known of any model; over several with their mean and
 /// the worst of them.
 fn blocks(runs: &[Run]) -> Vec<Block> {
-    let (models, categories) = (distinct(runs, |r| r.model.clone()), distinct(runs, |r| r.category.clone()));
+    let models = distinct(runs, |r| (r.model.clone(), r.folder.clone()));
+    let categories = distinct(runs, |r| r.category.clone());
     let mut blocks = Vec::new();
     for (metric, value) in METRICS {
         for change in distinct(runs, |r| r.change) {
@@ -187,16 +215,20 @@ fn blocks(runs: &[Run]) -> Vec<Block> {
                 let run = runs.iter().find(|r| r.model == *model && r.category == *category && r.change == change);
                 run.and_then(|r| value(&r.metrics))
             };
-            let known = |c: &&String| models.iter().any(|m| of(m, c).is_some());
+            let known = |c: &&String| models.iter().any(|(m, _)| of(m, c).is_some());
             let mut columns: Vec<String> = categories.iter().filter(known).cloned().collect();
             if columns.is_empty() {
                 continue;
             }
-            let row = |model: &String| (model.clone(), columns.iter().map(|c| of(model, c)).collect());
-            let mut rows: Vec<(String, Vec<Option<f64>>)> = models.iter().map(row).collect();
+            let row = |(model, folder): &(String, String)| Row {
+                model: model.clone(),
+                folder: folder.clone(),
+                values: columns.iter().map(|c| of(model, c)).collect(),
+            };
+            let mut rows: Vec<Row> = models.iter().map(row).collect();
             if columns.len() > 1 {
                 columns.extend(SUMMARY.map(String::from));
-                rows.iter_mut().for_each(|(_, values)| values.extend(summary(values)));
+                rows.iter_mut().for_each(|r| r.values.extend(summary(&r.values)));
             }
             let title = if change == "none" { metric.to_string() } else { format!("{metric}, {change}") };
             blocks.push(Block { title, change, columns, rows });
@@ -225,7 +257,7 @@ fn print(blocks: &[Block]) -> Result<()> {
         if i > 0 {
             output::line("")?;
         }
-        let names = block.rows.iter().map(|(n, _)| n.len());
+        let names = block.rows.iter().map(|r| r.model.len());
         let first = names.chain([block.title.len()]).max().unwrap_or(0);
         let widths: Vec<usize> = block.columns.iter().map(|c| c.len().max(5)).collect();
         let line = |name: &str, cells: &[String]| {
@@ -233,8 +265,8 @@ fn print(blocks: &[Block]) -> Result<()> {
             format!("{name:first$}  {}", cells.join("  "))
         };
         output::line(&line(&block.title, &block.columns))?;
-        for (name, values) in &block.rows {
-            output::line(&line(name, &values.iter().map(|v| shown(*v)).collect::<Vec<_>>()))?;
+        for row in &block.rows {
+            output::line(&line(&row.model, &row.values.iter().map(|v| shown(*v)).collect::<Vec<_>>()))?;
         }
     }
     Ok(())

@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use hotad_engine::data::picture::Picture;
+use hotad_engine::data::prepare::OnBroken;
 use hotad_engine::data::synth::{Kind, draw};
-use hotad_engine::{Result, random};
+use hotad_engine::{Error, Result, random};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::eval::{evaluate_to, rows};
+use super::eval::{ReportTo, evaluate_to, rows};
 use super::train;
-use crate::args::{Broken, Common, DemoArgs, TrainArgs};
+use crate::args::{Common, DemoArgs, IMAGES, TrainArgs, Trust};
 use crate::{OK, output};
 
 /// Pixels along one side of a demo image.
@@ -75,9 +76,23 @@ fn write_data(root: &Path, seed: u64) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a folder that holds something else than an earlier demo, which may be written over.
+fn refuse_strangers(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if !["data", "report"].contains(&&*name) && !name.starts_with("model.safetensors") && !name.starts_with('.') {
+            let reason = format!("--out {}: holds {name:?}, which is of no demo; name a new folder", folder.display());
+            return Err(Error::Config(reason));
+        }
+    }
+    Ok(())
+}
+
 /// Makes a data set, trains PAEDID on it, evaluates and writes a report.
 pub fn run(args: &DemoArgs, common: &Common) -> Result<u8> {
     let (data, model, report) = (args.out.join("data"), args.out.join("model.safetensors"), args.out.join("report"));
+    refuse_strangers(&args.out)?;
     output::folder(&args.out)?;
     common.say(&format!("drawing a data set of plates into {}", data.display()));
     write_data(&data, common.seed)?;
@@ -95,14 +110,16 @@ pub fn run(args: &DemoArgs, common: &Common) -> Result<u8> {
         set: vec!["network=[8, 16, 32, 64]".into()],
         epochs: Some(60),
         resume: false,
-        on_broken: Broken::Refuse,
+        force: true,
+        on_broken: OnBroken::Refuse,
         holdout: 0.2,
         false_alarm_rate: 0.01,
         pixel_false_alarm_rate: None,
     };
     train::run(&train_args, common)?;
     output::folder(&report)?;
-    let metrics = evaluate_to(&model, &data, Some(&report), None, common)?;
+    let to = ReportTo { folder: &report, images: IMAGES.into(), explain: None };
+    let metrics = evaluate_to((&model, &Trust::default()), &data, OnBroken::Refuse, Some(&to), common)?;
     for (name, value) in rows(&metrics) {
         output::line(&format!("{name:24} {value}"))?;
     }

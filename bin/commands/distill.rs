@@ -1,34 +1,26 @@
 //! `hotad distill`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use hotad_engine::beside::beside;
 use hotad_engine::data::Item;
-use hotad_engine::data::prepare::{OnBroken, Prepared, prepare};
+use hotad_engine::data::prepare::Prepared;
 use hotad_engine::{AtPath, Error, Result};
 use hotad_models::distill::{HintChoice, Job, Settings, distill};
 use hotad_models::features::backbone::installed;
 
-use crate::args::{Broken, Common, DistillArgs, Hints};
-use crate::{OK, output};
+use crate::OK;
+use crate::args::{Common, DistillArgs, Hints};
+use crate::output::{self, Begin};
 
 /// Images of one step, without --batch.
 const BATCH: usize = 16;
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(ending);
-    path.with_file_name(name)
-}
 
 /// All images under the given paths, each looked at once.
 fn images(args: &DistillArgs) -> Result<Prepared> {
     let item = |(path, _)| Item { path, kind: String::new(), defective: false, masks: Vec::new() };
     let items: Vec<Item> = output::collect_images(&args.images)?.into_iter().map(item).collect();
-    let on_broken = if args.on_broken == Broken::Skip { OnBroken::Skip } else { OnBroken::Refuse };
-    let prepared = prepare(&items, on_broken)?;
-    for line in &prepared.skipped {
-        eprintln!("hotad: warning: skipped {line}");
-    }
+    let prepared = output::prepare(&items, args.on_broken)?;
     if prepared.items.is_empty() {
         let reason = "no images found; expected PNG, JPEG, BMP or TIFF files, in folders within it too";
         return Err(Error::Data { path: args.images[0].clone(), reason: reason.into() });
@@ -53,11 +45,12 @@ pub fn run(args: &DistillArgs, common: &Common) -> Result<u8> {
         lr: args.lr,
     };
     settings.check()?;
-    if args.out.is_dir() {
-        return Err(Error::Config(format!("--out {}: is a folder; name a file", args.out.display())));
-    }
-    output::writable(args.out.parent().unwrap_or(Path::new(".")))?;
+    output::result_file(&args.out, Begin::of(args.resume, args.force))?;
     let teacher = installed::find(&args.teacher)?;
+    if teacher.is_dir() {
+        let reason = "a folder cannot be told from another when a run is resumed; give the weight file in it";
+        return Err(Error::Config(format!("--teacher {}: {reason}", teacher.display())));
+    }
     let prepared = images(args)?;
     let paths: Vec<PathBuf> = prepared.items.iter().map(|i| i.path.clone()).collect();
     let small = prepared.smaller(args.crop);
@@ -66,7 +59,8 @@ pub fn run(args: &DistillArgs, common: &Common) -> Result<u8> {
     common.say(&format!("distilling {} on {} images{enlarged}", args.teacher, paths.len()));
     let device = common.device()?;
     let say = |line: &str| common.say(line);
-    let (checkpoint, log) = (beside(&args.out, ".checkpoint"), beside(&args.out, ".log.jsonl"));
+    let beside = |ending| beside(&args.out, ending);
+    let (checkpoint, log) = (beside(".checkpoint"), beside(".log.jsonl"));
     let job = Job {
         teacher: &teacher,
         start: args.start.as_deref(),

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use hotad_engine::Result;
 use hotad_engine::data::Dataset;
+use hotad_engine::data::prepare::OnBroken;
 use hotad_models::evaluate::{ByKind, Metrics, Options, Verdict, evaluate};
 use hotad_models::model::Model;
 use hotad_models::sweep::curves;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::compare;
-use crate::args::{Common, EvalArgs};
+use crate::args::{Common, EvalArgs, Trust};
 use crate::report::Inside;
 use crate::{OK, output, report};
 
@@ -22,7 +23,12 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     let ([model], [data], None) = (&args.model[..], &args.data[..], &args.corrupt) else {
         return compare::run(args, common);
     };
-    let metrics = evaluate_to(model, data, args.out.as_deref(), args.explain.as_deref(), common)?;
+    let report = args.out.as_deref().map(|folder| ReportTo {
+        folder,
+        images: args.images.into(),
+        explain: args.explain.as_deref(),
+    });
+    let metrics = evaluate_to((model, &args.trust), data, args.on_broken, report.as_ref(), common)?;
     if args.json {
         output::line(&serde_json::to_string(&metrics).expect("metrics are plain data"))?;
     } else {
@@ -39,26 +45,55 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     Ok(OK)
 }
 
-/// Evaluates and, with a folder, writes the report there, with what is to be explained.
+/// Opens a data set; test images that cannot be decoded are left out on request, and their number returned.
+pub fn open(path: &Path, on_broken: OnBroken) -> Result<(Dataset, usize)> {
+    let mut data = output::data_set(path)?;
+    if on_broken == OnBroken::Refuse {
+        return Ok((data, 0));
+    }
+    let prepared = output::prepare(&data.test, on_broken)?;
+    data.test = prepared.items;
+    Ok((data, prepared.skipped.len()))
+}
+
+/// Notes how many test images were left out.
+pub fn note_broken(metrics: &mut Metrics, broken: usize) {
+    if broken > 0 {
+        metrics.notes.push(format!("{broken} test images cannot be decoded and are left out"));
+    }
+}
+
+/// A report that is to be written.
+pub struct ReportTo<'a> {
+    pub folder: &'a Path,
+    /// Images of each gallery.
+    pub images: usize,
+    /// Images whose treatment is shown; empty for a choice.
+    pub explain: Option<&'a [String]>,
+}
+
+/// Evaluates and writes a report on request.
 pub fn evaluate_to(
-    model: &Path,
+    (model, trust): (&Path, &Trust),
     data: &Path,
-    out: Option<&Path>,
-    explain: Option<&[String]>,
+    on_broken: OnBroken,
+    report: Option<&ReportTo>,
     common: &Common,
 ) -> Result<Metrics> {
-    let model = Model::load(model, &common.device()?)?;
+    let model = common.model(model, trust)?;
+    let explain = report.and_then(|r| r.explain);
     if explain.is_some() {
         model.detector.explanation()?;
     }
-    let data = Dataset::open(data)?;
+    let (data, broken) = open(data, on_broken)?;
     let bar = progress("scoring", data.test.len(), common);
     let options = Options { batch: common.score_batch(), corrupt: None, seen: &|n| bar.set_position(n as u64) };
-    let evaluation = evaluate(&model, &data, &options)?;
+    let mut evaluation = evaluate(&model, &data, &options)?;
     bar.finish_and_clear();
-    if let Some(folder) = out {
+    note_broken(&mut evaluation.metrics, broken);
+    if let Some(report) = report {
         let inside = explain.map(|images| inside(&model, &evaluation.verdicts, images, common)).transpose()?;
-        report::write(folder, &model, &evaluation, inside.as_ref())?;
+        report::write(report.folder, &model, &evaluation, report.images, inside.as_ref())?;
     }
     Ok(evaluation.metrics)
 }
@@ -96,12 +131,15 @@ fn number(value: Option<f64>) -> String {
 
 /// Names and values of the metrics, for tables.
 pub fn rows(m: &Metrics) -> Vec<(&'static str, String)> {
+    let c = &m.confusion;
     let mut rows = vec![
         ("test images", format!("{} good, {} defective", m.good, m.defective)),
         ("image AUROC", number(m.image_auroc)),
         ("image AP", number(m.image_ap)),
         ("image F1-max", number(m.image_f1_max)),
         ("image F1 at threshold", number(m.image_f1_at_threshold)),
+        ("defective at threshold", format!("{} anomaly, {} normal", c.true_positive, c.false_negative)),
+        ("good at threshold", format!("{} anomaly, {} normal", c.false_positive, c.true_negative)),
     ];
     if m.pixel_auroc.is_some() {
         rows.extend([

@@ -11,6 +11,8 @@ pub mod devices;
 pub mod distill;
 pub mod eval;
 pub mod info;
+pub mod methods;
 pub mod score;
+pub mod sign;
 pub mod synth;
 pub mod train;

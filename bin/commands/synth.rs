@@ -1,8 +1,8 @@
 //! `hotad synth`.
 
+use hotad_engine::data::images_in;
 use hotad_engine::data::picture::Picture;
 use hotad_engine::data::synth::{Kind, draw};
-use hotad_engine::data::{Dataset, images_in};
 use hotad_engine::{Error, Result, random};
 
 use crate::args::{Common, DefectKind, SynthArgs};
@@ -16,7 +16,7 @@ pub fn run(args: &SynthArgs, common: &Common) -> Result<u8> {
         DefectKind::Scratch => (Kind::Scratch, "scratch"),
         DefectKind::Spot => (Kind::Spot, "spot"),
     };
-    let data = Dataset::open(&args.from)?;
+    let data = output::data_set(&args.from)?;
     let held: Vec<_> = data.test.iter().filter(|i| !i.defective).map(|i| i.path.clone()).collect();
     let normals = if held.is_empty() { data.train.iter().map(|i| i.path.clone()).collect() } else { held };
     if normals.is_empty() {

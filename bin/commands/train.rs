@@ -3,27 +3,29 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use hotad_engine::data::prepare::{OnBroken, prepare};
-use hotad_engine::data::{Dataset, Item};
+use hotad_engine::data::Item;
+use hotad_engine::data::prepare::list_sha256;
 use hotad_engine::model_file::Provenance;
-use hotad_engine::{AtPath, Error, Result, random};
-use hotad_models::detector::FitContext;
+use hotad_engine::{Error, Result, input_file, random};
+use hotad_models::detector::{FitContext, checkpoints, remove_checkpoints};
 use hotad_models::model::{CalibrationRule, Model, calibrate};
 use hotad_models::{Method, config, method};
+use serde_json::{Map, Value as Json};
 use toml::{Table, Value};
 
 use super::cross_validation;
 use crate::OK;
-use crate::args::{Broken, Common, TrainArgs};
-use crate::output;
+use crate::args::{Common, TrainArgs};
+use crate::output::{self, Begin};
 
 /// Settings: file, then `--set`, then `--epochs` and `--batch`.
 fn settings(args: &TrainArgs, common: &Common) -> Result<Table> {
     let mut table = Table::new();
     if let Some(path) = &args.config {
-        let text = std::fs::read_to_string(path).at(path)?;
+        let text = input_file::text(path)?;
         table = text.parse().map_err(|e: toml::de::Error| {
-            Error::Config(format!("{}: not a TOML file: {}", path.display(), e.message()))
+            let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            Error::Config(format!("{}, line {line}: not TOML: {}", path.display(), e.message().replace('\n', " ")))
         })?;
     }
     for assignment in &args.set {
@@ -38,8 +40,25 @@ fn settings(args: &TrainArgs, common: &Common) -> Result<Table> {
     Ok(table)
 }
 
+/// An error about settings, with the file that they may come from.
+fn of_file(error: Error, args: &TrainArgs) -> Error {
+    match (error, &args.config) {
+        (Error::Config(reason), Some(path)) => Error::Config(format!("{reason} (settings: {}, --set)", path.display())),
+        (error, _) => error,
+    }
+}
+
 fn check_share(name: &str, value: f64) -> Result<()> {
     config::require(value > 0.0 && value < 1.0, name, value, "above 0, below 1")
+}
+
+/// Refuses an option that is short for a setting which the method does not have.
+fn check_settable(key: &str, given: bool, method: &Method) -> Result<()> {
+    if !given || method.has(key) {
+        return Ok(());
+    }
+    let name = method.name;
+    Err(Error::Config(format!("--{key}: {name} has no setting {key}; hotad config {name} prints those it has")))
 }
 
 /// Everything about the command that can be refused before looking at images.
@@ -60,10 +79,7 @@ fn check(args: &TrainArgs, common: &Common) -> Result<()> {
         return Err(Error::Config(reason));
     }
     let Some(out) = &args.out else { return Ok(()) };
-    if out.is_dir() {
-        return Err(Error::Config(format!("--out {}: is a folder; name a file", out.display())));
-    }
-    output::writable(out.parent().unwrap_or(Path::new(".")))
+    output::result_file(out, Begin::of(args.resume, args.force))
 }
 
 /// The images of a run.
@@ -77,6 +93,8 @@ struct Selection {
     defective_hashes: Vec<String>,
     gray: bool,
     sha256: String,
+    /// SHA-256 of the three lists.
+    parts: [String; 3],
 }
 
 /// Normal images: to learn from, and held out for calibration.
@@ -91,7 +109,7 @@ fn split(n: usize, share: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
 
 /// Lists the images that a method learns from, each looked at once.
 fn select(args: &TrainArgs, common: &Common, supervised: bool) -> Result<Selection> {
-    let data = Dataset::open(&args.data)?;
+    let data = output::data_set(&args.data)?;
     if data.train.is_empty() {
         let reason = "no normal images to train on; expected train/good, negative/ or a plain folder";
         return Err(Error::Data { path: data.root, reason: reason.into() });
@@ -108,12 +126,8 @@ fn select(args: &TrainArgs, common: &Common, supervised: bool) -> Result<Selecti
         }
         (false, _) => (data.train.iter().chain(&data.validation).cloned().collect(), Vec::new()),
     };
-    let on_broken = if args.on_broken == Broken::Skip { OnBroken::Skip } else { OnBroken::Refuse };
     let all: Vec<Item> = normal.into_iter().chain(defective).collect();
-    let prepared = prepare(&all, on_broken)?;
-    for line in &prepared.skipped {
-        eprintln!("hotad: warning: skipped {line}");
-    }
+    let prepared = output::prepare(&all, args.on_broken)?;
     let named: std::collections::HashSet<_> = data.validation.iter().map(|i| &i.path).collect();
     let mut selection = Selection {
         train: Vec::new(),
@@ -122,8 +136,11 @@ fn select(args: &TrainArgs, common: &Common, supervised: bool) -> Result<Selecti
         defective_hashes: Vec::new(),
         gray: prepared.gray,
         sha256: prepared.sha256,
+        parts: Default::default(),
     };
+    let mut hash_of = std::collections::HashMap::new();
     for (item, hash) in prepared.items.into_iter().zip(prepared.hashes) {
+        hash_of.insert(item.path.clone(), hash.clone());
         if item.defective {
             selection.defective.push(item.path);
             selection.defective_hashes.push(hash);
@@ -142,6 +159,8 @@ fn select(args: &TrainArgs, common: &Common, supervised: bool) -> Result<Selecti
         let reason = "two normal images at least are needed: one to learn from, one to calibrate with";
         return Err(Error::Data { path: data.root, reason: reason.into() });
     }
+    let parts = [&selection.train, &selection.holdout, &selection.defective];
+    selection.parts = parts.map(|paths| list_sha256(paths.iter().map(|path| &hash_of[path])));
     common.detail(&format!("layout: {:?}; images: {}", data.layout, if prepared.gray { "gray" } else { "colour" }));
     Ok(selection)
 }
@@ -169,18 +188,16 @@ fn announce(args: &TrainArgs, common: &Common, selection: &Selection, settings: 
 pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     let started = Instant::now();
     let method = method(&args.method)?;
-    if args.epochs.is_some() && !(method.settings)().contains("\nepochs = ") {
-        let reason =
-            format!("--epochs: {0} is not trained in epochs; hotad config {0} prints its settings", method.name);
-        return Err(Error::Config(reason));
-    }
+    check_settable("epochs", args.epochs.is_some(), method)?;
+    check_settable("batch", common.batch.is_some(), method)?;
     let table = settings(args, common)?;
-    (method.check)(&table)?;
+    (method.check)(&table).map_err(|e| of_file(e, args))?;
     check(args, common)?;
     let selection = select(args, common, method.supervised)?;
     announce(args, common, &selection, &table);
     let device = common.device()?;
     let say = |line: &str| common.say(line);
+    let chosen = chosen_by(args, &selection);
     let context = FitContext {
         train: &selection.train,
         defective: &selection.defective,
@@ -189,7 +206,7 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
         members: &args.member,
         device: &device,
         seed: common.seed,
-        list_sha256: &selection.sha256,
+        chosen: &chosen,
         model_path: args.out.as_deref(),
         stage: None,
         resume: args.resume,
@@ -198,8 +215,12 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     };
     match (args.cv, &args.out) {
         (None, Some(out)) => {
-            let model = fit(method, &table, &context, args, &selection)?;
-            model.save(out)?;
+            if args.force {
+                remove_checkpoints(out)?;
+            }
+            let trained = fit(method, &table, &context, args, &selection).and_then(|m| m.save(out).map(|()| m));
+            let model = trained.map_err(|e| kept(e, out, common))?;
+            remove_checkpoints(out)?;
             common.say(&format!(
                 "wrote {} in {:.0} s: image threshold {:.3e}, pixel threshold {:.3e}",
                 out.display(),
@@ -211,6 +232,31 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
         }
         // Without --cv, the parser has asked for --out.
         (folds, out) => cross_validation::run(&table, &context, folds.unwrap_or(5).into(), out.as_deref(), common),
+    }
+}
+
+/// What decides which images are learned from, for checkpoints.
+fn chosen_by(args: &TrainArgs, selection: &Selection) -> Map<String, Json> {
+    let mut chosen = Map::new();
+    for (part, hashes) in ["images to learn from", "held-out images", "defective images"].iter().zip(&selection.parts) {
+        chosen.insert(format!("SHA-256 of the {part}"), hashes.as_str().into());
+    }
+    chosen.insert("--holdout".into(), args.holdout.into());
+    if !selection.defective.is_empty() {
+        chosen.insert("--defective-share".into(), args.defective_share.into());
+    }
+    chosen
+}
+
+/// Says what of a training is not lost with an error.
+fn kept(error: Error, out: &Path, common: &Common) -> Error {
+    match (checkpoints(out).pop(), error) {
+        (Some(path), Error::Interrupted(None)) => Error::Interrupted(Some(path)),
+        (Some(path), other) if !matches!(other, Error::Model { .. } | Error::NotFinite { .. }) => {
+            common.say(&format!("what was learned is in {}: continue with --resume", path.display()));
+            other
+        }
+        (_, other) => other,
     }
 }
 
@@ -238,6 +284,7 @@ fn fit(
         training_list_sha256: selection.sha256.clone(),
         training_images: context.train.len() + context.defective.len(),
         learned_test_images: selection.defective_hashes.clone(),
+        ..Provenance::default()
     };
     Ok(Model { detector, calibration, provenance })
 }

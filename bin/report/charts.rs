@@ -1,9 +1,9 @@
 //! Curves and histograms as inline SVG.
 
-use std::fmt::Write;
-
 use hotad_engine::metrics::ranking::Ranking;
 use hotad_models::sweep::Curve;
+
+use super::html::Html;
 
 const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 260.0;
@@ -18,41 +18,36 @@ const BARS: usize = 30;
 
 /// An SVG under construction, in units of its axes.
 struct Plot {
-    svg: String,
+    svg: Html,
     x: (f64, f64),
     y: (f64, f64),
 }
 
 impl Plot {
     fn new(title: &str, labels: (&str, &str), x: (f64, f64), y: (f64, f64)) -> Self {
-        let mut plot = Self { svg: String::new(), x, y };
+        let svg = Html::of(r#"<svg viewBox="0 0 {} {}" role="img" aria-label="{}">"#, &[&WIDTH, &HEIGHT, &title]);
+        let mut plot = Self { svg, x, y };
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
-        // Writing to a String cannot fail; the results below are dropped for that reason.
-        let _ = write!(plot.svg, r#"<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">"#);
         for i in 0..=4 {
             let part = f64::from(i) / 4.0;
             let (vx, vy) = (x.0 + part * (x.1 - x.0), y.0 + part * (y.1 - y.0));
             let (px, py) = plot.at(vx, vy);
-            let _ = write!(
-                plot.svg,
-                r#"<path class="grid" d="M{px:.1} {TOP}V{bottom}M{LEFT} {py:.1}H{right}"/><text x="{px:.1}" y="{:.1}" text-anchor="middle">{}</text><text x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#,
-                bottom + 14.0,
-                tick(vx),
-                LEFT - 5.0,
-                py + 4.0,
-                tick(vy)
-            );
+            let grid = format!("M{px:.1} {TOP}V{bottom}M{LEFT} {py:.1}H{right}");
+            plot.svg.push(r#"<path class="grid" d="{}"/>"#, &[&grid]);
+            plot.text("", (px, bottom + 14.0), "middle", &tick(vx));
+            plot.text("", (LEFT - 5.0, py + 4.0), "end", &tick(vy));
         }
-        let _ = write!(
-            plot.svg,
-            r#"<text class="label" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text><text class="label" transform="translate(11 {:.1}) rotate(-90)" text-anchor="middle">{}</text>"#,
-            (LEFT + right) / 2.0,
-            HEIGHT - 6.0,
-            labels.0,
-            (TOP + bottom) / 2.0,
-            labels.1
-        );
+        plot.text("label", ((LEFT + right) / 2.0, HEIGHT - 6.0), "middle", labels.0);
+        let turned = format!("translate(11 {:.1}) rotate(-90)", (TOP + bottom) / 2.0);
+        let label = r#"<text class="label" transform="{}" text-anchor="middle">{}</text>"#;
+        plot.svg.push(label, &[&turned, &labels.1]);
         plot
+    }
+
+    fn text(&mut self, class: &'static str, (x, y): (f64, f64), anchor: &'static str, text: &str) {
+        let (x, y) = (format!("{x:.1}"), format!("{y:.1}"));
+        let template = r#"<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>"#;
+        self.svg.push(template, &[&class, &x, &y, &anchor, &text]);
     }
 
     fn at(&self, x: f64, y: f64) -> (f64, f64) {
@@ -64,21 +59,18 @@ impl Plot {
     fn line(&mut self, points: &[(f64, f64)], class: &str) {
         let places: Vec<String> =
             points.iter().map(|(x, y)| self.at(*x, *y)).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-        let _ = write!(self.svg, r#"<polyline class="{class}" points="{}"/>"#, places.join(" "));
+        self.svg.push(r#"<polyline class="{}" points="{}"/>"#, &[&class, &places.join(" ")]);
     }
 
     fn bar(&mut self, from: f64, to: f64, height: f64, class: &str) {
         let ((x0, y), (x1, base)) = (self.at(from, height), self.at(to, self.y.0));
-        let _ = write!(
-            self.svg,
-            r#"<rect class="{class}" x="{x0:.1}" y="{y:.1}" width="{:.1}" height="{:.1}"/>"#,
-            (x1 - x0 - 0.5).max(0.5),
-            base - y
-        );
+        let [x, y, width, height] = [x0, y, (x1 - x0 - 0.5).max(0.5), base - y].map(|v| format!("{v:.1}"));
+        let template = r#"<rect class="{}" x="{}" y="{}" width="{}" height="{}"/>"#;
+        self.svg.push(template, &[&class, &x, &y, &width, &height]);
     }
 
-    fn finish(mut self) -> String {
-        self.svg.push_str("</svg>");
+    fn finish(mut self) -> Html {
+        self.svg.push("</svg>", &[]);
         self.svg
     }
 }
@@ -111,10 +103,10 @@ fn thin(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
 }
 
 /// ROC curve; empty without both classes.
-pub fn roc(ranking: &Ranking) -> String {
+pub fn roc(ranking: &Ranking) -> Html {
     let (p, n) = ranking.classes();
     if p == 0 || n == 0 {
-        return String::new();
+        return Html::default();
     }
     let rest =
         ranking.points().iter().map(|q| (q.false_positives as f64 / n as f64, q.true_positives as f64 / p as f64));
@@ -125,10 +117,10 @@ pub fn roc(ranking: &Ranking) -> String {
 }
 
 /// Precision over recall; empty without positives.
-pub fn precision_recall(ranking: &Ranking) -> String {
+pub fn precision_recall(ranking: &Ranking) -> Html {
     let (p, _) = ranking.classes();
     if p == 0 {
-        return String::new();
+        return Html::default();
     }
     let point = |tp: u64, fp: u64| (tp as f64 / p as f64, tp as f64 / (tp + fp).max(1) as f64);
     let points = ranking.points().iter().map(|q| point(q.true_positives, q.false_positives));
@@ -138,7 +130,7 @@ pub fn precision_recall(ranking: &Ranking) -> String {
 }
 
 /// Scores of both classes and the threshold.
-pub fn histogram(scores: &[(f32, bool)], threshold: f32) -> String {
+pub fn histogram(scores: &[(f32, bool)], threshold: f32) -> Html {
     let all = scores.iter().map(|(s, _)| f64::from(*s)).chain([f64::from(threshold)]);
     let (low, high) = all.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
     let width = ((high - low) / BARS as f64).max(1e-12);
@@ -162,20 +154,19 @@ pub fn histogram(scores: &[(f32, bool)], threshold: f32) -> String {
 }
 
 /// AUROC along a setting, up to two lines with a key.
-pub fn sweep(setting: &str, lines: &[&Curve]) -> String {
+pub fn sweep(setting: &str, lines: &[&Curve]) -> Html {
     let points = || lines.iter().flat_map(|l| l.points.iter().copied());
     if points().next().is_none() {
-        return String::new();
+        return Html::default();
     }
     let low = |v: f64| (v * 20.0).floor() / 20.0;
     let (left, right) = points().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), (x, _)| (l.min(x), h.max(x)));
     let bottom = points().map(|(_, y)| low(y)).fold(1.0, f64::min).min(0.95);
     let mut plot = Plot::new("Image AUROC", (setting, "image AUROC"), (left, right), (bottom, 1.0));
-    let mut key = String::new();
+    let mut key = Html::default();
     for ((line, class), colour) in lines.iter().zip(["curve", "curve other"]).zip(["var(--blue)", "var(--red)"]) {
         plot.line(&line.points, class);
-        // Writing to a String cannot fail.
-        let _ = write!(key, r#"<i style="background:{colour}"></i>{}"#, line.name);
+        key.push(r#"<i style="background:{}"></i>{}"#, &[&colour, &line.name]);
     }
-    format!(r#"{}<p class="key">{key}</p>"#, plot.finish())
+    Html::of(r#"{}<p class="key">{}</p>"#, &[&plot.finish(), &key])
 }

@@ -36,6 +36,28 @@ pub fn quantile(sorted: &[f32], q: f64) -> f32 {
 }
 
 impl Calibration {
+    /// Fails for numbers that no calibration gives; says which.
+    ///
+    /// # Errors
+    /// A threshold or quantile that is not finite, quantiles that fall or are not 101, a rate outside 0..1.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, value) in [("image_threshold", self.image_threshold), ("pixel_threshold", self.pixel_threshold)] {
+            if !value.is_finite() {
+                return Err(format!("{name} is not finite"));
+            }
+        }
+        let rate = self.image_false_alarm_rate;
+        if !(rate > 0.0 && rate < 1.0) {
+            return Err(format!("a false-alarm rate of {rate}"));
+        }
+        let rises = self.score_quantiles.is_sorted() && self.score_quantiles.iter().all(|q| q.is_finite());
+        match self.score_quantiles.len() {
+            101 if rises => Ok(()),
+            101 => Err("quantiles of normal scores that do not rise".into()),
+            count => Err(format!("{count} quantiles of normal scores instead of 101")),
+        }
+    }
+
     /// Image threshold and quantiles from the scores of held-out normals.
     pub fn of_scores(mut scores: Vec<f32>, false_alarm_rate: f64) -> Self {
         scores.sort_unstable_by(f32::total_cmp);

@@ -1,8 +1,10 @@
-//! The file format under models and checkpoints: one safetensors file whose metadata is one JSON
-//! text, with a SHA-256 over all tensors, so that a cut or altered file is told from a good one.
+//! The file format under models, checkpoints and backbones: one safetensors file whose metadata is one JSON text, with a
+//! SHA-256 of the whole file, header and tensors, so that no bit can change unnoticed.
+//!
+//! The text starts with `{"container":2,"sha256":"`. The digest is that of all bytes of the file, with 64 zeros (ASCII
+//! `0`) in the place of its own hexadecimal digits.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -15,11 +17,21 @@ use sha2::{Digest, Sha256};
 
 use crate::data::prepare::hex;
 use crate::error::{AtPath, Error, Result};
+use crate::input_file;
 use crate::params::State;
 use crate::tensor::Tensor;
 
 /// Longest header that is read.
 const HEADER_LIMIT: u64 = 16 << 20;
+
+/// The version of this format.
+const CONTAINER: u32 = 2;
+
+/// What stands in the place of the digest while it is computed.
+const NO_DIGEST: [u8; 64] = [b'0'; 64];
+
+/// What comes before the digest in a header, where the text is a string of JSON within JSON.
+const BEFORE_DIGEST: &[u8] = br#"{\"container\":2,\"sha256\":\""#;
 
 /// A tensor as a file holds it.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +57,14 @@ impl Stored {
         }
     }
 
+    /// Whether every value is a finite number.
+    pub fn is_finite(&self) -> bool {
+        match self {
+            Self::F32(_, v) => v.iter().all(|x| x.is_finite()),
+            Self::F16(_, v) => v.iter().all(|x| x.is_finite()),
+        }
+    }
+
     fn bytes(&self) -> &[u8] {
         match self {
             Self::F32(_, v) => bytemuck::cast_slice(v),
@@ -64,10 +84,12 @@ pub struct Contents {
     pub tensors: BTreeMap<String, Stored>,
 }
 
+/// The text in the header. The order of its fields is part of the format.
 #[derive(Serialize, Deserialize)]
 struct Envelope {
-    kind: String,
+    container: u32,
     sha256: String,
+    kind: String,
     meta: Value,
 }
 
@@ -95,7 +117,8 @@ pub fn restore(tensors: &BTreeMap<String, Stored>, prefix: &str) -> Result<State
         .collect()
 }
 
-fn digest(tensors: &BTreeMap<String, Stored>) -> String {
+/// SHA-256 of tensors, their names and bytes.
+pub fn sha256_of(tensors: &BTreeMap<String, Stored>) -> String {
     let mut hash = Sha256::new();
     for (name, tensor) in tensors {
         hash.update(name);
@@ -104,13 +127,20 @@ fn digest(tensors: &BTreeMap<String, Stored>) -> String {
     hex(&hash.finalize())
 }
 
+/// Where the digest is in a header.
+fn digest_at(header: &[u8]) -> Option<std::ops::Range<usize>> {
+    let before = header.windows(BEFORE_DIGEST.len()).position(|w| w == BEFORE_DIGEST)?;
+    let start = before + BEFORE_DIGEST.len();
+    (start + NO_DIGEST.len() <= header.len()).then(|| start..start + NO_DIGEST.len())
+}
+
 /// Writes a file, whole or not at all. Equal contents give equal bytes.
 ///
 /// # Errors
 /// I/O errors, with the path.
 pub fn write(path: &Path, contents: &Contents) -> Result<()> {
-    let envelope =
-        Envelope { kind: contents.kind.clone(), sha256: digest(&contents.tensors), meta: contents.meta.clone() };
+    let sha256 = String::from_utf8_lossy(&NO_DIGEST).into_owned();
+    let envelope = Envelope { container: CONTAINER, sha256, kind: contents.kind.clone(), meta: contents.meta.clone() };
     let text = serde_json::to_string(&envelope).expect("JSON values always print");
     let refuse = |e: safetensors::SafeTensorError| Error::Model { path: path.into(), reason: e.to_string() };
     let views = contents
@@ -120,7 +150,10 @@ pub fn write(path: &Path, contents: &Contents) -> Result<()> {
         .collect::<std::result::Result<Vec<_>, _>>()
         .map_err(refuse)?;
     let meta = HashMap::from([("hotad".to_string(), text)]);
-    let bytes = safetensors::serialize(views, Some(meta)).map_err(refuse)?;
+    let mut bytes = safetensors::serialize(views, Some(meta)).map_err(refuse)?;
+    let digest = hex(&Sha256::digest(&bytes));
+    let place = digest_at(&bytes).expect("just written");
+    bytes[place].copy_from_slice(digest.as_bytes());
     crate::atomic_file::write(path, |out| out.write_all(&bytes))
 }
 
@@ -132,7 +165,7 @@ pub fn kind(path: &Path) -> Result<Option<String>> {
     if path.is_dir() {
         return Ok(None);
     }
-    let mut file = File::open(path).at(path)?;
+    let mut file = input_file::open(path)?;
     let mut prefix = [0; 8];
     if file.read_exact(&mut prefix).is_err() || u64::from_le_bytes(prefix) > HEADER_LIMIT {
         return Ok(None);
@@ -145,34 +178,76 @@ pub fn kind(path: &Path) -> Result<Option<String>> {
     Ok(text.map(|t| serde_json::from_str::<Envelope>(&t).map(|e| e.kind).unwrap_or_default()))
 }
 
-/// Reads the header: the bytes that tensors start at, and what it says.
-fn read_header(file: &mut impl Read, size: u64, path: &Path) -> Result<(Metadata, Envelope)> {
-    let refuse = |reason: &str| Error::Model { path: path.into(), reason: reason.into() };
-    const FOREIGN: &str = "not a hotad file; expected a .safetensors written by hotad";
+/// A reader that digests what it reads.
+struct Digesting<'a, R> {
+    inner: &'a mut R,
+    hash: Sha256,
+}
+
+impl<R: Read> Read for Digesting<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hash.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// Reads a file of any kind and checks it whole.
+///
+/// # Errors
+/// When it is not one of hotad's, of another format, cut or altered.
+pub fn check(path: &Path) -> Result<()> {
+    let kind = kind(path)?.unwrap_or_default();
+    read(path, &kind).map(drop)
+}
+
+/// Reads the text of a header; it is not yet known whether it has been altered.
+fn envelope(text: &str) -> std::result::Result<Envelope, String> {
+    let value: Value = serde_json::from_str(text).map_err(|_| ALTERED.to_string())?;
+    match value["container"].as_u64() {
+        None if value["sha256"].is_string() => Err(FORMER.into()),
+        Some(newer) if newer > u64::from(CONTAINER) => {
+            Err(format!("file format {newer} is newer than this hotad reads ({CONTAINER}); update hotad"))
+        }
+        _ => serde_json::from_value(value).map_err(|_| ALTERED.into()),
+    }
+}
+
+/// Reads the header of a file of `size` bytes; the digest goes on over what comes after it.
+fn read_header<'a, R: Read>(file: &'a mut R, size: u64) -> std::result::Result<Header<'a, R>, String> {
     let mut prefix = [0; 8];
-    file.read_exact(&mut prefix).map_err(|_| refuse(FOREIGN))?;
+    file.read_exact(&mut prefix).map_err(|_| FOREIGN)?;
     let length = u64::from_le_bytes(prefix);
     if length > HEADER_LIMIT || length + 8 > size {
-        return Err(refuse(FOREIGN));
+        return Err(FOREIGN.into());
     }
     let mut header = vec![0; length as usize];
-    file.read_exact(&mut header).map_err(|_| refuse(FOREIGN))?;
-    let metadata: Metadata = serde_json::from_slice(&header).map_err(|_| refuse(FOREIGN))?;
-    let text = metadata.metadata().as_ref().and_then(|m| m.get("hotad")).ok_or_else(|| refuse(FOREIGN))?;
-    let envelope =
-        serde_json::from_str(text).map_err(|_| refuse("damaged header; train again or copy the file anew"))?;
-    if size != 8 + length + metadata.data_len() as u64 {
-        return Err(refuse("the file is cut or has bytes too many; copy it anew"));
+    file.read_exact(&mut header).map_err(|_| FOREIGN)?;
+    let tensors: Metadata = serde_json::from_slice(&header).map_err(|_| FOREIGN)?;
+    let text = tensors.metadata().as_ref().and_then(|m| m.get("hotad")).ok_or(FOREIGN)?;
+    let envelope = envelope(text)?;
+    if size != 8 + length + tensors.data_len() as u64 {
+        return Err("the file is cut or has bytes too many; copy it anew".into());
     }
-    Ok((metadata, envelope))
+    let place = digest_at(&header).filter(|p| header[p.clone()] == *envelope.sha256.as_bytes()).ok_or(ALTERED)?;
+    header[place].copy_from_slice(&NO_DIGEST);
+    let hash = Sha256::new().chain_update(prefix).chain_update(&header);
+    Ok(Header { tensors, envelope, rest: Digesting { inner: file, hash } })
+}
+
+/// A header that has been read, and the tensors' bytes to come.
+struct Header<'a, R> {
+    tensors: Metadata,
+    envelope: Envelope,
+    rest: Digesting<'a, R>,
 }
 
 /// Reads a file; each tensor goes straight from disk to its buffer, so it is in memory once.
 ///
 /// # Errors
-/// When the file is not one of hotad's, is of another kind, cut or altered.
+/// When the file is not one of hotad's, is of another kind or format, cut or altered.
 pub fn read(path: &Path, kind: &str) -> Result<Contents> {
-    let mut file = File::open(path).at(path)?;
+    let mut file = input_file::open(path)?;
     let size = file.metadata().at(path)?.len();
     read_from(&mut file, size, path, kind)
 }
@@ -188,7 +263,7 @@ pub fn read_bytes(mut bytes: &[u8], path: &Path, kind: &str) -> Result<Contents>
 
 fn read_from(file: &mut impl Read, size: u64, path: &Path, kind: &str) -> Result<Contents> {
     let refuse = |reason: String| Error::Model { path: path.into(), reason };
-    let (metadata, envelope) = read_header(file, size, path)?;
+    let Header { tensors: metadata, envelope, mut rest } = read_header(file, size).map_err(refuse)?;
     if envelope.kind != kind {
         return Err(refuse(format!("this is a {}, a {kind} is wanted", envelope.kind)));
     }
@@ -196,24 +271,40 @@ fn read_from(file: &mut impl Read, size: u64, path: &Path, kind: &str) -> Result
     infos.sort_by_key(|(_, info)| info.data_offsets);
     let mut tensors = BTreeMap::new();
     for (name, info) in infos {
+        // The header has been checked: as many bytes as the shape says, all within the file.
         let count = info.shape.iter().product();
         let tensor = match info.dtype {
             Dtype::F32 => {
                 let mut values = vec![0f32; count];
-                file.read_exact(bytemuck::cast_slice_mut(&mut values)).at(path)?;
+                rest.read_exact(bytemuck::cast_slice_mut(&mut values)).at(path)?;
                 Stored::F32(info.shape.clone(), values)
             }
             Dtype::F16 => {
                 let mut values = vec![f16::ZERO; count];
-                file.read_exact(bytemuck::cast_slice_mut(&mut values)).at(path)?;
+                rest.read_exact(bytemuck::cast_slice_mut(&mut values)).at(path)?;
                 Stored::F16(info.shape.clone(), values)
             }
             other => return Err(refuse(format!("tensor {name} is {other:?}, which hotad never writes"))),
         };
         tensors.insert(name, tensor);
     }
-    if digest(&tensors) != envelope.sha256 {
-        return Err(refuse("the tensors do not match their SHA-256: the file was altered; copy it anew".into()));
+    if hex(&rest.hash.finalize()) != envelope.sha256 {
+        return Err(refuse(ALTERED.into()));
     }
-    Ok(Contents { kind: envelope.kind, meta: envelope.meta, tensors })
+    match tensors.iter().find(|(_, tensor)| !tensor.is_finite()) {
+        Some((name, _)) if kind != "checkpoint" => {
+            Err(refuse(format!("tensor {name:?} holds numbers that are not finite; train again")))
+        }
+        _ => Ok(Contents { kind: envelope.kind, meta: envelope.meta, tensors }),
+    }
 }
+
+/// Said of a file that is none of hotad's.
+const FOREIGN: &str = "not a hotad file; expected a .safetensors written by hotad";
+
+/// Said of a file that does not match its digest.
+const ALTERED: &str = "the file does not match its SHA-256: it was altered or damaged; copy it anew";
+
+/// Said of a file whose digest left settings and thresholds out.
+const FORMER: &str = "written by an earlier hotad, in a format whose settings could be altered unnoticed; train the \
+                      model or import the backbone again";

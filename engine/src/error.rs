@@ -9,9 +9,9 @@ use hotad_kernels::KernelError;
 pub enum Error {
     /// A kernel refused its shapes.
     #[error(transparent)]
-    Kernel(#[from] KernelError),
+    Kernel(KernelError),
     /// Reading or writing failed.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown(path))]
     Io {
         /// File or folder.
         path: PathBuf,
@@ -19,7 +19,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// An image that cannot be used.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}", shown(path))]
     Image {
         /// File.
         path: PathBuf,
@@ -27,7 +27,7 @@ pub enum Error {
         reason: String,
     },
     /// A data set that cannot be used.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}", shown(path))]
     Data {
         /// Folder.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum Error {
         reason: String,
     },
     /// A model or checkpoint file that cannot be used.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}", shown(path))]
     Model {
         /// File.
         path: PathBuf,
@@ -67,6 +67,21 @@ pub enum Error {
     /// Ctrl-C.
     #[error("interrupted{}", .0.as_ref().map(|p| format!("; continue with --resume (checkpoint {})", p.display())).unwrap_or_default())]
     Interrupted(Option<PathBuf>),
+}
+
+impl From<KernelError> for Error {
+    fn from(error: KernelError) -> Self {
+        match error {
+            // Kernels are only ever stopped by Ctrl-C.
+            KernelError::Stopped => Self::Interrupted(None),
+            other => Self::Kernel(other),
+        }
+    }
+}
+
+/// A path in one line of text, whatever bytes it is made of.
+pub fn shown(path: &Path) -> String {
+    crate::data::names::text(path.as_os_str())
 }
 
 /// Result of the engine.

@@ -3,18 +3,24 @@
 //! Methods are built from [`ops`] over [`tensor::Tensor`]; what runs where is decided below, in
 //! hotad-kernels.
 
+#![forbid(unsafe_code)]
+
 pub mod atomic_file;
+pub mod beside;
 pub mod calibration;
 pub mod container;
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod file_lock;
+pub mod input_file;
 pub mod interrupt;
 pub mod metrics;
 pub mod model_file;
 pub mod ops;
 pub mod params;
 pub mod random;
+pub mod signature;
 pub mod tape;
 pub mod tensor;
 pub mod threads;

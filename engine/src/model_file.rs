@@ -11,9 +11,14 @@ use crate::calibration::Calibration;
 use crate::container::{self, Contents, Stored};
 use crate::data::picture::ImageSpec;
 use crate::error::{Error, Result};
+use crate::input_file;
+use crate::signature::PublicKey;
 
 /// The newest format that this version reads and writes.
 pub const FORMAT: u32 = 1;
+
+/// The kind of the container.
+const KIND: &str = "model";
 
 /// Where a model comes from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,6 +34,9 @@ pub struct Provenance {
     /// SHA-256 of the labelled test images that were learned from; evaluation leaves them out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub learned_test_images: Vec<String>,
+    /// Images added to the bank after training: SHA-256 and name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub added_images: BTreeMap<String, String>,
 }
 
 /// A model.
@@ -59,6 +67,15 @@ struct Header {
 }
 
 impl ModelFile {
+    /// Fails for what no training writes, whatever the method.
+    ///
+    /// # Errors
+    /// Says what it is.
+    pub fn check(&self) -> Result<()> {
+        self.image.check()?;
+        self.calibration.check().map_err(|what| Error::Config(format!("damaged thresholds ({what})")))
+    }
+
     /// Writes the model, whole or not at all.
     ///
     /// # Errors
@@ -73,7 +90,7 @@ impl ModelFile {
             provenance: self.provenance.clone(),
         };
         let meta = serde_json::to_value(header).expect("the header is plain data");
-        container::write(path, &Contents { kind: "model".into(), meta, tensors: self.tensors.clone() })
+        container::write(path, &Contents { kind: KIND.into(), meta, tensors: self.tensors.clone() })
     }
 
     /// Reads a model.
@@ -81,8 +98,21 @@ impl ModelFile {
     /// # Errors
     /// When the file is not a model, is damaged, or of a newer format.
     pub fn load(path: &Path) -> Result<Self> {
+        Self::of(container::read(path, KIND)?, path)
+    }
+
+    /// Reads a model that has to be signed by a key.
+    ///
+    /// # Errors
+    /// As [`ModelFile::load`], and when it is not signed, or by another.
+    pub fn load_signed(path: &Path, key: &PublicKey) -> Result<Self> {
+        let bytes = input_file::read(path)?;
+        key.verify(path, &bytes)?;
+        Self::of(container::read_bytes(&bytes, path, KIND)?, path)
+    }
+
+    fn of(contents: Contents, path: &Path) -> Result<Self> {
         let refuse = |reason: String| Error::Model { path: path.into(), reason };
-        let contents = container::read(path, "model")?;
         let format = contents.meta["format"].as_u64().unwrap_or(0);
         if format > u64::from(FORMAT) {
             return Err(refuse(format!("format {format} is newer than this hotad reads ({FORMAT}); update hotad")));

@@ -31,11 +31,23 @@ pub struct Params {
     /// optimiser.
     running: BTreeMap<String, Mutex<Buffer>>,
     device: Device,
+    /// While an initialisation only says what there would be: names and shapes, the running ones after.
+    plan: Option<Plan>,
+}
+
+/// Names and shapes of parameters.
+#[derive(Default)]
+struct Plan {
+    learned: Vec<(String, Vec<usize>)>,
+    running: Vec<(String, usize)>,
 }
 
 impl Params {
     /// Adds a weight drawn from U(-b, b), b = sqrt(6 / fan_in) (He et al. 2015, for ReLU).
     pub fn he_uniform(&mut self, name: &str, shape: &[usize], fan_in: usize, rng: &mut ChaCha8Rng) {
+        if self.planned(name, shape) {
+            return;
+        }
         let bound = (6.0 / fan_in.max(1) as f32).sqrt();
         let values = (0..shape.iter().product()).map(|_| (rng.random::<f32>() * 2.0 - 1.0) * bound).collect();
         self.insert(name, values, shape);
@@ -43,22 +55,59 @@ impl Params {
 
     /// Adds a parameter of zeros.
     pub fn zeros(&mut self, name: &str, shape: &[usize]) {
-        self.insert(name, vec![0.0; shape.iter().product()], shape);
+        if !self.planned(name, shape) {
+            self.insert(name, vec![0.0; shape.iter().product()], shape);
+        }
+    }
+
+    /// Those of a file: what an initialisation would make, with the values of `state`. Nothing is allocated for a shape
+    /// that the state does not have.
+    ///
+    /// # Errors
+    /// When one is missing or has another shape, or the device is out of memory.
+    pub fn restored(state: &State, device: &Device, init: impl FnOnce(&mut Self)) -> Result<Self> {
+        let mut planned = Self { plan: Some(Plan::default()), ..Self::default() };
+        init(&mut planned);
+        let Plan { learned, running } = planned.plan.unwrap_or_default();
+        let mut params = Self { device: device.clone(), ..Self::default() };
+        for (name, shape) in learned {
+            let value = leaf(fetch(state, &name, &shape)?, device)?;
+            let (first, second) = (device.upload(vec![0.0; value.len()])?, device.upload(vec![0.0; value.len()])?);
+            params.entries.insert(name, Param { value, first, second, steps: 0 });
+        }
+        for (name, len) in running {
+            let buffer = fetch(state, &name, &[len])?.to(device)?.buffer().duplicate()?;
+            params.running.insert(name, Mutex::new(buffer));
+        }
+        Ok(params)
+    }
+
+    /// Notes a parameter instead of making it, while there is a plan.
+    fn planned(&mut self, name: &str, shape: &[usize]) -> bool {
+        let Some(plan) = &mut self.plan else { return false };
+        plan.learned.push((name.into(), shape.to_vec()));
+        true
     }
 
     /// Adds the scale (ones), shift (zeros) and running statistics (zeros, ones) of a batch
     /// normalisation: `name.weight`, `name.bias`, `name.running_mean`, `name.running_var`.
     pub fn batch_norm(&mut self, name: &str, channels: usize) {
-        self.insert(&format!("{name}.weight"), vec![1.0; channels], &[channels]);
+        let weight = format!("{name}.weight");
+        if !self.planned(&weight, &[channels]) {
+            self.insert(&weight, vec![1.0; channels], &[channels]);
+        }
         self.zeros(&format!("{name}.bias"), &[channels]);
         for (kind, value) in [("mean", 0.0), ("var", 1.0)] {
-            self.keep(&format!("{name}.running_{kind}"), vec![value; channels]);
+            self.keep(&format!("{name}.running_{kind}"), channels, || vec![value; channels]);
         }
     }
 
-    /// Adds numbers that are kept and saved with the parameters, but not learned.
-    pub fn keep(&mut self, name: &str, values: Vec<f32>) {
-        self.running.insert(name.into(), Mutex::new(Buffer::Host(values.into())));
+    /// Adds `len` numbers that are kept and saved with the parameters, but not learned.
+    pub fn keep(&mut self, name: &str, len: usize, values: impl FnOnce() -> Vec<f32>) {
+        if let Some(plan) = &mut self.plan {
+            return plan.running.push((name.into(), len));
+        }
+        self.running.insert(name.into(), Mutex::new(Buffer::Host(values().into())));
     }
 
     /// The running statistics of a name.
@@ -128,12 +177,14 @@ impl Params {
         if tracked { Ok(param.value.clone()) } else { param.value.reshaped(param.value.shape()) }
     }
 
-    /// Those whose names do not start with a prefix.
-    #[must_use]
-    pub fn without(mut self, prefix: &str) -> Self {
+    /// Removes those whose names start with a prefix.
+    pub fn drop_all(&mut self, prefix: &str) {
         self.entries.retain(|name, _| !name.starts_with(prefix));
         self.running.retain(|name, _| !name.starts_with(prefix));
-        self
+        if let Some(plan) = &mut self.plan {
+            plan.learned.retain(|(name, _)| !name.starts_with(prefix));
+            plan.running.retain(|(name, _)| !name.starts_with(prefix));
+        }
     }
 
     /// Number of scalars that are learned.

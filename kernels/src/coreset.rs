@@ -8,15 +8,24 @@
 //! once. The result is the same, bit by bit. On a GPU every step is a pass, and the chosen index stays there, so that
 //! steps are queued without waiting.
 
+use std::ops::ControlFlow;
+
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
 use crate::device::{Gpu, GpuBuffer, UNITS, View, ViewMut, grid, launch, place};
 use crate::elementwise::fill;
-use crate::error::{Result, check_len, shape_error};
+use crate::error::{KernelError, Result, check_len, shape_error};
 use crate::simd::{madd, simd_fn};
 
 const OP: &str = "coreset";
+
+/// Looks on while points are chosen.
+pub type Watch<'a> = &'a mut dyn FnMut(usize) -> ControlFlow<()>;
+
+fn go_on(watch: Watch, chosen: usize) -> Result<()> {
+    if watch(chosen).is_break() { Err(KernelError::Stopped) } else { Ok(()) }
+}
 
 /// Bounds that one task looks through.
 const SCAN: usize = 1 << 14;
@@ -26,16 +35,18 @@ const TRIED: usize = 16;
 
 /// Chooses `index.len()` of the points `x` (`[m][d]`), beginning with `start`. Writes their indices in
 /// the order they were chosen, and to `distance` how far each was from the nearest chosen one then (0
-/// for the start).
+/// for the start). `watch` gets the number of chosen points before each choice and may break off.
 ///
 /// # Errors
-/// When more are asked for than there are, `start` is none of them, or lengths or devices do not fit.
+/// When more are asked for than there are, `start` is none of them, or lengths or devices do not fit;
+/// [`KernelError::Stopped`] when `watch` breaks off.
 pub fn greedy_coreset<'a>(
     x: impl Into<View<'a>>,
     d: usize,
     start: usize,
     index: impl Into<ViewMut<'a, u32>>,
     distance: impl Into<ViewMut<'a>>,
+    watch: Watch,
 ) -> Result<()> {
     let (x, index, distance) = (x.into(), index.into(), distance.into());
     let (m, count) = (x.len() / d.max(1), index.len());
@@ -45,11 +56,8 @@ pub fn greedy_coreset<'a>(
     check_len(OP, "points", x.len(), m * d)?;
     check_len(OP, "distance", distance.len(), count)?;
     match place(OP, &[&x, &index, &distance])? {
-        None => {
-            on_host(x.host(), d, start, index.host(), distance.host());
-            Ok(())
-        }
-        Some(gpu) => on_gpu(&gpu, x.device(), d, start, index.device(), distance.device()),
+        None => on_host((x.host(), d), start, index.host(), distance.host(), watch),
+        Some(gpu) => on_gpu(&gpu, (x.device(), d), start, index.device(), distance.device(), watch),
     }
 }
 
@@ -117,11 +125,12 @@ impl Bounds<'_> {
     }
 }
 
-fn on_host(x: &[f32], d: usize, start: usize, index: &mut [u32], distance: &mut [f32]) {
+fn on_host((x, d): (&[f32], usize), start: usize, index: &mut [u32], distance: &mut [f32], watch: Watch) -> Result<()> {
     let m = x.len() / d;
     let mut points = Bounds { x, d, bound: vec![f32::INFINITY; m], seen: vec![0; m], centres: Vec::new() };
     let mut next = (start, 0.0f32);
     for (at, (index, distance)) in index.iter_mut().zip(distance).enumerate() {
+        go_on(watch, at)?;
         if at > 0 {
             let i = points.farthest();
             next = (i, points.bound[i]);
@@ -129,6 +138,7 @@ fn on_host(x: &[f32], d: usize, start: usize, index: &mut [u32], distance: &mut 
         (*index, *distance) = (next.0 as u32, next.1.sqrt());
         points.centres.extend(&x[next.0 * d..(next.0 + 1) * d]);
     }
+    Ok(())
 }
 
 simd_fn! {
@@ -162,11 +172,11 @@ const POINTS: usize = 64;
 
 fn on_gpu(
     gpu: &Gpu,
-    x: &GpuBuffer,
-    d: usize,
+    (x, d): (&GpuBuffer, usize),
     start: usize,
     index: &mut GpuBuffer<u32>,
     distance: &mut GpuBuffer,
+    watch: Watch,
 ) -> Result<()> {
     let m = x.len() / d;
     let cubes = m.div_ceil(POINTS);
@@ -176,6 +186,7 @@ fn on_gpu(
     let one = (grid(1), CubeDim::new_1d(UNITS));
     launch!(gpu, choose_kernel, one, squares.arg(), places.arg(), index.arg(), distance.arg(), 0usize, 0usize, start);
     for step in 1..index.len() {
+        go_on(watch, step)?;
         launch!(
             gpu,
             approach_kernel,

@@ -154,3 +154,21 @@ pub fn dot<'a>(a: impl Into<View<'a>>, b: impl Into<View<'a>>, sum: impl Into<Vi
     }
     Ok(())
 }
+
+#[cfg(all(test, feature = "wgpu"))]
+mod tests {
+    use super::*;
+    use crate::device::{Gpu, grid};
+
+    #[test]
+    fn a_workgroup_that_is_refused_is_an_error_of_the_next_read() {
+        let gpu = match Gpu::open("wgpu") {
+            Ok(gpu) => gpu,
+            Err(e) => return eprintln!("skipped: {e}"),
+        };
+        let x = gpu.alloc::<f32>(4).expect("room");
+        launch!(gpu, fill_kernel, (grid(1), CubeDim::new_1d(1 << 20)), x.arg(), 4, 1.0);
+        let line = x.read().expect_err("no adapter takes so many units").to_string();
+        assert!(line.starts_with(gpu.name()) && !line.contains('\n'), "{line}");
+    }
+}

@@ -26,6 +26,9 @@ pub enum KernelError {
     /// A device that is not there, is out of memory, was lost, or whose compiler refused a kernel.
     #[error("{0}")]
     Device(String),
+    /// Whoever watched a long operation broke it off.
+    #[error("stopped before the end")]
+    Stopped,
 }
 
 /// Result of a kernel call.

@@ -41,6 +41,7 @@ pub mod hinge;
 pub mod loss;
 pub mod mahalanobis;
 pub mod math;
+pub mod memory;
 pub mod noise;
 pub mod pool;
 pub mod prior;

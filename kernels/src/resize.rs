@@ -223,33 +223,71 @@ pub fn resize_add<'a>(
 fn resized(x: View, x_shape: Nhwc, size: (usize, usize), filter: Filter, add: bool, y: ViewMut) -> Result<()> {
     check(x.len(), x_shape, size, y.len())?;
     let [_, h, w, c] = x_shape;
-    let (oh, ow) = size;
-    let (rows, cols) = (Axis::new(filter, h, oh), Axis::new(filter, w, ow));
+    let (rows, cols) = (Axis::new(filter, h, size.0), Axis::new(filter, w, size.1));
     match place("resize", &[&x, &y])? {
         Some(gpu) => apply_on_gpu(&gpu, x.device(), [h, w, c], (&rows.rows(), &cols.rows()), add, y.device()),
         None => {
             let x = x.host();
-            y.host().par_chunks_mut(ow * c).enumerate().for_each_init(Vec::new, |line: &mut Vec<f32>, (row, out)| {
-                let (n, j) = (row / oh, row % oh);
-                line.clear();
-                line.resize(w * c, 0.0);
-                let (first, weights) = &rows.taps[j];
-                for (k, weight) in weights.iter().enumerate() {
-                    let at = (n * h + first + k) * w * c;
-                    add_scaled(line, *weight, &x[at..at + w * c]);
-                }
-                for (pixel, (first, weights)) in out.chunks_exact_mut(c).zip(&cols.taps) {
-                    if !add {
-                        pixel.fill(0.0);
-                    }
-                    for (k, weight) in weights.iter().enumerate() {
-                        add_scaled(pixel, *weight, &line[(first + k) * c..(first + k + 1) * c]);
-                    }
-                }
-            });
+            let add_row = |sum: &mut [f32], _: &mut Vec<f32>, weight: f32, row: usize| {
+                add_scaled(sum, weight, &x[row * w * c..(row + 1) * w * c]);
+            };
+            apply_on_host((&rows, &cols), [h, w, c], add_row, add, y.host());
             Ok(())
         }
     }
+}
+
+/// [`resize`] on the CPU of one image of `[h, w, c]` values that is nowhere as a whole: `row(r, values)` writes its row `r`,
+/// possibly several times. The sums are those of [`resize`], in the same order.
+///
+/// # Errors
+/// When a size is 0, or the length of `y` does not fit.
+pub fn resize_rows(
+    row: impl Fn(usize, &mut [f32]) + Sync,
+    [h, w, c]: [usize; 3],
+    size: (usize, usize),
+    filter: Filter,
+    y: &mut [f32],
+) -> Result<()> {
+    check(h * w * c, [1, h, w, c], size, y.len())?;
+    let axes = (&Axis::new(filter, h, size.0), &Axis::new(filter, w, size.1));
+    let add_row = |sum: &mut [f32], values: &mut Vec<f32>, weight: f32, r: usize| {
+        values.resize(sum.len(), 0.0);
+        row(r, values);
+        add_scaled(sum, weight, values);
+    };
+    apply_on_host(axes, [h, w, c], add_row, false, y);
+    Ok(())
+}
+
+/// Applies one matrix to the rows and one to the columns. `add_row(sum, scratch, weight, r)` adds row `r` of all images, one
+/// below the other, times a weight.
+fn apply_on_host(
+    (rows, columns): (&Axis, &Axis),
+    [h, w, c]: [usize; 3],
+    add_row: impl Fn(&mut [f32], &mut Vec<f32>, f32, usize) + Sync,
+    add: bool,
+    y: &mut [f32],
+) {
+    let (oh, ow) = (rows.taps.len(), columns.taps.len());
+    let scratch = || (Vec::new(), Vec::new());
+    y.par_chunks_mut(ow * c).enumerate().for_each_init(scratch, |(line, values): &mut (Vec<f32>, _), (row, out)| {
+        let (n, j) = (row / oh, row % oh);
+        line.clear();
+        line.resize(w * c, 0.0);
+        let (first, weights) = &rows.taps[j];
+        for (k, weight) in weights.iter().enumerate() {
+            add_row(line, values, *weight, n * h + first + k);
+        }
+        for (pixel, (first, weights)) in out.chunks_exact_mut(c).zip(&columns.taps) {
+            if !add {
+                pixel.fill(0.0);
+            }
+            for (k, weight) in weights.iter().enumerate() {
+                add_scaled(pixel, *weight, &line[(first + k) * c..(first + k + 1) * c]);
+            }
+        }
+    });
 }
 
 /// Backward: writes `dx` of shape `x_shape` from the gradient of the output.

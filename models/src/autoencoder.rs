@@ -18,6 +18,7 @@ use hotad_kernels::conv::ConvOptions;
 use hotad_kernels::loss::Loss;
 use serde_json::Value;
 
+use crate::config::require;
 use crate::detector::{FitContext, Schedule, Training};
 use crate::features::Extractor;
 
@@ -25,6 +26,15 @@ use crate::features::Extractor;
 pub const VGG: [usize; 2] = [64, 128];
 /// Widths of the network of the paper's case study.
 pub const ELPV: [usize; 4] = [3, 9, 27, 81];
+
+/// Fails for widths that no network has.
+///
+/// # Errors
+/// Names them and what is allowed.
+pub fn check_widths(widths: &[usize]) -> Result<()> {
+    let known = (1..=6).contains(&widths.len()) && widths.iter().all(|w| (1..=1024).contains(w));
+    require(known, "network", format!("{widths:?}"), "1 to 6 widths of 1 to 1024")
+}
 
 /// Layout of the network.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +47,20 @@ impl PatchAutoencoder {
     /// A network for images whose sides are multiples of `2^widths.len()`.
     pub fn new(widths: &[usize], image: ImageSpec) -> Self {
         Self { widths: widths.to_vec(), image }
+    }
+
+    /// Of a file: as [`PatchAutoencoder::new`], once it is known that there can be such a network.
+    ///
+    /// # Errors
+    /// Names what is out of range.
+    pub fn checked(widths: &[usize], image: ImageSpec) -> Result<Self> {
+        check_widths(widths)?;
+        image.check()?;
+        let stride = 1 << widths.len();
+        let fits = image.height.is_multiple_of(stride) && image.width.is_multiple_of(stride);
+        let sides = format!("{} x {}", image.height, image.width);
+        require(fits, "image_size", sides, &format!("multiples of {stride}"))?;
+        Ok(Self::new(widths, image))
     }
 
     /// What images it takes.
@@ -68,8 +92,14 @@ impl PatchAutoencoder {
 
     /// Fresh parameters.
     pub fn init(&self, seed: u64) -> Params {
-        let mut rng = random::stream(seed, "patch autoencoder", 0);
         let mut params = Params::default();
+        self.add(&mut params, seed);
+        params
+    }
+
+    /// Adds fresh parameters.
+    fn add(&self, params: &mut Params, seed: u64) {
+        let mut rng = random::stream(seed, "patch autoencoder", 0);
         let mut layer = |name: String, from: usize, to: usize| {
             params.he_uniform(&format!("{name}.weight"), &[to, 3, 3, from], 9 * from, &mut rng);
             params.zeros(&format!("{name}.bias"), &[to]);
@@ -80,7 +110,6 @@ impl PatchAutoencoder {
         for (i, (to, from)) in self.steps().into_iter().enumerate().rev() {
             layer(format!("decoder.{i}"), from, to);
         }
-        params
     }
 
     /// Parameters from a model file, on a device.
@@ -88,9 +117,7 @@ impl PatchAutoencoder {
     /// # Errors
     /// When one is missing or has another shape, or the device is out of memory.
     pub fn load(&self, state: &State, device: &Device) -> Result<Params> {
-        let mut params = self.init(0).to(device)?;
-        params.set_values(state)?;
-        Ok(params)
+        Params::restored(state, device, |params| self.add(params, 0))
     }
 
     fn layer(&self, params: &Params, name: &str, activation: Activation, tracked: bool) -> Result<ConvParams> {

@@ -28,7 +28,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::{Settings, require};
+use crate::config::{Settings, check_epochs, require};
 use crate::detector::{Detector, FitContext, Schedule, Score};
 use crate::fancy_pca::FancyPca;
 use crate::features::Extractor;
@@ -103,13 +103,15 @@ impl Settings for Config {
         ("score_quantile", "quantile of the anomaly map that is the image score"),
     ];
 
+    const SCORING: &'static [&'static str] = &["map_scale", "score_quantile"];
+
     fn check(&self) -> Result<()> {
         let size = self.image_size;
         let fits =
             size <= 1024 && if size < 256 { size >= 32 && size.is_power_of_two() } else { size.is_multiple_of(256) };
         require(fits, "image_size", size, "32, 64, 128, 256, 512, 768 or 1024")?;
         require((4..=256).contains(&self.width), "width", self.width, "4 to 256")?;
-        require(self.epochs >= 1, "epochs", self.epochs, "1 or more")?;
+        check_epochs("epochs", self.epochs)?;
         require((1..=1024).contains(&self.batch), "batch", self.batch, "1 to 1024")?;
         require(self.lr > 0.0 && self.lr < 1.0, "lr", self.lr, "above 0, below 1")?;
         require((0.0..=1.0).contains(&self.fancy_pca), "fancy_pca", self.fancy_pca, "0 to 1")?;
@@ -223,7 +225,7 @@ impl Recolouring {
             seed: context.seed,
         };
         let schedule = Schedule { epochs: config.epochs, batch: config.batch, patience: config.patience };
-        let settings = serde_json::to_value(config).expect("settings are plain data");
+        let settings = config.learning();
         let context = FitContext { stage, ..*context };
         context.run(&mut learner, image, &schedule, "color-unet", &settings)?;
         Self::new(config.clone(), learner.params.values()?, context.device)
@@ -336,8 +338,7 @@ pub fn fit(config: Config, context: &FitContext) -> Result<ColorUnet> {
 impl ColorUnet {
     /// Reads a model.
     pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let config: Config = serde_json::from_value(file.config["settings"].clone())
-            .map_err(|e| Error::Config(format!("damaged settings in the model file ({e})")))?;
+        let config = Config::of_file(&file.config["settings"])?;
         Recolouring::new(config, container::restore(&file.tensors, "network.")?, device).map(Self)
     }
 }

@@ -1,15 +1,31 @@
 //! Settings: defaults, a TOML file over them, `key=value` over both; unknown keys and values out of
 //! range are errors that name them.
 
+use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+/// Settings that say how long training is at most.
+const LENGTH: [&str; 6] = ["epochs", "encoder_epochs", "backbone_epochs", "color_epochs", "iterations", "patience"];
+
 /// Settings of one method.
 pub trait Settings: Serialize + DeserializeOwned + Default {
     /// What each key means, in the order they are printed.
     const DOCS: &'static [(&'static str, &'static str)];
+
+    /// Keys that only scoring depends on, not training: a run may be continued under other values of them.
+    const SCORING: &'static [&'static str] = &[];
+
+    /// The settings that training depends on, without how long it is: a run may be continued for longer.
+    fn learning(&self) -> serde_json::Value {
+        let mut all = serde_json::to_value(self).expect("settings are plain data");
+        if let Some(map) = all.as_object_mut() {
+            map.retain(|key, _| !Self::SCORING.contains(&key.as_str()) && !LENGTH.contains(&key.as_str()));
+        }
+        all
+    }
 
     /// Checks ranges.
     ///
@@ -49,6 +65,14 @@ pub trait Settings: Serialize + DeserializeOwned + Default {
         Ok(settings)
     }
 
+    /// Settings that a model file holds; they are believed no more than those of a table.
+    ///
+    /// # Errors
+    /// When they are damaged or out of range.
+    fn of_file(saved: &serde_json::Value) -> Result<Self> {
+        checked(saved.clone()).map_err(damaged)
+    }
+
     /// The defaults as a commented TOML file.
     fn documented() -> String {
         let table = Table::try_from(Self::default()).expect("settings are plain data");
@@ -58,6 +82,32 @@ pub trait Settings: Serialize + DeserializeOwned + Default {
         };
         Self::DOCS.iter().map(line).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// The error of settings in a model file that make no sense; says what of them.
+pub fn damaged(what: impl std::fmt::Display) -> Error {
+    Error::Config(format!("damaged settings in the model file ({what})"))
+}
+
+/// Fails for a model file whose images are not those of its settings.
+///
+/// # Errors
+/// Names both.
+pub fn require_square(image: ImageSpec, side: usize) -> Result<()> {
+    if (image.height, image.width) == (side, side) {
+        return Ok(());
+    }
+    Err(damaged(format!("images of {} x {} under image_size = {side}", image.height, image.width)))
+}
+
+/// Reads settings and checks their ranges, for fields of what a model file holds.
+///
+/// # Errors
+/// Those of the settings.
+pub fn checked<'de, S: Settings, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<S, D::Error> {
+    let settings = S::deserialize(from)?;
+    settings.check().map_err(serde::de::Error::custom)?;
+    Ok(settings)
 }
 
 /// What a setting means: its key, and a line.
@@ -81,6 +131,17 @@ pub const fn join<const A: usize, const B: usize, const N: usize>(own: [Doc; A],
 /// Names the key, the value and what is allowed.
 pub fn require(ok: bool, key: &str, value: impl std::fmt::Display, allowed: &str) -> Result<()> {
     if ok { Ok(()) } else { Err(Error::Config(format!("setting {key} = {value} is out of range; allowed: {allowed}"))) }
+}
+
+/// Most epochs of a training; more than any that ends.
+const MOST_EPOCHS: usize = 1_000_000;
+
+/// Fails unless a number of epochs is in range.
+///
+/// # Errors
+/// Names the key, the value and what is allowed.
+pub fn check_epochs(key: &str, epochs: usize) -> Result<()> {
+    require((1..=MOST_EPOCHS).contains(&epochs), key, epochs, &format!("1 to {MOST_EPOCHS}"))
 }
 
 /// A number, or how it is found.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use hotad_engine::beside::beside;
 use hotad_engine::container::Stored;
 use hotad_engine::data::loader::Batch;
 use hotad_engine::data::picture::{ImageSpec, Picture};
@@ -11,7 +12,8 @@ use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::{Learner, TrainData, TrainOptions, TrainReport, train};
 use hotad_engine::{AtPath, Error, Result};
-use serde_json::Value;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value};
 
 use crate::features::Extractor;
 
@@ -166,8 +168,8 @@ pub struct FitContext<'a> {
     pub device: &'a Device,
     /// Seed of every random choice.
     pub seed: u64,
-    /// SHA-256 of the training list.
-    pub list_sha256: &'a str,
+    /// What decides which images are learned from, by name: their SHA-256, the share that is held out.
+    pub chosen: &'a Map<String, Value>,
     /// Beside this file, checkpoint and log are written.
     pub model_path: Option<&'a Path>,
     /// Name of a run within a longer one, whose checkpoint is kept until the whole is done.
@@ -178,6 +180,42 @@ pub struct FitContext<'a> {
     pub progress: bool,
     /// Takes a line about what is being done.
     pub say: &'a dyn Fn(&str),
+}
+
+/// The stages of a run that have a checkpoint of their own.
+pub mod stage {
+    /// The colour network of LEA-Net.
+    pub const COLOR: &str = "color";
+    /// The autoencoder that gives features where there is no backbone.
+    pub const BACKBONE: &str = "backbone";
+    /// The generative network of f-AnoGAN.
+    pub const GENERATOR: &str = "generator";
+    /// All of them.
+    pub const ALL: [&str; 3] = [COLOR, BACKBONE, GENERATOR];
+}
+
+/// The place of a checkpoint, of a whole run or of a stage.
+fn checkpoint(model: &Path, stage: Option<&str>) -> PathBuf {
+    beside(model, &format!("{}.checkpoint", ending(stage)))
+}
+
+fn ending(stage: Option<&str>) -> String {
+    stage.map(|s| format!(".{s}")).unwrap_or_default()
+}
+
+/// The checkpoints of a training of `model` that are there. They stay until its result is where it belongs.
+pub fn checkpoints(model: &Path) -> Vec<PathBuf> {
+    let stages = stage::ALL.into_iter().map(Some);
+    let all = std::iter::once(None).chain(stages).map(|stage| checkpoint(model, stage));
+    all.filter(|path| path.exists()).collect()
+}
+
+/// Removes them.
+///
+/// # Errors
+/// I/O errors, with the path.
+pub fn remove_checkpoints(model: &Path) -> Result<()> {
+    checkpoints(model).iter().try_for_each(|path| std::fs::remove_file(path).at(path))
 }
 
 /// Settings of a training run that all networks share.
@@ -193,34 +231,37 @@ pub struct Schedule {
 /// Steps between checkpoints.
 const CHECKPOINT_EVERY: u64 = 200;
 
-/// A file beside the model.
-fn beside(model: &Path, ending: &str) -> PathBuf {
-    let mut name = model.file_name().unwrap_or_default().to_os_string();
-    name.push(ending);
-    model.with_file_name(name)
-}
-
 impl FitContext<'_> {
-    /// A file beside the model, of this stage.
-    fn file(&self, ending: &str) -> Option<PathBuf> {
-        let stage = self.stage.map(|s| format!(".{s}")).unwrap_or_default();
-        self.model_path.map(|p| beside(p, &format!("{stage}{ending}")))
+    /// The checkpoint of this stage.
+    fn checkpoint(&self) -> Option<PathBuf> {
+        self.model_path.map(|model| checkpoint(model, self.stage))
     }
 
     /// Whether this stage has a checkpoint to continue from.
     pub fn has_checkpoint(&self) -> bool {
-        self.file(".checkpoint").is_some_and(|p| p.is_file())
+        self.checkpoint().is_some_and(|path| path.is_file())
     }
 
-    /// Removes the checkpoint of this stage, when the whole is done.
-    ///
-    /// # Errors
-    /// I/O errors, with the path.
-    pub fn forget(&self) -> Result<()> {
-        self.file(".checkpoint").filter(|p| p.is_file()).map_or(Ok(()), |p| std::fs::remove_file(&p).at(&p))
+    /// A progress bar on a terminal over `count` things.
+    pub fn bar(&self, what: &str, count: u64, things: &str) -> ProgressBar {
+        let bar = if self.progress { ProgressBar::new(count) } else { ProgressBar::hidden() };
+        let style = format!("{{prefix}} [{{bar:30}}] {{pos}}/{{len}} {things}, {{eta}} left");
+        bar.set_style(ProgressStyle::with_template(&style).expect("the template is fixed").progress_chars("=> "));
+        bar.with_prefix(what.to_string())
     }
 
-    /// Trains a network on the context's images.
+    /// What a checkpoint of this run has to be of.
+    fn fingerprint(&self, method: &str, settings: &Value) -> Map<String, Value> {
+        let mut fingerprint = self.chosen.clone();
+        fingerprint.insert("method".into(), method.into());
+        fingerprint.insert("--seed".into(), self.seed.into());
+        let settings = settings.as_object().into_iter().flatten();
+        fingerprint.extend(settings.map(|(key, value)| (format!("setting {key}"), value.clone())));
+        fingerprint
+    }
+
+    /// Trains a network on the context's images. `settings` are those that training depends on
+    /// ([`Settings::learning`](crate::config::Settings::learning)).
     ///
     /// # Errors
     /// What the training loop reports.
@@ -248,24 +289,18 @@ impl FitContext<'_> {
         method: &str,
         settings: &Value,
     ) -> Result<TrainReport> {
-        let mut settings = settings.clone();
-        if let Some(map) = settings.as_object_mut() {
-            // A run may be continued for longer.
-            map.remove("epochs");
-            map.remove("iterations");
-        }
         let options = TrainOptions {
             epochs: schedule.epochs,
             batch: schedule.batch,
             patience: schedule.patience,
             seed: self.seed,
             checkpoint_every: CHECKPOINT_EVERY,
-            checkpoint: self.file(".checkpoint"),
-            keep_checkpoint: self.stage.is_some(),
+            checkpoint: self.checkpoint(),
             resume: self.resume,
-            log: self.file(".log.jsonl"),
+            log: self.model_path.map(|model| beside(model, &format!("{}.log.jsonl", ending(self.stage)))),
             progress: self.progress,
-            fingerprint: format!("{method} {} {settings} {}", self.seed, self.list_sha256),
+            fingerprint: self.fingerprint(method, settings),
+            say: self.say,
         };
         let report = train(learner, data, &options)?;
         let watched = if data.validation.is_empty() { "training" } else { "validation" };

@@ -1,5 +1,7 @@
 //! The methods of hotad, one file each, and their registry.
 
+#![forbid(unsafe_code)]
+
 pub mod autoencoder;
 pub mod autoencoders;
 pub mod color_unet;
@@ -56,8 +58,30 @@ pub struct Method {
     pub check: fn(&Table) -> Result<()>,
     /// Training.
     pub fit: Fit,
-    /// Reading a trained one.
+    /// Reading a trained one, of which [`Method::load`] has checked what all methods have in common.
     load: fn(&ModelFile, &Device) -> Result<Box<dyn Detector>>,
+}
+
+impl Method {
+    /// Whether there is a setting of this name.
+    pub fn has(&self, setting: &str) -> bool {
+        (self.settings)().parse::<Table>().is_ok_and(|all| all.contains_key(setting))
+    }
+
+    /// Reads a trained one. A model file is believed no more than a command line: settings pass the checks of `--set`, and
+    /// whatever they imply is compared with the tensors before memory is taken for it.
+    ///
+    /// # Errors
+    /// Names the setting, tensor or number that cannot be.
+    pub fn load(&self, file: &ModelFile, device: &Device) -> Result<Box<dyn Detector>> {
+        file.check()?;
+        let detector = (self.load)(file, device)?;
+        let (says, takes) = (file.image, detector.image());
+        if says == takes {
+            return Ok(detector);
+        }
+        Err(config::damaged(format!("images of {says} for a method that takes {takes}")))
+    }
 }
 
 /// All methods.

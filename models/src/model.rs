@@ -6,6 +6,7 @@ use hotad_engine::calibration::{Calibration, UpperQuantile};
 use hotad_engine::data::loader::{Batch, Images, for_each_batch};
 use hotad_engine::device::Device;
 use hotad_engine::model_file::{ModelFile, Provenance};
+use hotad_engine::signature::PublicKey;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::threads::pooled;
 use hotad_engine::{Error, Result};
@@ -46,12 +47,21 @@ impl Model {
         Self::of_file(&file, device).map_err(|e| Error::Model { path: path.into(), reason: e.to_string() })
     }
 
+    /// Reads a model file that has to be signed by a key.
+    ///
+    /// # Errors
+    /// As [`Model::load`], and when it is not signed, or by another key.
+    pub fn load_signed(path: &Path, key: &PublicKey, device: &Device) -> Result<Self> {
+        let file = ModelFile::load_signed(path, key)?;
+        Self::of_file(&file, device).map_err(|e| Error::Model { path: path.into(), reason: e.to_string() })
+    }
+
     /// The model that a file holds, on a device.
     ///
     /// # Errors
     /// When it is damaged or of an unknown method.
     pub fn of_file(file: &ModelFile, device: &Device) -> Result<Self> {
-        let detector = (crate::method(&file.method)?.load)(file, device)?;
+        let detector = crate::method(&file.method)?.load(file, device)?;
         Ok(Self { detector, calibration: file.calibration.clone(), provenance: file.provenance.clone() })
     }
 
@@ -63,19 +73,20 @@ impl Model {
         pooled(|| self.detector.score(images))
     }
 
-    /// Scores a batch of files, of `paths` those that it names.
+    /// Scores a batch of files, of `paths` those that it names; a file whose score or map holds numbers that are not finite has
+    /// an error of its own.
     ///
     /// # Errors
-    /// As [`Model::score`], and when a score or map holds numbers that are not finite.
-    pub fn score_files(&self, batch: &Batch, paths: &[PathBuf]) -> Result<Vec<Score>> {
-        let scores = self.score(&batch.images)?;
-        match scores.iter().position(|s| !s.is_finite()) {
-            None => Ok(scores),
-            Some(at) => Err(Error::Data {
-                path: paths[batch.indices[at]].clone(),
+    /// As [`Model::score`].
+    pub fn score_files(&self, batch: &Batch, paths: &[PathBuf]) -> Result<Vec<Result<Score>>> {
+        let checked = |(score, index): (Score, &usize)| match score.is_finite() {
+            true => Ok(score),
+            false => Err(Error::Image {
+                path: paths[*index].clone(),
                 reason: "the model scores it with numbers that are not finite; train the model again".into(),
             }),
-        }
+        };
+        Ok(self.score(&batch.images)?.into_iter().zip(&batch.indices).map(checked).collect())
     }
 
     /// Writes the model file, whole or not at all.

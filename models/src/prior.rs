@@ -6,6 +6,7 @@
 use half::f16;
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::error::shown;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
@@ -170,9 +171,9 @@ impl PatchPrior {
     }
 }
 
-/// The name of an image in the bank: its file name.
+/// The name of an image in the bank: its file name, in one line of text.
 pub fn entry_name(path: &std::path::Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    shown(std::path::Path::new(path.file_name().unwrap_or_default()))
 }
 
 impl BackgroundPrior for PatchPrior {

@@ -90,6 +90,23 @@ pub fn train_small(data: &Path, model: &Path, more: &[&str]) {
     ok(&args);
 }
 
+/// A small data set and a small PAEDID trained on it, in a folder.
+pub fn trained(dir: &Path, more: &[&str]) -> (PathBuf, PathBuf) {
+    let (data, model) = (dir.join("data"), dir.join("m.safetensors"));
+    small_data(&data, 40);
+    train_small(&data, &model, &[&["--epochs", "2"], more].concat());
+    (data, model)
+}
+
+/// Runs `hotad` and expects an exit code; returns stdout and stderr.
+pub fn exits(code: i32, args: &[&str]) -> (String, String) {
+    let output = hotad(args);
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b).into_owned());
+    assert_eq!(output.status.code(), Some(code), "hotad {args:?}: {stdout}{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    (stdout, stderr)
+}
+
 /// Says why a test is skipped, past the harness, which keeps what a passing test prints.
 pub fn skipped(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {why}"); // nowhere left to say it

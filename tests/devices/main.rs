@@ -54,6 +54,15 @@ fn a_buffer_that_is_too_large_is_refused_with_its_size() {
 }
 
 #[test]
+fn host_memory_that_is_not_there_is_refused_with_its_size() {
+    use hotad_kernels::device::Device;
+    for len in [1_usize << 50, usize::MAX] {
+        let line = Device::Cpu.alloc::<f32>(len).expect_err("too large").to_string();
+        assert!(line.contains("out of memory") && line.contains("MiB"), "{line}");
+    }
+}
+
+#[test]
 fn devices_that_do_not_exist_are_refused() {
     use hotad_kernels::device::Device;
     for name in ["cuda:93", "wgpu:93", "tpu", "cuda:x"] {

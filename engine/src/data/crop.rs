@@ -3,7 +3,8 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::picture::Picture;
+use super::picture::{Picture, luma};
+use super::raster::Raster;
 use crate::error::Result;
 use crate::random;
 
@@ -38,11 +39,16 @@ pub struct Pixels {
     pub values: Vec<u8>,
 }
 
-impl From<Picture> for Pixels {
-    fn from(picture: Picture) -> Self {
-        let picture = picture.with_channels(3);
-        let values = picture.values.iter().map(|v| (v.clamp(0.0, 1.0) * 255.0 + 0.5) as u8).collect();
-        Self { height: picture.height, width: picture.width, values }
+impl From<Raster> for Pixels {
+    fn from(raster: Raster) -> Self {
+        let (height, width) = (raster.height(), raster.width());
+        let mut values = Vec::with_capacity(3 * height * width);
+        let mut row = vec![0.0; 3 * width];
+        for y in 0..height {
+            raster.row(y, 3, &mut row);
+            values.extend(row.iter().map(|v| (v.clamp(0.0, 1.0) * 255.0 + 0.5) as u8));
+        }
+        Self { height, width, values }
     }
 }
 
@@ -85,7 +91,7 @@ fn relight(view: &mut [f32], rng: &mut ChaCha8Rng) {
     let brightness = rng.random_range(-BRIGHTNESS..=BRIGHTNESS);
     if rng.random::<f32>() < GRAY {
         for pixel in view.chunks_exact_mut(3) {
-            pixel.fill(0.2126 * pixel[0] + 0.7152 * pixel[1] + 0.0722 * pixel[2]);
+            pixel.fill(luma([pixel[0], pixel[1], pixel[2]]));
         }
     }
     let mean = view.iter().map(|v| f64::from(*v)).sum::<f64>() / view.len().max(1) as f64;

@@ -8,8 +8,10 @@ use std::sync::{Arc, OnceLock};
 
 use super::corrupt::Corrupt;
 use super::crop::{Crop, Pixels};
-use super::picture::{ImageSpec, Picture};
-use crate::error::Result;
+use super::decode;
+use super::notices::{Notice, note};
+use super::picture::ImageSpec;
+use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
 /// Batches that wait decoded while one is worked on.
@@ -45,7 +47,7 @@ impl Views {
         if let Some(pixels) = self.kept[i].get() {
             return of(pixels);
         }
-        let pixels = Pixels::from(Picture::read(path)?);
+        let pixels = Pixels::from(decode::open(path)?);
         let view = of(&pixels);
         let before = self.bytes.fetch_add(pixels.values.len(), Ordering::Relaxed);
         if before + pixels.values.len() <= KEPT {
@@ -112,12 +114,16 @@ impl<'a> Images<'a> {
     }
 
     fn decode(&self, i: usize) -> Result<Decoded> {
-        let mut picture = Picture::read(&self.paths[i])?;
-        if let Some(corrupt) = self.corrupt {
-            picture = corrupt.apply(picture, i)?;
+        let raster = decode::open(&self.paths[i])?;
+        let size = (raster.height(), raster.width());
+        if is_squashed(size, self.spec) {
+            note(Notice::Proportions, &self.paths[i]);
         }
-        let size = (picture.height, picture.width);
-        Ok((picture.fit(self.spec)?.values, size))
+        let picture = match self.corrupt {
+            Some(corrupt) => corrupt.apply(raster.picture(), i)?.fit(self.spec)?,
+            None => raster.fit(self.spec)?,
+        };
+        Ok((picture.values, size))
     }
 
     /// Appends the values of one image; returns rows and columns of its file.
@@ -142,12 +148,39 @@ impl<'a> Images<'a> {
         Ok(*size)
     }
 
-    fn load(&self, indices: &[usize]) -> Result<Batch> {
+    fn load(&self, indices: &[usize]) -> Result<Loaded> {
         let mut values = Vec::with_capacity(indices.len() * self.spec.len());
-        let original_sizes = indices.iter().map(|i| self.append(*i, &mut values)).collect::<Result<_>>()?;
-        let shape = [indices.len(), self.spec.height, self.spec.width, self.spec.channels];
-        Ok(Batch { images: Tensor::new(values, &shape)?, indices: indices.to_vec(), original_sizes })
+        let (mut read, mut original_sizes, mut broken) = (Vec::new(), Vec::new(), Vec::new());
+        for i in indices {
+            match self.append(*i, &mut values) {
+                Ok(size) => {
+                    read.push(*i);
+                    original_sizes.push(size);
+                }
+                Err(error) => broken.push((*i, error)),
+            }
+        }
+        if read.is_empty() {
+            return Ok(Loaded { batch: None, broken });
+        }
+        let shape = [read.len(), self.spec.height, self.spec.width, self.spec.channels];
+        let batch = Batch { images: Tensor::new(values, &shape)?, indices: read, original_sizes };
+        Ok(Loaded { batch: Some(batch), broken })
     }
+}
+
+/// Whether one side of an image shrinks more than twice as much as the other.
+fn is_squashed((height, width): (usize, usize), spec: ImageSpec) -> bool {
+    let (tall, wide) = (height * spec.width, width * spec.height);
+    tall > 2 * wide || wide > 2 * tall
+}
+
+/// Images that were loaded together.
+pub struct Loaded {
+    /// Those that could be decoded; `None` where none could.
+    pub batch: Option<Batch>,
+    /// Those that could not, by number of the loader's path, and why.
+    pub broken: Vec<(usize, Error)>,
 }
 
 /// Calls `work` with the images in the given order, `batch` at a time.
@@ -160,9 +193,25 @@ pub fn for_each_batch(
     batch: usize,
     mut work: impl FnMut(Batch) -> Result<()>,
 ) -> Result<()> {
+    for_each_loaded(images, order, batch, |loaded| match loaded.broken.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => loaded.batch.map_or(Ok(()), &mut work),
+    })
+}
+
+/// As [`for_each_batch`], but images that cannot be decoded are handed to `work` beside the others of their batch.
+///
+/// # Errors
+/// The first error of `work`, or shapes that do not fit.
+pub fn for_each_loaded(
+    images: &Images,
+    order: &[usize],
+    batch: usize,
+    mut work: impl FnMut(Loaded) -> Result<()>,
+) -> Result<()> {
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(AHEAD);
-        scope.spawn(move || {
+        let load = move || {
             for indices in order.chunks(batch.max(1)) {
                 let loaded = images.load(indices);
                 let failed = loaded.is_err();
@@ -170,7 +219,9 @@ pub fn for_each_batch(
                     break;
                 }
             }
-        });
+        };
+        let started = std::thread::Builder::new().spawn_scoped(scope, load);
+        started.map_err(|e| Error::Device(format!("cpu: no thread can be started to load images: {e}")))?;
         for loaded in receiver {
             work(loaded?)?;
         }

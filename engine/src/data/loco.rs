@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::Item;
-use super::picture::{Mask, open};
-use crate::error::{AtPath, Error, Result};
+use super::decode;
+use super::picture::Mask;
+use crate::error::{Error, Result};
+use crate::input_file;
 use crate::metrics::region::Region;
 
 /// The file that a LOCO data set has beside its images.
@@ -41,7 +43,7 @@ impl Saturations {
             let reason = "missing: saturation thresholds of a LOCO data set are looked up in it; copy it from the original data set";
             return Err(refuse(reason.into()));
         }
-        let text = std::fs::read_to_string(&path).at(&path)?;
+        let text = input_file::text(&path)?;
         let all: Vec<Defect> =
             serde_json::from_str(&text).map_err(|e| refuse(format!("not the list of defects of MVTec LOCO ({e})")))?;
         if let Some(bad) = all.iter().find(|d| d.saturation_threshold <= 0.0) {
@@ -64,12 +66,12 @@ impl Saturations {
     ) -> Result<Vec<Region>> {
         let region = |path: &PathBuf| -> Result<Option<Region>> {
             let refuse = |reason: String| Err(Error::Image { path: path.clone(), reason });
-            let mask = open(path)?;
-            if (mask.height() as usize, mask.width() as usize) != (height, width) {
+            let mask = decode::open(path)?;
+            if (mask.height(), mask.width()) != (height, width) {
                 let (h, w) = (mask.height(), mask.width());
                 return refuse(format!("mask is {h}x{w} but its image is {height}x{width}"));
             }
-            let values = mask.into_luma8().into_raw();
+            let values = mask.into_image().into_luma8().into_raw();
             let Some(&value) = values.iter().find(|v| **v > 0) else { return Ok(None) };
             if let Some(other) = values.iter().find(|v| **v > 0 && **v != value) {
                 return refuse(format!("holds the values {value} and {other}; a mask is of one defect"));

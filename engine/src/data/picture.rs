@@ -1,13 +1,13 @@
 //! Reading images and masks, and bringing them to the size a model wants.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use hotad_kernels::resize::{Filter, resize};
-use image::{DynamicImage, ImageReader};
 use serde::{Deserialize, Serialize};
 
-use super::Item;
-use crate::error::{AtPath, Error, Result};
+use super::{Item, decode};
+use crate::error::{Error, Result};
 
 /// What a model takes: rows, columns, channels (1 or 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +20,25 @@ pub struct ImageSpec {
     pub channels: usize,
 }
 
+impl std::fmt::Display for ImageSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} x {} x {}", self.height, self.width, self.channels)
+    }
+}
+
+/// Rows and columns of the images that a model can be for.
+const SIDES: RangeInclusive<usize> = 16..=1024;
+
 impl ImageSpec {
+    /// Fails for images that no model takes.
+    ///
+    /// # Errors
+    /// Names rows, columns and channels.
+    pub fn check(&self) -> Result<()> {
+        let known = SIDES.contains(&self.height) && SIDES.contains(&self.width) && [1, 3].contains(&self.channels);
+        if known { Ok(()) } else { Err(Error::Config(format!("images of {self} are out of range"))) }
+    }
+
     /// Values of one image.
     pub fn len(&self) -> usize {
         self.height * self.width * self.channels
@@ -45,39 +63,26 @@ pub struct Picture {
     pub values: Vec<f32>,
 }
 
-/// Decodes a file; the format is told by its content, not its name.
-pub(super) fn open(path: &Path) -> Result<DynamicImage> {
-    let refuse = |reason: String| Error::Image { path: path.into(), reason };
-    ImageReader::open(path)
-        .at(path)?
-        .with_guessed_format()
-        .at(path)?
-        .decode()
-        .map_err(|e| refuse(format!("not a readable image ({e}); replace or remove the file")))
+/// Gray of a colour: the luma of Rec. 709.
+pub(super) fn luma([r, g, b]: [f32; 3]) -> f32 {
+    0.2126 * r + 0.7152 * g + 0.0722 * b
 }
 
 impl Picture {
-    /// Reads a PNG, JPEG, BMP or TIFF of 8 or 16 bits: gray stays gray, colour becomes RGB, alpha is
-    /// dropped.
+    /// Reads a PNG, JPEG, BMP or TIFF of 8 or 16 bits, turned as its metadata say: gray stays gray, colour becomes RGB, alpha
+    /// is dropped.
     ///
     /// # Errors
-    /// When the file cannot be read or decoded.
+    /// When the file cannot be read or decoded, or exceeds the limits.
     pub fn read(path: &Path) -> Result<Self> {
-        let image = open(path)?;
-        let (width, height) = (image.width() as usize, image.height() as usize);
-        let (channels, values) = if image.color().has_color() {
-            (3, image.into_rgb32f().into_raw())
-        } else {
-            (1, image.to_luma32f().into_raw())
-        };
-        Ok(Self { height, width, channels, values })
+        Ok(decode::open(path)?.picture())
     }
 
-    /// The same picture with 1 or 3 channels; gray of colour is the luma of Rec. 709.
+    /// The same picture with 1 or 3 channels.
     pub fn with_channels(self, channels: usize) -> Self {
         let values = match (self.channels, channels) {
             (1, 3) => self.values.iter().flat_map(|v| [*v; 3]).collect(),
-            (3, 1) => self.values.chunks_exact(3).map(|p| 0.2126 * p[0] + 0.7152 * p[1] + 0.0722 * p[2]).collect(),
+            (3, 1) => self.values.chunks_exact(3).map(|p| luma([p[0], p[1], p[2]])).collect(),
             _ => return self,
         };
         Self { channels, values, ..self }
@@ -135,11 +140,17 @@ impl Mask {
     /// Reads one mask file: every value above 0 is defect.
     ///
     /// # Errors
-    /// When the file cannot be read or decoded.
+    /// When the file cannot be read or decoded, or exceeds the limits.
     pub fn read(path: &Path) -> Result<Self> {
-        let gray = Picture::read(path)?.with_channels(1);
-        let defect = gray.values.iter().map(|v| *v > 0.0).collect();
-        Ok(Self { height: gray.height, width: gray.width, defect })
+        let raster = decode::open(path)?;
+        let (height, width) = (raster.height(), raster.width());
+        let mut defect = Vec::with_capacity(height * width);
+        let mut row = vec![0.0; width];
+        for y in 0..height {
+            raster.row(y, 1, &mut row);
+            defect.extend(row.iter().map(|v| *v > 0.0));
+        }
+        Ok(Self { height, width, defect })
     }
 
     /// The union of an item's masks, which must be as large as its image; an empty mask for a normal

@@ -6,9 +6,9 @@ use std::path::Path;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::Item;
-use super::picture::Picture;
+use super::{Item, decode, notices};
 use crate::error::{AtPath, Result};
+use crate::input_file;
 
 /// What to do with a file that cannot be decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Prepared {
     pub sizes: Vec<(usize, usize)>,
     /// One line for each file left out.
     pub skipped: Vec<String>,
+    /// What else the user should know about the images, one line each.
+    pub warnings: Vec<String>,
 }
 
 impl Prepared {
@@ -51,12 +53,20 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// SHA-256 of a file.
+/// SHA-256 of a file of any length.
 ///
 /// # Errors
 /// When it cannot be read.
 pub fn file_sha256(path: &Path) -> Result<String> {
-    Ok(hex(&Sha256::digest(std::fs::read(path).at(path)?)))
+    let mut hash = Sha256::new();
+    std::io::copy(&mut input_file::open(path)?, &mut hash).at(path)?;
+    Ok(hex(&hash.finalize()))
+}
+
+/// SHA-256 over the SHA-256 of some files, in order.
+pub fn list_sha256<'a>(hashes: impl IntoIterator<Item = &'a String>) -> String {
+    let hash = hashes.into_iter().fold(Sha256::new(), |hash, file| hash.chain_update(file));
+    hex(&hash.finalize())
 }
 
 /// Decodes and hashes every image.
@@ -67,9 +77,9 @@ pub fn prepare(items: &[Item], on_broken: OnBroken) -> Result<Prepared> {
     let looked_at: Vec<Result<Found>> = items
         .par_iter()
         .map(|item| {
-            let bytes = std::fs::read(&item.path).at(&item.path)?;
-            let picture = Picture::read(&item.path)?;
-            Ok((picture.channels == 1, (picture.height, picture.width), Sha256::digest(&bytes).into()))
+            let bytes = decode::read(&item.path)?;
+            let raster = decode::decode_at(&item.path, &bytes)?;
+            Ok((raster.channels() == 1, (raster.height(), raster.width()), Sha256::digest(&bytes).into()))
         })
         .collect();
     let mut prepared = Prepared {
@@ -79,6 +89,7 @@ pub fn prepare(items: &[Item], on_broken: OnBroken) -> Result<Prepared> {
         hashes: Vec::new(),
         sizes: Vec::new(),
         skipped: Vec::new(),
+        warnings: notices::take(),
     };
     let mut hash = Sha256::new();
     for (item, result) in items.iter().zip(looked_at) {

@@ -124,6 +124,9 @@ fn files_below(root: &Path) -> Result<Vec<PathBuf>, String> {
 
 /// Weight files that a file is or holds.
 fn in_file(path: &Path) -> Result<Vec<Found>, String> {
+    if !std::fs::metadata(path).map_err(|e| e.to_string())?.is_file() {
+        return Err("not a regular file but a pipe, socket or device; give the weight file itself".into());
+    }
     let file = File::open(path).map_err(|e| e.to_string())?;
     let length = file.metadata().map_err(|e| e.to_string())?.len();
     let mut reader = BufReader::new(file);

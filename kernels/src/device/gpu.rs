@@ -227,6 +227,8 @@ impl Gpu {
 
     pub(super) fn read<T: Element>(&self, buffer: &GpuBuffer<T>) -> Result<Vec<T>> {
         let handle = buffer.handle().clone();
+        // On wgpu a read alone does not tell of launches that were refused.
+        with_client!(self, c => c.flush().map_err(|e| self.failure(&e))?);
         let bytes: Bytes = with_client!(self, c => c.read_one(handle).map_err(|e| self.failure(&e))?);
         let wanted = &bytes[..buffer.len() * size_of::<T>()];
         Ok(bytemuck::pod_collect_to_vec(wanted))
@@ -290,7 +292,8 @@ fn cause(error: &ServerError) -> Cause {
     }
 }
 
-fn mebibytes(bytes: u64) -> String {
+/// Bytes in words.
+pub(super) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 

@@ -9,6 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rayon::prelude::*;
 
 use super::Element;
+use super::gpu::mebibytes;
+use crate::error::{Result, device_error};
+use crate::memory::zeros;
 
 /// Elements from which on a buffer is kept.
 const LEAST: usize = 1 << 10;
@@ -33,6 +36,12 @@ fn kept() -> MutexGuard<'static, Option<Kept>> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Zeros in the memory that buffers which wait have had.
+fn zeros_instead_of_kept<T: Element>(len: usize) -> Option<Vec<T>> {
+    drop(kept().take());
+    zeros(len)
+}
+
 /// Numbers in host memory.
 #[derive(Debug)]
 pub struct HostBuffer<T: Element> {
@@ -47,8 +56,16 @@ impl<T: Element> HostBuffer<T> {
         len >= LEAST && size_of::<T>() == size_of::<f32>()
     }
 
-    /// Room for `len` numbers, whatever they are.
+    /// Room for `len` numbers, whatever they are; the program ends where there is no memory for them.
     pub fn room(len: usize) -> Self {
+        Self::try_room(len).unwrap_or_else(|_| vec![T::default(); len].into())
+    }
+
+    /// Room for `len` numbers, whatever they are.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn try_room(len: usize) -> Result<Self> {
         let waiting = Self::is_kept(len).then(|| {
             let mut kept = kept();
             let kept = kept.as_mut()?;
@@ -57,7 +74,13 @@ impl<T: Element> HostBuffer<T> {
             Some(found)
         });
         let again = waiting.flatten().and_then(|v| bytemuck::allocation::try_cast_vec(v).ok());
-        Self { values: again.unwrap_or_else(|| vec![T::default(); len]), again: true }
+        match again.or_else(|| zeros(len)).or_else(|| zeros_instead_of_kept(len)) {
+            Some(values) => Ok(Self { values, again: true }),
+            None => device_error(format!(
+                "cpu: out of memory: {} more could not be had; use a smaller --batch or image_size",
+                mebibytes((len as u64).saturating_mul(size_of::<T>() as u64))
+            )),
+        }
     }
 
     /// The numbers as a vector.

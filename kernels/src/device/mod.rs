@@ -102,7 +102,7 @@ impl Device {
     /// When the device cannot have a buffer of this size.
     pub fn alloc<T: Element>(&self, len: usize) -> Result<Buffer<T>> {
         match self {
-            Self::Cpu => Ok(Buffer::Host(HostBuffer::room(len))),
+            Self::Cpu => HostBuffer::try_room(len).map(Buffer::Host),
             Self::Gpu(gpu) => Ok(Buffer::Gpu(gpu.alloc(len)?)),
         }
     }

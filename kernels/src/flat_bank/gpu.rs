@@ -193,7 +193,8 @@ fn nearest_kernel(
     }
 }
 
-/// The nearest of all splits becomes neighbour `pass` of its query.
+/// The nearest of all splits becomes neighbour `pass` of its query. Where no distance is a finite number there is none, and
+/// the first vector is named with an infinite one.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)] // candidates and results
 fn next_kernel(
@@ -218,6 +219,10 @@ fn next_kernel(
                 top = square;
                 top_at = place;
             }
+        }
+        if top_at == u32::MAX {
+            top_at = 0u32.runtime();
+            top = top * top;
         }
         last[at] = top;
         last_at[at] = top_at;

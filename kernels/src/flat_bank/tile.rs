@@ -24,8 +24,8 @@ pub(super) fn products(group: &[i16], panel: &[i16], sums: &mut Sums) {
     assert!(group.len() == pairs * 2 * ROWS && panel.len() == pairs * 2 * LANES, "operands of one dimension");
     #[cfg(target_arch = "x86_64")]
     match isa() {
-        // SAFETY: `isa` answers Avx512 only where the CPU has it, the other feature was asked for; lengths are asserted above.
         Isa::Avx512 if std::arch::is_x86_feature_detected!("avx512vnni") => {
+            // SAFETY: `isa` answers Avx512 only where the CPU has it, the other feature was asked for; lengths are asserted above.
             return unsafe { products_vnni(group, panel, pairs, sums) };
         }
         // SAFETY: both sets include AVX2; lengths are asserted above.

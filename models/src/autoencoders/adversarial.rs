@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::Shared;
 use super::gan::{Adversary, GanLearner, Made};
-use super::plain::{Trained, stored};
+use super::plain::Trained;
 use crate::config::{Settings, join, require};
 use crate::detector::{Detector, FitContext, Score};
 use crate::networks::discriminator::Discriminator;
@@ -45,6 +45,8 @@ impl Settings for Config {
         join::<1, 2, 3>([("adversarial", "weight of the adversarial loss beside the squared error")], Adversary::DOCS),
         Shared::DOCS,
     );
+
+    const SCORING: &'static [&'static str] = &["residual", "score", "score_blur"];
 
     fn check(&self) -> Result<()> {
         require((0.0..=100.0).contains(&self.adversarial), "adversarial", self.adversarial, "0 to 100")?;
@@ -84,9 +86,10 @@ pub fn fit(config: Config, context: &FitContext) -> Result<AeGan> {
         },
         reconstructs: true,
     };
-    let settings = serde_json::to_value(&config).expect("settings are plain data");
+    let settings = config.learning();
     context.run(&mut learner, image, &shared.schedule(), "ae-gan", &settings)?;
-    let params = learner.params.without("discriminator.");
+    let mut params = learner.params;
+    params.drop_all("discriminator.");
     let trained = Trained { config: shared.clone(), loss: Residual::L2, image, network, params };
     Ok(AeGan { config, trained })
 }
@@ -94,7 +97,7 @@ pub fn fit(config: Config, context: &FitContext) -> Result<AeGan> {
 impl AeGan {
     /// Reads a model.
     pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let config: Config = stored(file)?;
+        let config = Config::of_file(&file.config["settings"])?;
         let trained = Trained::load(config.autoencoder.clone(), Residual::L2, file, device)?;
         Ok(Self { config, trained })
     }

@@ -27,14 +27,10 @@ use serde_json::Value;
 use super::Shared;
 use super::gan::{Adversary, GanLearner, Made, adam};
 use super::network::Autoencoder;
-use super::plain::stored;
-use crate::config::{Settings, join, require};
-use crate::detector::{Detector, FitContext, Schedule, Score, Training};
+use crate::config::{Settings, check_epochs, join, require, require_square};
+use crate::detector::{Detector, FitContext, Schedule, Score, Training, stage};
 use crate::networks::discriminator::{Discriminator, Normalised};
 use crate::residual::Residual;
-
-/// Stage of a training run that makes the generator of `f-anogan`.
-const GENERATOR_STAGE: &str = "generator";
 
 /// Settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,11 +79,13 @@ impl Settings for Config {
         Shared::DOCS,
     );
 
+    const SCORING: &'static [&'static str] = &["test_steps", "test_lr", "residual", "score", "score_blur"];
+
     fn check(&self) -> Result<()> {
         require((0.0..=1.0).contains(&self.feature_weight), "feature_weight", self.feature_weight, "0 to 1")?;
         require((1..=10_000).contains(&self.test_steps), "test_steps", self.test_steps, "1 to 10000")?;
         require(self.test_lr > 0.0 && self.test_lr < 1.0, "test_lr", self.test_lr, "above 0, below 1")?;
-        require(self.encoder_epochs >= 1, "encoder_epochs", self.encoder_epochs, "1 or more")?;
+        check_epochs("encoder_epochs", self.encoder_epochs)?;
         self.adversary.check()?;
         self.shared.check()
     }
@@ -124,11 +122,13 @@ impl Networks {
         Self { image, autoencoder: config.shared.network(image), discriminator }
     }
 
-    fn init(&self, inversion: Inversion, seed: u64) -> Params {
-        let mut params = Params::default();
-        self.autoencoder.init(&mut params, &mut random::stream(seed, "anogan", 0));
-        self.discriminator.init(&mut params, seed);
-        if inversion == Inversion::Search { params.without("encoder.") } else { params }
+    /// Adds fresh parameters; searching wants no encoder.
+    fn init(&self, params: &mut Params, inversion: Inversion, seed: u64) {
+        self.autoencoder.init(params, &mut random::stream(seed, "anogan", 0));
+        self.discriminator.init(params, seed);
+        if inversion == Inversion::Search {
+            params.drop_all("encoder.");
+        }
     }
 
     /// Latent vectors of a step.
@@ -182,22 +182,22 @@ pub struct AnoGan {
 /// Bad settings or images, divergence, interruption.
 pub fn fit(config: Config, inversion: Inversion, context: &FitContext) -> Result<AnoGan> {
     let networks = Networks::new(&config, config.shared.image(context.gray)?);
-    let stage = (inversion == Inversion::Encoder).then_some(GENERATOR_STAGE);
+    let stage = (inversion == Inversion::Encoder).then_some(stage::GENERATOR);
     let first = FitContext { stage, ..*context };
     let mut params = generator(&config, &networks, inversion, &first)?;
     if inversion == Inversion::Encoder {
         // An interruption may have come before this stage had a checkpoint.
         let resume = context.resume && context.has_checkpoint();
         params = encoder(&config, &networks, params, &FitContext { resume, ..*context })?;
-        first.forget()?;
     }
     Ok(AnoGan { config, inversion, networks, params })
 }
 
 fn generator(config: &Config, networks: &Networks, inversion: Inversion, context: &FitContext) -> Result<Params> {
-    let seed = context.seed;
+    let (mut params, seed) = (Params::default(), context.seed);
+    networks.init(&mut params, inversion, seed);
     let mut learner = GanLearner {
-        params: networks.init(inversion, seed).to(context.device)?,
+        params: params.to(context.device)?,
         discriminator: &networks.discriminator,
         lr: config.shared.lr,
         adversary: config.adversary.clone(),
@@ -209,7 +209,7 @@ fn generator(config: &Config, networks: &Networks, inversion: Inversion, context
         reconstructs: false,
     };
     let schedule = Schedule { patience: 0, ..config.shared.schedule() };
-    let settings = serde_json::to_value(config).expect("settings are plain data");
+    let settings = config.learning();
     context.run(&mut learner, networks.image, &schedule, inversion.method(), &settings)?;
     Ok(learner.params)
 }
@@ -227,7 +227,7 @@ fn encoder(config: &Config, networks: &Networks, params: Params, context: &FitCo
         },
     };
     let schedule = Schedule { epochs: config.encoder_epochs, ..config.shared.schedule() };
-    let settings = serde_json::to_value(config).expect("settings are plain data");
+    let settings = config.learning();
     context.run(&mut learner, networks.image, &schedule, "f-anogan encoder", &settings)?;
     Ok(learner.params)
 }
@@ -235,10 +235,11 @@ fn encoder(config: &Config, networks: &Networks, params: Params, context: &FitCo
 impl AnoGan {
     /// Reads a model.
     pub(crate) fn load(file: &ModelFile, inversion: Inversion, device: &Device) -> Result<Self> {
-        let config: Config = stored(file)?;
+        let config = Config::of_file(&file.config["settings"])?;
+        require_square(file.image, config.shared.image_size)?;
         let networks = Networks::new(&config, file.image);
-        let mut params = networks.init(inversion, 0).to(device)?;
-        params.set_values(&container::restore(&file.tensors, "network.")?)?;
+        let state = container::restore(&file.tensors, "network.")?;
+        let params = Params::restored(&state, device, |p| networks.init(p, inversion, 0))?;
         Ok(Self { config, inversion, networks, params })
     }
 

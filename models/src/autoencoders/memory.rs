@@ -25,8 +25,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Shared;
-use super::plain::stored;
-use crate::config::{Settings, join, require};
+use crate::config::{Settings, join, require, require_square};
 use crate::detector::{Detector, FitContext, Score, Training};
 use crate::residual::Residual;
 
@@ -66,6 +65,8 @@ impl Settings for Config {
         Shared::DOCS,
     );
 
+    const SCORING: &'static [&'static str] = &["residual", "score", "score_blur"];
+
     fn check(&self) -> Result<()> {
         require((2..=100_000).contains(&self.slots), "slots", self.slots, "2 to 100000")?;
         require((0.0..=10.0).contains(&self.shrink), "shrink", self.shrink, "0 to 10")?;
@@ -80,8 +81,9 @@ fn channels(config: &Config, image: ImageSpec) -> [(usize, usize); 4] {
     [(image.channels, to[0]), (to[0], to[1]), (to[1], to[2]), (to[2], to[3])]
 }
 
-fn init(config: &Config, image: ImageSpec, seed: u64) -> Params {
-    let (mut params, mut rng) = (Params::default(), random::stream(seed, "memory autoencoder", 0));
+/// Adds fresh parameters.
+fn init(params: &mut Params, config: &Config, image: ImageSpec, seed: u64) {
+    let mut rng = random::stream(seed, "memory autoencoder", 0);
     for (i, (from, to)) in channels(config, image).into_iter().enumerate() {
         params.he_uniform(&format!("encoder.{i}.weight"), &[to, 4, 4, from], 16 * from, &mut rng);
         params.zeros(&format!("encoder.{i}.bias"), &[to]);
@@ -90,7 +92,6 @@ fn init(config: &Config, image: ImageSpec, seed: u64) -> Params {
     }
     let latent = config.shared.latent;
     params.he_uniform("memory", &[config.slots, 1, 1, latent], latent, &mut rng);
-    params
 }
 
 /// Reconstructions, and the weights `[n, h, w, slots]` of the memory.
@@ -130,8 +131,10 @@ pub struct MemAe {
 /// Bad settings or images, divergence, interruption.
 pub fn fit(config: Config, context: &FitContext) -> Result<MemAe> {
     let image = config.shared.image(context.gray)?;
+    let mut params = Params::default();
+    init(&mut params, &config, image, context.seed);
     let mut learner = Training {
-        params: init(&config, image, context.seed).to(context.device)?,
+        params: params.to(context.device)?,
         adam: config.shared.adam(),
         loss: |params: &Params, images: &Tensor, tracked| {
             let (made, weights) = run(&config, params, images, tracked)?;
@@ -139,7 +142,7 @@ pub fn fit(config: Config, context: &FitContext) -> Result<MemAe> {
             add(&loss(Loss::Mse, &made, images)?, &entropy)
         },
     };
-    let settings = serde_json::to_value(&config).expect("settings are plain data");
+    let settings = config.learning();
     context.run(&mut learner, image, &config.shared.schedule(), "mem-ae", &settings)?;
     Ok(MemAe { params: learner.params, config, image })
 }
@@ -147,9 +150,10 @@ pub fn fit(config: Config, context: &FitContext) -> Result<MemAe> {
 impl MemAe {
     /// Reads a model.
     pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let config: Config = stored(file)?;
-        let mut params = init(&config, file.image, 0).to(device)?;
-        params.set_values(&container::restore(&file.tensors, "network.")?)?;
+        let config = Config::of_file(&file.config["settings"])?;
+        require_square(file.image, config.shared.image_size)?;
+        let state = container::restore(&file.tensors, "network.")?;
+        let params = Params::restored(&state, device, |p| init(p, &config, file.image, 0))?;
         Ok(Self { config, image: file.image, params })
     }
 }

@@ -17,7 +17,7 @@ use hotad_engine::data::picture::ImageSpec;
 use hotad_kernels::adam::AdamOptions;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Doc, require};
+use crate::config::{Doc, check_epochs, require};
 use crate::detector::Schedule;
 use crate::paedid::Channels;
 use crate::residual::Measure;
@@ -85,7 +85,7 @@ impl Shared {
         require(network::SIZES.contains(&self.image_size), "image_size", self.image_size, "128, 256 or 512")?;
         self.channels.resolve(true)?;
         require((1..=4096).contains(&self.latent), "latent", self.latent, "1 to 4096")?;
-        require(self.epochs >= 1, "epochs", self.epochs, "1 or more")?;
+        check_epochs("epochs", self.epochs)?;
         require((1..=1024).contains(&self.batch), "batch", self.batch, "1 to 1024")?;
         require(self.lr > 0.0 && self.lr < 1.0, "lr", self.lr, "above 0, below 1")?;
         require((0.0..=20.0).contains(&self.score_blur), "score_blur", self.score_blur, "0 to 20")

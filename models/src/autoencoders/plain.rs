@@ -12,12 +12,12 @@ use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::{Error, Result, random};
+use hotad_engine::{Result, random};
 use serde_json::Value;
 
 use super::Shared;
 use super::network::Autoencoder;
-use crate::config::Settings;
+use crate::config::{Settings, require_square};
 use crate::detector::{Detector, FitContext, Score, Training};
 use crate::residual::Residual;
 
@@ -27,16 +27,16 @@ pub type Config = Shared;
 impl Settings for Shared {
     const DOCS: &'static [(&'static str, &'static str)] = &Self::DOCS;
 
+    const SCORING: &'static [&'static str] = &["residual", "score", "score_blur"];
+
     fn check(&self) -> Result<()> {
         Self::check(self)
     }
 }
 
-/// Fresh parameters of encoder and decoder.
-fn fresh(network: &Autoencoder, seed: u64) -> Params {
-    let mut params = Params::default();
-    network.init(&mut params, &mut random::stream(seed, "ssim autoencoder", 0));
-    params
+/// Adds fresh parameters of encoder and decoder.
+fn init(network: &Autoencoder, params: &mut Params, seed: u64) {
+    network.init(params, &mut random::stream(seed, "ssim autoencoder", 0));
 }
 
 /// A trained autoencoder.
@@ -56,12 +56,14 @@ impl Trained {
     pub(super) fn fit(config: Config, loss: Residual, context: &FitContext, method: &str) -> Result<Self> {
         let image = config.image(context.gray)?;
         let network = config.network(image);
+        let mut params = Params::default();
+        init(&network, &mut params, context.seed);
         let mut learner = Training {
-            params: fresh(&network, context.seed).to(context.device)?,
+            params: params.to(context.device)?,
             adam: config.adam(),
             loss: |params: &_, images: &_, tracked| loss.loss(&network.reconstruct(params, images, tracked)?, images),
         };
-        let settings = serde_json::to_value(&config).expect("settings are plain data");
+        let settings = config.learning();
         context.run(&mut learner, image, &config.schedule(), method, &settings)?;
         let params = learner.params;
         Ok(Self { config, loss, image, network, params })
@@ -69,9 +71,10 @@ impl Trained {
 
     /// Reads a trained one.
     pub(super) fn load(config: Config, loss: Residual, file: &ModelFile, device: &Device) -> Result<Self> {
+        require_square(file.image, config.image_size)?;
         let network = config.network(file.image);
-        let mut params = fresh(&network, 0).to(device)?;
-        params.set_values(&container::restore(&file.tensors, "network.")?)?;
+        let state = container::restore(&file.tensors, "network.")?;
+        let params = Params::restored(&state, device, |p| init(&network, p, 0))?;
         Ok(Self { config, loss, image: file.image, network, params })
     }
 
@@ -80,12 +83,6 @@ impl Trained {
         let residual = self.config.residual.or(self.loss);
         residual.scores(images, made, self.image, self.config.score_blur, self.config.score)
     }
-}
-
-/// Settings as a model file has them.
-pub(super) fn stored<T: serde::de::DeserializeOwned>(file: &ModelFile) -> Result<T> {
-    serde_json::from_value(file.config["settings"].clone())
-        .map_err(|e| Error::Config(format!("damaged settings in the model file ({e})")))
 }
 
 /// A trained `l2-ae` or `ssim-ae`.
@@ -101,7 +98,7 @@ pub fn fit(config: Config, loss: Residual, context: &FitContext) -> Result<Plain
 
 /// Reads a model.
 pub(crate) fn load(file: &ModelFile, loss: Residual, device: &Device) -> Result<PlainAutoencoder> {
-    Trained::load(stored(file)?, loss, file, device).map(PlainAutoencoder)
+    Trained::load(Config::of_file(&file.config["settings"])?, loss, file, device).map(PlainAutoencoder)
 }
 
 fn name(loss: Residual) -> &'static str {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Shared;
-use super::plain::{Trained, stored};
+use super::plain::Trained;
 use crate::config::{Settings, join, require};
 use crate::detector::{Detector, FitContext, Score};
 use crate::residual::Residual;
@@ -59,6 +59,8 @@ impl Settings for Config {
         Shared::DOCS,
     );
 
+    const SCORING: &'static [&'static str] = &["steps", "step_size", "l1", "residual", "score", "score_blur"];
+
     fn check(&self) -> Result<()> {
         require((1..=10_000).contains(&self.steps), "steps", self.steps, "1 to 10000")?;
         require(self.step_size > 0.0 && self.step_size <= 100.0, "step_size", self.step_size, "above 0, 100 at most")?;
@@ -85,7 +87,7 @@ pub fn fit(config: Config, context: &FitContext) -> Result<Projection> {
 impl Projection {
     /// Reads a model.
     pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let config: Config = stored(file)?;
+        let config = Config::of_file(&file.config["settings"])?;
         let trained = Trained::load(config.autoencoder.clone(), config.loss, file, device)?;
         Ok(Self { config, trained })
     }

@@ -61,7 +61,8 @@ impl Student {
         };
         params.set_values(&values)?;
         for (name, value) in &values {
-            params.keep(&format!("{AVERAGE}{name}"), value.values()?.into_owned());
+            let values = value.values()?.into_owned();
+            params.keep(&format!("{AVERAGE}{name}"), values.len(), || values);
         }
         let names = values.keys().cloned().collect();
         let losses = (vec![0.0; hints.0.len()], 0);

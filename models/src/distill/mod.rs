@@ -22,6 +22,7 @@ use hotad_engine::params::State;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::{TrainData, TrainOptions, train};
 use hotad_engine::{Error, Result};
+use serde_json::{Map, Value};
 
 use crate::features::backbone::file::{Distilled, Origin};
 use crate::features::backbone::{Backbone, BackboneFile, Network};
@@ -120,14 +121,17 @@ fn starting_weights(path: &Path, network: Network, blocks: usize) -> Result<Stat
     import::from_torchvision(path, &file.tensors, &file.network.trunk().layers(blocks))
 }
 
-fn options(settings: &Settings, job: &Job, batch: usize) -> Result<TrainOptions> {
-    let mut fixed = serde_json::to_value(settings).expect("settings are plain data");
-    if let Some(map) = fixed.as_object_mut() {
-        // A run may be continued for longer, or brought to its end sooner.
-        map.remove("steps");
-    }
-    let start = job.start.map(file_sha256).transpose()?.unwrap_or_default();
-    let fingerprint = format!("distill {} {fixed} {} {} {start}", job.seed, file_sha256(job.teacher)?, job.list_sha256);
+fn options<'a>(settings: &Settings, job: &Job<'a>, batch: usize) -> Result<TrainOptions<'a>> {
+    let settings_of_run = serde_json::to_value(settings).expect("settings are plain data");
+    let named =
+        settings_of_run.as_object().into_iter().flatten().map(|(key, value)| (format!("--{key}"), value.clone()));
+    let mut fingerprint: Map<String, Value> = named.collect();
+    // A run may be continued for longer, or brought to its end sooner.
+    fingerprint.remove("--steps");
+    fingerprint.insert("--seed".into(), job.seed.into());
+    fingerprint.insert("SHA-256 of the images".into(), job.list_sha256.into());
+    fingerprint.insert("SHA-256 of --teacher".into(), file_sha256(job.teacher)?.into());
+    fingerprint.insert("SHA-256 of --start".into(), job.start.map(file_sha256).transpose()?.into());
     Ok(TrainOptions {
         epochs: (settings.steps as usize).div_ceil((job.images.len() / batch).max(1)),
         batch,
@@ -135,11 +139,11 @@ fn options(settings: &Settings, job: &Job, batch: usize) -> Result<TrainOptions>
         seed: job.seed,
         checkpoint_every: CHECKPOINT_EVERY,
         checkpoint: Some(job.checkpoint.into()),
-        keep_checkpoint: true,
         resume: job.resume,
         log: Some(job.log.into()),
         progress: job.progress,
         fingerprint,
+        say: job.say,
     })
 }
 

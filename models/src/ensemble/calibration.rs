@@ -10,7 +10,7 @@ use hotad_engine::calibration::quantile;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::Sample;
-use super::isotonic::Isotonic;
+use super::isotonic::{Isotonic, rises};
 use super::logistic::Logistic;
 
 /// How scores are brought to one scale.
@@ -79,12 +79,12 @@ impl Scale {
     /// Whether it is as a file must have it.
     pub fn is_whole(&self) -> bool {
         let curve = match (&self.curve, self.rule) {
-            (Some(Curve::Platt(p)), Rule::Platt) => p.weights.len() == 1,
+            (Some(Curve::Platt(p)), Rule::Platt) => p.is_whole(1),
             (Some(Curve::Isotonic(i)), Rule::Isotonic) => i.is_whole(),
             (None, rule) => !rule.wants_defects(),
             _ => false,
         };
-        curve && self.quantiles.len() == 101
+        curve && self.quantiles.len() == 101 && rises(&self.quantiles)
     }
 
     /// A spread that can be divided by.

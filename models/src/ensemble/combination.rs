@@ -80,9 +80,11 @@ impl Combination {
 
     /// Whether it is as a file must have it, for some members.
     pub fn is_whole(&self, members: usize) -> bool {
-        let stack = self.stack.as_ref().map(|s| s.weights.len());
-        let fits = if self.combine == Combine::Stacking { stack == Some(members) } else { stack.is_none() };
-        fits && self.weights.len() == members
+        let fits = match &self.stack {
+            Some(stack) => self.combine == Combine::Stacking && stack.is_whole(members),
+            None => self.combine != Combine::Stacking,
+        };
+        fits && self.weights.len() == members && self.weights.iter().all(|w| w.is_finite())
     }
 
     /// What a member's score is combined as.

@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::features::{Config, HeadKind};
+use crate::config::{Settings, checked, damaged};
 use crate::detector::{Detector, FitContext, Score};
 use crate::features::Embedding;
 use crate::features::pca::Covariance;
 use crate::padim::factor::{Regular, factor};
+use crate::padim::moments::Limit;
 use crate::padim::{self, distances};
 use crate::patchcore::bank::PatchBank;
 use crate::patchcore::nearest::nearest;
@@ -28,8 +30,8 @@ use crate::simplenet::head::{self, Plan};
 /// `eps` of the Gaussians, as a share of the mean variance.
 const EPS_SHARE: f64 = 0.01;
 
-/// Most memory of location-wise covariances, in MiB.
-const MEMORY: usize = 8192;
+/// What location-wise covariances may take.
+const LIMIT: Limit = Limit { mebibytes: 8192, reduces: "maps" };
 
 /// What tells normal patches from others, fitted.
 pub enum Head {
@@ -51,7 +53,7 @@ impl Head {
             HeadKind::Discriminator => {
                 let own = if config.whiten { 1.0 } else { head::deviation(embedding, context)? };
                 let [least, most] = config.noise_range.map(|v| v as f32 * own);
-                let settings = serde_json::to_value(config).expect("settings are plain data");
+                let settings = config.learning();
                 let plan = Plan { adapter: None, noise: (least, most) };
                 let about = ("ensemble", &settings);
                 let (head, params) = head::train(&config.discriminator, &plan, embedding, about, context)?;
@@ -62,7 +64,7 @@ impl Head {
                     shrinkage: None,
                     eps: (EPS_SHARE * variance).max(f64::from(f32::MIN_POSITIVE)),
                 };
-                Ok(Self::Gaussians(padim::gaussians(embedding, regular, BankType::F16, MEMORY, context)?))
+                Ok(Self::Gaussians(padim::gaussians(embedding, regular, BankType::F16, &LIMIT, context)?))
             }
             HeadKind::GlobalMahalanobis => Ok(Self::Gaussians(one_gaussian(embedding, context)?)),
             HeadKind::Nearest => Ok(Self::Bank(PatchBank::build(embedding, &bank_settings(config), context)?)),
@@ -110,6 +112,7 @@ pub struct FeatureEnsemble {
 /// What a model file keeps beside tensors.
 #[derive(Serialize, Deserialize)]
 struct Saved {
+    #[serde(deserialize_with = "checked")]
     settings: Config,
     embedding: Value,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,8 +127,7 @@ impl FeatureEnsemble {
 
     /// Reads a model.
     pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let damaged = |what: String| Error::Config(format!("damaged settings in the model file ({what})"));
-        let saved: Saved = serde_json::from_value(file.config.clone()).map_err(|e| damaged(e.to_string()))?;
+        let saved: Saved = serde_json::from_value(file.config.clone()).map_err(damaged)?;
         let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, device)?;
         let (d, (h, w)) = (embedding.dimensions(), embedding.grid());
         let head = match saved.settings.head {
@@ -133,7 +135,7 @@ impl FeatureEnsemble {
             HeadKind::Mahalanobis => Head::Gaussians(padim::restored(&file.tensors, h * w, d)?),
             HeadKind::GlobalMahalanobis => Head::Gaussians(padim::restored(&file.tensors, 1, d)?),
             HeadKind::Nearest => {
-                let bank = saved.bank.ok_or_else(|| damaged("there is no bank".into()))?;
+                let bank = saved.bank.ok_or_else(|| damaged("there is no bank"))?;
                 Head::Bank(PatchBank::restore(&bank, &file.tensors, d, device)?)
             }
         };

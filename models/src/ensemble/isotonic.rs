@@ -15,6 +15,11 @@ pub struct Isotonic {
     values: Vec<f32>,
 }
 
+/// Whether numbers are finite and never fall.
+pub(super) fn rises(numbers: &[f32]) -> bool {
+    numbers.is_sorted() && numbers.iter().all(|v| v.is_finite())
+}
+
 /// Scores that share one value.
 struct Block {
     first: f32,
@@ -68,9 +73,10 @@ impl Isotonic {
         }
     }
 
-    /// Whether it has blocks and a value for each, as a file must have them.
+    /// Whether it has blocks that rise and a value for each, as a file must have them.
     pub fn is_whole(&self) -> bool {
-        !self.blocks.is_empty() && self.blocks.len() == self.values.len()
+        let scores: Vec<f32> = self.blocks.iter().flat_map(|(first, last)| [*first, *last]).collect();
+        !scores.is_empty() && self.blocks.len() == self.values.len() && rises(&scores) && rises(&self.values)
     }
 
     /// The fit at a score.

@@ -21,6 +21,13 @@ pub struct Logistic {
     pub intercept: f64,
 }
 
+impl Logistic {
+    /// Whether it has finite numbers for so many scores, as a file must have them.
+    pub fn is_whole(&self, scores: usize) -> bool {
+        self.weights.len() == scores && self.weights.iter().chain([&self.intercept]).all(|v| v.is_finite())
+    }
+}
+
 /// Rows of scores with targets and weights.
 struct Problem<'a> {
     rows: Vec<&'a [f64]>,

@@ -17,7 +17,7 @@ use super::calibration::{Rule, Scale};
 use super::combination::{Combination, Combine, by_skill};
 use super::evidence::{Sample, collect, scored};
 use super::{common_image, require_members};
-use crate::config::{Doc, Settings, require};
+use crate::config::{Doc, Settings, checked, damaged, require};
 use crate::detector::{Detector, FitContext, Score};
 use crate::member::Member;
 
@@ -116,6 +116,7 @@ pub struct ScoreEnsemble {
 /// What a model file keeps beside tensors.
 #[derive(Serialize, Deserialize)]
 struct Saved {
+    #[serde(deserialize_with = "checked")]
     settings: Config,
     members: Vec<(Value, Scales)>,
     images: Combination,
@@ -168,16 +169,15 @@ pub fn fit(config: Config, context: &FitContext) -> Result<ScoreEnsemble> {
 impl ScoreEnsemble {
     /// Reads a model.
     pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let damaged = |what: String| Error::Config(format!("damaged settings in the model file ({what})"));
-        let saved: Saved = serde_json::from_value(file.config.clone()).map_err(|e| damaged(e.to_string()))?;
+        let saved: Saved = serde_json::from_value(file.config.clone()).map_err(damaged)?;
         let count = saved.members.len();
         if !saved.images.is_whole(count) || !saved.pixels.is_whole(count) {
-            return Err(damaged("a combination is not of all members".into()));
+            return Err(damaged("a combination is not of all members"));
         }
         let mut members = Vec::with_capacity(count);
         for (i, (member, scales)) in saved.members.into_iter().enumerate() {
             if !scales.images.is_whole() || !scales.pixels.is_whole() {
-                return Err(damaged("a scale is incomplete".into()));
+                return Err(damaged("a scale is incomplete"));
             }
             members.push((Member::restore(&member, &prefix(i), &file.tensors, device)?, scales));
         }

@@ -2,6 +2,7 @@
 //!
 //! Maps are counted and forgotten image by image (pixels.rs), so that memory does not grow with the number of images.
 
+mod confusion;
 mod pixels;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use hotad_engine::{Error, Result};
 use serde::Serialize;
 
 use crate::model::Model;
+pub use confusion::Confusion;
 use pixels::Pixels;
 
 /// Folders of the two kinds of defects of MVTec LOCO, and what they are called here.
@@ -60,6 +62,8 @@ pub struct Metrics {
     pub image_f1_max: Option<f64>,
     /// F1 at the calibrated threshold.
     pub image_f1_at_threshold: Option<f64>,
+    /// Verdicts at the calibrated threshold, counted.
+    pub confusion: Confusion,
     /// Area under the ROC curve over pixels.
     pub pixel_auroc: Option<f64>,
     /// Average precision over pixels.
@@ -98,6 +102,8 @@ pub struct Verdict {
     pub score: f32,
     /// Rows and columns of the file.
     pub size: (usize, usize),
+    /// Time to score it, in milliseconds: that of its batch, shared out evenly.
+    pub ms: f64,
     /// Dice at the pixel threshold, for a defective image with a mask.
     pub dice: Option<f64>,
 }
@@ -148,9 +154,12 @@ fn score_all(
         hotad_engine::interrupt::check()?;
         let started = std::time::Instant::now();
         let scores = model.score_files(&loaded, &paths)?;
-        seconds += started.elapsed().as_secs_f64();
+        let taken = started.elapsed().as_secs_f64();
+        seconds += taken;
+        let ms = 1e3 * taken / scores.len() as f64;
         for ((score, index), size) in scores.into_iter().zip(&loaded.indices).zip(&loaded.original_sizes) {
-            let mut verdict = Verdict { item: items[*index].clone(), score: score.value, size: *size, dice: None };
+            let score = score?;
+            let mut verdict = Verdict { item: items[*index].clone(), score: score.value, size: *size, ms, dice: None };
             if let Some(pixels) = &mut pixels {
                 let map = map_at(score.map, (spec.height, spec.width), *size)?;
                 verdict.dice = pixels.take(&verdict.item, *index, &map, *size)?;
@@ -194,7 +203,8 @@ pub fn evaluate(model: &Model, data: &Dataset, options: &Options) -> Result<Eval
         return Err(Error::Data { path: data.root.clone(), reason });
     }
     let threshold = model.calibration.pixel_threshold;
-    let mut pixels = data.has_masks().then(|| Pixels::new(data, threshold, options.corrupt)).transpose()?;
+    let without_masks = data.missing_masks();
+    let mut pixels = without_masks.is_none().then(|| Pixels::new(data, threshold, options.corrupt)).transpose()?;
     let (verdicts, ms_per_image) = score_all(model, &test, options, pixels.as_mut())?;
     let images = Ranking::new(verdicts.iter().map(|v| (v.score, v.item.defective)));
     let (defective, good) = images.classes();
@@ -207,6 +217,7 @@ pub fn evaluate(model: &Model, data: &Dataset, options: &Options) -> Result<Eval
         image_ap: images.average_precision(),
         image_f1_max: images.f1_max().map(|(f, _)| f),
         image_f1_at_threshold: f1_at(&verdicts, model.calibration.image_threshold),
+        confusion: Confusion::count(called(&verdicts, model.calibration.image_threshold)),
         image_threshold: model.calibration.image_threshold,
         pixel_threshold: threshold,
         ms_per_image,
@@ -230,13 +241,8 @@ pub fn evaluate(model: &Model, data: &Dataset, options: &Options) -> Result<Eval
             metrics.notes.push(format!("metrics of {kind} defects are null: the data set has none"));
         }
     }
-    let pixels = match pixels {
-        Some(pixels) => Some(pixels.fill(&mut metrics)),
-        None => {
-            metrics.notes.push("pixel metrics are null: the data set has no masks for its defective images".into());
-            None
-        }
-    };
+    metrics.notes.extend(without_masks.map(|why| format!("pixel metrics are null: {why}")));
+    let pixels = pixels.map(|pixels| pixels.fill(&mut metrics));
     Ok(Evaluation { metrics, verdicts, images, pixels })
 }
 
@@ -246,8 +252,12 @@ fn auroc_of_kind(verdicts: &[Verdict], kind: &str) -> Option<f64> {
     Ranking::new(some.map(|v| (v.score, v.item.defective))).auroc()
 }
 
+/// Whether each image is called an anomaly, and whether it is defective.
+fn called(verdicts: &[Verdict], threshold: f32) -> impl Iterator<Item = (bool, bool)> {
+    verdicts.iter().map(move |v| (v.score > threshold, v.item.defective))
+}
+
 fn f1_at(verdicts: &[Verdict], threshold: f32) -> Option<f64> {
-    let pairs = verdicts.iter().map(|v| (v.score > threshold, v.item.defective));
-    let overlap = Overlap::count(pairs);
+    let overlap = Overlap::count(called(verdicts, threshold));
     (overlap.actual > 0).then(|| overlap.dice())
 }

@@ -11,8 +11,8 @@ use super::embedding::{Embedding, Part};
 use super::source::SIZES;
 use super::{Extractor, Source};
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
-use crate::config::{Choice, Doc, require};
-use crate::detector::{FitContext, Schedule};
+use crate::config::{Choice, Doc, check_epochs, require};
+use crate::detector::{FitContext, Schedule, stage};
 use crate::paedid::Channels;
 
 /// Widths of the autoencoder that is trained where no backbone is given.
@@ -20,9 +20,6 @@ const WIDTHS: [usize; 4] = [16, 32, 64, 128];
 
 /// Image size of the autoencoder.
 const OWN_SIZE: usize = 128;
-
-/// Stage of a training run that makes the autoencoder.
-const STAGE: &str = "backbone";
 
 /// Where an extractor is cut.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,6 +90,14 @@ fn best_of_installed(network: Network) -> String {
     format!("features of backbone {}, the best that is installed{better}", own.name)
 }
 
+/// Fails for a neighbourhood that features cannot be averaged over.
+///
+/// # Errors
+/// Names it and what is allowed.
+pub fn check_neighbourhood(side: usize) -> Result<()> {
+    require(side % 2 == 1 && side <= 9, "neighbourhood", side, "1, 3, 5, 7 or 9")
+}
+
 /// Settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -153,9 +158,8 @@ impl FeatureSettings {
         let whole = |v: f64| v.fract() == 0.0 && SIZES.contains(&(v as usize));
         self.image_size.check("image_size", "\"auto\" or 32 to 1024", whole)?;
         self.channels.resolve(true)?;
-        let side = self.neighbourhood;
-        require(side % 2 == 1 && side <= 9, "neighbourhood", side, "1, 3, 5, 7 or 9")?;
-        require(self.backbone_epochs >= 1, "backbone_epochs", self.backbone_epochs, "1 or more")
+        check_neighbourhood(self.neighbourhood)?;
+        check_epochs("backbone_epochs", self.backbone_epochs)
     }
 
     /// The image size, or what is usual.
@@ -213,17 +217,11 @@ impl FeatureSettings {
         let size = self.size(OWN_SIZE).next_multiple_of(1 << WIDTHS.len());
         let image = ImageSpec { height: size, width: size, channels: self.channels.resolve(context.gray)? };
         let schedule = Schedule { epochs: self.backbone_epochs, batch: 16, patience: 10 };
-        let settings = serde_json::to_value(self).expect("settings are plain data");
-        let stage = FitContext { stage: Some(STAGE), ..*context };
+        let settings = serde_json::json!({ "image_size": self.image_size, "channels": self.channels });
+        let stage = FitContext { stage: Some(stage::BACKBONE), ..*context };
         let network = PatchAutoencoder::new(&WIDTHS, image);
+        // A name that there is not is said before the network is trained.
+        self.layers.among(&network.cuts(), &[])?;
         TrainedAutoencoder::fit(network, (&schedule, 1e-3), &stage, (method, &settings))
-    }
-
-    /// Forgets the checkpoint of the autoencoder, when the whole is done.
-    ///
-    /// # Errors
-    /// I/O errors, with the path.
-    pub fn forget(&self, context: &FitContext) -> Result<()> {
-        FitContext { stage: Some(STAGE), ..*context }.forget()
     }
 }

@@ -113,7 +113,7 @@ impl Source {
                 Ok(Self::Backbone(Box::new(Backbone::new(network, size, state()?, blocks, device)?)))
             }
             Saved::Encoder { widths, image } => {
-                let network = PatchAutoencoder::new(&widths, image);
+                let network = PatchAutoencoder::checked(&widths, image)?;
                 let params = network.load(&state()?, device)?;
                 Ok(Self::Encoder(TrainedAutoencoder { network, params }))
             }

@@ -10,6 +10,9 @@ use crate::networks::inpainting::REACH;
 use crate::residual::Residual;
 use crate::segmentation::Aggregate;
 
+/// Most steps of training; more than any that ends.
+const MOST_ITERATIONS: u64 = 1_000_000_000;
+
 /// A set of defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -150,6 +153,9 @@ impl Default for Config {
 impl Settings for Config {
     const DOCS: &'static [Doc] = &Self::ALL;
 
+    const SCORING: &'static [&'static str] =
+        &["patches", "u", "u_limit", "test_iterations", "stop", "residual", "score"];
+
     fn under(table: &Table) -> Result<Table> {
         let Some(value) = table.get("preset") else { return Ok(Table::new()) };
         let preset: Preset = value.clone().try_into().map_err(|_| {
@@ -173,7 +179,8 @@ impl Settings for Config {
             self.discriminator_width,
             "4 to 256",
         )?;
-        require(self.iterations >= 1, "iterations", self.iterations, "1 or more")?;
+        let most = MOST_ITERATIONS;
+        require((1..=most).contains(&self.iterations), "iterations", self.iterations, &format!("1 to {most}"))?;
         require((1..=1024).contains(&self.batch), "batch", self.batch, "1 to 1024")?;
         let rate = |name, value: f64| require(value > 0.0 && value < 1.0, name, value, "above 0, below 1");
         rate("lr", self.lr)?;

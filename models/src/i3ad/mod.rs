@@ -21,15 +21,16 @@ mod threshold;
 
 use std::collections::BTreeMap;
 
+use hotad_engine::Result;
 use hotad_engine::container::{self, Stored};
 use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::params::State;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::{Error, Result};
 use serde_json::Value;
 
+use crate::config::{Settings, damaged, require};
 use crate::detector::{Detector, Explanation, FitContext, Illustration, Schedule, Score, Sweep};
 use crate::features::Extractor;
 use crate::networks::inpainting::STRIDE;
@@ -73,7 +74,7 @@ pub fn fit(config: Config, context: &FitContext) -> Result<I3ad> {
     let steps = context.train.len().div_ceil(config.batch) as u64;
     let epochs = config.iterations.div_ceil(steps.max(1)) as usize;
     let schedule = Schedule { epochs, batch: config.batch, patience: 0 };
-    let settings = serde_json::to_value(&config).expect("settings are plain data");
+    let settings = config.learning();
     context.run(&mut learner, config.image(), &schedule, "i3ad", &settings)?;
     let mut state = learner.params.values()?;
     state.retain(|name, _| !name.starts_with("discriminator."));
@@ -118,10 +119,9 @@ impl I3ad {
 
     /// Reads a model.
     pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let damaged = |what: &str| Error::Config(format!("damaged settings in the model file ({what})"));
-        let config: Config =
-            serde_json::from_value(file.config["settings"].clone()).map_err(|e| damaged(&e.to_string()))?;
+        let config = Config::of_file(&file.config["settings"])?;
         let u = file.config["u"].as_f64().ok_or_else(|| damaged("no u"))? as f32;
+        require(u > 0.0 && u < 2.0, "u", u, "above 0, below 2")?;
         Self::new(config, u, container::restore(&file.tensors, "network.")?, device)
     }
 

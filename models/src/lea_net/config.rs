@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::color_unet;
 use crate::color_unet::MapScale;
-use crate::config::{Choice, Settings, require};
+use crate::config::{Choice, Settings, check_epochs, require};
 use crate::networks::POINTS;
 
 /// The network that decides.
@@ -292,7 +292,7 @@ impl Settings for Config {
         let single = self.attention == Attention::None || self.input == Input::Rgb;
         require(single, "input", format!("{:?}", self.input), "\"rgb\" where there is attention")?;
         require((4..=256).contains(&self.width), "width", self.width, "4 to 256")?;
-        require(self.epochs >= 1, "epochs", self.epochs, "1 or more")?;
+        check_epochs("epochs", self.epochs)?;
         self.lr.check("lr", "above 0, below 1, or \"auto\"", |v| v > 0.0 && v < 1.0)?;
         let share = self.positive_share;
         require((0.0..1.0).contains(&share), "positive_share", share, "0 or more, below 1")?;

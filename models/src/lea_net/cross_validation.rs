@@ -88,6 +88,7 @@ pub fn cross_validate(config: &Config, context: &FitContext, folds: usize) -> Re
     let mut variants = Vec::new();
     for name in &config.rows {
         let (row, sweeps) = config.row(name)?;
+        Networks::new(&row).known_weights(&row)?;
         let points: Vec<Option<usize>> =
             if sweeps { config.points.iter().copied().map(Some).collect() } else { vec![None] };
         variants.push((row, points));

@@ -18,6 +18,7 @@ use hotad_kernels::loss::Loss;
 use super::config::Config;
 use super::networks::{ATTENTION, DETECTION, Networks};
 use crate::color_unet::Recolouring;
+use crate::config::Settings;
 use crate::detector::{FitContext, Schedule};
 use crate::networks::layer::Weights;
 
@@ -122,7 +123,7 @@ pub fn learn(networks: &Networks, config: &Config, data: &Labelled, context: &Fi
     };
     let schedule = Schedule { epochs: config.epochs, batch: config.batch, patience: 0 };
     let images = TrainData { train: &data.paths, validation: &[], spec: config.image(), crop: None };
-    let settings = serde_json::to_value(config).expect("settings are plain data");
+    let settings = config.learning();
     context.run_on(&mut learner, &images, &schedule, "lea-net", &settings)?;
     Ok(learner.params)
 }

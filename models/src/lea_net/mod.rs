@@ -34,7 +34,8 @@ use hotad_engine::{Activation, Error, Result, random};
 use serde_json::Value;
 
 use crate::color_unet::{Recolouring, require_colour};
-use crate::detector::{Detector, Explanation, FitContext, Illustration, Score};
+use crate::config::Settings;
+use crate::detector::{Detector, Explanation, FitContext, Illustration, Score, stage};
 use crate::features::Extractor;
 use crate::networks::layer::{Prepared, Weights};
 use crate::networks::{POINTS, part};
@@ -44,9 +45,6 @@ pub use cross_validation::{PointResult, Row, Table, cross_validate};
 use learner::{Labelled, learn};
 use networks::{ATTENTION, DETECTION};
 pub use networks::{Networks, attention_network};
-
-/// Stage of a training run that makes the colour network.
-const COLOR_STAGE: &str = "color";
 
 /// A trained LEA-Net.
 pub struct LeaNet {
@@ -106,8 +104,10 @@ pub fn fit(config: Config, context: &FitContext) -> Result<LeaNet> {
         let reason = "learns from defective images too, and there are none: put some into test/DEFECT or positive/";
         return Err(Error::Config(format!("lea-net {reason}, or use color-unet")));
     }
-    let color = FitContext { stage: Some(COLOR_STAGE), ..*context };
-    let recolouring = Recolouring::fit(&config.color(), &color, Some(COLOR_STAGE))?;
+    // Before hours go into colours.
+    Networks::new(&config).known_weights(&config)?;
+    let color = FitContext { stage: Some(stage::COLOR), ..*context };
+    let recolouring = Recolouring::fit(&config.color(), &color, Some(stage::COLOR))?;
     (context.say)("making the anomaly maps of the training images");
     let wanted = positives_for(config.positive_share, context.train.len(), context.defective.len());
     let order = random::shuffled(context.defective.len(), context.seed, "positives", 0);
@@ -118,7 +118,6 @@ pub fn fit(config: Config, context: &FitContext) -> Result<LeaNet> {
     // An interruption may have come before this stage had a checkpoint.
     let resume = context.resume && context.has_checkpoint();
     let params = learn(&Networks::new(&config), &config, &data, &FitContext { resume, ..*context })?;
-    color.forget()?;
     LeaNet::new(config, recolouring, params.values()?, context.device)
 }
 
@@ -140,8 +139,7 @@ impl LeaNet {
 
     /// Reads a model.
     pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let config: Config = serde_json::from_value(file.config["settings"].clone())
-            .map_err(|e| Error::Config(format!("damaged settings in the model file ({e})")))?;
+        let config = Config::of_file(&file.config["settings"])?;
         let color = container::restore(&file.tensors, "color.")?;
         let recolouring = Recolouring::new(config.color(), color, device)?;
         Self::new(config, recolouring, container::restore(&file.tensors, "network.")?, device)

@@ -57,6 +57,17 @@ impl Networks {
         Self { detection, attention, kind: config.attention, point: config.point, input: config.input }
     }
 
+    /// The weights of torchvision that the settings name, if they do.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds the weights of another architecture.
+    pub fn known_weights(&self, config: &Config) -> Result<State> {
+        if config.weights.is_empty() {
+            return Ok(State::new());
+        }
+        import::torchvision(config.weights.as_ref(), &self.detection.layers())
+    }
+
     /// Fresh parameters, or torchvision's where the settings name a file.
     ///
     /// # Errors
@@ -67,8 +78,8 @@ impl Networks {
         if let Some(network) = &self.attention {
             network.init(&mut params, ATTENTION, seed);
         }
-        if !config.weights.is_empty() {
-            let known = import::torchvision(config.weights.as_ref(), &self.detection.layers())?;
+        let known = self.known_weights(config)?;
+        if !known.is_empty() {
             let mut state: State = params.values()?;
             state.extend(known.into_iter().map(|(name, t)| (format!("{DETECTION}{name}"), t)));
             params.set_values(&state)?;

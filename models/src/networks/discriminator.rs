@@ -40,8 +40,8 @@ impl Discriminator {
         for (i, (from, to)) in self.channels.iter().enumerate() {
             params.he_uniform(&Self::name(i, "weight"), &[*to, 5, 5, *from], 25 * from, &mut rng);
             params.zeros(&Self::name(i, "bias"), &[*to]);
-            params.keep(&Self::name(i, "u"), (0..*to).map(|_| rng.random::<f32>() - 0.5).collect());
-            params.keep(&Self::name(i, "v"), vec![0.0; 25 * from]);
+            params.keep(&Self::name(i, "u"), *to, || (0..*to).map(|_| rng.random::<f32>() - 0.5).collect());
+            params.keep(&Self::name(i, "v"), 25 * from, || vec![0.0; 25 * from]);
         }
     }
 

@@ -30,6 +30,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::{checked, damaged};
 use crate::detector::{Detector, FitContext, Score};
 use crate::features::{Embedding, Extractor};
 use crate::prior::BankType;
@@ -37,7 +38,7 @@ use crate::segmentation::enlarged;
 
 pub use config::Config;
 use factor::{Regular, factor};
-use moments::Moments;
+use moments::{Limit, Moments};
 
 /// `eps` as a share of the mean variance, where it is chosen.
 const EPS_SHARE: f64 = 0.01;
@@ -52,6 +53,7 @@ pub struct Padim {
 /// What a model file keeps beside tensors.
 #[derive(Serialize, Deserialize)]
 struct Saved {
+    #[serde(deserialize_with = "checked")]
     settings: Config,
     embedding: Value,
 }
@@ -74,8 +76,8 @@ pub fn fit(config: Config, context: &FitContext) -> Result<Padim> {
         shrinkage: config.shrinkage.fixed(),
         eps: config.eps.fixed().unwrap_or(EPS_SHARE * mean_variance).max(f64::from(f32::MIN_POSITIVE)),
     };
-    let gaussians = gaussians(&embedding, regular, config.factors, config.memory, context)?;
-    config.features.forget(context)?;
+    let limit = Limit { mebibytes: config.memory, reduces: "dimensions" };
+    let gaussians = gaussians(&embedding, regular, config.factors, &limit, context)?;
     Ok(Padim { config, embedding, gaussians })
 }
 
@@ -88,11 +90,11 @@ pub(crate) fn gaussians(
     embedding: &Embedding,
     regular: impl Fn(f64) -> Regular,
     kind: BankType,
-    memory: usize,
+    limit: &Limit,
     context: &FitContext,
 ) -> Result<LocationGaussians> {
     let ((h, w), d) = (embedding.grid(), embedding.dimensions());
-    let mut moments = Moments::new(h * w, d, memory)?;
+    let mut moments = Moments::new(h * w, d, limit)?;
     (context.say)(&format!("fitting {} Gaussians of {d} dimensions to {} images", h * w, context.train.len()));
     embedding.for_each(context.train, |x| {
         let values = x.values()?;
@@ -171,8 +173,7 @@ pub(crate) fn restored(tensors: &BTreeMap<String, Stored>, locations: usize, d: 
 impl Padim {
     /// Reads a model.
     pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let saved: Saved = serde_json::from_value(file.config.clone())
-            .map_err(|e| Error::Config(format!("damaged settings in the model file ({e})")))?;
+        let saved: Saved = serde_json::from_value(file.config.clone()).map_err(damaged)?;
         let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, device)?;
         let (h, w) = embedding.grid();
         let gaussians = restored(&file.tensors, h * w, embedding.dimensions())?;

@@ -35,19 +35,28 @@ pub fn bytes(locations: usize, d: usize) -> usize {
     size_of::<f64>() * locations * (triangle(d) + d)
 }
 
+/// What the sums may take, and the setting that makes them smaller.
+pub struct Limit {
+    /// Memory.
+    pub mebibytes: usize,
+    /// Name of the setting.
+    pub reduces: &'static str,
+}
+
 impl Moments {
     /// Of no images yet.
     ///
     /// # Errors
-    /// When the sums would take more than `memory` MiB: says how many dimensions would fit.
-    pub fn new(locations: usize, d: usize, memory: usize) -> Result<Self> {
-        let most = memory << 20;
+    /// When the sums would take more memory than is allowed: says how many dimensions would fit.
+    pub fn new(locations: usize, d: usize, limit: &Limit) -> Result<Self> {
+        let most = limit.mebibytes << 20;
         if bytes(locations, d) > most {
             let fit = (1..d).take_while(|fewer| bytes(locations, *fewer) <= most).last().unwrap_or(0);
             return Err(Error::Config(format!(
-                "setting memory = {memory}: covariances of {d} channels at {locations} locations take {} MiB; \
-                 dimensions = {fit} would fit",
-                bytes(locations, d).div_ceil(1 << 20)
+                "covariances of {d} channels at {locations} locations take {} MiB, {} at most; setting {} = {fit} would fit",
+                bytes(locations, d).div_ceil(1 << 20),
+                limit.mebibytes,
+                limit.reduces
             )));
         }
         Ok(Self { d, images: 0, sums: vec![0.0; locations * d], products: vec![0.0; locations * triangle(d)] })

@@ -3,8 +3,8 @@
 use hotad_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::autoencoder::{ELPV, VGG};
-use crate::config::{Choice, Settings, require};
+use crate::autoencoder::{ELPV, VGG, check_widths};
+use crate::config::{Choice, Settings, check_epochs, require};
 use crate::prior::BankType;
 
 /// Settings of the patch autoencoder, its bank and the prior; shared with `pae`.
@@ -149,15 +149,13 @@ impl Settings for Config {
         ("score_blur", "for score = \"map\": blur in pixels before the largest value is taken; 0 for none"),
     ];
 
+    const SCORING: &'static [&'static str] =
+        &["alpha", "bank", "lambda", "steps", "decompose_lr", "score", "score_blur"];
+
     fn check(&self) -> Result<()> {
         let widths = self.network.widths()?;
+        check_widths(&widths)?;
         let layers = widths.len();
-        require(
-            (1..=6).contains(&layers) && widths.iter().all(|w| (1..=1024).contains(w)),
-            "network",
-            format!("{widths:?}"),
-            "1 to 6 widths of 1 to 1024",
-        )?;
         require(
             self.image_size.is_multiple_of(1 << layers) && (16..=1024).contains(&self.image_size),
             "image_size",
@@ -165,7 +163,7 @@ impl Settings for Config {
             &format!("16 to 1024, a multiple of {}", 1 << layers),
         )?;
         self.channels.resolve(true)?;
-        require(self.epochs >= 1, "epochs", self.epochs, "1 or more")?;
+        check_epochs("epochs", self.epochs)?;
         require((1..=1024).contains(&self.batch), "batch", self.batch, "1 to 1024")?;
         require(self.lr > 0.0 && self.lr < 1.0, "lr", self.lr, "above 0, below 1")?;
         self.alpha.check("alpha", "0 to 1, or \"auto\"", |v| (0.0..=1.0).contains(&v))?;

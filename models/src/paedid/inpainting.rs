@@ -8,13 +8,14 @@ use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::{Error, Result, interrupt};
+use hotad_engine::{Result, interrupt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use toml::Table;
 
+use super::check_lambda;
 use super::decomposition::{Decomposition, lambdas};
-use crate::config::{Choice, Doc, Settings, join, require};
+use crate::config::{Choice, Doc, Settings, damaged, join, require};
 use crate::detector::{Detector, Explanation, FitContext, Illustration, Score};
 use crate::i3ad::{self, I3ad};
 use crate::prior::{Background, BackgroundPrior};
@@ -55,6 +56,9 @@ impl Settings for Config {
         ],
         i3ad::Config::ALL,
     );
+
+    const SCORING: &'static [&'static str] =
+        &["lambda", "steps", "decompose_lr", "patches", "u", "u_limit", "test_iterations", "stop", "residual", "score"];
 
     fn under(table: &Table) -> Result<Table> {
         i3ad::Config::under(table)
@@ -118,10 +122,9 @@ impl InpaintedPaedid {
 
     /// Reads a model.
     pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let damaged = |what: &str| Error::Config(format!("damaged settings in the model file ({what})"));
-        let config: Config =
-            serde_json::from_value(file.config["decomposition"].clone()).map_err(|e| damaged(&e.to_string()))?;
+        let config = Config::of_file(&file.config["decomposition"])?;
         let lambda = file.config["lambda"].as_f64().ok_or_else(|| damaged("no lambda"))? as f32;
+        check_lambda(lambda)?;
         Ok(Self { config, prior: I3ad::load(file, device)?, lambda, device: device.clone() })
     }
 }

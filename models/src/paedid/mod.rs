@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
+use crate::config::{Settings, checked, damaged, require, require_square};
 use crate::detector::{Detector, EditableBank, FitContext, Schedule, Score};
 use crate::features::Extractor;
 use crate::prior::{Background, BackgroundPrior, PatchPrior};
@@ -44,10 +45,24 @@ pub use config::{Channels, Config, ImageScore, Network};
 /// What a model file keeps beside tensors.
 #[derive(Serialize, Deserialize)]
 struct Saved {
+    #[serde(deserialize_with = "checked")]
     settings: Config,
     alpha: f64,
     lambda: Option<f32>,
     entries: Vec<String>,
+}
+
+impl Saved {
+    /// Fails for what training never finds.
+    fn check(&self) -> Result<()> {
+        require((0.0..=1.0).contains(&self.alpha), "alpha", self.alpha, "0 to 1")?;
+        check_lambda(self.lambda.unwrap_or(1.0))
+    }
+}
+
+/// Fails for a weight of the L1 term that is not one.
+pub(super) fn check_lambda(lambda: f32) -> Result<()> {
+    require(lambda > 0.0 && lambda.is_finite(), "lambda", lambda, "a number above 0")
 }
 
 /// A trained PAEDID, or PAE when there is no decomposition.
@@ -76,7 +91,7 @@ pub(crate) fn fit_prior(config: Config, context: &FitContext, method: &str) -> R
     let image = ImageSpec { height: config.image_size, width: config.image_size, channels };
     let network = PatchAutoencoder::new(&config.network.widths()?, image);
     let schedule = Schedule { epochs: config.epochs, batch: config.batch, patience: config.patience };
-    let settings = serde_json::to_value(&config).expect("settings are plain data");
+    let settings = config.learning();
     let autoencoder = TrainedAutoencoder::fit(network, (&schedule, config.lr), context, (method, &settings))?;
     (context.say)(&format!("building the memory bank from {} images", context.train.len()));
     let options = (config.batch, config.bank, PAPER_ALPHA);
@@ -146,9 +161,10 @@ impl Paedid {
 
     /// Reads a model of method `method`.
     pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let saved: Saved = serde_json::from_value(file.config.clone())
-            .map_err(|e| Error::Config(format!("damaged settings in the model file ({e})")))?;
-        let network = PatchAutoencoder::new(&saved.settings.network.widths()?, file.image);
+        let saved: Saved = serde_json::from_value(file.config.clone()).map_err(damaged)?;
+        saved.check()?;
+        require_square(file.image, saved.settings.image_size)?;
+        let network = PatchAutoencoder::checked(&saved.settings.network.widths()?, file.image)?;
         let params = network.load(&container::restore(&file.tensors, "network.")?, device)?;
         let (p1, p2, d) = network.latent();
         let data = match file.tensors.get("bank") {

@@ -1,12 +1,13 @@
 //! The memory bank: a coreset of the patches of normal images, and the image behind each of its vectors.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use half::f16;
 use hotad_engine::container::Stored;
 use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::{Error, Result, random};
+use hotad_engine::{Error, Result, interrupt, random};
 use hotad_kernels::coreset::greedy_coreset;
 use hotad_kernels::cosine_nn::BankData;
 use hotad_kernels::device::Buffer;
@@ -82,6 +83,21 @@ fn random_projection(d: usize, k: usize, seed: u64, device: &Device) -> Result<P
     Ok(Projection::new(&components, &vec![0.0; d], &[d], device)?)
 }
 
+/// The largest distance of some vectors to a bank.
+fn farthest(vectors: &Buffer, bank: &FlatBank) -> Result<f32> {
+    let (d, mut largest) = (bank.dimension(), 0.0);
+    let rows: Vec<usize> = (0..vectors.len() / d).collect();
+    for part in rows.chunks(AT_ONCE) {
+        interrupt::check()?;
+        let part = Tensor::from_buffer(gather(vectors, d, part)?, &[part.len(), d])?;
+        largest = nearest(&part, bank, 1)?.distance.into_iter().fold(largest, f32::max);
+    }
+    Ok(largest)
+}
+
+/// Vectors that are looked up between two looks at Ctrl-C.
+const AT_ONCE: usize = 4096;
+
 /// Vectors in the precision of a bank.
 pub(super) fn in_precision(kind: BankType, values: Vec<f32>) -> BankData {
     match kind {
@@ -117,8 +133,7 @@ impl PatchBank {
             radius: 0.0,
             device,
         };
-        let rows = Tensor::from_buffer(all, &[m, d])?;
-        bank.radius = nearest(&rows, &bank.vectors, 1)?.distance.into_iter().fold(0.0, f32::max);
+        bank.radius = farthest(&all, &bank.vectors)?;
         Ok(bank)
     }
 
@@ -133,14 +148,20 @@ impl PatchBank {
         let (device, k) = (context.device, config.projection);
         let start = random::stream(context.seed, "coreset start", 0).random_range(0..m);
         let (mut index, mut distance) = (device.alloc::<u32>(count)?, device.alloc(count)?);
+        let bar = context.bar("choosing a coreset", count as u64, "patches");
+        let mut watch = |chosen: usize| {
+            bar.set_position(chosen as u64);
+            if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
         if k < d {
             let mut small = device.alloc(m * k)?;
             let projection = random_projection(d, k, context.seed, device)?;
             projection.run(&[(all.view(), [1, 1, m, d])], (1, m), &mut small)?;
-            greedy_coreset(&small, k, start, &mut index, &mut distance)?;
+            greedy_coreset(&small, k, start, &mut index, &mut distance, &mut watch)?;
         } else {
-            greedy_coreset(all, d, start, &mut index, &mut distance)?;
+            greedy_coreset(all, d, start, &mut index, &mut distance, &mut watch)?;
         }
+        bar.finish_and_clear();
         let mut chosen: Vec<usize> = index.into_vec()?.into_iter().map(|i| i as usize).collect();
         chosen.sort_unstable();
         Ok(chosen)
@@ -227,6 +248,9 @@ impl PatchBank {
             Some(Stored::F16(_, v)) => (BankType::F16, v.len(), BankData::F16(v.clone())),
             None => return Err(damaged("tensor \"bank\" is missing".into())),
         };
+        if !radius.is_finite() || radius < 0.0 {
+            return Err(damaged(format!("a radius of {radius}")));
+        }
         if owners.is_empty() || len != owners.len() * d || owners.iter().any(|o| *o as usize >= entries.len()) {
             return Err(damaged(format!("{len} values for {} vectors of {d}", owners.len())));
         }

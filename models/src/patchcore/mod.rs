@@ -20,16 +20,17 @@ pub mod nearest;
 
 use std::collections::BTreeMap;
 
+use hotad_engine::Result;
 use hotad_engine::container::Stored;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::{Error, Result};
 use hotad_kernels::flat_bank::FlatBank;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::{checked, damaged};
 use crate::detector::{Detector, EditableBank, FitContext, Score};
 use crate::features::{Embedding, Extractor};
 use crate::segmentation::enlarged;
@@ -48,6 +49,7 @@ pub struct PatchCore {
 /// What a model file keeps beside tensors.
 #[derive(Serialize, Deserialize)]
 struct Saved {
+    #[serde(deserialize_with = "checked")]
     settings: Config,
     embedding: Value,
     bank: Value,
@@ -61,15 +63,13 @@ pub fn fit(config: Config, context: &FitContext) -> Result<PatchCore> {
     let mut embedding = config.features.embedding(context, "patchcore")?;
     embedding.shorten(config.dimensions)?;
     let bank = PatchBank::build(&embedding, &config, context)?;
-    config.features.forget(context)?;
     Ok(PatchCore { config, embedding, bank })
 }
 
 impl PatchCore {
     /// Reads a model.
     pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let saved: Saved = serde_json::from_value(file.config.clone())
-            .map_err(|e| Error::Config(format!("damaged settings in the model file ({e})")))?;
+        let saved: Saved = serde_json::from_value(file.config.clone()).map_err(damaged)?;
         let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, device)?;
         let bank = PatchBank::restore(&saved.bank, &file.tensors, embedding.dimensions(), device)?;
         Ok(Self { config: saved.settings, embedding, bank })

@@ -18,7 +18,7 @@ use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::params::{State, fetch};
 use hotad_engine::tensor::Tensor;
-use hotad_engine::{Error, Result, random};
+use hotad_engine::{Result, random};
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ impl Settings for Config {
     fn check(&self) -> Result<()> {
         require((32..=512).contains(&self.image_size), "image_size", self.image_size, "32 to 512")?;
         require((2..=500).contains(&self.images), "images", self.images, "2 to 500")?;
-        require(4 * self.inset < self.image_size, "inset", self.inset, "less than a quarter of image_size")?;
+        require(self.inset < self.image_size.div_ceil(4), "inset", self.inset, "less than a quarter of image_size")?;
         require(self.lambda > 0.0 && self.lambda <= 100.0, "lambda", self.lambda, "above 0, 100 at most")?;
         require((1..=1000).contains(&self.rounds), "rounds", self.rounds, "1 to 1000")?;
         require((0.0..=20.0).contains(&self.score_blur), "score_blur", self.score_blur, "0 to 20")
@@ -148,9 +148,7 @@ pub fn fit(config: Config, context: &FitContext) -> Result<Rasl> {
 impl Rasl {
     /// Reads a model.
     pub(crate) fn load(file: &ModelFile, _: &Device) -> Result<Self> {
-        let damaged = |what: String| Error::Config(format!("damaged settings in the model file ({what})"));
-        let config: Config =
-            serde_json::from_value(file.config["settings"].clone()).map_err(|e| damaged(e.to_string()))?;
+        let config = Config::of_file(&file.config["settings"])?;
         let state: State = container::restore(&file.tensors, "rasl.")?;
         let pixels = config.frame().pixels();
         let rank = state.get("basis").map_or(0, |t| t.len() / pixels);

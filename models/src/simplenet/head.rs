@@ -1,5 +1,6 @@
 //! Adapter and discriminator, and how they learn.
 
+use hotad_engine::container::sha256_of;
 use hotad_engine::data::loader::Batch;
 use hotad_engine::ops::{Mode, add, add_noise, hinge_loss, join_rows, reshape, rows};
 use hotad_engine::params::Params;
@@ -241,6 +242,8 @@ pub fn train(
     // An interruption may have come before this stage had a checkpoint.
     let resume = context.resume && context.has_checkpoint();
     let context = FitContext { resume, ..*context };
-    context.run(&mut learner, embedding.image(), &schedule, method, all)?;
+    let mut all = all.clone();
+    all["features"] = sha256_of(&embedding.tensors()?).into();
+    context.run(&mut learner, embedding.image(), &schedule, method, &all)?;
     Ok((learner.head, learner.params))
 }

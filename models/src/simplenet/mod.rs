@@ -16,16 +16,16 @@ pub mod head;
 
 use std::collections::BTreeMap;
 
+use hotad_engine::Result;
 use hotad_engine::container::Stored;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::{Choice, Doc, Settings, join, require};
+use crate::config::{Choice, Doc, Settings, checked, damaged, join, require};
 use crate::detector::{Detector, FitContext, Score};
 use crate::features::{Embedding, Extractor, FeatureSettings};
 use crate::segmentation::of_patches;
@@ -75,6 +75,8 @@ const OWN: [Doc; 2] = [
 impl Settings for Config {
     const DOCS: &'static [Doc] = &join::<7, 6, 13>(join::<2, 5, 7>(OWN, HeadSettings::DOCS), FeatureSettings::DOCS);
 
+    const SCORING: &'static [&'static str] = &["blur"];
+
     fn check(&self) -> Result<()> {
         require(self.adapter_lr > 0.0 && self.adapter_lr < 1.0, "adapter_lr", self.adapter_lr, "above 0, below 1")?;
         self.noise.check("noise", "a number above 0, or \"auto\"", |v| v > 0.0 && v.is_finite())?;
@@ -105,6 +107,7 @@ pub struct SimpleNet {
 /// What a model file keeps beside tensors.
 #[derive(Serialize, Deserialize)]
 struct Saved {
+    #[serde(deserialize_with = "checked")]
     settings: Config,
     embedding: Value,
 }
@@ -115,20 +118,18 @@ struct Saved {
 /// Bad settings, a backbone that cannot be used, broken images, divergence, interruption.
 pub fn fit(config: Config, context: &FitContext) -> Result<SimpleNet> {
     let embedding = config.features.embedding(context, "simplenet")?;
-    let settings = serde_json::to_value(&config).expect("settings are plain data");
+    let settings = config.learning();
     let noise = config.noise(&embedding, context)?;
     let plan = Plan { adapter: Some(config.adapter_lr), noise: (noise, noise) };
     let (head, params) = head::train(&config.head, &plan, &embedding, ("simplenet", &settings), context)?;
     let folded = Folded::of(&params, &head, &embedding)?;
-    config.features.forget(context)?;
     Ok(SimpleNet { config, embedding, folded })
 }
 
 impl SimpleNet {
     /// Reads a model.
     pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let saved: Saved = serde_json::from_value(file.config.clone())
-            .map_err(|e| Error::Config(format!("damaged settings in the model file ({e})")))?;
+        let saved: Saved = serde_json::from_value(file.config.clone()).map_err(damaged)?;
         let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, device)?;
         let folded = Folded::restore(&file.tensors, &embedding)?;
         Ok(Self { config: saved.settings, embedding, folded })

@@ -1,3 +1,5 @@
+use std::ops::ControlFlow;
+
 use half::f16;
 use hotad_kernels::coreset::greedy_coreset;
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
@@ -100,7 +102,8 @@ pub fn coreset(device: &Device) -> Results {
         let mut x = noise(m * d, 1);
         x.copy_within(0..d, (m - 1) * d);
         let (mut index, mut distance) = (put(device, vec![u32::MAX; count]), room(device, count));
-        greedy_coreset(&put(device, x), d, m / 2, &mut index, &mut distance).expect("points enough");
+        greedy_coreset(&put(device, x), d, m / 2, &mut index, &mut distance, &mut |_| ControlFlow::Continue(()))
+            .expect("points enough");
         out.push((integers(&index), 0.0));
         out.push((host(&distance), 1e-5));
     }

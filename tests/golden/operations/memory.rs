@@ -1,5 +1,7 @@
 //! Memory banks.
 
+use std::ops::ControlFlow;
+
 use hotad_kernels::coreset::greedy_coreset;
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::device::Buffer;
@@ -50,7 +52,8 @@ fn coreset(case: &Case) -> Outputs {
     let (d, count) = (case.shape("x")[1], case.count("count"));
     let (mut index, mut distance) = (case.room_u32(count), case.room(count));
     let x = case.put(case.flat("x"));
-    greedy_coreset(&x, d, case.count("start"), &mut index, &mut distance).expect("points enough");
+    greedy_coreset(&x, d, case.count("start"), &mut index, &mut distance, &mut |_| ControlFlow::Continue(()))
+        .expect("points enough");
     outputs([("index", integers(&index)), ("distance", wide(&distance))])
 }
 

@@ -103,6 +103,12 @@ impl BackboneFile {
         Ok(Self { network, blocks, tensors, origin })
     }
 
+    /// Whether hotad has distilled these weights for a network whose name is that of other weights.
+    pub fn stands_for_another(&self) -> bool {
+        let distilled = self.origin.as_ref().is_some_and(|origin| origin.distilled.is_some());
+        distilled && !self.network.is_own()
+    }
+
     /// Without the weights after the first `blocks` blocks.
     pub fn until(mut self, blocks: usize) -> Self {
         self.blocks = self.blocks.min(blocks);

@@ -161,6 +161,11 @@ impl Network {
         if self.facts().name == "efficientnet-lite0" { Self::named(OWN).unwrap_or(self) } else { self }
     }
 
+    /// Whether its weights are always hotad's own.
+    pub fn is_own(self) -> bool {
+        [OWN, OWN_NARROW].contains(&self.facts().name)
+    }
+
     /// The narrow student of this network: as many channels after its blocks, half within. There is one of EfficientNet-Lite0.
     pub fn narrow(self) -> Option<Self> {
         matches!(self.facts().name, "efficientnet-lite0" | OWN | OWN_NARROW).then(|| Self::named(OWN_NARROW))?

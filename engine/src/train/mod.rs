@@ -1,6 +1,9 @@
 //! The training loop, written once: epochs in a seeded order, progress, JSON-lines log, early
 //! stopping, checkpoints, Ctrl-C, and `--resume` that continues bit-identically.
 
+mod fingerprint;
+mod rate;
+
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,7 +11,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::container::{self, Contents};
 use crate::data::crop::Crop;
@@ -19,6 +22,8 @@ use crate::interrupt;
 use crate::params::{Params, State};
 use crate::random;
 use crate::threads::pooled;
+use fingerprint::difference;
+use rate::Rate;
 
 /// Something that learns from batches of images.
 pub trait Learner: Send + Sync {
@@ -56,8 +61,8 @@ pub trait Learner: Send + Sync {
 }
 
 /// How to train.
-#[derive(Clone, Debug)]
-pub struct TrainOptions {
+#[derive(Clone)]
+pub struct TrainOptions<'a> {
     /// Most epochs.
     pub epochs: usize,
     /// Images of one step.
@@ -66,20 +71,21 @@ pub struct TrainOptions {
     pub patience: usize,
     /// Seed of the order of images.
     pub seed: u64,
-    /// Steps between checkpoints; 0 writes one only when interrupted.
+    /// Steps between checkpoints; 0 writes one only when interrupted and at the end.
     pub checkpoint_every: u64,
-    /// Checkpoint file; removed when training ends.
+    /// Checkpoint file. It stays as it is at the end, so that nothing is lost before the result is where it belongs:
+    /// resuming from it gives the result at once.
     pub checkpoint: Option<PathBuf>,
-    /// Keep it instead, as it is at the end: resuming from it gives the result at once.
-    pub keep_checkpoint: bool,
     /// Continue from the checkpoint.
     pub resume: bool,
     /// JSON-lines log.
     pub log: Option<PathBuf>,
     /// Show a progress bar on a terminal.
     pub progress: bool,
-    /// What a checkpoint must have been made for: settings and images.
-    pub fingerprint: String,
+    /// What a checkpoint must have been made for, by name: settings, seed, images.
+    pub fingerprint: serde_json::Map<String, Value>,
+    /// Takes a line about what is worth knowing.
+    pub say: &'a dyn Fn(&str),
 }
 
 /// Images for training and for watching it.
@@ -119,7 +125,7 @@ struct Position {
 }
 
 struct Run<'a> {
-    options: &'a TrainOptions,
+    options: &'a TrainOptions<'a>,
     data: &'a TrainData<'a>,
     train: Images<'a>,
     validation: Images<'a>,
@@ -129,6 +135,9 @@ struct Run<'a> {
     saved: bool,
     log: Option<(PathBuf, File)>,
     bar: ProgressBar,
+    /// Steps of the whole run.
+    steps: u64,
+    rate: Rate,
 }
 
 /// Trains `learner` and leaves it with the weights of its best epoch.
@@ -141,11 +150,7 @@ pub fn train(learner: &mut dyn Learner, data: &TrainData, options: &TrainOptions
         run.epoch(learner)?;
     }
     run.bar.finish_and_clear();
-    match &options.checkpoint {
-        Some(_) if options.keep_checkpoint => run.save_checkpoint(learner.params())?,
-        Some(path) => remove(path)?,
-        None => {}
-    }
+    run.save_or_warn(learner.params())?;
     if !run.best.is_empty() {
         learner.params().set_values(&run.best)?;
     }
@@ -155,13 +160,6 @@ pub fn train(learner: &mut dyn Learner, data: &TrainData, options: &TrainOptions
         best_epoch: run.at.best_epoch,
         best_loss: run.at.best_loss.unwrap_or(f64::NAN),
     })
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).at(path),
-        _ => Ok(()),
-    }
 }
 
 impl<'a> Run<'a> {
@@ -179,8 +177,8 @@ impl<'a> Run<'a> {
             None => None,
         };
         let batches = data.train.len().div_ceil(options.batch.max(1)) as u64;
-        let bar =
-            if options.progress { ProgressBar::new(options.epochs as u64 * batches) } else { ProgressBar::hidden() };
+        let steps = (options.epochs as u64).saturating_mul(batches);
+        let bar = if options.progress { ProgressBar::new(steps) } else { ProgressBar::hidden() };
         let style = "{prefix} [{bar:30}] {pos}/{len} steps, {elapsed} elapsed, {eta} left, {msg}";
         bar.set_style(ProgressStyle::with_template(style).expect("the template is fixed").progress_chars("=> "));
         bar.set_prefix("training");
@@ -190,7 +188,8 @@ impl<'a> Run<'a> {
             None => Images::kept(data.train, data.spec),
         };
         let validation = Images::kept(data.validation, data.spec);
-        Ok(Self { options, data, train, validation, at, best, saved: options.resume, log, bar })
+        let rate = Rate::new(at.step);
+        Ok(Self { options, data, train, validation, at, best, saved: options.resume, log, bar, steps, rate })
     }
 
     /// Whether patience has run out.
@@ -227,7 +226,8 @@ impl<'a> Run<'a> {
             "seconds": started.elapsed().as_secs_f64(),
         });
         learner.details().into_iter().for_each(|(name, value)| line[name] = value.into());
-        self.write_log(&line)
+        self.write_log(&line);
+        Ok(())
     }
 
     fn step(&mut self, learner: &mut dyn Learner, batch: &Batch) -> Result<()> {
@@ -246,15 +246,37 @@ impl<'a> Run<'a> {
         self.at.epoch_loss += f64::from(loss);
         self.bar.inc(1);
         if self.options.checkpoint_every > 0 && self.at.step.is_multiple_of(self.options.checkpoint_every) {
-            self.save_checkpoint(learner.params())?;
+            self.save_or_warn(learner.params())?;
+        }
+        if let Some(estimate) = self.rate.estimate(self.at.step, self.steps) {
+            self.say(&estimate);
         }
         Ok(())
     }
 
-    fn write_log(&mut self, line: &serde_json::Value) -> Result<()> {
-        match &mut self.log {
-            Some((path, file)) => writeln!(file, "{line}").at(path),
-            None => Ok(()),
+    /// Says a line beside the progress bar.
+    fn say(&self, line: &str) {
+        self.bar.suspend(|| (self.options.say)(line));
+    }
+
+    /// Writes a line of the log. Training is worth more than its log: without room for it, it ends here.
+    fn write_log(&mut self, line: &Value) {
+        let Some((path, file)) = &mut self.log else { return };
+        if let Err(e) = writeln!(file, "{line}") {
+            let warning = format!("hotad: warning: {}: {e}; training goes on without its log", path.display());
+            self.log = None;
+            self.say(&warning);
+        }
+    }
+
+    /// Writes the checkpoint; where there is no room for it, training goes on with the one before.
+    fn save_or_warn(&mut self, params: &Params) -> Result<()> {
+        match self.save_checkpoint(params) {
+            Err(Error::Io { path, source }) => {
+                self.say(&format!("hotad: warning: {}: {source}; training goes on without it", path.display()));
+                Ok(())
+            }
+            other => other,
         }
     }
 
@@ -298,10 +320,8 @@ fn load_checkpoint(params: &mut Params, options: &TrainOptions) -> Result<(Posit
         return Err(refuse("no checkpoint to resume from; train without --resume".into()));
     }
     let contents = container::read(path, "checkpoint")?;
-    if contents.meta["fingerprint"] != options.fingerprint.as_str() {
-        return Err(refuse(
-            "checkpoint of other settings, seed or images; repeat them or train without --resume".into(),
-        ));
+    if let Some(difference) = difference(&contents.meta["fingerprint"], &options.fingerprint) {
+        return Err(refuse(format!("checkpoint of another run: {difference}; repeat it or train without --resume")));
     }
     let position = serde_json::from_value(contents.meta["position"].clone())
         .map_err(|e| refuse(format!("damaged checkpoint ({e}); train without --resume")))?;

@@ -1,0 +1,46 @@
+//! Arguments of `hotad demo` and `hotad synth`, which draw images.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+#[derive(Args)]
+#[command(after_help = "Example: hotad demo --out demo && open demo/report/report.html")]
+pub struct DemoArgs {
+    /// Folder for data set, model and report
+    #[arg(long, default_value = "hotad-demo")]
+    pub out: PathBuf,
+    /// Only make the data set
+    #[arg(long)]
+    pub data_only: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DefectKind {
+    /// A dark, jagged line with a branch
+    Crack,
+    /// A bright, straight line
+    Scratch,
+    /// A dark or bright ellipse
+    Spot,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: hotad synth --from parts --out cracked --kind crack --count 50 --size 128")]
+pub struct SynthArgs {
+    /// Data set whose normal test images are drawn on, or a plain folder
+    #[arg(long)]
+    pub from: PathBuf,
+    /// New data set: test/good, test/KIND and ground_truth/KIND
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Kind of defect
+    #[arg(long, value_enum, default_value = "crack")]
+    pub kind: DefectKind,
+    /// Number of defective images
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub count: u32,
+    /// Rows and columns to bring images to before drawing; their own size by default
+    #[arg(long, value_parser = clap::value_parser!(u32).range(16..=4096))]
+    pub size: Option<u32>,
+}

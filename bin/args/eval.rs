@@ -1,0 +1,48 @@
+//! Arguments of `hotad eval`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use hotad_engine::data::corrupt::Corruption;
+use hotad_engine::data::prepare::OnBroken;
+
+use super::on_broken;
+use super::shared::Trust;
+
+/// Images in each gallery of a report, unless told otherwise.
+pub const IMAGES: u16 = 8;
+
+#[derive(Args)]
+#[command(
+    after_help = "Example: hotad eval --model parts.safetensors --data parts --out report --json\n         hotad eval --model models/{}/patchcore.safetensors --model models/{}/paedid.safetensors --data bolts --data nuts --out comparison"
+)]
+pub struct EvalArgs {
+    /// Model file; several are compared. {} stands for the name of the data set's folder
+    #[arg(long, required = true)]
+    pub model: Vec<PathBuf>,
+    /// Labelled data set; several become columns of the comparison
+    #[arg(long, required = true)]
+    pub data: Vec<PathBuf>,
+    #[command(flatten)]
+    pub trust: Trust,
+    /// Folder for report.html and overlays, and for comparison.csv
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Compare under changes of the test images too: brightness, blur, noise, rotation (strengths in the README); without
+    /// names, under all of them
+    #[arg(long, value_name = "CHANGE", num_args = 0..)]
+    pub corrupt: Option<Vec<Corruption>>,
+    /// lea-net, i3ad: show in the report what happens inside, for these test images (KIND/NAME, e.g.
+    /// color/003, or KIND/FILE.EXT); without names, for the clearest defects and the most suspicious good image
+    #[arg(long, value_name = "KIND/NAME", num_args = 0.., requires = "out")]
+    pub explain: Option<Vec<String>>,
+    /// Images in each gallery of the report
+    #[arg(long, value_name = "N", default_value_t = IMAGES, requires = "out", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub images: u16,
+    /// What to do with a test image that cannot be decoded
+    #[arg(long, value_parser = on_broken(), default_value = "refuse")]
+    pub on_broken: OnBroken,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}

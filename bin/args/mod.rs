@@ -1,0 +1,76 @@
+//! The command line as typed, one file for each group of commands.
+
+mod backbone;
+mod bank;
+mod data;
+mod distill;
+mod eval;
+mod look;
+mod methods;
+mod score;
+mod shared;
+mod sign;
+mod train;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Parser, Subcommand};
+use hotad_engine::data::prepare::OnBroken;
+
+pub use backbone::{BackboneAction, BackboneArgs, BackboneImportArgs};
+pub use bank::{BankAction, BankAddArgs, BankArgs, BankRemoveArgs};
+pub use data::{DefectKind, DemoArgs, SynthArgs};
+pub use distill::{DistillArgs, Hints};
+pub use eval::{EvalArgs, IMAGES};
+pub use look::{CompletionsArgs, ConfigArgs, DevicesArgs, InfoArgs, MethodsArgs};
+pub use score::{Maps, ScoreArgs, Thresholds};
+pub use shared::{Common, Shared, Trust};
+use shared::{Drawing, Evaluating, Learning, Scoring, With};
+pub use sign::SignArgs;
+pub use train::TrainArgs;
+
+/// Image anomaly detection on kernels of its own.
+#[derive(Parser)]
+#[command(version = env!("HOTAD_VERSION"), about, after_help = "Start with: hotad demo --out demo")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make a small data set, train on it, evaluate, write a report: the two-minute tour
+    Demo(With<DemoArgs, Evaluating>),
+    /// Train a method on the normal images of a data set
+    Train(With<TrainArgs, Learning>),
+    /// Score images: one JSON object a line
+    Score(With<ScoreArgs, Scoring>),
+    /// Metrics of a model on a labelled data set, and a report
+    Eval(With<EvalArgs, Evaluating>),
+    /// Draw defects with exact masks on real normal images
+    Synth(With<SynthArgs, Drawing>),
+    /// Networks that have learned on ImageNet: import their weights from files, list, describe
+    Backbone(BackboneArgs),
+    /// Train a network to give the feature maps of a backbone, on any images
+    Distill(With<DistillArgs, Learning>),
+    /// Extend, prune or list the memory bank of a trained model, without retraining
+    Bank(BankArgs),
+    /// What a model file holds
+    Info(InfoArgs),
+    /// Sign model files, or make a key for that
+    Sign(SignArgs),
+    /// Devices of this machine
+    Devices(DevicesArgs),
+    /// Methods that can be trained
+    Methods(MethodsArgs),
+    /// Print the documented settings of a method as TOML
+    Config(ConfigArgs),
+    /// Print shell completions
+    Completions(CompletionsArgs),
+}
+
+/// What to do with a broken image, as typed.
+fn on_broken() -> impl TypedValueParser<Value = OnBroken> {
+    let refuse = PossibleValue::new("refuse").help("Name the file and fail");
+    let skip = PossibleValue::new("skip").help("Name the file and go on without it");
+    PossibleValuesParser::new([refuse, skip]).map(|name| if name == "skip" { OnBroken::Skip } else { OnBroken::Refuse })
+}

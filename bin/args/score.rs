@@ -1,0 +1,71 @@
+//! Arguments of `hotad score`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use hotad_engine::data::prepare::OnBroken;
+
+use super::on_broken;
+use super::shared::Trust;
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Maps {
+    /// 8-bit PNG, 255 = twice the pixel threshold
+    Png,
+    /// NumPy array of raw f32 values
+    Npy,
+    /// No map files
+    None,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: hotad score --model parts.safetensors new-parts/ --out results --fail-on-anomaly")]
+pub struct ScoreArgs {
+    /// Model file
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Images or folders of images
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub trust: Trust,
+    /// Folder for maps and overlays
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Format of the anomaly maps
+    #[arg(long, value_enum, default_value = "png", requires = "out")]
+    pub maps: Maps,
+    /// Write over files in --out that were there before; images that are scored are never written over
+    #[arg(long, requires = "out")]
+    pub force: bool,
+    #[command(flatten)]
+    pub thresholds: Thresholds,
+    /// Exit with 1 when an anomaly was found, and with 2 when none was but an image was not scored
+    #[arg(long)]
+    pub fail_on_anomaly: bool,
+    /// With --fail-on-anomaly: let pass a path without images
+    #[arg(long, requires = "fail_on_anomaly")]
+    pub allow_empty: bool,
+    /// What to do with an image that cannot be decoded; the others are scored in either case
+    #[arg(long, value_parser = on_broken(), default_value = "refuse")]
+    pub on_broken: OnBroken,
+}
+
+/// Thresholds in place of the model's own.
+#[derive(Args)]
+pub struct Thresholds {
+    /// Image scores above this are anomalies; by default the model's own threshold
+    #[arg(long, value_name = "SCORE", value_parser = finite)]
+    pub threshold: Option<f32>,
+    /// Map values above this are outlined, and twice this is white in a map; by default the model's own threshold
+    #[arg(long, value_name = "VALUE", value_parser = finite)]
+    pub pixel_threshold: Option<f32>,
+    /// JSON object with image_threshold, pixel_threshold or both
+    #[arg(long, value_name = "FILE")]
+    pub threshold_file: Option<PathBuf>,
+}
+
+/// A number that is neither infinite nor none.
+fn finite(text: &str) -> Result<f32, String> {
+    text.parse().ok().filter(|v: &f32| v.is_finite()).ok_or_else(|| "expected a number".into())
+}

@@ -1,0 +1,63 @@
+//! Arguments of `hotad train`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use hotad_engine::data::prepare::OnBroken;
+
+use super::methods::Methods;
+use super::on_broken;
+
+#[derive(Args)]
+#[command(
+    after_help = "Example: hotad train paedid --data parts --out parts.safetensors --set alpha=0.05\n         hotad train lea-net --data parts --cv 5 --set image_size=128 --set width=16"
+)]
+pub struct TrainArgs {
+    /// Method; `hotad methods` tells what each is
+    #[arg(value_parser = Methods)]
+    pub method: String,
+    /// Data set: MVTec AD, LOCO, positive/negative or a plain folder of normal images
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Model file to write; with --cv, a JSON file for the results
+    #[arg(long, required_unless_present = "cv")]
+    pub out: Option<PathBuf>,
+    /// lea-net: instead of a model, cross-validate in this many folds over all labelled images and print
+    /// the table of F1 scores (settings rows and points say what it holds)
+    #[arg(long, value_name = "FOLDS", value_parser = clap::value_parser!(u16).range(2..=100))]
+    pub cv: Option<u16>,
+    /// lea-net: share of the defective test images that are learned from; eval leaves these out
+    #[arg(long, default_value_t = 0.5)]
+    pub defective_share: f64,
+    /// ensemble, score-ensemble: a trained model to build on; to be repeated
+    #[arg(long, value_name = "MODEL")]
+    pub member: Vec<PathBuf>,
+    /// Settings (hotad config METHOD prints them)
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// One setting, e.g. alpha=0.05; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Most epochs
+    #[arg(long)]
+    pub epochs: Option<u32>,
+    /// Continue an interrupted run from MODEL.checkpoint
+    #[arg(long)]
+    pub resume: bool,
+    /// Write over a model or a checkpoint that is there
+    #[arg(long, conflicts_with = "resume")]
+    pub force: bool,
+    /// What to do with an image that cannot be decoded
+    #[arg(long, value_parser = on_broken(), default_value = "refuse")]
+    pub on_broken: OnBroken,
+    /// Share of the normal images that thresholds are found on and training is watched with
+    #[arg(long, default_value_t = 0.2)]
+    pub holdout: f64,
+    /// Share of normal images that may be called anomalies
+    #[arg(long, default_value_t = 0.01)]
+    pub false_alarm_rate: f64,
+    /// Share of normal pixels that may be called defective; without it, the threshold with the
+    /// largest Dice on synthetic cracks over held-out normal images is taken
+    #[arg(long)]
+    pub pixel_false_alarm_rate: Option<f64>,
+}

@@ -1,0 +1,99 @@
+//! Maps, overlays and recoloured images, written beside each other and over nothing.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use hotad_engine::data::loader::Batch;
+use hotad_engine::data::picture::Picture;
+use hotad_engine::{Error, Result};
+use hotad_models::detector::Score;
+use hotad_models::evaluate::map_at;
+use hotad_models::model::Model;
+
+use crate::args::{Maps, ScoreArgs};
+use crate::{output, overlay};
+
+/// The folder for pictures.
+pub struct Folder<'a> {
+    path: &'a Path,
+    maps: Maps,
+    force: bool,
+    /// What is read; never written over.
+    inputs: HashSet<PathBuf>,
+}
+
+impl<'a> Folder<'a> {
+    /// The one that is asked for, when nothing is in the way of what will be written.
+    pub fn open(args: &'a ScoreArgs, images: &[(PathBuf, String)]) -> Result<Option<Self>> {
+        let Some(path) = &args.out else { return Ok(None) };
+        output::folder(path)?;
+        let read = images.iter().map(|(image, _)| image).chain([&args.model]);
+        let inputs = read.filter_map(|p| p.canonicalize().ok()).collect();
+        let folder = Self { path, maps: args.maps, force: args.force, inputs };
+        for (_, name) in images {
+            folder.check(&folder.overlay(name))?;
+            folder.map(name).map_or(Ok(()), |map| folder.check(&map))?;
+        }
+        Ok(Some(folder))
+    }
+
+    fn overlay(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}_overlay.png"))
+    }
+
+    fn map(&self, name: &str) -> Option<PathBuf> {
+        match self.maps {
+            Maps::None => None,
+            Maps::Npy => Some(self.path.join(format!("{name}_map.npy"))),
+            Maps::Png => Some(self.path.join(format!("{name}_map.png"))),
+        }
+    }
+
+    /// Refuses to write over an input, and over what was there before without `--force`.
+    fn check(&self, file: &Path) -> Result<()> {
+        let refuse = |reason: &str| Err(Error::Config(format!("{}: {reason}", file.display())));
+        match file.canonicalize() {
+            Err(_) => Ok(()), // nothing there
+            Ok(there) if self.inputs.contains(&there) => {
+                refuse("is read in this run and would be written over; choose another --out")
+            }
+            Ok(_) if !self.force => refuse("is there already; choose another --out, or --force to write over it"),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Writes map and overlay of one image; returns the path of the map.
+    pub fn write(
+        &self,
+        model: &Model,
+        (path, name): &(PathBuf, String),
+        size: (usize, usize),
+        score: Score,
+    ) -> Result<Option<PathBuf>> {
+        let spec = model.detector.image();
+        let threshold = model.calibration.pixel_threshold;
+        let map = map_at(score.map, (spec.height, spec.width), size)?;
+        overlay::overlay(Picture::read(path)?, &map, threshold).write_png(&self.overlay(name))?;
+        let file = self.map(name);
+        match (&file, self.maps) {
+            (Some(file), Maps::Npy) => output::write_npy(file, &map, size.0, size.1)?,
+            (Some(file), _) => {
+                let values = map.iter().map(|v| overlay::relative(*v, threshold)).collect();
+                Picture { height: size.0, width: size.1, channels: 1, values }.write_png(file)?;
+            }
+            (None, _) => {}
+        }
+        Ok(file)
+    }
+
+    /// Writes the images as the model would colour them, where it does.
+    pub fn write_recoloured(&self, model: &Model, batch: &Batch, images: &[(PathBuf, String)]) -> Result<()> {
+        let pictures = model.detector.recoloured(&batch.images)?.unwrap_or_default();
+        for ((picture, index), size) in pictures.into_iter().zip(&batch.indices).zip(&batch.original_sizes) {
+            let file = self.path.join(format!("{}_recoloured.png", images[*index].1));
+            self.check(&file)?;
+            picture.resized(size.0, size.1)?.write_png(&file)?;
+        }
+        Ok(())
+    }
+}

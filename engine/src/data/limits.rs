@@ -1,0 +1,79 @@
+//! How large an image may be. What a file declares is checked before memory is taken for it: a few kilobytes can declare
+//! gigabytes.
+
+use std::sync::OnceLock;
+
+use image::ImageFormat;
+
+/// The limits of this process.
+static CHOSEN: OnceLock<Limits> = OnceLock::new();
+
+/// Largest image and file that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Pixels of an image or mask.
+    pub pixels: u64,
+    /// Bytes of its file.
+    pub bytes: u64,
+}
+
+/// Megapixels by default, which images of an inspection line do not come near to.
+pub const MEGAPIXELS: u32 = 100;
+
+/// Bytes of the file of such an image.
+const BYTES: u64 = 512_000_000;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::megapixels(MEGAPIXELS)
+    }
+}
+
+impl Limits {
+    /// So many megapixels, and files that are as much larger; they are never limited to less than by default.
+    pub fn megapixels(number: u32) -> Self {
+        let bytes = BYTES * u64::from(number.max(MEGAPIXELS)) / u64::from(MEGAPIXELS);
+        Self { pixels: u64::from(number) * 1_000_000, bytes }
+    }
+
+    /// Makes these the limits of this process; the first call counts.
+    pub fn choose(self) {
+        CHOSEN.get_or_init(|| self);
+    }
+
+    /// The limits of this process.
+    pub fn chosen() -> Self {
+        CHOSEN.get().copied().unwrap_or_default()
+    }
+
+    /// Refuses an image by its declared size.
+    pub(super) fn check_pixels(&self, width: u64, height: u64) -> Result<(), String> {
+        let pixels = width.saturating_mul(height);
+        if pixels <= self.pixels {
+            return Ok(());
+        }
+        let (most, needed) = (self.pixels / 1_000_000, pixels.div_ceil(1_000_000));
+        Err(format!(
+            "declares {width} x {height} pixels ({needed} megapixels) but the limit is {most} megapixels; raise it with --max-megapixels {needed} or make the image smaller"
+        ))
+    }
+
+    /// Refuses a file by its length.
+    pub(super) fn check_bytes(&self, bytes: u64) -> Result<(), String> {
+        if bytes <= self.bytes {
+            return Ok(());
+        }
+        let (size, most) = (bytes.div_ceil(1_000_000), self.bytes / 1_000_000);
+        Err(format!(
+            "is a file of {size} MB but the limit is {most} MB; raise it with --max-megapixels {} or make the image smaller",
+            bytes.saturating_mul(MEGAPIXELS.into()).div_ceil(BYTES)
+        ))
+    }
+
+    /// Most memory that a decoder may take: of a PNG for a row, texts and a colour profile, which may unpack to gigabytes; of
+    /// others for pixels too, of four floats at most.
+    pub(super) fn memory(&self, format: ImageFormat) -> u64 {
+        let pixel = if format == ImageFormat::Png { 1 } else { 16 };
+        self.pixels.saturating_mul(pixel).saturating_add(16 << 20)
+    }
+}

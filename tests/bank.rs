@@ -1,0 +1,107 @@
+//! `hotad bank`: duplicates, processes at the same time, links and permissions.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{bars, binary, ok, refused, text, trained};
+
+/// Images in the bank.
+fn entries(model: &Path) -> Vec<String> {
+    ok(&["bank", "list", text(model)]).lines().map(String::from).collect()
+}
+
+fn pictures(folder: &Path, count: u64) -> Vec<PathBuf> {
+    std::fs::create_dir(folder).expect("a folder");
+    let picture = |i| {
+        let path = folder.join(format!("new-{i:02}.png"));
+        bars(40, 200 + i).write_png(&path).expect("a picture");
+        path
+    };
+    (0..count).map(picture).collect()
+}
+
+#[test]
+fn content_is_added_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (_, model) = trained(dir.path(), &[]);
+    let (m, new) = (text(&model), dir.path().join("new"));
+    let added = pictures(&new, 2);
+    let before = entries(&model).len();
+    ok(&["bank", "add", m, text(&added[0])]);
+    let copy = dir.path().join("copy.png");
+    std::fs::copy(&added[0], &copy).expect("copied");
+    refused(&["bank", "add", m, text(&added[0])], &["new-00.png", "added before"]);
+    refused(&["bank", "add", m, text(&copy)], &["copy.png", "new-00.png", "--skip-known"]);
+    refused(&["bank", "add", m, text(&added[1]), text(&added[1])], &["new-01.png", "added before"]);
+    assert_eq!(entries(&model).len(), before + 1, "a refused call adds nothing");
+    ok(&["bank", "add", m, text(&new), text(&copy), "--skip-known"]);
+    assert_eq!(entries(&model).len(), before + 2);
+    // What was removed may come again.
+    ok(&["bank", "remove", m, "new-00.png"]);
+    ok(&["bank", "add", m, text(&copy)]);
+    assert_eq!(entries(&model).len(), before + 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_image_of_any_name_is_one_line_and_found_by_it() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().expect("a folder");
+    let (_, model) = trained(dir.path(), &[]);
+    let (m, before) = (text(&model), entries(&model));
+    let new = dir.path().join("new");
+    std::fs::create_dir(&new).expect("a folder");
+    let names: [&[u8]; 6] =
+        [b"new\nline.png", b"\x1b[31m.png", b"\xff.png", b"--help.png", b"\"quoted\".png", b"\xe2\x80\xae.png"];
+    for (i, name) in names.iter().enumerate() {
+        let plain = new.join("plain.png");
+        bars(40, 300 + i as u64).write_png(&plain).expect("a picture");
+        std::fs::rename(plain, new.join(OsStr::from_bytes(name))).expect("renamed");
+    }
+    ok(&["bank", "add", m, text(&new)]);
+    let after = entries(&model);
+    assert_eq!(after.len(), before.len() + names.len(), "one line each: {after:?}");
+    assert!(!after.iter().any(|name| name.contains(char::is_control)), "{after:?}");
+    let added: Vec<&str> = after[before.len()..].iter().map(String::as_str).collect();
+    ok(&[&["bank", "remove", m, "--"], &added[..]].concat());
+    assert_eq!(entries(&model), before);
+}
+
+#[test]
+fn nothing_is_lost_between_processes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (_, model) = trained(dir.path(), &[]);
+    let before = entries(&model).len();
+    let added = pictures(&dir.path().join("new"), 12);
+    let start = |path: &PathBuf| {
+        let mut command = binary();
+        command.args(["bank", "add", text(&model), text(path), "-q", "--device", "cpu", "--threads", "1"]);
+        command.spawn().expect("the binary runs")
+    };
+    let running: Vec<_> = added.iter().map(start).collect();
+    for mut child in running {
+        assert!(child.wait().expect("it ends").success());
+    }
+    assert_eq!(entries(&model).len(), before + added.len());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_model_keeps_its_link_and_its_permissions() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let dir = tempfile::tempdir().expect("a folder");
+    let (_, model) = trained(dir.path(), &[]);
+    let link = dir.path().join("current.safetensors");
+    symlink("m.safetensors", &link).expect("a link");
+    std::fs::set_permissions(&model, std::fs::Permissions::from_mode(0o600)).expect("set");
+    let before = entries(&model).len();
+    let added = pictures(&dir.path().join("new"), 1);
+    ok(&["bank", "add", text(&link), text(&added[0])]);
+    assert_eq!(entries(&model).len(), before + 1);
+    ok(&["bank", "remove", text(&link), "new-00.png"]);
+    assert_eq!(entries(&model).len(), before);
+    assert!(std::fs::symlink_metadata(&link).expect("a link").is_symlink());
+    assert_eq!(std::fs::metadata(&model).expect("a file").permissions().mode() & 0o777, 0o600);
+}

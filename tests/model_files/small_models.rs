@@ -1,0 +1,113 @@
+//! One model of every method, trained in a moment on a few coloured pictures.
+
+use std::path::{Path, PathBuf};
+
+use hotad_engine::data::picture::Picture;
+use hotad_engine::random;
+use rand::Rng;
+
+use crate::common::{ok, text};
+
+/// Rows and columns of the pictures.
+const SIZE: usize = 48;
+
+/// Method, name of the model, settings; members are models before it.
+type Recipe = (&'static str, &'static str, &'static [&'static str], &'static [&'static str]);
+
+/// What is trained; every method is in it.
+const RECIPES: [Recipe; 22] = [
+    ("paedid", "paedid", &["image_size=32", "network=[8, 16]", "steps=5", "epochs=1", "batch=4"], &[]),
+    ("pae", "pae", &["image_size=32", "network=[8, 16]", "epochs=1", "batch=4", "bank=f32"], &[]),
+    ("l2-ae", "l2-ae", &["latent=4", "epochs=1", "batch=4"], &[]),
+    ("ssim-ae", "ssim-ae", &["latent=4", "epochs=1", "batch=4"], &[]),
+    ("iterative-projection", "projection", &["latent=4", "epochs=1", "batch=4", "steps=2"], &[]),
+    ("anogan", "anogan", &["latent=4", "epochs=1", "batch=4", "discriminator_width=4", "test_steps=2"], &[]),
+    ("f-anogan", "f-anogan", &["latent=4", "epochs=1", "batch=4", "discriminator_width=4", "encoder_epochs=1"], &[]),
+    ("ae-gan", "ae-gan", &["latent=4", "epochs=1", "batch=4", "discriminator_width=4"], &[]),
+    ("mem-ae", "mem-ae", &["latent=4", "epochs=1", "batch=4", "slots=10"], &[]),
+    ("rasl", "rasl", &["image_size=40", "images=5", "rounds=1"], &[]),
+    ("i3ad", "i3ad", I3AD, &[]),
+    ("paedid-i3ad", "paedid-i3ad", PAEDID_I3AD, &[]),
+    ("color-unet", "color-unet", &["image_size=32", "width=4", "epochs=1", "batch=4"], &[]),
+    (
+        "lea-net",
+        "lea-net",
+        &["image_size=32", "width=4", "color_width=4", "epochs=1", "color_epochs=1", "batch=4"],
+        &[],
+    ),
+    ("patchcore", "patchcore", &["image_size=64"], &[]),
+    ("patchcore", "encoder", &["backbone=''", "image_size=32", "backbone_epochs=1"], &[]),
+    ("padim", "padim", &["image_size=64", "dimensions=8"], &[]),
+    ("simplenet", "simplenet", &["backbone=''", "image_size=32", "backbone_epochs=1", "epochs=1", "hidden=8"], &[]),
+    ("ensemble", "discriminator", DISCRIMINATOR, &["paedid", "encoder"]),
+    ("ensemble", "nearest", &["head=nearest"], &["paedid", "encoder"]),
+    ("ensemble", "gaussians", &["whiten=true"], &["paedid", "encoder"]),
+    ("score-ensemble", "scores", &["combine=stacking", "calibration=isotonic"], &["pae", "encoder"]),
+];
+
+const DISCRIMINATOR: &[&str] = &["head=discriminator", "epochs=1", "hidden=8", "member_maps=true"];
+
+const I3AD: &[&str] = &[
+    "image_size=64",
+    "width=8",
+    "discriminator_width=4",
+    "iterations=2",
+    "batch=4",
+    "test_iterations=2",
+    "patches=2",
+    "u=0.3",
+];
+
+const PAEDID_I3AD: &[&str] = &[
+    "image_size=64",
+    "width=8",
+    "discriminator_width=4",
+    "iterations=2",
+    "batch=4",
+    "test_iterations=2",
+    "patches=2",
+    "u=0.3",
+    "lambda=1e-3",
+    "steps=2",
+];
+
+/// Soft bands of colour; a defective one has a dark square.
+fn bands(index: u64, defective: bool) -> Picture {
+    let mut rng = random::stream(3, "bands", index);
+    let shift = rng.random_range(0.0..6.0f32);
+    let mut values = Vec::with_capacity(3 * SIZE * SIZE);
+    for i in 0..SIZE * SIZE {
+        let light = 0.5 + 0.25 * (0.3 * (i % SIZE) as f32 + shift).sin() + rng.random_range(-0.02..0.02);
+        let inside = |v: usize| (20..30).contains(&v);
+        let dark = if defective && inside(i % SIZE) && inside(i / SIZE) { 0.2 } else { 1.0 };
+        values.extend([0.9 * light, 0.6 * light, 0.3].map(|v| v * dark));
+    }
+    Picture { height: SIZE, width: SIZE, channels: 3, values }
+}
+
+/// Trains them all; returns their names and files.
+pub fn train_all(folder: &Path) -> Vec<(&'static str, PathBuf)> {
+    let data = folder.join("data");
+    for (kind, from, count) in [("train/good", 0, 8), ("test/good", 10, 2), ("test/dark", 20, 4)] {
+        std::fs::create_dir_all(data.join(kind)).expect("a folder");
+        for i in 0..count {
+            let picture = bands(from + i, kind == "test/dark");
+            picture.write_png(&data.join(kind).join(format!("{i:03}.png"))).expect("a picture");
+        }
+    }
+    for method in hotad_models::METHODS {
+        assert!(RECIPES.iter().any(|(name, ..)| *name == method.name), "{} has no recipe here", method.name);
+    }
+    let file = |name: &str| folder.join(format!("{name}.safetensors"));
+    let mut models = Vec::new();
+    for (method, name, settings, members) in RECIPES {
+        let out = file(name);
+        let mut args = vec!["train", method, "--data", text(&data), "--out", text(&out), "-q", "--holdout", "0.4"];
+        settings.iter().for_each(|s| args.extend(["--set", s]));
+        let members: Vec<PathBuf> = members.iter().map(|m| file(m)).collect();
+        members.iter().for_each(|m| args.extend(["--member", text(m)]));
+        ok(&args);
+        models.push((name, out));
+    }
+    models
+}
