@@ -259,7 +259,7 @@ impl<'a> Run<'a> {
         self.bar.suspend(|| (self.options.say)(line));
     }
 
-    /// Writes a line of the log. Training is worth more than its log: without room for it, it ends here.
+    /// Writes a line of the log. Training is worth more than its log: on a full disk the log ends here.
     fn write_log(&mut self, line: &Value) {
         let Some((path, file)) = &mut self.log else { return };
         if let Err(e) = writeln!(file, "{line}") {
@@ -269,7 +269,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Writes the checkpoint; where there is no room for it, training goes on with the one before.
+    /// Writes the checkpoint; on a full disk training goes on with the one before.
     fn save_or_warn(&mut self, params: &Params) -> Result<()> {
         match self.save_checkpoint(params) {
             Err(Error::Io { path, source }) => {

@@ -56,12 +56,12 @@ impl<T: Element> HostBuffer<T> {
         len >= LEAST && size_of::<T>() == size_of::<f32>()
     }
 
-    /// Room for `len` numbers, whatever they are; the program ends where there is no memory for them.
+    /// A buffer of `len` numbers, whatever they are; the program ends where there is no memory for them.
     pub fn room(len: usize) -> Self {
         Self::try_room(len).unwrap_or_else(|_| vec![T::default(); len].into())
     }
 
-    /// Room for `len` numbers, whatever they are.
+    /// A buffer of `len` numbers, whatever they are.
     ///
     /// # Errors
     /// When there is no memory for them.
