@@ -24,6 +24,7 @@ const ERROR: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
 fn run(cli: &Cli) -> Result<u8, Error> {
+    hotad_engine::device::check_instruction_set()?;
     match &cli.command {
         Command::Demo(a) => commands::demo::run(&a.own, &a.shared.common()?),
         Command::Train(a) => commands::train::run(&a.own, &a.shared.common()?),

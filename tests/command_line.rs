@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::process::Stdio;
 
-use common::{bars, exits, hotad, ok, refused, small_data, text, train_small};
+use common::{bars, binary, exits, hotad, ok, refused, small_data, text, train_small};
 use hotad_engine::container::Stored;
 use hotad_engine::model_file::ModelFile;
 
@@ -343,6 +343,20 @@ fn devices_are_listed_with_what_is_wrong_with_them() {
     let lines = ok(&["devices"]);
     assert_eq!(lines.lines().count(), devices.len());
     assert!(lines.contains("(auto)"));
+}
+
+#[test]
+fn instruction_sets_are_chosen_or_refused() {
+    let run = |isa: &str| {
+        let output = binary().arg("devices").env("HOTAD_ISA", isa).output().expect("the binary runs");
+        let told = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        (output.status.code(), told(output.stdout), told(output.stderr))
+    };
+    let (code, out, _) = run("portable");
+    assert!(code == Some(0) && out.lines().next().is_some_and(|cpu| cpu.contains("; portable;")), "{out}");
+    let (code, _, error) = run("avx9");
+    assert_eq!(code, Some(2));
+    assert!(error.lines().count() == 1 && error.contains("avx9") && error.contains("portable"), "{error}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use hotad_engine::calibration::Calibration;
 use hotad_engine::container::Stored;
 use hotad_engine::data::loader::Batch;
 use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::device::Device;
 use hotad_engine::model_file::Provenance;
 use hotad_engine::tensor::Tensor;
 use hotad_models::detector::{Detector, Score};
@@ -150,8 +151,8 @@ impl Detector for Darkness {
 
 #[test]
 fn a_score_that_is_no_number_is_an_error_of_its_image_alone() {
-    let model =
-        Model { detector: Box::new(Darkness), calibration: Calibration::default(), provenance: Provenance::default() };
+    let (calibration, provenance) = (Calibration::default(), Provenance::default());
+    let model = Model { detector: Box::new(Darkness), calibration, provenance, device: Device::Cpu };
     let paths = ["a.png", "black.png", "c.png"].map(PathBuf::from);
     let values = [0.25, 0.0, 0.5].iter().flat_map(|v| [*v; 256]).collect();
     let images = Tensor::new(values, &[3, 16, 16, 1]).expect("three images");

@@ -1,4 +1,7 @@
-//! Results are bit-identical for any number of threads.
+//! Results are bit-identical for any number of threads, with every instruction set.
+
+#[path = "common/instruction_sets.rs"]
+mod instruction_sets;
 
 use half::f16;
 use hotad_engine::data::loader::Batch;
@@ -119,4 +122,9 @@ fn nearest_neighbours() {
         bank.nearest(&query, 4, &mut index, &mut distance).expect("shapes fit");
         index.into_iter().map(|i| i as f32).chain(distance).collect()
     });
+}
+
+#[test]
+fn every_instruction_set() {
+    instruction_sets::run_again();
 }

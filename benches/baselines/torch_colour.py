@@ -1,13 +1,22 @@
 """Colour in PyTorch: sRGB to Lab, CIEDE2000."""
 
+import functools
+
 import torch
+
+
+@functools.cache
+def constants():
+    """The matrix from linear sRGB to XYZ and the white point, on the default device, made once."""
+    matrix = [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
+    return torch.tensor(matrix).T.contiguous(), torch.tensor([0.95047, 1.0, 1.08883])
 
 
 def rgb_to_lab(c):
     """L, a, b of sRGB in 0..1, channels last."""
     c = torch.where(c > 0.04045, ((c + 0.055) / 1.055) ** 2.4, c / 12.92)
-    m = torch.tensor([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
-    t = (c @ m.T) / torch.tensor([0.95047, 1.0, 1.08883])
+    matrix, white = constants()
+    t = (c @ matrix) / white
     f = torch.where(t > 0.008856, t.clamp_min(1e-6) ** (1 / 3), 7.787 * t + 16 / 116)
     return 116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])
 

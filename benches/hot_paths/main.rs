@@ -6,12 +6,14 @@
 //! spot: copy bandwidth for what is memory-bound, multiply-adds for what is not.
 //!
 //! `HOTAD_BENCH_DEVICE` (cpu) and `HOTAD_BENCH_PRECISION` (f32, tf32, f16, bf16) say where; on CUDA,
-//! PyTorch is timed eagerly and as a replayed graph. `HOTAD_BENCH_TABLE=1` prints the table alone.
+//! PyTorch is timed eagerly and as a replayed graph. `HOTAD_BENCH_TABLE=1` prints the table alone;
+//! `HOTAD_BENCH_ISA=all` instead a table of all instruction sets of the CPU (sets.rs).
 
 mod backbones;
 mod baseline;
 mod networks;
 mod patches;
+mod sets;
 mod work;
 
 use std::time::{Duration, Instant};
@@ -19,8 +21,9 @@ use std::time::{Duration, Instant};
 use baseline::Baseline;
 use criterion::Criterion;
 use hotad_engine::device::{Device, Precision};
-use hotad_engine::threads::pooled;
+use hotad_engine::threads::on;
 use hotad_kernels::probe::{copy_bandwidth, peak_flops};
+use hotad_kernels::simd;
 use work::Work;
 
 /// The allocator of the `hotad` command.
@@ -52,21 +55,26 @@ fn wait(device: &Device) {
     }
 }
 
-/// Median seconds of a call within about a second, of one call where it takes longer than [`LONG`].
+/// How long a call is repeated for the sake of a median. A GPU's clock is steadier, and its time dearer.
+fn repeated(device: &Device) -> Duration {
+    if device.gpu().is_some() { Duration::from_millis(200) } else { Duration::from_secs(1) }
+}
+
+/// Median seconds of a call that is [`repeated`], of one call where it takes longer than [`LONG`].
 fn median(work: &mut Work, device: &Device) -> f64 {
     let calls = if work.latency || device.gpu().is_none() { 1 } else { QUEUED };
     let mut round = || {
         let before = Instant::now();
-        pooled(|| (0..calls).for_each(|_| (work.run)()));
-        wait(device);
+        on(device, || {
+            (0..calls).for_each(|_| (work.run)());
+            wait(device);
+        });
         before.elapsed().as_secs_f64() / calls as f64
     };
     round();
     let mut times = Vec::new();
     let start = Instant::now();
-    while (times.len() < 5 && start.elapsed() < LONG)
-        || (start.elapsed() < Duration::from_secs(1) && times.len() < 1000)
-    {
+    while (times.len() < 5 && start.elapsed() < LONG) || (start.elapsed() < repeated(device) && times.len() < 1000) {
         times.push(round());
     }
     middle(&mut times)
@@ -116,9 +124,10 @@ impl Other {
 fn compare(works: &mut [Work], device: &Device) {
     let peaks = (peak_flops(device).expect("a kernel runs"), copy_bandwidth(device).expect("room to copy"));
     let precision = setting("HOTAD_BENCH_PRECISION", "f32");
+    let cpu = || format!("cpu, instruction set {}", simd::isa().name());
     println!(
         "\n{}, {precision}",
-        device.gpu().map_or("cpu".into(), |g| format!("{}: {}", g.name(), g.facts().description))
+        device.gpu().map_or_else(cpu, |g| format!("{}: {}", g.name(), g.facts().description))
     );
     println!("peaks measured now: {:.0} GFLOP/s in f32, {:.1} GB/s copied", peaks.0 / 1e9, peaks.1 / 1e9);
     let mut baseline = Baseline::start(device.name(), &precision);
@@ -159,13 +168,19 @@ fn main() {
     let filter = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or_default();
     let mut works = work::all(&device);
     works.retain(|w| w.name.contains(&filter));
+    if device.gpu().is_none() && setting("HOTAD_BENCH_ISA", "") == "all" {
+        sets::compare(&mut works, &device);
+        return;
+    }
     if setting("HOTAD_BENCH_TABLE", "0") != "1" {
         let mut criterion = Criterion::default().configure_from_args().sample_size(10);
         for work in &mut works {
             criterion.bench_function(work.name, |b| {
                 b.iter(|| {
-                    pooled(|| (work.run)());
-                    wait(&device);
+                    on(&device, || {
+                        (work.run)();
+                        wait(&device);
+                    });
                 });
             });
         }

@@ -228,7 +228,10 @@ fn score(device: &Device) -> Work {
     }
 }
 
-/// Every hot path on a device.
+/// Ends of the names of works whose baseline runs on the CPU alone.
+const HOST_BASELINES: [&str; 4] = ["_faiss", "_onnx", "_openvino", "aupro"];
+
+/// Every hot path on a device; on a GPU without those whose baseline has no use for one.
 pub fn all(device: &Device) -> Vec<Work> {
     let mut works = vec![
         decomposition(device),
@@ -257,5 +260,6 @@ pub fn all(device: &Device) -> Vec<Work> {
     ];
     works.extend(backbones::trunks(device));
     works.extend(backbones::patchcore(device));
+    works.retain(|w| device.gpu().is_none() || !HOST_BASELINES.iter().any(|end| w.name.ends_with(end)));
     works
 }

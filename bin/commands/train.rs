@@ -286,5 +286,5 @@ fn fit(
         learned_test_images: selection.defective_hashes.clone(),
         ..Provenance::default()
     };
-    Ok(Model { detector, calibration, provenance })
+    Ok(Model { detector, calibration, provenance, device: context.device.clone() })
 }

@@ -2,7 +2,11 @@
 
 pub use hotad_kernels::device::{Device, Precision, hush_drivers};
 use hotad_kernels::device::{Facts, probe};
+use hotad_kernels::probe::Arithmetic;
+use hotad_kernels::simd::{self, Isa};
 use serde::Serialize;
+
+use crate::error::Result;
 
 /// What `hotad devices` tells of one device.
 #[derive(Debug, Serialize)]
@@ -17,12 +21,21 @@ pub struct DeviceInfo {
     pub memory: Option<u64>,
     /// Driver and version.
     pub driver: Option<String>,
-    /// Instruction set of a CPU, compute capability or adapter type of a GPU.
+    /// Instruction set in use of a CPU, compute capability or adapter type of a GPU.
     pub kind: Option<String>,
-    /// What the kernels use of it: `f16`, `bf16`, `tensor cores`, `planes`; threads of a CPU.
+    /// What the kernels use of it: `f16`, `bf16`, `tensor cores`, `planes`; threads of a CPU, the arithmetic of its
+    /// instruction set, and the sets that `HOTAD_ISA` may name.
     pub features: Vec<String>,
     /// Whether `auto` takes it.
     pub auto: bool,
+}
+
+/// Chooses the CPU's instruction set: the widest, or the one that `HOTAD_ISA` names.
+///
+/// # Errors
+/// When `HOTAD_ISA` names no set, or one that the CPU does not have.
+pub fn check_instruction_set() -> Result<()> {
+    Ok(simd::check().map(|_| ())?)
 }
 
 /// All devices of this machine, usable or not.
@@ -35,8 +48,8 @@ pub fn devices() -> Vec<DeviceInfo> {
         problem: None,
         memory: None,
         driver: None,
-        kind: Some(format!("{:?}", hotad_kernels::simd::isa())),
-        features: vec![format!("{} threads", rayon::current_num_threads())],
+        kind: Some(simd::isa().name().into()),
+        features: cpu_features(),
         auto: best.is_none(),
     };
     let gpus = gpus.into_iter().map(|p| match p.outcome {
@@ -53,6 +66,14 @@ pub fn devices() -> Vec<DeviceInfo> {
         },
     });
     std::iter::once(cpu).chain(gpus).collect()
+}
+
+fn cpu_features() -> Vec<String> {
+    let mut features = vec![format!("{} threads", rayon::current_num_threads())];
+    features.extend(Arithmetic::ALL.iter().filter(|a| a.is_available()).map(|a| a.name().to_string()));
+    let others = Isa::available().into_iter().filter(|isa| *isa != simd::isa());
+    features.extend(others.map(|isa| format!("HOTAD_ISA={}", isa.name())));
+    features
 }
 
 fn gpu(facts: &Facts, auto: bool) -> DeviceInfo {

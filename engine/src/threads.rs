@@ -1,5 +1,16 @@
 //! Work on the threads that kernels use.
 
+use crate::device::Device;
+
+/// Runs `work`, which uses `device`, where its kernels start at once: on the thread of the queue of a CUDA device, else
+/// [`pooled`].
+pub fn on<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
+    match device.gpu() {
+        Some(_) => device.run(work),
+        None => pooled(work),
+    }
+}
+
 /// Runs `work` on one of the threads that kernels share. A kernel called from there finds the others
 /// at once; from any other thread each kernel would wake them, which takes longer than a small one.
 /// Nothing that waits for another thread belongs in here.

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use crate::device::{Gpu, GpuBuffer, UNITS, View, ViewMut, grid, launch, place};
 use crate::elementwise::fill;
 use crate::error::{KernelError, Result, check_len, shape_error};
-use crate::simd::{madd, simd_fn};
+use crate::simd::{Lanes, lanes_fn};
 
 const OP: &str = "coreset";
 
@@ -141,29 +141,59 @@ fn on_host((x, d): (&[f32], usize), start: usize, index: &mut [u32], distance: &
     Ok(())
 }
 
-simd_fn! {
+/// Centres whose distances are summed side by side.
+const CENTRES: usize = 4;
+
+lanes_fn! {
     /// The smallest of `known` and the squared distances of a point to some centres.
-    fn nearest_square(point: &[f32], centres: &[f32], known: f32) -> f32 {
-        let mut nearest = known;
-        for centre in centres.chunks_exact(point.len()) {
-            let mut sums = [0.0f32; 16];
-            let whole = point.len() / 16 * 16;
-            for (p, c) in point.chunks_exact(16).zip(centre.chunks_exact(16)) {
-                for k in 0..16 {
-                    let e = p[k] - c[k];
-                    sums[k] = madd::<FMA>(e, e, sums[k]);
-                }
-            }
-            let mut square = 0.0;
-            for s in sums {
-                square += s;
-            }
-            for (p, c) in point[whole..].iter().zip(&centre[whole..]) {
-                square += (p - c) * (p - c);
-            }
-            nearest = if square < nearest { square } else { nearest };
+    fn nearest_square<L>(point: &[f32], centres: &[f32], known: f32) -> f32 {
+        let (d, mut nearest) = (point.len(), known);
+        let mut groups = centres.chunks_exact(CENTRES * d);
+        let keep = |nearest: f32, square: f32| if square < nearest { square } else { nearest };
+        for group in &mut groups {
+            // SAFETY: `d` values of the point and of each centre. `lanes_fn` runs this only on CPUs with the set of `L`.
+            let squares = unsafe { squares::<L, CENTRES>(point.as_ptr(), group.as_ptr(), d) };
+            nearest = squares.into_iter().fold(nearest, keep);
+        }
+        for centre in groups.remainder().chunks_exact(d) {
+            // SAFETY: likewise.
+            let [square] = unsafe { squares::<L, 1>(point.as_ptr(), centre.as_ptr(), d) };
+            nearest = keep(nearest, square);
         }
         nearest
+    }
+}
+
+/// Squared distances of a point of `d` values to `N` centres.
+///
+/// # Safety
+/// The CPU has the set of `L`; there are so many values.
+#[inline(always)]
+unsafe fn squares<L: Lanes, const N: usize>(point: *const f32, centres: *const f32, d: usize) -> [f32; N] {
+    // SAFETY: the caller vouches for set and values; the last register reads only what is left.
+    unsafe {
+        let mut sums = [L::splat(0.0); N];
+        let mut at = 0;
+        while at + L::WIDTH <= d {
+            let values = L::load(point.add(at));
+            for (n, sum) in sums.iter_mut().enumerate() {
+                let e = values.sub(L::load(centres.add(n * d + at)));
+                *sum = e.mul_add(e, *sum);
+            }
+            at += L::WIDTH;
+        }
+        if at < d {
+            let values = L::load_part(point.add(at), d - at);
+            for (n, sum) in sums.iter_mut().enumerate() {
+                let e = values.sub(L::load_part(centres.add(n * d + at), d - at));
+                *sum = e.mul_add(e, *sum);
+            }
+        }
+        let mut squares = [0.0; N];
+        for (square, sum) in squares.iter_mut().zip(&sums) {
+            *square = sum.sum();
+        }
+        squares
     }
 }
 

@@ -116,7 +116,10 @@ fn choose_kernel(
 #[cube(launch_unchecked)]
 fn replace_kernel(features: &mut Array<f32>, nearest: &Array<f32>, mask: &Array<u32>, n: usize, dim: usize) {
     let at = ABSOLUTE_POS;
-    if at < n && mask[at / dim] == 1 {
-        features[at] = nearest[at];
+    if at < n {
+        // Nested: on a GPU both sides of `&&` are evaluated.
+        if mask[at / dim] == 1 {
+            features[at] = nearest[at];
+        }
     }
 }

@@ -45,7 +45,7 @@ impl Member {
 
     /// Everything but its tensors.
     pub fn saved(&self) -> Value {
-        let Model { detector, calibration, provenance } = &self.model;
+        let Model { detector, calibration, provenance, .. } = &self.model;
         let saved = Saved {
             name: self.name.clone(),
             method: detector.method().into(),

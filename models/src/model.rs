@@ -8,7 +8,7 @@ use hotad_engine::device::Device;
 use hotad_engine::model_file::{ModelFile, Provenance};
 use hotad_engine::signature::PublicKey;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::threads::pooled;
+use hotad_engine::threads::{on, pooled};
 use hotad_engine::{Error, Result};
 
 use crate::detector::{Detector, Score};
@@ -35,6 +35,8 @@ pub struct Model {
     pub calibration: Calibration,
     /// Origin.
     pub provenance: Provenance,
+    /// Where it scores.
+    pub device: Device,
 }
 
 impl Model {
@@ -62,7 +64,8 @@ impl Model {
     /// When it is damaged or of an unknown method.
     pub fn of_file(file: &ModelFile, device: &Device) -> Result<Self> {
         let detector = crate::method(&file.method)?.load(file, device)?;
-        Ok(Self { detector, calibration: file.calibration.clone(), provenance: file.provenance.clone() })
+        let (calibration, provenance) = (file.calibration.clone(), file.provenance.clone());
+        Ok(Self { detector, calibration, provenance, device: device.clone() })
     }
 
     /// Scores a batch of images; see [`Detector::score`].
@@ -70,7 +73,7 @@ impl Model {
     /// # Errors
     /// When the batch has another shape, or what went wrong on the device.
     pub fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        pooled(|| self.detector.score(images))
+        on(&self.device, || self.detector.score(images))
     }
 
     /// Scores a batch of files, of `paths` those that it names; a file whose score or map holds numbers that are not finite has

@@ -5,6 +5,8 @@ mod bodies;
 #[path = "../common/devices.rs"]
 mod devices;
 
+use hotad_kernels::device::{Device, Gpu, Precision};
+
 #[test]
 fn kernels_agree_with_the_cpu() {
     for device in devices::under_test() {
@@ -12,8 +14,24 @@ fn kernels_agree_with_the_cpu() {
             continue;
         }
         for (name, body) in bodies::ALL {
-            let (got, want) = (body(&device), body(&hotad_kernels::device::Device::Cpu));
+            let (got, want) = (body(&device), body(&Device::Cpu));
             bodies::compare(&format!("{name} on {}", device.name()), &got, &want);
+        }
+    }
+}
+
+#[test]
+fn tensor_cores_agree_with_the_cpu() {
+    // Those of the emulator are tested in tests/emulator.
+    let has_them = |gpu: &Gpu| gpu.facts().tensor_cores && gpu.name() != "emu";
+    for device in devices::under_test() {
+        let Some(gpu) = device.gpu().filter(|gpu| has_them(gpu)) else { continue };
+        for precision in [Precision::Tf32, Precision::F16, Precision::Bf16] {
+            let rounding = Device::Gpu(gpu.with_precision(precision).expect("tensor cores"));
+            for (name, body) in bodies::ROUNDED {
+                let name = format!("{name} on {} in {precision:?}", device.name());
+                bodies::compare_within(&name, &body(&rounding), &body(&Device::Cpu), bodies::SAME_SUMS);
+            }
         }
     }
 }
@@ -21,7 +39,6 @@ fn kernels_agree_with_the_cpu() {
 #[test]
 fn operands_on_two_devices_are_refused() {
     use hotad_kernels::activation::Activation;
-    use hotad_kernels::device::Device;
     for device in devices::under_test().iter().filter(|d| d.gpu().is_some()) {
         let here = Device::Cpu.upload(vec![1.0f32; 4]).expect("room");
         let mut there = device.upload(vec![1.0f32; 4]).expect("room");
@@ -55,7 +72,6 @@ fn a_buffer_that_is_too_large_is_refused_with_its_size() {
 
 #[test]
 fn host_memory_that_is_not_there_is_refused_with_its_size() {
-    use hotad_kernels::device::Device;
     for len in [1_usize << 50, usize::MAX] {
         let line = Device::Cpu.alloc::<f32>(len).expect_err("too large").to_string();
         assert!(line.contains("out of memory") && line.contains("MiB"), "{line}");
@@ -64,7 +80,6 @@ fn host_memory_that_is_not_there_is_refused_with_its_size() {
 
 #[test]
 fn devices_that_do_not_exist_are_refused() {
-    use hotad_kernels::device::Device;
     for name in ["cuda:93", "wgpu:93", "tpu", "cuda:x"] {
         let error = Device::open(name).expect_err("no such device");
         assert!(error.to_string().contains(name), "{error}");

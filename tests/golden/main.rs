@@ -1,4 +1,5 @@
-//! Every operation against the golden vectors, on every device under test.
+//! Every operation against the golden vectors, on every device under test, and on the CPU with every instruction set
+//! that it has, or the one that `HOTAD_ISA` names.
 //!
 //! `HOTAD_GOLDEN` names the folder, `../shared/golden` by default; `HOTAD_TEST_DEVICES` the devices (see
 //! tests/common). A case of an operation that does not exist yet is listed as `unknown`, and fails the
@@ -16,12 +17,30 @@ use std::process::ExitCode;
 
 use case::Case;
 use hotad_kernels::device::Device;
+use hotad_kernels::simd::{self, Isa};
 
 /// Passed, failed, unknown.
 type Counts = [usize; 3];
 
-/// Runs every file on one device.
+/// Runs every file on one device, on the CPU with every instruction set.
 fn on_device(files: &[PathBuf], device: &Device) -> Counts {
+    if device.gpu().is_some() {
+        return run(files, device, device.name());
+    }
+    let widest = simd::isa();
+    let sets = if std::env::var_os("HOTAD_ISA").is_some() { vec![widest] } else { Isa::available() };
+    let mut total = [0; 3];
+    for isa in &sets {
+        simd::select(*isa).expect("the CPU has it");
+        let counts = run(files, device, &format!("cpu {}", isa.name()));
+        (0..3).for_each(|i| total[i] += counts[i]);
+    }
+    simd::select(widest).expect("it was in use");
+    total
+}
+
+/// Runs every file; `name` says where.
+fn run(files: &[PathBuf], device: &Device, name: &str) -> Counts {
     let mut counts: BTreeMap<String, Counts> = BTreeMap::new();
     for file in files {
         let case = Case::read(file, device);
@@ -38,14 +57,14 @@ fn on_device(files: &[PathBuf], device: &Device) -> Counts {
             },
         };
         counts.entry(case.op.clone()).or_default()[column] += 1;
-        println!("{}: {} ... {verdict}", device.name(), case.name);
+        println!("{}: {} ... {verdict}", name, case.name);
     }
     let mut total = [0; 3];
     for (op, count) in &counts {
-        println!("{}: {op}: {} passed, {} failed, {} unknown", device.name(), count[0], count[1], count[2]);
+        println!("{}: {op}: {} passed, {} failed, {} unknown", name, count[0], count[1], count[2]);
         (0..3).for_each(|i| total[i] += count[i]);
     }
-    println!("{}: {} passed, {} failed, {} unknown", device.name(), total[0], total[1], total[2]);
+    println!("{}: {} passed, {} failed, {} unknown", name, total[0], total[1], total[2]);
     total
 }
 

@@ -3,6 +3,8 @@
 
 #[path = "../common/devices.rs"]
 mod devices;
+#[path = "../common/instruction_sets.rs"]
+mod instruction_sets;
 
 mod convolution;
 mod inverted_residual;
@@ -376,4 +378,9 @@ fn running_statistics_follow_the_batches_and_serve_afterwards() {
             }
         }
     }
+}
+
+#[test]
+fn every_instruction_set() {
+    instruction_sets::run_again();
 }

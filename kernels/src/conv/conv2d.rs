@@ -82,7 +82,7 @@ pub fn conv2d<'a>(
         None => on_host(&g, x.host(), w.host(), bias.map(View::host), activation, y.host()),
         Some(gpu) => {
             let operands = Operands::new(x.device(), w.device(), bias.map(View::device), y.device());
-            on_gpu(&gpu, &g, Direction::Gather, &operands, activation);
+            on_gpu(&gpu, &g, Direction::Gather, &operands, activation)?;
         }
     }
     Ok(g.y)
@@ -100,14 +100,21 @@ fn on_host(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>, activation:
 }
 
 /// Queues a convolution or its adjoint, group by group; depthwise adjoints do not come here.
-pub(super) fn on_gpu(gpu: &Gpu, g: &Geometry, direction: Direction, operands: &Operands, activation: Activation) {
+pub(super) fn on_gpu(
+    gpu: &Gpu,
+    g: &Geometry,
+    direction: Direction,
+    operands: &Operands,
+    activation: Activation,
+) -> Result<()> {
     if g.is_depthwise() {
         depthwise::forward_on_gpu(gpu, g, operands, activation);
-        return;
+        return Ok(());
     }
     for group in 0..g.opts.groups {
-        implicit_gemm::run(gpu, &Sizes::new(g, group, direction), direction, false, activation, operands);
+        implicit_gemm::run(gpu, &Sizes::new(g, group, direction), direction, false, activation, operands)?;
     }
+    Ok(())
 }
 
 /// Forward with a 2x2 max pooling of stride 2 in the epilogue, for inference: writes `y` of shape
@@ -142,16 +149,16 @@ pub fn conv2d_max_pool2<'a>(
         }
         Some(_) => {
             let operands = Operands::new(x.device(), w.device(), Some(bias.device()), y.device());
-            pooled_on_gpu(&g, activation, &operands);
+            pooled_on_gpu(&g, activation, &operands)?;
         }
     }
     Ok(())
 }
 
 /// Queues a convolution with pooling in its epilogue.
-pub(super) fn pooled_on_gpu(g: &Geometry, activation: Activation, operands: &Operands) {
+pub(super) fn pooled_on_gpu(g: &Geometry, activation: Activation, operands: &Operands) -> Result<()> {
     let sizes = Sizes::new(g, 0, Direction::Gather);
-    implicit_gemm::run(operands.x.gpu(), &sizes, Direction::Gather, true, activation, operands);
+    implicit_gemm::run(operands.x.gpu(), &sizes, Direction::Gather, true, activation, operands)
 }
 
 /// Gradient with respect to the input: writes `dx` of shape `x_shape` from `grad`, the gradient of
@@ -186,7 +193,7 @@ pub fn conv2d_backward_data<'a>(
         }
         Some(gpu) => {
             let operands = Operands::new(grad.device(), w.device(), None, dx.device());
-            on_gpu(&gpu, &g, Direction::Scatter, &operands, Activation::Identity);
+            on_gpu(&gpu, &g, Direction::Scatter, &operands, Activation::Identity)?;
         }
     }
     Ok(())

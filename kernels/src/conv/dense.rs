@@ -9,16 +9,25 @@
 use rayon::prelude::*;
 
 use super::Nhwc;
-use super::gated::HALF;
-use super::micro::{MR, NR, Tile, Walk, accumulate};
+use super::band::compute;
+use super::micro::NR;
 use super::slab::Slab;
-use crate::activation::{Activation, sigmoid};
-use crate::attention::lift;
+use crate::activation::Activation;
 use crate::device::HostBuffer;
 use crate::simd::simd_fn;
 
-/// Lattice rows that one task computes.
+/// Lattice rows that one task computes at least.
 const BAND: usize = 4;
+/// Pixels of a task at least, where an image has them: for all of these the weights are read once. The weights of the last
+/// layers of ResNet-18 do not fit into the second cache.
+const PIXELS: usize = 64;
+
+/// Lattice rows that one task computes.
+fn band(pass: &Pass) -> usize {
+    let lattice = |n: usize| n.div_ceil(pass.out_step);
+    let [_, oh, ow, _] = pass.y_shape;
+    PIXELS.div_ceil(lattice(ow)).clamp(BAND, lattice(oh).max(BAND))
+}
 
 /// One set of taps and the output pixels it belongs to.
 pub(super) struct Phase {
@@ -137,19 +146,19 @@ fn reach(phases: &[Phase]) -> ((isize, isize), (isize, isize)) {
 }
 
 /// Where a band goes: all its pixels, with the channels of some blocks.
-struct Target<'a> {
-    values: &'a mut [f32],
+pub(super) struct Target<'a> {
+    pub values: &'a mut [f32],
     /// Channels of a pixel, and the place of the first block among them.
-    stride: usize,
-    first: usize,
+    pub stride: usize,
+    pub first: usize,
     /// Blocks of `NR` output channels.
-    blocks: std::ops::Range<usize>,
+    pub blocks: std::ops::Range<usize>,
     /// Number of the band's first pixel in the whole output.
-    pixel: usize,
+    pub pixel: usize,
 }
 
-/// Computes some channels of band `b` of image `n`: all phases of `BAND` lattice rows.
-fn run_band(pass: &Pass, n: usize, b: usize, slab: &mut Slab, target: &mut Target) {
+/// Computes some channels of a band of image `n` from lattice row `row` on: all phases.
+fn run_band(pass: &Pass, n: usize, row: usize, slab: &mut Slab, target: &mut Target) {
     let [_, h, w, c] = pass.x_shape;
     let ow = pass.y_shape[2];
     let ((top, bottom), (left, right)) = reach(pass.phases);
@@ -158,7 +167,7 @@ fn run_band(pass: &Pass, n: usize, b: usize, slab: &mut Slab, target: &mut Targe
         (lattice_rows - 1) * pass.in_step + (bottom - top) as usize + 1,
         (ow.div_ceil(pass.out_step) - 1) * pass.in_step + (right - left) as usize + 1,
     );
-    let first = ((b * BAND * pass.in_step) as isize + top + pass.in_start[0], left + pass.in_start[1]);
+    let first = ((row * pass.in_step) as isize + top + pass.in_start[0], left + pass.in_start[1]);
     match pass.mask {
         None => {
             let source = &pass.x[n * h * w * c..(n + 1) * h * w * c];
@@ -181,19 +190,19 @@ pub(super) fn run(pass: &Pass, y: &mut [f32]) {
     if y.is_empty() {
         return;
     }
-    let rows = BAND * pass.out_step;
+    let (lattice, rows) = (band(pass), band(pass) * pass.out_step);
     let bands = y.len() / (oh * ow * oc) * oh.div_ceil(rows);
     let blocks = pass.y_channels.1.div_ceil(NR);
     let parts = if pass.epilogue.gated { 1 } else { rayon::current_num_threads().div_ceil(bands).min(blocks) };
     let whole = |n: usize, b: usize, slab: &mut Slab, band: &mut [f32]| {
         let pixel = (n * oh + b * rows) * ow;
         let target = &mut Target { values: band, stride: oc, first: pass.y_channels.0, blocks: 0..blocks, pixel };
-        run_band(pass, n, b, slab, target);
+        run_band(pass, n, b * lattice, slab, target);
     };
     y.par_chunks_mut(oh * ow * oc).enumerate().for_each(|(n, image)| {
         let bands = image.par_chunks_mut(rows * ow * oc).enumerate();
         if parts > 1 {
-            bands.for_each(|(b, band)| run_in_parts(pass, (n, b), blocks.div_ceil(parts), band));
+            bands.for_each(|(b, band)| run_in_parts(pass, (n, b * lattice), blocks.div_ceil(parts), band));
         } else {
             bands.for_each_init(Slab::new, |slab, (b, band)| whole(n, b, slab, band));
         }
@@ -201,11 +210,11 @@ pub(super) fn run(pass: &Pass, y: &mut [f32]) {
 }
 
 /// A band, `per_part` blocks of channels at a time, in parallel. Every value is the same as in one part.
-fn run_in_parts(pass: &Pass, (n, b): (usize, usize), per_part: usize, band: &mut [f32]) {
+fn run_in_parts(pass: &Pass, (n, row): (usize, usize), per_part: usize, band: &mut [f32]) {
     let [_, oh, ow, oc] = pass.y_shape;
     let (o0, cout) = pass.y_channels;
     let pixels = band.len() / oc;
-    let pixel = (n * oh + b * BAND * pass.out_step) * ow;
+    let pixel = (n * oh + row * pass.out_step) * ow;
     let lanes = |part: usize| (per_part * NR).min(cout - part * per_part * NR);
     let parts: Vec<Vec<f32>> = (0..cout.div_ceil(per_part * NR))
         .into_par_iter()
@@ -213,7 +222,7 @@ fn run_in_parts(pass: &Pass, (n, b): (usize, usize), per_part: usize, band: &mut
             let mut values = vec![0.0; pixels * lanes(part)];
             let blocks = part * per_part..((part + 1) * per_part).min(cout.div_ceil(NR));
             let mut target = Target { values: &mut values, stride: lanes(part), first: 0, blocks, pixel };
-            run_band(pass, n, b, &mut Slab::new(), &mut target);
+            run_band(pass, n, row, &mut Slab::new(), &mut target);
             values
         })
         .collect();
@@ -239,7 +248,7 @@ pub(super) fn run_pooled(pass: &Pass, y: &mut [f32]) {
             |(slab, band), (b, pooled): (usize, &mut [f32])| {
                 band.resize(2 * pooled.len() / (pw * oc) * ow * oc, 0.0);
                 let blocks = 0..oc.div_ceil(NR);
-                run_band(pass, n, b, slab, &mut Target { values: band, stride: oc, first: 0, blocks, pixel: 0 });
+                run_band(pass, n, b * BAND, slab, &mut Target { values: band, stride: oc, first: 0, blocks, pixel: 0 });
                 for (out, rows) in pooled.chunks_exact_mut(pw * oc).zip(band.chunks_exact(2 * ow * oc)) {
                     pool_pair(rows, oc, out);
                 }
@@ -258,97 +267,5 @@ simd_fn! {
                 pixel[k] = u[k].max(u[c + k]).max(l[k].max(l[c + k]));
             }
         }
-    }
-}
-
-simd_fn! {
-    /// One phase of one band.
-    fn compute(pass: &Pass, phase: &Phase, slab: &Slab, origin: (isize, isize), target: &mut Target) {
-        let ow = pass.y_shape[2];
-        let (py, px) = phase.start;
-        let band_rows = target.values.len() / (ow * target.stride);
-        if band_rows <= py || ow <= px {
-            return;
-        }
-        let grid_h = (band_rows - py).div_ceil(pass.out_step);
-        let grid_w = (ow - px).div_ceil(pass.out_step);
-        let cout = pass.y_channels.1;
-        let cin = slab.channels;
-        let taps = phase.rows.len() * phase.cols.len();
-        let adjacent = phase.cols.windows(2).all(|p| p[1] - p[0] == 1);
-        let (runs, run) = if adjacent { (1, phase.cols.len() * cin) } else { (phase.cols.len(), cin) };
-        for block in target.blocks.clone() {
-            let lanes = NR.min(cout - block * NR);
-            let panel = &phase.packed[block * taps * cin * NR..(block + 1) * taps * cin * NR];
-            let mut bias = [0.0; NR];
-            if let Some(values) = pass.epilogue.bias {
-                bias[..lanes].copy_from_slice(&values[block * NR..block * NR + lanes]);
-            }
-            for first in (0..grid_h * grid_w).step_by(MR) {
-                let count = MR.min(grid_h * grid_w - first);
-                let mut slab_at = [0; MR];
-                let mut pixel_at = [0; MR];
-                for m in 0..MR {
-                    let p = first + m.min(count - 1);
-                    let (j, i) = (p / grid_w, p % grid_w);
-                    slab_at[m] = (j * pass.in_step * slab.width + i * pass.in_step) * cin;
-                    pixel_at[m] = (j * pass.out_step + py) * ow + i * pass.out_step + px;
-                }
-                let mut acc: Tile = [bias; MR];
-                let mut step = 0;
-                for row in &phase.rows {
-                    for col in phase.cols.iter().take(runs) {
-                        let shift = ((row - origin.0) as usize * slab.width + (col - origin.1) as usize) * cin;
-                        let walk = Walk { steps: run, a_stride: 1, b_stride: NR };
-                        accumulate::<FMA>(&slab.data[shift..], &slab_at, &panel[step * NR..], walk, &mut acc);
-                        step += run;
-                    }
-                }
-                if pass.epilogue.gated {
-                    let channel = block * HALF;
-                    for (sums, at) in acc.iter_mut().zip(pixel_at).take(count) {
-                        let features = gated(pass.epilogue.activation, sums);
-                        let to = at * target.stride + channel;
-                        let room = HALF.min(target.stride - channel);
-                        target.values[to..to + room].copy_from_slice(&features[..room]);
-                    }
-                    continue;
-                }
-                for (sums, at) in acc.iter_mut().zip(pixel_at).take(count) {
-                    finish(pass, target.pixel + at, block * NR, &mut sums[..lanes]);
-                    let to = at * target.stride + target.first + (block - target.blocks.start) * NR;
-                    target.values[to..to + lanes].copy_from_slice(&sums[..lanes]);
-                }
-            }
-        }
-    }
-}
-
-/// Features times gates of one pixel's block.
-#[inline(always)]
-fn gated(activation: Activation, sums: &mut [f32; NR]) -> [f32; HALF] {
-    let mut gates = [0.0; HALF];
-    gates.copy_from_slice(&sums[HALF..]);
-    let mut features = [0.0; HALF];
-    features.copy_from_slice(&sums[..HALF]);
-    activation.apply_lanes(&mut features);
-    for (f, g) in features.iter_mut().zip(gates) {
-        *f *= sigmoid(g);
-    }
-    features
-}
-
-/// What the epilogue does after the bias to the sums of a pixel from output channel `channel` on.
-#[inline(always)]
-fn finish(pass: &Pass, pixel: usize, channel: usize, sums: &mut [f32]) {
-    let Epilogue { residual, activation, attention, .. } = pass.epilogue;
-    if let Some(residual) = residual {
-        let at = pixel * pass.y_shape[3] + pass.y_channels.0 + channel;
-        sums.iter_mut().zip(&residual[at..]).for_each(|(s, r)| *s += r);
-    }
-    activation.apply_lanes(sums);
-    if let Some(attention) = attention {
-        let factor = lift(attention[pixel]);
-        sums.iter_mut().for_each(|s| *s *= factor);
     }
 }

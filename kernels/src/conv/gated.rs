@@ -157,7 +157,7 @@ impl PreparedGated {
                 let g = Geometry::new(OP, seen, self.shape, self.opts)?;
                 let operands = Operands::new(x.device(), w, Some(self.bias.view().device()), y.device());
                 let sizes = Sizes::gated(&g, mask.is_some());
-                implicit_gemm::run_gated(w.gpu(), &sizes, mask.map(View::device), self.features, &operands);
+                implicit_gemm::run_gated(w.gpu(), &sizes, mask.map(View::device), self.features, &operands)?;
             }
         }
         Ok(shape)

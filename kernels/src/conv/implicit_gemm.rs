@@ -16,6 +16,7 @@ use super::masked::masked;
 use super::pass::{Direction, Operands, Sizes, Variant, base, finish, offset, row, taps, weight_at};
 use crate::activation::{Activation, activate, sigmoid};
 use crate::device::{Gpu, GpuBuffer, Precision, UNITS, grid, launch};
+use crate::error::Result;
 
 #[cube(launch_unchecked)]
 fn implicit_gemm_kernel(
@@ -194,7 +195,7 @@ pub(super) fn run(
     pooled: bool,
     activation: Activation,
     operands: &Operands,
-) {
+) -> Result<()> {
     let (kind, parameter) = activation.kind();
     let v = Variant {
         direction,
@@ -208,15 +209,26 @@ pub(super) fn run(
         gated: false,
         masked: false,
     };
+    #[cfg(feature = "cuda")]
+    if super::cuda::takes(gpu, s) {
+        return super::cuda::run(gpu, s, &v, parameter, operands);
+    }
     if gpu.precision() != Precision::F32 && s.in_channels >= 16 && s.out_channels >= 16 {
         super::tensor_core::run(gpu, s, v, parameter, operands);
-        return;
+    } else {
+        queue(gpu, s, v, parameter, None, operands);
     }
-    queue(gpu, s, v, parameter, None, operands);
+    Ok(())
 }
 
 /// Queues a gated convolution: `s` has the channels of the output, the weights twice as many.
-pub(super) fn run_gated(gpu: &Gpu, s: &Sizes, mask: Option<&GpuBuffer>, features: Activation, operands: &Operands) {
+pub(super) fn run_gated(
+    gpu: &Gpu,
+    s: &Sizes,
+    mask: Option<&GpuBuffer>,
+    features: Activation,
+    operands: &Operands,
+) -> Result<()> {
     let (kind, parameter) = features.kind();
     let v = Variant {
         direction: Direction::Gather,
@@ -230,7 +242,12 @@ pub(super) fn run_gated(gpu: &Gpu, s: &Sizes, mask: Option<&GpuBuffer>, features
         gated: true,
         masked: mask.is_some(),
     };
+    #[cfg(feature = "cuda")]
+    if mask.is_none() && super::cuda::takes(gpu, s) {
+        return super::cuda::run(gpu, s, &v, parameter, operands);
+    }
     queue(gpu, s, v, parameter, mask, operands);
+    Ok(())
 }
 
 fn queue(gpu: &Gpu, s: &Sizes, v: Variant, parameter: f32, mask: Option<&GpuBuffer>, operands: &Operands) {

@@ -5,6 +5,9 @@
 //! (dense.rs); strided data gradients and transposed convolutions are split into one dense pass
 //! per output phase, so no multiplication by an inserted zero is ever done.
 
+mod band;
+#[cfg(feature = "cuda")]
+mod cuda;
 pub(crate) mod dense;
 mod depthwise;
 mod gated;

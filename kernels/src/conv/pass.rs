@@ -18,7 +18,7 @@ pub(crate) enum Direction {
 }
 
 /// Sizes of a pass. "In" and "out" are what the pass reads and writes.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
+#[derive(CubeType, CubeLaunch, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Sizes {
     pub images: usize,
     pub in_h: usize,

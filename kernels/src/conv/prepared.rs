@@ -149,7 +149,7 @@ impl PreparedConv {
                     ..Operands::new(x.device(), w, Some(self.bias.view().device()), y.device())
                 };
                 let direction = if self.transposed { Direction::Scatter } else { Direction::Gather };
-                on_gpu(w.gpu(), &g, direction, &operands, self.activation);
+                on_gpu(w.gpu(), &g, direction, &operands, self.activation)?;
             }
             host => {
                 let epilogue = Epilogue {
@@ -206,7 +206,7 @@ impl PreparedConv {
         match &self.weights {
             Weights::Gpu(w) => {
                 let operands = Operands::new(x.device(), w, Some(self.bias.view().device()), y.view().device());
-                super::conv2d::pooled_on_gpu(&g, self.activation, &operands);
+                super::conv2d::pooled_on_gpu(&g, self.activation, &operands)?;
             }
             Weights::Packed(groups) => {
                 let epilogue = Epilogue::new(Some(self.bias.view().host()), self.activation);

@@ -66,7 +66,7 @@ pub fn conv_transpose2d<'a>(
         }
         Some(gpu) => {
             let operands = Operands::new(x.device(), w.device(), bias.map(View::device), y.device());
-            super::conv2d::on_gpu(&gpu, &g, Direction::Scatter, &operands, activation);
+            super::conv2d::on_gpu(&gpu, &g, Direction::Scatter, &operands, activation)?;
         }
     }
     Ok(y_shape)

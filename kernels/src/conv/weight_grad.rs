@@ -11,14 +11,14 @@ use cubecl::prelude::*;
 use rayon::prelude::*;
 
 use super::Geometry;
-use super::micro::{MR, NR, Tile, Walk, accumulate};
+use super::micro::{MOST_ROWS, NR, Sums, accumulate, load, store};
 use super::pass::{Direction, Sizes, input_at};
 use super::slab::Slab;
 use super::tensor_core::{self, Cut};
 use crate::device::{Gpu, GpuBuffer, HostBuffer, Precision, UNITS, grid, launch};
 use crate::error::Result;
 use crate::reduce::add_chunks;
-use crate::simd::simd_fn;
+use crate::simd::{Lanes, lanes_fn};
 
 /// Pixels of a partial sum: both operands of a tile stay in the first cache.
 const PIXELS: usize = 252;
@@ -40,7 +40,7 @@ fn tasks(g: &Geometry, width: usize) -> Vec<Columns> {
     let [_, kh, kw, cin] = g.w;
     let dilation = g.opts.dilation;
     let (runs, run) = if dilation == 1 { (1, kw * cin) } else { (kw, cin) };
-    let most = (kh * runs * run).div_ceil(TASKS).next_multiple_of(MR).clamp(2 * MR, COLUMNS);
+    let most = (kh * runs * run).div_ceil(TASKS).next_multiple_of(MOST_ROWS).clamp(2 * MOST_ROWS, COLUMNS);
     let starts = (0..kh).flat_map(|r| (0..runs).map(move |s| (r, s)));
     starts
         .flat_map(|(r, s)| {
@@ -100,7 +100,7 @@ pub(super) fn run(g: &Geometry, group: usize, x: &[f32], grad: &[f32], dw: &mut 
     let rows = dw[group * cout * width..(group + 1) * cout * width].par_chunks_mut(width);
     rows.enumerate().for_each(|(o, row)| {
         for (task, part) in tasks.iter().zip(&parts) {
-            let sums = part[o / NR * task.count.next_multiple_of(MR) * NR..].iter().skip(o % NR).step_by(NR);
+            let sums = part[o / NR * task.count.next_multiple_of(MOST_ROWS) * NR..].iter().skip(o % NR).step_by(NR);
             row[task.first..task.first + task.count].iter_mut().zip(sums).for_each(|(d, s)| *d += s);
         }
     });
@@ -109,19 +109,19 @@ pub(super) fn run(g: &Geometry, group: usize, x: &[f32], grad: &[f32], dw: &mut 
 /// Gradient of some columns, `[out / NR][column][NR]`.
 fn column_gradient(g: &Geometry, columns: &Columns, images: &[Slab], gradient: &[HostBuffer<f32>]) -> HostBuffer<f32> {
     let cout = g.y[3] / g.opts.groups;
-    let mut sums = HostBuffer::room(cout.div_ceil(NR) * columns.count.next_multiple_of(MR) * NR);
+    let mut sums = HostBuffer::room(cout.div_ceil(NR) * columns.count.next_multiple_of(MOST_ROWS) * NR);
     sums.fill(0.0);
-    let mut packed = HostBuffer::room(columns.count.next_multiple_of(MR) * PIXELS);
+    let mut packed = HostBuffer::room(columns.count.next_multiple_of(MOST_ROWS) * PIXELS);
     for (i, gradient) in gradient.iter().enumerate() {
         let pixels = PIXELS.min(g.y[0] * g.y[1] * g.y[2] - i * PIXELS);
-        let packed = &mut packed[..columns.count.next_multiple_of(MR) * pixels];
+        let packed = &mut packed[..columns.count.next_multiple_of(MOST_ROWS) * pixels];
         pack_columns(g, columns, images, (i * PIXELS, pixels), packed);
         add_product(pixels, packed, gradient, &mut sums);
     }
     sums
 }
 
-/// Lays out some columns of some pixels as `[column / MR][pixel][MR]`.
+/// Lays out some columns of some pixels as `[column / MOST_ROWS][pixel][MOST_ROWS]`.
 fn pack_columns(g: &Geometry, columns: &Columns, images: &[Slab], (first, pixels): (usize, usize), packed: &mut [f32]) {
     let [_, oh, ow, _] = g.y;
     for p in 0..pixels {
@@ -129,28 +129,73 @@ fn pack_columns(g: &Geometry, columns: &Columns, images: &[Slab], (first, pixels
         let slab = &images[image];
         let base = (pixel / ow * slab.width + pixel % ow) * g.opts.stride * slab.channels + columns.shift;
         // What follows the last column is another tap's; its sums are never looked at.
-        let blocks = slab.data[base..].as_chunks::<MR>().0;
-        for (panel, from) in packed.chunks_exact_mut(pixels * MR).zip(blocks) {
-            panel.as_chunks_mut::<MR>().0[p] = *from;
+        let blocks = slab.data[base..].as_chunks::<MOST_ROWS>().0;
+        for (panel, from) in packed.chunks_exact_mut(pixels * MOST_ROWS).zip(blocks) {
+            panel.as_chunks_mut::<MOST_ROWS>().0[p] = *from;
         }
     }
 }
 
-simd_fn! {
+lanes_fn! {
     /// Adds the product of packed columns and gradients to the sums.
-    fn add_product(pixels: usize, columns: &[f32], gradient: &[f32], sums: &mut [f32]) {
-        let walk = Walk { steps: pixels, a_stride: MR, b_stride: NR };
-        let offsets: [usize; MR] = std::array::from_fn(|m| m);
-        let per_block = columns.len() / pixels * NR;
-        for (out, b) in sums.chunks_exact_mut(per_block).zip(gradient.chunks_exact(pixels * NR)) {
-            for (out, a) in out.chunks_exact_mut(MR * NR).zip(columns.chunks_exact(pixels * MR)) {
-                let mut acc: Tile = [[0.0; NR]; MR];
-                accumulate::<FMA>(a, &offsets, b, walk, &mut acc);
-                for (out, sums) in out.chunks_exact_mut(NR).zip(acc) {
-                    for (o, s) in out.iter_mut().zip(sums) {
-                        *o += s;
+    fn add_product<L, V, R>(pixels: usize, columns: &[f32], gradient: &[f32], sums: &mut [f32]) {
+        let (panel, of_block) = (pixels * NR, columns.len() / pixels * NR);
+        assert!(columns.len().is_multiple_of(pixels * MOST_ROWS), "whole panels of columns");
+        assert!(gradient.len().is_multiple_of(panel) && sums.len() == gradient.len() / panel * of_block, "whole blocks");
+        let mut sums = sums.as_mut_ptr();
+        let mut gradients = gradient.chunks_exact(panel);
+        while let Some(first) = gradients.next() {
+            let second = if L::PANELS == 2 { gradients.next() } else { None };
+            for (at, columns) in columns.chunks_exact(pixels * MOST_ROWS).enumerate() {
+                for row in (0..MOST_ROWS).step_by(R) {
+                    // SAFETY: `pixels` steps of MOST_ROWS columns, a multiple of `R`, and of one or two panels, and
+                    // the sums of these blocks, as asserted. `lanes_fn` runs this only on CPUs with the set of `L`.
+                    unsafe {
+                        let (columns, to) = (columns.as_ptr().add(row), sums.add((at * MOST_ROWS + row) * NR));
+                        match second {
+                            Some(second) => {
+                                let panels = [first.as_ptr(), second.as_ptr()];
+                                add_tile::<L, V, 2, R>(pixels, columns, &panels, of_block, to);
+                            }
+                            None => add_tile::<L, V, 1, R>(pixels, columns, &[first.as_ptr()], of_block, to),
+                        }
                     }
                 }
+            }
+            // SAFETY: the blocks just added to.
+            sums = unsafe { sums.add(of_block * (1 + usize::from(second.is_some()))) };
+        }
+    }
+}
+
+/// Adds the products of `R` columns and `P` panels; the sums of a panel lie `of_block` behind those of the one before.
+///
+/// # Safety
+/// The CPU has the set of `L`; `columns` are `pixels` steps of [`MOST_ROWS`], every panel of [`NR`] values, and `to`
+/// leads to `R` rows of [`NR`] sums for each panel.
+#[inline(always)]
+unsafe fn add_tile<L: Lanes, const V: usize, const P: usize, const R: usize>(
+    pixels: usize,
+    columns: *const f32,
+    panels: &[*const f32; P],
+    of_block: usize,
+    to: *mut f32,
+) {
+    // SAFETY: the caller vouches for all of it.
+    unsafe {
+        let (mut sums, mut rows): (Sums<L, V, P, R>, _) = ([[[L::splat(0.0); V]; P]; R], [columns; R]);
+        for (m, row) in rows.iter_mut().enumerate() {
+            *row = row.add(m);
+        }
+        accumulate(&rows, MOST_ROWS, panels, pixels, &mut sums);
+        for (m, sums) in sums.iter().enumerate() {
+            for (p, sums) in sums.iter().enumerate() {
+                let to = to.add(p * of_block + m * NR);
+                let mut whole = load::<L, V>(to);
+                for (whole, sum) in whole.iter_mut().zip(sums) {
+                    *whole = whole.add(*sum);
+                }
+                store(&whole, to);
             }
         }
     }
@@ -260,6 +305,11 @@ pub(super) fn run_on_gpu(gpu: &Gpu, g: &Geometry, x: &GpuBuffer, grad: &GpuBuffe
     let rounded = gpu.precision() != Precision::F32 && out >= 16 && width >= 16;
     for group in 0..g.opts.groups {
         let s = Sizes::new(g, group, Direction::Gather);
+        #[cfg(feature = "cuda")]
+        if super::cuda::takes_weight_gradient(gpu, &s) {
+            super::cuda::run_weight_gradient(gpu, &s, x, grad, &partial, &cut);
+            continue;
+        }
         if rounded {
             tensor_core::run_weight(gpu, &s, x, grad, &partial, &cut);
             continue;

@@ -7,6 +7,8 @@ use half::slice::HalfFloatSliceExt;
 
 use super::{BankData, LocationBank, OP};
 use crate::device::{Gpu, GpuBuffer, UNITS, grid, launch, mixed, units};
+#[cfg(feature = "cuda")]
+use crate::device::{Queue, WARP, Written, launch_written, macros};
 use crate::error::Result;
 use crate::reduce::cube_sum;
 
@@ -97,6 +99,22 @@ impl LocationBank {
         let (some_index, some_cosine) =
             (gpu.alloc::<u32>(splits * index.len())?, gpu.alloc::<f32>(splits * index.len())?);
         let shape = (grid(locations * splits * groups), CubeDim::new_1d(UNITS));
+        #[cfg(feature = "cuda")]
+        if let Some(queue) = gpu.cuda().filter(|_| bank.in_whole_words(dim)) {
+            let results = if splits == 1 { (&*index, &*cosine) } else { (&some_index, &some_cosine) };
+            let shape = Shape {
+                images: images as i32,
+                locations: locations as i32,
+                entries: entries as i32,
+                splits: splits as i32,
+                per_split: per_split as i32,
+            };
+            bank.search(queue, queries, results, (shape, dim), group);
+            if splits > 1 {
+                best_of_splits(gpu, (&some_index, &some_cosine), (index, cosine), splits);
+            }
+            return Ok(());
+        }
         macro_rules! queue {
             ($data:expr, $element:ty) => {
                 launch!(
@@ -122,21 +140,95 @@ impl LocationBank {
             GpuBankData::F16(data) => queue!(data, f16),
             GpuBankData::F32(data) => queue!(data, f32),
         }
-        let n = index.len();
-        launch!(
-            gpu,
-            best_split_kernel,
-            units(n),
-            some_index.arg(),
-            some_cosine.arg(),
-            index.arg(),
-            cosine.arg(),
-            n,
-            splits
-        );
+        best_of_splits(gpu, (&some_index, &some_cosine), (index, cosine), splits);
         Ok(())
     }
 }
+
+/// Queues the choice among splits.
+fn best_of_splits(
+    gpu: &Gpu,
+    (some_index, some_cosine): (&GpuBuffer<u32>, &GpuBuffer),
+    (index, cosine): (&GpuBuffer<u32>, &GpuBuffer),
+    splits: usize,
+) {
+    let n = index.len();
+    launch!(
+        gpu,
+        best_split_kernel,
+        units(n),
+        some_index.arg(),
+        some_cosine.arg(),
+        index.arg(),
+        cosine.arg(),
+        n,
+        splits
+    );
+}
+
+/// `Shape` of nearest.cu.
+#[cfg(feature = "cuda")]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Shape {
+    images: i32,
+    locations: i32,
+    entries: i32,
+    splits: i32,
+    per_split: i32,
+}
+
+#[cfg(feature = "cuda")]
+impl GpuBank {
+    /// Elements in 16 bytes.
+    fn width(&self) -> usize {
+        match self.data {
+            GpuBankData::F16(_) => 8,
+            GpuBankData::F32(_) => 4,
+        }
+    }
+
+    /// Whether nearest.cu can read vectors 16 bytes at a time.
+    fn in_whole_words(&self, dim: usize) -> bool {
+        dim.is_multiple_of(self.width()) && dim <= LONGEST
+    }
+
+    /// Queues nearest.cu for groups of images.
+    fn search(
+        &self,
+        queue: &Queue,
+        queries: &GpuBuffer,
+        (index, cosine): (&GpuBuffer<u32>, &GpuBuffer),
+        (shape, dim): (Shape, usize),
+        group: usize,
+    ) {
+        let (bank, half) = match &self.data {
+            GpuBankData::F16(bank) => (bank.handle(), 1),
+            GpuBankData::F32(bank) => (bank.handle(), 0),
+        };
+        let kernel = Written {
+            entry: "nearest_cosine",
+            parts: &[WARP, include_str!("nearest.cu")],
+            macros: macros(&[
+                ("HALF", half),
+                ("LANES", (dim / self.width()).next_power_of_two().min(32)),
+                ("GROUP", group),
+                ("DIM", dim),
+            ]),
+            threads: UNITS,
+            shared: (group * (dim + 2 * UNITS as usize) * size_of::<f32>()) as u32,
+            writable: &[false, false, false, true, true],
+        };
+        let groups = (shape.images as usize).div_ceil(group);
+        let blocks = shape.locations as usize * shape.splits as usize * groups;
+        let buffers = [queries.handle(), bank, self.inverse_norms.handle(), index.handle(), cosine.handle()];
+        launch_written(queue, kernel, blocks, &buffers, &shape);
+    }
+}
+
+/// Longest vectors whose group of queries fits into 48 KiB of shared memory beside what is found.
+#[cfg(feature = "cuda")]
+const LONGEST: usize = 2048;
 
 /// Queries that one pass over the bank serves.
 const GROUP: usize = 4;

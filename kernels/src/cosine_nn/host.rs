@@ -5,9 +5,7 @@ use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::{BankData, LocationBank};
-#[cfg(target_arch = "x86_64")]
-use crate::simd::{Isa, isa};
-use crate::simd::{madd, simd_fn};
+use crate::simd::{Lanes, lanes_fn};
 
 /// The best entry at one location.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,8 +17,13 @@ struct Nearest {
 /// An element of a bank vector.
 pub(super) trait Element: Copy + Send + Sync {
     fn widen_into(from: &[Self], to: &mut [f32]);
-    /// Dot product with an f32 vector of the same length.
-    fn dot(query: &[f32], vector: &[Self]) -> f32;
+    fn wide(self) -> f32;
+
+    /// A register of elements, widened.
+    ///
+    /// # Safety
+    /// The CPU has the set of `L`, and [`Lanes::WIDTH`] elements can be read there.
+    unsafe fn load<L: Lanes>(from: *const Self) -> L;
 }
 
 impl Element for f32 {
@@ -28,8 +31,15 @@ impl Element for f32 {
         to.copy_from_slice(from);
     }
 
-    fn dot(query: &[f32], vector: &[f32]) -> f32 {
-        dot_floats(query, vector)
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const f32) -> L {
+        // SAFETY: the caller's.
+        unsafe { L::load(from) }
     }
 }
 
@@ -38,66 +48,49 @@ impl Element for f16 {
         from.convert_to_f32_slice(to);
     }
 
-    fn dot(query: &[f32], vector: &[f16]) -> f32 {
-        #[cfg(target_arch = "x86_64")]
-        if isa() != Isa::Portable {
-            // SAFETY: every set but Portable has AVX2, FMA and F16C.
-            return unsafe { dot_halves_f16c(query, vector) };
-        }
-        query.iter().zip(vector).map(|(q, v)| q * v.to_f32()).sum()
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const f16) -> L {
+        // SAFETY: the caller's.
+        unsafe { L::load_f16(from) }
     }
 }
 
-simd_fn! {
-    /// Dot product with 32 running sums.
-    fn dot_floats(a: &[f32], b: &[f32]) -> f32 {
-        let mut sums = [0.0f32; 32];
-        let whole = a.len() / 32 * 32;
-        for (a, b) in a.chunks_exact(32).zip(b.chunks_exact(32)) {
-            for k in 0..32 {
-                sums[k] = madd::<FMA>(a[k], b[k], sums[k]);
-            }
-        }
-        for width in [16, 8, 4, 2, 1] {
-            for k in 0..width {
-                sums[k] += sums[k + width];
-            }
-        }
-        let tail: f32 = a[whole..].iter().zip(&b[whole..]).map(|(a, b)| a * b).sum();
-        sums[0] + tail
-    }
-}
+/// Running sums of a dot product, which do not wait for each other.
+const CHAINS: usize = 4;
 
-/// Dot product that widens eight halves with one instruction, four running sums of eight.
-///
-/// # Safety
-/// The CPU has AVX2, FMA and F16C.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn dot_halves_f16c(query: &[f32], vector: &[f16]) -> f32 {
-    use std::arch::x86_64::{
-        _mm_loadu_si128, _mm256_add_ps, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps,
-        _mm256_storeu_ps,
-    };
-    assert_eq!(query.len(), vector.len(), "query and bank vectors have one length");
-    let whole = query.len() / 32 * 32;
-    let mut sums = [_mm256_setzero_ps(); 4];
-    for at in (0..whole).step_by(32) {
-        for (k, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: at + 32 <= whole, which neither slice is shorter than; loads are unaligned ones.
-            let (q, v) = unsafe {
-                let halves = _mm_loadu_si128(vector.as_ptr().add(at + 8 * k).cast());
-                (_mm256_loadu_ps(query.as_ptr().add(at + 8 * k)), _mm256_cvtph_ps(halves))
-            };
-            *sum = _mm256_fmadd_ps(q, v, *sum);
+lanes_fn! {
+    /// Dot product of two vectors of one length.
+    fn dot[T: Element][T]<L>(query: &[f32], vector: &[T]) -> f32 {
+        assert_eq!(query.len(), vector.len(), "query and bank vectors have one length");
+        let d = query.len();
+        // SAFETY: every register ends inside both vectors, which are `d` long. `lanes_fn` runs this only on CPUs with
+        // the set of `L`.
+        let (sum, at) = unsafe {
+            let (mut sums, mut at) = ([L::splat(0.0); CHAINS], 0);
+            while at + CHAINS * L::WIDTH <= d {
+                for (k, sum) in sums.iter_mut().enumerate() {
+                    let at = at + k * L::WIDTH;
+                    *sum = L::load(query.as_ptr().add(at)).mul_add(T::load(vector.as_ptr().add(at)), *sum);
+                }
+                at += CHAINS * L::WIDTH;
+            }
+            while at + L::WIDTH <= d {
+                sums[0] = L::load(query.as_ptr().add(at)).mul_add(T::load(vector.as_ptr().add(at)), sums[0]);
+                at += L::WIDTH;
+            }
+            (sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum(), at)
+        };
+        let mut tail = 0.0;
+        for (q, v) in query[at..].iter().zip(&vector[at..]) {
+            tail += q * v.wide();
         }
+        sum + tail
     }
-    let mut lanes = [0.0f32; 8];
-    let sum = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
-    // SAFETY: `lanes` holds the eight floats that are stored.
-    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sum) };
-    let tail: f32 = query[whole..].iter().zip(&vector[whole..]).map(|(q, v)| q * v.to_f32()).sum();
-    (lanes[0] + lanes[4]) + (lanes[1] + lanes[5]) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7])) + tail
 }
 
 /// 1 / norm, 0 for a zero vector.
@@ -147,7 +140,7 @@ impl LocationBank {
         for (entry, vector) in vectors.enumerate() {
             let scale = self.inverse_norms[from + entry];
             for ((query, best), own) in queries.iter().zip(&mut best).zip(&scales) {
-                let cosine = T::dot(query, vector) * scale * own;
+                let cosine = dot(query, vector) * scale * own;
                 if cosine > best.cosine {
                     *best = Nearest { index: entry as u32, cosine };
                 }

@@ -11,13 +11,13 @@
 use cubecl::prelude::*;
 
 use crate::adam::{AdamOptions, AdamState, AdamStep, adam_update};
-use crate::border::{Border, mirror};
+use crate::border::Border;
 use crate::device::{GpuBuffer, UNITS, grid, launch};
 use crate::elementwise::{copy, fill};
 use crate::error::{Result, shape_error};
 use crate::loss::absolute_error_slope;
 use crate::reduce::{add_group_sums, cube_sum, group_sums};
-use crate::ssim::gpu::{Layout, QUARTER, Shapes, moment, moments, spot, tile};
+use crate::ssim::gpu::{Layout, QUARTER, Shapes, load_square, moment, moments, spot, tile};
 use crate::ssim::{Moments, ssim_slopes};
 use crate::window::lead;
 
@@ -197,20 +197,33 @@ fn descend_kernel(
         let mut rows = SharedMemory::<f32>::new(comptime!(rows_len(size)));
         let unit = UNIT_POS as usize;
 
-        let mut i = unit;
-        while i < square {
-            let row = mirror((at.top + i / wide) as i32 - reach as i32, s.h as i32, border);
-            let column = mirror((at.left + i % wide) as i32 - reach as i32, s.w as i32, border);
-            let mut a = f32::new(0.0);
-            let mut b = f32::new(0.0);
-            if row >= 0 && column >= 0 {
-                let place = ((at.image * s.h + row as usize) * s.w + column as usize) * s.c + at.channel;
-                a = from[place];
-                b = prior[place];
-            }
-            tiles[i] = a;
-            tiles[square + i] = b;
-            i += 256;
+        // All that a unit reads from memory is under way before the first of it is waited for.
+        let (ty, tx) = (unit / 16, unit % 16);
+        let (py, px) = (at.top + ty, at.left + tx);
+        let inside = py < s.h && px < s.w;
+        let pixel = ((at.image * s.h + py) * s.w + px) * s.c + at.channel;
+        // Outside the image the corner of the tile, which no other cube writes.
+        let corner = ((at.image * s.h + at.top) * s.w + at.left) * s.c + at.channel;
+        let place = select(inside, pixel, corner);
+        let (own, target, anchor) = (from[place], x[place], prior[place]);
+        let (first_moment, second_moment) = (adam[place], adam[len + place]);
+        let band = usize::min(unit, comptime!(16 * size - 1));
+        let (line, tap) = (band / size, band % size);
+        let row_weight = row_band[usize::min(at.top + line, s.h - 1) * size + tap];
+        let column_weight = column_band[usize::min(at.left + line, s.w - 1) * size + tap];
+        load_square(from, prior, &mut tiles, at, s, wide, comptime!(reach as i32), UNITS, border);
+        // What groups at the edge read beyond; their sums there are dropped.
+        if unit < 4 {
+            tiles[2 * square + unit] = 0.0;
+        }
+        if unit < comptime!(3 * halo) {
+            rows[3 * plane + unit] = 0.0;
+        }
+        // Weights of the adjoint for the rows, then for the columns of the tile.
+        let mut bands = SharedMemory::<f32>::new(comptime!(32 * size));
+        if unit < comptime!(16 * size) {
+            bands[unit] = row_weight;
+            bands[comptime!(16 * size) + unit] = column_weight;
         }
         let mut window = Array::<f32>::new(size);
         #[unroll]
@@ -259,6 +272,17 @@ fn descend_kernel(
         let mut i = unit;
         while i < comptime!(halo * groups) {
             let (column, first) = (i % halo, i / halo * 4);
+            let px = at.left + column;
+            let mut means = Array::<f32>::new(8usize); // of the prior and of its square
+            #[unroll]
+            for o in 0..4usize {
+                let py = at.top + first + o;
+                let inside = py >= before && px >= before && py < s.oh + before && px < s.ow + before;
+                let pixel = ((at.image * s.oh + py - before) * s.ow + px - before) * s.c + at.channel;
+                let place = select(inside, pixel, 0usize);
+                means[2 * o] = known[place];
+                means[2 * o + 1] = known[s.section + place];
+            }
             let mut sums = Array::<f32>::new(12usize);
             #[unroll]
             for k in 0..12usize {
@@ -278,7 +302,6 @@ fn descend_kernel(
                     }
                 }
             }
-            let px = at.left + column;
             #[unroll]
             for o in 0..4usize {
                 let row = first + o;
@@ -288,12 +311,11 @@ fn descend_kernel(
                 let mut q = f32::new(0.0);
                 let mut r = f32::new(0.0);
                 if inside && row < halo {
-                    let place = ((at.image * s.oh + py - before) * s.ow + px - before) * s.c + at.channel;
                     let m = Moments {
                         x: sums[3 * o],
-                        y: known[place],
+                        y: means[2 * o],
                         xx: sums[3 * o + 1],
-                        yy: known[s.section + place],
+                        yy: means[2 * o + 1],
                         xy: sums[3 * o + 2],
                     };
                     let slopes = ssim_slopes(m, s.k);
@@ -317,50 +339,53 @@ fn descend_kernel(
         let mut i = unit;
         while i < comptime!(halo * 4) {
             let (row, first) = (i / 4, i % 4 * 4);
+            let mut sums = Array::<f32>::new(12usize);
+            #[unroll]
+            for k in 0..12usize {
+                sums[k] = f32::new(0.0);
+            }
+            #[unroll]
+            for t in 0..comptime!(size + 3) {
+                let place = row * halo + first + t;
+                let p = tiles[place];
+                let q = tiles[comptime!(halo * halo) + place];
+                let r = tiles[comptime!(2 * halo * halo) + place];
+                #[unroll]
+                for o in 0..4usize {
+                    if comptime!(t >= o && t < o + size) {
+                        let weight = bands[comptime!(16 * size + t - o) + (first + o) * size];
+                        sums[3 * o] += weight * p;
+                        sums[3 * o + 1] += weight * q;
+                        sums[3 * o + 2] += weight * r;
+                    }
+                }
+            }
             #[unroll]
             for o in 0..4usize {
-                let band = usize::min(at.left + first + o, s.w - 1) * size;
-                let mut p = f32::new(0.0);
-                let mut q = f32::new(0.0);
-                let mut r = f32::new(0.0);
-                #[unroll]
-                for d in 0..size {
-                    let weight = column_band[band + d];
-                    let place = row * halo + first + o + d;
-                    p += weight * tiles[place];
-                    q += weight * tiles[comptime!(halo * halo) + place];
-                    r += weight * tiles[comptime!(2 * halo * halo) + place];
-                }
                 let place = row * 16 + first + o;
-                rows[place] = p;
-                rows[comptime!(16 * halo) + place] = q;
-                rows[comptime!(32 * halo) + place] = r;
+                rows[place] = sums[3 * o];
+                rows[comptime!(16 * halo) + place] = sums[3 * o + 1];
+                rows[comptime!(32 * halo) + place] = sums[3 * o + 2];
             }
             i += 256;
         }
         sync_cube();
 
-        let (ty, tx) = (unit / 16, unit % 16);
-        let band = usize::min(at.top + ty, s.h - 1) * size;
         let mut p = f32::new(0.0);
         let mut q = f32::new(0.0);
         let mut r = f32::new(0.0);
         #[unroll]
         for d in 0..size {
-            let weight = row_band[band + d];
+            let weight = bands[ty * size + d];
             let place = (ty + d) * 16 + tx;
             p += weight * rows[place];
             q += weight * rows[comptime!(16 * halo) + place];
             r += weight * rows[comptime!(32 * halo) + place];
         }
-        let (py, px) = (at.top + ty, at.left + tx);
-        let inside = py < s.h && px < s.w;
         let mut apart = f32::new(0.0);
         if inside {
-            let place = ((at.image * s.h + py) * s.w + px) * s.c + at.channel;
-            let (own, target) = (from[place], x[place]);
-            let slope = p + 2.0 * own * q + prior[place] * r + lambda * absolute_error_slope(own, target);
-            let next = adam_update(AdamState { p: own, m: adam[place], v: adam[len + place] }, slope, step);
+            let slope = p + 2.0 * own * q + anchor * r + lambda * absolute_error_slope(own, target);
+            let next = adam_update(AdamState { p: own, m: first_moment, v: second_moment }, slope, step);
             to[place] = next.p;
             adam[place] = next.m;
             adam[len + place] = next.v;

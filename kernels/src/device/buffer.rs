@@ -7,6 +7,7 @@ use cubecl::prelude::{ArrayArg, Runtime};
 use cubecl::server::Handle;
 use half::f16;
 
+use super::gpu::Memory;
 use super::{Device, Gpu, HostBuffer, mixed};
 use crate::error::Result;
 
@@ -22,7 +23,7 @@ impl Element for u8 {}
 #[derive(Clone)]
 pub struct GpuBuffer<T = f32> {
     gpu: Gpu,
-    handle: Handle,
+    memory: Memory,
     len: usize,
     element: PhantomData<T>,
 }
@@ -34,8 +35,8 @@ impl<T> std::fmt::Debug for GpuBuffer<T> {
 }
 
 impl<T: Element> GpuBuffer<T> {
-    pub(super) fn new(gpu: Gpu, handle: Handle, len: usize) -> Self {
-        Self { gpu, handle, len, element: PhantomData }
+    pub(super) fn new(gpu: Gpu, memory: Memory, len: usize) -> Self {
+        Self { gpu, memory, len, element: PhantomData }
     }
 
     /// Elements.
@@ -53,8 +54,12 @@ impl<T: Element> GpuBuffer<T> {
         &self.gpu
     }
 
-    pub(super) fn handle(&self) -> &Handle {
-        &self.handle
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.memory.handle
     }
 
     /// Copies the numbers to the host; waits for all queued work.
@@ -70,7 +75,7 @@ impl<T: Element> GpuBuffer<T> {
         let len = if size_of::<T>() == 1 { self.len.div_ceil(4) } else { self.len };
         // SAFETY: `Gpu::alloc` and `Gpu::upload`, which alone make buffers, reserve at least this many
         // elements, whole words of bytes included.
-        unsafe { ArrayArg::from_raw_parts(self.handle.clone(), len.max(1)) }
+        unsafe { ArrayArg::from_raw_parts(self.handle().clone(), len.max(1)) }
     }
 }
 

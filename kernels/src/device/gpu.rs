@@ -2,14 +2,11 @@
 
 use std::collections::HashMap;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cubecl::MemoryUsage;
-use cubecl::bytes::Bytes;
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(feature = "wgpu")]
 use cubecl::client::ComputeClient;
-use cubecl::server::{Handle, IoError, LaunchError, ServerError};
+use cubecl::server::Handle;
 
 use super::buffer::{Element, GpuBuffer};
 use super::probe::Facts;
@@ -17,29 +14,21 @@ use crate::error::{KernelError, Result, device_error};
 
 /// A queue of one of the runtimes.
 pub(crate) enum Client {
-    /// CUDA C++ compiled by NVRTC.
+    /// CUDA C++, on hotad's own server.
     #[cfg(feature = "cuda")]
-    Cuda(ComputeClient<cubecl::cuda::CudaRuntime>),
+    Cuda(super::cuda::Queue),
     /// WGSL through Vulkan, Metal or DX12.
     #[cfg(feature = "wgpu")]
     Wgpu(ComputeClient<cubecl::wgpu::WgpuRuntime>),
-    /// Compiles, runs nothing.
-    #[cfg(feature = "cuda")]
-    Offline(ComputeClient<super::offline::OfflineCuda>),
 }
 
-/// Runs the same expression on the client of each runtime.
-macro_rules! with_client {
-    ($gpu:expr, $client:ident => $body:expr) => {
-        match *$gpu.client() {
-            #[cfg(feature = "cuda")]
-            Client::Cuda(ref $client) => $body,
-            #[cfg(feature = "wgpu")]
-            Client::Wgpu(ref $client) => $body,
-            #[cfg(feature = "cuda")]
-            Client::Offline(ref $client) => $body,
-        }
-    };
+/// Memory of a buffer. Shared by all that refer to the same numbers.
+#[derive(Clone)]
+pub(super) struct Memory {
+    /// By which kernels are given it.
+    pub handle: Handle,
+    /// What gives it back when the last reference is dropped, where the handle does not.
+    _owner: Option<Arc<dyn Send + Sync>>,
 }
 
 /// What the operands of convolutions are rounded to before they are multiplied; sums are f32 always.
@@ -73,11 +62,12 @@ impl FromStr for Precision {
 struct Inner {
     client: Client,
     facts: Facts,
-    /// Bytes of the last request, for the message when memory runs out.
-    requested: AtomicU64,
-    /// Small tables that every call of an operation needs, by content. Handles, since a buffer would hold
-    /// the GPU that holds it.
-    constants: Mutex<HashMap<Vec<u32>, Handle>>,
+    /// Small tables that every call of an operation needs, by content. Their memory, since a buffer would
+    /// hold the GPU that holds it.
+    constants: Mutex<HashMap<Vec<u32>, Memory>>,
+    /// Memory and length of [`Gpu::counters`].
+    #[cfg(feature = "cuda")]
+    counters: Mutex<Option<(Memory, usize)>>,
 }
 
 /// A GPU.
@@ -96,7 +86,13 @@ impl std::fmt::Debug for Gpu {
 impl Gpu {
     #[allow(dead_code)] // without any runtime nothing makes one
     pub(super) fn new(client: Client, facts: Facts) -> Self {
-        let inner = Inner { client, facts, requested: AtomicU64::new(0), constants: Mutex::default() };
+        let inner = Inner {
+            client,
+            facts,
+            constants: Mutex::default(),
+            #[cfg(feature = "cuda")]
+            counters: Mutex::default(),
+        };
         Self { inner: Arc::new(inner), precision: Precision::F32 }
     }
 
@@ -159,10 +155,18 @@ impl Gpu {
 
     /// Room for `len` elements, whole words of at least one.
     pub(crate) fn alloc<T: Element>(&self, len: usize) -> Result<GpuBuffer<T>> {
-        let bytes = (len * size_of::<T>()).next_multiple_of(4).max(4);
+        let bytes = len.saturating_mul(size_of::<T>()).checked_next_multiple_of(4).unwrap_or(usize::MAX).max(4);
         self.check_size(bytes)?;
-        let handle: Handle = with_client!(self, c => c.empty(bytes));
-        Ok(GpuBuffer::new(self.clone(), handle, len))
+        let memory = match &self.inner.client {
+            #[cfg(feature = "cuda")]
+            Client::Cuda(queue) => {
+                let (handle, block) = queue.allocate(bytes as u64).map_err(|e| self.failure(e))?;
+                Memory { handle, _owner: Some(block) }
+            }
+            #[cfg(feature = "wgpu")]
+            Client::Wgpu(client) => Memory { handle: client.empty(bytes), _owner: None },
+        };
+        Ok(GpuBuffer::new(self.clone(), memory, len))
     }
 
     /// Copies numbers to the GPU.
@@ -170,33 +174,68 @@ impl Gpu {
     /// # Errors
     /// When it cannot have a buffer of this size.
     pub fn upload<T: Element>(&self, data: &[T]) -> Result<GpuBuffer<T>> {
-        let mut bytes = bytemuck::cast_slice::<T, u8>(data).to_vec();
-        bytes.resize(bytes.len().next_multiple_of(4).max(4), 0);
-        self.check_size(bytes.len())?;
-        let handle: Handle = with_client!(self, c => c.create(Bytes::from_bytes_vec(bytes)));
-        Ok(GpuBuffer::new(self.clone(), handle, data.len()))
+        let bytes = bytemuck::cast_slice::<T, u8>(data);
+        match &self.inner.client {
+            #[cfg(feature = "cuda")]
+            Client::Cuda(queue) => {
+                let buffer = self.alloc(data.len())?;
+                queue.upload(buffer.handle(), bytes).map_err(|e| self.failure(e))?;
+                Ok(buffer)
+            }
+            #[cfg(feature = "wgpu")]
+            Client::Wgpu(client) => {
+                let mut bytes = bytes.to_vec();
+                bytes.resize(bytes.len().next_multiple_of(4).max(4), 0);
+                self.check_size(bytes.len())?;
+                let memory = Memory { handle: super::wgpu::create(client, bytes), _owner: None };
+                Ok(GpuBuffer::new(self.clone(), memory, data.len()))
+            }
+        }
     }
 
     /// Uploads a small table once; later calls with the same numbers get the same buffer.
     ///
     /// # Errors
     /// When the device cannot have a buffer of this size.
-    pub(crate) fn constants(&self, table: &[f32]) -> Result<GpuBuffer> {
-        let key: Vec<u32> = table.iter().map(|v| v.to_bits()).collect();
+    pub(crate) fn constants<T: Element>(&self, table: &[T]) -> Result<GpuBuffer<T>> {
+        let key: Vec<u32> = bytemuck::cast_slice(table).to_vec();
         let mut known = self.inner.constants.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(handle) = known.get(&key) {
-            return Ok(GpuBuffer::new(self.clone(), handle.clone(), table.len()));
+        if let Some(memory) = known.get(&key) {
+            return Ok(GpuBuffer::new(self.clone(), memory.clone(), table.len()));
         }
         let buffer = self.upload(table)?;
-        known.insert(key, buffer.handle().clone());
+        known.insert(key, buffer.memory().clone());
+        Ok(buffer)
+    }
+
+    /// The queue that kernels written in CUDA C++ can be launched in.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn cuda(&self) -> Option<&super::cuda::Queue> {
+        match &self.inner.client {
+            Client::Cuda(queue) => Some(queue),
+            #[cfg(feature = "wgpu")]
+            Client::Wgpu(_) => None,
+        }
+    }
+
+    /// Counters that are zero whenever a kernel begins: each kernel that counts with them sets them back.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn counters(&self, len: usize) -> Result<GpuBuffer<u32>> {
+        let mut kept = self.inner.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((memory, kept_len)) = kept.as_ref()
+            && *kept_len >= len
+        {
+            return Ok(GpuBuffer::new(self.clone(), memory.clone(), *kept_len));
+        }
+        let buffer = self.upload(&vec![0u32; len.next_power_of_two()])?;
+        *kept = Some((buffer.memory().clone(), buffer.len()));
         Ok(buffer)
     }
 
     fn check_size(&self, bytes: usize) -> Result<()> {
-        self.inner.requested.store(bytes as u64, Ordering::Relaxed);
         let most = self.facts().largest_buffer;
         if bytes as u64 <= most {
-            return self.check_room(bytes as u64);
+            return Ok(());
         }
         device_error(format!(
             "{}: a buffer of {} was asked for, {} is the largest possible; use a smaller --batch",
@@ -206,32 +245,21 @@ impl Gpu {
         ))
     }
 
-    /// Asks the driver, where it tells, whether a large buffer fits: CubeCL does not survive it when not.
-    fn check_room(&self, bytes: u64) -> Result<()> {
-        const LARGE: u64 = 32 << 20;
-        if bytes < LARGE {
-            return Ok(());
-        }
-        let Some(free) = self.facts().free_memory() else { return Ok(()) };
-        let (in_use, reserved) = self.memory()?;
-        if bytes <= free + reserved.saturating_sub(in_use) {
-            return Ok(());
-        }
-        device_error(format!(
-            "{}: out of memory: {} was asked for, {} is free; use a smaller --batch",
-            self.name(),
-            mebibytes(bytes),
-            mebibytes(free)
-        ))
-    }
-
     pub(super) fn read<T: Element>(&self, buffer: &GpuBuffer<T>) -> Result<Vec<T>> {
-        let handle = buffer.handle().clone();
-        // On wgpu a read alone does not tell of launches that were refused.
-        with_client!(self, c => c.flush().map_err(|e| self.failure(&e))?);
-        let bytes: Bytes = with_client!(self, c => c.read_one(handle).map_err(|e| self.failure(&e))?);
-        let wanted = &bytes[..buffer.len() * size_of::<T>()];
-        Ok(bytemuck::pod_collect_to_vec(wanted))
+        match &self.inner.client {
+            #[cfg(feature = "cuda")]
+            Client::Cuda(queue) => {
+                let mut values = vec![T::default(); buffer.len()];
+                let bytes = bytemuck::cast_slice_mut(&mut values);
+                queue.read(buffer.handle(), bytes).map_err(|e| self.failure(e))?;
+                Ok(values)
+            }
+            #[cfg(feature = "wgpu")]
+            Client::Wgpu(client) => {
+                let bytes = super::wgpu::read(client, buffer.handle()).map_err(|e| self.failure(e))?;
+                Ok(bytemuck::pod_collect_to_vec(&bytes[..buffer.len() * size_of::<T>()]))
+            }
+        }
     }
 
     /// Waits for all queued work.
@@ -239,7 +267,12 @@ impl Gpu {
     /// # Errors
     /// What went wrong since the last read.
     pub fn synchronize(&self) -> Result<()> {
-        with_client!(self, c => cubecl::future::block_on(c.sync()).map_err(|e| self.failure(&e)))
+        match &self.inner.client {
+            #[cfg(feature = "cuda")]
+            Client::Cuda(queue) => queue.synchronize().map_err(|e| self.failure(e)),
+            #[cfg(feature = "wgpu")]
+            Client::Wgpu(client) => super::wgpu::synchronize(client).map_err(|e| self.failure(e)),
+        }
     }
 
     /// Bytes in use and bytes reserved by the memory pool.
@@ -247,49 +280,29 @@ impl Gpu {
     /// # Errors
     /// When the device is lost.
     pub fn memory(&self) -> Result<(u64, u64)> {
-        let usage: MemoryUsage = with_client!(self, c => c.memory_usage().map_err(|e| self.failure(&e))?);
-        Ok((usage.bytes_in_use, usage.bytes_reserved))
-    }
-
-    /// One line for what the runtime reports late; the whole text goes to a file.
-    fn failure(&self, error: &ServerError) -> KernelError {
-        let text = error.to_string();
-        let detail = match cause(error) {
-            Cause::Memory => {
-                let asked = mebibytes(self.inner.requested.load(Ordering::Relaxed));
-                let free = self.facts().free_memory().map_or("unknown".into(), mebibytes);
-                format!("out of memory: {asked} was asked for last, {free} is free; use a smaller --batch")
-            }
-            Cause::Compilation => format!("a kernel failed to compile: {}{}", first_line(&text), keep_log(&text)),
-            Cause::Other => format!("the device was lost or a launch failed: {}{}", first_line(&text), keep_log(&text)),
-        };
-        KernelError::Device(format!("{}: {detail}", self.name()))
-    }
-}
-
-/// What a user can do something about.
-#[derive(PartialEq)]
-enum Cause {
-    Memory,
-    Compilation,
-    Other,
-}
-
-/// The cause by the kind of the error: its text holds whole kernels and may name anything.
-fn cause(error: &ServerError) -> Cause {
-    let of_launch = |e: &LaunchError| match e {
-        LaunchError::CompilationError(_) => Cause::Compilation,
-        LaunchError::OutOfMemory { .. } | LaunchError::IoError(IoError::BufferTooBig { .. }) => Cause::Memory,
-        _ => Cause::Other,
-    };
-    match error {
-        ServerError::Launch(e) => of_launch(e),
-        ServerError::Io(IoError::BufferTooBig { .. }) => Cause::Memory,
-        ServerError::ServerUnhealthy { errors, .. } => {
-            errors.iter().map(cause).find(|c| *c != Cause::Other).unwrap_or(Cause::Other)
+        match &self.inner.client {
+            #[cfg(feature = "cuda")]
+            Client::Cuda(queue) => Ok(queue.usage()),
+            #[cfg(feature = "wgpu")]
+            Client::Wgpu(client) => super::wgpu::memory(client).map_err(|e| self.failure(e)),
         }
-        _ => Cause::Other,
     }
+
+    /// One line with the name of the device; what else is known goes to a file.
+    #[allow(dead_code)] // without any runtime nothing fails
+    fn failure(&self, failure: impl Told) -> KernelError {
+        let log = failure.log().map_or(String::new(), |text| keep_log(&text));
+        KernelError::Device(format!("{}: {}{log}", self.name(), failure.line()))
+    }
+}
+
+/// A failure of a runtime, as a user is told of it.
+pub(super) trait Told {
+    /// What happened, and what to do where something can be done.
+    fn line(&self) -> String;
+
+    /// All that is known, where that is more.
+    fn log(&self) -> Option<String>;
 }
 
 /// Bytes in words.
@@ -297,14 +310,8 @@ pub(super) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// The first line that says something of its own.
-fn first_line(text: &str) -> String {
-    let generic = |l: &&str| !l.is_empty() && !l.starts_with("Caused by") && !l.ends_with("during execution");
-    let line = text.lines().map(str::trim).find(generic).unwrap_or("unknown error");
-    line.chars().take(200).collect()
-}
-
-/// Writes the whole text beside the kernel cache and says where.
+/// Writes a text beside the kernel cache and says where.
+#[allow(dead_code)] // as above
 fn keep_log(text: &str) -> String {
     let path = super::probe::cache_folder().join("last-error.log");
     let written = path.parent().map(std::fs::create_dir_all).and_then(|_| std::fs::write(&path, text).ok());

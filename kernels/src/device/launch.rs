@@ -29,18 +29,13 @@ macro_rules! launch {
             #[cfg(feature = "cuda")]
             // SAFETY: every kernel of this crate leaves, or skips the access, when an index is beyond
             // the lengths that its public function has checked, and all its loops are bounded by them.
-            $crate::device::Client::Cuda(ref client) => unsafe {
-                $kernel::launch_unchecked::<$($($g,)+)? cubecl::cuda::CudaRuntime>(client, count, dim $(, $arg)*)
+            $crate::device::Client::Cuda(ref queue) => unsafe {
+                $kernel::launch_unchecked::<$($($g,)+)? $crate::device::Cuda>(queue.client(), count, dim $(, $arg)*)
             },
             #[cfg(feature = "wgpu")]
             // SAFETY: as above.
             $crate::device::Client::Wgpu(ref client) => unsafe {
                 $kernel::launch_unchecked::<$($($g,)+)? cubecl::wgpu::WgpuRuntime>(client, count, dim $(, $arg)*)
-            },
-            #[cfg(feature = "cuda")]
-            // SAFETY: nothing runs on this one.
-            $crate::device::Client::Offline(ref client) => unsafe {
-                $kernel::launch_unchecked::<$($($g,)+)? $crate::device::offline::OfflineCuda>(client, count, dim $(, $arg)*)
             },
         }
     }};

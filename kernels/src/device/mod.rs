@@ -12,18 +12,24 @@ mod cuda;
 mod gpu;
 mod host;
 mod launch;
-#[cfg(feature = "cuda")]
-pub mod offline;
 mod probe;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
 pub use buffer::{Buffer, Element, GpuBuffer, View, ViewMut};
+#[cfg(all(feature = "cuda", unix, target_arch = "x86_64"))]
+#[doc(hidden)]
+pub use cuda::emulator;
+#[cfg(feature = "cuda")]
+#[doc(hidden)]
+pub use cuda::offline;
 pub use gpu::{Gpu, Precision};
 pub use host::HostBuffer;
 pub use probe::{Facts, Probe, hush_drivers, probe};
 
 pub(crate) use buffer::{Place, place};
+#[cfg(feature = "cuda")]
+pub(crate) use cuda::{Cuda, Queue, WARP, Written, launch_written, macros};
 #[allow(unused_imports)] // some clients exist only with their feature
 pub(crate) use gpu::Client;
 pub(crate) use launch::{UNITS, grid, launch, units};
@@ -43,12 +49,25 @@ pub enum Device {
 }
 
 impl Device {
+    /// Runs work that launches many kernels and waits for none of other threads: where the device takes each launch at once.
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        #[cfg(feature = "cuda")]
+        if let Self::Gpu(gpu) = self
+            && let Some(queue) = gpu.cuda()
+        {
+            return queue.run(work);
+        }
+        work()
+    }
+
     /// Opens `cpu`, `cuda:N`, `wgpu:N`, `cuda` or `wgpu` (number 0), or `auto`: the first CUDA device,
     /// else the first hardware wgpu adapter, else the CPU.
     ///
     /// # Errors
-    /// When there is no such device; the message says why and what to do.
+    /// When there is no such device, or `HOTAD_ISA` names no instruction set of this CPU; the message says why and
+    /// what to do.
     pub fn open(name: &str) -> Result<Self> {
+        crate::simd::check()?;
         match name {
             "cpu" => Ok(Self::Cpu),
             "auto" => match probe::automatic() {

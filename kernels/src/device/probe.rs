@@ -29,17 +29,6 @@ pub struct Facts {
     pub largest_buffer: u64,
 }
 
-impl Facts {
-    /// Bytes free now, where the driver tells.
-    pub fn free_memory(&self) -> Option<u64> {
-        #[cfg(feature = "cuda")]
-        if let Some(number) = self.name.strip_prefix("cuda:") {
-            return super::cuda::free_memory(number.parse().ok()?);
-        }
-        None
-    }
-}
-
 /// A device, or a kind of device and the reason why there is none.
 #[derive(Clone, Debug)]
 pub struct Probe {

@@ -1,12 +1,15 @@
 //! Finding and opening wgpu adapters (Vulkan, Metal, DX12).
 
 use cubecl::Runtime;
+use cubecl::bytes::Bytes;
+use cubecl::client::ComputeClient;
 use cubecl::ir::{ElemType, FloatKind};
+use cubecl::server::{Handle, IoError, LaunchError, ServerError};
 use cubecl::wgpu::{AutoGraphicsApi, GraphicsApi, WgpuDevice, WgpuRuntime};
 use wgpu::{AdapterInfo, DeviceType};
 
 use super::configuration::configure;
-use super::gpu::{Client, Gpu};
+use super::gpu::{Client, Gpu, Told};
 use super::probe::{Facts, Probe};
 use crate::error::{Result, device_error};
 
@@ -90,4 +93,74 @@ pub fn open(number: usize) -> Result<Gpu> {
     let client = WgpuRuntime::client(&device(&adapters, number));
     facts.f16 = client.properties().supports_type(ElemType::Float(FloatKind::F16));
     Ok(Gpu::new(Client::Wgpu(client), facts))
+}
+
+/// Result of CubeCL's client.
+type Answer<T> = std::result::Result<T, ServerError>;
+
+/// A buffer that holds these bytes.
+pub fn create(client: &ComputeClient<WgpuRuntime>, bytes: Vec<u8>) -> Handle {
+    client.create(Bytes::from_bytes_vec(bytes))
+}
+
+/// The bytes of a buffer.
+pub fn read(client: &ComputeClient<WgpuRuntime>, handle: &Handle) -> Answer<Bytes> {
+    client.flush()?; // a read alone does not tell of launches that were refused
+    client.read_one(handle.clone())
+}
+
+/// Waits for all queued work.
+pub fn synchronize(client: &ComputeClient<WgpuRuntime>) -> Answer<()> {
+    cubecl::future::block_on(client.sync())
+}
+
+/// Bytes in use and bytes reserved.
+pub fn memory(client: &ComputeClient<WgpuRuntime>) -> Answer<(u64, u64)> {
+    client.memory_usage().map(|usage| (usage.bytes_in_use, usage.bytes_reserved))
+}
+
+/// What a user can do something about.
+#[derive(PartialEq)]
+enum Cause {
+    Memory,
+    Compilation,
+    Other,
+}
+
+/// The cause by the kind of the error: its text holds whole kernels and may name anything.
+fn cause(error: &ServerError) -> Cause {
+    let of_launch = |e: &LaunchError| match e {
+        LaunchError::CompilationError(_) => Cause::Compilation,
+        LaunchError::OutOfMemory { .. } | LaunchError::IoError(IoError::BufferTooBig { .. }) => Cause::Memory,
+        _ => Cause::Other,
+    };
+    match error {
+        ServerError::Launch(e) => of_launch(e),
+        ServerError::Io(IoError::BufferTooBig { .. }) => Cause::Memory,
+        ServerError::ServerUnhealthy { errors, .. } => {
+            errors.iter().map(cause).find(|c| *c != Cause::Other).unwrap_or(Cause::Other)
+        }
+        _ => Cause::Other,
+    }
+}
+
+/// The first line that says something of its own.
+fn first_line(text: &str) -> String {
+    let generic = |l: &&str| !l.is_empty() && !l.starts_with("Caused by") && !l.ends_with("during execution");
+    let line = text.lines().map(str::trim).find(generic).unwrap_or("unknown error");
+    line.chars().take(200).collect()
+}
+
+impl Told for ServerError {
+    fn line(&self) -> String {
+        match cause(self) {
+            Cause::Memory => "out of memory; use a smaller --batch".into(),
+            Cause::Compilation => format!("a kernel failed to compile: {}", first_line(&self.to_string())),
+            Cause::Other => format!("the device was lost or a launch failed: {}", first_line(&self.to_string())),
+        }
+    }
+
+    fn log(&self) -> Option<String> {
+        Some(self.to_string())
+    }
 }

@@ -4,6 +4,8 @@
 use cubecl::prelude::*;
 
 use crate::device::{Gpu, GpuBuffer, UNITS, grid, launch, units};
+#[cfg(feature = "cuda")]
+use crate::device::{Queue, WARP, Written, launch_written, macros};
 use crate::error::Result;
 
 /// One pass over the bank for each neighbour; a pass finds the next one after the last in the order
@@ -18,37 +20,29 @@ pub(super) fn nearest(
 ) -> Result<()> {
     let (q, m) = (query.len() / d, bank.len() / d);
     let (query_tiles, bank_tiles) = (q.div_ceil(TILE), m.div_ceil(TILE));
-    let splits = 512usize.div_ceil(query_tiles.max(1)).clamp(1, bank_tiles);
-    let per_split = bank_tiles.div_ceil(splits) * TILE;
-    let (squares, places) = (gpu.alloc::<f32>(splits * q)?, gpu.alloc::<u32>(splits * q)?);
-    let (last, last_at) = (gpu.alloc::<f32>(q)?, gpu.alloc::<u32>(q)?);
+    let splits = (blocks(gpu) / query_tiles.max(1)).clamp(1, bank_tiles.max(1));
+    let search = Search {
+        query,
+        bank,
+        last: &gpu.alloc(q)?,
+        last_at: &gpu.alloc(q)?,
+        squares: &gpu.alloc(splits * q)?,
+        places: &gpu.alloc(splits * q)?,
+        sizes: (q, m, d),
+        query_tiles,
+        splits,
+        per_split: bank_tiles.div_ceil(splits) * TILE,
+    };
     for pass in 0..k {
-        launch!(
-            gpu,
-            nearest_kernel,
-            (grid(query_tiles * splits), CubeDim::new_1d(UNITS)),
-            query.arg(),
-            bank.arg(),
-            last.arg(),
-            last_at.arg(),
-            squares.arg(),
-            places.arg(),
-            q,
-            m,
-            d,
-            query_tiles,
-            splits,
-            per_split,
-            pass > 0
-        );
+        search.queue(gpu, pass > 0);
         launch!(
             gpu,
             next_kernel,
             units(q),
-            squares.arg(),
-            places.arg(),
-            last.arg(),
-            last_at.arg(),
+            search.squares.arg(),
+            search.places.arg(),
+            search.last.arg(),
+            search.last_at.arg(),
             index.arg(),
             distance.arg(),
             q,
@@ -58,6 +52,101 @@ pub(super) fn nearest(
         );
     }
     Ok(())
+}
+
+/// Cubes that the device has room for at a time.
+fn blocks(gpu: &Gpu) -> usize {
+    #[cfg(feature = "cuda")]
+    if let Some(queue) = gpu.cuda() {
+        return 3 * queue.limits().multiprocessors as usize;
+    }
+    let _ = gpu;
+    512
+}
+
+/// One search, whose passes find a neighbour each.
+struct Search<'a> {
+    query: &'a GpuBuffer,
+    bank: &'a GpuBuffer,
+    /// What the pass before has found.
+    last: &'a GpuBuffer,
+    last_at: &'a GpuBuffer<u32>,
+    /// The nearest of each split, `[split][query]`.
+    squares: &'a GpuBuffer,
+    places: &'a GpuBuffer<u32>,
+    /// Queries, bank vectors, elements of a vector.
+    sizes: (usize, usize, usize),
+    query_tiles: usize,
+    splits: usize,
+    /// Bank vectors of a split.
+    per_split: usize,
+}
+
+/// `Search` of nearest.cu.
+#[cfg(feature = "cuda")]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Sizes {
+    queries: i32,
+    vectors: i32,
+    d: i32,
+    query_tiles: i32,
+    splits: i32,
+    per_split: i32,
+}
+
+impl Search<'_> {
+    /// Queues one pass, `after` what the one before has found.
+    fn queue(&self, gpu: &Gpu, after: bool) {
+        let (q, m, d) = self.sizes;
+        #[cfg(feature = "cuda")]
+        if let Some(queue) = gpu.cuda().filter(|_| d.is_multiple_of(4)) {
+            return self.queue_written(queue, after);
+        }
+        launch!(
+            gpu,
+            nearest_kernel,
+            (grid(self.query_tiles * self.splits), CubeDim::new_1d(UNITS)),
+            self.query.arg(),
+            self.bank.arg(),
+            self.last.arg(),
+            self.last_at.arg(),
+            self.squares.arg(),
+            self.places.arg(),
+            q,
+            m,
+            d,
+            self.query_tiles,
+            self.splits,
+            self.per_split,
+            after
+        );
+    }
+
+    /// nearest.cu, which copies four elements at a time.
+    #[cfg(feature = "cuda")]
+    fn queue_written(&self, queue: &Queue, after: bool) {
+        let (q, m, d) = self.sizes;
+        let sizes = Sizes {
+            queries: q as i32,
+            vectors: m as i32,
+            d: d as i32,
+            query_tiles: self.query_tiles as i32,
+            splits: self.splits as i32,
+            per_split: self.per_split as i32,
+        };
+        let kernel = Written {
+            entry: "nearest_distance",
+            parts: &[WARP, include_str!("nearest.cu")],
+            macros: macros(&[("AFTER", after.into())]),
+            threads: 128,
+            shared: (3 * 2 * TILE * 32 * size_of::<f32>()) as u32,
+            writable: &[false, false, false, false, true, true],
+        };
+        let [query, bank, last, squares] = [self.query, self.bank, self.last, self.squares].map(GpuBuffer::handle);
+        let buffers = [query, bank, last, self.last_at.handle(), squares, self.places.handle()];
+        launch_written(queue, kernel, self.query_tiles * self.splits, &buffers, &sizes);
+    }
 }
 
 /// Queries and bank vectors of a tile.

@@ -18,8 +18,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::panels::{Panels, Scale};
-use super::tile::{LANES, ROWS, Sums, products};
-use crate::simd::simd_fn;
+use super::tile::{LANES, PANELS, ROWS, Sums, products};
+use crate::simd::lanes_fn;
 
 /// Queries that pass the bank together: what is kept of them stays small.
 const QUERIES: usize = 256 * ROWS;
@@ -123,28 +123,28 @@ struct Estimate {
     errors: [f32; ROWS],
 }
 
-simd_fn! {
+lanes_fn! {
     /// Estimates for a tile; bit m of the answer says whether query m has an upper bound not below its `least`.
-    fn estimate(sums: &Sums, group: &GroupScale, panel: &PanelScale, least: &[f32; ROWS], to: &mut Estimate) -> u32 {
+    fn estimate<L>(sums: &Sums, group: &GroupScale, panel: &PanelScale, least: &[f32; ROWS], to: &mut Estimate) -> u32 {
         let mut near = 0;
         for m in 0..ROWS {
             let rounded = group.norms[m] + panel.largest[2];
             let error = group.norms[m] * panel.largest[0] + group.errors[m] * panel.largest[1];
             to.errors[m] = error + ROUNDING * rounded * rounded + f32::MIN_POSITIVE;
-            let values = &mut to.values[m];
-            let mut largest = [f32::NEG_INFINITY; 8];
-            for n in 0..LANES {
-                values[n] = sums[m][n] as f32 * group.steps[m] * panel.steps[n] - panel.half_squares[n];
-            }
-            for n in 0..LANES {
-                largest[n % 8] = if values[n] > largest[n % 8] { values[n] } else { largest[n % 8] };
-            }
-            for width in [4, 2, 1] {
-                for n in 0..width {
-                    largest[n] = if largest[n + width] > largest[n] { largest[n + width] } else { largest[n] };
+            // SAFETY: sums, scales and estimates have LANES elements, a multiple of any width. `lanes_fn` runs this
+            // only on CPUs with the set of `L`.
+            let largest = unsafe {
+                let (step, mut largest) = (L::splat(group.steps[m]), L::splat(f32::NEG_INFINITY));
+                for at in (0..LANES).step_by(L::WIDTH) {
+                    let product = L::load_i32(sums[m].as_ptr().add(at)).mul(step);
+                    let product = product.mul(L::load(panel.steps.as_ptr().add(at)));
+                    let value = product.sub(L::load(panel.half_squares.as_ptr().add(at)));
+                    value.store(to.values[m].as_mut_ptr().add(at));
+                    largest = value.max(largest);
                 }
-            }
-            near |= u32::from(may_be_near(largest[0] + to.errors[m], least[m])) << m;
+                largest.largest()
+            };
+            near |= u32::from(may_be_near(largest + to.errors[m], least[m])) << m;
         }
         near
     }
@@ -199,17 +199,29 @@ impl<'a> Task<'a> {
     /// Passes all queries over a block of panels.
     fn pass(&mut self, block: &[i16], scales: &[PanelScale], numbers: Range<usize>) {
         let len = self.panels.panel_len();
-        let (mut sums, mut estimates) = (Sums::default(), Estimate::default());
+        let mut sums = [Sums::default(); PANELS];
         for (g, group) in self.queries.groups.chunks_exact(len / LANES * ROWS).enumerate() {
-            for ((p, panel), scale) in numbers.clone().zip(block.chunks_exact(len)).zip(scales) {
-                products(group, panel, &mut sums);
-                let least = self.least[g * ROWS..].first_chunk().expect("a whole group");
-                let near = estimate(&sums, &self.queries.scales[g], scale, least, &mut estimates);
-                let rows = ROWS.min(self.queries.count - g * ROWS);
-                for m in (0..rows).filter(|m| near >> m & 1 == 1) {
-                    self.take(g * ROWS + m, p * LANES, &estimates.values[m], estimates.errors[m]);
+            let panels = block.chunks(PANELS * len).zip(scales.chunks(PANELS));
+            for ((panels, scales), p) in panels.zip(numbers.clone().step_by(PANELS)) {
+                match panels.split_at_checked(len) {
+                    Some((first, second)) if second.len() == len => products(group, [first, second], &mut sums),
+                    _ => products(group, [&panels[..len]], sums.first_chunk_mut().expect("one at least")),
+                }
+                for (i, (sums, scale)) in sums.iter().zip(scales).enumerate().take(numbers.end - p) {
+                    self.look(g, p + i, sums, scale);
                 }
             }
+        }
+    }
+
+    /// Takes what may be near of the products of group `g` of queries with panel `p`.
+    fn look(&mut self, g: usize, p: usize, sums: &Sums, scale: &PanelScale) {
+        let mut estimates = Estimate::default();
+        let least = self.least[g * ROWS..].first_chunk().expect("a whole group");
+        let near = estimate(sums, &self.queries.scales[g], scale, least, &mut estimates);
+        let rows = ROWS.min(self.queries.count - g * ROWS);
+        for m in (0..rows).filter(|m| near >> m & 1 == 1) {
+            self.take(g * ROWS + m, p * LANES, &estimates.values[m], estimates.errors[m]);
         }
     }
 

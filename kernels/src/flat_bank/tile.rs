@@ -17,20 +17,31 @@ pub(super) const LANES: usize = 16;
 /// Sums of one tile.
 pub(super) type Sums = [[i32; LANES]; ROWS];
 
-/// Writes the inner products of a group of queries `[pair][ROWS][2]` with a panel of bank vectors `[pair][LANES][2]` to
+/// Panels that AVX-512 takes at once: with one, six sums would wait for each other.
+pub(super) const PANELS: usize = 2;
+
+/// Writes the inner products of a group of queries `[pair][ROWS][2]` with panels of bank vectors `[pair][LANES][2]` to
 /// `sums`.
-pub(super) fn products(group: &[i16], panel: &[i16], sums: &mut Sums) {
-    let pairs = panel.len() / (2 * LANES);
-    assert!(group.len() == pairs * 2 * ROWS && panel.len() == pairs * 2 * LANES, "operands of one dimension");
+pub(super) fn products<const P: usize>(group: &[i16], panels: [&[i16]; P], sums: &mut [Sums; P]) {
+    let pairs = group.len() / (2 * ROWS);
+    let whole = |panel: &&[i16]| panel.len() == pairs * 2 * LANES;
+    assert!(group.len() == pairs * 2 * ROWS && panels.iter().all(whole), "operands of one dimension");
     #[cfg(target_arch = "x86_64")]
-    match isa() {
-        Isa::Avx512 if std::arch::is_x86_feature_detected!("avx512vnni") => {
-            // SAFETY: `isa` answers Avx512 only where the CPU has it, the other feature was asked for; lengths are asserted above.
-            return unsafe { products_vnni(group, panel, pairs, sums) };
-        }
-        // SAFETY: both sets include AVX2; lengths are asserted above.
-        Isa::Avx512 | Isa::Avx2 => return unsafe { products_avx2(group, panel, pairs, sums) },
-        Isa::Portable => {}
+    if isa() == Isa::Avx512 && std::arch::is_x86_feature_detected!("avx512vnni") {
+        // SAFETY: `isa` answers Avx512 only where the CPU has it, the other feature was asked for; lengths are asserted above.
+        return unsafe { products_vnni(group, panels, pairs, sums) };
+    }
+    for (panel, sums) in panels.into_iter().zip(sums) {
+        products_of_one(group, panel, pairs, sums);
+    }
+}
+
+/// The products with one panel; `pairs` steps of both, as [`products`] asserts.
+fn products_of_one(group: &[i16], panel: &[i16], pairs: usize, sums: &mut Sums) {
+    #[cfg(target_arch = "x86_64")]
+    if isa() != Isa::Portable {
+        // SAFETY: both other sets include AVX2; the caller asserts the lengths.
+        return unsafe { products_avx2(group, panel, pairs, sums) };
     }
     *sums = [[0; LANES]; ROWS];
     for (queries, vectors) in group.as_chunks::<{ 2 * ROWS }>().0.iter().zip(panel.as_chunks::<{ 2 * LANES }>().0) {
@@ -77,26 +88,33 @@ unsafe fn products_avx2(group: &[i16], panel: &[i16], pairs: usize, sums: &mut S
 }
 
 /// # Safety
-/// The CPU has AVX-512 F and VNNI; `group` holds `pairs` steps of `2 * ROWS`, `panel` of `2 * LANES`.
+/// The CPU has AVX-512 F and VNNI; `group` holds `pairs` steps of `2 * ROWS`, every panel of `2 * LANES`.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vnni")]
-unsafe fn products_vnni(group: &[i16], panel: &[i16], pairs: usize, sums: &mut Sums) {
+unsafe fn products_vnni<const P: usize>(group: &[i16], panels: [&[i16]; P], pairs: usize, sums: &mut [Sums; P]) {
     use std::arch::x86_64::{
         _mm512_dpwssd_epi32, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_storeu_si512,
     };
-    let mut acc = [_mm512_setzero_si512(); ROWS];
+    let mut acc = [[_mm512_setzero_si512(); P]; ROWS];
     for i in 0..pairs {
-        // SAFETY: step i is within both operands, as the caller promises; loads are unaligned ones.
-        let (queries, vectors) = unsafe {
-            let vectors = _mm512_loadu_si512(panel.as_ptr().add(i * 2 * LANES).cast());
-            (group.as_ptr().add(i * 2 * ROWS).cast::<[i32; ROWS]>().read_unaligned(), vectors)
-        };
-        for (sum, query) in acc.iter_mut().zip(queries) {
-            *sum = _mm512_dpwssd_epi32(*sum, _mm512_set1_epi32(query), vectors);
+        let mut vectors = [_mm512_setzero_si512(); P];
+        for (vectors, panel) in vectors.iter_mut().zip(panels) {
+            // SAFETY: step i is within the panel, as the caller promises; the load is an unaligned one.
+            *vectors = unsafe { _mm512_loadu_si512(panel.as_ptr().add(i * 2 * LANES).cast()) };
+        }
+        // SAFETY: step i is within the group, as the caller promises.
+        let queries = unsafe { group.as_ptr().add(i * 2 * ROWS).cast::<[i32; ROWS]>().read_unaligned() };
+        for (row, query) in acc.iter_mut().zip(queries) {
+            let query = _mm512_set1_epi32(query);
+            for (sum, vectors) in row.iter_mut().zip(vectors) {
+                *sum = _mm512_dpwssd_epi32(*sum, query, vectors);
+            }
         }
     }
-    for (to, sum) in sums.iter_mut().zip(acc) {
-        // SAFETY: `to` holds the sixteen integers that are stored.
-        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), sum) };
+    for (m, row) in acc.into_iter().enumerate() {
+        for (sums, sum) in sums.iter_mut().zip(row) {
+            // SAFETY: a row of sums holds the sixteen integers that are stored.
+            unsafe { _mm512_storeu_si512(sums[m].as_mut_ptr().cast(), sum) };
+        }
     }
 }

@@ -1,17 +1,17 @@
-//! Self-attention on the CPU: six rows of the matrix at a time, in the cache, made and used by the register tile of
+//! Self-attention on the CPU: twelve rows of the matrix at a time, in the cache, made and used by the register tile of
 //! the convolutions.
 
 use rayon::prelude::*;
 
 use super::AttentionShape;
 use crate::conv::dense::{pack_columns, pack_rows};
-use crate::conv::micro::{MR, NR, Tile, Walk, accumulate};
+use crate::conv::micro::{MOST_ROWS, NR, Sums, accumulate, for_rows, store, tiles};
 use crate::device::HostBuffer;
 use crate::math;
-use crate::simd::simd_fn;
+use crate::simd::{Lanes, lanes_fn, simd_fn};
 use crate::softmax::softmax_row;
 
-/// Up to [`MR`] rows of a matrix, and how far apart they are.
+/// Up to [`MOST_ROWS`] rows of a matrix, and how far apart they are.
 #[derive(Clone, Copy)]
 struct Rows {
     first: usize,
@@ -26,10 +26,10 @@ impl Rows {
     }
 }
 
-simd_fn! {
+lanes_fn! {
     /// Products of some rows of `depth` values of `a` with all columns of `panels`
     /// (`[columns / NR][depth][NR]`); writes `out[row][column]`, rows `width` apart.
-    fn product(
+    fn product<L, V, R>(
         a: &[f32],
         tile: Rows,
         depth: usize,
@@ -37,17 +37,55 @@ simd_fn! {
         out: &mut [f32],
         width: usize,
     ) {
-        let mut rows = [0; MR];
-        for (m, row) in rows.iter_mut().enumerate() {
-            *row = (tile.first + m.min(tile.count - 1)) * tile.stride;
+        let blocks = width.div_ceil(NR);
+        assert!((tile.first + tile.count - 1) * tile.stride + depth <= a.len(), "rows of the left operand");
+        assert!(blocks * depth * NR <= panels.len() && tile.count * width <= out.len(), "panels and rows of the result");
+        for (first, count) in tiles(tile.count, R) {
+            let mut block = 0;
+            while block < blocks {
+                let pair = L::PANELS == 2 && block + 1 < blocks;
+                // SAFETY: rows, panels and results as asserted. `lanes_fn` runs this only on CPUs with the set of `L`.
+                unsafe {
+                    let rows = a.as_ptr().add((tile.first + first) * tile.stride);
+                    let panels = panels.as_ptr().add(block * depth * NR);
+                    let to = &mut out[first * width..][..count * width];
+                    if pair {
+                        for_rows!(count, R, M => columns::<L, V, 2, M>(rows, tile.stride, depth, panels, to, block * NR));
+                    } else {
+                        for_rows!(count, R, M => columns::<L, V, 1, M>(rows, tile.stride, depth, panels, to, block * NR));
+                    }
+                }
+                block += 1 + usize::from(pair);
+            }
         }
-        for (block, panel) in panels.chunks_exact(depth * NR).enumerate() {
-            let mut acc: Tile = [[0.0; NR]; MR];
-            accumulate::<FMA>(a, &rows, panel, Walk { steps: depth, a_stride: 1, b_stride: NR }, &mut acc);
-            let at = block * NR;
-            let lanes = NR.min(width - at);
-            for (sums, line) in acc.iter().zip(out.chunks_exact_mut(width)).take(tile.count) {
-                line[at..at + lanes].copy_from_slice(&sums[..lanes]);
+    }
+}
+
+/// The columns from `first` on of `M` rows of a product: those of `P` panels, as far as `out` has them.
+///
+/// # Safety
+/// The CPU has the set of `L`; there are `M` rows of `depth` values, `stride` apart, and `P` panels.
+#[inline(always)]
+unsafe fn columns<L: Lanes, const V: usize, const P: usize, const M: usize>(
+    a: *const f32,
+    stride: usize,
+    depth: usize,
+    b: *const f32,
+    out: &mut [f32],
+    first: usize,
+) {
+    let (mut rows, mut panels) = ([a; M], [b; P]);
+    let mut values = [0.0; NR];
+    // SAFETY: the caller vouches for rows and panels; `values` holds a row of a panel.
+    unsafe {
+        let mut sums: Sums<L, V, P, M> = [[[L::splat(0.0); V]; P]; M];
+        rows.iter_mut().enumerate().for_each(|(m, row)| *row = row.add(m * stride));
+        panels.iter_mut().enumerate().for_each(|(p, panel)| *panel = panel.add(p * depth * NR));
+        accumulate(&rows, 1, &panels, depth, &mut sums);
+        for (sums, line) in sums.iter().zip(out.chunks_exact_mut(out.len() / M)) {
+            for (sums, to) in sums.iter().zip(line[first..].chunks_mut(NR)) {
+                store(sums, values.as_mut_ptr());
+                to.copy_from_slice(&values[..to.len()]);
             }
         }
     }
@@ -65,8 +103,8 @@ simd_fn! {
 
 /// Calls `work` with the first row, the number of rows and the place in `out` of every tile of rows.
 fn for_tiles(out: &mut [f32], channels: usize, work: impl Fn(usize, usize, &mut [f32]) + Sync) {
-    let tiles = out.par_chunks_mut(MR * channels).enumerate();
-    tiles.for_each(|(tile, out)| work(tile * MR, out.len() / channels, out));
+    let tiles = out.par_chunks_mut(MOST_ROWS * channels).enumerate();
+    tiles.for_each(|(tile, out)| work(tile * MOST_ROWS, out.len() / channels, out));
 }
 
 pub(super) fn forward(
@@ -83,11 +121,11 @@ pub(super) fn forward(
         let key_panels = pack_rows(&keys[n * p * k..(n + 1) * p * k], p);
         let value_panels = pack_columns(&values[n * p * c..(n + 1) * p * c], p, c, &[0]);
         let queries = &queries[n * p * k..(n + 1) * p * k];
-        let tiles = output.par_chunks_mut(MR * c).zip(log_sums.par_chunks_mut(MR)).enumerate();
+        let tiles = output.par_chunks_mut(MOST_ROWS * c).zip(log_sums.par_chunks_mut(MOST_ROWS)).enumerate();
         tiles.for_each_init(
-            || vec![0.0; MR * p],
+            || vec![0.0; MOST_ROWS * p],
             |scores, (tile, (output, log_sums))| {
-                let rows = Rows { first: tile * MR, count: log_sums.len(), stride: k };
+                let rows = Rows { first: tile * MOST_ROWS, count: log_sums.len(), stride: k };
                 product(queries, rows, k, &key_panels, scores, p);
                 for (line, l) in scores.chunks_exact_mut(p).zip(log_sums.iter_mut()) {
                     *l = softmax_row(line);
@@ -119,7 +157,7 @@ impl Side<'_> {
     /// Makes the lines of a tile of rows; the log sums and `along` of every row and column are told by `of`.
     fn lines<'b>(&self, first: usize, count: usize, of: impl Fn(usize) -> (&'b [f32], &'b [f32])) -> Lines {
         let AttentionShape { positions: p, keys: k, values: c, .. } = self.shape;
-        let mut lines = Lines { probabilities: vec![0.0; MR * p], slopes: vec![0.0; MR * p] };
+        let mut lines = Lines { probabilities: vec![0.0; MOST_ROWS * p], slopes: vec![0.0; MOST_ROWS * p] };
         product(self.rows, Rows { first, count, stride: k }, k, self.columns, &mut lines.probabilities, p);
         product(self.row_values, Rows { first, count, stride: c }, c, self.column_values, &mut lines.slopes, p);
         let pairs = lines.probabilities.chunks_exact_mut(p).zip(lines.slopes.chunks_exact_mut(p)).take(count);
@@ -165,11 +203,11 @@ pub(super) fn backward(
         let (query_rows, grad_rows) = (pack_rows(queries, p), pack_rows(grad, p));
         let by_key = Side { rows: keys, columns: &query_rows, row_values: values, column_values: &grad_rows, shape };
         let (query_columns, grad_columns) = (columns(queries, k), columns(grad, c));
-        let d_values = d_values[n * p * c..(n + 1) * p * c].par_chunks_mut(MR * c);
-        let d_keys = d_keys[n * p * k..(n + 1) * p * k].par_chunks_mut(MR * k);
+        let d_values = d_values[n * p * c..(n + 1) * p * c].par_chunks_mut(MOST_ROWS * c);
+        let d_keys = d_keys[n * p * k..(n + 1) * p * k].par_chunks_mut(MOST_ROWS * k);
         d_keys.zip(d_values).enumerate().for_each(|(tile, (d_keys, d_values))| {
             let count = d_keys.len() / k;
-            let lines = by_key.lines(tile * MR, count, |_| (log_sums, along));
+            let lines = by_key.lines(tile * MOST_ROWS, count, |_| (log_sums, along));
             product(&lines.slopes, Rows::top(count, p), p, &query_columns, d_keys, k);
             product(&lines.probabilities, Rows::top(count, p), p, &grad_columns, d_values, c);
         });

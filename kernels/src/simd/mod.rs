@@ -5,63 +5,31 @@
 //! instruction here; [`madd`] uses it. `lanes_fn!` is for loops that decide speed: their bodies name the
 //! registers and instructions themselves (lanes.rs).
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod isa;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
-#[cfg(not(target_arch = "aarch64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod portable;
 #[cfg(target_arch = "x86_64")]
-mod x86;
+mod sse2;
 
-use std::sync::OnceLock;
-
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+pub use isa::{Isa, check, isa, select};
 pub(crate) use lanes::{Lanes, lanes_fn};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
-#[cfg(not(target_arch = "aarch64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(crate) use portable::Portable;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::{Avx2, Avx512};
-
-/// An instruction set that the loops of this crate are compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Isa {
-    /// What every CPU of this architecture has (SSE2 on x86-64, NEON on AArch64).
-    Portable,
-    /// AVX2 with FMA and half-precision conversion.
-    Avx2,
-    /// AVX-512 F, BW, DQ and VL.
-    Avx512,
-}
-
-/// The instruction set that loops run with: the widest of this CPU, or a narrower one that `HOTAD_ISA`
-/// names (`portable`, `avx2`, `avx512`).
-pub fn isa() -> Isa {
-    static CHOSEN: OnceLock<Isa> = OnceLock::new();
-    *CHOSEN.get_or_init(|| {
-        let widest = widest();
-        match std::env::var("HOTAD_ISA").as_deref() {
-            Ok("portable") => Isa::Portable,
-            Ok("avx2") if widest == Isa::Avx512 => Isa::Avx2,
-            _ => widest,
-        }
-    })
-}
-
-/// The widest instruction set of the CPU we run on.
-fn widest() -> Isa {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::is_x86_feature_detected as has;
-        if has!("avx2") && has!("fma") && has!("f16c") {
-            if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
-                return Isa::Avx512;
-            }
-            return Isa::Avx2;
-        }
-    }
-    Isa::Portable
-}
+pub(crate) use sse2::Sse2;
 
 /// `a * b + c`, fused when `FMA` says that the CPU does it in one instruction.
 #[inline(always)]

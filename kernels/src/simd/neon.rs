@@ -2,14 +2,28 @@
 
 use std::arch::aarch64::*;
 
+use half::f16;
+
 use super::Lanes;
 
 /// Four values.
 #[derive(Clone, Copy)]
 pub(crate) struct Neon(float32x4_t);
 
+/// Operations of two registers that are one instruction.
+macro_rules! pairwise {
+    ($($name:ident: $instruction:ident),*) => {$(
+        #[inline(always)]
+        fn $name(self, other: Self) -> Self {
+            // SAFETY: every AArch64 CPU has NEON.
+            Self(unsafe { $instruction(self.0, other.0) })
+        }
+    )*};
+}
+
 impl Lanes for Neon {
     const WIDTH: usize = 4;
+    const PANELS: usize = 1;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -21,6 +35,21 @@ impl Lanes for Neon {
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: the caller vouches for four values.
         Self(unsafe { vld1q_f32(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const f16) -> Self {
+        // SAFETY: the caller vouches for four halves.
+        let halves = unsafe { *from.cast::<[f16; 4]>() };
+        let wide = halves.map(f16::to_f32);
+        // SAFETY: an array of four.
+        unsafe { Self::load(wide.as_ptr()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i32(from: *const i32) -> Self {
+        // SAFETY: the caller vouches for four integers.
+        Self(unsafe { vcvtq_f32_s32(vld1q_s32(from)) })
     }
 
     #[inline(always)]
@@ -49,11 +78,7 @@ impl Lanes for Neon {
         }
     }
 
-    #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        // SAFETY: every AArch64 CPU has NEON.
-        Self(unsafe { vaddq_f32(self.0, other.0) })
-    }
+    pairwise!(add: vaddq_f32, sub: vsubq_f32, mul: vmulq_f32);
 
     #[inline(always)]
     fn mul_add(self, factor: Self, addend: Self) -> Self {
@@ -71,5 +96,22 @@ impl Lanes for Neon {
     fn min(self, other: Self) -> Self {
         // SAFETY: every AArch64 CPU has NEON. The comparison is false where one is not a number.
         Self(unsafe { vbslq_f32(vcltq_f32(self.0, other.0), self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let mut lanes = [0.0; 4];
+        // SAFETY: `lanes` holds the four values that are stored.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        (lanes[0] + lanes[2]) + (lanes[1] + lanes[3])
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        let mut lanes = [0.0; 4];
+        // SAFETY: `lanes` holds the four values that are stored.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        let larger = |a: f32, b: f32| if a > b { a } else { b };
+        larger(larger(lanes[0], lanes[2]), larger(lanes[1], lanes[3]))
     }
 }

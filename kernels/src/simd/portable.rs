@@ -1,5 +1,7 @@
 //! Registers for CPUs of which nothing is known: arrays that the compiler makes vectors of.
 
+use half::f16;
+
 use super::Lanes;
 
 /// Four values.
@@ -16,6 +18,7 @@ impl Portable {
 
 impl Lanes for Portable {
     const WIDTH: usize = 4;
+    const PANELS: usize = 1;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -26,6 +29,20 @@ impl Lanes for Portable {
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: the caller vouches for four values; an array of them needs no more alignment than one.
         Self(unsafe { *from.cast() })
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const f16) -> Self {
+        // SAFETY: the caller vouches for four halves; an array of them needs no more alignment than one.
+        let [a, b, c, d] = unsafe { *from.cast::<[f16; 4]>() };
+        Self([a.to_f32(), b.to_f32(), c.to_f32(), d.to_f32()])
+    }
+
+    #[inline(always)]
+    unsafe fn load_i32(from: *const i32) -> Self {
+        // SAFETY: the caller vouches for four integers; an array of them needs no more alignment than one.
+        let [a, b, c, d] = unsafe { *from.cast::<[i32; 4]>() };
+        Self([a as f32, b as f32, c as f32, d as f32])
     }
 
     #[inline(always)]
@@ -54,6 +71,16 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        self.zip(other, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+
+    #[inline(always)]
     fn mul_add(self, factor: Self, addend: Self) -> Self {
         let product = self.zip(factor, |a, b| a * b);
         product.add(addend)
@@ -67,5 +94,18 @@ impl Lanes for Portable {
     #[inline(always)]
     fn min(self, other: Self) -> Self {
         self.zip(other, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let [a, b, c, d] = self.0;
+        (a + c) + (b + d)
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        let larger = |a: f32, b: f32| if a > b { a } else { b };
+        let [a, b, c, d] = self.0;
+        larger(larger(a, c), larger(b, d))
     }
 }

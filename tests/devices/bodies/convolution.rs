@@ -7,7 +7,7 @@ use hotad_kernels::conv::{
 };
 use hotad_kernels::device::Device;
 
-use super::{Results, host, noise, put, room};
+use super::{Results, exact, host, noise, put, room};
 
 /// Relative to the largest value; sums of up to a few thousand terms in another order.
 const CLOSE: f32 = 2e-5;
@@ -18,8 +18,8 @@ fn all(device: &Device, x: [usize; 4], w: [usize; 4], opts: ConvOptions, out: &m
     let y = [x[0], size(x[1], w[1]), size(x[2], w[2]), w[0]];
     let len = |s: [usize; 4]| s.iter().product::<usize>();
     let (data, weights, bias) =
-        (put(device, noise(len(x), 1)), put(device, noise(len(w), 2)), put(device, noise(w[0], 3)));
-    let (mut result, grad) = (room(device, len(y)), put(device, noise(len(y), 4)));
+        (put(device, exact(len(x), 1)), put(device, exact(len(w), 2)), put(device, exact(w[0], 3)));
+    let (mut result, grad) = (room(device, len(y)), put(device, exact(len(y), 4)));
     let leaky = Activation::LeakyRelu(0.2);
     conv2d(&data, x, &weights, w, Some(bias.view()), opts, leaky, &mut result).expect("shapes fit");
     out.push((host(&result), CLOSE));
@@ -27,7 +27,7 @@ fn all(device: &Device, x: [usize; 4], w: [usize; 4], opts: ConvOptions, out: &m
     conv2d_backward_data(&grad, x, &weights, w, opts, &mut dx).expect("shapes fit");
     out.push((host(&dx), CLOSE));
     // Gradients of weights are added to what is there.
-    let (mut dw, mut db) = (put(device, noise(len(w), 5)), put(device, noise(w[0], 6)));
+    let (mut dw, mut db) = (put(device, exact(len(w), 5)), put(device, exact(w[0], 6)));
     conv2d_backward_weight(&data, x, &grad, w, opts, &mut dw).expect("shapes fit");
     conv2d_backward_bias(&grad, y, &mut db).expect("shapes fit");
     out.push((host(&dw), CLOSE));
@@ -82,8 +82,8 @@ pub fn strided(device: &Device) -> Results {
     let (x, w) = ([2, 5, 6, 18], [18, 4, 4, 3]);
     let y = conv_transpose2d_shape(x, w, opts).expect("shapes fit");
     let len = |s: [usize; 4]| s.iter().product::<usize>();
-    let (data, weights) = (put(device, noise(len(x), 1)), put(device, noise(len(w), 2)));
-    let (bias, grad) = (put(device, noise(3, 3)), put(device, noise(len(y), 4)));
+    let (data, weights) = (put(device, exact(len(x), 1)), put(device, exact(len(w), 2)));
+    let (bias, grad) = (put(device, exact(3, 3)), put(device, exact(len(y), 4)));
     let (mut result, mut dx, mut dw) = (room(device, len(y)), room(device, len(x)), put(device, vec![0.0; len(w)]));
     conv_transpose2d(&data, x, &weights, w, Some(bias.view()), opts, Activation::Sigmoid, &mut result).expect("fits");
     conv_transpose2d_backward_data(&grad, x, &weights, w, opts, &mut dx).expect("fits");
@@ -97,13 +97,13 @@ pub fn fused(device: &Device) -> Results {
     for (x, w) in [([1, 10, 14, 1], [3, 3, 3, 1]), ([3, 7, 9, 18], [70, 3, 3, 18])] {
         let len = |s: [usize; 4]| s.iter().product::<usize>();
         let (data, weights, bias) =
-            (put(device, noise(len(x), 1)), put(device, noise(len(w), 2)), put(device, noise(w[0], 3)));
+            (put(device, exact(len(x), 1)), put(device, exact(len(w), 2)), put(device, exact(w[0], 3)));
         let mut pooled = room(device, x[0] * (x[1] / 2) * (x[2] / 2) * w[0]);
         conv2d_max_pool2(&data, x, &weights, w, &bias, ConvOptions::same(3), Activation::Relu, &mut pooled)
             .expect("shapes fit");
         let y = [x[0], 2 * x[1], 2 * x[2], w[0]];
         let (mut up, mut dx) = (room(device, len(y)), room(device, len(x)));
-        let (grad, mut dw) = (put(device, noise(len(y), 4)), put(device, noise(len(w), 5)));
+        let (grad, mut dw) = (put(device, exact(len(y), 4)), put(device, exact(len(w), 5)));
         upsample_conv2d(&data, x, &weights, w, Some(bias.view()), Activation::Tanh, &mut up).expect("shapes fit");
         upsample_conv2d_backward_data(&grad, x, &weights, w, &mut dx).expect("shapes fit");
         upsample_conv2d_backward_weight(&data, x, &grad, w, &mut dw).expect("shapes fit");
@@ -157,8 +157,8 @@ pub fn gated(device: &Device) -> Results {
         let w = [2 * o, 3, 3, if masked { 5 } else { x[3] }];
         let opts = ConvOptions { padding: dilation.into(), dilation, ..Default::default() };
         let (data, weights, bias) =
-            (put(device, noise(len(x), 1)), put(device, noise(len(w), 2)), put(device, noise(2 * o, 3)));
-        let mask = put(device, noise(len(x) / x[3], 4).into_iter().map(|v| f32::from(v > 0.2)).collect());
+            (put(device, exact(len(x), 1)), put(device, exact(len(w), 2)), put(device, exact(2 * o, 3)));
+        let mask = put(device, exact(len(x) / x[3], 4).into_iter().map(|v| f32::from(v > 0.2)).collect());
         let mut y = room(device, x[0] * x[1] * x[2] * o);
         let mask = masked.then(|| mask.view());
         let conv = PreparedGated::new(weights, w, bias, opts, Activation::Elu(1.0)).expect("shapes fit");

@@ -8,17 +8,17 @@ use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::mahalanobis::{Factors, LocationGaussians, halved, pack};
 use hotad_kernels::prior::replace_unlike;
 
-use super::{Results, host, integers, noise, put, room};
+use super::{Results, exact, host, integers, noise, put, room};
 
 /// A bank with a duplicate and a zero vector, queries of which one is zero.
 fn search(device: &Device, images: usize, shape: (usize, usize, usize), half: bool, out: &mut Results) {
     let (locations, entries, dim) = shape;
-    let mut data = noise(locations * entries * dim, 1);
+    let mut data = exact(locations * entries * dim, 1);
     data.copy_within(0..dim, (entries - 1) * dim);
     data[dim..2 * dim].fill(0.0);
     let data = if half { BankData::F16(data.into_iter().map(f16::from_f32).collect()) } else { BankData::F32(data) };
     let bank = LocationBank::new(locations, entries, dim, data).expect("shapes fit");
-    let mut queries = noise(images * locations * dim, 2);
+    let mut queries = exact(images * locations * dim, 2);
     queries[..dim].fill(0.0);
     let found = images * locations;
     let (mut index, mut cosine) = (put(device, vec![u32::MAX; found]), room(device, found));
@@ -42,13 +42,13 @@ pub fn locations(device: &Device) -> Results {
 pub fn flat(device: &Device) -> Results {
     let mut out = Results::new();
     for (q, m, d, k, half) in [(1, 5, 3, 5, false), (70, 333, 37, 1, true), (129, 65, 16, 4, false)] {
-        let mut bank = noise(m * d, 1);
+        let mut bank = exact(m * d, 1);
         bank.copy_within(0..d, (m - 1) * d);
         let data =
             if half { BankData::F16(bank.into_iter().map(f16::from_f32).collect()) } else { BankData::F32(bank) };
         let bank = FlatBank::new(data, d, device).expect("shapes fit");
         let (mut index, mut distance) = (put(device, vec![u32::MAX; q * k]), room(device, q * k));
-        bank.nearest(&put(device, noise(q * d, 2)), k, &mut index, &mut distance).expect("fits");
+        bank.nearest(&put(device, exact(q * d, 2)), k, &mut index, &mut distance).expect("fits");
         out.push((integers(&index), 0.0));
         out.push((host(&distance), 1e-5));
         out.push((bank.select(&[m - 1, 0, m / 2]).expect("three vectors"), 0.0));

@@ -54,17 +54,49 @@ pub const ALL: &[(&str, Body)] = &[
     ("noise and copies", features::noisy),
 ];
 
+/// Those whose operands are rounded: convolutions, of [`exact`] ones, and neighbours.
+#[allow(dead_code)] // the PTX test runs all bodies in every precision
+pub const ROUNDED: &[(&str, Body)] = &[
+    ("convolutions", convolution::plain),
+    ("convolutions with SAME padding", convolution::same),
+    ("strided and transposed convolutions", convolution::strided),
+    ("pooled and upsampled convolutions", convolution::fused),
+    ("wide convolutions", convolution::wide),
+    ("prepared convolutions", network::prepared),
+    ("gated convolutions", convolution::gated),
+    ("location-wise neighbours", memory::locations),
+    ("flat neighbours", memory::flat),
+];
+
+/// How far results of [`ROUNDED`] lie from the CPU's in any precision, relative to the largest: sums of
+/// the same numbers in another order.
+#[allow(dead_code)] // as above
+pub const SAME_SUMS: f32 = 2e-6;
+
 /// Compares results with those of the CPU.
 #[allow(dead_code)] // the PTX test compares nothing
 pub fn compare(name: &str, got: &Results, want: &Results) {
     assert_eq!(got.len(), want.len(), "{name}: number of results");
     for (i, ((got, _), (want, tolerance))) in got.iter().zip(want).enumerate() {
-        assert_eq!(got.len(), want.len(), "{name}: length of result {i}");
-        let largest = want.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
-        for (at, (g, w)) in got.iter().zip(want).enumerate() {
-            let error = (g - w).abs() / largest;
-            assert!(error <= *tolerance, "{name}: result {i}[{at}] is {g}, {w} expected ({error:e} of the largest)");
-        }
+        compare_result(&format!("{name}: result {i}"), got, want, *tolerance);
+    }
+}
+
+/// Compares results that must lie within one tolerance.
+#[allow(dead_code)] // as above
+pub fn compare_within(name: &str, got: &Results, want: &Results, tolerance: f32) {
+    assert_eq!(got.len(), want.len(), "{name}: number of results");
+    for (i, ((got, _), (want, _))) in got.iter().zip(want).enumerate() {
+        compare_result(&format!("{name}: result {i}"), got, want, tolerance);
+    }
+}
+
+fn compare_result(name: &str, got: &[f32], want: &[f32], tolerance: f32) {
+    assert_eq!(got.len(), want.len(), "{name}: length");
+    let largest = want.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+    for (at, (g, w)) in got.iter().zip(want).enumerate() {
+        let error = (g - w).abs() / largest;
+        assert!(error <= tolerance, "{name}: [{at}] is {g}, {w} expected ({error:e} of the largest)");
     }
 }
 
@@ -72,6 +104,11 @@ pub fn compare(name: &str, got: &Results, want: &Results) {
 fn noise(n: usize, index: u64) -> Vec<f32> {
     let mut rng = random::stream(3, "device test", index);
     (0..n).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+/// Random multiples of 1/64 in -1..=1. They, and sums of four of them, are exact in bf16, f16 and tf32 too.
+fn exact(n: usize, index: u64) -> Vec<f32> {
+    noise(n, index).into_iter().map(|v| (v * 64.0).round() / 64.0).collect()
 }
 
 /// Numbers on the device.

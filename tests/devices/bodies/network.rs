@@ -10,7 +10,7 @@ use hotad_kernels::pool::{
     PoolOptions, avg_pool2d, avg_pool2d_backward, global_avg_pool2d, global_avg_pool2d_backward,
 };
 
-use super::{Results, host, noise, put, room};
+use super::{Results, exact, host, noise, put, room};
 
 /// Relative to the largest value; sums of up to a few thousand terms in another order.
 const CLOSE: f32 = 2e-5;
@@ -91,10 +91,10 @@ pub fn channels(device: &Device) -> Results {
 
 /// One prepared convolution with everything it takes.
 fn prepared_on(device: &Device, conv: &PreparedConv, xs: [usize; 4], extras: bool, out: &mut Results) {
-    let x = put(device, noise(len(xs), 3));
+    let x = put(device, exact(len(xs), 3));
     let ys = conv.output(xs).expect("the map fits");
-    let residual = put(device, noise(len(ys), 4));
-    let attention = put(device, noise(len(ys) / ys[3], 5));
+    let residual = put(device, exact(len(ys), 4));
+    let attention = put(device, exact(len(ys) / ys[3], 5));
     let extra = match extras {
         true => Extra { residual: Some(residual.view()), attention: Some(attention.view()) },
         false => Extra::default(),
@@ -107,7 +107,7 @@ fn prepared_on(device: &Device, conv: &PreparedConv, xs: [usize; 4], extras: boo
 pub fn prepared(device: &Device) -> Results {
     let mut out = Results::new();
     let layer =
-        |w: [usize; 4], o: usize| -> (Buffer, Buffer) { (put(device, noise(len(w), 1)), put(device, noise(o, 2))) };
+        |w: [usize; 4], o: usize| -> (Buffer, Buffer) { (put(device, exact(len(w), 1)), put(device, exact(o, 2))) };
     for (xs, w, stride, groups) in [
         ([2, 9, 7, 20], [35, 3, 3, 20], 1, 1),
         ([1, 8, 8, 40], [70, 3, 3, 40], 2, 1),
@@ -122,7 +122,7 @@ pub fn prepared(device: &Device) -> Results {
         if groups == 1 && xs[1] > 1 {
             let ys = conv.output(xs).expect("the map fits");
             let n = ys[0] * (ys[1] / 2) * (ys[2] / 2);
-            let (x, map, mut y) = (put(device, noise(len(xs), 3)), put(device, noise(n, 6)), room(device, n * ys[3]));
+            let (x, map, mut y) = (put(device, exact(len(xs), 3)), put(device, exact(n, 6)), room(device, n * ys[3]));
             conv.run_pooled(&x, xs, Some(map.view()), &mut y).expect("shapes fit");
             out.push((host(&y), CLOSE));
         }

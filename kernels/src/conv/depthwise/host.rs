@@ -7,6 +7,7 @@
 use rayon::prelude::*;
 
 use super::super::Geometry;
+use super::super::micro::{for_rows, tiles};
 use super::runs::{Axis, Run, Tap};
 use crate::activation::Activation;
 use crate::simd::{LANES, Lanes, lanes_fn};
@@ -146,28 +147,21 @@ lanes_fn! {
         assert!(bias.is_empty() || bias.len() == walk.channels, "one bias for each channel");
         for part in (0..walk.channels).step_by(CHANNELS) {
             let channels = part..walk.channels.min(part + CHANNELS);
-            let mut done = 0;
-            while done < walk.count {
-                let pixels = if walk.count - done >= R { R } else { 1 };
+            for (done, pixels) in tiles(walk.count, R) {
                 for first in channels.clone().step_by(LANES) {
                     let lanes = LANES.min(channels.end - first);
                     // SAFETY: `Walk::check` has every tap and output inside its slice, for `channels` elements
                     // each; `first + lanes` is at most that. `lanes_fn` runs this only on CPUs with the set of `L`.
                     unsafe {
-                        let start = match bias {
+                        let start: [L; V] = match bias {
                             [] => [L::splat(0.0); V],
                             some => load(some.as_ptr().add(first), lanes),
                         };
                         let (x, w) = (source.as_ptr().add(first), w.as_ptr().add(first));
                         let to = out.as_mut_ptr().add(walk.out_first + first);
-                        if pixels == R {
-                            tile::<L, V, R>(x, w, walk, done, start, bounds, to, lanes);
-                        } else {
-                            tile::<L, V, 1>(x, w, walk, done, start, bounds, to, lanes);
-                        }
+                        for_rows!(pixels, R, P => tile::<L, V, P>(x, w, walk, done, start, bounds, to, lanes));
                     }
                 }
-                done += pixels;
             }
         }
     }

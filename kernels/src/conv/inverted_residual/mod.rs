@@ -143,7 +143,7 @@ impl PreparedInvertedResidual {
             }
             Weights::Gpu(weights) => {
                 place(OP, &[&x, &View::Gpu(&weights.depthwise.0), &y])?;
-                gpu::Call { g: &g, from, to, activation, weights, residual }.run(x.device(), y.device());
+                gpu::Call { g: &g, from, to, activation, weights, residual }.run(x.device(), y.device())?;
             }
         }
         Ok(y_shape)

@@ -1,6 +1,7 @@
-//! The three stages of a block of expanded channels, each a register tile of some pixels by 16 channels.
-//! In the last tile rows beyond the last pixel repeat it: they are summed again and written again.
+//! The three stages of a block of expanded channels, each in register tiles of some pixels by one or two panels of
+//! 16 channels.
 
+use super::super::micro::{Sums, accumulate, clamp, for_rows, load, store, tiles};
 use crate::simd::{LANES, Lanes, lanes_fn};
 
 /// The least and the largest value of an activation.
@@ -38,27 +39,83 @@ lanes_fn! {
         assert!(bias.len().is_multiple_of(LANES) && panels.len() == bias.len() * x.channels, "whole panels");
         let room = out.len().checked_sub(bias.len());
         assert!(room.is_some_and(|most| places.iter().all(|at| *at <= most)), "places inside the scratch");
-        for first in (0..places.len()).step_by(R) {
-            let (mut rows, mut to) = ([x.values.as_ptr(); R], [out.as_mut_ptr(); R]);
-            for r in 0..R {
-                let pixel = (first + r).min(places.len() - 1);
-                // SAFETY: the pixel lies in `x` and its place in `out`, as asserted.
-                (rows[r], to[r]) = unsafe { (rows[r].add(pixel * x.channels), to[r].add(places[pixel])) };
-            }
-            for at in (0..bias.len()).step_by(LANES) {
-                // SAFETY: 16 biases and a panel of `x.channels` steps from channel `at` on; rows of
-                // `x.channels` values; 16 values at the place of every pixel, all as asserted above.
-                // `lanes_fn` runs this only on CPUs with the set of `L`.
+        for (first, count) in tiles(places.len(), R) {
+            let places = &places[first..first + count];
+            let mut at = 0;
+            while at < bias.len() {
+                let pair = L::PANELS == 2 && at + LANES < bias.len();
+                // SAFETY: one or two panels of 16 biases and `x.channels` steps from channel `at` on; `count` pixels
+                // from `first` on, and their places in `out`, all as asserted above. `lanes_fn` runs this only on
+                // CPUs with the set of `L`.
                 unsafe {
-                    let mut sums = [load::<L, V>(bias.as_ptr().add(at)); R];
-                    multiply(&rows, x.channels, panels.as_ptr().add(at * x.channels), &mut sums);
-                    clamp(&mut sums, bounds);
-                    for (sum, to) in sums.iter().zip(to) {
-                        store(sum, to.add(at));
+                    let from = x.values.as_ptr().add(first * x.channels);
+                    let (panels, bias) = (panels.as_ptr().add(at * x.channels), bias.as_ptr().add(at));
+                    let to = out.as_mut_ptr().add(at);
+                    let from = (from, x.channels);
+                    if pair {
+                        for_rows!(count, R, M => expand_tile::<L, V, 2, M>(from, panels, bias, bounds, places, to));
+                    } else {
+                        for_rows!(count, R, M => expand_tile::<L, V, 1, M>(from, panels, bias, bounds, places, to));
                     }
                 }
+                at += LANES * (1 + usize::from(pair));
             }
         }
+    }
+}
+
+/// `M` pixels of `channels` values times `P` panels plus their biases, between the bounds, to the pixels' places.
+///
+/// # Safety
+/// The CPU has the set of `L`; pixels, panels, biases and places are there.
+#[inline(always)]
+unsafe fn expand_tile<L: Lanes, const V: usize, const P: usize, const M: usize>(
+    (x, channels): (*const f32, usize),
+    panels: *const f32,
+    bias: *const f32,
+    bounds: Bounds,
+    places: &[usize],
+    out: *mut f32,
+) {
+    // SAFETY: the caller vouches for all of it.
+    unsafe {
+        let mut start = [[L::splat(0.0); V]; P];
+        for (p, start) in start.iter_mut().enumerate() {
+            *start = load(bias.add(p * LANES));
+        }
+        let mut sums: Sums<L, V, P, M> = [start; M];
+        multiply((x, channels), channels, (panels, channels * LANES), &mut sums);
+        for (sums, place) in sums.iter_mut().zip(places) {
+            for (p, sums) in sums.iter_mut().enumerate() {
+                clamp(sums, bounds);
+                store(sums, out.add(place + p * LANES));
+            }
+        }
+    }
+}
+
+/// Adds `steps` products to the sums of `M` pixels and `P` panels: a pixel has `x.1` values, a panel begins every
+/// `panels.1` elements.
+///
+/// # Safety
+/// The CPU has the set of `L`; the pixels have `steps` values, the panels `steps` rows of lanes.
+#[inline(always)]
+unsafe fn multiply<L: Lanes, const V: usize, const P: usize, const M: usize>(
+    x: (*const f32, usize),
+    steps: usize,
+    panels: (*const f32, usize),
+    sums: &mut Sums<L, V, P, M>,
+) {
+    let (mut rows, mut starts) = ([x.0; M], [panels.0; P]);
+    // SAFETY: the caller vouches for pixels and panels.
+    unsafe {
+        for (m, row) in rows.iter_mut().enumerate() {
+            *row = row.add(m * x.1);
+        }
+        for (p, start) in starts.iter_mut().enumerate() {
+            *start = start.add(p * panels.1);
+        }
+        accumulate(&rows, 1, &starts, steps, sums);
     }
 }
 
@@ -78,34 +135,53 @@ lanes_fn! {
         };
         assert!(kernel.taps.iter().all(inside), "a tap leads out of the scratch");
         assert!(channels.is_multiple_of(LANES) && channels <= stride && corners.len() * stride <= out.len(), "room");
-        for first in (0..corners.len()).step_by(R) {
-            let (mut rows, mut to) = ([map.as_ptr(); R], [out.as_mut_ptr(); R]);
-            for r in 0..R {
-                let pixel = (first + r).min(corners.len() - 1);
-                // SAFETY: every corner lies in the map and every pixel in `out`, as asserted.
-                (rows[r], to[r]) = unsafe { (rows[r].add(corners[pixel]), to[r].add(pixel * stride)) };
-            }
+        for (first, count) in tiles(corners.len(), R) {
+            let corners = &corners[first..first + count];
             for at in (0..channels).step_by(LANES) {
                 // SAFETY: 16 biases and weights from channel `at` on, 16 values of the map at every tap of
                 // every corner, 16 values of every output, all as asserted above. `lanes_fn` runs this only
                 // on CPUs with the set of `L`.
                 unsafe {
-                    let mut sums = [load::<L, V>(kernel.bias.as_ptr().add(at)); R];
-                    for (from, weight) in kernel.taps {
-                        let factors = load::<L, V>(kernel.weights.as_ptr().add(weight + at));
-                        for (sum, row) in sums.iter_mut().zip(&rows) {
-                            let values = load::<L, V>(row.add(from + at));
-                            for v in 0..V {
-                                sum[v] = values[v].mul_add(factors[v], sum[v]);
-                            }
-                        }
-                    }
-                    clamp(&mut sums, kernel.bounds);
-                    for (sum, to) in sums.iter().zip(to) {
-                        store(sum, to.add(at));
-                    }
+                    let (map, to) = (map.as_ptr().add(at), out.as_mut_ptr().add(first * stride + at));
+                    for_rows!(count, R, M => depthwise_tile::<L, V, M>(map, corners, kernel, at, (to, stride)));
                 }
             }
+        }
+    }
+}
+
+/// Sixteen channels from channel `at` on of the kernel at `M` corners, to pixels that lie `out.1` elements apart.
+///
+/// # Safety
+/// The CPU has the set of `L`; `map` leads to channel `at` of a map with all taps of these corners, and there are
+/// `M` pixels.
+#[inline(always)]
+unsafe fn depthwise_tile<L: Lanes, const V: usize, const M: usize>(
+    map: *const f32,
+    corners: &[usize],
+    kernel: &Depthwise,
+    at: usize,
+    out: (*mut f32, usize),
+) {
+    // SAFETY: the caller vouches for all of it.
+    unsafe {
+        let mut rows = [map; M];
+        for (row, corner) in rows.iter_mut().zip(corners) {
+            *row = row.add(*corner);
+        }
+        let mut sums = [load::<L, V>(kernel.bias.as_ptr().add(at)); M];
+        for (from, weight) in kernel.taps {
+            let factors = load::<L, V>(kernel.weights.as_ptr().add(weight + at));
+            for (sum, row) in sums.iter_mut().zip(&rows) {
+                let values = load::<L, V>(row.add(*from));
+                for v in 0..V {
+                    sum[v] = values[v].mul_add(factors[v], sum[v]);
+                }
+            }
+        }
+        for (m, sum) in sums.iter_mut().enumerate() {
+            clamp(sum, kernel.bounds);
+            store(sum, out.0.add(m * out.1));
         }
     }
 }
@@ -124,97 +200,53 @@ lanes_fn! {
         let pixels = x.values.len() / x.channels;
         assert!(steps <= x.channels && pixels * wide <= sums.len() && wide.is_multiple_of(LANES), "room for sums");
         assert!(wide == 0 || (wide / LANES - 1) * panel + steps * LANES <= panels.len(), "panels of all channels");
-        for first in (0..pixels).step_by(R) {
-            let (mut rows, mut to) = ([x.values.as_ptr(); R], [sums.as_mut_ptr(); R]);
-            for r in 0..R {
-                let pixel = (first + r).min(pixels - 1);
-                // SAFETY: every pixel lies in `x` and its sums in `sums`, as asserted.
-                (rows[r], to[r]) = unsafe { (rows[r].add(pixel * x.channels), to[r].add(pixel * wide)) };
-            }
-            for at in (0..wide).step_by(LANES) {
-                // SAFETY: rows of `steps` values, a panel of `steps` rows of lanes, and 16 sums of every
-                // pixel from channel `at` on, all as asserted above. `lanes_fn` runs this only on CPUs with
-                // the set of `L`.
+        for (first, count) in tiles(pixels, R) {
+            let mut at = 0;
+            while at < wide {
+                let pair = L::PANELS == 2 && at + LANES < wide;
+                // SAFETY: `count` pixels from `first` on with `steps` values each, one or two panels of `steps` rows
+                // of lanes, and the sums of every pixel from channel `at` on, all as asserted above. `lanes_fn` runs
+                // this only on CPUs with the set of `L`.
                 unsafe {
-                    let mut tile = [[L::splat(0.0); V]; R];
-                    for (sum, to) in tile.iter_mut().zip(to) {
-                        *sum = load::<L, V>(to.add(at));
-                    }
-                    multiply(&rows, steps, panels.as_ptr().add(at / LANES * panel), &mut tile);
-                    for (sum, to) in tile.iter().zip(to) {
-                        store(sum, to.add(at));
+                    let x = (x.values.as_ptr().add(first * x.channels), x.channels);
+                    let panels = (panels.as_ptr().add(at / LANES * panel), panel);
+                    let to = (sums.as_mut_ptr().add(first * wide + at), wide);
+                    if pair {
+                        for_rows!(count, R, M => project_tile::<L, V, 2, M>(x, steps, panels, to));
+                    } else {
+                        for_rows!(count, R, M => project_tile::<L, V, 1, M>(x, steps, panels, to));
                     }
                 }
+                at += LANES * (1 + usize::from(pair));
             }
         }
     }
 }
 
-/// Adds `steps` products of a value of each row and a row of lanes of `panel` to the sums.
+/// Adds to `P` panels of the sums of `M` pixels, which lie `to.1` elements apart.
 ///
 /// # Safety
-/// The CPU has the set of `L`; every row has `steps` values, the panel `steps` rows of [`LANES`].
+/// As for [`multiply`]; the sums are there.
 #[inline(always)]
-unsafe fn multiply<L: Lanes, const V: usize, const R: usize>(
-    rows: &[*const f32; R],
+unsafe fn project_tile<L: Lanes, const V: usize, const P: usize, const M: usize>(
+    x: (*const f32, usize),
     steps: usize,
-    panel: *const f32,
-    sums: &mut [[L; V]; R],
+    panels: (*const f32, usize),
+    to: (*mut f32, usize),
 ) {
-    let mut tile = *sums;
-    for i in 0..steps {
-        // SAFETY: the caller vouches for step `i` of rows and panel.
-        unsafe {
-            let right = load::<L, V>(panel.add(i * LANES));
-            for (sum, row) in tile.iter_mut().zip(rows) {
-                let left = L::splat(*row.add(i));
-                for v in 0..V {
-                    sum[v] = left.mul_add(right[v], sum[v]);
-                }
+    // SAFETY: the caller vouches for all of it.
+    unsafe {
+        let mut tile: Sums<L, V, P, M> = [[[L::splat(0.0); V]; P]; M];
+        for (m, sums) in tile.iter_mut().enumerate() {
+            for (p, sums) in sums.iter_mut().enumerate() {
+                *sums = load(to.0.add(m * to.1 + p * LANES));
             }
         }
-    }
-    *sums = tile;
-}
-
-/// [`LANES`] values in `V` registers.
-///
-/// # Safety
-/// The CPU has the set of `L`, and so many values can be read there.
-#[inline(always)]
-unsafe fn load<L: Lanes, const V: usize>(from: *const f32) -> [L; V] {
-    // SAFETY: `V` registers of `WIDTH` are LANES values, for which the caller vouches.
-    unsafe {
-        let mut values = [L::splat(0.0); V];
-        for (v, value) in values.iter_mut().enumerate() {
-            *value = L::load(from.add(v * L::WIDTH));
+        multiply(x, steps, panels, &mut tile);
+        for (m, sums) in tile.iter().enumerate() {
+            for (p, sums) in sums.iter().enumerate() {
+                store(sums, to.0.add(m * to.1 + p * LANES));
+            }
         }
-        values
-    }
-}
-
-/// Writes [`LANES`] values.
-///
-/// # Safety
-/// So many values can be written there.
-#[inline(always)]
-unsafe fn store<L: Lanes, const V: usize>(values: &[L; V], to: *mut f32) {
-    for (v, value) in values.iter().enumerate() {
-        // SAFETY: `V` registers of `WIDTH` are LANES values, for which the caller vouches.
-        unsafe { value.store(to.add(v * L::WIDTH)) };
-    }
-}
-
-/// Brings sums between bounds.
-///
-/// # Safety
-/// The CPU has the set of `L`.
-#[inline(always)]
-unsafe fn clamp<L: Lanes, const V: usize, const R: usize>(sums: &mut [[L; V]; R], bounds: Bounds) {
-    let Some((least, most)) = bounds else { return };
-    // SAFETY: the caller vouches for the set.
-    let (least, most) = unsafe { (L::splat(least), L::splat(most)) };
-    for value in sums.iter_mut().flatten() {
-        *value = value.max(least).min(most);
     }
 }

@@ -94,24 +94,29 @@ fn gradient_kernel(
         let mut maps = SharedMemory::<f32>::new(comptime!(3 * square));
         let mut rows = SharedMemory::<f32>::new(comptime!(3 * plane));
         let unit = UNIT_POS as usize;
-        let mut i = unit;
-        while i < square {
+        // All loads of a unit are under way before the first is waited for.
+        let each = comptime!(square.div_ceil(UNITS as usize));
+        let mut found = Array::<f32>::new(comptime!(3 * each));
+        #[unroll]
+        for k in 0..each {
+            let i = unit + k * comptime!(UNITS as usize);
             let row = at.top + i / halo;
             let column = at.left + i % halo;
             let inside = row >= before && column >= before && row - before < s.oh && column - before < s.ow;
-            let mut p = f32::new(0.0);
-            let mut q = f32::new(0.0);
-            let mut r = f32::new(0.0);
-            if inside {
-                let from = ((at.image * s.oh + row - before) * s.ow + column - before) * s.c + at.channel;
-                p = coefficients[first + from];
-                q = coefficients[s.section + from];
-                r = coefficients[2 * s.section + from];
+            let pixel = ((at.image * s.oh + row - before) * s.ow + column - before) * s.c + at.channel;
+            let from = select(inside, pixel, 0usize);
+            found[3 * k] = select(inside, coefficients[first + from], f32::new(0.0));
+            found[3 * k + 1] = select(inside, coefficients[s.section + from], f32::new(0.0));
+            found[3 * k + 2] = select(inside, coefficients[2 * s.section + from], f32::new(0.0));
+        }
+        #[unroll]
+        for k in 0..each {
+            let i = unit + k * comptime!(UNITS as usize);
+            if i < square {
+                maps[i] = found[3 * k];
+                maps[square + i] = found[3 * k + 1];
+                maps[2 * square + i] = found[3 * k + 2];
             }
-            maps[i] = p;
-            maps[square + i] = q;
-            maps[2 * square + i] = r;
-            i += 256;
         }
         sync_cube();
         let mut i = unit;

@@ -142,6 +142,45 @@ pub(crate) fn spot(o: usize) -> (usize, usize) {
     (unit / 16 * 4 + o, unit % 16)
 }
 
+/// Copies the pixels of two maps in a square of `side` x `side`, which begins `reach` above and left of a tile, to shared
+/// memory, one map after the other; by `units` units. A unit issues all its loads before it waits for the first.
+#[cube]
+pub(crate) fn load_square(
+    x: &Array<f32>,
+    y: &Array<f32>,
+    tiles: &mut SharedMemory<f32>,
+    at: Tile,
+    s: Shapes,
+    #[comptime] side: usize,
+    #[comptime] reach: i32,
+    #[comptime] units: u32,
+    #[comptime] border: Border,
+) {
+    let square = comptime!(side * side);
+    let each = comptime!(square.div_ceil(units as usize));
+    let mut a = Array::<f32>::new(each);
+    let mut b = Array::<f32>::new(each);
+    #[unroll]
+    for j in 0..each {
+        let i = usize::min(UNIT_POS as usize + j * comptime!(units as usize), comptime!(square - 1));
+        let row = mirror((at.top + i / side) as i32 - reach, s.h as i32, border);
+        let column = mirror((at.left + i % side) as i32 - reach, s.w as i32, border);
+        let inside = row >= 0 && column >= 0;
+        let pixel = ((at.image * s.h + row as usize) * s.w + column as usize) * s.c + at.channel;
+        let from = select(inside, pixel, 0usize);
+        a[j] = select(inside, x[from], f32::new(0.0));
+        b[j] = select(inside, y[from], f32::new(0.0));
+    }
+    #[unroll]
+    for j in 0..each {
+        let i = UNIT_POS as usize + j * comptime!(units as usize);
+        if i < square {
+            tiles[i] = a[j];
+            tiles[square + i] = b[j];
+        }
+    }
+}
+
 /// The moments of the four pixels of this unit, five numbers each: means of x, y, x^2, y^2 and xy. A
 /// unit makes four neighbouring means at a time, so that each value of a window is read once for them.
 #[cube]
@@ -157,8 +196,7 @@ pub(crate) fn moments(
     let halo = comptime!(15 + size);
     let plane = comptime!(16 * (15 + size));
     let shift = comptime!(if border == Border::Valid { 0i32 } else { (size / 2) as i32 });
-    let mut sx = SharedMemory::<f32>::new(comptime!(halo * halo));
-    let mut sy = SharedMemory::<f32>::new(comptime!(halo * halo));
+    let mut tiles = SharedMemory::<f32>::new(comptime!(2 * halo * halo)); // of x, then of y
     let mut rows = SharedMemory::<f32>::new(comptime!(5 * plane));
     let unit = UNIT_POS as usize;
     let mut window = Array::<f32>::new(size);
@@ -168,21 +206,7 @@ pub(crate) fn moments(
     }
     // A unit may still read what the channel before has left here.
     sync_cube();
-    let mut i = unit;
-    while i < comptime!(halo * halo) {
-        let row = mirror((at.top + i / halo) as i32 - shift, s.h as i32, border);
-        let column = mirror((at.left + i % halo) as i32 - shift, s.w as i32, border);
-        let mut a = f32::new(0.0);
-        let mut b = f32::new(0.0);
-        if row >= 0 && column >= 0 {
-            let from = ((at.image * s.h + row as usize) * s.w + column as usize) * s.c + at.channel;
-            a = x[from];
-            b = y[from];
-        }
-        sx[i] = a;
-        sy[i] = b;
-        i += 64;
-    }
+    load_square(x, y, &mut tiles, at, s, halo, shift, QUARTER, border);
     sync_cube();
     let mut i = unit;
     while i < comptime!(4 * halo) {
@@ -190,8 +214,8 @@ pub(crate) fn moments(
         let mut sums = zeros();
         #[unroll]
         for t in 0..comptime!(size + 3) {
-            let a = sx[row * halo + first + t];
-            let b = sy[row * halo + first + t];
+            let a = tiles[row * halo + first + t];
+            let b = tiles[comptime!(halo * halo) + row * halo + first + t];
             let (aa, bb, ab) = (a * a, b * b, a * b);
             #[unroll]
             for o in 0..4usize {

@@ -1,34 +1,18 @@
 //! What this machine can do at most: multiply-adds per second and bytes copied per second, measured
 //! on the spot, so that benches can say what share of it a kernel reaches.
 
+mod cpu;
+
 use std::hint::black_box;
 use std::time::Instant;
 
+pub use cpu::{Arithmetic, cpu_operations};
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
 use crate::device::{Device, Gpu, launch, units};
 use crate::elementwise::{copy, fill};
 use crate::error::Result;
-use crate::simd::{madd, simd_fn};
-
-/// Independent sums that hide the latency of a multiply-add.
-const SUMS: usize = 12;
-
-simd_fn! {
-    /// `steps` rounds of multiply-adds on registers.
-    fn spin(steps: usize, factor: f32) -> f32 {
-        let mut sums = [[1.0f32; 8]; SUMS];
-        for _ in 0..steps {
-            for sum in &mut sums {
-                for s in sum {
-                    *s = madd::<FMA>(*s, factor, 1e-9);
-                }
-            }
-        }
-        sums.iter().flatten().sum()
-    }
-}
 
 /// Floating-point operations per second of the whole device (a multiply-add counts two).
 ///
@@ -36,22 +20,9 @@ simd_fn! {
 /// When the device is lost.
 pub fn peak_flops(device: &Device) -> Result<f64> {
     match device {
-        Device::Cpu => Ok(cpu_flops()),
+        Device::Cpu => Ok(cpu_operations(Arithmetic::F32).expect("every set has f32")),
         Device::Gpu(gpu) => gpu_flops(gpu),
     }
-}
-
-fn cpu_flops() -> f64 {
-    const STEPS: usize = 2_000_000;
-    let threads = rayon::current_num_threads();
-    let run = || {
-        let start = Instant::now();
-        (0..threads).into_par_iter().for_each(|_| {
-            black_box(spin(STEPS, black_box(0.999_9)));
-        });
-        (2 * 8 * SUMS * STEPS * threads) as f64 / start.elapsed().as_secs_f64()
-    };
-    (0..3).map(|_| run()).fold(0.0, f64::max)
 }
 
 /// Eight sums in registers, `steps` rounds of multiply-adds.

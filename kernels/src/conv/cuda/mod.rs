@@ -1,0 +1,39 @@
+//! Dense convolutions in CUDA C++, a file for each source. All copy four channels at a time to shared memory,
+//! asynchronously; other shapes stay with CubeCL's kernels.
+
+mod implicit_gemm;
+mod weight_gradient;
+
+pub(super) use implicit_gemm::run;
+pub(super) use weight_gradient::run as run_weight_gradient;
+
+use super::pass::Sizes;
+use crate::device::{Gpu, Precision};
+
+/// Rows and columns of a tile, terms of a step, steps on their way.
+const TILE: usize = 64;
+const TERMS: usize = 32;
+const STAGES: usize = 3;
+
+/// Threads of a block.
+const THREADS: u32 = 128;
+
+/// Whether a pass can be copied four channels at a time.
+pub(super) fn takes(gpu: &Gpu, s: &Sizes) -> bool {
+    gpu.cuda().is_some() && [s.in_channels, s.in_stride, s.in_first].iter().all(|n| n.is_multiple_of(4))
+}
+
+/// Whether a weight gradient can.
+pub(super) fn takes_weight_gradient(gpu: &Gpu, s: &Sizes) -> bool {
+    takes(gpu, s) && [s.out_channels, s.out_stride, s.out_first].iter().all(|n| n.is_multiple_of(4))
+}
+
+/// The macro PRECISION.
+fn precision(gpu: &Gpu) -> usize {
+    match gpu.precision() {
+        Precision::F32 => 0,
+        Precision::Tf32 => 1,
+        Precision::F16 => 2,
+        Precision::Bf16 => 3,
+    }
+}

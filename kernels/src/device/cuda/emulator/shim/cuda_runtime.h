@@ -1,0 +1,3 @@
+#pragma once
+#include "emu.h"
+#include "warp.h"

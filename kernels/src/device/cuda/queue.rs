@@ -1,0 +1,174 @@
+//! The work of one device in order: launches through CubeCL's client, memory and copies directly.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cubecl::client::ComputeClient;
+use cubecl::device::DeviceId;
+use cubecl::server::Handle;
+use cubecl::stream_id::StreamId;
+use cubecl_runtime::memory_management::ManagedMemoryHandle;
+
+use super::cache::Cache;
+use super::driver::{Address, Driver, Failure, Limits, Region, Result};
+use super::kernels::Kernels;
+use super::memory::{Arena, Block};
+use super::server::{Cuda, Number, Server};
+use super::staging::{self, Download, Upload};
+use crate::device::configuration::configure;
+
+/// What the queue and its server share.
+#[derive(Debug)]
+pub struct Core {
+    driver: Arc<dyn Driver>,
+    arena: Arc<Arena>,
+    upload: Mutex<Upload>,
+    download: Mutex<Download>,
+    /// The first failure of a launch that nobody was told of yet.
+    failure: Mutex<Option<Failure>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A poisoned lock only says that another thread has panicked; what it guards is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Core {
+    pub fn driver(&self) -> &dyn Driver {
+        &*self.driver
+    }
+
+    /// Keeps a failure for the next wait.
+    pub fn record(&self, failure: Failure) {
+        lock(&self.failure).get_or_insert(failure);
+    }
+
+    /// The failure of a launch before the one of what came after it. A device that was lost stays so.
+    fn outcome<T>(&self, result: Result<T>) -> Result<T> {
+        let mut recorded = lock(&self.failure);
+        match recorded.as_ref() {
+            None => result,
+            Some(Failure::Lost(_)) => Err(recorded.clone().expect("matched")),
+            Some(_) => Err(recorded.take().expect("matched")),
+        }
+    }
+
+    fn wait(&self) -> Result<()> {
+        let pieces = lock(&self.upload).pieces();
+        self.driver.synchronize()?;
+        lock(&self.upload).waited_for(pieces);
+        Ok(())
+    }
+}
+
+/// A device's queue.
+#[derive(Clone)]
+pub struct Queue {
+    client: ComputeClient<Cuda>,
+    core: Arc<Core>,
+}
+
+impl Queue {
+    /// Starts the server of a device. No other queue of the process has this id.
+    pub fn new(id: DeviceId, driver: Arc<dyn Driver>, cache: PathBuf) -> Self {
+        configure();
+        let core = Arc::new(Core {
+            driver: driver.clone(),
+            arena: Arc::new(Arena::new(driver.clone())),
+            upload: Mutex::default(),
+            download: Mutex::default(),
+            failure: Mutex::default(),
+        });
+        let kernels = Kernels::new(driver.clone(), Cache::new(cache, driver.toolchain()));
+        let client = ComputeClient::init(&Number(id), Server::new(core.clone(), kernels));
+        Self { client, core }
+    }
+
+    /// What the device is.
+    pub fn limits(&self) -> Limits {
+        self.core.driver.limits()
+    }
+
+    /// For launches.
+    pub fn client(&self) -> &ComputeClient<Cuda> {
+        &self.client
+    }
+
+    /// Runs a task after everything that was queued so far has been given to the driver.
+    fn in_order(&self, task: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+        let done = self.client.exclusive(task);
+        done.unwrap_or_else(|e| Err(Failure::Lost(format!("the thread of its queue has ended: {e}"))))
+    }
+
+    /// Runs work on the thread of the queue, where each launch is given to the driver at once; from other threads
+    /// launches arrive in batches. The work must not wait for another thread that uses the device.
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        let mut result = None;
+        let done = self.client.exclusive(|| result = Some(work()));
+        match (done, result) {
+            (Ok(()), Some(result)) => result,
+            _ => panic!("work on the thread of a CUDA queue has panicked"),
+        }
+    }
+
+    /// Memory for a buffer, and whoever gives it back when dropped.
+    pub fn allocate(&self, bytes: u64) -> Result<(Handle, Arc<Block>)> {
+        let Core { arena, driver, .. } = &*self.core;
+        let block = match arena.take(bytes) {
+            Err(Failure::Memory { .. }) if arena.retire() => {
+                self.in_order(|| arena.release())?;
+                arena.take(bytes)?
+            }
+            taken => taken?,
+        };
+        let address = block.address();
+        if let Some(byte) = driver.poison() {
+            // SAFETY: the block has at least so many bytes.
+            self.in_order(|| unsafe { driver.fill(Region { address, bytes }, byte) })?;
+        }
+        let handle = Handle::from_memory(ManagedMemoryHandle::new(), StreamId { value: 0 }, address + bytes);
+        Ok((handle.offset_start(address), Arc::new(block)))
+    }
+
+    /// Queues a copy to a buffer of at least as many bytes.
+    pub fn upload(&self, to: &Handle, from: &[u8]) -> Result<()> {
+        let copied = self.in_order(|| lock(&self.core.upload).copy(self.core.driver(), address(to), from));
+        self.core.outcome(copied)
+    }
+
+    /// Copies from a buffer of at least as many bytes, after all that was queued before.
+    pub fn read(&self, from: &Handle, to: &mut [u8]) -> Result<()> {
+        let copied = self.copy(address(from), to);
+        self.core.outcome(copied)
+    }
+
+    fn copy(&self, from: Address, to: &mut [u8]) -> Result<()> {
+        let driver = self.core.driver();
+        let mut download = lock(&self.core.download);
+        for (i, piece) in to.chunks_mut(staging::BYTES).enumerate() {
+            let part = download.piece(driver, piece.len())?;
+            let begin = from + (i * staging::BYTES) as u64;
+            // SAFETY: the buffer holds all bytes; the piece is read after the stream was waited for.
+            self.in_order(|| unsafe { driver.download(part, begin) })?;
+            self.core.wait()?;
+            piece.copy_from_slice(part);
+        }
+        Ok(())
+    }
+
+    /// Waits for all that was queued before.
+    pub fn synchronize(&self) -> Result<()> {
+        let waited = self.in_order(|| Ok(())).and_then(|()| self.core.wait());
+        self.core.outcome(waited)
+    }
+
+    /// Bytes in use, and bytes held for reuse.
+    pub fn usage(&self) -> (u64, u64) {
+        self.core.arena.usage()
+    }
+}
+
+/// Where a buffer of this device begins.
+fn address(handle: &Handle) -> Address {
+    handle.offset_start.unwrap_or_default()
+}

@@ -1,0 +1,114 @@
+//! Registers of AVX2, with FMA and F16C: eight values.
+
+use std::arch::x86_64::*;
+
+use half::f16;
+
+use super::Lanes;
+
+/// Eight values.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(__m256);
+
+/// Eight bits of ones, then eight of zeros: a window of eight is the mask of the first lanes.
+const FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// The mask of the first `count` lanes, at most eight.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn first_of_eight(count: usize) -> __m256i {
+    let at = 8 - count.min(8);
+    // SAFETY: eight of sixteen values from an index of at most 8; the caller vouches for AVX2.
+    unsafe { _mm256_loadu_si256(FIRST.as_ptr().add(at).cast()) }
+}
+
+/// Operations of two registers that are one instruction.
+macro_rules! pairwise {
+    ($($name:ident: $instruction:ident),*) => {$(
+        #[inline(always)]
+        fn $name(self, other: Self) -> Self {
+            // SAFETY: a value of this type proves AVX2.
+            Self(unsafe { $instruction(self.0, other.0) })
+        }
+    )*};
+}
+
+/// Folds of a register of eight to one value: halves joined until one value is left.
+macro_rules! folded {
+    ($($name:ident: $instruction:ident),*) => {$(
+        #[inline(always)]
+        fn $name(self) -> f32 {
+            // SAFETY: a value of this type proves AVX2.
+            unsafe {
+                let four = $instruction(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+                let two = $instruction(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32($instruction(two, _mm_movehdup_ps(two)))
+            }
+        }
+    )*};
+}
+
+impl Lanes for Avx2 {
+    const WIDTH: usize = 8;
+    const PANELS: usize = 1;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller vouches for AVX2.
+        Self(unsafe { _mm256_set1_ps(value) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller vouches for AVX2 and for eight values.
+        Self(unsafe { _mm256_loadu_ps(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const f16) -> Self {
+        // SAFETY: the caller vouches for F16C and for eight values.
+        Self(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_i32(from: *const i32) -> Self {
+        // SAFETY: the caller vouches for AVX2 and for eight values.
+        Self(unsafe { _mm256_cvtepi32_ps(_mm256_loadu_si256(from.cast())) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, count: usize) -> Self {
+        // SAFETY: the caller vouches for AVX2 and for `count` values; no other lane is read.
+        Self(unsafe { _mm256_maskload_ps(from, first_of_eight(count)) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: a value of this type proves AVX2; the caller vouches for eight values.
+        unsafe { _mm256_storeu_ps(to, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, count: usize) {
+        // SAFETY: a value of this type proves AVX2; only the `count` lanes the caller vouches for are written.
+        unsafe { _mm256_maskstore_ps(to, first_of_eight(count), self.0) }
+    }
+
+    pairwise!(
+        add: _mm256_add_ps,
+        sub: _mm256_sub_ps,
+        mul: _mm256_mul_ps,
+        max: _mm256_max_ps,
+        min: _mm256_min_ps
+    );
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, addend: Self) -> Self {
+        // SAFETY: a value of this type proves AVX2 and FMA.
+        Self(unsafe { _mm256_fmadd_ps(self.0, factor.0, addend.0) })
+    }
+
+    folded!(sum: _mm_add_ps, largest: _mm_max_ps);
+}
