@@ -40,7 +40,7 @@ const TEXT_END: &str = "emu_text_end";
 /// The end of a name that no other thread and process uses.
 fn unique() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A compiler that works, and where its files go.
