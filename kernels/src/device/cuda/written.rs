@@ -109,8 +109,11 @@ impl CubeTask<CudaCompiler> for Written {
     }
 }
 
-/// Queues a kernel of `blocks` blocks, along two axes where one is too short.
+/// Queues a kernel of `blocks` blocks, along two axes where one is too short; nothing for none.
 pub fn launch(queue: &Queue, kernel: Written, blocks: usize, buffers: &[&Handle], arguments: &impl Pod) {
+    if blocks == 0 {
+        return;
+    }
     let mut info = vec![0u64; size_of_val(arguments).div_ceil(8)];
     bytemuck::cast_slice_mut::<u64, u8>(&mut info)[..size_of_val(arguments)]
         .copy_from_slice(bytemuck::bytes_of(arguments));
