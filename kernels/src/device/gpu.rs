@@ -157,14 +157,14 @@ impl Gpu {
     pub(crate) fn alloc<T: Element>(&self, len: usize) -> Result<GpuBuffer<T>> {
         let bytes = len.saturating_mul(size_of::<T>()).checked_next_multiple_of(4).unwrap_or(usize::MAX).max(4);
         self.check_size(bytes)?;
-        let memory = match &self.inner.client {
+        let memory = match self.inner.client {
             #[cfg(feature = "cuda")]
-            Client::Cuda(queue) => {
+            Client::Cuda(ref queue) => {
                 let (handle, block) = queue.allocate(bytes as u64).map_err(|e| self.failure(e))?;
                 Memory { handle, _owner: Some(block) }
             }
             #[cfg(feature = "wgpu")]
-            Client::Wgpu(client) => Memory { handle: client.empty(bytes), _owner: None },
+            Client::Wgpu(ref client) => Memory { handle: client.empty(bytes), _owner: None },
         };
         Ok(GpuBuffer::new(self.clone(), memory, len))
     }
@@ -175,15 +175,15 @@ impl Gpu {
     /// When it cannot have a buffer of this size.
     pub fn upload<T: Element>(&self, data: &[T]) -> Result<GpuBuffer<T>> {
         let bytes = bytemuck::cast_slice::<T, u8>(data);
-        match &self.inner.client {
+        match self.inner.client {
             #[cfg(feature = "cuda")]
-            Client::Cuda(queue) => {
+            Client::Cuda(ref queue) => {
                 let buffer = self.alloc(data.len())?;
                 queue.upload(buffer.handle(), bytes).map_err(|e| self.failure(e))?;
                 Ok(buffer)
             }
             #[cfg(feature = "wgpu")]
-            Client::Wgpu(client) => {
+            Client::Wgpu(ref client) => {
                 let mut bytes = bytes.to_vec();
                 bytes.resize(bytes.len().next_multiple_of(4).max(4), 0);
                 self.check_size(bytes.len())?;
@@ -211,8 +211,8 @@ impl Gpu {
     /// The queue that kernels written in CUDA C++ can be launched in.
     #[cfg(feature = "cuda")]
     pub(crate) fn cuda(&self) -> Option<&super::cuda::Queue> {
-        match &self.inner.client {
-            Client::Cuda(queue) => Some(queue),
+        match self.inner.client {
+            Client::Cuda(ref queue) => Some(queue),
             #[cfg(feature = "wgpu")]
             Client::Wgpu(_) => None,
         }
@@ -246,16 +246,16 @@ impl Gpu {
     }
 
     pub(super) fn read<T: Element>(&self, buffer: &GpuBuffer<T>) -> Result<Vec<T>> {
-        match &self.inner.client {
+        match self.inner.client {
             #[cfg(feature = "cuda")]
-            Client::Cuda(queue) => {
+            Client::Cuda(ref queue) => {
                 let mut values = vec![T::default(); buffer.len()];
                 let bytes = bytemuck::cast_slice_mut(&mut values);
                 queue.read(buffer.handle(), bytes).map_err(|e| self.failure(e))?;
                 Ok(values)
             }
             #[cfg(feature = "wgpu")]
-            Client::Wgpu(client) => {
+            Client::Wgpu(ref client) => {
                 let bytes = super::wgpu::read(client, buffer.handle()).map_err(|e| self.failure(e))?;
                 Ok(bytemuck::pod_collect_to_vec(&bytes[..buffer.len() * size_of::<T>()]))
             }
@@ -267,11 +267,11 @@ impl Gpu {
     /// # Errors
     /// What went wrong since the last read.
     pub fn synchronize(&self) -> Result<()> {
-        match &self.inner.client {
+        match self.inner.client {
             #[cfg(feature = "cuda")]
-            Client::Cuda(queue) => queue.synchronize().map_err(|e| self.failure(e)),
+            Client::Cuda(ref queue) => queue.synchronize().map_err(|e| self.failure(e)),
             #[cfg(feature = "wgpu")]
-            Client::Wgpu(client) => super::wgpu::synchronize(client).map_err(|e| self.failure(e)),
+            Client::Wgpu(ref client) => super::wgpu::synchronize(client).map_err(|e| self.failure(e)),
         }
     }
 
@@ -280,11 +280,11 @@ impl Gpu {
     /// # Errors
     /// When the device is lost.
     pub fn memory(&self) -> Result<(u64, u64)> {
-        match &self.inner.client {
+        match self.inner.client {
             #[cfg(feature = "cuda")]
-            Client::Cuda(queue) => Ok(queue.usage()),
+            Client::Cuda(ref queue) => Ok(queue.usage()),
             #[cfg(feature = "wgpu")]
-            Client::Wgpu(client) => super::wgpu::memory(client).map_err(|e| self.failure(e)),
+            Client::Wgpu(ref client) => super::wgpu::memory(client).map_err(|e| self.failure(e)),
         }
     }
 
