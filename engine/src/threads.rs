@@ -5,10 +5,7 @@ use crate::device::Device;
 /// Runs `work`, which uses `device`, where its kernels start at once: on the thread of the queue of a CUDA device, else
 /// [`pooled`].
 pub fn on<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
-    match device.gpu() {
-        Some(_) => device.run(work),
-        None => pooled(work),
-    }
+    if device.has_thread() { device.run(work) } else { pooled(work) }
 }
 
 /// Runs `work` on one of the threads that kernels share. A kernel called from there finds the others

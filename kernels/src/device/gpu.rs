@@ -31,6 +31,10 @@ pub(super) struct Memory {
     _owner: Option<Arc<dyn Send + Sync>>,
 }
 
+/// Compute capability, times ten, from which kernels written in CUDA C++ run: they copy asynchronously.
+#[cfg(feature = "cuda")]
+const WRITTEN_FOR: u32 = 80;
+
 /// What the operands of convolutions are rounded to before they are multiplied; sums are f32 always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
@@ -199,12 +203,14 @@ impl Gpu {
     /// When the device cannot have a buffer of this size.
     pub(crate) fn constants<T: Element>(&self, table: &[T]) -> Result<GpuBuffer<T>> {
         let key: Vec<u32> = bytemuck::cast_slice(table).to_vec();
-        let mut known = self.inner.constants.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(memory) = known.get(&key) {
-            return Ok(GpuBuffer::new(self.clone(), memory.clone(), table.len()));
+        let known = || self.inner.constants.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known().get(&key).cloned();
+        if let Some(memory) = found {
+            return Ok(GpuBuffer::new(self.clone(), memory, table.len()));
         }
+        // Not under the lock: an upload may wait for a thread that asks for constants.
         let buffer = self.upload(table)?;
-        known.insert(key, buffer.memory().clone());
+        known().entry(key).or_insert_with(|| buffer.memory().clone());
         Ok(buffer)
     }
 
@@ -212,7 +218,7 @@ impl Gpu {
     #[cfg(feature = "cuda")]
     pub(crate) fn cuda(&self) -> Option<&super::cuda::Queue> {
         match self.inner.client {
-            Client::Cuda(ref queue) => Some(queue),
+            Client::Cuda(ref queue) => (queue.limits().capability >= WRITTEN_FOR).then_some(queue),
             #[cfg(feature = "wgpu")]
             Client::Wgpu(_) => None,
         }
@@ -221,14 +227,13 @@ impl Gpu {
     /// Counters that are zero whenever a kernel begins: each kernel that counts with them sets them back.
     #[cfg(feature = "cuda")]
     pub(crate) fn counters(&self, len: usize) -> Result<GpuBuffer<u32>> {
-        let mut kept = self.inner.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((memory, kept_len)) = kept.as_ref()
-            && *kept_len >= len
-        {
-            return Ok(GpuBuffer::new(self.clone(), memory.clone(), *kept_len));
+        let kept = || self.inner.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept().clone().filter(|(_, kept_len)| *kept_len >= len);
+        if let Some((memory, kept_len)) = found {
+            return Ok(GpuBuffer::new(self.clone(), memory, kept_len));
         }
         let buffer = self.upload(&vec![0u32; len.next_power_of_two()])?;
-        *kept = Some((buffer.memory().clone(), buffer.len()));
+        *kept() = Some((buffer.memory().clone(), buffer.len()));
         Ok(buffer)
     }
 

@@ -49,6 +49,15 @@ pub enum Device {
 }
 
 impl Device {
+    /// Whether [`Device::run`] runs work on a thread of the device's own.
+    pub fn has_thread(&self) -> bool {
+        #[cfg(feature = "cuda")]
+        if let Self::Gpu(gpu) = self {
+            return gpu.cuda().is_some();
+        }
+        false
+    }
+
     /// Runs work that launches many kernels and waits for none of other threads: where the device takes each launch at once.
     pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         #[cfg(feature = "cuda")]

@@ -232,7 +232,7 @@ pub(in super::super) fn run(gpu: &Gpu, s: &Sizes, v: &Variant, parameter: f32, o
     let (tiles, splits) = (plan.tiles, plan.pass.splits as usize);
     let taps = gpu.constants(&plan.taps)?;
     let partial = gpu.alloc::<f32>(if splits > 1 { tiles * splits * TILE * TILE } else { 1 })?;
-    let arrived = gpu.counters(tiles)?;
+    let arrived = gpu.counters(if splits > 1 { tiles } else { 1 })?;
     let buffers = [
         x.handle(),
         w.handle(),

@@ -78,7 +78,7 @@ impl Kernels {
             .map_err(|e| Failure::Compilation { kernel: name.clone(), log: e.to_string() })?;
         let Some(kernel) = compiled.repr else {
             let refused = || Failure::Refused(format!("{name}: there is no description of it"));
-            return written::take_source(&task.id()).ok_or_else(refused);
+            return written::source_of(&task.id()).ok_or_else(refused);
         };
         let shared = kernel.shared_memory_size();
         if shared > limits.shared_memory {

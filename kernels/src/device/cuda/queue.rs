@@ -101,7 +101,8 @@ impl Queue {
     }
 
     /// Runs work on the thread of the queue, where each launch is given to the driver at once; from other threads
-    /// launches arrive in batches. The work must not wait for another thread that uses the device.
+    /// launches arrive in batches. The work must not wait for another thread that uses the device, and no other thread
+    /// may use it meanwhile: its launches would come later than the reuse of the memory that it has given back.
     pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         let mut result = None;
         let done = self.client.exclusive(|| result = Some(work()));
@@ -144,14 +145,18 @@ impl Queue {
 
     fn copy(&self, from: Address, to: &mut [u8]) -> Result<()> {
         let driver = self.core.driver();
-        let mut download = lock(&self.core.download);
         for (i, piece) in to.chunks_mut(staging::BYTES).enumerate() {
-            let part = download.piece(driver, piece.len())?;
             let begin = from + (i * staging::BYTES) as u64;
-            // SAFETY: the buffer holds all bytes; the piece is read after the stream was waited for.
-            self.in_order(|| unsafe { driver.download(part, begin) })?;
-            self.core.wait()?;
-            piece.copy_from_slice(part);
+            // The pinned memory is taken on the queue's thread: nobody who holds it waits for that thread.
+            self.in_order(|| {
+                let mut download = lock(&self.core.download);
+                let part = download.piece(driver, piece.len())?;
+                // SAFETY: the buffer holds all bytes; the piece is read after the stream was waited for.
+                unsafe { driver.download(part, begin) }?;
+                self.core.wait()?;
+                piece.copy_from_slice(part);
+                Ok(())
+            })?;
         }
         Ok(())
     }

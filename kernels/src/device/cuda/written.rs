@@ -60,8 +60,8 @@ pub fn macros(values: &[(&str, usize)]) -> Arc<str> {
 static SOURCES: Mutex<Option<HashMap<KernelId, Source>>> = Mutex::new(None);
 
 /// The source of a kernel that was compiled just now, if it was written by hand.
-pub fn take_source(id: &KernelId) -> Option<Source> {
-    SOURCES.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.remove(id)
+pub fn source_of(id: &KernelId) -> Option<Source> {
+    SOURCES.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(id).cloned()
 }
 
 impl KernelMetadata for Written {
