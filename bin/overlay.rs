@@ -1,5 +1,6 @@
 //! Anomaly maps and ground truth drawn over images.
 
+use hotad_engine::calibration::Calibration;
 use hotad_engine::data::picture::{Mask, Picture};
 
 /// Of what exceeds the threshold.
@@ -15,11 +16,6 @@ fn heat(v: f32) -> [f32; 3] {
     let low = (at as usize).min(STOPS.len() - 2);
     let part = at - low as f32;
     std::array::from_fn(|k| STOPS[low][k] * (1.0 - part) + STOPS[low + 1][k] * part)
-}
-
-/// Scale of a map for pictures: 0.5 at the threshold.
-pub fn relative(value: f32, threshold: f32) -> f32 {
-    (0.5 * value / threshold.max(1e-9)).clamp(0.0, 1.0)
 }
 
 /// Flags of the pixels up to `reach` above, below and beside one; `None` beyond the border.
@@ -38,14 +34,14 @@ fn lay(picture: &mut Picture, at: usize, colour: [f32; 3], weight: f32) {
     pixel.iter_mut().zip(colour).for_each(|(p, c)| *p = *p * (1.0 - weight) + c * weight);
 }
 
-/// The image with its anomaly map laid over, and the outline of what exceeds the threshold in red.
-pub fn overlay(image: Picture, map: &[f32], threshold: f32) -> Picture {
+/// The image with its anomaly map laid over, and the outline of what exceeds the pixel threshold in red.
+pub fn overlay(image: Picture, map: &[f32], calibration: &Calibration) -> Picture {
     let mut picture = image.with_channels(3);
     let size = (picture.height, picture.width);
-    let hit: Vec<bool> = map.iter().map(|v| *v > threshold).collect();
+    let hit: Vec<bool> = map.iter().map(|v| *v > calibration.pixel_threshold).collect();
     for (at, value) in map.iter().enumerate() {
         let edge = hit[at] && around(&hit, size, at, 1).any(|flag| flag != Some(true));
-        let v = relative(*value, threshold);
+        let v = calibration.pictured(*value);
         let (colour, weight) = if edge { (RED, 1.0) } else { (heat(v), 0.6 * v) };
         lay(&mut picture, at, colour, weight);
     }

@@ -231,6 +231,7 @@ fn a_patchcore_scores_the_same_after_reading() {
             train: &normal,
             defective: &[],
             holdout: &[],
+            groups: &[0, 1, 2, 3],
             gray: false,
             members: &[],
             device: &Device::Cpu,

@@ -107,7 +107,7 @@ fn lea_net_trains_scores_what_it_has_not_seen_and_explains() {
     assert!(html.contains("point 3 (used)"));
     refused(&[&eval[..], &["--explain", "stain/none"]].concat(), &["stain/none", "KIND/NAME"]);
     let info = json(&ok(&["info", text(&model), "--json"]));
-    assert_eq!(info["provenance"]["learned_test_images"].as_array().map(Vec::len), Some(5));
+    assert_eq!(info["provenance"]["learned_images"].as_array().map(Vec::len), Some(24));
     assert_eq!(info["provenance"]["training_images"], 24);
 }
 

@@ -3,7 +3,11 @@
 use hotad_engine::data::Item;
 use hotad_engine::data::loco::Saturations;
 use hotad_engine::data::picture::Picture;
+use hotad_engine::metrics::bootstrap::Bootstrap;
+use hotad_engine::metrics::overlap::Overlap;
+use hotad_engine::metrics::ranking::Ranking;
 use hotad_engine::metrics::region::{Region, area, components};
+use hotad_engine::metrics::sketch::{Pool, Sketch, best_mean_dice};
 use hotad_engine::metrics::tally::Tally;
 use hotad_engine::random;
 use rand::Rng;
@@ -98,8 +102,13 @@ fn many_maps_in_bounded_memory_stay_within_the_stated_bound() {
     let (a, b) = (a.auroc().expect("both"), b.auroc().expect("both"));
     let bound = coarse.auroc_bound();
     assert!(bound > 0.0 && bound < 1e-3 && (a - b).abs() <= bound, "{a} and {b}, bound {bound}");
-    let [a, b] = [&mut exact, &mut coarse].map(|t| area(t.curve().expect("regions"), 0.3));
-    assert!((a - b).abs() < 1e-3, "AU-PRO {a} and {b}");
+    // A limit between two points, and one that every entry of the coarse tally passes.
+    for limit in [0.3, 1.0] {
+        let [a, b] = [&mut exact, &mut coarse].map(|t| area(t.curve().expect("regions"), limit));
+        let bound = coarse.overlap_bound(limit);
+        assert!(bound > 0.0 && bound < 2e-3 && (a - b).abs() <= bound, "AU-PRO {a} and {b}, bound {bound}");
+        assert_eq!(exact.overlap_bound(limit), 0.0);
+    }
 }
 
 /// A LOCO data set's masks of one image.
@@ -140,4 +149,82 @@ fn saturations_are_looked_up_by_the_value_of_a_mask() {
     assert!(mixed.contains("mixed.png") && mixed.contains("250"), "{mixed}");
     let missing = Saturations::read(&dir.path().join("nowhere")).expect_err("no file").to_string();
     assert!(missing.contains("defects_config.json") && missing.contains("missing"), "{missing}");
+}
+
+#[test]
+fn the_best_threshold_is_that_of_every_one_tried() {
+    let maps = maps(6, 9);
+    // All bits: scores are told apart exactly.
+    let sketches: Vec<Sketch> = maps.iter().map(|(map, defect)| Sketch::new(map, defect, &[], 32)).collect();
+    let mean = |threshold: f32| {
+        let dice = |(map, defect): &(Vec<f32>, Vec<bool>)| {
+            Overlap::count(map.iter().map(|v| *v > threshold).zip(defect.iter().copied())).dice()
+        };
+        maps.iter().map(dice).sum::<f64>() / maps.len() as f64
+    };
+    let (dice, threshold) = best_mean_dice(&sketches).expect("defective maps");
+    assert!((mean(threshold) - dice).abs() < 1e-12, "{dice} is said, {} is so", mean(threshold));
+    let tried = maps.iter().flat_map(|(map, _)| map).map(|v| mean(v.next_down())).fold(0.0, f64::max);
+    assert!((dice - tried).abs() < 1e-12, "{dice}, best of all {tried}");
+    let good: Vec<Sketch> = maps.iter().map(|(map, _)| Sketch::new(map, &vec![false; map.len()], &[], 32)).collect();
+    assert_eq!(best_mean_dice(&good), None);
+}
+
+#[test]
+fn pooled_sketches_give_the_metrics_of_repeated_maps() {
+    let maps = maps(5, 9);
+    let sketch = |(map, defect): &(Vec<f32>, Vec<bool>)| Sketch::new(map, defect, &components(defect, 9), 32);
+    let sketches: Vec<Sketch> = maps.iter().map(sketch).collect();
+    let times = [2, 0, 1, 3, 1];
+    let pooled = Pool::new(&sketches, 0.3).metrics(&times);
+    let mut tally = Tally::default();
+    for ((map, defect), times) in maps.iter().zip(times) {
+        (0..times).for_each(|_| tally.add(map, defect, &components(defect, 9)));
+    }
+    let close = |a: Option<f64>, b: Option<f64>| (a.expect("a value") - b.expect("a value")).abs() < 1e-12;
+    let ranking = tally.ranking();
+    assert!(close(pooled.auroc, ranking.auroc()) && close(pooled.ap, ranking.average_precision()));
+    assert!(close(pooled.dice_max, ranking.f1_max().map(|(f, _)| f)));
+    assert!(close(pooled.aupro, tally.curve().map(|c| area(c, 0.3))));
+}
+
+#[test]
+fn a_repeated_score_counts_as_often() {
+    let scores = [(0.3, true, 2), (0.9, false, 0), (0.2, false, 3), (0.4, false, 1), (0.5, true, 1)];
+    let weighted = Ranking::weighted(scores);
+    let repeated = Ranking::new(scores.into_iter().flat_map(|(s, p, n)| vec![(s, p); n as usize]));
+    assert_eq!(weighted.points(), repeated.points());
+}
+
+/// Share of samples whose interval covers the true area under the curve, when each part has several photos that share most of their score.
+fn coverage(by_part: bool) -> f64 {
+    let (parts, photos, samples) = (30, 4, 500);
+    // P(a > b) of normal scores one unit of deviation apart.
+    let truth = 0.760_249_9;
+    let covered = (0..samples).filter(|sample| {
+        let mut rng = random::stream(11, "parts", *sample);
+        let mut scores = Vec::new();
+        for part in 0..2 * parts {
+            let own = random::normal(&mut rng);
+            let defective = part >= parts;
+            for _ in 0..photos {
+                let score = 0.95_f32.sqrt() * own + 0.05_f32.sqrt() * random::normal(&mut rng);
+                scores.push((score + f32::from(u8::from(defective)), defective, part));
+            }
+        }
+        let groups: Vec<usize> = (0..scores.len()).map(|i| if by_part { scores[i].2 } else { i }).collect();
+        let bootstrap = Bootstrap::new(&groups, scores.iter().map(|s| s.1), *sample);
+        let auroc = |times: &[u32]| [Ranking::weighted(scores.iter().zip(times).map(|(s, t)| (s.0, s.1, *t))).auroc()];
+        let [interval] = bootstrap.intervals(auroc);
+        let [low, high] = interval.expect("both classes in every resample");
+        low <= truth && truth <= high
+    });
+    covered.count() as f64 / samples as f64
+}
+
+#[test]
+fn intervals_over_parts_cover_what_intervals_over_photos_miss() {
+    let (parts, photos) = (coverage(true), coverage(false));
+    assert!(parts > 0.88, "{parts} of intervals over parts cover the truth");
+    assert!(photos < 0.8, "{photos} of intervals over photos cover the truth, as if photos were independent");
 }

@@ -67,7 +67,7 @@ fn fancy_pca_moves_colours_along_their_own_axes() {
     let picture = Picture { height: side, width: side, channels: 3, values: values.collect() };
     picture.write_png(&path).expect("a picture");
     let spec = ImageSpec { height: side, width: side, channels: 3 };
-    let pca = FancyPca::of(&[path], spec, 0.1).expect("a readable picture");
+    let pca = FancyPca::of(&[path], spec, 0.1, 0).expect("a readable picture");
     let (mut rng, mut squares) = (random::stream(9, "fancy test", 0), [0.0f64; 2]);
     const DRAWS: usize = 4000;
     for _ in 0..DRAWS {

@@ -172,7 +172,7 @@ fn ctrl_c_ends_the_choice_of_a_coreset() {
         line.clear();
         assert!(std::io::BufRead::read_line(&mut stderr, &mut line).expect("a line") > 0, "it ended early");
     }
-    std::thread::sleep(Duration::from_millis(300));
+    // At once: on a fast machine the choice takes less than half a second.
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
     let started = Instant::now();
     assert_eq!(child.wait().expect("it ends").code(), Some(130));

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use hotad_engine::data::synth::Kind;
 
 #[derive(Args)]
 #[command(after_help = "Example: hotad demo --out demo && open demo/report/report.html")]
@@ -15,14 +17,10 @@ pub struct DemoArgs {
     pub data_only: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DefectKind {
-    /// A dark, jagged line with a branch
-    Crack,
-    /// A bright, straight line
-    Scratch,
-    /// A dark or bright ellipse
-    Spot,
+/// A kind of synthetic defect, by name.
+fn kind() -> impl TypedValueParser<Value = Kind> {
+    let parse = |name: String| Kind::ALL.into_iter().find(|(_, n)| *n == name).expect("one of the names").0;
+    PossibleValuesParser::new(Kind::ALL.map(|(_, name)| name)).map(parse)
 }
 
 #[derive(Args)]
@@ -34,9 +32,10 @@ pub struct SynthArgs {
     /// New data set: test/good, test/KIND and ground_truth/KIND
     #[arg(long)]
     pub out: PathBuf,
-    /// Kind of defect
-    #[arg(long, value_enum, default_value = "crack")]
-    pub kind: DefectKind,
+    /// Kind of defect: a dark, jagged line with a branch; a bright, straight line; a dark or bright ellipse; a large, soft
+    /// change of brightness; a piece of the image at a wrong place; a piece that has lost its sharpness
+    #[arg(long, value_parser = kind(), default_value = "crack")]
+    pub kind: Kind,
     /// Number of defective images
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub count: u32,

@@ -39,6 +39,10 @@ pub struct EvalArgs {
     /// Images in each gallery of the report
     #[arg(long, value_name = "N", default_value_t = IMAGES, requires = "out", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub images: u16,
+    /// Which test images are of one part, which intervals draw together: auto (near-duplicates are found), none, a regular
+    /// expression or a file, as for train
+    #[arg(long, value_name = "auto|none|REGEX|FILE", default_value = "auto")]
+    pub group: String,
     /// What to do with a test image that cannot be decoded
     #[arg(long, value_parser = on_broken(), default_value = "refuse")]
     pub on_broken: OnBroken,

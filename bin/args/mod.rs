@@ -2,6 +2,7 @@
 
 mod backbone;
 mod bank;
+mod calibrate;
 mod data;
 mod distill;
 mod eval;
@@ -18,7 +19,8 @@ use hotad_engine::data::prepare::OnBroken;
 
 pub use backbone::{BackboneAction, BackboneArgs, BackboneImportArgs};
 pub use bank::{BankAction, BankAddArgs, BankArgs, BankRemoveArgs};
-pub use data::{DefectKind, DemoArgs, SynthArgs};
+pub use calibrate::CalibrateArgs;
+pub use data::{DemoArgs, SynthArgs};
 pub use distill::{DistillArgs, Hints};
 pub use eval::{EvalArgs, IMAGES};
 pub use look::{CompletionsArgs, ConfigArgs, DevicesArgs, InfoArgs, MethodsArgs};
@@ -46,6 +48,8 @@ pub enum Command {
     Score(With<ScoreArgs, Scoring>),
     /// Metrics of a model on a labelled data set, and a report
     Eval(With<EvalArgs, Evaluating>),
+    /// Find the thresholds of a model anew, without training
+    Calibrate(With<CalibrateArgs, Evaluating>),
     /// Draw defects with exact masks on real normal images
     Synth(With<SynthArgs, Drawing>),
     /// Networks that have learned on ImageNet: import their weights from files, list, describe

@@ -53,11 +53,15 @@ pub struct TrainArgs {
     /// Share of the normal images that thresholds are found on and training is watched with
     #[arg(long, default_value_t = 0.2)]
     pub holdout: f64,
+    /// Which images are of one part, and so never on both sides of a split: auto (near-duplicates are found), none, a regular
+    /// expression whose first group, or whose whole match in a file's name, names the part, or a file of lines FILE,PART
+    #[arg(long, value_name = "auto|none|REGEX|FILE", default_value = "auto")]
+    pub group: String,
     /// Share of normal images that may be called anomalies
     #[arg(long, default_value_t = 0.01)]
     pub false_alarm_rate: f64,
     /// Share of normal pixels that may be called defective; without it, the threshold with the
-    /// largest Dice on synthetic cracks over held-out normal images is taken
+    /// largest Dice on synthetic defects over held-out normal images is taken
     #[arg(long)]
     pub pixel_false_alarm_rate: Option<f64>,
 }

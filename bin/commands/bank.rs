@@ -23,6 +23,9 @@ fn bank<'a>(model: &'a mut Model, path: &Path) -> Result<&'a mut dyn EditableBan
     model.detector.bank().ok_or(Error::Model { path: path.into(), reason })
 }
 
+/// What a changed bank calls for.
+const ANEW: &str = "thresholds are as they were (hotad calibrate finds them anew)";
+
 /// Changes or lists a bank. Thresholds stay as they were calibrated.
 pub fn run(args: &BankArgs) -> Result<u8> {
     match &args.action {
@@ -39,7 +42,7 @@ pub fn run(args: &BankArgs) -> Result<u8> {
 }
 
 /// Keeps other processes from changing a model between its reading and its writing.
-fn alone(path: &Path, common: &Common) -> Result<std::fs::File> {
+pub fn alone(path: &Path, common: &Common) -> Result<std::fs::File> {
     lock(path, || common.say(&format!("waiting for another hotad that changes {}", path.display())))
 }
 
@@ -67,7 +70,7 @@ fn new_images(
 }
 
 /// Writes a changed model; a signature that it had is no longer its own.
-fn save(model: &Model, path: &Path) -> Result<()> {
+pub fn save(model: &Model, path: &Path) -> Result<()> {
     model.save(path)?;
     let signature = signature_of(path);
     if signature.exists() {
@@ -95,7 +98,7 @@ fn add(args: &BankAddArgs, common: &Common) -> Result<()> {
         model.provenance.added_images.extend(hashes);
         save(&model, path)?;
     }
-    common.say(&format!("added {} images; the bank holds {total}", images.len()));
+    common.say(&format!("added {} images; the bank holds {total}; {ANEW}", images.len()));
     Ok(())
 }
 
@@ -111,6 +114,6 @@ fn remove(args: &BankRemoveArgs, common: &Common) -> Result<()> {
     let total = editable.entries().len();
     model.provenance.added_images.retain(|_, name| !names.contains(name));
     save(&model, path)?;
-    common.say(&format!("removed {removed} images; the bank holds {total}"));
+    common.say(&format!("removed {removed} images; the bank holds {total}; {ANEW}"));
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hotad_engine::data::Dataset;
 use hotad_engine::data::corrupt::{Corrupt, Corruption};
+use hotad_engine::data::groups::Grouping;
 use hotad_engine::data::names::make_distinct;
 use hotad_engine::{Error, Result};
 use hotad_models::evaluate::{Metrics, Options, evaluate};
@@ -63,16 +64,25 @@ pub const SUMMARY: [&str; 2] = ["mean", "worst"];
 type Metric = (&'static str, fn(&Metrics) -> Option<f64>);
 
 /// The metrics of a comparison.
-const METRICS: [Metric; 9] = [
+const METRICS: [Metric; 18] = [
     ("image AUROC", |m| m.image_auroc),
+    ("image AP", |m| m.image_ap),
+    ("image F1-max", |m| m.image_f1_max),
+    ("image F1 at threshold", |m| m.image_f1_at_threshold),
+    ("precision", |m| m.precision),
+    ("recall", |m| m.recall),
     ("image AUROC, logical", |m| m.image_auroc_by_kind.and_then(|k| k.logical)),
     ("image AUROC, structural", |m| m.image_auroc_by_kind.and_then(|k| k.structural)),
     ("pixel AUROC", |m| m.pixel_auroc),
+    ("pixel AP", |m| m.pixel_ap),
     ("AU-PRO 0.3", |m| m.aupro_30),
     ("AU-sPRO 0.05, logical", |m| m.auspro.get("auspro_05").and_then(|k| k.logical)),
     ("AU-sPRO 0.05, structural", |m| m.auspro.get("auspro_05").and_then(|k| k.structural)),
     ("AU-sPRO 0.05, mean", |m| m.auspro.get("auspro_05").and_then(|k| k.mean)),
     ("Dice max", |m| m.dice_max),
+    ("Dice, best threshold", |m| m.dice_best_threshold),
+    ("Dice at threshold", |m| m.dice_at_threshold),
+    ("IoU at threshold", |m| m.iou_at_threshold),
 ];
 
 /// The name of a data set's folder, also where it is written as `.`.
@@ -164,6 +174,7 @@ fn evaluate_one(
     (data, broken): (&Dataset, usize),
     runs: &mut Vec<Run>,
 ) -> Result<()> {
+    let grouping = Grouping::of(&args.group)?;
     let (category, label) = (name(&data.root), candidate.label);
     let model = common.model(&file(candidate.path, &category), &args.trust)?;
     let changes = args.corrupt.as_deref().map(|chosen| if chosen.is_empty() { &Corruption::ALL } else { chosen });
@@ -172,7 +183,13 @@ fn evaluate_one(
         let change = kind.map_or("none", Corruption::name);
         let bar = progress(&format!("{label}, {category}, {change}:"), data.test.len(), common);
         let corrupt = kind.map(|kind| Corrupt { kind, seed: common.seed });
-        let options = Options { batch: common.score_batch(), corrupt, seen: &|n| bar.set_position(n as u64) };
+        let options = Options {
+            batch: common.score_batch(),
+            corrupt,
+            grouping: &grouping,
+            seed: common.seed,
+            seen: &|n| bar.set_position(n as u64),
+        };
         let mut evaluation = evaluate(&model, data, &options)?;
         bar.finish_and_clear();
         note_broken(&mut evaluation.metrics, broken);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use hotad_engine::data::groups::Grouping;
 use hotad_engine::data::picture::Picture;
 use hotad_engine::data::prepare::OnBroken;
 use hotad_engine::data::synth::{Kind, draw};
@@ -9,7 +10,7 @@ use hotad_engine::{Error, Result, random};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::eval::{ReportTo, evaluate_to, rows};
+use super::eval::{From, ReportTo, evaluate_to, print};
 use super::train;
 use crate::args::{Common, DemoArgs, IMAGES, TrainArgs, Trust};
 use crate::{OK, output};
@@ -113,16 +114,17 @@ pub fn run(args: &DemoArgs, common: &Common) -> Result<u8> {
         force: true,
         on_broken: OnBroken::Refuse,
         holdout: 0.2,
+        group: "auto".into(),
         false_alarm_rate: 0.01,
         pixel_false_alarm_rate: None,
     };
     train::run(&train_args, common)?;
     output::folder(&report)?;
     let to = ReportTo { folder: &report, images: IMAGES.into(), explain: None };
-    let metrics = evaluate_to((&model, &Trust::default()), &data, OnBroken::Refuse, Some(&to), common)?;
-    for (name, value) in rows(&metrics) {
-        output::line(&format!("{name:24} {value}"))?;
-    }
+    let (trust, on_broken) = (Trust::default(), OnBroken::Refuse);
+    let from = From { model: &model, trust: &trust, data: &data, on_broken, grouping: &Grouping::Alike };
+    let metrics = evaluate_to(&from, Some(&to), common)?;
+    print(&metrics)?;
     output::line(&format!("{:24} {}", "report", report.join("report.html").display()))?;
     Ok(OK)
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use hotad_engine::beside::beside;
 use hotad_engine::data::Item;
-use hotad_engine::data::prepare::Prepared;
+use hotad_engine::data::prepare::{Prepared, list_sha256};
 use hotad_engine::{AtPath, Error, Result};
 use hotad_models::distill::{HintChoice, Job, Settings, distill};
 use hotad_models::features::backbone::installed;
@@ -65,7 +65,7 @@ pub fn run(args: &DistillArgs, common: &Common) -> Result<u8> {
         teacher: &teacher,
         start: args.start.as_deref(),
         images: &paths,
-        list_sha256: &prepared.sha256,
+        list_sha256: &list_sha256(&prepared.hashes),
         device: &device,
         seed: common.seed,
         checkpoint: &checkpoint,

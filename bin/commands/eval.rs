@@ -4,15 +4,16 @@ use std::path::Path;
 
 use hotad_engine::Result;
 use hotad_engine::data::Dataset;
+use hotad_engine::data::groups::Grouping;
 use hotad_engine::data::prepare::OnBroken;
-use hotad_models::evaluate::{ByKind, Metrics, Options, Verdict, evaluate};
+use hotad_models::evaluate::{Metrics, Options, Verdict, evaluate};
 use hotad_models::model::Model;
 use hotad_models::sweep::curves;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::compare;
 use crate::args::{Common, EvalArgs, Trust};
-use crate::report::Inside;
+use crate::report::{Inside, rows};
 use crate::{OK, output, report};
 
 /// Evaluates a model, prints metrics, writes the report.
@@ -28,13 +29,13 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
         images: args.images.into(),
         explain: args.explain.as_deref(),
     });
-    let metrics = evaluate_to((model, &args.trust), data, args.on_broken, report.as_ref(), common)?;
+    let grouping = Grouping::of(&args.group)?;
+    let from = From { model, trust: &args.trust, data, on_broken: args.on_broken, grouping: &grouping };
+    let metrics = evaluate_to(&from, report.as_ref(), common)?;
     if args.json {
         output::line(&serde_json::to_string(&metrics).expect("metrics are plain data"))?;
     } else {
-        for (name, value) in rows(&metrics) {
-            output::line(&format!("{name:24} {value}"))?;
-        }
+        print(&metrics)?;
         for note in &metrics.notes {
             output::line(&format!("note: {note}"))?;
         }
@@ -43,6 +44,17 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
         common.say(&format!("report: {}", folder.join("report.html").display()));
     }
     Ok(OK)
+}
+
+/// Prints metrics: all of them, then a line for each kind of defect.
+pub fn print(metrics: &Metrics) -> Result<()> {
+    for (name, value) in rows::rows(metrics) {
+        output::line(&format!("{name:24} {value}"))?;
+    }
+    for line in std::iter::once(rows::KINDS.map(String::from)).chain(rows::kinds(metrics)) {
+        output::line(&format!("{:24} {:>8} {:>12} {:>8} {:>18}", line[0], line[1], line[2], line[3], line[4]))?;
+    }
+    Ok(())
 }
 
 /// Opens a data set; test images that cannot be decoded are left out on request, and their number returned.
@@ -72,22 +84,31 @@ pub struct ReportTo<'a> {
     pub explain: Option<&'a [String]>,
 }
 
+/// What is evaluated.
+pub struct From<'a> {
+    pub model: &'a Path,
+    pub trust: &'a Trust,
+    pub data: &'a Path,
+    pub on_broken: OnBroken,
+    pub grouping: &'a Grouping,
+}
+
 /// Evaluates and writes a report on request.
-pub fn evaluate_to(
-    (model, trust): (&Path, &Trust),
-    data: &Path,
-    on_broken: OnBroken,
-    report: Option<&ReportTo>,
-    common: &Common,
-) -> Result<Metrics> {
-    let model = common.model(model, trust)?;
+pub fn evaluate_to(from: &From, report: Option<&ReportTo>, common: &Common) -> Result<Metrics> {
+    let model = common.model(from.model, from.trust)?;
     let explain = report.and_then(|r| r.explain);
     if explain.is_some() {
         model.detector.explanation()?;
     }
-    let (data, broken) = open(data, on_broken)?;
+    let (data, broken) = open(from.data, from.on_broken)?;
     let bar = progress("scoring", data.test.len(), common);
-    let options = Options { batch: common.score_batch(), corrupt: None, seen: &|n| bar.set_position(n as u64) };
+    let options = Options {
+        batch: common.score_batch(),
+        corrupt: None,
+        grouping: from.grouping,
+        seed: common.seed,
+        seen: &|n| bar.set_position(n as u64),
+    };
     let mut evaluation = evaluate(&model, &data, &options)?;
     bar.finish_and_clear();
     note_broken(&mut evaluation.metrics, broken);
@@ -113,50 +134,4 @@ pub fn progress(what: &str, images: usize, common: &Common) -> ProgressBar {
     bar.set_style(ProgressStyle::with_template(style).expect("the template is fixed").progress_chars("=> "));
     bar.set_prefix(what.to_string());
     bar
-}
-
-/// Names of the metrics of MVTec LOCO by kind of defect.
-const LOCO_ROWS: [[&str; 3]; 2] = [
-    ["image AUROC, logical", "image AUROC, structural", "image AUROC, mean"],
-    ["AU-sPRO 0.05, logical", "AU-sPRO 0.05, structural", "AU-sPRO 0.05, mean"],
-];
-
-fn of_kind(m: &ByKind) -> [String; 3] {
-    [m.logical, m.structural, m.mean].map(number)
-}
-
-fn number(value: Option<f64>) -> String {
-    value.map_or("null".to_string(), |v| format!("{v:.4}"))
-}
-
-/// Names and values of the metrics, for tables.
-pub fn rows(m: &Metrics) -> Vec<(&'static str, String)> {
-    let c = &m.confusion;
-    let mut rows = vec![
-        ("test images", format!("{} good, {} defective", m.good, m.defective)),
-        ("image AUROC", number(m.image_auroc)),
-        ("image AP", number(m.image_ap)),
-        ("image F1-max", number(m.image_f1_max)),
-        ("image F1 at threshold", number(m.image_f1_at_threshold)),
-        ("defective at threshold", format!("{} anomaly, {} normal", c.true_positive, c.false_negative)),
-        ("good at threshold", format!("{} anomaly, {} normal", c.false_positive, c.true_negative)),
-    ];
-    if m.pixel_auroc.is_some() {
-        rows.extend([
-            ("pixel AUROC", number(m.pixel_auroc)),
-            ("pixel AP", number(m.pixel_ap)),
-            ("AU-PRO 0.3", number(m.aupro_30)),
-            ("Dice max", number(m.dice_max)),
-            ("Dice at threshold", number(m.dice_at_threshold)),
-            ("IoU at threshold", number(m.iou_at_threshold)),
-        ]);
-    }
-    if let Some(by_kind) = &m.image_auroc_by_kind {
-        rows.extend(LOCO_ROWS[0].iter().copied().zip(of_kind(by_kind)));
-    }
-    if let Some(by_kind) = m.auspro.get("auspro_05") {
-        rows.extend(LOCO_ROWS[1].iter().copied().zip(of_kind(by_kind)));
-    }
-    rows.push(("time per image", format!("{:.1} ms", m.ms_per_image)));
-    rows
 }

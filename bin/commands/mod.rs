@@ -2,6 +2,7 @@
 
 pub mod backbone;
 pub mod bank;
+pub mod calibrate;
 pub mod compare;
 pub mod completions;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod eval;
 pub mod info;
 pub mod methods;
 pub mod score;
+pub mod selection;
 pub mod sign;
 pub mod synth;
 pub mod train;

@@ -5,17 +5,13 @@ use hotad_engine::data::picture::Picture;
 use hotad_engine::data::synth::{Kind, draw};
 use hotad_engine::{Error, Result, random};
 
-use crate::args::{Common, DefectKind, SynthArgs};
+use crate::args::{Common, SynthArgs};
 use crate::{OK, output};
 
 /// Draws defects on normal images and writes a data set in MVTec AD's layout. The normal images it
 /// draws on are test images where the data set has some, so that no trained image is reused.
 pub fn run(args: &SynthArgs, common: &Common) -> Result<u8> {
-    let (kind, name) = match args.kind {
-        DefectKind::Crack => (Kind::Crack, "crack"),
-        DefectKind::Scratch => (Kind::Scratch, "scratch"),
-        DefectKind::Spot => (Kind::Spot, "spot"),
-    };
+    let (kind, name) = Kind::ALL.into_iter().find(|(kind, _)| *kind == args.kind).expect("all kinds are there");
     let data = output::data_set(&args.from)?;
     let held: Vec<_> = data.test.iter().filter(|i| !i.defective).map(|i| i.path.clone()).collect();
     let normals = if held.is_empty() { data.train.iter().map(|i| i.path.clone()).collect() } else { held };

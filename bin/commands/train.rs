@@ -1,19 +1,19 @@
 //! `hotad train`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
-use hotad_engine::data::Item;
-use hotad_engine::data::prepare::list_sha256;
 use hotad_engine::model_file::Provenance;
-use hotad_engine::{Error, Result, input_file, random};
+use hotad_engine::{Error, Result, input_file};
+use hotad_models::calibrate::{CalibrationRule, calibrate};
 use hotad_models::detector::{FitContext, checkpoints, remove_checkpoints};
-use hotad_models::model::{CalibrationRule, Model, calibrate};
+use hotad_models::model::Model;
 use hotad_models::{Method, config, method};
 use serde_json::{Map, Value as Json};
 use toml::{Table, Value};
 
 use super::cross_validation;
+use super::selection::{Selection, select};
 use crate::OK;
 use crate::args::{Common, TrainArgs};
 use crate::output::{self, Begin};
@@ -48,7 +48,8 @@ fn of_file(error: Error, args: &TrainArgs) -> Error {
     }
 }
 
-fn check_share(name: &str, value: f64) -> Result<()> {
+/// Fails for a share that is none.
+pub fn check_share(name: &str, value: f64) -> Result<()> {
     config::require(value > 0.0 && value < 1.0, name, value, "above 0, below 1")
 }
 
@@ -82,92 +83,16 @@ fn check(args: &TrainArgs, common: &Common) -> Result<()> {
     output::result_file(out, Begin::of(args.resume, args.force))
 }
 
-/// The images of a run.
-struct Selection {
-    /// Normal images to learn from.
-    train: Vec<PathBuf>,
-    /// Normal images to watch and calibrate with.
-    holdout: Vec<PathBuf>,
-    /// Defective images to learn from, and their SHA-256.
-    defective: Vec<PathBuf>,
-    defective_hashes: Vec<String>,
-    gray: bool,
-    sha256: String,
-    /// SHA-256 of the three lists.
-    parts: [String; 3],
-}
-
-/// Normal images: to learn from, and held out for calibration.
-fn split(n: usize, share: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
-    let held = ((n as f64 * share).round() as usize).clamp(1.min(n.saturating_sub(1)), n.saturating_sub(1));
-    let order = random::shuffled(n, seed, "holdout", 0);
-    let (mut holdout, mut train) = (order[..held].to_vec(), order[held..].to_vec());
-    holdout.sort_unstable();
-    train.sort_unstable();
-    (train, holdout)
-}
-
-/// Lists the images that a method learns from, each looked at once.
-fn select(args: &TrainArgs, common: &Common, supervised: bool) -> Result<Selection> {
-    let data = output::data_set(&args.data)?;
-    if data.train.is_empty() {
-        let reason = "no normal images to train on; expected train/good, negative/ or a plain folder";
-        return Err(Error::Data { path: data.root, reason: reason.into() });
-    }
-    let good = data.test.iter().filter(|i| !i.defective);
-    let (normal, defective): (Vec<Item>, Vec<Item>) = match (supervised, args.cv) {
-        (true, Some(_)) => {
-            let normal = data.train.iter().chain(&data.validation).chain(good);
-            (normal.cloned().collect(), data.test.iter().filter(|i| i.defective).cloned().collect())
-        }
-        (true, None) => {
-            let learned = data.defective_to_learn(args.defective_share, common.seed);
-            (data.train.iter().chain(&data.validation).cloned().collect(), learned)
-        }
-        (false, _) => (data.train.iter().chain(&data.validation).cloned().collect(), Vec::new()),
-    };
-    let all: Vec<Item> = normal.into_iter().chain(defective).collect();
-    let prepared = output::prepare(&all, args.on_broken)?;
-    let named: std::collections::HashSet<_> = data.validation.iter().map(|i| &i.path).collect();
-    let mut selection = Selection {
-        train: Vec::new(),
-        holdout: Vec::new(),
-        defective: Vec::new(),
-        defective_hashes: Vec::new(),
-        gray: prepared.gray,
-        sha256: prepared.sha256,
-        parts: Default::default(),
-    };
-    let mut hash_of = std::collections::HashMap::new();
-    for (item, hash) in prepared.items.into_iter().zip(prepared.hashes) {
-        hash_of.insert(item.path.clone(), hash.clone());
-        if item.defective {
-            selection.defective.push(item.path);
-            selection.defective_hashes.push(hash);
-        } else if named.contains(&item.path) && args.cv.is_none() {
-            selection.holdout.push(item.path);
-        } else {
-            selection.train.push(item.path);
-        }
-    }
-    if data.validation.is_empty() && args.cv.is_none() {
-        let (train, holdout) = split(selection.train.len(), args.holdout, common.seed);
-        let paths = |items: &[usize]| items.iter().map(|i| selection.train[*i].clone()).collect::<Vec<_>>();
-        (selection.train, selection.holdout) = (paths(&train), paths(&holdout));
-    }
-    if selection.train.is_empty() || (selection.holdout.is_empty() && args.cv.is_none()) {
-        let reason = "two normal images at least are needed: one to learn from, one to calibrate with";
-        return Err(Error::Data { path: data.root, reason: reason.into() });
-    }
-    let parts = [&selection.train, &selection.holdout, &selection.defective];
-    selection.parts = parts.map(|paths| list_sha256(paths.iter().map(|path| &hash_of[path])));
-    common.detail(&format!("layout: {:?}; images: {}", data.layout, if prepared.gray { "gray" } else { "colour" }));
-    Ok(selection)
-}
-
 /// Says what is learned from.
 fn announce(args: &TrainArgs, common: &Common, selection: &Selection, settings: &Table) {
-    let Selection { train, holdout, defective, .. } = selection;
+    let Selection { train, holdout, defective, parts, .. } = selection;
+    if *parts < train.len() + holdout.len() + defective.len() {
+        common.say(&format!(
+            "{} images are of {parts} parts{}; the images of a part stay on one side of every split",
+            train.len() + holdout.len() + defective.len(),
+            if args.group == "auto" { ", by their likeness (--group says otherwise)" } else { "" }
+        ));
+    }
     let more = if defective.is_empty() { String::new() } else { format!(", {} defective", defective.len()) };
     common.say(&format!(
         "{}: {} normal images to learn from{more}, {} held out",
@@ -202,6 +127,7 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
         train: &selection.train,
         defective: &selection.defective,
         holdout: &selection.holdout,
+        groups: &selection.groups,
         gray: selection.gray,
         members: &args.member,
         device: &device,
@@ -222,10 +148,11 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
             let model = trained.map_err(|e| kept(e, out, common))?;
             remove_checkpoints(out)?;
             common.say(&format!(
-                "wrote {} in {:.0} s: image threshold {:.3e}, pixel threshold {:.3e}",
+                "wrote {} in {:.0} s: image threshold {:.3e} (promises {:.3} false alarms), pixel threshold {:.3e}",
                 out.display(),
                 started.elapsed().as_secs_f64(),
                 model.calibration.image_threshold,
+                model.calibration.promised_false_alarm_rate,
                 model.calibration.pixel_threshold
             ));
             Ok(OK)
@@ -238,7 +165,9 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
 /// What decides which images are learned from, for checkpoints.
 fn chosen_by(args: &TrainArgs, selection: &Selection) -> Map<String, Json> {
     let mut chosen = Map::new();
-    for (part, hashes) in ["images to learn from", "held-out images", "defective images"].iter().zip(&selection.parts) {
+    for (part, hashes) in
+        ["images to learn from", "held-out images", "defective images"].iter().zip(&selection.sha256_of_parts)
+    {
         chosen.insert(format!("SHA-256 of the {part}"), hashes.as_str().into());
     }
     chosen.insert("--holdout".into(), args.holdout.into());
@@ -274,7 +203,7 @@ fn fit(
         image_false_alarm_rate: args.false_alarm_rate,
         pixel_false_alarm_rate: args.pixel_false_alarm_rate,
     };
-    let calibration = calibrate(detector.as_ref(), context.holdout, rule, context.seed)?;
+    let calibration = calibrate(detector.as_ref(), context.holdout, selection.holdout_groups, rule, context.seed)?;
     for warning in &calibration.warnings {
         (context.say)(&format!("hotad: warning: {warning}"));
     }
@@ -283,7 +212,7 @@ fn fit(
         version: env!("CARGO_PKG_VERSION").into(),
         training_list_sha256: selection.sha256.clone(),
         training_images: context.train.len() + context.defective.len(),
-        learned_test_images: selection.defective_hashes.clone(),
+        learned_images: selection.learned.clone(),
         ..Provenance::default()
     };
     Ok(Model { detector, calibration, provenance, device: context.device.clone() })

@@ -72,8 +72,7 @@ pub fn section(model: &Model, verdicts: &[&Verdict], curves: &[Curve]) -> Result
         let images = Tensor::new(picture.values.clone(), &[1, spec.height, spec.width, spec.channels])?;
         let recoloured = model.detector.recoloured(&images)?.unwrap_or_default();
         let score = model.score(&images)?.swap_remove(0);
-        let threshold = model.calibration.pixel_threshold;
-        let overlay = crate::overlay::overlay(picture.clone(), &score.map, threshold);
+        let overlay = crate::overlay::overlay(picture.clone(), &score.map, &model.calibration);
         html.push("<h3>{}: score {}</h3>", &[&file_of(verdict), &format!("{:.3}", verdict.score)]);
         let shown =
             [("image", Some(picture)), ("recoloured", recoloured.into_iter().next()), ("anomaly map", Some(overlay))];

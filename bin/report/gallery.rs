@@ -72,9 +72,9 @@ impl<'a> Gallery<'a> {
         let width = picture.height.max(picture.width).div_ceil(SIDE);
         let truth = Mask::of_item(item, picture.height, picture.width)?;
         let left = embed(overlay::outlined(picture.clone(), &truth, width))?;
-        let overlay = overlay::overlay(picture, &self.map_of(verdict)?, self.model.calibration.pixel_threshold);
+        let overlay = overlay::overlay(picture, &self.map_of(verdict)?, &self.model.calibration);
         overlay.write_png(&self.folder.join(format!("{}.png", self.names[item.path.as_path()])))?;
-        let dice = verdict.dice.map(|d| format!(", Dice {d:.3}")).unwrap_or_default();
+        let dice = verdict.overlap.map(|o| format!(", Dice {:.3}", o.dice())).unwrap_or_default();
         Ok(Html::of(
             r#"<figure><div class="pair"><img alt="image" src="{}"><img alt="anomaly map" src="{}"></div><figcaption>{} / {}: score {}{}</figcaption></figure>"#,
             &[&left, &embed(overlay)?, &item.kind, &stem(&item.path), &format!("{:.3e}", verdict.score), &dice],

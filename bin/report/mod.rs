@@ -6,18 +6,19 @@ mod csv;
 mod explain;
 mod gallery;
 mod html;
+pub mod rows;
 
 use std::path::Path;
 
 use hotad_engine::{Result, atomic_file};
-use hotad_models::evaluate::{Confusion, Evaluation, Verdict};
+use hotad_models::evaluate::{Confusion, Evaluation, Metrics, Verdict};
 use hotad_models::model::Model;
 use hotad_models::sweep::Curve;
 
-use crate::commands::eval::rows;
 use crate::output;
 use gallery::Gallery;
 use html::Html;
+use rows::{KINDS, kinds, rows};
 
 const STYLE: &str = "
 :root{color-scheme:light dark;--ink:#1c2430;--soft:#5b6675;--line:#dde2e8;--back:#f6f7f9;--card:#fff;--blue:#2468b2;--red:#c8372d}
@@ -83,6 +84,17 @@ fn confusion(c: &Confusion) -> Html {
     )
 }
 
+/// A line for each kind of defect.
+fn by_kind(m: &Metrics) -> Html {
+    let head: Html = KINDS.iter().map(|name| Html::of("<th>{}</th>", &[name])).collect();
+    let line = |fields: [String; 5]| -> Html {
+        let cells: Html = fields.iter().map(|field| Html::of("<td>{}</td>", &[field])).collect();
+        Html::of("<tr>{}</tr>", &[&cells])
+    };
+    let lines: Html = kinds(m).into_iter().map(line).collect();
+    Html::of("<table><tr>{}</tr>{}</table>", &[&head, &lines])
+}
+
 /// Metrics, scores and curves.
 fn results(evaluation: &Evaluation) -> Html {
     let m = &evaluation.metrics;
@@ -91,9 +103,13 @@ fn results(evaluation: &Evaluation) -> Html {
     let key = r#"{}<p class="key"><i style="background:var(--blue)"></i>good<i style="background:var(--red)"></i>defective<i style="background:var(--ink)"></i>threshold</p>"#;
     let histogram = Html::of(key, &[&charts::histogram(&scores, m.image_threshold)]);
     let mut html = Html::of(r#"<h2>Metrics</h2><div class="row">"#, &[]);
-    html.add(card("Results", Html::of("<table>{}</table>", &[&table])));
+    let about = r#"<table>{}</table><p class="key">in brackets 95 % intervals, from resampling the {} parts that the images are of</p>"#;
+    html.add(card("Results", Html::of(about, &[&table, &m.parts])));
     html.add(card("Image scores and threshold", histogram));
     html.add(card("Images at the threshold", confusion(&m.confusion)));
+    if !m.kinds.is_empty() {
+        html.add(card("By kind of defect", by_kind(m)));
+    }
     html.push(r#"</div><h2>Curves</h2><div class="row">"#, &[]);
     html.add(card("ROC, images", charts::roc(&evaluation.images)));
     html.add(card("Precision and recall, images", charts::precision_recall(&evaluation.images)));
@@ -114,8 +130,20 @@ fn small_print(model: &Model, evaluation: &Evaluation) -> Html {
         html.push("<h2>Notes</h2>{}", &[&notes]);
     }
     html.push(
-        "<h2>Calibration</h2><p>Image threshold {}: false-alarm rate {} on {} held-out normal images. Pixel threshold {}: {}.</p>",
-        &[&m.image_threshold, &c.image_false_alarm_rate, &c.images, &m.pixel_threshold, &c.pixel_rule],
+        concat!(
+            "<h2>Calibration</h2><p>Image threshold {}: {}, for a false-alarm rate of {}, {} promised; {} held-out normal images ",
+            "of {} parts. Pixel threshold {}: {}.</p>"
+        ),
+        &[
+            &m.image_threshold,
+            &c.image_rule,
+            &c.image_false_alarm_rate,
+            &c.promised_false_alarm_rate,
+            &c.images,
+            &c.groups,
+            &m.pixel_threshold,
+            &c.pixel_rule,
+        ],
     );
     html
 }

@@ -1,8 +1,11 @@
 //! Thresholds from held-out normal images.
 //!
-//! The image threshold is the quantile of normal image scores at 1 - (false-alarm rate), with linear
-//! interpolation between order statistics; the pixel threshold likewise over all pixels of normal
-//! maps. A raw score becomes a calibrated one by a logistic curve that is 0.5 at the threshold.
+//! The image threshold is conformal (Vovk, Gammerman and Shafer 2005, section 2.2): at a false-alarm rate r it is the
+//! ceil((n + 1)(1 - r))-th smallest of n held-out normal scores. A new normal image that is exchangeable with them scores above
+//! it with a probability of r at most, whatever the distribution. Where n is too small for r the largest score is taken, and
+//! 1 / (n + 1) is what can be promised. An image is an anomaly, and a pixel defective, when its value is *above* its threshold.
+//!
+//! A raw score becomes a calibrated one by a logistic curve that is 0.5 at the threshold.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,14 +18,36 @@ pub struct Calibration {
     pub pixel_threshold: f32,
     /// Share of normal images that may be called anomalies.
     pub image_false_alarm_rate: f64,
+    /// Share that the held-out images can promise: the one above, or more where they are too few for it. 0 where it is not known:
+    /// in files of earlier versions, and for a threshold that was fitted to labelled images.
+    #[serde(default)]
+    pub promised_false_alarm_rate: f64,
     /// How the pixel threshold was found.
     pub pixel_rule: String,
+    /// Median of the pixels of held-out normal maps: where the scale of pictures of maps begins.
+    #[serde(default)]
+    pub normal_pixel: f32,
+    /// How the image threshold was found.
+    #[serde(default)]
+    pub image_rule: String,
     /// Held-out normal images.
     pub images: usize,
+    /// Groups of photos of one part that they fall into.
+    #[serde(default)]
+    pub groups: usize,
     /// 101 quantiles (0 % to 100 %) of their scores.
     pub score_quantiles: Vec<f32>,
     /// What to mind about these thresholds.
     pub warnings: Vec<String>,
+}
+
+/// The rank (from 1) of the conformal threshold among `n` sorted normal scores at a false-alarm rate, and the rate that it
+/// promises.
+fn conformal_rank(n: usize, rate: f64) -> (usize, f64) {
+    let all = (n + 1) as f64;
+    // Half a billionth, as 100 * (1 - 0.01) is a little above 99 in binary.
+    let rank = (all * (1.0 - rate) - 5e-10).ceil() as usize;
+    if rank <= n { (rank.max(1), rate) } else { (n, 1.0 / all) }
 }
 
 /// Quantile `q` in 0..=1 of sorted values, linear between order statistics. 0 without values.
@@ -41,14 +66,19 @@ impl Calibration {
     /// # Errors
     /// A threshold or quantile that is not finite, quantiles that fall or are not 101, a rate outside 0..1.
     pub fn check(&self) -> Result<(), String> {
-        for (name, value) in [("image_threshold", self.image_threshold), ("pixel_threshold", self.pixel_threshold)] {
+        let numbers = [
+            ("image_threshold", self.image_threshold),
+            ("pixel_threshold", self.pixel_threshold),
+            ("normal_pixel", self.normal_pixel),
+        ];
+        for (name, value) in numbers {
             if !value.is_finite() {
                 return Err(format!("{name} is not finite"));
             }
         }
-        let rate = self.image_false_alarm_rate;
-        if !(rate > 0.0 && rate < 1.0) {
-            return Err(format!("a false-alarm rate of {rate}"));
+        let (rate, promised) = (self.image_false_alarm_rate, self.promised_false_alarm_rate);
+        if !(rate > 0.0 && rate < 1.0) || !(0.0..1.0).contains(&promised) {
+            return Err(format!("a false-alarm rate of {rate}, {promised} promised"));
         }
         let rises = self.score_quantiles.is_sorted() && self.score_quantiles.iter().all(|q| q.is_finite());
         match self.score_quantiles.len() {
@@ -58,25 +88,41 @@ impl Calibration {
         }
     }
 
-    /// Image threshold and quantiles from the scores of held-out normals.
-    pub fn of_scores(mut scores: Vec<f32>, false_alarm_rate: f64) -> Self {
+    /// Image threshold and quantiles from the scores of held-out normals, which fall into `groups` groups of photos of one part:
+    /// no more than these are independent, so no rate below 1 / (groups + 1) is promised.
+    pub fn of_scores(mut scores: Vec<f32>, groups: usize, false_alarm_rate: f64) -> Self {
         scores.sort_unstable_by(f32::total_cmp);
+        let n = scores.len();
+        let (rank, by_images) = conformal_rank(n, false_alarm_rate);
+        let promised = by_images.max(1.0 / (groups.min(n) + 1) as f64).max(false_alarm_rate);
+        let rank = if promised > false_alarm_rate { n } else { rank };
         let mut warnings = Vec::new();
-        if (scores.len() as f64) * false_alarm_rate < 1.0 {
+        if promised > false_alarm_rate {
+            let parts = if groups < n { format!(" of {groups} parts") } else { String::new() };
             warnings.push(format!(
-                "{} held-out normal images are few for a false-alarm rate of {false_alarm_rate}: the threshold is near \
-                 their largest score",
-                scores.len()
+                "{n} held-out normal images{parts} can promise a false-alarm rate of {promised:.3} at best, not \
+                 {false_alarm_rate}: the threshold is their largest score; hold out more (--holdout), or calibrate on more \
+                 normal images (hotad calibrate)"
             ));
         }
         Self {
-            image_threshold: quantile(&scores, 1.0 - false_alarm_rate),
+            image_threshold: rank.checked_sub(1).map_or(0.0, |i| scores[i]),
             image_false_alarm_rate: false_alarm_rate,
-            images: scores.len(),
+            promised_false_alarm_rate: promised,
+            image_rule: format!("conformal, number {rank} of {n} held-out normal scores"),
+            images: n,
+            groups: groups.min(n),
             score_quantiles: (0..=100).map(|i| quantile(&scores, f64::from(i) / 100.0)).collect(),
             warnings,
             ..Self::default()
         }
+    }
+
+    /// A pixel on the scale of pictures of maps: 0 at the median of normal pixels and below, 0.5 at the pixel threshold, 1 as far
+    /// above it again.
+    pub fn pictured(&self, pixel: f32) -> f32 {
+        let spread = (self.pixel_threshold - self.normal_pixel).max(1e-9);
+        (0.5 + 0.5 * (pixel - self.pixel_threshold) / spread).clamp(0.0, 1.0)
     }
 
     /// 1 / (1 + exp(-(score - threshold) / spread)), the spread being that between the median of
@@ -116,16 +162,11 @@ impl UpperQuantile {
         }
     }
 
-    /// The quantile, linear between order statistics.
+    /// The value that a share of `rate` at most lies above: 0 of no values.
     pub fn value(mut self) -> f32 {
         self.largest.sort_unstable_by(|a, b| b.total_cmp(a));
-        if self.total == 0 {
-            return 0.0;
-        }
-        let from_top = self.rate * (self.total - 1) as f64;
-        let low = from_top as usize;
-        let at = |i: usize| f64::from(self.largest[i.min(self.largest.len() - 1)]);
-        let part = from_top - low as f64;
-        (at(low) * (1.0 - part) + at(low + 1) * part) as f32
+        let Some(last) = self.total.checked_sub(1) else { return 0.0 };
+        let above = (self.rate * self.total as f64) as usize;
+        self.largest[above.min(last).min(self.largest.len() - 1)]
     }
 }

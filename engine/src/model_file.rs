@@ -31,12 +31,22 @@ pub struct Provenance {
     pub training_list_sha256: String,
     /// Images learned from.
     pub training_images: usize,
-    /// SHA-256 of the labelled test images that were learned from; evaluation leaves them out.
+    /// SHA-256 of the images that it, or a model it is built on, was learned from; evaluation and calibration leave them out.
+    #[serde(default, alias = "learned_test_images", skip_serializing_if = "Vec::is_empty")]
+    pub learned_images: Vec<String>,
+    /// SHA-256 of the labelled images that thresholds were fitted to; evaluation leaves them out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub learned_test_images: Vec<String>,
+    pub threshold_images: Vec<String>,
     /// Images added to the bank after training: SHA-256 and name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub added_images: BTreeMap<String, String>,
+}
+
+impl Provenance {
+    /// Whether an image of that SHA-256 was learned from, or added to the bank.
+    pub fn has_learned(&self, sha256: &str) -> bool {
+        self.added_images.contains_key(sha256) || self.learned_images.iter().any(|h| h == sha256)
+    }
 }
 
 /// A model.

@@ -213,7 +213,7 @@ impl Recolouring {
         require_colour(context, "color-unet")?;
         let (unet, image) = (config.network(), config.image());
         let augmentation = match config.fancy_pca > 0.0 {
-            true => Some(FancyPca::of(context.train, image, config.fancy_pca as f32)?),
+            true => Some(FancyPca::of(context.train, image, config.fancy_pca as f32, context.seed)?),
             false => None,
         };
         let mut learner = ColourLearner {

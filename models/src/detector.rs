@@ -160,6 +160,8 @@ pub struct FitContext<'a> {
     pub defective: &'a [PathBuf],
     /// Normal images that are only watched and calibrated with.
     pub holdout: &'a [PathBuf],
+    /// The part that each image of `train`, then of `defective`, is of; folds never divide the images of a part.
+    pub groups: &'a [usize],
     /// Whether all images are gray.
     pub gray: bool,
     /// Trained models to build on, for an ensemble.

@@ -23,13 +23,14 @@ pub struct FancyPca {
 }
 
 impl FancyPca {
-    /// Axes of the colours of up to 64 images.
+    /// Axes of the colours of up to 64 images, drawn by the seed.
     ///
     /// # Errors
     /// When an image cannot be read.
-    pub fn of(paths: &[PathBuf], spec: ImageSpec, deviation: f32) -> Result<Self> {
+    pub fn of(paths: &[PathBuf], spec: ImageSpec, deviation: f32, seed: u64) -> Result<Self> {
         let (mut sum, mut products, mut n) = ([0.0; 3], [[0.0; 3]; 3], 0.0);
-        for path in paths.iter().take(IMAGES) {
+        let order = random::shuffled(paths.len(), seed, "images of colour axes", 0);
+        for path in order.into_iter().take(IMAGES).map(|i| &paths[i]) {
             let picture = Picture::read(path)?.fit(spec)?;
             for pixel in picture.values.as_chunks::<3>().0 {
                 let p = pixel.map(f64::from);

@@ -4,6 +4,7 @@
 
 pub mod autoencoder;
 pub mod autoencoders;
+pub mod calibrate;
 pub mod color_unet;
 pub mod config;
 pub mod detector;

@@ -2,30 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use hotad_engine::calibration::{Calibration, UpperQuantile};
-use hotad_engine::data::loader::{Batch, Images, for_each_batch};
+use hotad_engine::calibration::Calibration;
+use hotad_engine::data::loader::Batch;
 use hotad_engine::device::Device;
 use hotad_engine::model_file::{ModelFile, Provenance};
 use hotad_engine::signature::PublicKey;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::threads::{on, pooled};
+use hotad_engine::threads::on;
 use hotad_engine::{Error, Result};
 
 use crate::detector::{Detector, Score};
-use crate::synthetic::cracks;
-
-/// Images scored together while calibrating.
-const BATCH: usize = 8;
-
-/// How thresholds are found.
-#[derive(Clone, Copy, Debug)]
-pub struct CalibrationRule {
-    /// Share of normal images that may be called anomalies.
-    pub image_false_alarm_rate: f64,
-    /// Share of normal pixels that may be called defective; `None` takes the threshold with the
-    /// largest Dice on synthetic cracks over the held-out normals.
-    pub pixel_false_alarm_rate: Option<f64>,
-}
 
 /// A model.
 pub struct Model {
@@ -114,46 +100,4 @@ impl Model {
             tensors: self.detector.tensors()?,
         })
     }
-}
-
-/// Thresholds from held-out normal images.
-///
-/// # Errors
-/// When an image cannot be read.
-pub fn calibrate(
-    detector: &dyn Detector,
-    holdout: &[PathBuf],
-    rule: CalibrationRule,
-    seed: u64,
-) -> Result<Calibration> {
-    let spec = detector.image();
-    let order: Vec<usize> = (0..holdout.len()).collect();
-    let mut values = Vec::with_capacity(holdout.len());
-    let rate = rule.pixel_false_alarm_rate.unwrap_or(0.001);
-    let mut pixels = UpperQuantile::new(rate, holdout.len() * spec.height * spec.width);
-    for_each_batch(&Images::new(holdout, spec), &order, BATCH, |batch| {
-        hotad_engine::interrupt::check()?;
-        for score in pooled(|| detector.score(&batch.images))? {
-            if !score.is_finite() {
-                let reason = "scores of held-out images are not finite: training has diverged; lower the learning rate";
-                return Err(Error::Config(format!("{reason} (--set lr=...)")));
-            }
-            values.push(score.value);
-            pixels.extend(&score.map);
-        }
-        Ok(())
-    })?;
-    let mut calibration = Calibration::of_scores(values, rule.image_false_alarm_rate);
-    calibration.pixel_threshold = pixels.value();
-    calibration.pixel_rule = format!("{rate} of held-out normal pixels are above it");
-    if rule.pixel_false_alarm_rate.is_none() && !holdout.is_empty() {
-        let cracks = cracks(holdout, spec, seed)?;
-        let maps: Vec<f32> = pooled(|| detector.score(&cracks.images))?.into_iter().flat_map(|s| s.map).collect();
-        if let Some((dice, threshold)) = cracks.best_dice(&maps) {
-            calibration.pixel_threshold = threshold;
-            calibration.pixel_rule =
-                format!("largest Dice ({dice:.3}) on synthetic cracks over {} held-out normals", cracks.len());
-        }
-    }
-    Ok(calibration)
 }

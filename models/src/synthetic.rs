@@ -1,18 +1,27 @@
-//! Held-out normal images with synthetic cracks: what settings and pixel thresholds are chosen on.
+//! Held-out normal images with synthetic defects: cracks, which settings are chosen on, and every kind of defect, which pixel
+//! thresholds are chosen on.
 //!
-//! The paper chooses lambda and the threshold by cross-validation on such images (section 3.1); no
-//! test image is ever looked at.
+//! PAEDID's paper chooses lambda and the threshold by cross-validation on such images (section 3.1); no test image is ever looked
+//! at. What thresholds are chosen on is drawn apart from what settings are chosen on.
 
 use std::path::PathBuf;
 
 use hotad_engine::data::picture::{ImageSpec, Picture};
-use hotad_engine::data::synth::{Kind, draw};
+use hotad_engine::data::synth::{Kind, draw, draw_faint};
 use hotad_engine::metrics::ranking::Ranking;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Result, random};
+use rand::Rng;
 
-/// Most images that are drawn on.
+/// Most images that cracks are drawn on.
 const LIMIT: usize = 32;
+
+/// Images with a defect of each kind that pixel thresholds are chosen on.
+const OF_EACH_KIND: usize = 12;
+
+/// Least share of a defect's contrast that is to be seen; shares are drawn evenly by their logarithm, as contrasts of real
+/// defects span orders.
+const FAINTEST: f32 = 0.1;
 
 /// Images with a crack each, at model size, and their masks.
 pub struct Cracks {
@@ -22,13 +31,14 @@ pub struct Cracks {
     pub masks: Vec<bool>,
 }
 
-/// Draws one crack on each of up to 32 held-out images.
+/// Draws one crack on each of up to 32 held-out images, drawn by the seed.
 ///
 /// # Errors
 /// When an image cannot be read.
 pub fn cracks(holdout: &[PathBuf], spec: ImageSpec, seed: u64) -> Result<Cracks> {
     let (mut values, mut masks) = (Vec::new(), Vec::new());
-    for (i, path) in holdout.iter().take(LIMIT).enumerate() {
+    let order = random::shuffled(holdout.len(), seed, "images of validation cracks", 0);
+    for (i, path) in order.iter().take(LIMIT).map(|at| &holdout[*at]).enumerate() {
         let normal = Picture::read(path)?.fit(spec)?;
         let (cracked, mask) = draw(Kind::Crack, &normal, &mut random::stream(seed, "validation crack", i as u64));
         values.extend(cracked.values);
@@ -53,4 +63,46 @@ impl Cracks {
     pub fn best_dice(&self, maps: &[f32]) -> Option<(f64, f32)> {
         Ranking::new(maps.iter().copied().zip(self.masks.iter().copied())).f1_max()
     }
+}
+
+/// Images of one kind of defect, and their masks.
+pub struct Defects {
+    /// `[n, h, w, c]`.
+    pub images: Tensor,
+    /// `[n][h * w]`, each with a defective pixel.
+    pub masks: Vec<Vec<bool>>,
+}
+
+/// Draws defects of every kind, each kind on up to 12 images, faint and strong, on held-out images in an order drawn by the
+/// seed. A kind that shows on none of them is left out.
+///
+/// # Errors
+/// When an image cannot be read.
+pub fn defects(holdout: &[PathBuf], spec: ImageSpec, seed: u64) -> Result<Vec<Defects>> {
+    if holdout.is_empty() {
+        return Ok(Vec::new());
+    }
+    let order = random::shuffled(holdout.len(), seed, "images of validation defects", 0);
+    let chosen = order.iter().take(OF_EACH_KIND * Kind::ALL.len()).map(|i| Picture::read(&holdout[*i])?.fit(spec));
+    let pictures: Vec<Picture> = chosen.collect::<Result<_>>()?;
+    let mut all = Vec::new();
+    for (k, (kind, _)) in Kind::ALL.into_iter().enumerate() {
+        let (mut values, mut masks) = (Vec::new(), Vec::new());
+        for i in 0..OF_EACH_KIND {
+            // Kinds share images only where there are too few.
+            let number = k * OF_EACH_KIND + i;
+            let mut rng = random::stream(seed, "validation defect", number as u64);
+            let opacity = FAINTEST.powf(rng.random());
+            let (picture, mask) = draw_faint(kind, &pictures[number % pictures.len()], opacity, &mut rng);
+            if mask.defect.contains(&true) {
+                values.extend(picture.values);
+                masks.push(mask.defect);
+            }
+        }
+        if !masks.is_empty() {
+            let images = Tensor::new(values, &[masks.len(), spec.height, spec.width, spec.channels])?;
+            all.push(Defects { images, masks });
+        }
+    }
+    Ok(all)
 }

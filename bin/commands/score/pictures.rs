@@ -71,14 +71,13 @@ impl<'a> Folder<'a> {
         score: Score,
     ) -> Result<Option<PathBuf>> {
         let spec = model.detector.image();
-        let threshold = model.calibration.pixel_threshold;
         let map = map_at(score.map, (spec.height, spec.width), size)?;
-        overlay::overlay(Picture::read(path)?, &map, threshold).write_png(&self.overlay(name))?;
+        overlay::overlay(Picture::read(path)?, &map, &model.calibration).write_png(&self.overlay(name))?;
         let file = self.map(name);
         match (&file, self.maps) {
             (Some(file), Maps::Npy) => output::write_npy(file, &map, size.0, size.1)?,
             (Some(file), _) => {
-                let values = map.iter().map(|v| overlay::relative(*v, threshold)).collect();
+                let values = map.iter().map(|v| model.calibration.pictured(*v)).collect();
                 Picture { height: size.0, width: size.1, channels: 1, values }.write_png(file)?;
             }
             (None, _) => {}

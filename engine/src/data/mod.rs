@@ -11,6 +11,7 @@ pub mod crop;
 pub mod decode;
 mod folder;
 mod frames;
+pub mod groups;
 mod jpeg;
 mod layout;
 pub mod left_out;

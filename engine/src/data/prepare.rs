@@ -6,6 +6,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::groups::Thumbnail;
 use super::{Item, decode, notices};
 use crate::error::{AtPath, Result};
 use crate::input_file;
@@ -26,10 +27,10 @@ pub struct Prepared {
     pub items: Vec<Item>,
     /// Whether all are gray.
     pub gray: bool,
-    /// SHA-256 over the SHA-256 of each file, in order.
-    pub sha256: String,
     /// SHA-256 of each file.
     pub hashes: Vec<String>,
+    /// A thumbnail of each.
+    pub thumbnails: Vec<Thumbnail>,
     /// Rows and columns of each.
     pub sizes: Vec<(usize, usize)>,
     /// One line for each file left out.
@@ -39,14 +40,28 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// Those images whose flag is set.
+    #[must_use]
+    pub fn only(mut self, wanted: &[bool]) -> Self {
+        fn keep<T>(all: &mut Vec<T>, wanted: &[bool]) {
+            let mut wanted = wanted.iter();
+            all.retain(|_| *wanted.next().expect("a flag for each"));
+        }
+        keep(&mut self.items, wanted);
+        keep(&mut self.hashes, wanted);
+        keep(&mut self.thumbnails, wanted);
+        keep(&mut self.sizes, wanted);
+        self
+    }
+
     /// Images with fewer rows or columns than `side`.
     pub fn smaller(&self, side: usize) -> usize {
         self.sizes.iter().filter(|(h, w)| *h.min(w) < side).count()
     }
 }
 
-/// What is found out about an image: whether it is gray, rows and columns, SHA-256.
-type Found = (bool, (usize, usize), [u8; 32]);
+/// What is found out about an image: whether it is gray, rows and columns, SHA-256, thumbnail.
+type Found = (bool, (usize, usize), [u8; 32], Thumbnail);
 
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
@@ -79,25 +94,25 @@ pub fn prepare(items: &[Item], on_broken: OnBroken) -> Result<Prepared> {
         .map(|item| {
             let bytes = decode::read(&item.path)?;
             let raster = decode::decode_at(&item.path, &bytes)?;
-            Ok((raster.channels() == 1, (raster.height(), raster.width()), Sha256::digest(&bytes).into()))
+            let thumbnail = Thumbnail::new(&raster.fit(Thumbnail::SPEC)?);
+            Ok((raster.channels() == 1, (raster.height(), raster.width()), Sha256::digest(&bytes).into(), thumbnail))
         })
         .collect();
     let mut prepared = Prepared {
         items: Vec::new(),
         gray: true,
-        sha256: String::new(),
         hashes: Vec::new(),
+        thumbnails: Vec::new(),
         sizes: Vec::new(),
         skipped: Vec::new(),
         warnings: notices::take(),
     };
-    let mut hash = Sha256::new();
     for (item, result) in items.iter().zip(looked_at) {
         match result {
-            Ok((gray, size, digest)) => {
+            Ok((gray, size, digest, thumbnail)) => {
+                prepared.thumbnails.push(thumbnail);
                 prepared.gray &= gray;
                 prepared.sizes.push(size);
-                hash.update(digest);
                 prepared.hashes.push(hex(&digest));
                 prepared.items.push(item.clone());
             }
@@ -105,6 +120,5 @@ pub fn prepare(items: &[Item], on_broken: OnBroken) -> Result<Prepared> {
             Err(error) => return Err(error),
         }
     }
-    prepared.sha256 = hex(&hash.finalize());
     Ok(prepared)
 }

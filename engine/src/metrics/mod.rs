@@ -1,6 +1,8 @@
 //! Metrics of image anomaly detection. All are exact, but for [`tally`] beyond its limit; what cannot be computed is `None`.
 
+pub mod bootstrap;
 pub mod overlap;
 pub mod ranking;
 pub mod region;
+pub mod sketch;
 pub mod tally;

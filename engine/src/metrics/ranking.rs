@@ -22,15 +22,20 @@ pub struct Ranking {
 impl Ranking {
     /// Ranks scores; `positive` says which are of the positive (defective) class.
     pub fn new(scores: impl IntoIterator<Item = (f32, bool)>) -> Self {
-        let mut sorted: Vec<(f32, bool)> = scores.into_iter().collect();
+        Self::weighted(scores.into_iter().map(|(score, positive)| (score, positive, 1)))
+    }
+
+    /// Ranks scores of which each counts a number of times.
+    pub fn weighted(scores: impl IntoIterator<Item = (f32, bool, u32)>) -> Self {
+        let mut sorted: Vec<(f32, bool, u32)> = scores.into_iter().filter(|(.., times)| *times > 0).collect();
         sorted.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
         let (mut positives, mut negatives) = (0, 0);
         let mut points: Vec<Point> = Vec::new();
-        for (threshold, positive) in sorted {
+        for (threshold, positive, times) in sorted {
             if positive {
-                positives += 1
+                positives += u64::from(times)
             } else {
-                negatives += 1
+                negatives += u64::from(times)
             }
             let point = Point { threshold, true_positives: positives, false_positives: negatives };
             match points.last_mut() {

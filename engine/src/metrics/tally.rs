@@ -36,11 +36,12 @@ struct Defective {
 }
 
 /// What there is at one score.
-struct Entry {
-    key: u32,
-    normal: u32,
-    defective: u32,
-    overlap: f64,
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Entry {
+    pub key: u32,
+    pub normal: u32,
+    pub defective: u32,
+    pub overlap: f64,
 }
 
 /// Counts of pixels by score.
@@ -73,7 +74,7 @@ fn key(score: f32) -> u32 {
 }
 
 /// The number of a key.
-fn score(key: u32) -> f32 {
+pub(super) fn score(key: u32) -> f32 {
     f32::from_bits(if key >> 31 == 1 { key & !(1 << 31) } else { !key })
 }
 
@@ -194,6 +195,13 @@ impl Tally {
         self.coarse == 0
     }
 
+    /// Both classes, by falling score, scores told apart by the `bits` upper bits of their keys.
+    pub(super) fn coarse_entries(mut self, bits: u32) -> Vec<Entry> {
+        self.coarse = u32::BITS - bits;
+        self.settle();
+        self.entries().collect()
+    }
+
     /// Both classes, by falling score.
     fn entries(&self) -> impl Iterator<Item = Entry> {
         let (mut normal, mut defective) = (self.normal.iter().rev().peekable(), self.defective.iter().rev().peekable());
@@ -229,6 +237,25 @@ impl Tally {
         }
         let pairs: f64 = self.entries().map(|e| f64::from(e.normal) * f64::from(e.defective)).sum();
         0.5 * pairs / (normal * defective)
+    }
+
+    /// How far the area under the curve of overlap up to a false positive rate of `limit` can be from the exact one, given what was
+    /// not told apart: within an entry the curve runs somewhere in the rectangle between its ends.
+    pub fn overlap_bound(&mut self, limit: f64) -> f64 {
+        if self.is_exact() {
+            return 0.0;
+        }
+        let Some(curve) = self.curve() else { return 0.0 };
+        let (mut sum, mut before) = (0.0, None::<CurvePoint>);
+        for point in curve {
+            if let Some(a) = before.filter(|a| a.fpr < limit) {
+                // The trapezoid is at most half a rectangle off, and all of one that the limit cuts.
+                let share = if point.fpr <= limit { 0.5 } else { 1.0 };
+                sum += share * (point.fpr.min(limit) - a.fpr) * (point.overlap - a.overlap);
+            }
+            before = Some(point);
+        }
+        sum / limit
     }
 
     /// The ranking of all pixels.

@@ -81,7 +81,8 @@ pub fn collect(members: &[Member], image: ImageSpec, defects: bool, context: &Fi
         Ok(())
     })?;
     if defects {
-        let drawn: Vec<&PathBuf> = context.holdout.iter().take(DRAWN_ON).collect();
+        let order = random::shuffled(context.holdout.len(), context.seed, "images of ensemble defects", 0);
+        let drawn: Vec<&PathBuf> = order.iter().take(DRAWN_ON).map(|i| &context.holdout[*i]).collect();
         for (i, path) in drawn.into_iter().enumerate() {
             interrupt::check()?;
             add_defects(members, &mut all, (i, &Picture::read(path)?.fit(image)?), context.seed)?;

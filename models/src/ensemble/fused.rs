@@ -25,7 +25,7 @@ use crate::patchcore::nearest::nearest;
 use crate::prior::BankType;
 use crate::segmentation::of_patches;
 use crate::simplenet::folded::Folded;
-use crate::simplenet::head::{self, Plan};
+use crate::simplenet::head::{self, Noise, Plan};
 
 /// `eps` of the Gaussians, as a share of the mean variance.
 const EPS_SHARE: f64 = 0.01;
@@ -51,10 +51,10 @@ impl Head {
     pub fn fit(config: &Config, embedding: &Embedding, context: &FitContext) -> Result<Self> {
         match config.head {
             HeadKind::Discriminator => {
-                let own = if config.whiten { 1.0 } else { head::deviation(embedding, context)? };
-                let [least, most] = config.noise_range.map(|v| v as f32 * own);
+                let [least, most] = config.noise_range.map(|v| v as f32);
+                let noise = if config.whiten { Noise::Fixed(least, most) } else { Noise::Share(least, most) };
                 let settings = config.learning();
-                let plan = Plan { adapter: None, noise: (least, most) };
+                let plan = Plan { adapter: None, noise };
                 let about = ("ensemble", &settings);
                 let (head, params) = head::train(&config.discriminator, &plan, embedding, about, context)?;
                 Ok(Self::Discriminator(Folded::of(&params, &head, embedding)?))

@@ -8,12 +8,13 @@ use hotad_engine::data::{Dataset, Item, Layout};
 use hotad_engine::metrics::overlap::Overlap;
 use hotad_engine::metrics::ranking::Ranking;
 use hotad_engine::metrics::region::{area, components};
+use hotad_engine::metrics::sketch::{Sketch, best_mean_dice};
 use hotad_engine::metrics::tally::Tally;
 
 use super::{ByKind, KINDS, Metrics};
 
 /// Limit of the false positive rate for AU-PRO.
-const PRO_LIMIT: f64 = 0.3;
+pub(super) const PRO_LIMIT: f64 = 0.3;
 
 /// Limits of the false positive rate for AU-sPRO, and their metrics.
 const SPRO_LIMITS: [(f64, &str); 5] =
@@ -30,7 +31,12 @@ pub struct Pixels {
     iou: f64,
     /// Defective images with a mask.
     found: u32,
+    /// Of every map.
+    sketches: Vec<Sketch>,
 }
+
+/// Bits of a value that tell pixels apart in a sketch.
+const BITS: u32 = 16;
 
 impl Pixels {
     /// Of no maps; `threshold` is that of defective pixels.
@@ -39,23 +45,34 @@ impl Pixels {
             Layout::Loco => Some((Saturations::read(&data.root)?, [Tally::default(), Tally::default()])),
             _ => None,
         };
-        Ok(Self { threshold, corrupt, all: Tally::default(), loco, dice: 0.0, iou: 0.0, found: 0 })
+        Ok(Self {
+            threshold,
+            corrupt,
+            all: Tally::default(),
+            loco,
+            dice: 0.0,
+            iou: 0.0,
+            found: 0,
+            sketches: Vec::new(),
+        })
     }
 
-    /// Counts the map of test image number `index` at the size of its file; its Dice where it is defective.
+    /// Counts the map of test image number `index` at the size of its file; its overlap with the mask where it is defective.
     pub fn take(
         &mut self,
         item: &Item,
         index: usize,
         map: &[f32],
         (height, width): (usize, usize),
-    ) -> Result<Option<f64>> {
+    ) -> Result<Option<Overlap>> {
         let changed = |mask: Mask| match self.corrupt {
             Some(corrupt) => corrupt.mask(mask, index),
             None => mask,
         };
         let mask = changed(Mask::of_item(item, height, width)?);
-        self.all.add(map, &mask.defect, &components(&mask.defect, width));
+        let regions = components(&mask.defect, width);
+        self.all.add(map, &mask.defect, &regions);
+        self.sketches.push(Sketch::new(map, &mask.defect, &regions, BITS));
         if let Some((saturations, tallies)) = &mut self.loco {
             let regions = saturations.regions(item, (height, width), &changed)?;
             for (tally, (folder, _)) in tallies.iter_mut().zip(KINDS) {
@@ -69,16 +86,20 @@ impl Pixels {
         }
         let overlap = Overlap::count(map.iter().map(|v| *v > self.threshold).zip(mask.defect.iter().copied()));
         (self.dice, self.iou, self.found) = (self.dice + overlap.dice(), self.iou + overlap.iou(), self.found + 1);
-        Ok(Some(overlap.dice()))
+        Ok(Some(overlap))
     }
 
-    /// Fills in the metrics; returns the ranking of all pixels.
-    pub fn fill(mut self, metrics: &mut Metrics) -> Ranking {
+    /// Fills in the metrics; returns the ranking of all pixels, and sketches of the maps.
+    pub fn fill(mut self, metrics: &mut Metrics) -> (Ranking, Vec<Sketch>) {
+        metrics.dice_best_threshold = best_mean_dice(&self.sketches).map(|(dice, _)| dice);
         metrics.aupro_30 = self.all.curve().map(|c| area(c, PRO_LIMIT));
         let bound = self.all.auroc_bound();
         if !self.all.is_exact() {
             let what = "too many distinct pixel scores to keep all apart";
-            metrics.notes.push(format!("{what}: pixel AUROC is within {bound:.1e} of the exact one"));
+            let overlap = self.all.overlap_bound(PRO_LIMIT);
+            metrics.notes.push(format!(
+                "{what}: pixel AUROC is within {bound:.1e} and AU-PRO 0.3 within {overlap:.1e} of the exact ones"
+            ));
         }
         let pixels = self.all.ranking();
         metrics.pixel_auroc = pixels.auroc();
@@ -96,6 +117,6 @@ impl Pixels {
                 metrics.auspro.insert(name.into(), ByKind::of(areas));
             }
         }
-        pixels
+        (pixels, self.sketches)
     }
 }

@@ -4,8 +4,10 @@
 //! Every fold trains its own colour network on its own normal images (a tenth of them watched for early
 //! stopping), so that nothing of a test image is ever learned from. F1 is taken at a probability of 0.5.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
+use hotad_engine::data::groups;
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::metrics::overlap::Overlap;
 use hotad_engine::threads::pooled;
@@ -76,12 +78,16 @@ pub fn cross_validate(config: &Config, context: &FitContext, folds: usize) -> Re
     let normal = context.train;
     let order = random::shuffled(context.defective.len(), context.seed, "positives", 0);
     let wanted = positives_for(config.positive_share, normal.len(), context.defective.len());
-    let mut defective: Vec<PathBuf> = order.into_iter().take(wanted).map(|i| context.defective[i].clone()).collect();
-    defective.sort();
-    for (kind, n) in [("normal", normal.len()), ("defective", defective.len())] {
+    let mut chosen: Vec<usize> = order.into_iter().take(wanted).collect();
+    chosen.sort_by_key(|i| &context.defective[*i]);
+    let defective: Vec<PathBuf> = chosen.iter().map(|i| context.defective[*i].clone()).collect();
+    let (good_parts, bad_parts) = context.groups.split_at(normal.len());
+    let bad_parts: Vec<usize> = chosen.iter().map(|i| bad_parts[*i]).collect();
+    for (kind, parts) in [("normal", good_parts), ("defective", &bad_parts)] {
+        let n = parts.iter().collect::<HashSet<_>>().len();
         if n < folds {
             let reason =
-                format!("--cv {folds}: {n} {kind} images are fewer than the folds; use fewer folds or add images");
+                format!("--cv {folds}: {n} {kind} parts are fewer than the folds; use fewer folds or add images");
             return Err(Error::Config(reason));
         }
     }
@@ -94,10 +100,12 @@ pub fn cross_validate(config: &Config, context: &FitContext, folds: usize) -> Re
         variants.push((row, points));
     }
     let mut scores: Vec<Vec<Vec<f64>>> = variants.iter().map(|(_, points)| vec![Vec::new(); points.len()]).collect();
-    let (good, bad) = (dealt(normal.len(), folds, context.seed, 0), dealt(defective.len(), folds, context.seed, 1));
+    let class: Vec<bool> = (0..normal.len() + defective.len()).map(|i| i >= normal.len()).collect();
+    let dealt = groups::folds(&[good_parts, &bad_parts].concat(), &class, folds, context.seed);
+    let (good, bad) = dealt.split_at(normal.len());
     for fold in 0..folds {
         let say = |line: &str| (context.say)(&format!("fold {}/{folds}: {line}", fold + 1));
-        let data = Fold { normal, defective: &defective, good: &good, bad: &bad, fold };
+        let data = Fold { normal, defective: &defective, good, bad, parts: good_parts, fold };
         let (train, test) = data.labelled(config, &FitContext { say: &say, ..*context })?;
         for ((row, points), results) in variants.iter().zip(&mut scores) {
             for (point, f1) in points.iter().zip(results) {
@@ -128,19 +136,14 @@ fn summary(point: Option<usize>, f1: Vec<f64>) -> PointResult {
     PointResult { point, f1, mean, deviation }
 }
 
-/// The fold of each of `n` images of a class: dealt out in a random order.
-fn dealt(n: usize, folds: usize, seed: u64, class: u64) -> Vec<usize> {
-    let mut fold = vec![0; n];
-    random::shuffled(n, seed, "folds", class).into_iter().enumerate().for_each(|(at, i)| fold[i] = at % folds);
-    fold
-}
-
 /// One fold: which images are tested on.
 struct Fold<'a> {
     normal: &'a [PathBuf],
     defective: &'a [PathBuf],
     good: &'a [usize],
     bad: &'a [usize],
+    /// The part that each normal image is of.
+    parts: &'a [usize],
     fold: usize,
 }
 
@@ -153,11 +156,13 @@ impl Fold<'_> {
 
     /// Trains the colour network and makes the maps: images to learn from, images to test on.
     fn labelled(&self, config: &Config, context: &FitContext) -> Result<(Labelled, Labelled)> {
-        let normal = self.some(self.normal, self.good, false);
+        let normal: Vec<usize> = (0..self.normal.len()).filter(|i| self.good[*i] != self.fold).collect();
         let watched = normal.len().div_ceil(WATCHED).min(normal.len().saturating_sub(1));
         let order = random::shuffled(normal.len(), context.seed, "colour watch", self.fold as u64);
-        let pick = |indices: &[usize]| indices.iter().map(|i| normal[*i].clone()).collect::<Vec<_>>();
-        let (holdout, train) = (pick(&order[..watched]), pick(&order[watched..]));
+        let parts: Vec<usize> = normal.iter().map(|i| self.parts[*i]).collect();
+        let (train, holdout) = groups::set_aside(&parts, watched, &order);
+        let pick = |some: &[usize]| some.iter().map(|i| self.normal[normal[*i]].clone()).collect::<Vec<_>>();
+        let (train, holdout) = (pick(&train), pick(&holdout));
         let inner = FitContext { train: &train, holdout: &holdout, model_path: None, resume: false, ..*context };
         let recolouring = Recolouring::fit(&config.color(), &inner, None)?;
         let set = |tested: bool| {

@@ -59,16 +59,39 @@ impl Frame {
         j
     }
 
-    /// A map over the moved pixels, brought back to the whole image; 0 in the margin.
+    /// A map over the moved pixels, brought back to the whole image: each pixel takes the bilinear value of the map where the
+    /// motion turned back puts it; 0 where that is outside the map.
     pub fn restored(&self, map: &[f64], motion: &Motion) -> Vec<f32> {
-        let (mut out, mut hits) = (vec![0.0; self.size * self.size], vec![0u32; self.size * self.size]);
-        for (at, value) in map.iter().enumerate() {
-            let [x, y] = self.moved(at, motion).map(|p| p.round().clamp(0.0, (self.size - 1) as f64) as usize);
-            out[y * self.size + x] += *value as f32;
-            hits[y * self.size + x] += 1;
-        }
-        out.iter_mut().zip(hits).for_each(|(v, n)| *v /= n.max(1) as f32);
-        out
+        let (size, side, inset) = (self.size, self.side(), self.inset as f64);
+        let Some(back) = Inverse::of(motion, size) else { return vec![0.0; size * size] };
+        let value = |at: usize| {
+            let [x, y] = back.at([(at % size) as f64, (at / size) as f64]).map(|p| p - inset);
+            let within = |p: f64| (-0.5..=side as f64 - 0.5).contains(&p);
+            if within(x) && within(y) { sample(map, side, [x, y]) as f32 } else { 0.0 }
+        };
+        (0..size * size).map(value).collect()
+    }
+}
+
+/// A motion turned back: from where a pixel is taken to the pixel.
+struct Inverse {
+    matrix: [[f64; 2]; 2],
+    offset: [f64; 2],
+}
+
+impl Inverse {
+    /// `None` for a motion that brings a surface onto a line.
+    fn of(m: &Motion, size: usize) -> Option<Self> {
+        let half = (size - 1) as f64 / 2.0;
+        let (a, b, c, d) = (1.0 + m[1] / half, m[2] / half, m[4] / half, 1.0 + m[5] / half);
+        let det = a * d - b * c;
+        let offset = [m[0] - m[1] - m[2], m[3] - m[4] - m[5]];
+        (det.abs() > 1e-9).then(|| Self { matrix: [[d / det, -b / det], [-c / det, a / det]], offset })
+    }
+
+    fn at(&self, [x, y]: [f64; 2]) -> [f64; 2] {
+        let (dx, dy) = (x - self.offset[0], y - self.offset[1]);
+        self.matrix.map(|row| row[0] * dx + row[1] * dy)
     }
 }
 
@@ -81,4 +104,44 @@ fn sample(image: &[f64], size: usize, [x, y]: [f64; 2]) -> f64 {
     let (fx, fy) = (x - x0 as f64, y - y0 as f64);
     let row = |y: usize| image[y * size + x0] * (1.0 - fx) + image[y * size + x1] * fx;
     row(y0) * (1.0 - fy) + row(y1) * fy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Frame, Inverse, Motion};
+
+    const MOTION: Motion = [2.5, 0.75, -1.5, -1.25, 2.0, 0.5];
+
+    #[test]
+    fn a_motion_turned_back_is_the_pixel() {
+        let frame = Frame { size: 40, inset: 6 };
+        let back = Inverse::of(&MOTION, 40).expect("a surface");
+        for at in 0..frame.pixels() {
+            let ([x, y], _) = frame.place(at);
+            let [u, v] = back.at(frame.moved(at, &MOTION));
+            assert!((x - u).abs() < 1e-9 && (y - v).abs() < 1e-9, "({x}, {y}) comes back as ({u}, {v})");
+        }
+    }
+
+    #[test]
+    fn a_map_of_the_moved_image_lies_where_the_image_was() {
+        let frame = Frame { size: 40, inset: 6 };
+        // A plane: bilinear values of it are exact, there and back.
+        let plane = |x: f64, y: f64| 3.0 + 0.5 * x - 0.25 * y;
+        let image: Vec<f64> = (0..1600).map(|i| plane((i % 40) as f64, (i / 40) as f64)).collect();
+        let restored = frame.restored(&frame.warped(&image, &MOTION), &MOTION);
+        let back = Inverse::of(&MOTION, 40).expect("a surface");
+        let mut inside = 0;
+        for (at, value) in restored.iter().enumerate() {
+            let (x, y) = ((at % 40) as f64, (at / 40) as f64);
+            let [u, v] = back.at([x, y]);
+            if (6.0..=33.0).contains(&u) && (6.0..=33.0).contains(&v) {
+                inside += 1;
+                assert!((f64::from(*value) - plane(x, y)).abs() < 1e-5, "({x}, {y}): {value}");
+            } else if !(5.5..=33.5).contains(&u) || !(5.5..=33.5).contains(&v) {
+                assert_eq!(*value, 0.0);
+            }
+        }
+        assert!(inside > 600, "{inside} pixels, without holes");
+    }
 }

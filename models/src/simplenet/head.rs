@@ -1,5 +1,7 @@
 //! Adapter and discriminator, and how they learn.
 
+use std::path::PathBuf;
+
 use hotad_engine::container::sha256_of;
 use hotad_engine::data::loader::Batch;
 use hotad_engine::ops::{Mode, add, add_noise, hinge_loss, join_rows, reshape, rows};
@@ -131,9 +133,17 @@ impl Head {
 pub struct Plan {
     /// Learning rate of the adapter, where there is one.
     pub adapter: Option<f64>,
-    /// Least and largest deviation of the noise that stands for anomalies; one is drawn for each image of a step, evenly by
-    /// its logarithm.
-    pub noise: (f32, f32),
+    /// The noise that stands for anomalies.
+    pub noise: Noise,
+}
+
+/// Least and largest deviation of noise; one is drawn for each image of a step, evenly by its logarithm.
+#[derive(Clone, Copy, Debug)]
+pub enum Noise {
+    /// At the scale of the features.
+    Fixed(f32, f32),
+    /// Shares of the deviation of what the discriminator takes, as it is before training.
+    Share(f32, f32),
 }
 
 struct HeadLearner<'a> {
@@ -200,14 +210,24 @@ impl Learner for HeadLearner<'_> {
     }
 }
 
-/// The root of the mean variance of an embedding's elements, told by a few images.
+/// Images that tell the features' deviation.
+const TOLD_BY: usize = 32;
+
+/// The root of the mean variance of the elements that the discriminator takes, told by up to 32 images drawn by the seed: of an
+/// embedding's, or where there is an adapter, of what it makes of them before it has learned.
 ///
 /// # Errors
 /// Broken images, interruption.
-pub fn deviation(embedding: &Embedding, context: &FitContext) -> Result<f32> {
-    let some = &context.train[..context.train.len().min(32)];
+fn deviation(head: &Head, params: &Params, embedding: &Embedding, context: &FitContext) -> Result<f32> {
+    let order = random::shuffled(context.train.len(), context.seed, "images of the noise's scale", 0);
+    let some: Vec<PathBuf> = order.into_iter().take(TOLD_BY).map(|i| context.train[i].clone()).collect();
+    let weights = Weights::Learned(params, "", Mode::Eval);
     let mut covariance = Covariance::new(embedding.device());
-    embedding.for_each(some, |x| covariance.add(&x))?;
+    embedding.for_each(&some, |x| {
+        let d = embedding.dimensions();
+        let vectors = x.reshaped(&[1, 1, x.len() / d, d])?;
+        covariance.add(&head.adapted(&weights, &vectors)?.reshaped(&[x.len() / d, d])?)
+    })?;
     let variances = covariance.variances();
     Ok((variances.iter().sum::<f64>() / variances.len().max(1) as f64).sqrt() as f32)
 }
@@ -224,11 +244,20 @@ pub fn train(
     context: &FitContext,
 ) -> Result<(Head, Params)> {
     let head = Head::new(embedding.dimensions(), settings.hidden, plan.adapter.is_some());
+    let params = head.init(context.seed).to(context.device)?;
+    let noise = match plan.noise {
+        Noise::Fixed(least, most) => (least, most),
+        Noise::Share(least, most) => {
+            let own = deviation(&head, &params, embedding, context)?;
+            (context.say)(&format!("noise of deviation {:.3e} to {:.3e}", least * own, most * own));
+            (least * own, most * own)
+        }
+    };
     let mut learner = HeadLearner {
-        params: head.init(context.seed).to(context.device)?,
+        params,
         head,
         embedding,
-        noise: plan.noise,
+        noise,
         seed: context.seed,
         discriminator: AdamOptions { lr: settings.lr as f32, weight_decay: 1e-5, ..AdamOptions::default() },
         adapter: AdamOptions {

@@ -31,7 +31,7 @@ use crate::features::{Embedding, Extractor, FeatureSettings};
 use crate::segmentation::of_patches;
 
 use folded::Folded;
-use head::{HeadSettings, Plan};
+use head::{HeadSettings, Noise, Plan};
 
 /// Deviation of the noise, as a share of the features' own.
 const NOISE_SHARE: f32 = 0.25;
@@ -68,7 +68,7 @@ const OWN: [Doc; 2] = [
     ("adapter_lr", "learning rate of the adapter (AdamW; paper: 1e-4)"),
     (
         "noise",
-        "deviation of the noise that stands for anomalies, or \"auto\": a quarter of the features' own (paper: 0.015, at the scale of its backbone)",
+        "deviation of the noise that stands for anomalies, or \"auto\": a quarter of that of the features after the adapter (paper: 0.015, at the scale of its backbone)",
     ),
 ];
 
@@ -86,14 +86,10 @@ impl Settings for Config {
 }
 
 impl Config {
-    /// Deviation of the noise: as the settings say, or by the features' own scale.
-    fn noise(&self, embedding: &Embedding, context: &FitContext) -> Result<f32> {
-        if let Some(noise) = self.noise.fixed() {
-            return Ok(noise as f32);
-        }
-        let noise = NOISE_SHARE * head::deviation(embedding, context)?;
-        (context.say)(&format!("noise of deviation {noise:.3e}"));
-        Ok(noise)
+    /// The noise as the settings say, or a share of what the adapter makes of the features.
+    fn noise(&self) -> Noise {
+        let fixed = self.noise.fixed().map(|noise| noise as f32);
+        fixed.map_or(Noise::Share(NOISE_SHARE, NOISE_SHARE), |noise| Noise::Fixed(noise, noise))
     }
 }
 
@@ -119,8 +115,7 @@ struct Saved {
 pub fn fit(config: Config, context: &FitContext) -> Result<SimpleNet> {
     let embedding = config.features.embedding(context, "simplenet")?;
     let settings = config.learning();
-    let noise = config.noise(&embedding, context)?;
-    let plan = Plan { adapter: Some(config.adapter_lr), noise: (noise, noise) };
+    let plan = Plan { adapter: Some(config.adapter_lr), noise: config.noise() };
     let (head, params) = head::train(&config.head, &plan, &embedding, ("simplenet", &settings), context)?;
     let folded = Folded::of(&params, &head, &embedding)?;
     Ok(SimpleNet { config, embedding, folded })

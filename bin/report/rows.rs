@@ -1,0 +1,70 @@
+//! Metrics as lines of a table, for the terminal and for reports.
+
+use hotad_models::evaluate::{ByKind, KindMetrics, Metrics};
+
+/// Names of the metrics of MVTec LOCO by kind of defect.
+const LOCO_ROWS: [[&str; 3]; 2] = [
+    ["image AUROC, logical", "image AUROC, structural", "image AUROC, mean"],
+    ["AU-sPRO 0.05, logical", "AU-sPRO 0.05, structural", "AU-sPRO 0.05, mean"],
+];
+
+fn of_kind(m: &ByKind) -> [String; 3] {
+    [m.logical, m.structural, m.mean].map(number)
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or("null".to_string(), |v| format!("{v:.4}"))
+}
+
+/// Names and values of the metrics, with 95 % intervals, for tables.
+pub fn rows(m: &Metrics) -> Vec<(&'static str, String)> {
+    let c = &m.confusion;
+    let with = |key: &str, value: Option<f64>| match m.intervals.get(key) {
+        Some([low, high]) => format!("{}  [{low:.4}, {high:.4}]", number(value)),
+        None => number(value),
+    };
+    let mut rows = vec![
+        ("test images", format!("{} good, {} defective", m.good, m.defective)),
+        ("parts", m.parts.to_string()),
+        ("image AUROC", with("image_auroc", m.image_auroc)),
+        ("image AP", with("image_ap", m.image_ap)),
+        ("image F1-max", with("image_f1_max", m.image_f1_max)),
+        ("image F1 at threshold", with("image_f1_at_threshold", m.image_f1_at_threshold)),
+        ("precision", with("precision", m.precision)),
+        ("recall", with("recall", m.recall)),
+        ("false-alarm rate", with("false_alarm_rate", m.false_alarm_rate)),
+        ("defective at threshold", format!("{} anomaly, {} normal", c.true_positive, c.false_negative)),
+        ("good at threshold", format!("{} anomaly, {} normal", c.false_positive, c.true_negative)),
+    ];
+    if m.pixel_auroc.is_some() {
+        rows.extend([
+            ("pixel AUROC", with("pixel_auroc", m.pixel_auroc)),
+            ("pixel AP", with("pixel_ap", m.pixel_ap)),
+            ("AU-PRO 0.3", with("aupro_30", m.aupro_30)),
+            ("Dice max", with("dice_max", m.dice_max)),
+            ("Dice, best threshold", number(m.dice_best_threshold)),
+            ("Dice at threshold", with("dice_at_threshold", m.dice_at_threshold)),
+            ("IoU at threshold", with("iou_at_threshold", m.iou_at_threshold)),
+        ]);
+    }
+    if let Some(by_kind) = &m.image_auroc_by_kind {
+        rows.extend(LOCO_ROWS[0].iter().copied().zip(of_kind(by_kind)));
+    }
+    if let Some(by_kind) = m.auspro.get("auspro_05") {
+        rows.extend(LOCO_ROWS[1].iter().copied().zip(of_kind(by_kind)));
+    }
+    rows.push(("time per image", format!("{:.1} ms", m.ms_per_image)));
+    rows
+}
+
+/// Names of the columns of [`kinds`].
+pub const KINDS: [&str; 5] = ["kind of defect", "images", "image AUROC", "recall", "Dice at threshold"];
+
+/// A line for each kind of defect.
+pub fn kinds(m: &Metrics) -> Vec<[String; 5]> {
+    let line = |(kind, k): (&String, &KindMetrics)| {
+        let recall = number(Some(k.recall));
+        [kind.clone(), k.images.to_string(), number(k.image_auroc), recall, number(k.dice_at_threshold)]
+    };
+    m.kinds.iter().map(line).collect()
+}

@@ -1,0 +1,217 @@
+//! Groups of images of one part: a burst, an exposure series, crops of one photo. No split divides a group, as a held-out photo
+//! whose twin was learned from says nothing about new parts.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::picture::{ImageSpec, Picture};
+use crate::error::{Error, Result, shown};
+use crate::input_file;
+use crate::random;
+
+/// Rows and columns of a thumbnail.
+const SIDE: usize = 16;
+
+/// Squared distance of two thumbnails, as a share of what two unrelated ones have, up to which they are of one part. Found on the
+/// exposure series of magnetic tiles: larger shares join tiles, smaller ones part the exposures of one.
+const ALIKE: f32 = 0.1;
+
+/// Share of all images that one group may hold; beyond it images differ by degrees, and no near-duplicates stand out.
+const LARGEST: f64 = 0.25;
+
+/// An image's gray values at 16 x 16 pixels, of mean 0 and deviation 1: whatever the exposure, nearly the same.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Thumbnail(Vec<f32>);
+
+impl Thumbnail {
+    /// What an image is brought to first.
+    pub const SPEC: ImageSpec = ImageSpec { height: SIDE, width: SIDE, channels: 1 };
+
+    /// Of an image of that size.
+    pub fn new(small: &Picture) -> Self {
+        let count = small.values.len() as f32;
+        let mean = small.values.iter().sum::<f32>() / count;
+        let variance = small.values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / count;
+        Self(small.values.iter().map(|v| (v - mean) / variance.sqrt().max(1e-6)).collect())
+    }
+}
+
+fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum()
+}
+
+/// Sets that are joined pair by pair.
+struct Sets(Vec<usize>);
+
+impl Sets {
+    fn of(&mut self, mut i: usize) -> usize {
+        while self.0[i] != i {
+            self.0[i] = self.0[self.0[i]];
+            i = self.0[i];
+        }
+        i
+    }
+
+    /// Numbers from 0 on, in the order in which sets first come.
+    fn numbered(mut self) -> Vec<usize> {
+        let roots: Vec<usize> = (0..self.0.len()).map(|i| self.of(i)).collect();
+        numbered(&roots)
+    }
+}
+
+/// The number of each label, from 0 on in the order in which labels first come.
+fn numbered<T: std::hash::Hash + Eq>(labels: &[T]) -> Vec<usize> {
+    let mut numbers = HashMap::new();
+    labels
+        .iter()
+        .map(|label| {
+            let next = numbers.len();
+            *numbers.entry(label).or_insert(next)
+        })
+        .collect()
+}
+
+/// The group of each image, by likeness: images are of one group when their thumbnails, less the mean of all, are nearly equal,
+/// or when a chain of such images joins them. Where one group would hold more than a quarter, equal images alone are joined.
+pub fn alike(thumbnails: &[Thumbnail]) -> Vec<usize> {
+    let n = thumbnails.len();
+    let mut mean = vec![0.0; SIDE * SIDE];
+    thumbnails.iter().for_each(|t| mean.iter_mut().zip(&t.0).for_each(|(m, v)| *m += v / n as f32));
+    let rest: Vec<Vec<f32>> = thumbnails.iter().map(|t| t.0.iter().zip(&mean).map(|(v, m)| v - m).collect()).collect();
+    let groups = joined(&rest, ALIKE);
+    let mut sizes = vec![0; n];
+    groups.iter().for_each(|g| sizes[*g] += 1);
+    let most = sizes.iter().max().copied().unwrap_or(0);
+    // Two images are of one part even in a small set.
+    if most > 2 && most as f64 > LARGEST * n as f64 { joined(&rest, 0.0) } else { groups }
+}
+
+/// Chains of vectors whose squared distances are at most a share of the sum of their squares.
+fn joined(vectors: &[Vec<f32>], share: f32) -> Vec<usize> {
+    let squares: Vec<f32> = vectors.iter().map(|v| squared_distance(v, &[0.0; SIDE * SIDE])).collect();
+    let mut sets = Sets((0..vectors.len()).collect());
+    for i in 0..vectors.len() {
+        for j in 0..i {
+            if squared_distance(&vectors[i], &vectors[j]) <= share * (squares[i] + squares[j]) {
+                let (a, b) = (sets.of(i), sets.of(j));
+                sets.0[a.max(b)] = a.min(b);
+            }
+        }
+    }
+    sets.numbered()
+}
+
+/// How images are grouped.
+#[derive(Clone, Debug)]
+pub enum Grouping {
+    /// By [`alike`].
+    Alike,
+    /// Each image is a group of its own.
+    None,
+    /// By what an expression's first group, or the whole of it, matches in the file's name.
+    Pattern(regex::Regex),
+    /// By a table: the end of an image's path, and the name of its group.
+    Table(Vec<(String, String)>),
+}
+
+impl Grouping {
+    /// Of `auto`, `none`, the path of a table (lines `FILE,GROUP`), or a regular expression.
+    ///
+    /// # Errors
+    /// A table that cannot be read, or an expression that is none.
+    pub fn of(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Alike),
+            "none" => Ok(Self::None),
+            path if Path::new(path).is_file() => table(Path::new(path)).map(Self::Table),
+            pattern => regex::Regex::new(pattern).map(Self::Pattern).map_err(|e| {
+                let why = e.to_string().lines().last().unwrap_or_default().replace("error: ", "");
+                Error::Config(format!("--group {pattern:?} is neither a file nor a regular expression: {why}"))
+            }),
+        }
+    }
+
+    /// The group of each image.
+    ///
+    /// # Errors
+    /// An image that the expression or the table says nothing about.
+    pub fn groups(&self, paths: &[impl AsRef<Path>], thumbnails: &[Thumbnail]) -> Result<Vec<usize>> {
+        let unknown =
+            |path: &Path, what: &str| Error::Config(format!("--group: {what} says nothing about {}", shown(path)));
+        let labels: Vec<String> = match self {
+            Self::Alike => return Ok(alike(thumbnails)),
+            Self::None => return Ok((0..paths.len()).collect()),
+            Self::Pattern(pattern) => paths
+                .iter()
+                .map(|path| {
+                    let name = path.as_ref().file_name().unwrap_or_default().to_string_lossy();
+                    let found =
+                        pattern.captures(&name).and_then(|c| c.get(1).or(c.get(0))).map(|m| m.as_str().to_string());
+                    found.ok_or_else(|| unknown(path.as_ref(), "the expression"))
+                })
+                .collect::<Result<_>>()?,
+            Self::Table(table) => paths
+                .iter()
+                .map(|path| {
+                    let found =
+                        table.iter().find(|(end, _)| path.as_ref().ends_with(end)).map(|(_, group)| group.clone());
+                    found.ok_or_else(|| unknown(path.as_ref(), "the table"))
+                })
+                .collect::<Result<_>>()?,
+        };
+        Ok(numbered(&labels))
+    }
+}
+
+/// Lines of a file and its group, apart by the last comma.
+fn table(path: &Path) -> Result<Vec<(String, String)>> {
+    let text = input_file::text(path)?;
+    let rows = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    rows.map(|(i, line)| match line.rsplit_once(',') {
+        Some((file, group)) if !file.trim().is_empty() => Ok((file.trim().into(), group.trim().into())),
+        _ => Err(Error::Config(format!("--group {}, line {}: expected FILE,GROUP", shown(path), i + 1))),
+    })
+    .collect()
+}
+
+/// Numbers of images that are kept, and of those that are set aside: whole groups, by a seeded shuffle, until `count` images or
+/// more are set aside. One group at least is kept.
+pub fn set_aside(groups: &[usize], count: usize, order: &[usize]) -> (Vec<usize>, Vec<usize>) {
+    let mut apart = vec![false; groups.len()];
+    let kept = |apart: &[bool], but: usize| (0..groups.len()).any(|i| !apart[i] && groups[i] != but);
+    let mut left = count;
+    for first in order {
+        if left == 0 {
+            break;
+        }
+        if !apart[*first] && kept(&apart, groups[*first]) {
+            for i in (0..groups.len()).filter(|i| groups[*i] == groups[*first]) {
+                apart[i] = true;
+                left = left.saturating_sub(1);
+            }
+        }
+    }
+    (0..groups.len()).partition(|i| !apart[*i])
+}
+
+/// The fold of each image: whole groups, the images of either class dealt out evenly in the order drawn by the seed.
+pub fn folds(groups: &[usize], class: &[bool], folds: usize, seed: u64) -> Vec<usize> {
+    let mut fold: Vec<Option<usize>> = vec![None; groups.len()];
+    for of_class in [false, true] {
+        let images: Vec<usize> = (0..groups.len()).filter(|i| class[*i] == of_class).collect();
+        let mut counts = vec![0; folds];
+        images.iter().filter_map(|i| fold[*i]).for_each(|f| counts[f] += 1);
+        for at in random::shuffled(images.len(), seed, "folds", u64::from(of_class)) {
+            let first = images[at];
+            if fold[first].is_some() {
+                continue;
+            }
+            let emptiest = (0..folds).min_by_key(|f| counts[*f]).expect("there are folds");
+            for i in (0..groups.len()).filter(|i| groups[*i] == groups[first]) {
+                fold[i] = Some(emptiest);
+                counts[emptiest] += usize::from(class[i] == of_class);
+            }
+        }
+    }
+    fold.into_iter().map(|f| f.expect("every image has one of the classes")).collect()
+}

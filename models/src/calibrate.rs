@@ -1,0 +1,149 @@
+//! Thresholds of a trained method, from normal images that it has not learned from.
+//!
+//! The image threshold is conformal ([`Calibration::of_scores`]). The pixel threshold is the one with the largest mean Dice over
+//! images with synthetic defects of every kind, faint and strong, drawn on the same normal images; but never so low that more
+//! than a stated share of normal pixels lies above it. No test image is looked at.
+
+use std::path::PathBuf;
+
+use hotad_engine::calibration::{Calibration, UpperQuantile, quantile};
+use hotad_engine::data::Item;
+use hotad_engine::data::loader::{Images, for_each_batch};
+use hotad_engine::data::picture::Mask;
+use hotad_engine::metrics::ranking::Ranking;
+use hotad_engine::metrics::sketch::{Sketch, best_mean_dice};
+use hotad_engine::threads::pooled;
+use hotad_engine::{Error, Result, interrupt};
+
+use crate::detector::Detector;
+use crate::evaluate::map_at;
+use crate::model::Model;
+use crate::synthetic::defects;
+
+/// Images scored together.
+const BATCH: usize = 8;
+
+/// Most normal pixels above a threshold that synthetic defects choose.
+const NORMAL_PIXELS: f64 = 0.02;
+
+/// Every so many pixels tell the median of normal ones; a prime, so that they lie on no grid.
+const STRIDE: usize = 61;
+
+/// Bits of a value that tell pixels apart: one part in 2048.
+const BITS: u32 = 20;
+
+/// How thresholds are found.
+#[derive(Clone, Copy, Debug)]
+pub struct CalibrationRule {
+    /// Share of normal images that may be called anomalies.
+    pub image_false_alarm_rate: f64,
+    /// Share of normal pixels that may be called defective; `None` takes the threshold with the largest Dice on synthetic
+    /// defects over the normal images.
+    pub pixel_false_alarm_rate: Option<f64>,
+}
+
+/// Thresholds from normal images that the method has not learned from. `groups` of them are of different parts.
+///
+/// # Errors
+/// When an image cannot be read, or scores are not finite.
+pub fn calibrate(
+    detector: &dyn Detector,
+    normal: &[PathBuf],
+    groups: usize,
+    rule: CalibrationRule,
+    seed: u64,
+) -> Result<Calibration> {
+    let spec = detector.image();
+    let order: Vec<usize> = (0..normal.len()).collect();
+    let mut values = Vec::with_capacity(normal.len());
+    let rate = rule.pixel_false_alarm_rate.unwrap_or(NORMAL_PIXELS);
+    let mut pixels = UpperQuantile::new(rate, normal.len() * spec.height * spec.width);
+    let mut some = Vec::new();
+    for_each_batch(&Images::new(normal, spec), &order, BATCH, |batch| {
+        interrupt::check()?;
+        for score in pooled(|| detector.score(&batch.images))? {
+            if !score.is_finite() {
+                let reason = "scores of held-out images are not finite: training has diverged; lower the learning rate";
+                return Err(Error::Config(format!("{reason} (--set lr=...)")));
+            }
+            values.push(score.value);
+            pixels.extend(&score.map);
+            some.extend(score.map.iter().step_by(STRIDE));
+        }
+        Ok(())
+    })?;
+    let mut calibration = Calibration::of_scores(values, groups, rule.image_false_alarm_rate);
+    some.sort_unstable_by(f32::total_cmp);
+    calibration.normal_pixel = quantile(&some, 0.5);
+    let floor = pixels.value();
+    (calibration.pixel_threshold, calibration.pixel_rule) = match rule.pixel_false_alarm_rate {
+        Some(rate) => (floor, of_pixels(rate)),
+        None => of_defects(detector, normal, floor, seed)?,
+    };
+    Ok(calibration)
+}
+
+fn of_pixels(rate: f64) -> String {
+    format!("{rate} of held-out normal pixels are above it")
+}
+
+/// The pixel threshold by synthetic defects, not below `floor`, and how it was found.
+fn of_defects(detector: &dyn Detector, normal: &[PathBuf], floor: f32, seed: u64) -> Result<(f32, String)> {
+    let mut sketches = Vec::new();
+    for batch in defects(normal, detector.image(), seed)? {
+        interrupt::check()?;
+        let scores = pooled(|| detector.score(&batch.images))?;
+        sketches.extend(scores.iter().zip(&batch.masks).map(|(s, mask)| Sketch::new(&s.map, mask, &[], BITS)));
+    }
+    let Some((dice, threshold)) = best_mean_dice(&sketches) else { return Ok((floor, of_pixels(NORMAL_PIXELS))) };
+    if threshold < floor {
+        let rule = format!("{}; synthetic defects would have it lower, at {threshold:.3e}", of_pixels(NORMAL_PIXELS));
+        return Ok((floor, rule));
+    }
+    let count = sketches.len();
+    Ok((
+        threshold,
+        format!("largest mean Dice ({dice:.3}) on {count} synthetic defects of several kinds over held-out normals"),
+    ))
+}
+
+/// Thresholds from labelled images: of images the one with the largest F1; where every defective image has a mask, of pixels
+/// the one with the largest mean Dice over defective images, else the model's own.
+///
+/// # Errors
+/// When a class is missing, an image or mask cannot be used, or scores are not finite.
+pub fn on_labelled(model: &Model, items: &[Item], batch: usize) -> Result<Calibration> {
+    let spec = model.detector.image();
+    let paths: Vec<PathBuf> = items.iter().map(|i| i.path.clone()).collect();
+    let order: Vec<usize> = (0..paths.len()).collect();
+    let masks = items.iter().all(|i| !i.defective || !i.masks.is_empty());
+    let (mut scores, mut sketches) = (Vec::new(), Vec::new());
+    for_each_batch(&Images::new(&paths, spec), &order, batch, |loaded| {
+        interrupt::check()?;
+        let scored = model.score_files(&loaded, &paths)?.into_iter();
+        for ((score, index), (h, w)) in scored.zip(&loaded.indices).zip(&loaded.original_sizes) {
+            let (score, item) = (score?, &items[*index]);
+            scores.push((score.value, item.defective));
+            if masks && item.defective {
+                let map = map_at(score.map, (spec.height, spec.width), (*h, *w))?;
+                sketches.push(Sketch::new(&map, &Mask::of_item(item, *h, *w)?.defect, &[], BITS));
+            }
+        }
+        Ok(())
+    })?;
+    let ranking = Ranking::new(scores.iter().copied());
+    let (Some((f1, threshold)), (_, 1..)) = (ranking.f1_max(), ranking.classes()) else {
+        return Err(Error::Config("--f1 needs good and defective test images".into()));
+    };
+    let mut calibration = model.calibration.clone();
+    // The ranking counts the threshold itself as an anomaly.
+    calibration.image_threshold = threshold.next_down();
+    calibration.promised_false_alarm_rate = 0.0;
+    calibration.image_rule = format!("largest F1 ({f1:.3}) on {} labelled images", items.len());
+    calibration.warnings.clear();
+    if let Some((dice, threshold)) = best_mean_dice(&sketches) {
+        calibration.pixel_threshold = threshold;
+        calibration.pixel_rule = format!("largest mean Dice ({dice:.3}) on {} labelled images", sketches.len());
+    }
+    Ok(calibration)
+}

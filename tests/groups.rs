@@ -1,0 +1,175 @@
+//! Photos of one part stay on one side of every split.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use common::{bars, ok, real_data, refused, small_data, text, train_small};
+use hotad_engine::data::groups::{Grouping, Thumbnail, alike, folds, set_aside};
+use hotad_engine::data::images_in;
+use hotad_engine::data::picture::Picture;
+use hotad_engine::random;
+use rand::Rng;
+
+fn thumbnails(paths: &[PathBuf]) -> Vec<Thumbnail> {
+    let of = |path: &PathBuf| Picture::read(path).and_then(|p| p.fit(Thumbnail::SPEC)).expect("a picture");
+    paths.iter().map(|path| Thumbnail::new(&of(path))).collect()
+}
+
+/// Pairs of images, of those whose parts are known, that are in one group; of how many.
+fn found(groups: &[usize], parts: &[usize], same: bool) -> (usize, usize) {
+    let pairs =
+        (0..parts.len()).flat_map(|i| (0..i).map(move |j| (i, j))).filter(|(i, j)| (parts[*i] == parts[*j]) == same);
+    pairs.fold((0, 0), |(hit, all), (i, j)| (hit + usize::from(groups[i] == groups[j]), all + 1))
+}
+
+#[test]
+fn exposures_of_one_tile_are_found() {
+    let Some(data) = real_data("magnetic_tile") else { return };
+    let paths = images_in(&data.join("train/good")).expect("images");
+    let number = |path: &PathBuf| -> usize {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        name.rsplit('_').next().and_then(|n| n.parse().ok()).expect("a running number")
+    };
+    // Photos whose running numbers are at most 300 apart are of one tile (README of the data).
+    let mut order: Vec<usize> = (0..paths.len()).collect();
+    order.sort_by_key(|i| number(&paths[*i]));
+    let mut parts = vec![0; paths.len()];
+    for pair in order.windows(2) {
+        parts[pair[1]] = parts[pair[0]] + usize::from(number(&paths[pair[1]]) - number(&paths[pair[0]]) > 300);
+    }
+    let groups = alike(&thumbnails(&paths));
+    let (hit, all) = found(&groups, &parts, true);
+    let (wrong, others) = found(&groups, &parts, false);
+    assert!(hit as f64 > 0.6 * all as f64, "{hit} of {all} pairs of one tile are in one group");
+    // A chain of likenesses joins a few tiles.
+    assert!((wrong as f64) < 0.02 * others as f64, "{wrong} of {others} pairs of two tiles are in one group");
+}
+
+#[test]
+fn images_of_parts_that_are_alike_by_degrees_are_no_group() {
+    // Transistors on one board, and pieces of leather: each image is a part.
+    for (category, most) in [("mvtec_transistor", 8), ("mvtec_leather_crops", 1)] {
+        let Some(data) = real_data(category) else { return };
+        let paths = images_in(&data.join("train/good")).expect("images");
+        let groups = alike(&thumbnails(&paths));
+        let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
+        groups.iter().for_each(|g| *sizes.entry(*g).or_default() += 1);
+        assert!(sizes.values().all(|n| *n <= most), "{category}: {sizes:?}");
+        assert!(sizes.len() * 10 >= paths.len() * 9, "{category}: {} groups of {} images", sizes.len(), paths.len());
+    }
+}
+
+#[test]
+fn no_group_is_divided() {
+    let mut rng = random::stream(4, "groups", 0);
+    for case in 0..50 {
+        let n = rng.random_range(12..80);
+        let groups: Vec<usize> = (0..n).map(|_| rng.random_range(0..n / 3)).collect();
+        let count = rng.random_range(1..n);
+        let (kept, apart) = set_aside(&groups, count, &random::shuffled(n, 1, "order", case));
+        assert_eq!(kept.len() + apart.len(), n);
+        assert!(!kept.is_empty() && !apart.is_empty());
+        let of = |some: &[usize]| some.iter().map(|i| groups[*i]).collect::<BTreeSet<_>>();
+        assert!(of(&kept).is_disjoint(&of(&apart)));
+        let class: Vec<bool> = (0..n).map(|_| rng.random()).collect();
+        let dealt = folds(&groups, &class, 3, case);
+        for (i, j) in (0..n).flat_map(|i| (0..i).map(move |j| (i, j))) {
+            assert!(groups[i] != groups[j] || dealt[i] == dealt[j]);
+        }
+    }
+}
+
+#[test]
+fn single_images_are_dealt_out_evenly() {
+    let groups: Vec<usize> = (0..23).collect();
+    let class: Vec<bool> = (0..23).map(|i| i >= 14).collect();
+    let dealt = folds(&groups, &class, 5, 8);
+    for of_class in [false, true] {
+        let mut counts = [0; 5];
+        dealt.iter().zip(&class).filter(|(_, c)| **c == of_class).for_each(|(f, _)| counts[*f] += 1);
+        assert!(counts.iter().max().expect("five") - counts.iter().min().expect("five") <= 1, "{counts:?}");
+    }
+}
+
+/// Three photos of each of eight parts.
+fn bursts(data: &Path) {
+    small_data(data, 40);
+    for i in 0..24 {
+        let path = data.join(format!("train/good/{i:03}.png"));
+        std::fs::remove_file(&path).expect("removed");
+        let (mut picture, exposure) = (bars(40, i / 3 + 900), 1.0 - 0.1 * (i % 3) as f32);
+        picture.values.iter_mut().for_each(|v| *v *= exposure);
+        picture.write_png(&data.join(format!("train/good/part{}-{}.png", i / 3, i % 3))).expect("a picture");
+    }
+}
+
+/// The parts that a model's log says were held out, and its number of held-out images and groups.
+fn held_out(data: &Path, model: &Path, group: &str) -> (BTreeMap<String, usize>, serde_json::Value) {
+    let args = ["train", "paedid", "--data", text(data), "--out", text(model), "--force", "--verbose", "--epochs", "1"];
+    let output = common::hotad(&[&args[..], &common::QUICK, &["--group", group]].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "--group {group}: {stderr}");
+    let mut parts = BTreeMap::new();
+    for line in stderr.lines().filter(|l| l.starts_with("held out: ")) {
+        let name = line.rsplit('/').next().expect("a name").split('-').next().expect("a part");
+        *parts.entry(name.to_string()).or_default() += 1;
+    }
+    let info = ok(&["info", text(model), "--json"]);
+    let info: serde_json::Value = serde_json::from_str(&info).expect("JSON");
+    (parts, info["calibration"].clone())
+}
+
+#[test]
+fn training_holds_out_whole_parts() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model, table) =
+        (dir.path().join("data"), dir.path().join("m.safetensors"), dir.path().join("groups.csv"));
+    bursts(&data);
+    let lines: Vec<String> = (0..24).map(|i| format!("good/part{0}-{1}.png,{0}", i / 3, i % 3)).collect();
+    std::fs::write(&table, lines.join("\n")).expect("a table");
+    // Photos of a part differ in their exposure here, and are found by their likeness too.
+    for group in ["auto", "^(part[0-9]+)-", text(&table)] {
+        let (parts, calibration) = held_out(&data, &model, group);
+        assert!(!parts.is_empty() && parts.values().all(|n| *n == 3), "--group {group}: {parts:?}");
+        assert_eq!(calibration["groups"].as_u64(), Some(parts.len() as u64));
+        assert_eq!(calibration["images"].as_u64(), Some(3 * parts.len() as u64));
+        let promised = calibration["promised_false_alarm_rate"].as_f64().expect("a rate");
+        assert!((promised - 1.0 / (parts.len() + 1) as f64).abs() < 1e-9, "{calibration}");
+    }
+    let (parts, _) = held_out(&data, &model, "none");
+    assert!(parts.values().any(|n| *n < 3), "by chance some part is divided: {parts:?}");
+    let train = ["train", "paedid", "--data", text(&data), "--out", text(&model), "--force"];
+    refused(&[&train[..], &["--group", "(unclosed"]].concat(), &["--group", "(unclosed", "regular expression"]);
+    refused(&[&train[..], &["--group", "^nothing"]].concat(), &["--group", "says nothing about", "part"]);
+    std::fs::write(&table, "no comma").expect("a table");
+    refused(&[&train[..], &["--group", text(&table)]].concat(), &["line 1", "FILE,GROUP"]);
+}
+
+#[test]
+fn intervals_draw_parts() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));
+    small_data(&data, 40);
+    train_small(&data, &model, &["--epochs", "1"]);
+    let eval = ["eval", "--model", text(&model), "--data", text(&data), "--json", "-q", "--group"];
+    let metrics = |group: &str| -> serde_json::Value {
+        serde_json::from_str(&ok(&[&eval[..], &[group]].concat())).expect("JSON")
+    };
+    let single = metrics("none");
+    assert_eq!(single["parts"], 8);
+    for (name, interval) in single["intervals"].as_object().expect("intervals") {
+        let value = single[name].as_f64().expect("a metric with an interval has a value");
+        let [low, high] = [0, 1].map(|i| interval[i].as_f64().unwrap_or_else(|| panic!("{name}: {interval}")));
+        // Sketches tell pixels apart to 16 bits, so that a bound of a metric over pixels is that coarse.
+        assert!(low <= value + 5e-3 && value <= high + 5e-3, "{name}: {value} in {low} to {high}");
+    }
+    // One part has no spread: pictures 024 to 027 are good, 000 to 003 cracked.
+    let one = metrics("^0");
+    assert_eq!(one["parts"], 1);
+    assert_eq!(one["intervals"]["image_auroc"][0], one["intervals"]["image_auroc"][1]);
+    assert_eq!(single["kinds"]["crack"]["images"], 4);
+    assert_eq!(single["kinds"]["crack"]["image_auroc"], single["image_auroc"]);
+    assert!(matches!(Grouping::of("none"), Ok(Grouping::None)));
+}
