@@ -151,6 +151,30 @@ fn calibrate_finds_thresholds_on_images_that_were_not_learned_from() {
 }
 
 #[test]
+fn one_model_is_evaluated_under_other_settings_of_scoring() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = trained(dir.path(), &["--set", "alpha=0.1"]);
+    let eval = ["eval", "--model", text(&model), "--data", text(&data), "--json", "-q"];
+    let with = |set: &[&str]| json(&ok(&[&eval[..], set].concat()));
+    let own = with(&[]);
+    let same = with(&["--set", "alpha=0.1"]);
+    let other = with(&["--set", "alpha=0.9", "--set", "score=map"]);
+    assert_eq!((&own["image_auroc"], &own["dice_max"]), (&same["image_auroc"], &same["dice_max"]));
+    assert_ne!(own["dice_max"], other["dice_max"]);
+    assert!(other["notes"].to_string().contains("alpha = 0.9"), "{other}");
+    // As if trained so: the network does not depend on them.
+    let again = dir.path().join("again.safetensors");
+    train_small(&data, &again, &["--epochs", "2", "--set", "alpha=0.9", "--set", "score=map"]);
+    let trained_so =
+        json(&ok(&["eval", "--model", text(&again), "--data", text(&data), "--json", "-q", "--set", "lambda=0.01"]));
+    let set_so = with(&["--set", "alpha=0.9", "--set", "score=map", "--set", "lambda=0.01"]);
+    assert_eq!((&trained_so["dice_max"], &trained_so["image_ap"]), (&set_so["dice_max"], &set_so["image_ap"]));
+    refused(&[&eval[..], &["--set", "epochs=3"]].concat(), &["epochs", "in training", "alpha"]);
+    refused(&[&eval[..], &["--set", "alpha=3"]].concat(), &["alpha", "0 to 1"]);
+    refused(&[&eval[..], &["--set", "nothing=3"]].concat(), &["unknown setting", "nothing"]);
+}
+
+#[test]
 fn labelled_images_that_gave_thresholds_are_not_evaluated_on() {
     let dir = tempfile::tempdir().expect("a folder");
     let (data, model) = trained(dir.path(), &[]);

@@ -100,7 +100,12 @@ fn bursts(data: &Path) {
         let path = data.join(format!("train/good/{i:03}.png"));
         std::fs::remove_file(&path).expect("removed");
         let (mut picture, exposure) = (bars(40, i / 3 + 900), 1.0 - 0.1 * (i % 3) as f32);
-        picture.values.iter_mut().for_each(|v| *v *= exposure);
+        // A mark of its own, so that parts differ by more than degrees.
+        let (row, col) = (5 * (i as usize / 3) % 40, 15 * (i as usize / 3) % 40);
+        let marked = |at: usize| (row..row + 10).contains(&(at / 40)) && (col..col + 10).contains(&(at % 40));
+        for (at, v) in picture.values.iter_mut().enumerate() {
+            *v = exposure * if marked(at) { 0.9 } else { *v };
+        }
         picture.write_png(&data.join(format!("train/good/part{}-{}.png", i / 3, i % 3))).expect("a picture");
     }
 }

@@ -211,13 +211,34 @@ fn cross_validation_prints_the_papers_table() {
     assert_eq!(rows.len(), 4);
     for row in &rows {
         for point in row["points"].as_array().expect("points") {
-            let f1: Vec<f64> = point["f1"].as_array().expect("folds").iter().filter_map(|v| v.as_f64()).collect();
+            let f1: Vec<f64> =
+                point["f1"]["folds"].as_array().expect("folds").iter().filter_map(|v| v.as_f64()).collect();
             let mean = (f1[0] + f1[1]) / 2.0;
             assert_eq!(f1.len(), 2);
-            assert!((point["mean"].as_f64().expect("a number") - mean).abs() < 1e-12);
-            assert!((point["deviation"].as_f64().expect("a number") - (f1[0] - f1[1]).abs() / 2.0).abs() < 1e-12);
+            assert!((point["f1"]["mean"].as_f64().expect("a number") - mean).abs() < 1e-12);
+            assert!((point["f1"]["deviation"].as_f64().expect("a number") - (f1[0] - f1[1]).abs() / 2.0).abs() < 1e-12);
+            // Every image is tested once.
+            let predictions = point["predictions"].as_array().expect("predictions");
+            let paths: std::collections::BTreeSet<String> = predictions.iter().map(|p| p["path"].to_string()).collect();
+            assert_eq!((predictions.len(), paths.len()), (40, 40));
+        }
+        // Of two folds, each takes the point that is best on the other.
+        let point = |fold: usize, of: &serde_json::Value| of["f1"]["folds"][fold].as_f64().expect("a number");
+        let points = row["points"].as_array().expect("points");
+        for fold in 0..2 {
+            let best = points.iter().map(|p| point(1 - fold, p)).fold(0.0, f64::max);
+            let chosen = points.iter().find(|p| p["point"] == row["chosen"]["points"][fold]).expect("a point");
+            assert_eq!(point(1 - fold, chosen), best);
+            assert_eq!(row["chosen"]["f1"]["folds"][fold].as_f64(), Some(point(fold, chosen)));
         }
     }
+    assert!(rows[0]["difference"].is_null());
+    for row in &rows[1..] {
+        let [low, high] = [0, 1].map(|i| row["difference"]["interval"][i].as_f64().expect("a bound"));
+        let value = row["difference"]["f1"].as_f64().expect("a number");
+        assert!(low <= value && value <= high, "{low} {value} {high}");
+    }
+    assert_eq!(results["results"]["done"], 2);
     // A share of a quarter beside 30 normal images is 10; of a tenth, 3.
     let fewer = ok(&[&args[..], &["--set", "positive_share=0.1", "--set", "rows=[\"none\"]"]].concat());
     assert!(fewer.starts_with("3 positive, 30 negative"), "{fewer}");

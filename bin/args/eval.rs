@@ -25,6 +25,10 @@ pub struct EvalArgs {
     pub data: Vec<PathBuf>,
     #[command(flatten)]
     pub trust: Trust,
+    /// Score under another setting, one that training does not depend on, e.g. residual=l2; may be repeated. Thresholds stay
+    /// those of the model
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
     /// Folder for report.html and overlays, and for comparison.csv
     #[arg(long)]
     pub out: Option<PathBuf>,

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use hotad_engine::data::limits::{Limits, MEGAPIXELS};
 use hotad_engine::device::Device;
+use hotad_engine::model_file::ModelFile;
 use hotad_engine::signature::PublicKey;
 use hotad_engine::{Error, Result};
 use hotad_models::model::Model;
+use hotad_models::rescoring::with_settings;
+use toml::Table;
 
 use crate::output;
 
@@ -227,6 +230,18 @@ impl Common {
             Some(key) => Model::load_signed(path, &key, &self.device()?),
             None => Model::load(path, &self.device()?),
         }
+    }
+
+    /// As [`Common::model`], under other settings of scoring.
+    pub fn model_with(&self, path: &Path, trust: &Trust, settings: &Table) -> Result<Model> {
+        if settings.is_empty() {
+            return self.model(path, trust);
+        }
+        let file = match trust.key()? {
+            Some(key) => ModelFile::load_signed(path, &key)?,
+            None => ModelFile::load(path)?,
+        };
+        Model::of_file(&with_settings(file, settings)?, &self.device()?)
     }
 
     /// Sets the number of threads and the limits on images, and checks the form of the device's name.

@@ -10,7 +10,7 @@ use hotad_engine::{Error, Result};
 use hotad_models::evaluate::{Metrics, Options, evaluate};
 use serde::Serialize;
 
-use super::eval::{note_broken, open, progress};
+use super::eval::{note_broken, note_settings, open, progress, settings};
 use crate::args::{Common, EvalArgs};
 use crate::report::comparison;
 use crate::{OK, output, report};
@@ -176,7 +176,8 @@ fn evaluate_one(
 ) -> Result<()> {
     let grouping = Grouping::of(&args.group)?;
     let (category, label) = (name(&data.root), candidate.label);
-    let model = common.model(&file(candidate.path, &category), &args.trust)?;
+    let settings = settings(&args.set)?;
+    let model = common.model_with(&file(candidate.path, &category), &args.trust, &settings)?;
     let changes = args.corrupt.as_deref().map(|chosen| if chosen.is_empty() { &Corruption::ALL } else { chosen });
     let all = std::iter::once(None).chain(changes.unwrap_or_default().iter().map(|c| Some(*c)));
     for kind in all {
@@ -193,6 +194,7 @@ fn evaluate_one(
         let mut evaluation = evaluate(&model, data, &options)?;
         bar.finish_and_clear();
         note_broken(&mut evaluation.metrics, broken);
+        note_settings(&mut evaluation.metrics, &settings);
         if let (Some(folder), None) = (&args.out, kind) {
             let own = folder.join(&category).join(candidate.folder);
             output::folder(&own)?;

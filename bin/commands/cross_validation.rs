@@ -6,7 +6,7 @@ use std::time::Instant;
 use hotad_engine::{Error, Result, atomic_file};
 use hotad_models::config::Settings;
 use hotad_models::detector::FitContext;
-use hotad_models::lea_net::{Config, Table, cross_validate};
+use hotad_models::lea_net::{Config, Folds, Table, cross_validate};
 use toml::Table as Toml;
 
 use crate::args::Common;
@@ -20,23 +20,30 @@ pub fn check(method: &str) -> Result<()> {
     Err(Error::Config(format!("--cv: {method} learns from normal images alone; cross-validation is for lea-net")))
 }
 
-/// Cross-validates, prints the table and, with a path, writes everything as JSON.
+/// Cross-validates, prints the table and, with a path, writes everything as JSON, anew after each fold.
 pub fn run(settings: &Toml, context: &FitContext, folds: usize, out: Option<&Path>, common: &Common) -> Result<u8> {
     let started = Instant::now();
     let config = Config::from_table(settings)?;
-    let table = cross_validate(&config, context, folds)?;
-    print(&table)?;
-    if let Some(path) = out {
+    let write = |table: &Table| {
+        let Some(path) = out else { return Ok(()) };
         let json = serde_json::json!({ "settings": config, "seed": context.seed, "results": table });
         let text = serde_json::to_string_pretty(&json).expect("results are plain data");
-        atomic_file::write(path, |file| writeln!(file, "{text}"))?;
-    }
+        atomic_file::write(path, |file| writeln!(file, "{text}"))
+    };
+    // What is done is not lost with a fold that fails.
+    let table = cross_validate(&config, context, folds, &write)?;
+    print(&table)?;
     common.say(&format!("{folds}-fold cross-validation in {:.0} s", started.elapsed().as_secs_f64()));
     Ok(OK)
 }
 
-/// The table in the form of the paper's: F1 mean and deviation, the best point in brackets; beneath, for
-/// rows with attention, every point.
+/// A metric's mean and deviation.
+fn both(folds: &Folds) -> String {
+    format!("{:.3} ± {:.3}", folds.mean, folds.deviation)
+}
+
+/// The table in the form of the paper's: F1 mean and deviation, the point of each fold chosen on the others, and the difference from
+/// the first row; beneath, every point, with precision, recall and AUROC.
 fn print(table: &Table) -> Result<()> {
     let (p, n) = (table.positive, table.negative);
     output::line(&format!(
@@ -44,19 +51,26 @@ fn print(table: &Table) -> Result<()> {
         p as f64 / n as f64,
         table.folds
     ))?;
-    output::line("| Model | Params | F1 |\n|---|---|---|")?;
+    output::line(
+        "| Model | Params | F1, point chosen on the other folds | points | from the first row, 95 % interval |",
+    )?;
+    output::line("|---|---|---|---|---|")?;
     for row in &table.rows {
-        let Some(best) = row.best() else { continue };
-        let point = best.point.map(|p| format!(" ({p})")).unwrap_or_default();
-        let params = row.parameters as f64 / 1e6;
-        output::line(&format!("| {} | {params:.1}M | {:.3} ± {:.3}{point} |", row.model, best.mean, best.deviation))?;
+        let points: Vec<String> = row.chosen.points.iter().flatten().map(ToString::to_string).collect();
+        let difference = row.difference.map_or(String::new(), |d| match d.interval {
+            Some([low, high]) => format!("{:+.3} [{low:+.3}, {high:+.3}]", d.f1),
+            None => format!("{:+.3}", d.f1),
+        });
+        let (params, f1, points) = (row.parameters as f64 / 1e6, both(&row.chosen.f1), points.join(" "));
+        output::line(&format!("| {} | {params:.1}M | {f1} | {points} | {difference} |", row.model))?;
     }
-    for row in table.rows.iter().filter(|r| r.points.len() > 1) {
-        let point = |p: &hotad_models::lea_net::PointResult| {
-            format!("{}: {:.3} ± {:.3}", p.point.unwrap_or_default(), p.mean, p.deviation)
-        };
-        let points: Vec<String> = row.points.iter().map(point).collect();
-        output::line(&format!("{}, by point: {}", row.model, points.join(", ")))?;
+    for row in &table.rows {
+        for p in &row.points {
+            let point = p.point.map(|point| format!(", point {point}")).unwrap_or_default();
+            let [f1, precision, recall, auroc] = [&p.f1, &p.precision, &p.recall, &p.auroc].map(both);
+            let name = &row.model;
+            output::line(&format!("{name}{point}: F1 {f1}, precision {precision}, recall {recall}, AUROC {auroc}"))?;
+        }
     }
     Ok(())
 }

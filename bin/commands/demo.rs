@@ -9,6 +9,7 @@ use hotad_engine::data::synth::{Kind, draw};
 use hotad_engine::{Error, Result, random};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use toml::Table;
 
 use super::eval::{From, ReportTo, evaluate_to, print};
 use super::train;
@@ -122,7 +123,14 @@ pub fn run(args: &DemoArgs, common: &Common) -> Result<u8> {
     output::folder(&report)?;
     let to = ReportTo { folder: &report, images: IMAGES.into(), explain: None };
     let (trust, on_broken) = (Trust::default(), OnBroken::Refuse);
-    let from = From { model: &model, trust: &trust, data: &data, on_broken, grouping: &Grouping::Alike };
+    let from = From {
+        model: &model,
+        settings: &Table::new(),
+        trust: &trust,
+        data: &data,
+        on_broken,
+        grouping: &Grouping::Alike,
+    };
     let metrics = evaluate_to(&from, Some(&to), common)?;
     print(&metrics)?;
     output::line(&format!("{:24} {}", "report", report.join("report.html").display()))?;

@@ -6,10 +6,12 @@ use hotad_engine::Result;
 use hotad_engine::data::Dataset;
 use hotad_engine::data::groups::Grouping;
 use hotad_engine::data::prepare::OnBroken;
+use hotad_models::config;
 use hotad_models::evaluate::{Metrics, Options, Verdict, evaluate};
 use hotad_models::model::Model;
 use hotad_models::sweep::curves;
 use indicatif::{ProgressBar, ProgressStyle};
+use toml::Table;
 
 use super::compare;
 use crate::args::{Common, EvalArgs, Trust};
@@ -30,7 +32,9 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
         explain: args.explain.as_deref(),
     });
     let grouping = Grouping::of(&args.group)?;
-    let from = From { model, trust: &args.trust, data, on_broken: args.on_broken, grouping: &grouping };
+    let settings = settings(&args.set)?;
+    let from =
+        From { model, settings: &settings, trust: &args.trust, data, on_broken: args.on_broken, grouping: &grouping };
     let metrics = evaluate_to(&from, report.as_ref(), common)?;
     if args.json {
         output::line(&serde_json::to_string(&metrics).expect("metrics are plain data"))?;
@@ -75,6 +79,21 @@ pub fn note_broken(metrics: &mut Metrics, broken: usize) {
     }
 }
 
+/// Settings of the command line.
+pub fn settings(assignments: &[String]) -> Result<Table> {
+    let mut table = Table::new();
+    assignments.iter().try_for_each(|assignment| config::set(&mut table, assignment))?;
+    Ok(table)
+}
+
+/// Notes which settings were not the model's.
+pub fn note_settings(metrics: &mut Metrics, settings: &Table) {
+    if !settings.is_empty() {
+        let all = settings.to_string().trim().replace('\n', ", ");
+        metrics.notes.push(format!("scored under {all}; thresholds are those of the model, found without"));
+    }
+}
+
 /// A report that is to be written.
 pub struct ReportTo<'a> {
     pub folder: &'a Path,
@@ -87,6 +106,8 @@ pub struct ReportTo<'a> {
 /// What is evaluated.
 pub struct From<'a> {
     pub model: &'a Path,
+    /// Settings of scoring that are not the model's.
+    pub settings: &'a Table,
     pub trust: &'a Trust,
     pub data: &'a Path,
     pub on_broken: OnBroken,
@@ -95,7 +116,7 @@ pub struct From<'a> {
 
 /// Evaluates and writes a report on request.
 pub fn evaluate_to(from: &From, report: Option<&ReportTo>, common: &Common) -> Result<Metrics> {
-    let model = common.model(from.model, from.trust)?;
+    let model = common.model_with(from.model, from.trust, from.settings)?;
     let explain = report.and_then(|r| r.explain);
     if explain.is_some() {
         model.detector.explanation()?;
@@ -112,6 +133,7 @@ pub fn evaluate_to(from: &From, report: Option<&ReportTo>, common: &Common) -> R
     let mut evaluation = evaluate(&model, &data, &options)?;
     bar.finish_and_clear();
     note_broken(&mut evaluation.metrics, broken);
+    note_settings(&mut evaluation.metrics, from.settings);
     if let Some(report) = report {
         let inside = explain.map(|images| inside(&model, &evaluation.verdicts, images, common)).transpose()?;
         report::write(report.folder, &model, &evaluation, report.images, inside.as_ref())?;

@@ -19,9 +19,8 @@ const LIMIT: usize = 32;
 /// Images with a defect of each kind that pixel thresholds are chosen on.
 const OF_EACH_KIND: usize = 12;
 
-/// Least share of a defect's contrast that is to be seen; shares are drawn evenly by their logarithm, as contrasts of real
-/// defects span orders.
-const FAINTEST: f32 = 0.1;
+/// Range of the share of a defect's contrast that is to be seen.
+const OPACITY: std::ops::RangeInclusive<f32> = 0.3..=1.0;
 
 /// Images with a crack each, at model size, and their masks.
 pub struct Cracks {
@@ -92,7 +91,7 @@ pub fn defects(holdout: &[PathBuf], spec: ImageSpec, seed: u64) -> Result<Vec<De
             // Kinds share images only where there are too few.
             let number = k * OF_EACH_KIND + i;
             let mut rng = random::stream(seed, "validation defect", number as u64);
-            let opacity = FAINTEST.powf(rng.random());
+            let opacity = rng.random_range(OPACITY);
             let (picture, mask) = draw_faint(kind, &pictures[number % pictures.len()], opacity, &mut rng);
             if mask.defect.contains(&true) {
                 values.extend(picture.values);

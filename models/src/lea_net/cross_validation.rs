@@ -1,22 +1,20 @@
-//! Stratified k-fold cross-validation, reported as in tables 3 to 8: F1 mean and deviation, and for rows
-//! with attention the best of the swept points in brackets.
+//! Stratified k-fold cross-validation; what it reports is in [`super::table`]. Folds divide no part.
 //!
 //! Every fold trains its own colour network on its own normal images (a tenth of them watched for early
 //! stopping), so that nothing of a test image is ever learned from. F1 is taken at a probability of 0.5.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use hotad_engine::data::groups;
 use hotad_engine::data::loader::{Images, for_each_batch};
-use hotad_engine::metrics::overlap::Overlap;
 use hotad_engine::threads::pooled;
 use hotad_engine::{Error, Result, interrupt, random};
-use serde::Serialize;
 
 use super::config::Config;
 use super::learner::{Labelled, learn};
 use super::networks::Networks;
+use super::table::{PointResult, Prediction, Row, Table};
 use super::{Ready, positives_for};
 use crate::color_unet::{Recolouring, require_colour};
 use crate::detector::FitContext;
@@ -24,56 +22,19 @@ use crate::detector::FitContext;
 /// Share of a fold's normal images that the colour network's training is watched with.
 const WATCHED: usize = 10;
 
-/// One point of one row.
-#[derive(Clone, Debug, Serialize)]
-pub struct PointResult {
-    /// Attention point; none for rows without attention.
-    pub point: Option<usize>,
-    /// F1 of each fold.
-    pub f1: Vec<f64>,
-    /// Mean over folds.
-    pub mean: f64,
-    /// Standard deviation over folds (population).
-    pub deviation: f64,
-}
-
-/// One row of the table.
-#[derive(Clone, Debug, Serialize)]
-pub struct Row {
-    /// As in the paper's tables.
-    pub model: String,
-    /// Scalars that are learned, without the colour network.
-    pub parameters: usize,
-    /// Results, point by point.
-    pub points: Vec<PointResult>,
-}
-
-impl Row {
-    /// The result with the highest mean.
-    pub fn best(&self) -> Option<&PointResult> {
-        self.points.iter().max_by(|a, b| a.mean.total_cmp(&b.mean))
-    }
-}
-
-/// The whole table.
-#[derive(Clone, Debug, Serialize)]
-pub struct Table {
-    /// Defective images.
-    pub positive: usize,
-    /// Normal images.
-    pub negative: usize,
-    /// Folds.
-    pub folds: usize,
-    /// Rows in the order of the setting.
-    pub rows: Vec<Row>,
-}
-
 /// Cross-validates the rows and points of the settings on all labelled images: the context's normal
 /// images and its defective ones.
 ///
+/// `watch` sees the table of the folds so far when a fold is done.
+///
 /// # Errors
-/// When a class has fewer images than folds, or training fails.
-pub fn cross_validate(config: &Config, context: &FitContext, folds: usize) -> Result<Table> {
+/// When a class has fewer parts than folds, training fails, or what `watch` reports.
+pub fn cross_validate(
+    config: &Config,
+    context: &FitContext,
+    folds: usize,
+    watch: &dyn Fn(&Table) -> Result<()>,
+) -> Result<Table> {
     require_colour(context, "lea-net")?;
     let normal = context.train;
     let order = random::shuffled(context.defective.len(), context.seed, "positives", 0);
@@ -99,41 +60,55 @@ pub fn cross_validate(config: &Config, context: &FitContext, folds: usize) -> Re
             if sweeps { config.points.iter().copied().map(Some).collect() } else { vec![None] };
         variants.push((row, points));
     }
-    let mut scores: Vec<Vec<Vec<f64>>> = variants.iter().map(|(_, points)| vec![Vec::new(); points.len()]).collect();
+    let mut predictions: Vec<Vec<Vec<Prediction>>> =
+        variants.iter().map(|(_, points)| vec![Vec::new(); points.len()]).collect();
     let class: Vec<bool> = (0..normal.len() + defective.len()).map(|i| i >= normal.len()).collect();
     let dealt = groups::folds(&[good_parts, &bad_parts].concat(), &class, folds, context.seed);
     let (good, bad) = dealt.split_at(normal.len());
+    let parts_of: HashMap<&PathBuf, usize> = normal
+        .iter()
+        .zip(good_parts)
+        .chain(defective.iter().zip(&bad_parts))
+        .map(|(path, part)| (path, *part))
+        .collect();
+    let mut table = Table { positive: defective.len(), negative: normal.len(), folds, done: 0, rows: Vec::new() };
     for fold in 0..folds {
         let say = |line: &str| (context.say)(&format!("fold {}/{folds}: {line}", fold + 1));
         let data = Fold { normal, defective: &defective, good, bad, parts: good_parts, fold };
         let (train, test) = data.labelled(config, &FitContext { say: &say, ..*context })?;
-        for ((row, points), results) in variants.iter().zip(&mut scores) {
-            for (point, f1) in points.iter().zip(results) {
+        for ((row, points), results) in variants.iter().zip(&mut predictions) {
+            for (point, all) in points.iter().zip(results) {
                 let row = Config { point: point.unwrap_or(row.point), ..row.clone() };
-                let value = evaluate(&row, &train, &test, context)?;
-                say(&format!("{}: F1 {value:.3}", title(&row, *point)));
-                f1.push(value);
+                let verdicts = evaluate(&row, &train, &test, context)?;
+                let of = |((path, defective), probability): ((&PathBuf, bool), f32)| Prediction {
+                    path: path.display().to_string(),
+                    fold: fold + 1,
+                    defective,
+                    probability,
+                    part: parts_of[path],
+                };
+                let labels = test.labels.iter().map(|label| *label > 0.5);
+                all.extend(test.paths.iter().zip(labels).zip(verdicts).map(of));
+                let result = PointResult::new(*point, all.clone());
+                say(&format!("{}: F1 {:.3}", title(&row, *point), result.f1.folds[fold]));
             }
         }
+        table.done = fold + 1;
+        table.rows = variants.iter().zip(&predictions).map(|((row, points), all)| row_of(row, points, all)).collect();
+        table.compare(context.seed);
+        watch(&table)?;
     }
-    let rows = variants.iter().zip(scores).map(|((config, points), scores)| Row {
-        model: title(config, None),
-        parameters: Networks::new(config).count(),
-        points: points.iter().zip(scores).map(|(point, f1)| summary(*point, f1)).collect(),
-    });
-    Ok(Table { positive: defective.len(), negative: normal.len(), folds, rows: rows.collect() })
+    Ok(table)
+}
+
+fn row_of(config: &Config, points: &[Option<usize>], predictions: &[Vec<Prediction>]) -> Row {
+    let results = points.iter().zip(predictions).map(|(point, all)| PointResult::new(*point, all.clone())).collect();
+    Row::new(title(config, None), Networks::new(config).count(), results)
 }
 
 fn title(config: &Config, point: Option<usize>) -> String {
     let point = point.map(|p| format!(", point {p}")).unwrap_or_default();
     format!("{}{}{}{point}", config.detector.title(), config.input.title(), config.attention.title())
-}
-
-fn summary(point: Option<usize>, f1: Vec<f64>) -> PointResult {
-    let n = f1.len().max(1) as f64;
-    let mean = f1.iter().sum::<f64>() / n;
-    let deviation = (f1.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
-    PointResult { point, f1, mean, deviation }
 }
 
 /// One fold: which images are tested on.
@@ -174,20 +149,19 @@ impl Fold<'_> {
     }
 }
 
-/// F1 of one variant on one fold.
-fn evaluate(config: &Config, train: &Labelled, test: &Labelled, context: &FitContext) -> Result<f64> {
+/// Probabilities of the images that are tested on, by one variant.
+fn evaluate(config: &Config, train: &Labelled, test: &Labelled, context: &FitContext) -> Result<Vec<f32>> {
     let quiet = |_: &str| {};
     let inner = FitContext { model_path: None, resume: false, say: &quiet, ..*context };
     let params = learn(&Networks::new(config), config, train, &inner)?;
     let ready = Ready::new(config, &params.values()?, context.device)?;
     let order: Vec<usize> = (0..test.paths.len()).collect();
-    let mut verdicts = Vec::with_capacity(order.len());
+    let mut all = Vec::with_capacity(order.len());
     for_each_batch(&Images::new(&test.paths, config.image()), &order, config.batch, |batch| {
         interrupt::check()?;
         let maps = test.maps_of(&batch.indices, config.image(), context.device)?;
-        let probabilities = pooled(|| ready.probabilities(&batch.images, &maps))?;
-        verdicts.extend(probabilities.iter().zip(&batch.indices).map(|(p, i)| (*p > 0.5, test.labels[*i] > 0.5)));
+        all.extend(pooled(|| ready.probabilities(&batch.images, &maps))?);
         Ok(())
     })?;
-    Ok(Overlap::count(verdicts).dice())
+    Ok(all)
 }

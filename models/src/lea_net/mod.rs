@@ -21,6 +21,7 @@ mod config;
 mod cross_validation;
 mod learner;
 mod networks;
+mod table;
 
 use std::collections::BTreeMap;
 
@@ -41,10 +42,11 @@ use crate::networks::layer::{Prepared, Weights};
 use crate::networks::{POINTS, part};
 
 pub use config::{Attention, Config, DetectionNetwork, Input};
-pub use cross_validation::{PointResult, Row, Table, cross_validate};
+pub use cross_validation::cross_validate;
 use learner::{Labelled, learn};
 use networks::{ATTENTION, DETECTION};
 pub use networks::{Networks, attention_network};
+pub use table::{Chosen, Difference, Folds, PointResult, Prediction, Row, Table};
 
 /// A trained LEA-Net.
 pub struct LeaNet {
