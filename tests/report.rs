@@ -5,7 +5,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
-use common::{bars, exits, ok, refused, text, trained};
+use common::{QUICK, bars, exits, ok, refused, small_data, text, trained};
 
 fn eval<'a>(model: &'a Path, data: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     [&["eval", "--model", text(model), "--data", text(data)], more].concat()
@@ -152,4 +152,32 @@ fn broken_test_images_are_refused_or_left_out() {
     let (stdout, stderr) = exits(0, &eval(&model, &data, &["--on-broken", "skip"]));
     assert!(stdout.contains("3 good, 4 defective") && stdout.contains("1 test images cannot be decoded"), "{stdout}");
     assert!(stderr.contains("skipped") && stderr.contains("024.png"), "{stderr}");
+}
+
+#[test]
+fn paedid_shows_its_steps() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("data");
+    small_data(&data, 40);
+    for (method, steps) in [("paedid", 5), ("pae", 4)] {
+        let (model, out) = (dir.path().join(method), dir.path().join(format!("{method}-report")));
+        let train = ["train", method, "--data", text(&data), "--out", text(&model), "-q", "--epochs", "2"];
+        ok(&[&train[..], &QUICK].concat());
+        ok(&[
+            "eval",
+            "--model",
+            text(&model),
+            "--data",
+            text(&data),
+            "--out",
+            text(&out),
+            "-q",
+            "--explain",
+            "crack/000",
+        ]);
+        let html = std::fs::read_to_string(out.join("report.html")).expect("a report");
+        let shown = ["1 - cosine", "replaced", "background prior", "background L", "defect |S|"];
+        let found = shown.iter().filter(|step| html.contains(&format!("alt=\"steps, {step}\""))).count();
+        assert_eq!(found, steps, "{method}");
+    }
 }

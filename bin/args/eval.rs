@@ -36,7 +36,7 @@ pub struct EvalArgs {
     /// names, under all of them
     #[arg(long, value_name = "CHANGE", num_args = 0..)]
     pub corrupt: Option<Vec<Corruption>>,
-    /// lea-net, i3ad: show in the report what happens inside, for these test images (KIND/NAME, e.g.
+    /// lea-net, i3ad, paedid: show in the report what happens inside, for these test images (KIND/NAME, e.g.
     /// color/003, or KIND/FILE.EXT); without names, for the clearest defects and the most suspicious good image
     #[arg(long, value_name = "KIND/NAME", num_args = 0.., requires = "out")]
     pub explain: Option<Vec<String>>,

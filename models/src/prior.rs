@@ -59,6 +59,27 @@ pub struct PatchPrior {
     pub alpha: f64,
 }
 
+/// A latent map with replaced locations.
+struct Replaced {
+    features: Tensor,
+    /// s = 1 - largest cosine of each location.
+    distance: Buffer,
+    /// 1 = replaced.
+    mask: Buffer<u32>,
+    /// Image by image, the mean of s over the replaced locations (over the least normal one when alpha is 0).
+    unlikeness: Buffer,
+}
+
+/// What happens to a batch on the way to its background.
+pub struct PriorSteps {
+    /// The backgrounds, `[n, h, w, c]`.
+    pub images: Tensor,
+    /// s = 1 - largest cosine, `[n, p1, p2]`.
+    pub distance: Vec<f32>,
+    /// 1 = replaced by the nearest normal vector, `[n, p1, p2]`.
+    pub mask: Vec<u32>,
+}
+
 /// Copies latent maps `[n, p1, p2, d]` into a bank under construction, from entry `first`.
 fn fill<T: Copy>(
     bank: &mut [T],
@@ -116,22 +137,34 @@ impl PatchPrior {
         Ok(Self { autoencoder, bank, entries, alpha })
     }
 
-    /// The latent map with the share alpha of locations replaced that is least like any normal one,
-    /// and, image by image, the mean of s = 1 - largest cosine over those locations (over the least
-    /// normal one when alpha is 0).
-    fn replaced(&self, latent: Tensor) -> Result<(Tensor, Buffer)> {
+    /// The latent map with the share alpha of locations replaced that is least like any normal one.
+    fn replaced(&self, latent: Tensor) -> Result<Replaced> {
         let (locations, _, d) = self.bank.shape();
         let (device, shape) = (latent.device(), latent.nhwc()?);
         let found = shape[0] * locations;
         let (mut index, mut cosine) = (device.alloc(found)?, device.alloc(found)?);
         self.bank.nearest(latent.view(), &mut index, &mut cosine)?;
-        let (mut nearest, mut score) = (device.alloc(found * d)?, device.alloc(found)?);
+        let (mut nearest, mut distance) = (device.alloc(found * d)?, device.alloc(found)?);
         self.bank.gather(&index, &mut nearest)?;
-        complement(&cosine, &mut score)?;
+        complement(&cosine, &mut distance)?;
         let (mut mask, mut unlikeness) = (device.alloc(found)?, device.alloc(shape[0])?);
         let mut features = latent.into_buffer()?;
-        replace_unlike(&mut features, &nearest, &score, self.alpha, &mut mask, &mut unlikeness)?;
-        Ok((Tensor::from_buffer(features, &shape)?, unlikeness))
+        replace_unlike(&mut features, &nearest, &distance, self.alpha, &mut mask, &mut unlikeness)?;
+        Ok(Replaced { features: Tensor::from_buffer(features, &shape)?, distance, mask, unlikeness })
+    }
+
+    /// What happens to a batch on the way to its background.
+    ///
+    /// # Errors
+    /// When the batch has another shape.
+    pub fn steps(&self, images: &Tensor) -> Result<PriorSteps> {
+        let replaced = self.replaced(self.autoencoder.encode(images)?)?;
+        let TrainedAutoencoder { network, params } = &self.autoencoder;
+        Ok(PriorSteps {
+            images: network.decode(params, &replaced.features, false)?,
+            distance: replaced.distance.into_vec()?,
+            mask: replaced.mask.into_vec()?,
+        })
     }
 
     fn rebuild(&mut self, entries: Vec<String>, write: impl FnOnce(&Self, &mut BankData) -> Result<()>) -> Result<()> {
@@ -178,8 +211,7 @@ pub fn entry_name(path: &std::path::Path) -> String {
 
 impl BackgroundPrior for PatchPrior {
     fn background(&self, images: &Tensor) -> Result<Background> {
-        let latent = self.autoencoder.encode(images)?;
-        let (features, unlikeness) = self.replaced(latent)?;
+        let Replaced { features, unlikeness, .. } = self.replaced(self.autoencoder.encode(images)?)?;
         let TrainedAutoencoder { network, params } = &self.autoencoder;
         Ok(Background { images: network.decode(params, &features, false)?, unlikeness })
     }

@@ -27,6 +27,14 @@ impl Decomposition {
     /// # Errors
     /// When shapes or devices differ.
     pub fn maps(&self, images: &Tensor, prior: &Tensor) -> Result<Vec<f32>> {
+        residual(images, self.backgrounds(images, prior)?.view())
+    }
+
+    /// The decomposed backgrounds L.
+    ///
+    /// # Errors
+    /// When shapes or devices differ.
+    pub fn backgrounds(&self, images: &Tensor, prior: &Tensor) -> Result<Tensor> {
         let mut background = images.device().alloc(images.len())?;
         let opts = DecomposeOptions {
             lambda: self.lambda,
@@ -39,7 +47,7 @@ impl Decomposition {
             },
         };
         decompose(images.view(), prior.view(), images.nhwc()?, &opts, &mut background, None)?;
-        residual(images, background.view())
+        Tensor::from_buffer(background, images.shape())
     }
 }
 

@@ -16,6 +16,7 @@
 
 mod config;
 mod decomposition;
+mod explain;
 pub mod inpainting;
 
 use std::collections::BTreeMap;
@@ -32,7 +33,7 @@ use serde_json::Value;
 
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
 use crate::config::{Settings, checked, damaged, require, require_square};
-use crate::detector::{Detector, EditableBank, FitContext, Schedule, Score};
+use crate::detector::{Detector, EditableBank, Explanation, FitContext, Illustration, Schedule, Score};
 use crate::features::Extractor;
 use crate::prior::{Background, BackgroundPrior, PatchPrior};
 use crate::segmentation::{Aggregate, scores};
@@ -230,6 +231,15 @@ impl Detector for Paedid {
 
     fn extractor(&self) -> Option<&dyn Extractor> {
         Some(&self.prior.autoencoder)
+    }
+
+    fn explanation(&self) -> Result<Explanation> {
+        Ok(explain::EXPLANATION)
+    }
+
+    fn explain(&self, images: &Tensor) -> Result<Vec<Vec<Illustration>>> {
+        let images = images.to(self.prior.autoencoder.params.device())?;
+        explain::illustrations(self, &images, self.lambda.map(|lambda| self.decomposition(lambda)))
     }
 
     fn bank(&mut self) -> Option<&mut dyn EditableBank> {
