@@ -82,6 +82,22 @@ fn no_group_is_divided() {
 }
 
 #[test]
+fn a_large_group_is_set_aside_last() {
+    // Of 40 images 20 are of one group; 8 are wanted.
+    let groups: Vec<usize> = (0..40).map(|i| if i < 20 { 0 } else { i }).collect();
+    for case in 0..20 {
+        let order = random::shuffled(40, 2, "order", case);
+        let (kept, apart) = set_aside(&groups, 8, &order);
+        assert_eq!((kept.len(), apart.len()), (32, 8));
+        assert!(apart.iter().all(|i| groups[*i] != 0));
+        // Where there is nothing else, it is taken.
+        let (kept, apart) = set_aside(&groups[..21], 8, &random::shuffled(21, 2, "order", case));
+        assert_eq!(kept.len() + apart.len(), 21);
+        assert!(!kept.is_empty() && !apart.is_empty());
+    }
+}
+
+#[test]
 fn single_images_are_dealt_out_evenly() {
     let groups: Vec<usize> = (0..23).collect();
     let class: Vec<bool> = (0..23).map(|i| i >= 14).collect();

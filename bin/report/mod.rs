@@ -88,11 +88,12 @@ fn confusion(c: &Confusion) -> Html {
 fn by_kind(m: &Metrics) -> Html {
     let head: Html = KINDS.iter().map(|name| Html::of("<th>{}</th>", &[name])).collect();
     let line = |fields: [String; 5]| -> Html {
-        let cells: Html = fields.iter().map(|field| Html::of("<td>{}</td>", &[field])).collect();
-        Html::of("<tr>{}</tr>", &[&cells])
+        let [kind, rest @ ..] = &fields;
+        let cells: Html = rest.iter().map(|field| Html::of("<td>{}</td>", &[field])).collect();
+        Html::of("<tr><th>{}</th>{}</tr>", &[kind, &cells])
     };
     let lines: Html = kinds(m).into_iter().map(line).collect();
-    Html::of("<table><tr>{}</tr>{}</table>", &[&head, &lines])
+    Html::of(r#"<table class="confusion"><tr>{}</tr>{}</table>"#, &[&head, &lines])
 }
 
 /// Metrics, scores and curves.

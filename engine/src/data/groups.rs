@@ -1,7 +1,7 @@
 //! Groups of images of one part: a burst, an exposure series, crops of one photo. No split divides a group, as a held-out photo
 //! whose twin was learned from says nothing about new parts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::picture::{ImageSpec, Picture};
@@ -174,24 +174,24 @@ fn table(path: &Path) -> Result<Vec<(String, String)>> {
     .collect()
 }
 
-/// Numbers of images that are kept, and of those that are set aside: whole groups, by a seeded shuffle, until `count` images or
-/// more are set aside. One group at least is kept.
+/// Numbers of images that are kept, and of those that are set aside: whole groups, in the given order, until `count` images or
+/// more are set aside. Groups of more than a quarter of these come last: without them what is kept would lack a whole kind, and
+/// what is set aside would be of few parts. One group at least is kept.
 pub fn set_aside(groups: &[usize], count: usize, order: &[usize]) -> (Vec<usize>, Vec<usize>) {
-    let mut apart = vec![false; groups.len()];
-    let kept = |apart: &[bool], but: usize| (0..groups.len()).any(|i| !apart[i] && groups[i] != but);
-    let mut left = count;
-    for first in order {
-        if left == 0 {
-            break;
-        }
-        if !apart[*first] && kept(&apart, groups[*first]) {
-            for i in (0..groups.len()).filter(|i| groups[*i] == groups[*first]) {
-                apart[i] = true;
-                left = left.saturating_sub(1);
-            }
+    let mut members: HashMap<usize, Vec<usize>> = HashMap::new();
+    groups.iter().enumerate().for_each(|(i, group)| members.entry(*group).or_default().push(i));
+    let large = |group: &usize| members[group].len() > (count / 4).max(1);
+    let mut seen = HashSet::new();
+    let first: Vec<usize> = order.iter().map(|i| groups[*i]).filter(|group| seen.insert(*group)).collect();
+    let (rest, small): (Vec<usize>, Vec<usize>) = first.into_iter().partition(large);
+    let (mut taken, mut images) = (HashSet::new(), 0);
+    for group in small.into_iter().chain(rest) {
+        if images < count && taken.len() + 1 < members.len() {
+            images += members[&group].len();
+            taken.insert(group);
         }
     }
-    (0..groups.len()).partition(|i| !apart[*i])
+    (0..groups.len()).partition(|i| !taken.contains(&groups[*i]))
 }
 
 /// The fold of each image: whole groups, the images of either class dealt out evenly in the order drawn by the seed.
