@@ -9,6 +9,7 @@ use hotad_engine::calibration::{Calibration, UpperQuantile};
 use hotad_engine::data::picture::Picture;
 use hotad_engine::data::synth::{Kind, VISIBLE, draw, draw_faint};
 use hotad_engine::random;
+use rand::Rng;
 use serde_json::Value;
 
 fn json(text: &str) -> Value {
@@ -31,15 +32,43 @@ fn the_threshold_is_the_conformal_order_statistic() {
         (12, 0.01, 12, 1.0 / 13.0),
         (10, 0.1, 10, 0.1),
     ] {
-        let scores: Vec<f32> = (1..=n).map(|i| i as f32).rev().collect();
-        let c = Calibration::of_scores(scores, n, rate);
+        let c = Calibration::of_scores((1..=n).map(|i| (i as f32, i)).rev().collect(), rate);
         assert_eq!(c.image_threshold, rank as f32, "{n} scores at {rate}");
         assert!((c.promised_false_alarm_rate - promised).abs() < 1e-12, "{n} scores at {rate}");
         assert_eq!(c.warnings.is_empty(), promised <= rate, "{:?}", c.warnings);
     }
     // 99 photos of 9 parts say no more than 9 parts can.
-    let c = Calibration::of_scores((0..99).map(|i| i as f32).collect(), 9, 0.01);
-    assert_eq!((c.image_threshold, c.promised_false_alarm_rate), (98.0, 0.1));
+    let c = Calibration::of_scores((0..99).map(|i| (i as f32, i % 9)).collect(), 0.01);
+    assert_eq!((c.image_threshold, c.promised_false_alarm_rate, c.groups), (98.0, 0.1, 9));
+}
+
+#[test]
+fn a_part_with_many_photos_weighs_no_more_than_one_with_one() {
+    // A thousand photos of one part score low; one photo each of 98 others.
+    let photos = (0..1001).map(|i| (i as f32 * 1e-3, 0)).chain((1..=98).map(|part| (10.0 + part as f32, part)));
+    let c = Calibration::of_scores(photos.collect(), 0.05);
+    // Weights of 1 / 100: the first part's add up to one of them, so that the 94th of the others makes 0.95.
+    assert_eq!((c.image_threshold, c.promised_false_alarm_rate), (104.0, 0.05));
+}
+
+#[test]
+fn the_rate_is_kept_for_new_parts_when_photos_of_a_part_are_alike() {
+    let (parts, rate, draws) = (40, 0.1, 2000);
+    let mut rng = random::stream(3, "parts", 0);
+    let mut alarms = 0;
+    for _ in 0..draws {
+        let mut scores = Vec::new();
+        for part in 0..parts {
+            let own = random::normal(&mut rng);
+            let photos = if rng.random::<f32>() < 0.2 { 30 } else { 1 };
+            scores.extend((0..photos).map(|_| (own + 0.1 * random::normal(&mut rng), part)));
+        }
+        let c = Calibration::of_scores(scores, rate);
+        alarms += usize::from(random::normal(&mut rng) + 0.1 * random::normal(&mut rng) > c.image_threshold);
+    }
+    let seen = f64::from(alarms as u32) / f64::from(draws);
+    let error = 4.0 * (rate * (1.0 - rate) / f64::from(draws)).sqrt();
+    assert!(seen <= rate + error && seen >= rate - 1.0 / 41.0 - error, "{seen} of {rate}");
 }
 
 #[test]
@@ -50,7 +79,7 @@ fn the_promised_rate_is_kept_on_average() {
         for draw in 0..draws {
             let mut scores = normals(n + 1, (n * draws + draw) as u64);
             let new = scores.pop().expect("one more");
-            let c = Calibration::of_scores(scores, n, rate);
+            let c = Calibration::of_scores(scores.into_iter().zip(0..).collect(), rate);
             alarms += usize::from(new > c.image_threshold);
             promised = c.promised_false_alarm_rate;
         }
@@ -134,9 +163,12 @@ fn calibrate_finds_thresholds_on_images_that_were_not_learned_from() {
     assert!(after["pixel_rule"].to_string().contains("synthetic defects"), "{after}");
     assert_eq!(json(&ok(&["info", m, "--json"])), before, "--out leaves the model alone");
     // 19 of the 24 normal images were learned from; the five held out are left to calibrate on.
-    let output = hotad(&["calibrate", m, "--data", text(&data)]);
+    let output = hotad(&["calibrate", m, "--data", text(&data), "--group", "none"]);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && stderr.contains("that the model has learned from are left out"), "{stderr}");
+    assert!(
+        output.status.success() && stderr.contains("19 images of parts that the model has learned from are left out"),
+        "{stderr}"
+    );
     let learned = dir.path().join("learned");
     std::fs::create_dir(&learned).expect("a folder");
     let hashes = before["provenance"]["learned_images"].as_array().expect("hashes").clone();
@@ -146,7 +178,10 @@ fn calibrate_finds_thresholds_on_images_that_were_not_learned_from() {
             std::fs::copy(entry.path(), learned.join(entry.file_name())).expect("copied");
         }
     }
-    refused(&["calibrate", m, "--data", text(&learned)], &["learned from all", "not seen"]);
+    refused(
+        &["calibrate", m, "--data", text(&learned), "--group", "none"],
+        &["learned from the parts of all", "not seen"],
+    );
     refused(&["calibrate", m, "--data", text(&new), "--false-alarm-rate", "1.5"], &["--false-alarm-rate"]);
 }
 
@@ -184,7 +219,7 @@ fn labelled_images_that_gave_thresholds_are_not_evaluated_on() {
     for i in 0..4 {
         bars(40, 700 + i).write_png(&other.join(format!("test/good/{:03}.png", 24 + i))).expect("a picture");
     }
-    ok(&["calibrate", m, "--data", text(&other), "--f1"]);
+    ok(&["calibrate", m, "--data", text(&other), "--f1", "--group", "none"]);
     let calibration = json(&ok(&["info", m, "--json"]))["calibration"].clone();
     assert!(calibration["image_rule"].to_string().contains("largest F1"), "{calibration}");
     assert!(calibration["pixel_rule"].to_string().contains("4 labelled images"), "{calibration}");
@@ -194,8 +229,14 @@ fn labelled_images_that_gave_thresholds_are_not_evaluated_on() {
     assert!(metrics["notes"].to_string().contains("4 test images were learned from, or thresholds"), "{metrics}");
     let f1 = json(&ok(&["info", m, "--json"]))["calibration"]["promised_false_alarm_rate"].clone();
     assert_eq!(f1, 0.0);
+    // Thresholds from normal images depend on no labelled ones.
+    let (new, again) = (dir.path().join("new"), dir.path().join("again.safetensors"));
+    new_normals(&new, 12);
+    ok(&["calibrate", m, "--data", text(&new), "--group", "none", "--out", text(&again)]);
+    let metrics = json(&ok(&["eval", "--model", text(&again), "--data", d, "--json", "-q"]));
+    assert_eq!((&metrics["good"], &metrics["defective"]), (&4.into(), &4.into()), "{metrics}");
     std::fs::remove_dir_all(other.join("test/good")).expect("removed");
-    refused(&["calibrate", m, "--data", text(&other), "--f1"], &["--f1", "good and defective"]);
+    refused(&["calibrate", m, "--data", text(&other), "--f1", "--group", "none"], &["--f1", "good and defective"]);
 }
 
 #[test]

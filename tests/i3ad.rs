@@ -15,9 +15,11 @@ use hotad_engine::params::Params;
 use hotad_engine::random;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::{Learner, TrainData, TrainOptions, train as train_network};
+use hotad_models::detector::Detector;
 use hotad_models::i3ad::{Config, I3ad, free_form};
 use hotad_models::model::Model;
 use hotad_models::networks::inpainting::{Generator, Inpainting, Ready};
+use hotad_models::residual::Residual;
 use rand::Rng;
 
 /// Settings that train in seconds; 66 is no multiple of 4, so that images are padded.
@@ -62,9 +64,9 @@ fn i3ad_finds_cracks_and_shows_its_way() {
     assert!(metrics["image_auroc"].as_f64().is_some_and(|v| v > 0.9), "{metrics}");
     assert!(metrics["pixel_auroc"].as_f64().is_some_and(|v| v > 0.7), "{metrics}");
     let html = std::fs::read_to_string(out.join("report.html")).expect("a report");
-    // Three clearest defects and one good image; the first iteration has all of them.
+    // Three clearest defects and one good image; the reconstruction under the checkerboards is of all of them.
     for row in ["reconstruction", "difference", "1 - SSIM", "next mask"] {
-        assert_eq!(html.matches(&format!("alt=\"{row}, iteration 1\"")).count(), 4, "{row}");
+        assert_eq!(html.matches(&format!("alt=\"{row}, iteration 0\"")).count(), 4, "{row}");
     }
     for chart in ["Image AUROC by iteration", "Image AUROC by threshold u"] {
         assert!(html.contains(chart), "{chart}");
@@ -113,7 +115,8 @@ fn a_saved_i3ad_scores_as_before_saving_on_every_device() {
     let dir = tempfile::tempdir().expect("a folder");
     let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));
     small_data(&data, 66);
-    train(&data, &model, &["--set", "iterations=5", "--set", "u=0.2", "--set", "test_iterations=2"]);
+    let set = ["iterations=5", "u=0.2", "test_iterations=2", "standardise=pixel", "score=top", "shifts=2"];
+    train(&data, &model, &set.map(|s| ["--set", s]).concat());
     let both: Vec<f32> = [3, 60].into_iter().flat_map(|i| bars(66, i).with_channels(3).values).collect();
     let images = Tensor::new(both, &[2, 66, 66, 3]).expect("lengths fit");
     let on_cpu = Model::load(&model, &Device::Cpu).expect("a model").score(&images).expect("scored");
@@ -132,6 +135,79 @@ fn a_saved_i3ad_scores_as_before_saving_on_every_device() {
             assert!(close, "{}: {} for {}", device.name(), got.value, want.value);
         }
     }
+}
+
+/// 1 - SSIM of images `[size, size, 3]` in 0..1, averaged over channels, from its definition in f64: Gaussian window 11 of sigma
+/// 1.5, edge pixels mirrored, data range 1 (Wang et al. 2004, equation 13).
+fn dissimilarity(x: &[f32], y: &[f32], size: usize) -> Vec<f64> {
+    let weight = |i: i64| (-(i * i) as f64 / (2.0 * 1.5 * 1.5)).exp();
+    let total: f64 = (-5..=5).flat_map(|i| (-5..=5).map(move |j| weight(i) * weight(j))).sum();
+    let mirrored = |i: i64| (if i < 0 { -1 - i } else { i.min(2 * size as i64 - 1 - i) }) as usize;
+    let at = |image: &[f32], row: i64, column: i64, c: usize| {
+        f64::from(image[(mirrored(row) * size + mirrored(column)) * 3 + c])
+    };
+    let ssim = |row: i64, column: i64, c: usize| {
+        let mut m = [0.0; 5];
+        for (i, j) in (-5..=5).flat_map(|i| (-5..=5).map(move |j| (i, j))) {
+            let (a, b) = (at(x, row + i, column + j, c), at(y, row + i, column + j, c));
+            let w = weight(i) * weight(j) / total;
+            m.iter_mut().zip([a, b, a * a, b * b, a * b]).for_each(|(m, v)| *m += w * v);
+        }
+        let [mx, my, xx, yy, xy] = m;
+        let (c1, c2) = (1e-4, 9e-4);
+        (2.0 * mx * my + c1) * (2.0 * (xy - mx * my) + c2)
+            / ((mx * mx + my * my + c1) * (xx - mx * mx + yy - my * my + c2))
+    };
+    let pixels = (0..size * size).map(|p| ((p / size) as i64, (p % size) as i64));
+    pixels.map(|(row, column)| 1.0 - (0..3).map(|c| ssim(row, column, c)).sum::<f64>() / 3.0).collect()
+}
+
+/// In the generator's -1..1 mid-gray is 0, where SSIM's luminance term breaks down: an offset of 0.02 would cost 0.8.
+#[test]
+fn dissimilarity_is_that_of_images_from_0_to_1() {
+    const SIZE: usize = 64;
+    let mut rng = random::stream(5, "gray", 0);
+    let values: Vec<f32> = (0..SIZE * SIZE * 3).map(|_| 0.52 + rng.random_range(-0.01..0.01f32)).collect();
+    let images = Tensor::new(values.clone(), &[1, SIZE, SIZE, 3]).expect("lengths fit");
+    let config = Config { image_size: SIZE, width: 8, test_iterations: 0, ..Config::default() };
+    for device in devices::under_test() {
+        let model = I3ad::untrained(config.clone(), 0.5, 3, &device).expect("room");
+        let shown = model.explain(&images).expect("explained").remove(0);
+        let picture = |row: &str| {
+            let found = shown.iter().find(|i| i.row == row && i.column == "iteration 0");
+            found.expect("the first iteration is shown").picture.values.clone()
+        };
+        let want = dissimilarity(&values, &picture("reconstruction"), SIZE);
+        assert!(want.iter().any(|v| *v > 1e-3), "the reconstruction differs");
+        let score = model.score(&images).expect("scored").remove(0);
+        for map in [picture("1 - SSIM"), score.map] {
+            let worst = map.iter().zip(&want).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+            assert!(worst < 1e-3, "{worst} on {}", device.name());
+        }
+        let l2 = I3ad::untrained(Config { residual: Residual::L2, ..config.clone() }, 0.5, 3, &device).expect("room");
+        let l2 = l2.score(&images).expect("scored").remove(0).map;
+        let made = picture("reconstruction");
+        for (pixel, got) in l2.iter().enumerate() {
+            let want = (0..3).map(|c| (values[3 * pixel + c] - made[3 * pixel + c]).powi(2)).sum::<f32>() / 3.0;
+            assert!((got - want).abs() < 1e-6, "{got} for {want} on {}", device.name());
+        }
+    }
+}
+
+/// `test_iterations` counts what follows the reconstruction under the checkerboards (section 2.5).
+#[test]
+fn the_checkerboards_are_no_iteration() {
+    let images = Tensor::new(bars(66, 1).with_channels(3).values, &[1, 66, 66, 3]).expect("lengths fit");
+    let model = |test_iterations| {
+        let config = Config { image_size: 66, width: 8, test_iterations, stop: 0.0, ..Config::default() };
+        I3ad::untrained(config, 1e-4, 3, &Device::Cpu).expect("room")
+    };
+    let sweeps = model(1).sweeps(&images).expect("scored").remove(0);
+    assert_eq!(sweeps[0].x, [0.0, 1.0]);
+    for (i, value) in sweeps[0].scores.iter().enumerate() {
+        assert_eq!(*value, model(i).score(&images).expect("scored")[0].value, "after {i}");
+    }
+    assert!(sweeps[0].scores[1] != sweeps[0].scores[0]);
 }
 
 /// Interrupts training by a signal once it has begun, then resumes.
@@ -156,8 +232,51 @@ fn an_interrupted_i3ad_resumes_bit_identically_with_any_number_of_threads() {
     assert!(kill.success());
     assert_eq!(child.wait_with_output().expect("it ends").status.code(), Some(130));
     args.push("--resume");
+    // Phases follow from the length: a run of another length is another run.
+    refused(&[&args[..], &["--set", "iterations=66"]].concat(), &["another run", "iterations was 60, is 66"]);
     ok(&args);
     assert!(std::fs::read(&whole).expect("bytes") == std::fs::read(&parts).expect("bytes"));
+}
+
+/// What an earlier version chose u for is not what a score is now.
+#[test]
+fn a_model_of_an_earlier_version_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));
+    small_data(&data, 66);
+    train(&data, &model, &["--set", "iterations=1", "--set", "u=0.2", "--set", "test_iterations=0"]);
+    let mut file = hotad_engine::model_file::ModelFile::load(&model).expect("a model");
+    let settings = file.config["settings"].as_object_mut().expect("settings");
+    ["keep", "masks", "standardise"].iter().for_each(|key| drop(settings.remove(*key)));
+    file.save(&model).expect("saved");
+    let error = Model::load(&model, &Device::Cpu).err().expect("refused").to_string();
+    assert!(error.contains("m.safetensors") && error.contains("train it again") && !error.contains('\n'), "{error}");
+}
+
+#[test]
+fn the_average_of_the_generator_is_kept_or_its_last_weights() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("data");
+    small_data(&data, 66);
+    let model = |name: &str, more: &[&str]| {
+        let path = dir.path().join(name);
+        train(&data, &path, &[&["--set", "iterations=5", "--set", "u=0.2"], more].concat());
+        std::fs::read(&path).expect("bytes")
+    };
+    let (average, again) = (model("average", &[]), model("again", &["--set", "keep=average"]));
+    assert!(average == again, "the average is the default");
+    let (last, none) = (model("last", &["--set", "keep=last"]), model("none", &["--set", "average_decay=0"]));
+    let weights = |bytes: &[u8], name: &str| {
+        std::fs::write(dir.path().join(name), bytes).expect("written");
+        let file = hotad_engine::model_file::ModelFile::load(&dir.path().join(name)).expect("a model");
+        hotad_engine::container::restore(&file.tensors, "network.").expect("weights")["fine.out.weight"]
+            .values()
+            .expect("host")
+            .into_owned()
+    };
+    let [average, last, none] = [&average, &last, &none].map(|bytes| weights(bytes, "one"));
+    assert!(last == none, "without a past the average is the last");
+    assert!(average != last);
 }
 
 #[test]
@@ -246,6 +365,10 @@ fn what_i3ad_cannot_use_is_named() {
     refuse(&["--set", "width=10"], &["width", "10", "multiple of 4"]);
     refuse(&["--set", "patches=13"], &["patches", "13", "2 to 12"]);
     refuse(&["--set", "u=often"], &["u", "often", "auto"]);
+    refuse(&["--set", "shifts=0"], &["shifts", "0", "1 to 8"]);
+    refuse(&["--set", "top_share=0"], &["top_share", "0", "above 0"]);
+    refuse(&["--set", "average_decay=1"], &["average_decay", "1", "below 1"]);
+    refuse(&["--set", "keep=best"], &["keep", "average"]);
     refuse(&["--epochs", "3"], &["--epochs", "i3ad", "hotad config"]);
     assert!(!dir.path().join("m").exists());
 }

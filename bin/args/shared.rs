@@ -241,7 +241,8 @@ impl Common {
             Some(key) => ModelFile::load_signed(path, &key)?,
             None => ModelFile::load(path)?,
         };
-        Model::of_file(&with_settings(file, settings)?, &self.device()?)
+        let changed = with_settings(file, settings)?;
+        Model::of_file(&changed, &self.device()?).map_err(|e| Error::Model { path: path.into(), reason: e.to_string() })
     }
 
     /// Sets the number of threads and the limits on images, and checks the form of the device's name.

@@ -166,7 +166,7 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
 fn chosen_by(args: &TrainArgs, selection: &Selection) -> Map<String, Json> {
     let mut chosen = Map::new();
     for (part, hashes) in
-        ["images to learn from", "held-out images", "defective images"].iter().zip(&selection.sha256_of_parts)
+        ["images to learn from", "held-out images", "defective images"].iter().zip(&selection.sha256_of_lists)
     {
         chosen.insert(format!("SHA-256 of the {part}"), hashes.as_str().into());
     }
@@ -203,7 +203,7 @@ fn fit(
         image_false_alarm_rate: args.false_alarm_rate,
         pixel_false_alarm_rate: args.pixel_false_alarm_rate,
     };
-    let calibration = calibrate(detector.as_ref(), context.holdout, selection.holdout_groups, rule, context.seed)?;
+    let calibration = calibrate(detector.as_ref(), context.holdout, &selection.holdout_groups, rule, context.seed)?;
     for warning in &calibration.warnings {
         (context.say)(&format!("hotad: warning: {warning}"));
     }
@@ -213,6 +213,7 @@ fn fit(
         training_list_sha256: selection.sha256.clone(),
         training_images: context.train.len() + context.defective.len(),
         learned_images: selection.learned.clone(),
+        lists_all_images: selection.lists_all_images,
         ..Provenance::default()
     };
     Ok(Model { detector, calibration, provenance, device: context.device.clone() })

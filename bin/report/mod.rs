@@ -130,21 +130,14 @@ fn small_print(model: &Model, evaluation: &Evaluation) -> Html {
     if !notes.is_empty() {
         html.push("<h2>Notes</h2>{}", &[&notes]);
     }
+    let promised = match c.promised_false_alarm_rate {
+        0.0 => String::new(),
+        rate => format!(", which promises a false-alarm rate of {rate:.3} ({} asked for)", c.image_false_alarm_rate),
+    };
+    let rule = if c.image_rule.is_empty() { "not told by the file" } else { &c.image_rule };
     html.push(
-        concat!(
-            "<h2>Calibration</h2><p>Image threshold {}: {}, for a false-alarm rate of {}, {} promised; {} held-out normal images ",
-            "of {} parts. Pixel threshold {}: {}.</p>"
-        ),
-        &[
-            &m.image_threshold,
-            &c.image_rule,
-            &c.image_false_alarm_rate,
-            &c.promised_false_alarm_rate,
-            &c.images,
-            &c.groups,
-            &m.pixel_threshold,
-            &c.pixel_rule,
-        ],
+        "<h2>Calibration</h2><p>Image threshold {}: {}{}; {} held-out normal images of {} parts. Pixel threshold {}: {}.</p>",
+        &[&m.image_threshold, &rule, &promised, &c.images, &c.groups, &m.pixel_threshold, &c.pixel_rule],
     );
     html
 }

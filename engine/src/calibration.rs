@@ -2,10 +2,15 @@
 //!
 //! The image threshold is conformal (Vovk, Gammerman and Shafer 2005, section 2.2): at a false-alarm rate r it is the
 //! ceil((n + 1)(1 - r))-th smallest of n held-out normal scores. A new normal image that is exchangeable with them scores above
-//! it with a probability of r at most, whatever the distribution. Where n is too small for r the largest score is taken, and
+//! it with a probability of r at most, whatever the distribution. Photos of one part are not exchangeable with those of another:
+//! each group weighs the same, shared by its photos (hierarchical conformal prediction: Lee, Barber and Willett 2023), and n counts
+//! groups. Held-out images of a training have had a say in it (early stopping, settings that are chosen), so that the rate is kept
+//! nearly; exactly it is kept by calibrating on new images. Where n is too small for r the largest score is taken, and
 //! 1 / (n + 1) is what can be promised. An image is an anomaly, and a pixel defective, when its value is *above* its threshold.
 //!
 //! A raw score becomes a calibrated one by a logistic curve that is 0.5 at the threshold.
+
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -41,13 +46,22 @@ pub struct Calibration {
     pub warnings: Vec<String>,
 }
 
-/// The rank (from 1) of the conformal threshold among `n` sorted normal scores at a false-alarm rate, and the rate that it
-/// promises.
-fn conformal_rank(n: usize, rate: f64) -> (usize, f64) {
-    let all = (n + 1) as f64;
-    // Half a billionth, as 100 * (1 - 0.01) is a little above 99 in binary.
-    let rank = (all * (1.0 - rate) - 5e-10).ceil() as usize;
-    if rank <= n { (rank.max(1), rate) } else { (n, 1.0 / all) }
+/// Number (from 1) of the conformal threshold among sorted normal scores with their groups, and the rate that it promises. A
+/// score weighs 1 / ((g + 1) size of its group), g groups; the threshold is the first at which the weights add up to 1 - rate.
+/// Without such, it is the last, which promises 1 / (g + 1).
+fn conformal_rank(sorted: &[(f32, usize)], rate: f64) -> (usize, f64) {
+    let mut sizes: HashMap<usize, usize> = HashMap::new();
+    sorted.iter().for_each(|(_, group)| *sizes.entry(*group).or_default() += 1);
+    let groups = (sizes.len() + 1) as f64;
+    let mut sum = 0.0;
+    for (i, (_, group)) in sorted.iter().enumerate() {
+        sum += 1.0 / (groups * sizes[group] as f64);
+        // Sums of reciprocals are a little off in binary.
+        if sum >= 1.0 - rate - 1e-9 {
+            return (i + 1, rate);
+        }
+    }
+    (sorted.len(), 1.0 / groups)
 }
 
 /// Quantile `q` in 0..=1 of sorted values, linear between order statistics. 0 without values.
@@ -77,7 +91,8 @@ impl Calibration {
             }
         }
         let (rate, promised) = (self.image_false_alarm_rate, self.promised_false_alarm_rate);
-        if !(rate > 0.0 && rate < 1.0) || !(0.0..1.0).contains(&promised) {
+        let fits = rate > 0.0 && rate < 1.0 && (0.0..1.0).contains(&promised);
+        if !fits {
             return Err(format!("a false-alarm rate of {rate}, {promised} promised"));
         }
         let rises = self.score_quantiles.is_sorted() && self.score_quantiles.iter().all(|q| q.is_finite());
@@ -88,14 +103,13 @@ impl Calibration {
         }
     }
 
-    /// Image threshold and quantiles from the scores of held-out normals, which fall into `groups` groups of photos of one part:
-    /// no more than these are independent, so no rate below 1 / (groups + 1) is promised.
-    pub fn of_scores(mut scores: Vec<f32>, groups: usize, false_alarm_rate: f64) -> Self {
-        scores.sort_unstable_by(f32::total_cmp);
+    /// Image threshold and quantiles from the scores of held-out normals, each with the group of photos of one part that it is
+    /// of.
+    pub fn of_scores(mut scores: Vec<(f32, usize)>, false_alarm_rate: f64) -> Self {
+        scores.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         let n = scores.len();
-        let (rank, by_images) = conformal_rank(n, false_alarm_rate);
-        let promised = by_images.max(1.0 / (groups.min(n) + 1) as f64).max(false_alarm_rate);
-        let rank = if promised > false_alarm_rate { n } else { rank };
+        let groups = scores.iter().map(|(_, group)| group).collect::<HashSet<_>>().len();
+        let (rank, promised) = conformal_rank(&scores, false_alarm_rate);
         let mut warnings = Vec::new();
         if promised > false_alarm_rate {
             let parts = if groups < n { format!(" of {groups} parts") } else { String::new() };
@@ -105,14 +119,15 @@ impl Calibration {
                  normal images (hotad calibrate)"
             ));
         }
+        let values: Vec<f32> = scores.iter().map(|(score, _)| *score).collect();
         Self {
-            image_threshold: rank.checked_sub(1).map_or(0.0, |i| scores[i]),
+            image_threshold: rank.checked_sub(1).map_or(0.0, |i| values[i]),
             image_false_alarm_rate: false_alarm_rate,
             promised_false_alarm_rate: promised,
             image_rule: format!("conformal, number {rank} of {n} held-out normal scores"),
             images: n,
-            groups: groups.min(n),
-            score_quantiles: (0..=100).map(|i| quantile(&scores, f64::from(i) / 100.0)).collect(),
+            groups,
+            score_quantiles: (0..=100).map(|i| quantile(&values, f64::from(i) / 100.0)).collect(),
             warnings,
             ..Self::default()
         }

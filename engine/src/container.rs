@@ -151,6 +151,11 @@ pub fn write(path: &Path, contents: &Contents) -> Result<()> {
         .map_err(refuse)?;
     let meta = HashMap::from([("hotad".to_string(), text)]);
     let mut bytes = safetensors::serialize(views, Some(meta)).map_err(refuse)?;
+    let header = u64::from_le_bytes(*bytes.first_chunk().expect("a file begins with the length of its header"));
+    if header > HEADER_LIMIT {
+        let reason = format!("its header would have {header} bytes, more than the {HEADER_LIMIT} that are read");
+        return Err(Error::Model { path: path.into(), reason });
+    }
     let digest = hex(&Sha256::digest(&bytes));
     let place = digest_at(&bytes).expect("just written");
     bytes[place].copy_from_slice(digest.as_bytes());

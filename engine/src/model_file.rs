@@ -1,7 +1,7 @@
 //! Model files: weights, memory bank, configuration, preprocessing, calibration and provenance in
 //! one safetensors file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,9 @@ pub struct Provenance {
     /// SHA-256 of the images that it, or a model it is built on, was learned from; evaluation and calibration leave them out.
     #[serde(default, alias = "learned_test_images", skip_serializing_if = "Vec::is_empty")]
     pub learned_images: Vec<String>,
+    /// Whether that list is of all of them; files of earlier versions list labelled test images alone.
+    #[serde(default)]
+    pub lists_all_images: bool,
     /// SHA-256 of the labelled images that thresholds were fitted to; evaluation leaves them out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub threshold_images: Vec<String>,
@@ -43,9 +46,9 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    /// Whether an image of that SHA-256 was learned from, or added to the bank.
-    pub fn has_learned(&self, sha256: &str) -> bool {
-        self.added_images.contains_key(sha256) || self.learned_images.iter().any(|h| h == sha256)
+    /// SHA-256 of the images that were learned from or added to the bank.
+    pub fn known(&self) -> HashSet<&str> {
+        self.learned_images.iter().chain(self.added_images.keys()).map(String::as_str).collect()
     }
 }
 

@@ -87,24 +87,52 @@ pub fn scale<'a>(x: impl Into<ViewMut<'a>>, factor: impl Into<View<'a>>) -> Resu
 }
 
 #[cube(launch_unchecked)]
-fn complement_kernel(x: &Array<f32>, y: &mut Array<f32>, n: usize) {
+fn affine_kernel(x: &Array<f32>, y: &mut Array<f32>, n: usize, factor: f32, offset: f32) {
     if ABSOLUTE_POS < n {
-        y[ABSOLUTE_POS] = 1.0 - x[ABSOLUTE_POS];
+        y[ABSOLUTE_POS] = factor * x[ABSOLUTE_POS] + offset;
     }
 }
 
-/// `y = 1 - x`.
+/// `y = factor * x + offset`.
 ///
 /// # Errors
 /// When lengths or devices differ.
-pub fn complement<'a>(x: impl Into<View<'a>>, y: impl Into<ViewMut<'a>>) -> Result<()> {
-    const OP: &str = "complement";
+pub fn affine<'a>(x: impl Into<View<'a>>, factor: f32, offset: f32, y: impl Into<ViewMut<'a>>) -> Result<()> {
+    const OP: &str = "affine";
     let (x, y) = (x.into(), y.into());
     let n = x.len();
     check_len(OP, "output", y.len(), n)?;
     match place(OP, &[&x, &y])? {
-        None => y.host().iter_mut().zip(x.host()).for_each(|(y, x)| *y = 1.0 - x),
-        Some(gpu) => launch!(gpu, complement_kernel, units(n), x.device().arg(), y.device().arg(), n),
+        None => y.host().iter_mut().zip(x.host()).for_each(|(y, x)| *y = factor * x + offset),
+        Some(gpu) => {
+            launch!(gpu, affine_kernel, units(n), x.device().arg(), y.device().arg(), n, factor, offset);
+        }
+    }
+    Ok(())
+}
+
+#[cube(launch_unchecked)]
+fn approach_kernel(to: &mut Array<f32>, from: &Array<f32>, n: usize, share: f32) {
+    if ABSOLUTE_POS < n {
+        to[ABSOLUTE_POS] += share * (from[ABSOLUTE_POS] - to[ABSOLUTE_POS]);
+    }
+}
+
+/// `to += share * (from - to)`: one step of an exponential moving average.
+///
+/// # Errors
+/// When lengths or devices differ.
+pub fn approach<'a>(to: impl Into<ViewMut<'a>>, from: impl Into<View<'a>>, share: f32) -> Result<()> {
+    const OP: &str = "approach";
+    let (to, from) = (to.into(), from.into());
+    let n = to.len();
+    check_len(OP, "value", from.len(), n)?;
+    match place(OP, &[&to, &from])? {
+        None => {
+            let pairs = to.host().par_iter_mut().zip(from.host()).with_min_len(1 << 14);
+            pairs.for_each(|(t, f)| *t += share * (f - *t));
+        }
+        Some(gpu) => launch!(gpu, approach_kernel, units(n), to.device().arg(), from.device().arg(), n, share),
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use hotad_engine::metrics::sketch::{Sketch, best_mean_dice};
 use hotad_engine::threads::pooled;
 use hotad_engine::{Error, Result, interrupt};
 
-use crate::detector::Detector;
+use crate::detector::{Detector, Score};
 use crate::evaluate::map_at;
 use crate::model::Model;
 use crate::synthetic::defects;
@@ -42,14 +42,14 @@ pub struct CalibrationRule {
     pub pixel_false_alarm_rate: Option<f64>,
 }
 
-/// Thresholds from normal images that the method has not learned from. `groups` of them are of different parts.
+/// Thresholds from normal images that the method has not learned from. `groups` tells which are of one part.
 ///
 /// # Errors
 /// When an image cannot be read, or scores are not finite.
 pub fn calibrate(
     detector: &dyn Detector,
     normal: &[PathBuf],
-    groups: usize,
+    groups: &[usize],
     rule: CalibrationRule,
     seed: u64,
 ) -> Result<Calibration> {
@@ -62,40 +62,56 @@ pub fn calibrate(
     for_each_batch(&Images::new(normal, spec), &order, BATCH, |batch| {
         interrupt::check()?;
         for score in pooled(|| detector.score(&batch.images))? {
-            if !score.is_finite() {
-                let reason = "scores of held-out images are not finite: training has diverged; lower the learning rate";
-                return Err(Error::Config(format!("{reason} (--set lr=...)")));
-            }
-            values.push(score.value);
+            check_finite(&score)?;
+            values.push((score.value, groups[values.len()]));
             pixels.extend(&score.map);
             some.extend(score.map.iter().step_by(STRIDE));
         }
         Ok(())
     })?;
-    let mut calibration = Calibration::of_scores(values, groups, rule.image_false_alarm_rate);
+    let mut calibration = Calibration::of_scores(values, rule.image_false_alarm_rate);
     some.sort_unstable_by(f32::total_cmp);
     calibration.normal_pixel = quantile(&some, 0.5);
     let floor = pixels.value();
     (calibration.pixel_threshold, calibration.pixel_rule) = match rule.pixel_false_alarm_rate {
         Some(rate) => (floor, of_pixels(rate)),
-        None => of_defects(detector, normal, floor, seed)?,
+        None => of_defects(detector, normal, (floor, calibration.normal_pixel), seed)?,
     };
     Ok(calibration)
+}
+
+/// Fails for scores that a training which has diverged gives.
+fn check_finite(score: &Score) -> Result<()> {
+    if score.is_finite() {
+        return Ok(());
+    }
+    let reason = "scores of normal images are not finite: training has diverged; lower the learning rate";
+    Err(Error::Config(format!("{reason} (--set lr=...)")))
 }
 
 fn of_pixels(rate: f64) -> String {
     format!("{rate} of held-out normal pixels are above it")
 }
 
-/// The pixel threshold by synthetic defects, not below `floor`, and how it was found.
-fn of_defects(detector: &dyn Detector, normal: &[PathBuf], floor: f32, seed: u64) -> Result<(f32, String)> {
+/// The pixel threshold by synthetic defects, not below `floor`, and how it was found; `middle` is the median of normal pixels.
+fn of_defects(
+    detector: &dyn Detector,
+    normal: &[PathBuf],
+    (floor, middle): (f32, f32),
+    seed: u64,
+) -> Result<(f32, String)> {
     let mut sketches = Vec::new();
     for batch in defects(normal, detector.image(), seed)? {
         interrupt::check()?;
         let scores = pooled(|| detector.score(&batch.images))?;
-        sketches.extend(scores.iter().zip(&batch.masks).map(|(s, mask)| Sketch::new(&s.map, mask, &[], BITS)));
+        scores.iter().try_for_each(check_finite)?;
+        for (score, mask) in scores.iter().zip(&batch.masks) {
+            let above: Vec<f32> = score.map.iter().map(|v| v - middle).collect();
+            sketches.push(Sketch::new(&above, mask, &[], BITS));
+        }
     }
     let Some((dice, threshold)) = best_mean_dice(&sketches) else { return Ok((floor, of_pixels(NORMAL_PIXELS))) };
+    let threshold = threshold + middle;
     if threshold < floor {
         let rule = format!("{}; synthetic defects would have it lower, at {threshold:.3e}", of_pixels(NORMAL_PIXELS));
         return Ok((floor, rule));

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-/// Settings that say how long training is at most.
+/// Settings that say how long training is at most, of most methods.
 const LENGTH: [&str; 6] = ["epochs", "encoder_epochs", "backbone_epochs", "color_epochs", "iterations", "patience"];
 
 /// Settings of one method.
@@ -18,11 +18,14 @@ pub trait Settings: Serialize + DeserializeOwned + Default {
     /// Keys that only scoring depends on, not training: a run may be continued under other values of them.
     const SCORING: &'static [&'static str] = &[];
 
-    /// The settings that training depends on, without how long it is: a run may be continued for longer.
+    /// Keys that say how long training is at most: a run may be continued for longer.
+    const LENGTH: &'static [&'static str] = &LENGTH;
+
+    /// The settings that training depends on, without how long it is.
     fn learning(&self) -> serde_json::Value {
         let mut all = serde_json::to_value(self).expect("settings are plain data");
         if let Some(map) = all.as_object_mut() {
-            map.retain(|key, _| !Self::SCORING.contains(&key.as_str()) && !LENGTH.contains(&key.as_str()));
+            map.retain(|key, _| !Self::SCORING.contains(&key.as_str()) && !Self::LENGTH.contains(&key.as_str()));
         }
         all
     }
@@ -115,8 +118,16 @@ pub type Doc = (&'static str, &'static str);
 
 /// The settings of a method and those that it shares with others.
 pub const fn join<const A: usize, const B: usize, const N: usize>(own: [Doc; A], shared: [Doc; B]) -> [Doc; N] {
-    assert!(A + B == N);
-    let mut all = [("", ""); N];
+    concatenated(own, shared)
+}
+
+/// What a method says of its settings, and what it shares with others.
+pub const fn concatenated<T: Copy, const A: usize, const B: usize, const N: usize>(
+    own: [T; A],
+    shared: [T; B],
+) -> [T; N] {
+    assert!(A + B == N && A > 0);
+    let mut all = [own[0]; N];
     let mut i = 0;
     while i < N {
         all[i] = if i < A { own[i] } else { shared[i - A] };

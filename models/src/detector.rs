@@ -10,7 +10,7 @@ use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::device::Device;
 use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::train::{Learner, TrainData, TrainOptions, TrainReport, train};
+use hotad_engine::train::{Keep, Learner, TrainData, TrainOptions, TrainReport, train};
 use hotad_engine::{AtPath, Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
@@ -306,10 +306,12 @@ impl FitContext<'_> {
         };
         let report = train(learner, data, &options)?;
         let watched = if data.validation.is_empty() { "training" } else { "validation" };
-        (self.say)(&format!(
-            "trained {} epochs ({} steps); kept epoch {} with {watched} loss {:.6}",
-            report.epochs, report.steps, report.best_epoch, report.best_loss
-        ));
+        let kept = match learner.keep() {
+            Keep::Best => format!("epoch {} with {watched} loss {:.6}", report.best_epoch, report.best_loss),
+            Keep::Last => format!("the last weights, training loss {:.6}", report.best_loss),
+            Keep::Average(_) => format!("the average of the weights, last training loss {:.6}", report.best_loss),
+        };
+        (self.say)(&format!("trained {} epochs ({} steps); kept {kept}", report.epochs, report.steps));
         Ok(report)
     }
 }

@@ -43,16 +43,17 @@ impl Member {
         Ok(Self { name, model: Model::load(path, device)? })
     }
 
-    /// Everything but its tensors.
+    /// Everything but its tensors and the list of images it has learned from, which is part of the whole's.
     pub fn saved(&self) -> Value {
         let Model { detector, calibration, provenance, .. } = &self.model;
+        let provenance = Provenance { learned_images: Vec::new(), ..provenance.clone() };
         let saved = Saved {
             name: self.name.clone(),
             method: detector.method().into(),
             image: detector.image(),
             config: detector.config(),
             calibration: calibration.clone(),
-            provenance: provenance.clone(),
+            provenance,
         };
         serde_json::to_value(saved).expect("a member is plain data")
     }

@@ -11,7 +11,7 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::device::Buffer;
-use hotad_kernels::elementwise::complement;
+use hotad_kernels::elementwise::affine;
 use hotad_kernels::prior::replace_unlike;
 use serde::{Deserialize, Serialize};
 
@@ -146,7 +146,7 @@ impl PatchPrior {
         self.bank.nearest(latent.view(), &mut index, &mut cosine)?;
         let (mut nearest, mut distance) = (device.alloc(found * d)?, device.alloc(found)?);
         self.bank.gather(&index, &mut nearest)?;
-        complement(&cosine, &mut distance)?;
+        affine(&cosine, -1.0, 1.0, &mut distance)?;
         let (mut mask, mut unlikeness) = (device.alloc(found)?, device.alloc(shape[0])?);
         let mut features = latent.into_buffer()?;
         replace_unlike(&mut features, &nearest, &distance, self.alpha, &mut mask, &mut unlikeness)?;

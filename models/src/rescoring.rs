@@ -7,7 +7,7 @@ use toml::Table;
 use crate::method;
 
 /// Settings of scoring that have had their effect when training ends.
-const SPENT: [&str; 2] = ["bank", "u_limit"];
+const AT_TRAINING: [&str; 2] = ["bank", "u_limit"];
 
 /// Puts settings into what a model file holds. What has been chosen for `auto` gives way to a number; thresholds stay.
 ///
@@ -16,7 +16,7 @@ const SPENT: [&str; 2] = ["bank", "u_limit"];
 pub fn with_settings(mut file: ModelFile, settings: &Table) -> Result<ModelFile> {
     let method = method(&file.method)?;
     (method.check)(settings)?;
-    let known = method.scoring.iter().filter(|key| !SPENT.contains(key));
+    let known = method.scoring.iter().filter(|key| !AT_TRAINING.contains(key));
     if let Some(key) = settings.keys().find(|key| !known.clone().any(|k| k == key)) {
         let known: Vec<&str> = known.copied().collect();
         let those = if known.is_empty() { "it has none such".into() } else { known.join(", ") };
@@ -28,7 +28,7 @@ pub fn with_settings(mut file: ModelFile, settings: &Table) -> Result<ModelFile>
     for (key, value) in settings {
         let value = serde_json::to_value(value).expect("settings are plain data");
         for part in ["settings", "decomposition"] {
-            if let Some(own) = file.config[part].get_mut(key) {
+            if let Some(own) = file.config.get_mut(part).and_then(|settings| settings.get_mut(key)) {
                 *own = value.clone();
             }
         }

@@ -242,7 +242,7 @@ const OUT_OF_RANGE: [(&str, &str, &str, &[&str]); 33] = [
     ("rasl", "/settings/inset", "9223372036854775808", &["inset", "quarter"]),
     ("i3ad", "/settings/patches", "0", &["patches", "2 to 12"]),
     ("i3ad", "/settings/width", "1048576", &["width", "8 to 256"]),
-    ("i3ad", "/settings/test_iterations", "4000000000", &["test_iterations", "1 to 1000"]),
+    ("i3ad", "/settings/test_iterations", "4000000000", &["test_iterations", "0 to 1000"]),
     ("i3ad", "/u", "0.0", &["u = 0", "above 0"]),
     ("paedid-i3ad", "/decomposition/steps", "0", &["steps", "1 to 10000"]),
     ("color-unet", "/settings/score_quantile", "7.0", &["score_quantile", "1 at most"]),

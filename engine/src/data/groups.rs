@@ -4,6 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use super::picture::{ImageSpec, Picture};
 use crate::error::{Error, Result, shown};
 use crate::input_file;
@@ -36,8 +38,13 @@ impl Thumbnail {
     }
 }
 
+/// In eight sums, which lanes can hold.
 fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum()
+    let mut sums = [0.0; 8];
+    for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
+        (0..8).for_each(|lane| sums[lane] += (a[lane] - b[lane]).powi(2));
+    }
+    sums.iter().sum()
 }
 
 /// Sets that are joined pair by pair.
@@ -89,13 +96,15 @@ pub fn alike(thumbnails: &[Thumbnail]) -> Vec<usize> {
 /// Chains of vectors whose squared distances are at most a share of the sum of their squares.
 fn joined(vectors: &[Vec<f32>], share: f32) -> Vec<usize> {
     let squares: Vec<f32> = vectors.iter().map(|v| squared_distance(v, &[0.0; SIDE * SIDE])).collect();
+    let near = |i: usize| -> Vec<usize> {
+        (0..i).filter(|j| squared_distance(&vectors[i], &vectors[*j]) <= share * (squares[i] + squares[*j])).collect()
+    };
+    let pairs: Vec<Vec<usize>> = (0..vectors.len()).into_par_iter().map(near).collect();
     let mut sets = Sets((0..vectors.len()).collect());
-    for i in 0..vectors.len() {
-        for j in 0..i {
-            if squared_distance(&vectors[i], &vectors[j]) <= share * (squares[i] + squares[j]) {
-                let (a, b) = (sets.of(i), sets.of(j));
-                sets.0[a.max(b)] = a.min(b);
-            }
+    for (i, all) in pairs.into_iter().enumerate() {
+        for j in all {
+            let (a, b) = (sets.of(i), sets.of(j));
+            sets.0[a.max(b)] = a.min(b);
         }
     }
     sets.numbered()
@@ -111,7 +120,7 @@ pub enum Grouping {
     /// By what an expression's first group, or the whole of it, matches in the file's name.
     Pattern(regex::Regex),
     /// By a table: the end of an image's path, and the name of its group.
-    Table(Vec<(String, String)>),
+    Table(Table),
 }
 
 impl Grouping {
@@ -136,46 +145,59 @@ impl Grouping {
     /// # Errors
     /// An image that the expression or the table says nothing about.
     pub fn groups(&self, paths: &[impl AsRef<Path>], thumbnails: &[Thumbnail]) -> Result<Vec<usize>> {
+        Ok(self.by_names(paths)?.unwrap_or_else(|| alike(thumbnails)))
+    }
+
+    /// The group of each image, where it does not depend on what is to be seen.
+    ///
+    /// # Errors
+    /// An image that the expression or the table says nothing about.
+    pub fn by_names(&self, paths: &[impl AsRef<Path>]) -> Result<Option<Vec<usize>>> {
         let unknown =
             |path: &Path, what: &str| Error::Config(format!("--group: {what} says nothing about {}", shown(path)));
-        let labels: Vec<String> = match self {
-            Self::Alike => return Ok(alike(thumbnails)),
-            Self::None => return Ok((0..paths.len()).collect()),
-            Self::Pattern(pattern) => paths
-                .iter()
-                .map(|path| {
-                    let name = path.as_ref().file_name().unwrap_or_default().to_string_lossy();
-                    let found =
-                        pattern.captures(&name).and_then(|c| c.get(1).or(c.get(0))).map(|m| m.as_str().to_string());
-                    found.ok_or_else(|| unknown(path.as_ref(), "the expression"))
-                })
-                .collect::<Result<_>>()?,
-            Self::Table(table) => paths
-                .iter()
-                .map(|path| {
-                    let found =
-                        table.iter().find(|(end, _)| path.as_ref().ends_with(end)).map(|(_, group)| group.clone());
-                    found.ok_or_else(|| unknown(path.as_ref(), "the table"))
-                })
-                .collect::<Result<_>>()?,
+        let label = |path: &Path| match self {
+            Self::Pattern(pattern) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let found = pattern.captures(&name).and_then(|c| c.get(1).or(c.get(0))).map(|m| m.as_str().to_string());
+                found.ok_or_else(|| unknown(path, "the expression"))
+            }
+            Self::Table(table) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let lines = table.get(name.as_ref()).map_or(&[][..], Vec::as_slice);
+                let found = lines.iter().find(|(end, _)| path.ends_with(end)).map(|(_, group)| group.clone());
+                found.ok_or_else(|| unknown(path, "the table"))
+            }
+            Self::Alike | Self::None => Ok(String::new()),
         };
-        Ok(numbered(&labels))
+        match self {
+            Self::Alike => Ok(None),
+            Self::None => Ok(Some((0..paths.len()).collect())),
+            Self::Pattern(_) | Self::Table(_) => {
+                let labels: Vec<String> = paths.iter().map(|path| label(path.as_ref())).collect::<Result<_>>()?;
+                Ok(Some(numbered(&labels)))
+            }
+        }
     }
 }
 
-/// Lines of a file and its group, apart by the last comma.
-fn table(path: &Path) -> Result<Vec<(String, String)>> {
-    let text = input_file::text(path)?;
-    let rows = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    rows.map(|(i, line)| match line.rsplit_once(',') {
-        Some((file, group)) if !file.trim().is_empty() => Ok((file.trim().into(), group.trim().into())),
-        _ => Err(Error::Config(format!("--group {}, line {}: expected FILE,GROUP", shown(path), i + 1))),
-    })
-    .collect()
+/// Lines of a table by the name of their file, those with the longest ends of paths first.
+type Table = HashMap<String, Vec<(String, String)>>;
+
+/// Lines of a file and its part, apart by the last comma.
+fn table(path: &Path) -> Result<Table> {
+    let mut table = Table::new();
+    for (i, line) in input_file::text(path)?.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let wrong = || Error::Config(format!("--group {}, line {}: expected FILE,PART", shown(path), i + 1));
+        let (file, part) = line.rsplit_once(',').ok_or_else(wrong)?;
+        let name = Path::new(file.trim()).file_name().ok_or_else(wrong)?.to_string_lossy().into_owned();
+        table.entry(name).or_default().push((file.trim().into(), part.trim().into()));
+    }
+    table.values_mut().for_each(|lines| lines.sort_by_key(|(end, _)| std::cmp::Reverse(end.len())));
+    Ok(table)
 }
 
 /// Numbers of images that are kept, and of those that are set aside: whole groups, in the given order, until `count` images or
-/// more are set aside. Groups of more than a quarter of these come last: without them what is kept would lack a whole kind, and
+/// more are set aside. Groups of more than a quarter of these come last, by rising size: without them what is kept would lack a whole kind, and
 /// what is set aside would be of few parts. One group at least is kept.
 pub fn set_aside(groups: &[usize], count: usize, order: &[usize]) -> (Vec<usize>, Vec<usize>) {
     let mut members: HashMap<usize, Vec<usize>> = HashMap::new();
@@ -183,7 +205,8 @@ pub fn set_aside(groups: &[usize], count: usize, order: &[usize]) -> (Vec<usize>
     let large = |group: &usize| members[group].len() > (count / 4).max(1);
     let mut seen = HashSet::new();
     let first: Vec<usize> = order.iter().map(|i| groups[*i]).filter(|group| seen.insert(*group)).collect();
-    let (rest, small): (Vec<usize>, Vec<usize>) = first.into_iter().partition(large);
+    let (mut rest, small): (Vec<usize>, Vec<usize>) = first.into_iter().partition(large);
+    rest.sort_by_key(|group| members[group].len());
     let (mut taken, mut images) = (HashSet::new(), 0);
     for group in small.into_iter().chain(rest) {
         if images < count && taken.len() + 1 < members.len() {

@@ -1,6 +1,6 @@
 //! 95 % intervals of metrics by the percentile bootstrap (Efron and Tibshirani 1993, chapter 13) over groups: photos of one part
 //! are drawn together, as they are not independent. Groups with a defective image and groups without are drawn apart, as many of
-//! each as there are, so that no resample lacks a class.
+//! each as there are, so that no resample lacks a class where both have groups of their own.
 
 use rand::Rng;
 use rayon::prelude::*;
@@ -51,11 +51,14 @@ impl Bootstrap {
     }
 
     /// Intervals of some metrics, each given for images that count a number of times; `None` for a metric that some resamples
-    /// do not have.
+    /// do not have, and for all where there are fewer than two groups to draw from on a side: a single one has no spread.
     pub fn intervals<const N: usize>(
         &self,
         metrics: impl Fn(&[u32]) -> [Option<f64>; N] + Sync,
     ) -> [Option<[f64; 2]>; N] {
+        if self.strata.iter().any(|groups| groups.len() == 1) {
+            return [None; N];
+        }
         let all: Vec<[Option<f64>; N]> =
             (0..RESAMPLES).into_par_iter().map(|resample| metrics(&self.times(resample))).collect();
         std::array::from_fn(|metric| interval(all.iter().map(|m| m[metric]).collect()))

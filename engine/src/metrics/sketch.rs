@@ -1,4 +1,4 @@
-//! What metrics over pixels need of each map, in a few kilobytes: counts by score, scores told apart to a few bits. For what
+//! What metrics over pixels need of each map, in some ten kilobytes: counts by score, scores told apart to a few bits. For what
 //! would be too slow or too large pixel by pixel: the best threshold over images, and resampled metrics.
 
 use super::ranking::{Point, Ranking};
@@ -17,11 +17,11 @@ pub struct Sketch {
 
 impl Sketch {
     /// Of a map, which of its pixels are defective, and its regions. `bits` of the 32 of a score, ordered as numbers, tell scores
-    /// apart: of 16 numbers are known to one part in 128, of 20 to one in 2048.
+    /// apart: of 16 numbers are known to one part in 128, of 20 to one in 2048. Scores should be given less what normal ones are.
     pub fn new(map: &[f32], defect: &[bool], regions: &[Region], bits: u32) -> Self {
-        let mut tally = Tally::with_limit(usize::MAX);
+        let mut tally = Tally::with_bits(bits);
         tally.add(map, defect, regions);
-        let entries = tally.coarse_entries(bits);
+        let entries = tally.into_entries();
         let defective = entries.iter().map(|e| u64::from(e.defective)).sum();
         Self { entries, regions: regions.len() as u64, defective }
     }

@@ -195,9 +195,13 @@ impl Tally {
         self.coarse == 0
     }
 
-    /// Both classes, by falling score, scores told apart by the `bits` upper bits of their keys.
-    pub(super) fn coarse_entries(mut self, bits: u32) -> Vec<Entry> {
-        self.coarse = u32::BITS - bits;
+    /// Tells scores apart by the `bits` upper bits of their keys.
+    pub(super) fn with_bits(bits: u32) -> Self {
+        Self { coarse: u32::BITS - bits, ..Self::with_limit(usize::MAX) }
+    }
+
+    /// Both classes, by falling score.
+    pub(super) fn into_entries(mut self) -> Vec<Entry> {
         self.settle();
         self.entries().collect()
     }

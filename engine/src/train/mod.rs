@@ -2,6 +2,7 @@
 //! stopping, checkpoints, Ctrl-C, and `--resume` that continues bit-identically.
 
 mod fingerprint;
+mod keep;
 mod rate;
 
 use std::fs::{File, OpenOptions};
@@ -23,6 +24,7 @@ use crate::params::{Params, State};
 use crate::random;
 use crate::threads::pooled;
 use fingerprint::difference;
+pub use keep::Keep;
 use rate::Rate;
 
 /// Something that learns from batches of images.
@@ -34,16 +36,16 @@ pub trait Learner: Send + Sync {
     /// What operations refuse.
     fn step(&mut self, batch: &Batch, number: u64) -> Result<f32>;
 
-    /// The loss of validation images without learning; asked for only where there are such images and it is
-    /// [watched](Learner::watched).
+    /// The loss of validation images without learning; asked for only where there are such images and the best epoch is
+    /// [kept](Learner::keep).
     ///
     /// # Errors
     /// What operations refuse.
     fn loss(&self, batch: &Batch) -> Result<f32>;
 
-    /// Whether a validation loss tells which epoch is best; else the last one is kept.
-    fn watched(&self) -> bool {
-        true
+    /// Which weights are kept.
+    fn keep(&self) -> Keep {
+        Keep::Best
     }
 
     /// Numbers for the log, beside the loss, over the steps since they were last asked for.
@@ -107,9 +109,9 @@ pub struct TrainReport {
     pub epochs: usize,
     /// Steps trained.
     pub steps: u64,
-    /// The epoch whose weights were kept, counted from 1.
+    /// The best epoch, counted from 1; the last where it is not the best that is kept.
     pub best_epoch: usize,
-    /// Its validation loss.
+    /// Its validation loss, or its training loss where nothing was watched.
     pub best_loss: f64,
 }
 
@@ -130,7 +132,8 @@ struct Run<'a> {
     train: Images<'a>,
     validation: Images<'a>,
     at: Position,
-    best: State,
+    /// What has been kept so far.
+    kept: State,
     /// Whether there is a checkpoint of this run.
     saved: bool,
     log: Option<(PathBuf, File)>,
@@ -140,7 +143,7 @@ struct Run<'a> {
     rate: Rate,
 }
 
-/// Trains `learner` and leaves it with the weights of its best epoch.
+/// Trains `learner` and leaves it with the weights that it wants to [keep](Learner::keep).
 ///
 /// # Errors
 /// Broken images, a loss that is not finite, a checkpoint that does not fit, or an interruption.
@@ -151,8 +154,8 @@ pub fn train(learner: &mut dyn Learner, data: &TrainData, options: &TrainOptions
     }
     run.bar.finish_and_clear();
     run.save_or_warn(learner.params())?;
-    if !run.best.is_empty() {
-        learner.params().set_values(&run.best)?;
+    if !run.kept.is_empty() {
+        learner.params().set_values(&run.kept)?;
     }
     Ok(TrainReport {
         epochs: run.at.epoch,
@@ -164,9 +167,12 @@ pub fn train(learner: &mut dyn Learner, data: &TrainData, options: &TrainOptions
 
 impl<'a> Run<'a> {
     fn new(learner: &mut dyn Learner, data: &'a TrainData, options: &'a TrainOptions) -> Result<Self> {
-        let (mut at, mut best) = (Position::default(), State::new());
+        let (mut at, mut kept) = (Position::default(), State::new());
         if options.resume {
-            (at, best) = load_checkpoint(learner.params(), options)?;
+            (at, kept) = load_checkpoint(learner.params(), options)?;
+        }
+        if kept.is_empty() && matches!(learner.keep(), Keep::Average(_)) {
+            kept = learner.params().values()?;
         }
         let log = match &options.log {
             Some(path) => {
@@ -189,7 +195,7 @@ impl<'a> Run<'a> {
         };
         let validation = Images::kept(data.validation, data.spec);
         let rate = Rate::new(at.step);
-        Ok(Self { options, data, train, validation, at, best, saved: options.resume, log, bar, steps, rate })
+        Ok(Self { options, data, train, validation, at, kept, saved: options.resume, log, bar, steps, rate })
     }
 
     /// Whether patience has run out.
@@ -206,16 +212,18 @@ impl<'a> Run<'a> {
         let images = self.train.clone().pass(self.at.epoch as u64);
         for_each_batch(&images, rest, batch, |loaded| self.step(learner, &loaded))?;
         let train_loss = self.at.epoch_loss / self.at.batches.max(1) as f64;
+        let keep = learner.keep();
         let watched = match data.validation {
-            [] => train_loss,
-            _ if !learner.watched() => train_loss,
-            _ => validation_loss(learner, &self.validation, batch)?,
+            [_, ..] if keep == Keep::Best => validation_loss(learner, &self.validation, batch)?,
+            _ => train_loss,
         };
         self.at.epoch += 1;
         (self.at.batches, self.at.epoch_loss) = (0, 0.0);
-        if !learner.watched() || self.at.best_loss.is_none_or(|b| watched < b) {
+        if keep != Keep::Best || self.at.best_loss.is_none_or(|b| watched < b) {
             (self.at.best_loss, self.at.best_epoch) = (Some(watched), self.at.epoch);
-            self.best = learner.params().values()?;
+            if !matches!(keep, Keep::Average(_)) {
+                self.kept = learner.params().values()?;
+            }
         }
         self.bar.set_message(format!("epoch {}, validation loss {watched:.5}", self.at.epoch));
         let mut line = json!({
@@ -241,6 +249,9 @@ impl<'a> Run<'a> {
         self.at.step += 1;
         if !loss.is_finite() {
             return Err(self.not_finite());
+        }
+        if let Keep::Average(decay) = learner.keep() {
+            Keep::follow(decay, &mut self.kept, learner.params(), number)?;
         }
         self.at.batches += 1;
         self.at.epoch_loss += f64::from(loss);
@@ -295,7 +306,7 @@ impl<'a> Run<'a> {
             }
         }
         let mut tensors = container::store(&current, "now.")?;
-        tensors.extend(container::store(&self.best, "best.")?);
+        tensors.extend(container::store(&self.kept, "kept.")?);
         let meta = json!({ "fingerprint": self.options.fingerprint, "position": self.at });
         container::write(path, &Contents { kind: "checkpoint".into(), meta, tensors })?;
         self.saved = true;
@@ -326,5 +337,5 @@ fn load_checkpoint(params: &mut Params, options: &TrainOptions) -> Result<(Posit
     let position = serde_json::from_value(contents.meta["position"].clone())
         .map_err(|e| refuse(format!("damaged checkpoint ({e}); train without --resume")))?;
     params.set_full_state(&container::restore(&contents.tensors, "now.")?)?;
-    Ok((position, container::restore(&contents.tensors, "best.")?))
+    Ok((position, container::restore(&contents.tensors, "kept.")?))
 }

@@ -6,7 +6,7 @@ use hotad_engine::ops::{add, hinge_loss, mean};
 use hotad_engine::params::Params;
 use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::train::Learner;
+use hotad_engine::train::{Keep, Learner};
 use hotad_engine::{Error, Result};
 use hotad_kernels::adam::AdamOptions;
 use serde::{Deserialize, Serialize};
@@ -99,7 +99,7 @@ impl<F: Fn(&Params, &Tensor, u64, bool) -> Result<Made> + Send + Sync> Learner f
         &mut self.params
     }
 
-    fn watched(&self) -> bool {
-        self.reconstructs
+    fn keep(&self) -> Keep {
+        if self.reconstructs { Keep::Best } else { Keep::Last }
     }
 }

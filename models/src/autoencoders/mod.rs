@@ -77,7 +77,10 @@ impl Shared {
         ("lr", "learning rate (Adam; paper: 2e-4)"),
         ("patience", "epochs without a lower validation loss before stopping; 0 never stops early"),
         ("residual", "anomaly map: \"l2\", \"ssim\", or \"auto\": what the method learns with"),
-        ("score", "image score: \"max\" of the map after a blur, or its \"mean\""),
+        (
+            "score",
+            "image score: after a blur \"max\" of the map or \"top\", the mean of its largest 1 %; or its \"mean\"",
+        ),
         ("score_blur", "blur in pixels before the largest value of the anomaly map is taken as score; 0 for none"),
     ];
 

@@ -5,10 +5,9 @@ use hotad_engine::ops::Mode;
 use hotad_engine::params::{Params, State};
 use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::train::Learner;
+use hotad_engine::train::{Keep, Learner};
 use hotad_engine::{Error, Result, random};
 use hotad_kernels::adam::AdamOptions;
-use hotad_kernels::elementwise;
 
 use super::hints::{Hint, Hints, total};
 use super::maps::Places;
@@ -21,17 +20,12 @@ use crate::networks::trunk::Trunk;
 /// Share of the past in the average of the weights, after the first steps.
 const DECAY: f32 = 0.995;
 
-/// Prefix of the average among the parameters.
-const AVERAGE: &str = "average.";
-
 /// A student beside its teacher.
 pub struct Student {
     trunk: Trunk,
     teacher: Teacher,
     hints: Hints,
     params: Params,
-    /// Names of what is learned, running statistics among them.
-    names: Vec<String>,
     settings: Settings,
     /// Steps of one pass over the images, and images of a step.
     pass: (usize, usize),
@@ -60,44 +54,9 @@ impl Student {
             None => scaled(params.values()?, &trunk, &hints.0, places)?,
         };
         params.set_values(&values)?;
-        for (name, value) in &values {
-            let values = value.values()?.into_owned();
-            params.keep(&format!("{AVERAGE}{name}"), values.len(), || values);
-        }
-        let names = values.keys().cloned().collect();
         let losses = (vec![0.0; hints.0.len()], 0);
         let params = params.to(job.device)?;
-        Ok(Self { trunk, teacher, hints, params, names, settings: settings.clone(), pass, losses })
-    }
-
-    /// Moves the average towards the weights: `a <- d a + (1 - d) w`, with a smaller `d` in the first steps.
-    fn follow(&mut self, number: u64) -> Result<()> {
-        let decay = DECAY.min((1 + number) as f32 / (10 + number) as f32);
-        let device = self.params.device().clone();
-        let (past, new) = (device.upload(vec![decay])?, device.upload(vec![1.0 - decay])?);
-        let values = self.params.values()?;
-        for name in &self.names {
-            let mut share = values[name].clone().detached().into_buffer()?.duplicate()?;
-            elementwise::scale(&mut share, &new)?;
-            let average = self.params.running(&format!("{AVERAGE}{name}"))?;
-            let mut average = average.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            elementwise::scale(&mut *average, &past)?;
-            elementwise::add(&mut *average, &share)?;
-        }
-        Ok(())
-    }
-
-    /// The average of the weights.
-    ///
-    /// # Errors
-    /// When the device is lost.
-    pub fn average(&self) -> Result<State> {
-        let values = self.params.values()?;
-        let one = |name: &String| -> Result<(String, Tensor)> {
-            let flat = values[&format!("{AVERAGE}{name}")].values()?.into_owned();
-            Ok((name.clone(), Tensor::new(flat, values[name].shape())?))
-        };
-        self.names.iter().map(one).collect()
+        Ok(Self { trunk, teacher, hints, params, settings: settings.clone(), pass, losses })
     }
 }
 
@@ -132,7 +91,6 @@ impl Learner for Student {
         let adam = AdamOptions { lr: self.settings.lr_at(number), ..AdamOptions::default() };
         let mut grads = backward(&total(&losses)?)?;
         self.params.adam(&mut grads, &adam)?;
-        self.follow(number)?;
         let mut sum = 0.0;
         for (seen, loss) in self.losses.0.iter_mut().zip(&losses) {
             let loss = loss.item()?;
@@ -147,8 +105,8 @@ impl Learner for Student {
         Err(Error::Config("a distillation has no validation images".into()))
     }
 
-    fn watched(&self) -> bool {
-        false
+    fn keep(&self) -> Keep {
+        Keep::Average(DECAY)
     }
 
     /// The loss of the last hint.

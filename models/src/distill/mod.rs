@@ -20,7 +20,7 @@ use hotad_engine::data::prepare::file_sha256;
 use hotad_engine::device::Device;
 use hotad_engine::params::State;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::train::{TrainData, TrainOptions, train};
+use hotad_engine::train::{Learner, TrainData, TrainOptions, train};
 use hotad_engine::{Error, Result};
 use serde_json::{Map, Value};
 
@@ -99,7 +99,7 @@ pub fn distill(settings: &Settings, job: &Job) -> Result<BackboneFile> {
     let data = TrainData { train: job.images, validation: &[], spec, crop: Some(crop) };
     let report = train(&mut learner, &data, &options(settings, job, batch)?)?;
     (job.say)(&format!("trained {} steps; mean loss of the last pass {:.4}", report.steps, report.best_loss));
-    let tensors = import::to_torchvision(&learner.average()?, &student.trunk().layers(blocks))?;
+    let tensors = import::to_torchvision(&learner.params().values()?, &student.trunk().layers(blocks))?;
     Ok(BackboneFile { network: student, blocks, tensors, origin: Some(origin(settings, job, batch)?) })
 }
 

@@ -1,6 +1,6 @@
 //! Metrics of a model on a labelled data set.
 //!
-//! Maps are counted and forgotten image by image (pixels.rs), so that memory does not grow with the number of images.
+//! Maps are counted and forgotten image by image (pixels.rs): of each stay some ten kilobytes, which intervals are drawn from.
 
 mod confusion;
 mod images;
@@ -12,7 +12,7 @@ mod pixels;
 use std::path::PathBuf;
 
 use hotad_engine::data::corrupt::Corrupt;
-use hotad_engine::data::groups::{Grouping, Thumbnail};
+use hotad_engine::data::groups::{Grouping, Thumbnail, alike};
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::data::prepare::file_sha256;
@@ -123,11 +123,12 @@ fn score_all(model: &Model, items: &[Item], options: &Options, mut pixels: Optio
 
 /// The test images that the model has neither learned from nor been given thresholds by, and the number of those it has.
 fn unseen(model: &Model, items: &[Item]) -> Result<(Vec<Item>, usize)> {
-    let origin = &model.provenance;
+    let mut known = model.provenance.known();
+    known.extend(model.provenance.threshold_images.iter().map(String::as_str));
     let mut kept = Vec::new();
     for item in items {
         let hash = file_sha256(&item.path)?;
-        if !origin.has_learned(&hash) && !origin.threshold_images.contains(&hash) {
+        if !known.contains(hash.as_str()) {
             kept.push(item.clone());
         }
     }
@@ -149,12 +150,17 @@ pub fn evaluate(model: &Model, data: &Dataset, options: &Options) -> Result<Eval
         let reason = format!("all {learned} test images were learned from; nothing is left to evaluate on");
         return Err(Error::Data { path: data.root.clone(), reason });
     }
+    let paths: Vec<&PathBuf> = test.iter().map(|i| &i.path).collect();
+    // What names say of parts is known before anything is scored.
+    let named = options.grouping.by_names(&paths)?;
     let threshold = model.calibration.pixel_threshold;
     let without_masks = data.missing_masks();
-    let mut pixels = without_masks.is_none().then(|| Pixels::new(data, threshold, options.corrupt)).transpose()?;
+    let mut pixels = without_masks
+        .is_none()
+        .then(|| Pixels::new(data, (threshold, model.calibration.normal_pixel), options.corrupt))
+        .transpose()?;
     let (verdicts, thumbnails, ms_per_image) = score_all(model, &test, options, pixels.as_mut())?;
-    let paths: Vec<&PathBuf> = test.iter().map(|i| &i.path).collect();
-    let groups = options.grouping.groups(&paths, &thumbnails)?;
+    let groups = named.unwrap_or_else(|| alike(&thumbnails));
     let images = Ranking::new(verdicts.iter().map(|v| (v.score, v.item.defective)));
     let (defective, good) = images.classes();
     let mut metrics = Metrics {
@@ -193,6 +199,9 @@ pub fn evaluate(model: &Model, data: &Dataset, options: &Options) -> Result<Eval
     metrics.notes.extend(without_masks.map(|why| format!("pixel metrics are null: {why}")));
     let pixels = pixels.map(|pixels| pixels.fill(&mut metrics));
     let (pixels, sketches) = pixels.unzip();
+    if metrics.precision.is_none() && metrics.recall.is_some() {
+        metrics.notes.push("precision is null: no image is called an anomaly".into());
+    }
     intervals::fill(&mut metrics, &verdicts, sketches.as_deref(), &groups, options.seed);
     Ok(Evaluation { metrics, verdicts, images, pixels })
 }

@@ -23,6 +23,8 @@ const SPRO_LIMITS: [(f64, &str); 5] =
 /// What has been counted of the maps so far.
 pub struct Pixels {
     threshold: f32,
+    /// Sketches tell scores apart from here.
+    normal: f32,
     corrupt: Option<Corrupt>,
     all: Tally,
     /// For LOCO: saturations, and counts of either kind with the good images.
@@ -39,14 +41,15 @@ pub struct Pixels {
 const BITS: u32 = 16;
 
 impl Pixels {
-    /// Of no maps; `threshold` is that of defective pixels.
-    pub fn new(data: &Dataset, threshold: f32, corrupt: Option<Corrupt>) -> Result<Self> {
+    /// Of no maps; `threshold` is that of defective pixels, `normal` the median of normal ones.
+    pub fn new(data: &Dataset, (threshold, normal): (f32, f32), corrupt: Option<Corrupt>) -> Result<Self> {
         let loco = match data.layout {
             Layout::Loco => Some((Saturations::read(&data.root)?, [Tally::default(), Tally::default()])),
             _ => None,
         };
         Ok(Self {
             threshold,
+            normal,
             corrupt,
             all: Tally::default(),
             loco,
@@ -72,7 +75,8 @@ impl Pixels {
         let mask = changed(Mask::of_item(item, height, width)?);
         let regions = components(&mask.defect, width);
         self.all.add(map, &mask.defect, &regions);
-        self.sketches.push(Sketch::new(map, &mask.defect, &regions, BITS));
+        let above: Vec<f32> = map.iter().map(|v| v - self.normal).collect();
+        self.sketches.push(Sketch::new(&above, &mask.defect, &regions, BITS));
         if let Some((saturations, tallies)) = &mut self.loco {
             let regions = saturations.regions(item, (height, width), &changed)?;
             for (tally, (folder, _)) in tallies.iter_mut().zip(KINDS) {
@@ -91,7 +95,6 @@ impl Pixels {
 
     /// Fills in the metrics; returns the ranking of all pixels, and sketches of the maps.
     pub fn fill(mut self, metrics: &mut Metrics) -> (Ranking, Vec<Sketch>) {
-        metrics.dice_best_threshold = best_mean_dice(&self.sketches).map(|(dice, _)| dice);
         metrics.aupro_30 = self.all.curve().map(|c| area(c, PRO_LIMIT));
         let bound = self.all.auroc_bound();
         if !self.all.is_exact() {
@@ -106,7 +109,10 @@ impl Pixels {
         metrics.pixel_ap = pixels.average_precision();
         metrics.dice_max = pixels.f1_max().map(|(f, _)| f);
         if self.found > 0 {
-            metrics.dice_at_threshold = Some(self.dice / f64::from(self.found));
+            let at_threshold = self.dice / f64::from(self.found);
+            metrics.dice_at_threshold = Some(at_threshold);
+            // Sketches may pass over a threshold that is a little better.
+            metrics.dice_best_threshold = best_mean_dice(&self.sketches).map(|(dice, _)| dice.max(at_threshold));
             metrics.iou_at_threshold = Some(self.iou / f64::from(self.found));
         } else {
             metrics.notes.push("pixel metrics are null: every mask is empty".into());

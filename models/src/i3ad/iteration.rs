@@ -1,9 +1,10 @@
 //! Test time (I3AD, sections 2.3 to 2.5): a first reconstruction under checkerboards, then mask and reconstruction
 //! in turn.
 //!
-//! `a_i = 1 - SSIM(x_0, x_i)`, `M_i = a_i > u`, `x_(i+1) = G(x_0, M_i)` where M_i is 1 and x_0 elsewhere. An image is
-//! done when its mask is empty, or when the share of it that has changed is small. All images of a batch go together;
-//! those that are done leave it.
+//! `a_i = 1 - SSIM(x, x_i)`, `M_i = a_i > u`, `x_(i+1) = G(x, M_i)` where M_i is 1 and x elsewhere; x_0 is the
+//! reconstruction under the checkerboards. Everything here is in 0..1, and SSIM's data range is 1: its luminance term is not
+//! shift-invariant, so that it means nothing in the generator's -1..1. An image is done when its mask is empty, or when the
+//! share of it that has changed is small. All images of a batch go together; those that are done leave it.
 
 use hotad_engine::Result;
 use hotad_engine::device::Device;
@@ -12,9 +13,11 @@ use hotad_engine::params::State;
 use hotad_engine::tensor::Tensor;
 use hotad_kernels::conv::{checkerboard_masks, join_checkerboard};
 use hotad_kernels::device::Buffer;
+use hotad_kernels::elementwise::approach;
 use hotad_kernels::gather::gather;
 use hotad_kernels::ssim::{SsimOptions, ssim_mask};
 
+use super::picture::{signed, unit};
 use crate::networks::inpainting::{Generator, Inpainting, Ready};
 
 /// How a test image is gone about.
@@ -22,7 +25,7 @@ use crate::networks::inpainting::{Generator, Inpainting, Ready};
 pub struct Search {
     /// Dissimilarity above which a pixel is masked.
     pub u: f32,
-    /// Most reconstructions.
+    /// Most reconstructions after the one under the checkerboards.
     pub iterations: usize,
     /// Share of a mask whose change ends the search.
     pub stop: f32,
@@ -33,13 +36,13 @@ pub struct Search {
 pub struct Reached {
     /// 1 - SSIM, averaged over channels.
     pub dissimilarity: Vec<f32>,
-    /// In -1..1.
+    /// In 0..1.
     pub reconstruction: Vec<f32>,
 }
 
 /// One iteration, for those who watch.
 pub struct Moment<'a> {
-    /// Counted from 1.
+    /// Reconstructions after the one under the checkerboards, which is number 0.
     pub iteration: usize,
     /// Numbers of the images that are still in the batch.
     pub images: &'a [usize],
@@ -82,28 +85,39 @@ impl Painter {
         Ok(Self { generator, ready, device: device.clone(), side })
     }
 
+    /// Images `[n, side, side, 3]` in 0..1, painted under masks `[n, side, side, 1]`, whole.
     fn paint(&self, images: &Tensor, masks: &Tensor) -> Result<Tensor> {
-        Ok(self.generator.run(&Inpainting::Ready(&self.ready), images, masks)?.fine)
+        unit(&self.generator.run(&Inpainting::Ready(&self.ready), &signed(images)?, masks)?.fine)
     }
 
-    /// Feature maps of images `[n, side, side, 3]` in -1..1, at a quarter of the size.
+    /// Feature maps of images `[n, side, side, 3]` in 0..1, at a quarter of the size.
     ///
     /// # Errors
     /// When the batch has another shape.
     pub fn features(&self, images: &Tensor) -> Result<Tensor> {
-        self.generator.features(&Inpainting::Ready(&self.ready), &images.to(&self.device)?)
+        self.generator.features(&Inpainting::Ready(&self.ready), &signed(&images.to(&self.device)?)?)
     }
 
-    /// Whole reconstructions of images `[n, side, side, 3]` in -1..1 under the four checkerboards of
-    /// `patches` x `patches` cells, all in one batch.
+    /// Whole reconstructions of images `[n, side, side, 3]` in 0..1 under the four checkerboards of
+    /// `patches` x `patches` cells, all in one batch; of several `shifts` the mean, the cells of each moved up and to
+    /// the left by a further part of their side.
     ///
     /// # Errors
     /// When the batch has another shape.
-    pub fn first(&self, images: &Tensor, patches: usize) -> Result<Tensor> {
+    pub fn first(&self, images: &Tensor, patches: usize, shifts: usize) -> Result<Tensor> {
+        let cell = self.side.div_ceil(patches);
+        let mut mean = self.checkered(images, cell, 0)?.into_buffer()?;
+        for shift in 1..shifts {
+            let made = self.checkered(images, cell, shift * cell / shifts)?;
+            approach(&mut mean, made.view(), 1.0 / (shift + 1) as f32)?;
+        }
+        Tensor::from_buffer(mean, images.shape())
+    }
+
+    /// Whole reconstructions under the four masks of a checkerboard, moved up and to the left by some pixels.
+    fn checkered(&self, images: &Tensor, cell: usize, shift: usize) -> Result<Tensor> {
         let ([n, h, w, c], side) = (images.nhwc()?, self.side);
-        let mut masks = Device::Cpu.alloc(4 * side * side)?;
-        checkerboard_masks(side, side, side.div_ceil(patches), &mut masks)?;
-        let masks = masks.into_vec()?;
+        let masks = moved_checkerboard(side, cell, shift)?;
         let values = images.values()?;
         let four = values.chunks_exact((h * w * c).max(1)).flat_map(|image| image.repeat(4)).collect();
         let four = Tensor::new(four, &[4 * n, h, w, c])?.to(&self.device)?;
@@ -131,16 +145,17 @@ impl Painter {
         let known = images.to(&self.device)?;
         let mask = self.device.zeros(n * pixels)?;
         let mut active = Active { images: (0..n).collect(), known, now: first, mask, masked: vec![0; n] };
-        for iteration in 1..=search.iterations {
+        for iteration in 0..=search.iterations {
             let (dissimilarity, done) = self.look(&mut active, search, iteration)?;
             if let Some(watch) = &mut watch {
                 let masks = active.mask.to_vec()?;
                 watch(&Moment { iteration, images: &active.images, reached: all(&dissimilarity, &active)?, masks })?;
             }
             if done.contains(&true) {
-                let states = all(&dissimilarity, &active)?;
+                let (states, last) = (all(&dissimilarity, &active)?, iteration == search.iterations);
                 for (i, state) in states.into_iter().enumerate().filter(|(i, _)| done[*i]) {
-                    reached[active.images[i]] = Some(if active.masked[i] == 0 { active.restored(i)? } else { state });
+                    let restored = active.masked[i] == 0 && !last;
+                    reached[active.images[i]] = Some(if restored { active.restored(i)? } else { state });
                 }
                 active = active.without(&done)?;
             }
@@ -159,7 +174,7 @@ impl Painter {
         let n = active.images.len();
         let pixels = self.side * self.side;
         let (mut dissimilarity, mut changed) = (self.device.alloc(n * pixels)?, self.device.alloc(n)?);
-        let opts = SsimOptions { data_range: 2.0, ..SsimOptions::default() };
+        let opts = SsimOptions::default();
         let (known, now) = (active.known.view(), active.now.view());
         let shape = active.known.nhwc()?;
         ssim_mask(known, now, shape, &opts, search.u, &mut dissimilarity, &mut active.mask, &mut changed)?;
@@ -167,7 +182,7 @@ impl Painter {
         let count = |m: &[f32]| m.iter().filter(|v| **v != 0.0).count();
         let masked: Vec<usize> = masks.chunks_exact(pixels).map(count).collect();
         let done = (0..n).zip(changed.into_vec()?).map(|(i, changed)| {
-            let small = iteration > 1 && changed as f32 <= search.stop * active.masked[i] as f32;
+            let small = iteration > 0 && changed as f32 <= search.stop * active.masked[i] as f32;
             iteration == search.iterations || small || masked[i] == 0
         });
         let done = done.collect();
@@ -201,6 +216,16 @@ impl Active {
     }
 }
 
+/// The four masks `[4, side, side]` of a checkerboard that begins `shift` pixels above and to the left of the image.
+fn moved_checkerboard(side: usize, cell: usize, shift: usize) -> Result<Vec<f32>> {
+    let larger = side + shift;
+    let mut masks = Device::Cpu.alloc(4 * larger * larger)?;
+    checkerboard_masks(larger, larger, cell, &mut masks)?;
+    let masks = masks.into_vec()?;
+    let rows = masks.chunks_exact(larger).enumerate().filter(|(row, _)| row % larger >= shift);
+    Ok(rows.flat_map(|(_, row)| row[shift..].iter().copied()).collect())
+}
+
 /// Where all images of a batch are.
 fn all(dissimilarity: &Buffer, active: &Active) -> Result<Vec<Reached>> {
     let n = active.images.len();
@@ -208,4 +233,22 @@ fn all(dissimilarity: &Buffer, active: &Active) -> Result<Vec<Reached>> {
     let maps = maps.chunks_exact(maps.len() / n);
     let pairs = maps.zip(values.chunks_exact(values.len() / n));
     Ok(pairs.map(|(d, r)| Reached { dissimilarity: d.to_vec(), reconstruction: r.to_vec() }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moved_checkerboards_still_cover_every_pixel_once() {
+        for (cell, shift) in [(7, 0), (7, 3), (8, 4), (5, 4)] {
+            let masks = moved_checkerboard(20, cell, shift).expect("room");
+            assert_eq!(masks.len(), 4 * 400);
+            for at in 0..400 {
+                assert_eq!((0..4).map(|k| masks[k * 400 + at]).sum::<f32>(), 1.0);
+                let (row, column) = ((at / 20 + shift) / cell % 2, (at % 20 + shift) / cell % 2);
+                assert_eq!(masks[(2 * row + column) * 400 + at], 1.0, "cells of {cell} moved by {shift}");
+            }
+        }
+    }
 }

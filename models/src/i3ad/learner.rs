@@ -1,23 +1,27 @@
 //! Adversarial training (I3AD, section 2.2): discriminator and generator take a step in turn.
 //!
 //! `L_D = mean of max(0, 1 - D(x)) + mean of max(0, 1 + D(G(x, M)))`; `L_G = -a mean of D(G(x, M)) + l(coarse) + l(fine)`, l the
-//! spatially discounted L1. Both use one forward pass of the generator, whose result is pasted into what is known.
+//! spatially discounted L1 over the sum of its weights. Both use one forward pass of the generator, whose result is pasted
+//! into what is known. Before the discriminator takes part ([`Phases`]) the generator learns by L1 alone.
 
 use hotad_engine::data::loader::Batch;
+use hotad_engine::device::Device;
 use hotad_engine::ops::{Mode, add, concat_channels, hinge_loss, mean, paste, weighted_l1};
 use hotad_engine::params::Params;
 use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::train::Learner;
-use hotad_engine::{Error, Result};
+use hotad_engine::train::{Keep, Learner};
+use hotad_engine::{Error, Result, random};
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::discounted_l1::discount_weights;
 
-use super::config::Config;
+use super::augment::{Augment, turned};
+use super::config::{Config, Kept};
 use super::masks;
-use super::picture::seen;
+use super::phases::Phases;
+use super::picture::{padded, signed};
 use crate::networks::discriminator::Discriminator;
-use crate::networks::inpainting::{Generator, Inpainting};
+use crate::networks::inpainting::{Generator, Inpainted, Inpainting};
 
 /// Masks of a step and the weights of its L1 loss.
 struct Masks {
@@ -40,6 +44,7 @@ pub struct AdversarialLearner {
     generator: Generator,
     discriminator: Discriminator,
     config: Config,
+    phases: Phases,
     side: usize,
     seed: u64,
     /// Made while the device was busy with the step before: its number and size.
@@ -48,8 +53,11 @@ pub struct AdversarialLearner {
 }
 
 impl AdversarialLearner {
-    /// With fresh parameters, for images of `side` pixels.
-    pub fn new(config: &Config, side: usize, seed: u64, device: &hotad_engine::device::Device) -> Result<Self> {
+    /// With fresh parameters, for images of `side` pixels and a training of `steps` steps.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn new(config: &Config, side: usize, steps: u64, seed: u64, device: &Device) -> Result<Self> {
         let (generator, discriminator) =
             (Generator::new(config.width), Discriminator::new(4, config.discriminator_width));
         let mut params = Params::default();
@@ -60,6 +68,7 @@ impl AdversarialLearner {
             generator,
             discriminator,
             config: config.clone(),
+            phases: Phases::new(config, steps),
             side,
             seed,
             ahead: None,
@@ -68,60 +77,96 @@ impl AdversarialLearner {
     }
 
     fn masks(&self, n: usize, purpose: &str, number: u64) -> Result<Masks> {
-        let masks = masks::of_step(n, self.side, self.seed, purpose, number);
+        let masks = masks::of_step(self.config.masks, n, self.side, self.seed, (purpose, number))?;
         let (gamma, known) = (self.config.discount as f32, self.config.known_weight as f32);
-        let weights = discount_weights(&masks, (self.side, self.side), gamma, known)?;
+        let mut weights = discount_weights(&masks, (self.side, self.side), gamma, known)?;
+        // The loss divides by the number of pixels, and is to divide by the sum of weights.
+        let sum: f64 = weights.iter().map(|w| f64::from(*w)).sum();
+        let factor = (weights.len() as f64 / sum) as f32;
+        weights.iter_mut().for_each(|w| *w *= factor);
         let shape = [n, self.side, self.side, 1];
         let put = |values| Tensor::new(values, &shape)?.to(self.params.device());
         Ok(Masks { masks: put(masks)?, weights: put(weights)? })
     }
 
-    fn adam(lr: f64) -> AdamOptions {
-        AdamOptions { lr: lr as f32, beta1: 0.5, beta2: 0.999, ..AdamOptions::default() }
+    /// The images of a step as the generator sees them.
+    fn images(&self, batch: &Batch, number: u64) -> Result<Tensor> {
+        let mut images = padded(&batch.images, self.side)?;
+        if self.config.augment == Augment::Turn {
+            images = turned(&images, &mut random::stream(self.seed, "turned images", number))?;
+        }
+        signed(&images.to(self.params.device())?)
+    }
+
+    fn adam(&self, lr: f64, number: u64) -> AdamOptions {
+        let lr = (lr * self.phases.rate(number)) as f32;
+        AdamOptions { lr, beta1: 0.5, beta2: 0.999, ..AdamOptions::default() }
+    }
+
+    /// `l(coarse) + l(fine)`.
+    fn l1(&self, made: &Inpainted, images: &Tensor, weights: &Tensor) -> Result<Tensor> {
+        add(&weighted_l1(&made.coarse, images, weights)?, &weighted_l1(&made.fine, images, weights)?)
+    }
+
+    /// The discriminator's step; its loss, and what the generator has to lower to mislead it.
+    fn judged(&mut self, made: &Inpainted, images: &Tensor, masks: &Tensor, number: u64) -> Result<(Tensor, Tensor)> {
+        let fake = concat_channels(&paste(&made.fine, images, masks)?, masks)?;
+        let real = concat_channels(images, masks)?;
+        let judge = self.discriminator.weights(&self.params, 1, true)?;
+        let on_real = hinge_loss(&judge.verdicts(&real)?, 1.0, 1.0, 1.0)?;
+        let judged = add(&on_real, &hinge_loss(&judge.verdicts(&fake.detached())?, 1.0, -1.0, 1.0)?)?;
+        let adam = self.adam(self.config.discriminator_lr, number);
+        self.params.adam(&mut backward(&judged)?, &adam)?;
+        let judge = self.discriminator.weights(&self.params, 0, false)?;
+        let misled = mean(&judge.verdicts(&fake)?, -self.config.adversarial as f32)?;
+        Ok((judged, misled))
     }
 }
 
 impl Learner for AdversarialLearner {
     fn step(&mut self, batch: &Batch, number: u64) -> Result<f32> {
         let n = batch.indices.len();
-        let images = seen(&batch.images, self.side)?.to(self.params.device())?;
+        let images = self.images(batch, number)?;
         let Masks { masks, weights } = match self.ahead.take() {
             Some((of, masks)) if of == (number, n) => masks,
-            _ => self.masks(n, "free-form masks", number)?,
+            _ => self.masks(n, "training masks", number)?,
         };
         let made = self.generator.run(&Inpainting::Learned(&self.params, Mode::Train), &images, &masks)?;
-        let fake = concat_channels(&paste(&made.fine, &images, &masks)?, &masks)?;
-        let real = concat_channels(&images, &masks)?;
+        let verdict = match self.phases.is_adversarial(number) {
+            true => Some(self.judged(&made, &images, &masks, number)?),
+            false => None,
+        };
+        let l1 = self.l1(&made, &images, &weights)?;
+        let total = match &verdict {
+            Some((_, misled)) => add(misled, &l1)?,
+            None => l1.clone(),
+        };
+        let adam = self.adam(self.config.lr, number);
+        self.params.adam(&mut backward(&total)?, &adam)?;
 
-        let judge = self.discriminator.weights(&self.params, 1, true)?;
-        let on_real = hinge_loss(&judge.verdicts(&real)?, 1.0, 1.0, 1.0)?;
-        let judged = add(&on_real, &hinge_loss(&judge.verdicts(&fake.detached())?, 1.0, -1.0, 1.0)?)?;
-        self.params.adam(&mut backward(&judged)?, &Self::adam(self.config.discriminator_lr))?;
-
-        let judge = self.discriminator.weights(&self.params, 0, false)?;
-        let fooled = mean(&judge.verdicts(&fake)?, -self.config.adversarial as f32)?;
-        let l1 = add(&weighted_l1(&made.coarse, &images, &weights)?, &weighted_l1(&made.fine, &images, &weights)?)?;
-        let total = add(&fooled, &l1)?;
-        self.params.adam(&mut backward(&total)?, &Self::adam(self.config.lr))?;
-
-        self.ahead = Some(((number + 1, n), self.masks(n, "free-form masks", number + 1)?));
-        let (judged, fooled, l1) = (judged.item()?, fooled.item()?, l1.item()?);
+        self.ahead = Some(((number + 1, n), self.masks(n, "training masks", number + 1)?));
+        let (judged, misled) = match verdict {
+            Some((judged, misled)) => (judged.item()?, misled.item()?),
+            None => (0.0, 0.0),
+        };
+        let l1 = l1.item()?;
         self.sums.steps += 1.0;
         self.sums.discriminator += f64::from(judged);
-        self.sums.adversarial += f64::from(fooled);
+        self.sums.adversarial += f64::from(misled);
         self.sums.l1 += f64::from(l1);
         // A discriminator that diverges must stop the run as well.
-        Ok(if judged.is_finite() { fooled + l1 } else { judged })
+        Ok(if judged.is_finite() { misled + l1 } else { judged })
     }
 
-    /// The L1 losses alone, under masks that are the same every time.
-    fn loss(&self, batch: &Batch) -> Result<f32> {
-        let images = seen(&batch.images, self.side)?.to(self.params.device())?;
-        let first = batch.indices.first().copied().ok_or_else(|| Error::Config("a batch has no images".into()))?;
-        let Masks { masks, weights } = self.masks(batch.indices.len(), "validation masks", first as u64)?;
-        let made = self.generator.run(&Inpainting::Learned(&self.params, Mode::Eval), &images, &masks)?;
-        let coarse = weighted_l1(&made.coarse, &images, &weights)?;
-        add(&coarse, &weighted_l1(&made.fine, &images, &weights)?)?.item()
+    fn loss(&self, _: &Batch) -> Result<f32> {
+        Err(Error::Config("an adversarial generator is not judged by a validation loss".into()))
+    }
+
+    fn keep(&self) -> Keep {
+        match self.config.keep {
+            Kept::Average => Keep::Average(self.config.average_decay as f32),
+            Kept::Last => Keep::Last,
+        }
     }
 
     fn params(&mut self) -> &mut Params {
@@ -136,5 +181,22 @@ impl Learner for AdversarialLearner {
             ("adversarial_loss", mean(adversarial)),
             ("l1_loss", mean(l1)),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is known is bypassed (appendix F); however little is hidden, its loss has the same scale.
+    #[test]
+    fn the_loss_is_a_mean_over_what_is_painted() {
+        let config = Config { image_size: 64, width: 8, discriminator_width: 4, ..Config::default() };
+        let learner = AdversarialLearner::new(&config, 64, 10, 1, &Device::Cpu).expect("room");
+        let Masks { masks, weights } = learner.masks(2, "test", 0).expect("drawn");
+        let (masks, weights) = (masks.values().expect("host"), weights.values().expect("host"));
+        assert!(masks.iter().zip(weights.iter()).all(|(m, w)| (*m == 1.0) == (*w > 0.0)));
+        let mean = weights.iter().map(|w| f64::from(*w)).sum::<f64>() / weights.len() as f64;
+        assert!((mean - 1.0).abs() < 1e-4, "{mean}");
     }
 }

@@ -65,6 +65,10 @@ pub fn cross_validate(
     let class: Vec<bool> = (0..normal.len() + defective.len()).map(|i| i >= normal.len()).collect();
     let dealt = groups::folds(&[good_parts, &bad_parts].concat(), &class, folds, context.seed);
     let (good, bad) = dealt.split_at(normal.len());
+    if let Some(fold) = (0..folds).find(|fold| !good.contains(fold) || !bad.contains(fold)) {
+        let reason = format!("--cv {folds}: fold {} lacks a class, as no part is divided; use fewer folds", fold + 1);
+        return Err(Error::Config(reason));
+    }
     let parts_of: HashMap<&PathBuf, usize> = normal
         .iter()
         .zip(good_parts)

@@ -40,9 +40,10 @@ impl Gated {
         [2 * self.to, self.kernel, self.kernel, self.from]
     }
 
-    /// Adds fresh parameters.
+    /// Adds fresh parameters, drawn for half as many inputs: gates around a half halve the amplitude of what passes, and
+    /// sixteen layers of that would leave nothing.
     pub fn init(&self, params: &mut Params, rng: &mut ChaCha8Rng) {
-        let fan_in = self.kernel * self.kernel * self.from;
+        let fan_in = self.kernel * self.kernel * self.from / 2;
         params.he_uniform(&format!("{}.weight", self.name), &self.shape(), fan_in, rng);
         params.zeros(&format!("{}.bias", self.name), &[2 * self.to]);
     }
@@ -107,5 +108,22 @@ impl Gates<'_> {
                 Tensor::from_buffer(y, &shape)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hotad_engine::random;
+
+    use super::*;
+
+    #[test]
+    fn weights_are_drawn_for_half_of_the_inputs() {
+        let (layer, mut params) = (Gated::new("layer".into(), 8, 16, 3, 1, 1), Params::default());
+        layer.init(&mut params, &mut random::stream(1, "gated", 0));
+        let weight = params.get("layer.weight", false).expect("there");
+        let largest = weight.values().expect("host").iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+        let bound = (6.0_f32 / 36.0).sqrt();
+        assert!(largest <= bound && largest > 0.95 * bound, "{largest} of {bound}");
     }
 }

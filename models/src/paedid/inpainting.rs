@@ -15,7 +15,7 @@ use toml::Table;
 
 use super::check_lambda;
 use super::decomposition::{Decomposition, lambdas};
-use crate::config::{Choice, Doc, Settings, damaged, join, require};
+use crate::config::{Choice, Doc, Settings, concatenated, damaged, join, require};
 use crate::detector::{Detector, Explanation, FitContext, Illustration, Score};
 use crate::i3ad::{self, I3ad};
 use crate::prior::{Background, BackgroundPrior};
@@ -48,7 +48,7 @@ impl Default for Config {
 }
 
 impl Settings for Config {
-    const DOCS: &'static [Doc] = &join::<3, 18, 21>(
+    const DOCS: &'static [Doc] = &join::<3, 28, 31>(
         [
             ("lambda", "weight of the L1 term, or \"auto\": the best on synthetic cracks over held-out normals"),
             ("steps", "Adam steps of the decomposition"),
@@ -58,7 +58,9 @@ impl Settings for Config {
     );
 
     const SCORING: &'static [&'static str] =
-        &["lambda", "steps", "decompose_lr", "patches", "u", "u_limit", "test_iterations", "stop", "residual", "score"];
+        &concatenated::<&str, 3, 11, 14>(["lambda", "steps", "decompose_lr"], i3ad::Config::SCORED);
+
+    const LENGTH: &'static [&'static str] = i3ad::Config::LENGTH;
 
     fn under(table: &Table) -> Result<Table> {
         i3ad::Config::under(table)

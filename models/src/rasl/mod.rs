@@ -63,7 +63,10 @@ impl Settings for Config {
         ("inset", "margin in pixels that motions may reach into"),
         ("lambda", "weight of the sparse part, in parts of 1 / sqrt(pixels)"),
         ("rounds", "most rounds of alignment"),
-        ("score", "image score: \"max\" of the map after a blur, or its \"mean\""),
+        (
+            "score",
+            "image score: after a blur \"max\" of the map or \"top\", the mean of its largest 1 %; or its \"mean\"",
+        ),
         ("score_blur", "blur in pixels before the largest value of the anomaly map is taken as score; 0 for none"),
     ];
 

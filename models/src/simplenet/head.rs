@@ -8,7 +8,7 @@ use hotad_engine::ops::{Mode, add, add_noise, hinge_loss, join_rows, reshape, ro
 use hotad_engine::params::Params;
 use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::train::Learner;
+use hotad_engine::train::{Keep, Learner};
 use hotad_engine::{Activation, Error, Result, random};
 use hotad_kernels::adam::AdamOptions;
 use rand::Rng;
@@ -205,13 +205,13 @@ impl Learner for HeadLearner<'_> {
         &mut self.params
     }
 
-    fn watched(&self) -> bool {
-        false
+    fn keep(&self) -> Keep {
+        Keep::Last
     }
 }
 
 /// Images that tell the features' deviation.
-const TOLD_BY: usize = 32;
+const SCALE_IMAGES: usize = 32;
 
 /// The root of the mean variance of the elements that the discriminator takes, told by up to 32 images drawn by the seed: of an
 /// embedding's, or where there is an adapter, of what it makes of them before it has learned.
@@ -220,7 +220,7 @@ const TOLD_BY: usize = 32;
 /// Broken images, interruption.
 fn deviation(head: &Head, params: &Params, embedding: &Embedding, context: &FitContext) -> Result<f32> {
     let order = random::shuffled(context.train.len(), context.seed, "images of the noise's scale", 0);
-    let some: Vec<PathBuf> = order.into_iter().take(TOLD_BY).map(|i| context.train[i].clone()).collect();
+    let some: Vec<PathBuf> = order.into_iter().take(SCALE_IMAGES).map(|i| context.train[i].clone()).collect();
     let weights = Weights::Learned(params, "", Mode::Eval);
     let mut covariance = Covariance::new(embedding.device());
     embedding.for_each(&some, |x| {

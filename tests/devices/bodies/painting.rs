@@ -5,7 +5,7 @@ use hotad_kernels::conv::{
 };
 use hotad_kernels::device::{Buffer, Device};
 use hotad_kernels::discounted_l1::weighted_l1;
-use hotad_kernels::elementwise::dot;
+use hotad_kernels::elementwise::{affine, approach, dot};
 use hotad_kernels::gather::gather;
 use hotad_kernels::hinge::hinge_loss;
 use hotad_kernels::projection::{Step, projection_step};
@@ -129,7 +129,10 @@ pub fn losses(device: &Device) -> Results {
         let (mut hinge, mut dd, mut product) = (room(device, 1), room(device, 3 * n), room(device, 1));
         hinge_loss(&x, 0.5, -1.0, 2.0, &mut hinge, &mut dd).expect("shapes fit");
         dot(&x, &x, &mut product).expect("same lengths");
-        out.extend([&hinge, &dd, &product].map(|b| (host(b), CLOSE)));
+        let (mut mapped, mut average) = (room(device, 3 * n), put(device, noise(3 * n, 4)));
+        affine(&x, 2.0, -1.0, &mut mapped).expect("same lengths");
+        approach(&mut average, &y, 0.1).expect("same lengths");
+        out.extend([&hinge, &dd, &product, &mapped, &average].map(|b| (host(b), CLOSE)));
     }
     out
 }

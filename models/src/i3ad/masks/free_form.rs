@@ -1,4 +1,4 @@
-//! Free-form masks (Yu et al. 2019, algorithm 1): brush strokes and a box, one mask for each image of a step.
+//! Free-form masks (Yu et al. 2019, algorithm 1): brush strokes and a box.
 //!
 //! 1 to 3 strokes of 4 to 11 vertices. The brush turns by 2 pi / 5 plus or minus up to 2 pi / 15, every second time mirrored;
 //! its way to the next vertex is drawn from N(R, R / 2), cut to 0..2R, R an eighth of the diagonal; it is 12 to 40 pixels
@@ -18,12 +18,6 @@ pub fn free_form(side: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     }
     cover_box(&mut mask, side, rng);
     mask
-}
-
-/// The masks of a step.
-pub fn of_step(n: usize, side: usize, seed: u64, purpose: &str, step: u64) -> Vec<f32> {
-    let mut rng = random::stream(seed, purpose, step);
-    (0..n).flat_map(|_| free_form(side, &mut rng)).collect()
 }
 
 fn stroke(mask: &mut [f32], side: usize, rng: &mut ChaCha8Rng) {

@@ -1,0 +1,132 @@
+//! What a report shows of an I3AD: how an image was treated, and how scores follow from iterations and threshold.
+
+use hotad_engine::Result;
+use hotad_engine::data::picture::Picture;
+use hotad_engine::tensor::Tensor;
+
+use super::iteration::{Moment, Reached, Search};
+use super::picture::padded;
+use super::threshold::CANDIDATES;
+use super::{I3ad, image_of};
+use crate::detector::{Illustration, Sweep};
+use crate::residual::Residual;
+
+/// Iterations that a report shows; 0 is the reconstruction under the checkerboards.
+const SHOWN: [usize; 7] = [0, 1, 2, 5, 10, 20, 30];
+
+/// Iterations before scores are compared over thresholds.
+const ITERATIONS: usize = 10;
+
+/// Residuals that curves are drawn of.
+pub const RESIDUALS: [(&str, Residual); 2] = [("SSIM", Residual::Ssim), ("L2", Residual::L2)];
+
+impl I3ad {
+    /// Reconstruction, differences and mask of each image after some iterations.
+    pub(super) fn illustrations(&self, images: &Tensor) -> Result<Vec<Vec<Illustration>>> {
+        let images = padded(images, self.painter.side)?;
+        let (values, n) = (images.values()?, images.shape()[0]);
+        let mut all = vec![Vec::new(); n];
+        let mut watch = |moment: &Moment| -> Result<()> {
+            if SHOWN.contains(&moment.iteration) {
+                for (k, image) in moment.images.iter().enumerate() {
+                    all[*image].extend(self.shown(moment, k, image_of(&values, n, *image)));
+                }
+            }
+            Ok(())
+        };
+        self.iterate(&images, &self.search(), Some(&mut watch))?;
+        Ok(all)
+    }
+
+    /// One column about the `k`-th image of a batch.
+    fn shown(&self, moment: &Moment, k: usize, image: &[f32]) -> impl Iterator<Item = Illustration> {
+        let (reached, pixels) = (&moment.reached[k], self.painter.side * self.painter.side);
+        // A difference of a quarter of the range is white.
+        let l2 = self.map(Residual::L2, image, reached).iter().map(|v| v.sqrt() * 4.0).collect::<Vec<f32>>();
+        let pictures = [
+            ("reconstruction", self.picture(&reached.reconstruction, 3)),
+            ("difference", self.picture(&l2, 1)),
+            ("1 - SSIM", self.picture(&reached.dissimilarity, 1)),
+            ("next mask", self.picture(&moment.masks[k * pixels..(k + 1) * pixels], 1)),
+        ];
+        let column = format!("iteration {}", moment.iteration);
+        pictures.into_iter().map(move |(row, picture)| Illustration {
+            row: row.into(),
+            column: column.clone(),
+            picture,
+        })
+    }
+
+    /// A map on a scale from 0 to 1 as a picture.
+    fn picture(&self, values: &[f32], channels: usize) -> Picture {
+        let size = self.config.image_size;
+        Picture { height: size, width: size, channels, values: self.cut(values, channels) }
+    }
+
+    /// Figures 4 and 5: scores by iteration, and by threshold after 10 iterations.
+    pub(super) fn curves(&self, images: &Tensor) -> Result<Vec<Vec<Sweep>>> {
+        let images = padded(images, self.painter.side)?;
+        let first = self.first(&images)?;
+        let by_iteration = self.by_iteration(&images, first.clone())?;
+        let by_threshold = self.by_threshold(&images, &first)?;
+        let numbers: Vec<f32> = (0..=self.config.test_iterations).map(|i| i as f32).collect();
+        let all = by_iteration.iter().zip(&by_threshold).map(|(iterations, thresholds)| {
+            let mut all = sweeps("iteration", &numbers, iterations);
+            all.extend(sweeps("threshold u, after 10 iterations", &CANDIDATES, thresholds));
+            all
+        });
+        Ok(all.collect())
+    }
+
+    /// Of each image and residual, the score after every iteration.
+    fn by_iteration(&self, images: &Tensor, first: Tensor) -> Result<Vec<[Vec<f32>; 2]>> {
+        let (values, n, iterations) = (images.values()?, images.shape()[0], self.config.test_iterations);
+        let mut lines = vec![[const { Vec::new() }; 2]; n];
+        let mut watch = |moment: &Moment| -> Result<()> {
+            for (image, reached) in moment.images.iter().zip(&moment.reached) {
+                self.extend(&mut lines[*image], image_of(&values, n, *image), reached)?;
+            }
+            Ok(())
+        };
+        let last = self.painter.iterate(images, first, &self.search(), Some(&mut watch))?;
+        // What an image has reached when it is done, it keeps.
+        for (i, (lines, reached)) in lines.iter_mut().zip(&last).enumerate() {
+            while lines[0].len() <= iterations {
+                self.extend(lines, image_of(&values, n, i), reached)?;
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Of each image and residual, the score at every candidate of the threshold.
+    fn by_threshold(&self, images: &Tensor, first: &Tensor) -> Result<Vec<[Vec<f32>; 2]>> {
+        let (values, n) = (images.values()?, images.shape()[0]);
+        let mut lines = vec![[const { Vec::new() }; 2]; n];
+        for u in CANDIDATES {
+            let search = Search { u, iterations: self.config.test_iterations.min(ITERATIONS), ..self.search() };
+            for (i, reached) in self.painter.iterate(images, first.clone(), &search, None)?.iter().enumerate() {
+                self.extend(&mut lines[i], image_of(&values, n, i), reached)?;
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Adds the scores of where an image has got to.
+    fn extend(&self, lines: &mut [Vec<f32>; 2], image: &[f32], reached: &Reached) -> Result<()> {
+        for (line, (_, residual)) in lines.iter_mut().zip(RESIDUALS) {
+            line.push(self.scores(residual, image, std::slice::from_ref(reached))?[0].value);
+        }
+        Ok(())
+    }
+}
+
+/// The lines of one chart.
+fn sweeps(chart: &'static str, x: &[f32], lines: &[Vec<f32>; 2]) -> Vec<Sweep> {
+    let one = |((name, _), line): (&(&'static str, Residual), &Vec<f32>)| Sweep {
+        chart,
+        name,
+        x: x.to_vec(),
+        scores: line.clone(),
+    };
+    RESIDUALS.iter().zip(lines).map(one).collect()
+}
