@@ -42,6 +42,9 @@ pub enum Error {
         /// Cause and remedy.
         reason: String,
     },
+    /// A frame in memory that cannot be used.
+    #[error("frame: {0}")]
+    Frame(String),
     /// A setting out of range or unknown.
     #[error("{0}")]
     Config(String),

@@ -43,9 +43,9 @@ impl From<Raster> for Pixels {
     fn from(raster: Raster) -> Self {
         let (height, width) = (raster.height(), raster.width());
         let mut values = Vec::with_capacity(3 * height * width);
-        let mut row = vec![0.0; 3 * width];
+        let (frame, mut row) = (raster.frame(), vec![0.0; 3 * width]);
         for y in 0..height {
-            raster.row(y, 3, &mut row);
+            frame.row(y, 0, 3, &mut row);
             values.extend(row.iter().map(|v| (v.clamp(0.0, 1.0) * 255.0 + 0.5) as u8));
         }
         Self { height, width, values }

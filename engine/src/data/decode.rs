@@ -58,7 +58,7 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> std::result::Result<Raster, Stri
         Err(_) if bytes.is_empty() => return Err(unreadable("the file is empty")),
         Err(_) => return Err(unreadable("neither PNG, JPEG, BMP nor TIFF")),
     };
-    Ok(Raster::new(image))
+    Raster::new(image).map_err(unreadable)
 }
 
 /// Reason for an image that cannot be decoded, in one line of a length to be read: what libraries say may list a table.

@@ -145,9 +145,9 @@ impl Mask {
         let raster = decode::open(path)?;
         let (height, width) = (raster.height(), raster.width());
         let mut defect = Vec::with_capacity(height * width);
-        let mut row = vec![0.0; width];
+        let (frame, mut row) = (raster.frame(), vec![0.0; width]);
         for y in 0..height {
-            raster.row(y, 1, &mut row);
+            frame.row(y, 0, 1, &mut row);
             defect.extend(row.iter().map(|v| *v > 0.0));
         }
         Ok(Self { height, width, defect })

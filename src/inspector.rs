@@ -1,0 +1,337 @@
+//! A trained model that inspects frames.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hotad_engine::data::frame::{Format, Frame};
+use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::data::preprocess::Preprocessor;
+use hotad_engine::device::{Device, Precision};
+use hotad_engine::model_file::{ModelFile, Provenance};
+use hotad_engine::signature::PublicKey;
+use hotad_engine::tensor::Tensor;
+use hotad_engine::threads::{Pool, pooled};
+use hotad_engine::{Error, Result};
+use hotad_kernels::device::{Buffer, HostBuffer};
+use hotad_kernels::resize::{Filter, RowResizer};
+use hotad_models::detector::Score;
+use hotad_models::model::Model;
+use serde::Serialize;
+
+use crate::regions::{Placement, Regions};
+use crate::thresholds::{Thresholds, Values};
+use crate::verdict::{Label, Verdict};
+
+/// Which map a verdict holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MapSize {
+    /// None.
+    #[default]
+    None,
+    /// One of the model's size.
+    Model,
+    /// One of the frame's size (bilinear).
+    Frame,
+}
+
+/// How frames are inspected.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `auto`, `cpu`, `cuda:N` or `wgpu:N`.
+    pub device: String,
+    /// Of convolutions: f32, or on a GPU with tensor cores tf32, f16, bf16.
+    pub precision: Precision,
+    /// Threads of this inspector's own; without a number it shares those of the process, one for each core.
+    pub threads: Option<usize>,
+    /// Time from the arrival of a frame to its verdict; a later verdict is undecided.
+    pub deadline: Option<Duration>,
+    /// Which map verdicts hold.
+    pub map: MapSize,
+    /// Most regions of a verdict.
+    pub regions: usize,
+    /// The key that the model file has to be signed by.
+    pub key: Option<PublicKey>,
+}
+
+/// Most regions by default.
+const REGIONS: usize = 32;
+
+/// Most threads of an inspector.
+const THREADS: usize = 1024;
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            device: "auto".into(),
+            precision: Precision::F32,
+            threads: None,
+            deadline: None,
+            map: MapSize::None,
+            regions: REGIONS,
+            key: None,
+        }
+    }
+}
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        if self.deadline == Some(Duration::ZERO) {
+            return Err(Error::Config("deadline: 0 leaves no time to inspect anything".into()));
+        }
+        match self.threads {
+            Some(n) if !(1..=THREADS).contains(&n) => {
+                Err(Error::Config(format!("threads: {n} is out of range; use 1 to {THREADS}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What an inspector is of.
+#[derive(Clone, Debug, Serialize)]
+pub struct Info {
+    /// Version of this library.
+    pub version: &'static str,
+    /// The method that the model was trained with.
+    pub method: String,
+    /// Rows, columns and channels of the images that the model takes; frames are brought to it.
+    pub image: ImageSpec,
+    /// Where it computes.
+    pub device: String,
+    /// The image threshold of the model file.
+    pub image_threshold: f32,
+    /// The pixel threshold of the model file.
+    pub pixel_threshold: f32,
+    /// Share of normal images that the image threshold may call anomalies.
+    pub false_alarm_rate: f64,
+    /// Share that the images it comes from can promise; 0 where that is not known.
+    pub promised_false_alarm_rate: f64,
+    /// Origin of the model.
+    pub provenance: Provenance,
+}
+
+/// A trained model that inspects frames: opened once, used by one thread at a time. Another thread may change the
+/// [`Thresholds`] meanwhile; to inspect on several threads at once, open an inspector on each.
+pub struct Inspector {
+    model: Model,
+    options: Options,
+    pool: Option<Arc<Pool>>,
+    thresholds: Thresholds,
+    preprocessor: Preprocessor,
+    regions: Regions,
+    /// From maps of the model to those of the frame.
+    enlarger: Option<RowResizer>,
+}
+
+impl Inspector {
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// Options out of range, a device that is not there, a file that is no model, damaged, of a newer format or not signed as
+    /// it has to be.
+    pub fn open(path: &Path, options: Options) -> Result<Self> {
+        options.check()?;
+        let device = Device::open(&options.device)?.with_precision(options.precision)?;
+        let file = match &options.key {
+            Some(key) => ModelFile::load_signed(path, key)?,
+            None => ModelFile::load(path)?,
+        };
+        let pool = options.threads.map(Pool::new).transpose()?.map(Arc::new);
+        let model = on_threads(pool.as_deref(), || Model::of_file(&file, &device));
+        let model = model.map_err(|e| Error::Model { path: path.into(), reason: e.to_string() })?;
+        Ok(Self::of_model(model, options, pool))
+    }
+
+    fn of_model(model: Model, options: Options, pool: Option<Arc<Pool>>) -> Self {
+        let spec = model.detector.image();
+        let (image, pixel) = (model.calibration.image_threshold, model.calibration.pixel_threshold);
+        let mut regions = Regions::default();
+        regions.reserve(spec.width, spec.height);
+        Self {
+            model,
+            options,
+            pool,
+            thresholds: Thresholds::new(Values { image, pixel }),
+            preprocessor: Preprocessor::new(spec),
+            regions,
+            enlarger: None,
+        }
+    }
+
+    /// What it is of.
+    pub fn info(&self) -> Info {
+        let calibration = &self.model.calibration;
+        Info {
+            version: env!("CARGO_PKG_VERSION"),
+            method: self.model.detector.method().into(),
+            image: self.model.detector.image(),
+            device: self.model.device.name().into(),
+            image_threshold: calibration.image_threshold,
+            pixel_threshold: calibration.pixel_threshold,
+            false_alarm_rate: calibration.image_false_alarm_rate,
+            promised_false_alarm_rate: calibration.promised_false_alarm_rate,
+            provenance: self.model.provenance.clone(),
+        }
+    }
+
+    /// The thresholds that frames are judged by: those of the model file until they are changed.
+    pub fn thresholds(&self) -> Thresholds {
+        self.thresholds.clone()
+    }
+
+    /// Inspects blank frames until all memory is taken and all kernels are compiled that frames of this size need.
+    ///
+    /// # Errors
+    /// As [`Inspector::inspect`].
+    pub fn warm_up(&mut self, height: usize, width: usize, format: Format) -> Result<()> {
+        let stride = width.saturating_mul(format.pixel_bytes());
+        let blank = vec![0x80; stride.saturating_mul(height)];
+        let frame = Frame::new(&blank, height, width, stride, format)?;
+        let mut verdict = Verdict::default();
+        let deadline = self.options.deadline.take();
+        let outcome = (0..WARM_UPS).try_for_each(|_| self.inspect(&frame, &mut verdict));
+        self.options.deadline = deadline;
+        outcome
+    }
+
+    /// Inspects a frame that arrives now.
+    ///
+    /// # Errors
+    /// When the model scores it with numbers that are not finite, or what went wrong on the device; the verdict is then
+    /// undecided.
+    pub fn inspect(&mut self, frame: &Frame, verdict: &mut Verdict) -> Result<()> {
+        self.inspect_arrived(frame, Instant::now(), verdict)
+    }
+
+    /// Inspects a frame that arrived at some time; one whose deadline has passed is not inspected, but undecided at once.
+    ///
+    /// # Errors
+    /// As [`Inspector::inspect`].
+    pub fn inspect_arrived(&mut self, frame: &Frame, arrived: Instant, verdict: &mut Verdict) -> Result<()> {
+        self.inspect_all(std::slice::from_ref(frame), arrived, std::slice::from_mut(verdict))
+    }
+
+    /// Inspects frames together, of any sizes and formats, that arrive now. Each verdict is the one that its frame alone would
+    /// get; times are of the whole batch.
+    ///
+    /// # Errors
+    /// When there are not as many verdicts as frames, and as [`Inspector::inspect`].
+    pub fn inspect_batch(&mut self, frames: &[Frame], verdicts: &mut [Verdict]) -> Result<()> {
+        self.inspect_all(frames, Instant::now(), verdicts)
+    }
+
+    fn inspect_all(&mut self, frames: &[Frame], arrived: Instant, verdicts: &mut [Verdict]) -> Result<()> {
+        verdicts.iter_mut().for_each(Verdict::clear);
+        if frames.len() != verdicts.len() {
+            return Err(Error::Frame(format!("{} frames for {} verdicts", frames.len(), verdicts.len())));
+        }
+        if frames.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let wait = started.saturating_duration_since(arrived);
+        if self.options.deadline.is_some_and(|deadline| wait >= deadline) {
+            for verdict in verdicts {
+                (verdict.late, verdict.stages.wait) = (true, wait);
+            }
+            return Ok(());
+        }
+        let pool = self.pool.clone();
+        on_threads(pool.as_deref(), || self.inspect_now(frames, (wait, started), verdicts))
+    }
+
+    /// Inspects frames that have waited before they were started with.
+    fn inspect_now(
+        &mut self,
+        frames: &[Frame],
+        (wait, started): (Duration, Instant),
+        verdicts: &mut [Verdict],
+    ) -> Result<()> {
+        let images = self.preprocessed(frames)?;
+        let preprocessed = Instant::now();
+        let scores = self.scores(&images)?;
+        let scored = Instant::now();
+        for ((frame, score), verdict) in frames.iter().zip(&scores).zip(verdicts.iter_mut()) {
+            self.judge(frame, score, verdict)?;
+        }
+        let end = Instant::now();
+        for verdict in verdicts {
+            let stages = &mut verdict.stages;
+            (stages.wait, stages.preprocess) = (wait, preprocessed - started);
+            (stages.score, stages.verdict) = (scored - preprocessed, end - scored);
+            if self.options.deadline.is_some_and(|deadline| stages.total() > deadline) {
+                (verdict.late, verdict.label) = (true, Label::Undecided);
+            }
+        }
+        Ok(())
+    }
+
+    /// Frames as the model takes them: `[n, height, width, channels]`.
+    fn preprocessed(&mut self, frames: &[Frame]) -> Result<Tensor> {
+        let spec = self.model.detector.image();
+        let mut values = HostBuffer::try_room(frames.len() * spec.len())?;
+        for (frame, values) in frames.iter().zip(values.chunks_exact_mut(spec.len())) {
+            self.preprocessor.run(frame, values)?;
+        }
+        Tensor::from_buffer(Buffer::Host(values), &[frames.len(), spec.height, spec.width, spec.channels])
+    }
+
+    fn scores(&self, images: &Tensor) -> Result<Vec<Score>> {
+        let scores = self.model.score(images)?;
+        if scores.iter().all(Score::is_finite) {
+            return Ok(scores);
+        }
+        Err(Error::Frame("the model scores it with numbers that are not finite; train the model again".into()))
+    }
+
+    /// Fills a verdict but for its times.
+    fn judge(&mut self, frame: &Frame, score: &Score, verdict: &mut Verdict) -> Result<()> {
+        let Values { image, pixel } = self.thresholds.get();
+        let spec = self.model.detector.image();
+        verdict.score = score.value;
+        verdict.calibrated = self.model.calibration.calibrated(score.value);
+        verdict.label = if score.value > image { Label::Anomaly } else { Label::Normal };
+        (verdict.image_threshold, verdict.pixel_threshold) = (image, pixel);
+        let place = Placement { origin: (0, 0), covers: (frame.width(), frame.height()) };
+        verdict.regions.reserve(self.options.regions);
+        self.regions.find(&score.map, spec.width, pixel, place, self.options.regions, &mut verdict.regions);
+        match self.options.map {
+            MapSize::None => {}
+            MapSize::Model => {
+                verdict.map.extend_from_slice(&score.map);
+                verdict.map_size = (spec.height, spec.width);
+            }
+            MapSize::Frame => self.enlarge(frame, &score.map, verdict)?,
+        }
+        Ok(())
+    }
+
+    /// Writes the map at the size of the frame.
+    fn enlarge(&mut self, frame: &Frame, map: &[f32], verdict: &mut Verdict) -> Result<()> {
+        let (spec, size) = (self.model.detector.image(), (frame.height(), frame.width()));
+        verdict.map.resize(size.0 * size.1, 0.0);
+        verdict.map_size = size;
+        if size == (spec.height, spec.width) {
+            verdict.map.copy_from_slice(map);
+            return Ok(());
+        }
+        let enlarger = match self.enlarger.take().filter(|e| e.to() == size) {
+            Some(known) => known,
+            None => RowResizer::new([spec.height, spec.width, 1], size, Filter::BilinearAntialias)?,
+        };
+        let row = |y: usize, values: &mut [f32]| values.copy_from_slice(&map[y * spec.width..][..spec.width]);
+        Ok(self.enlarger.insert(enlarger).run(row, &mut verdict.map)?)
+    }
+}
+
+/// Frames of a warm-up: the second finds the memory of the first, the third is as every other.
+const WARM_UPS: usize = 3;
+
+/// Runs work on threads of its own, or else on those that the process shares.
+fn on_threads<R: Send>(pool: Option<&Pool>, work: impl FnOnce() -> R + Send) -> R {
+    match pool {
+        Some(pool) => pool.run(work),
+        None => pooled(work),
+    }
+}

@@ -1,0 +1,34 @@
+//! hotad in a process: frames in memory become verdicts.
+//!
+//! An [`Inspector`] is a trained model that has been opened once. It takes a borrowed [`Frame`], in the format of the camera, and
+//! fills a [`Verdict`]: score, label, regions, map. Scores are those of `hotad score`, to the bit.
+//!
+//! ```no_run
+//! use hotad::{Format, Frame, Inspector, Options, Verdict};
+//!
+//! # fn main() -> hotad::Result<()> {
+//! let mut inspector = Inspector::open("parts.safetensors".as_ref(), Options::default())?;
+//! inspector.warm_up(1024, 1280, Format::Bgr8)?;
+//! let pixels = vec![0; 1024 * 1280 * 3]; // the camera's buffer
+//! let mut verdict = Verdict::default();
+//! inspector.inspect(&Frame::new(&pixels, 1024, 1280, 1280 * 3, Format::Bgr8)?, &mut verdict)?;
+//! println!("{} {}", verdict.label, verdict.score);
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod inspector;
+mod regions;
+mod thresholds;
+mod verdict;
+
+pub use hotad_engine::data::frame::{Format, Frame, Strides};
+pub use hotad_engine::data::picture::ImageSpec;
+pub use hotad_engine::device::{Device, Precision};
+pub use hotad_engine::signature::PublicKey;
+pub use hotad_engine::{Error, Result};
+pub use inspector::{Info, Inspector, MapSize, Options};
+pub use thresholds::{Change, Thresholds, Values};
+pub use verdict::{Label, Region, Stages, Verdict};
