@@ -34,6 +34,7 @@ fn run(cli: &Cli) -> Result<u8, Error> {
         Command::Synth(a) => commands::synth::run(&a.own, &a.shared.common()?),
         Command::Backbone(a) => commands::backbone::run(a),
         Command::Distill(a) => commands::distill::run(&a.own, &a.shared.common()?),
+        Command::Bench(a) => commands::bench::run(&a.own, &a.shared.common()?),
         Command::Bank(a) => commands::bank::run(a),
         Command::Info(a) => commands::info::run(a),
         Command::Sign(a) => commands::sign::run(a),

@@ -12,6 +12,7 @@ use hotad_engine::model_file::{ModelFile, Provenance};
 use hotad_engine::signature::PublicKey;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::threads::{Pool, pooled};
+use hotad_engine::until::Until;
 use hotad_engine::{Error, Result};
 use hotad_kernels::device::{Buffer, HostBuffer};
 use hotad_kernels::resize::{Filter, RowResizer};
@@ -44,6 +45,8 @@ pub struct Options {
     pub precision: Precision,
     /// Threads of this inspector's own; without a number it shares those of the process, one for each core.
     pub threads: Option<usize>,
+    /// Thread `i` of its own stays on the core `cores[i]`, if there is one (Linux).
+    pub cores: Vec<usize>,
     /// Time from the arrival of a frame to its verdict; a later verdict is undecided.
     pub deadline: Option<Duration>,
     /// Which map verdicts hold.
@@ -66,6 +69,7 @@ impl Default for Options {
             device: "auto".into(),
             precision: Precision::F32,
             threads: None,
+            cores: Vec::new(),
             deadline: None,
             map: MapSize::None,
             regions: REGIONS,
@@ -137,7 +141,7 @@ impl Inspector {
             Some(key) => ModelFile::load_signed(path, key)?,
             None => ModelFile::load(path)?,
         };
-        let pool = options.threads.map(Pool::new).transpose()?.map(Arc::new);
+        let pool = options.threads.map(|n| Pool::new(n, &options.cores)).transpose()?.map(Arc::new);
         let model = on_threads(pool.as_deref(), || Model::of_file(&file, &device));
         let model = model.map_err(|e| Error::Model { path: path.into(), reason: e.to_string() })?;
         Ok(Self::of_model(model, options, pool))
@@ -238,27 +242,30 @@ impl Inspector {
             return Ok(());
         }
         let pool = self.pool.clone();
-        on_threads(pool.as_deref(), || self.inspect_now(frames, (wait, started), verdicts))
+        on_threads(pool.as_deref(), || self.inspect_now(frames, (arrived, started), verdicts))
     }
 
-    /// Inspects frames that have waited before they were started with.
+    /// Inspects frames that arrived at some time and are started with now.
     fn inspect_now(
         &mut self,
         frames: &[Frame],
-        (wait, started): (Duration, Instant),
+        (arrived, started): (Instant, Instant),
         verdicts: &mut [Verdict],
     ) -> Result<()> {
         let images = self.preprocessed(frames)?;
         let preprocessed = Instant::now();
-        let scores = self.scores(&images)?;
+        let until = self.options.deadline.map_or_else(Until::done, |deadline| Until::moment(arrived + deadline));
+        let scores = self.scores(&images, &until)?;
         let scored = Instant::now();
         for ((frame, score), verdict) in frames.iter().zip(&scores).zip(verdicts.iter_mut()) {
             self.judge(frame, score, verdict)?;
+            verdict.stopped_after = until.stopped_after();
         }
         let end = Instant::now();
         for verdict in verdicts {
             let stages = &mut verdict.stages;
-            (stages.wait, stages.preprocess) = (wait, preprocessed - started);
+            stages.wait = started.saturating_duration_since(arrived);
+            stages.preprocess = preprocessed - started;
             (stages.score, stages.verdict) = (scored - preprocessed, end - scored);
             if self.options.deadline.is_some_and(|deadline| stages.total() > deadline) {
                 (verdict.late, verdict.label) = (true, Label::Undecided);
@@ -277,8 +284,8 @@ impl Inspector {
         Tensor::from_buffer(Buffer::Host(values), &[frames.len(), spec.height, spec.width, spec.channels])
     }
 
-    fn scores(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let scores = self.model.score(images)?;
+    fn scores(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
+        let scores = self.model.score_until(images, until)?;
         if scores.iter().all(Score::is_finite) {
             return Ok(scores);
         }

@@ -2,6 +2,7 @@
 
 mod backbone;
 mod bank;
+mod bench;
 mod calibrate;
 mod data;
 mod distill;
@@ -19,6 +20,7 @@ use hotad_engine::data::prepare::OnBroken;
 
 pub use backbone::{BackboneAction, BackboneArgs, BackboneImportArgs};
 pub use bank::{BankAction, BankAddArgs, BankArgs, BankRemoveArgs};
+pub use bench::{BenchArgs, BenchFrom};
 pub use calibrate::CalibrateArgs;
 pub use data::{DemoArgs, SynthArgs};
 pub use distill::{DistillArgs, Hints};
@@ -26,7 +28,7 @@ pub use eval::{EvalArgs, IMAGES};
 pub use look::{CompletionsArgs, ConfigArgs, DevicesArgs, InfoArgs, MethodsArgs};
 pub use score::{Maps, ScoreArgs, Thresholds};
 pub use shared::{Common, Shared, Trust};
-use shared::{Drawing, Evaluating, Learning, Scoring, With};
+use shared::{Drawing, Evaluating, Learning, Scoring, Timing, With};
 pub use sign::SignArgs;
 pub use train::TrainArgs;
 
@@ -56,6 +58,8 @@ pub enum Command {
     Backbone(BackboneArgs),
     /// Train a network to give the feature maps of a backbone, on any images
     Distill(With<DistillArgs, Learning>),
+    /// Latency of a model on this machine: percentiles, missed deadlines, allocations
+    Bench(With<BenchArgs, Timing>),
     /// Extend, prune or list the memory bank of a trained model, without retraining
     Bank(BankArgs),
     /// What a model file holds

@@ -112,6 +112,17 @@ pub struct Scoring {
     voice: Voice,
 }
 
+/// Of the command that measures latency.
+#[derive(Args)]
+pub struct Timing {
+    #[command(flatten)]
+    compute: Compute,
+    #[command(flatten)]
+    reading: Reading,
+    #[command(flatten)]
+    quiet: Quiet,
+}
+
 /// Of commands that score images which are drawn or changed at random.
 #[derive(Args)]
 pub struct Evaluating {
@@ -160,6 +171,13 @@ impl Shared for Drawing {
 impl Shared for Scoring {
     fn values(&self) -> Common {
         Common::of(&self.compute, &self.reading, self.batch, &self.voice)
+    }
+}
+
+impl Shared for Timing {
+    fn values(&self) -> Common {
+        let voice = Voice { quiet: Quiet { quiet: self.quiet.quiet }, verbose: false };
+        Common::of(&self.compute, &self.reading, None, &voice)
     }
 }
 
@@ -215,6 +233,16 @@ impl Common {
             quiet: voice.quiet.quiet,
             verbose: voice.verbose,
         }
+    }
+
+    /// The device, as typed.
+    pub fn device_name(&self) -> &str {
+        &self.device
+    }
+
+    /// Threads, where a number was given.
+    pub fn threads(&self) -> Option<usize> {
+        self.threads.map(usize::from)
     }
 
     /// Opens the device.

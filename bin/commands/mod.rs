@@ -2,6 +2,7 @@
 
 pub mod backbone;
 pub mod bank;
+pub mod bench;
 pub mod calibrate;
 pub mod compare;
 pub mod completions;

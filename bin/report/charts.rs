@@ -17,14 +17,15 @@ const STEP: f64 = 0.002;
 const BARS: usize = 30;
 
 /// An SVG under construction, in units of its axes.
-struct Plot {
+pub struct Plot {
     svg: Html,
     x: (f64, f64),
     y: (f64, f64),
 }
 
 impl Plot {
-    fn new(title: &str, labels: (&str, &str), x: (f64, f64), y: (f64, f64)) -> Self {
+    /// Axes from and to these values.
+    pub fn new(title: &str, labels: (&str, &str), x: (f64, f64), y: (f64, f64)) -> Self {
         let svg = Html::of(r#"<svg viewBox="0 0 {} {}" role="img" aria-label="{}">"#, &[&WIDTH, &HEIGHT, &title]);
         let mut plot = Self { svg, x, y };
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
@@ -56,7 +57,8 @@ impl Plot {
         (px, py)
     }
 
-    fn line(&mut self, points: &[(f64, f64)], class: &str) {
+    /// A line through points.
+    pub fn line(&mut self, points: &[(f64, f64)], class: &str) {
         let places: Vec<String> =
             points.iter().map(|(x, y)| self.at(*x, *y)).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         self.svg.push(r#"<polyline class="{}" points="{}"/>"#, &[&class, &places.join(" ")]);
@@ -69,7 +71,8 @@ impl Plot {
         self.svg.push(template, &[&class, &x, &y, &width, &height]);
     }
 
-    fn finish(mut self) -> Html {
+    /// The whole picture.
+    pub fn finish(mut self) -> Html {
         self.svg.push("</svg>", &[]);
         self.svg
     }

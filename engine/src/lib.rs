@@ -25,6 +25,7 @@ pub mod tape;
 pub mod tensor;
 pub mod threads;
 pub mod train;
+pub mod until;
 pub mod weights;
 
 pub use error::{AtPath, Error, Result};

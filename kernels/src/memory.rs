@@ -1,10 +1,12 @@
 //! What happens when the host has no more memory.
 //!
 //! The large buffers of kernels are asked for by `zeros`, which says so. Any other request that fails would abort the process,
-//! as Rust's collections have no error to return; a program whose allocator is [`Reporting`] ends in its own words instead.
+//! as Rust's collections have no error to return; a program whose allocator is [`Reporting`] ends in its own words instead. It
+//! can also tell how many requests were made.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytemuck::Zeroable;
 
@@ -21,6 +23,32 @@ pub(crate) fn zeros<T: Zeroable>(len: usize) -> Option<Vec<T>> {
     values.ok()
 }
 
+/// Whether requests are counted, which costs other threads a little.
+static COUNTING: AtomicBool = AtomicBool::new(false);
+/// Requests of all threads.
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
+/// Bytes that they were for.
+static BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Requests for memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// How many: allocations, and enlargements of them.
+    pub count: u64,
+    /// Bytes that they were for.
+    pub bytes: u64,
+}
+
+/// From now on a [`Reporting`] allocator counts requests, or no longer does.
+pub fn count_requests(on: bool) {
+    COUNTING.store(on, Ordering::Relaxed);
+}
+
+/// Requests that were counted since the process began, of all threads.
+pub fn requests() -> Requests {
+    Requests { count: REQUESTS.load(Ordering::Relaxed), bytes: BYTES.load(Ordering::Relaxed) }
+}
+
 /// An allocator that ends the process when it has no memory.
 #[derive(Debug)]
 pub struct Reporting<A> {
@@ -32,6 +60,10 @@ pub struct Reporting<A> {
 
 impl<A> Reporting<A> {
     fn checked(&self, memory: *mut u8, bytes: usize) -> *mut u8 {
+        if COUNTING.load(Ordering::Relaxed) {
+            REQUESTS.fetch_add(1, Ordering::Relaxed);
+            BYTES.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
         if memory.is_null() && !MAY_FAIL.replace(true) {
             (self.end)(bytes);
         }

@@ -11,6 +11,7 @@ use hotad_engine::device::Device;
 use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::{Keep, Learner, TrainData, TrainOptions, TrainReport, train};
+use hotad_engine::until::Until;
 use hotad_engine::{AtPath, Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
@@ -47,6 +48,14 @@ pub trait Detector: Send + Sync {
     /// # Errors
     /// When the batch has another shape, or what went wrong on the device.
     fn score(&self, images: &Tensor) -> Result<Vec<Score>>;
+
+    /// [`Detector::score`] with what is reached at a moment, for a method that goes on in steps; others take no notice of it.
+    ///
+    /// # Errors
+    /// As [`Detector::score`].
+    fn score_until(&self, images: &Tensor, _until: &Until) -> Result<Vec<Score>> {
+        self.score(images)
+    }
 
     /// Settings and whatever else is not a tensor, for the model file.
     fn config(&self) -> Value;

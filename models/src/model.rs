@@ -9,6 +9,7 @@ use hotad_engine::model_file::{ModelFile, Provenance};
 use hotad_engine::signature::PublicKey;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::threads::on;
+use hotad_engine::until::Until;
 use hotad_engine::{Error, Result};
 
 use crate::detector::{Detector, Score};
@@ -59,7 +60,15 @@ impl Model {
     /// # Errors
     /// When the batch has another shape, or what went wrong on the device.
     pub fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        on(&self.device, || self.detector.score(images))
+        self.score_until(images, &Until::done())
+    }
+
+    /// Scores a batch of images with what is reached at a moment; see [`Detector::score_until`].
+    ///
+    /// # Errors
+    /// As [`Model::score`].
+    pub fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
+        on(&self.device, || self.detector.score_until(images, until))
     }
 
     /// Scores a batch of files, of `paths` those that it names; a file whose score or map holds numbers that are not finite has

@@ -6,6 +6,7 @@ mod altered;
 mod common;
 mod crafted;
 mod pipes;
+#[path = "../common/small_models.rs"]
 mod small_models;
 
 use peak_alloc::PeakAlloc;

@@ -165,7 +165,8 @@ impl<'a> Frame<'a> {
             return refuse(format!("a stride of {stride} bytes for rows of {row} bytes ({width} pixels of {format})"));
         }
         let Ok(stride) = isize::try_from(stride) else { return refuse(format!("a stride of {stride} bytes")) };
-        let strides = Strides { row: stride, pixel: format.pixel_bytes() as isize, sample: format.sample_bytes() as isize };
+        let strides =
+            Strides { row: stride, pixel: format.pixel_bytes() as isize, sample: format.sample_bytes() as isize };
         Self::strided(bytes, 0, (height, width), strides, format)
     }
 
@@ -184,7 +185,9 @@ impl<'a> Frame<'a> {
             return refuse(format!("{width} x {height} pixels: there is nothing to inspect"));
         }
         if format.pattern().is_some() && (height < 2 || width < 2) {
-            return refuse(format!("{width} x {height} pixels of {format}: a colour sensor has two rows and columns at least"));
+            return refuse(format!(
+                "{width} x {height} pixels of {format}: a colour sensor has two rows and columns at least"
+            ));
         }
         let steps = [(height - 1, strides.row), (width - 1, strides.pixel), (format.samples() - 1, strides.sample)];
         let (mut first, mut last) = (origin as i128, origin as i128);

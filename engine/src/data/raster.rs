@@ -55,7 +55,8 @@ impl Raster {
             _ => Format::Rgba16,
         };
         let stride = self.width() * format.pixel_bytes();
-        Frame::new(self.image.as_bytes(), self.height(), self.width(), stride, format).expect("a decoded image is whole")
+        Frame::new(self.image.as_bytes(), self.height(), self.width(), stride, format)
+            .expect("a decoded image is whole")
     }
 
     /// All of it as floats.

@@ -174,6 +174,23 @@ pub fn decompose<'a>(
     l: impl Into<ViewMut<'a>>,
     losses: Option<ViewMut<'a>>,
 ) -> Result<()> {
+    decompose_while(x, prior, shape, opts, l, losses, &|_| true).map(drop)
+}
+
+/// [`decompose`] for as long as `go_on(step)`, steps counted from 0, says so; returns the number of steps that every image has
+/// had. A GPU is given all steps at once and is not asked. Losses of steps that were not taken are those of the last.
+///
+/// # Errors
+/// As [`decompose`].
+pub fn decompose_while<'a>(
+    x: impl Into<View<'a>>,
+    prior: impl Into<View<'a>>,
+    shape: Nhwc,
+    opts: &DecomposeOptions,
+    l: impl Into<ViewMut<'a>>,
+    losses: Option<ViewMut<'a>>,
+    go_on: &(dyn Fn(u32) -> bool + Sync),
+) -> Result<u32> {
     const OP: &str = "decompose";
     let (x, prior, l) = (x.into(), prior.into(), l.into());
     let plan = Plan::new(OP, shape, opts.ssim.window, opts.ssim.border)?;
@@ -188,14 +205,20 @@ pub fn decompose<'a>(
         Some(gpu) => {
             let layout = Layout::new(&gpu, shape, &opts.ssim)?;
             let pair = (x.device(), prior.device());
-            gpu::run(&layout, pair, opts.lambda, &steps, l.device(), losses.map(ViewMut::device))
+            gpu::run(&layout, pair, opts.lambda, &steps, l.device(), losses.map(ViewMut::device))?;
+            Ok(opts.steps)
         }
         None => {
-            let found = on_host(&plan, (x.host(), prior.host()), opts, &steps, l.host());
+            let found = on_host(&plan, (x.host(), prior.host()), (opts, &steps), l.host(), go_on);
+            // The first loss is of no step.
+            let taken = found.iter().map(|losses| losses.len() as u32 - 1).min().unwrap_or(opts.steps);
             if let Some(losses) = losses {
-                losses.host().copy_from_slice(&found.concat());
+                for (told, found) in losses.host().chunks_exact_mut(steps.len() + 1).zip(&found) {
+                    told[..found.len()].copy_from_slice(found);
+                    told[found.len()..].fill(found[found.len() - 1]);
+                }
             }
-            Ok(())
+            Ok(taken)
         }
     }
 }
@@ -203,9 +226,9 @@ pub fn decompose<'a>(
 fn on_host(
     plan: &Plan,
     (x, prior): (&[f32], &[f32]),
-    opts: &DecomposeOptions,
-    steps: &[AdamStep],
+    (opts, steps): (&DecomposeOptions, &[AdamStep]),
     l: &mut [f32],
+    go_on: &(dyn Fn(u32) -> bool + Sync),
 ) -> Vec<Vec<f32>> {
     let (k, size) = (opts.ssim.constants(), plan.h * plan.row_len());
     l.par_chunks_mut(size)
@@ -214,7 +237,7 @@ fn on_host(
             l.copy_from_slice(prior);
             let mut image = Image::new(plan, x, prior);
             let mut losses = Vec::with_capacity(steps.len() + 1);
-            for step in steps {
+            for (_, step) in (0..).zip(steps).take_while(|(i, _)| go_on(*i)) {
                 let dissimilarity = image.slopes(l, k);
                 let distance = image.update(l, opts.lambda, *step);
                 losses.push((dissimilarity + f64::from(opts.lambda) * distance) as f32);

@@ -14,10 +14,11 @@ use hotad_engine::container::{self, Stored};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
-use hotad_engine::ops::{add, loss, mean};
+use hotad_engine::ops::{add, join_rows, loss, mean, rows};
 use hotad_engine::params::Params;
 use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
+use hotad_engine::until::Until;
 use hotad_engine::{Result, interrupt, random};
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::loss::Loss;
@@ -244,18 +245,29 @@ impl AnoGan {
     }
 
     /// The latent vectors whose images are nearest to some.
-    fn latent(&self, images: &Tensor) -> Result<Tensor> {
-        let autoencoder = &self.networks.autoencoder;
+    fn latent(&self, images: &Tensor, until: &Until) -> Result<Tensor> {
         if self.inversion == Inversion::Encoder {
-            return autoencoder.encode(&self.params, images, false);
+            return self.networks.autoencoder.encode(&self.params, images, false);
         }
+        let images_apart =
+            (0..images.shape()[0]).map(|i| self.searched(&rows(images, i, 1)?, until)).collect::<Result<Vec<_>>>()?;
+        let mut all = images_apart.into_iter();
+        // A batch has an image.
+        let first = all.next().expect("an image");
+        all.try_fold(first, |joined, next| join_rows(&joined, &next))
+    }
+
+    /// The latent vector whose image is nearest to one. Images of a batch are searched for apart: what their common loss gives
+    /// is divided by their number, and Adam does not quite make up for it.
+    fn searched(&self, image: &Tensor, until: &Until) -> Result<Tensor> {
+        let autoencoder = &self.networks.autoencoder;
         let judge = self.networks.discriminator.weights(&self.params, 0, false)?;
         let mut vectors = Params::default();
-        vectors.zeros("z", &[images.shape()[0], 1, 1, autoencoder.latent()]);
+        vectors.zeros("z", &[1, 1, 1, autoencoder.latent()]);
         let mut vectors = vectors.to(self.params.device())?;
         let options = AdamOptions { lr: self.config.test_lr as f32, ..AdamOptions::default() };
-        let target = Target::new(images, &judge, Loss::L1, self.config.feature_weight as f32)?;
-        for _ in 0..self.config.test_steps {
+        let target = Target::new(image, &judge, Loss::L1, self.config.feature_weight as f32)?;
+        for _ in (0..self.config.test_steps as u32).take_while(|taken| until.goes_on(*taken)) {
             interrupt::check()?;
             let made = autoencoder.decode(&self.params, &vectors.get("z", true)?, false)?;
             vectors.adam(&mut backward(&target.difference(&made)?)?, &options)?;
@@ -274,8 +286,12 @@ impl Detector for AnoGan {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+        self.score_until(images, &Until::done())
+    }
+
+    fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
         let images = images.to(self.params.device())?;
-        let made = self.networks.autoencoder.decode(&self.params, &self.latent(&images)?, false)?;
+        let made = self.networks.autoencoder.decode(&self.params, &self.latent(&images, until)?, false)?;
         let shared = &self.config.shared;
         let residual = shared.residual.or(Residual::L2);
         residual.scores(&images, &made, self.networks.image, shared.score_blur, shared.score)

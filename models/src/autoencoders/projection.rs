@@ -15,6 +15,7 @@ use hotad_engine::model_file::ModelFile;
 use hotad_engine::ops::add;
 use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
+use hotad_engine::until::Until;
 use hotad_kernels::projection::{Step, projection_step};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -92,12 +93,12 @@ impl Projection {
         Ok(Self { config, trained })
     }
 
-    /// Where the steps lead from an image.
-    fn project(&self, images: &Tensor) -> Result<Tensor> {
+    /// Where the steps lead from an image, until a moment.
+    fn project(&self, images: &Tensor, until: &Until) -> Result<Tensor> {
         let Trained { network, params, loss, .. } = &self.trained;
         let step = Step { size: self.config.step_size as f32, l1: self.config.l1 as f32 };
         let mut x = images.detached();
-        for _ in 0..self.config.steps {
+        for _ in (0..self.config.steps as u32).take_while(|taken| until.goes_on(*taken)) {
             let seen = x.leaf();
             let made = network.reconstruct(params, &seen, false)?;
             // The loss depends on the image on both sides.
@@ -124,8 +125,12 @@ impl Detector for Projection {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+        self.score_until(images, &Until::done())
+    }
+
+    fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
         let images = images.to(self.trained.params.device())?;
-        self.trained.compare(&images, &self.project(&images)?)
+        self.trained.compare(&images, &self.project(&images, until)?)
     }
 
     fn config(&self) -> Value {

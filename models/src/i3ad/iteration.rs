@@ -11,6 +11,7 @@ use hotad_engine::device::Device;
 use hotad_engine::ops::paste;
 use hotad_engine::params::State;
 use hotad_engine::tensor::Tensor;
+use hotad_engine::until::Until;
 use hotad_kernels::conv::{checkerboard_masks, join_checkerboard};
 use hotad_kernels::device::Buffer;
 use hotad_kernels::elementwise::approach;
@@ -128,7 +129,7 @@ impl Painter {
         Tensor::from_buffer(joined, images.shape())
     }
 
-    /// Iterates from the first reconstructions; `watch` sees every iteration when it is given.
+    /// Iterates from the first reconstructions, until a moment at most; `watch` sees every iteration when it is given.
     ///
     /// # Errors
     /// When the batch has another shape, or what `watch` reports.
@@ -137,6 +138,7 @@ impl Painter {
         images: &Tensor,
         first: Tensor,
         search: &Search,
+        until: &Until,
         mut watch: Option<Watch>,
     ) -> Result<Vec<Reached>> {
         let n = images.shape()[0];
@@ -146,14 +148,14 @@ impl Painter {
         let mask = self.device.zeros(n * pixels)?;
         let mut active = Active { images: (0..n).collect(), known, now: first, mask, masked: vec![0; n] };
         for iteration in 0..=search.iterations {
-            let (dissimilarity, done) = self.look(&mut active, search, iteration)?;
+            let last = iteration == search.iterations || !until.goes_on(iteration as u32);
+            let (dissimilarity, done) = self.look(&mut active, search, iteration == 0, last)?;
             if let Some(watch) = &mut watch {
                 let masks = active.mask.to_vec()?;
                 watch(&Moment { iteration, images: &active.images, reached: all(&dissimilarity, &active)?, masks })?;
             }
             if done.contains(&true) {
-                let (states, last) = (all(&dissimilarity, &active)?, iteration == search.iterations);
-                for (i, state) in states.into_iter().enumerate().filter(|(i, _)| done[*i]) {
+                for (i, state) in all(&dissimilarity, &active)?.into_iter().enumerate().filter(|(i, _)| done[*i]) {
                     let restored = active.masked[i] == 0 && !last;
                     reached[active.images[i]] = Some(if restored { active.restored(i)? } else { state });
                 }
@@ -170,7 +172,7 @@ impl Painter {
     }
 
     /// Compares, masks, and tells which images are done.
-    fn look(&self, active: &mut Active, search: &Search, iteration: usize) -> Result<(Buffer, Vec<bool>)> {
+    fn look(&self, active: &mut Active, search: &Search, first: bool, last: bool) -> Result<(Buffer, Vec<bool>)> {
         let n = active.images.len();
         let pixels = self.side * self.side;
         let (mut dissimilarity, mut changed) = (self.device.alloc(n * pixels)?, self.device.alloc(n)?);
@@ -182,8 +184,8 @@ impl Painter {
         let count = |m: &[f32]| m.iter().filter(|v| **v != 0.0).count();
         let masked: Vec<usize> = masks.chunks_exact(pixels).map(count).collect();
         let done = (0..n).zip(changed.into_vec()?).map(|(i, changed)| {
-            let small = iteration > 0 && changed as f32 <= search.stop * active.masked[i] as f32;
-            iteration == search.iterations || small || masked[i] == 0
+            let small = !first && changed as f32 <= search.stop * active.masked[i] as f32;
+            last || small || masked[i] == 0
         });
         let done = done.collect();
         active.masked = masked;

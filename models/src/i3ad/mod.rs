@@ -33,6 +33,7 @@ use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::params::State;
 use hotad_engine::tensor::Tensor;
+use hotad_engine::until::Until;
 use hotad_engine::{Error, Result};
 use serde_json::Value;
 
@@ -145,9 +146,9 @@ impl I3ad {
     }
 
     /// Iterates from the checkerboards on.
-    fn iterate(&self, images: &Tensor, search: &Search, watch: Option<Watch>) -> Result<Vec<Reached>> {
+    fn iterate(&self, images: &Tensor, until: &Until, watch: Option<Watch>) -> Result<Vec<Reached>> {
         let first = self.first(images)?;
-        self.painter.iterate(images, first, search, watch)
+        self.painter.iterate(images, first, &self.search(), until, watch)
     }
 
     /// The anomaly map of an image `[side, side, 3]`, at the generator's size.
@@ -184,16 +185,26 @@ impl I3ad {
         reached.iter().enumerate().map(map)
     }
 }
-impl BackgroundPrior for I3ad {
-    fn background(&self, images: &Tensor) -> Result<Background> {
+impl I3ad {
+    /// [`BackgroundPrior::background`] with what is reached at a moment.
+    ///
+    /// # Errors
+    /// When the batch has another shape.
+    pub fn background_until(&self, images: &Tensor, until: &Until) -> Result<Background> {
         let [n, h, w, c] = images.nhwc()?;
-        let reached = self.iterate(&padded(images, self.painter.side)?, &self.search(), None)?;
+        let reached = self.iterate(&padded(images, self.painter.side)?, until, None)?;
         let mean = |map: &[f32]| map.iter().sum::<f32>() / map.len() as f32;
         let unlikeness = reached.iter().map(|r| mean(&self.cut(&r.dissimilarity, 1))).collect();
         let made = reached.iter().flat_map(|r| self.cut(&r.reconstruction, c)).collect();
         let made = Tensor::new(made, &[n, h, w, c])?;
         let device = images.device();
         Ok(Background { images: made.to(&device)?, unlikeness: device.upload(unlikeness)? })
+    }
+}
+
+impl BackgroundPrior for I3ad {
+    fn background(&self, images: &Tensor) -> Result<Background> {
+        self.background_until(images, &Until::done())
     }
 }
 
@@ -232,8 +243,12 @@ impl Detector for I3ad {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+        self.score_until(images, &Until::done())
+    }
+
+    fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
         let images = padded(images, self.painter.side)?;
-        let reached = self.iterate(&images, &self.search(), None)?;
+        let reached = self.iterate(&images, until, None)?;
         self.scores(self.config.residual, &images.values()?, &reached)
     }
 

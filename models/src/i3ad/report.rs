@@ -3,6 +3,7 @@
 use hotad_engine::Result;
 use hotad_engine::data::picture::Picture;
 use hotad_engine::tensor::Tensor;
+use hotad_engine::until::Until;
 
 use super::iteration::{Moment, Reached, Search};
 use super::picture::padded;
@@ -34,7 +35,7 @@ impl I3ad {
             }
             Ok(())
         };
-        self.iterate(&images, &self.search(), Some(&mut watch))?;
+        self.iterate(&images, &Until::done(), Some(&mut watch))?;
         Ok(all)
     }
 
@@ -88,7 +89,7 @@ impl I3ad {
             }
             Ok(())
         };
-        let last = self.painter.iterate(images, first, &self.search(), Some(&mut watch))?;
+        let last = self.painter.iterate(images, first, &self.search(), &Until::done(), Some(&mut watch))?;
         // What an image has reached when it is done, it keeps.
         for (i, (lines, reached)) in lines.iter_mut().zip(&last).enumerate() {
             while lines[0].len() <= iterations {
@@ -104,7 +105,9 @@ impl I3ad {
         let mut lines = vec![[const { Vec::new() }; 2]; n];
         for u in CANDIDATES {
             let search = Search { u, iterations: self.config.test_iterations.min(ITERATIONS), ..self.search() };
-            for (i, reached) in self.painter.iterate(images, first.clone(), &search, None)?.iter().enumerate() {
+            for (i, reached) in
+                self.painter.iterate(images, first.clone(), &search, &Until::done(), None)?.iter().enumerate()
+            {
                 self.extend(&mut lines[i], image_of(&values, n, i), reached)?;
             }
         }

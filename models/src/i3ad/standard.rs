@@ -10,6 +10,7 @@ use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::params::{State, fetch};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::threads::pooled;
+use hotad_engine::until::Until;
 use hotad_engine::{Result, interrupt, random};
 use hotad_kernels::blur::gaussian_blur;
 use hotad_kernels::window::Border;
@@ -118,7 +119,7 @@ impl Standard {
         for_each_batch(&Images::new(train, model.config.image()), &order, BATCH, |batch| {
             interrupt::check()?;
             let images = padded(&batch.images, model.painter.side)?;
-            let reached = pooled(|| model.iterate(&images, &model.search(), None))?;
+            let reached = pooled(|| model.iterate(&images, &Until::done(), None))?;
             let values = images.values()?;
             for (sums, (_, residual)) in sums.iter_mut().zip(RESIDUALS) {
                 model.maps(residual, &values, &reached).for_each(|map| sums.add(&map));

@@ -7,6 +7,7 @@
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::threads::pooled;
+use hotad_engine::until::Until;
 use hotad_engine::{Result, interrupt, random};
 
 use super::config::Config;
@@ -73,7 +74,7 @@ fn smallest(painter: &Painter, images: &Tensor, first: &Tensor, limit: f64) -> R
     for u in CANDIDATES {
         interrupt::check()?;
         let search = Search { u, iterations: ITERATIONS, stop: 0.0 };
-        l1 = difference(images, &painter.iterate(images, first.clone(), &search, None)?)?;
+        l1 = difference(images, &painter.iterate(images, first.clone(), &search, &Until::done(), None)?)?;
         if l1 <= limit {
             return Ok((Some(u), l1));
         }

@@ -3,8 +3,9 @@
 use hotad_engine::Result;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::tensor::Tensor;
+use hotad_engine::until::Until;
 use hotad_kernels::adam::AdamOptions;
-use hotad_kernels::decompose::{DecomposeOptions, decompose};
+use hotad_kernels::decompose::{DecomposeOptions, decompose_while};
 use hotad_kernels::device::View;
 use hotad_kernels::residual::mean_absolute_difference;
 use hotad_kernels::ssim::SsimOptions;
@@ -27,14 +28,22 @@ impl Decomposition {
     /// # Errors
     /// When shapes or devices differ.
     pub fn maps(&self, images: &Tensor, prior: &Tensor) -> Result<Vec<f32>> {
-        residual(images, self.backgrounds(images, prior)?.view())
+        self.maps_until(images, prior, &Until::done())
     }
 
-    /// The decomposed backgrounds L.
+    /// [`Decomposition::maps`] with what is reached at a moment.
     ///
     /// # Errors
     /// When shapes or devices differ.
-    pub fn backgrounds(&self, images: &Tensor, prior: &Tensor) -> Result<Tensor> {
+    pub fn maps_until(&self, images: &Tensor, prior: &Tensor, until: &Until) -> Result<Vec<f32>> {
+        residual(images, self.backgrounds(images, prior, until)?.view())
+    }
+
+    /// The decomposed backgrounds L, or what is reached of them at a moment.
+    ///
+    /// # Errors
+    /// When shapes or devices differ.
+    pub fn backgrounds(&self, images: &Tensor, prior: &Tensor, until: &Until) -> Result<Tensor> {
         let mut background = images.device().alloc(images.len())?;
         let opts = DecomposeOptions {
             lambda: self.lambda,
@@ -46,7 +55,8 @@ impl Decomposition {
                 ..SsimOptions::default()
             },
         };
-        decompose(images.view(), prior.view(), images.nhwc()?, &opts, &mut background, None)?;
+        let go_on = |taken| until.goes_on(taken);
+        decompose_while(images.view(), prior.view(), images.nhwc()?, &opts, &mut background, None, &go_on)?;
         Tensor::from_buffer(background, images.shape())
     }
 }

@@ -4,6 +4,7 @@
 use hotad_engine::Result;
 use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::tensor::Tensor;
+use hotad_engine::until::Until;
 
 use super::decomposition::residual;
 use super::{Decomposition, Paedid};
@@ -24,7 +25,7 @@ pub fn illustrations(
 ) -> Result<Vec<Vec<Illustration>>> {
     let (image, (p1, p2, _)) = (model.image, model.prior.autoencoder.network.latent());
     let steps = model.prior.steps(images)?;
-    let background = decomposition.map(|d| d.backgrounds(images, &steps.images)).transpose()?;
+    let background = decomposition.map(|d| d.backgrounds(images, &steps.images, &Until::done())).transpose()?;
     let defect = residual(images, background.as_ref().unwrap_or(&steps.images).view())?;
     let (prior, decomposed) = (steps.images.values()?, background.map(|b| b.values().map(|v| v.to_vec())).transpose()?);
     let one = |i: usize| -> Vec<Illustration> {

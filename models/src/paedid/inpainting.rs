@@ -8,6 +8,7 @@ use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
+use hotad_engine::until::Until;
 use hotad_engine::{Result, interrupt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -141,9 +142,14 @@ impl Detector for InpaintedPaedid {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+        self.score_until(images, &Until::done())
+    }
+
+    /// What is stopped is the decomposition, or the inpainting and all of the decomposition.
+    fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
         let images = images.to(&self.device)?;
-        let Background { images: background, .. } = self.prior.background(&images)?;
-        let maps = self.decomposition(self.lambda).maps(&images, &background)?;
+        let Background { images: background, .. } = self.prior.background_until(&images, until)?;
+        let maps = self.decomposition(self.lambda).maps_until(&images, &background, until)?;
         scores(maps, self.prior.image(), SCORE_BLUR, Aggregate::Max)
     }
 

@@ -26,6 +26,7 @@ use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
+use hotad_engine::until::Until;
 use hotad_engine::{Error, Result};
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use serde::{Deserialize, Serialize};
@@ -194,10 +195,14 @@ impl Detector for Paedid {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+        self.score_until(images, &Until::done())
+    }
+
+    fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
         let images = images.to(self.prior.autoencoder.params.device())?;
         let Background { images: prior, unlikeness } = self.prior.background(&images)?;
         let maps = match self.lambda {
-            Some(lambda) => self.decomposition(lambda).maps(&images, &prior)?,
+            Some(lambda) => self.decomposition(lambda).maps_until(&images, &prior, until)?,
             None => residual(&images, prior.view())?,
         };
         let mut scores = scores(maps, self.image, self.config.score_blur as f32, Aggregate::Max)?;

@@ -1,0 +1,72 @@
+//! Inspectors by number. A number that was closed is never used again, so that a call after `hotad_close` is refused instead of
+//! reading memory that is no longer there.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
+
+use inspector::{Inspector, Thresholds, Verdict};
+
+use crate::status::{Failure, hotad_status::*};
+
+/// An inspector that is open.
+pub struct Open {
+    /// Used by one thread at a time.
+    pub inspector: Mutex<Opened>,
+    /// Used by any.
+    pub thresholds: Thresholds,
+}
+
+/// An inspector and the verdicts that it writes to.
+pub struct Opened {
+    /// The inspector.
+    pub inspector: Inspector,
+    /// One for each frame of the largest batch so far.
+    pub verdicts: Vec<Verdict>,
+}
+
+static OPEN: RwLock<Option<HashMap<u64, Arc<Open>>>> = RwLock::new(None);
+
+/// The number of the next inspector. 0 is none.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// Keeps an inspector; returns its number.
+pub fn insert(inspector: Inspector) -> u64 {
+    let thresholds = inspector.thresholds();
+    let opened = Mutex::new(Opened { inspector, verdicts: Vec::new() });
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    // A poisoned lock only says that another thread has panicked; the map is whole. The same holds below.
+    let mut open = OPEN.write().unwrap_or_else(PoisonError::into_inner);
+    open.get_or_insert_default().insert(number, Arc::new(Open { inspector: opened, thresholds }));
+    number
+}
+
+/// The inspector of a number.
+pub fn get(number: u64) -> Result<Arc<Open>, Failure> {
+    let open = OPEN.read().unwrap_or_else(PoisonError::into_inner);
+    let found = open.as_ref().and_then(|open| open.get(&number)).cloned();
+    found.ok_or_else(|| Failure(HOTAD_ERROR_CLOSED, format!("inspector {number} is closed or was never opened")))
+}
+
+/// Closes an inspector; a call that uses it at this moment ends first.
+pub fn remove(number: u64) -> Result<(), Failure> {
+    let mut open = OPEN.write().unwrap_or_else(PoisonError::into_inner);
+    let found = open.as_mut().and_then(|open| open.remove(&number));
+    let gone = || Failure(HOTAD_ERROR_CLOSED, format!("inspector {number} is closed or was never opened"));
+    found.map(drop).ok_or_else(gone)
+}
+
+impl Open {
+    /// Runs work with the inspector, if no other thread does.
+    pub fn with<R>(&self, work: impl FnOnce(&mut Opened) -> Result<R, Failure>) -> Result<R, Failure> {
+        match self.inspector.try_lock() {
+            Ok(mut opened) => work(&mut opened),
+            Err(TryLockError::WouldBlock) => {
+                Err(Failure(HOTAD_ERROR_BUSY, "another thread uses this inspector; open one for each thread".into()))
+            }
+            Err(TryLockError::Poisoned(_)) => {
+                Err(Failure(HOTAD_ERROR_INTERNAL, "an earlier call has failed inside; close the inspector".into()))
+            }
+        }
+    }
+}

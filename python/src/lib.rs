@@ -1,0 +1,28 @@
+//! hotad for Python: the inspector over NumPy arrays without a copy, the interpreter's lock released.
+
+mod array;
+mod inspecting;
+
+use pyo3::create_exception;
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+
+create_exception!(_hotad, HotadError, PyException, "What hotad refuses or cannot do, in one line.");
+
+/// An error of the library as an exception.
+fn raised(error: inspector::Error) -> PyErr {
+    HotadError::new_err(error.to_string())
+}
+
+/// The allocator of this library's own memory; that of the interpreter is not touched.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[pymodule]
+fn _hotad(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("HotadError", module.py().get_type::<HotadError>())?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<inspecting::Inspector>()?;
+    module.add_class::<inspecting::Verdict>()?;
+    module.add_class::<inspecting::Region>()
+}

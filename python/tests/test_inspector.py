@@ -1,0 +1,177 @@
+"""The inspector from Python: verdicts of the command line, to the bit; arrays of all kinds; what is refused."""
+
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import threading
+import zlib
+
+import numpy
+import pytest
+
+import hotad
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MODEL = ROOT / "weights" / "plate.safetensors"
+BINARY = os.environ.get("HOTAD_BIN", ROOT / "target" / "release" / "hotad")
+
+
+def noise(*shape, dtype=numpy.uint8):
+    return numpy.random.default_rng(7).integers(0, numpy.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+def write_png(path, array):
+    """A PNG of 8 bits, gray or RGB."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows, columns = array.shape[:2]
+    header = struct.pack(">IIBBBBB", columns, rows, 8, 0 if array.ndim == 2 else 2, 0, 0, 0)
+    lines = b"".join(b"\0" + row.tobytes() for row in array)
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(lines)), chunk(b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def by_command_line(tmp_path, array):
+    write_png(tmp_path / "frame.png", array)
+    args = [BINARY, "score", "--model", MODEL, tmp_path / "frame.png", "--device", "cpu", "-q"]
+    args += ["--out", tmp_path / "out", "--maps", "npy", "--force"]
+    line = json.loads(subprocess.run(args, check=True, capture_output=True, text=True).stdout)
+    return line, numpy.load(line["map"])
+
+
+@pytest.fixture(scope="module")
+def inspector():
+    return hotad.Inspector(MODEL, device="cpu", map="frame")
+
+
+@pytest.mark.parametrize("shape", [(80, 100), (120, 90, 3)])
+def test_verdicts_are_those_of_the_command_line(inspector, tmp_path, shape):
+    array = noise(*shape)
+    verdict = inspector.inspect(array)
+    line, map = by_command_line(tmp_path, array)
+    assert numpy.float32(verdict.score) == numpy.float32(line["score"])
+    assert numpy.float32(verdict.calibrated) == numpy.float32(line["calibrated"])
+    assert verdict.label == line["label"]
+    assert verdict.map.dtype == numpy.float32
+    assert numpy.array_equal(verdict.map, map)
+
+
+def test_arrays_are_seen_as_they_lie(inspector):
+    array = noise(64, 96, 3)
+    expected = inspector.inspect(array).score
+    padded = numpy.zeros((64, 128, 3), numpy.uint8)
+    padded[:, :96] = array
+    assert inspector.inspect(padded[:, :96]).score == expected
+    assert inspector.inspect(numpy.asfortranarray(array)).score == expected
+    assert inspector.inspect(array[::-1].copy()[::-1]).score == expected
+    assert inspector.inspect(array[:, :, ::-1].copy()[:, :, ::-1]).score == expected
+    assert inspector.inspect(array[:, :, ::-1].copy(), "bgr8").score == expected
+    assert inspector.inspect(array[:, :, ::-1], "bgr8").score == expected
+    alpha = numpy.dstack([array, noise(64, 96)])
+    assert inspector.inspect(alpha).score == expected
+    assert inspector.inspect(array.astype(numpy.uint16) * 257).score == pytest.approx(expected, rel=1e-4)
+    gray = noise(64, 96)
+    assert inspector.inspect(gray).score == inspector.inspect(gray[:, :, None]).score
+    assert inspector.inspect(gray, "bayer-rggb8").score != inspector.inspect(gray).score
+
+
+def test_batches_are_their_frames(inspector):
+    frames = [noise(64, 64), noise(30, 200, 3), noise(64, 64) // 2]
+    alone = [inspector.inspect(frame).score for frame in frames]
+    assert [verdict.score for verdict in inspector.inspect_batch(frames)] == alone
+    assert inspector.inspect_batch([]) == []
+
+
+def test_verdicts_tell_all(inspector):
+    verdict = hotad.Inspector(MODEL, device="cpu").inspect(noise(64, 64))
+    assert verdict.map is None
+    assert set(verdict.stages) == {"wait", "preprocess", "score", "verdict"}
+    assert not verdict.late and verdict.stopped_after is None
+    image, pixel = inspector.thresholds
+    inspector.set_thresholds(pixel=-1.0, by="a test")
+    try:
+        (region,) = inspector.inspect(noise(64, 48)).regions
+        assert (region.left, region.top, region.width, region.height) == (0, 0, 48, 64)
+        assert region.area == 64 * 48
+    finally:
+        inspector.set_thresholds(image=image, pixel=pixel, by="a test")
+    assert inspector.thresholds == (image, pixel)
+    assert [change[1] for change in inspector.threshold_changes()] == ["a test", "a test"]
+    assert inspector.info["method"] == "paedid"
+
+
+def test_a_deadline_that_cannot_be_kept():
+    inspector = hotad.Inspector(MODEL, device="cpu", deadline_ms=0.001)
+    inspector.warm_up(64, 64, "gray8")
+    verdict = inspector.inspect(noise(64, 64))
+    assert verdict.late and verdict.label == "undecided"
+
+
+def test_other_threads_run_meanwhile(inspector):
+    """The interpreter's lock is released: another thread counts while a large frame is inspected."""
+    frame, counted, done = noise(4000, 4000, 3), [], threading.Event()
+
+    def count():
+        while not done.is_set():
+            counted.append(None)
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    before = len(counted)
+    inspector.inspect(frame)
+    after = len(counted)
+    done.set()
+    thread.join()
+    assert after - before > 100
+
+
+@pytest.mark.parametrize(
+    "frame, format, said",
+    [
+        (noise(4, 4).astype(numpy.float32), None, "uint8 or uint16"),
+        (noise(4, 4).astype(numpy.int8), None, "uint8 or uint16"),
+        ("text", None, "uint8 or uint16"),
+        (None, None, "uint8 or uint16"),
+        (noise(4), None, "shape"),
+        (noise(4, 4, 5), None, "1 to 4 samples"),
+        (noise(2, 2, 2, 2), None, "shape"),
+        (numpy.zeros((0, 4), numpy.uint8), None, "no pixels"),
+        (noise(4, 4), "rgb8", "are not rgb8"),
+        (noise(4, 4, 3, dtype=numpy.uint16), "rgb8", "are not rgb8"),
+        (noise(4, 4), "yuv", "no format"),
+        (noise(1, 4), "bayer-rggb8", "two rows"),
+    ],
+)
+def test_frames_that_cannot_be_are_refused(inspector, frame, format, said):
+    with pytest.raises(hotad.HotadError, match=said):
+        inspector.inspect(frame, format)
+
+
+@pytest.mark.parametrize(
+    "path, options, said",
+    [
+        ("nowhere.safetensors", {}, "nowhere.safetensors"),
+        (__file__, {}, "test_inspector.py"),
+        (MODEL, {"map": "large"}, "map"),
+        (MODEL, {"device": "tpu"}, "tpu"),
+        (MODEL, {"precision": "f8"}, "f8"),
+        (MODEL, {"deadline_ms": 0}, "deadline"),
+        (MODEL, {"deadline_ms": -1}, "deadline"),
+        (MODEL, {"deadline_ms": float("nan")}, "deadline"),
+        (MODEL, {"threads": 0}, "threads"),
+    ],
+)
+def test_what_cannot_be_opened_is_refused(path, options, said):
+    with pytest.raises(hotad.HotadError, match=said):
+        hotad.Inspector(path, **{"device": "cpu", **options})
+
+
+def test_thresholds_that_are_no_numbers_are_refused(inspector):
+    before = inspector.thresholds
+    with pytest.raises(hotad.HotadError, match="image threshold"):
+        inspector.set_thresholds(image=float("nan"), by="a test")
+    assert inspector.thresholds == before
