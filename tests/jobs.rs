@@ -32,12 +32,14 @@ fn bytes(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
+/// A task and how far it was each time it was told: units done and in all.
+type Told = (String, Vec<(u64, u64)>);
+
 /// Remembers what it is told, and asks to stop at a number of steps.
 #[derive(Default)]
 struct Recorder {
     lines: RefCell<Vec<String>>,
-    /// By task: units done and in all, in the order of telling.
-    tasks: RefCell<Vec<(String, Vec<(u64, u64)>)>>,
+    tasks: RefCell<Vec<Told>>,
     /// Whether the task told last is under way.
     under_way: RefCell<bool>,
     stop_at: Option<u64>,
