@@ -2,7 +2,7 @@
 //! bindings and tests call the same code.
 //!
 //! A job is a plain description with the defaults of the command line. What it does while it runs goes to an
-//! [`Observer`](hotad_engine::observer::Observer), which can also stop it.
+//! [`Observer`], which can also stop it.
 
 mod calibrate;
 mod evaluate;
