@@ -9,6 +9,7 @@ mod memory;
 mod output;
 mod overlay;
 mod report;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -67,10 +68,10 @@ fn main() -> ExitCode {
         hotad_engine::interrupt::request();
     });
     if let Err(e) = handler {
-        output::note(&format!("hotad: warning: Ctrl-C cannot be caught ({e}); it will stop without a checkpoint"));
+        output::warn(&format!("Ctrl-C cannot be caught ({e}); it will stop without a checkpoint"));
     }
     let result = run(&cli);
-    output::warn(&hotad_engine::data::notices::take());
+    hotad_engine::data::notices::take().iter().for_each(|warning| output::warn(warning));
     match result {
         Ok(code) => ExitCode::from(code),
         Err(e) if is_closed_pipe(&e) => ExitCode::from(OK),

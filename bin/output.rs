@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use hotad_engine::data::prepare::{self, OnBroken, Prepared, hex};
-use hotad_engine::data::{Dataset, Item, collect};
+use hotad_engine::atomic_file::check_writable;
+use hotad_engine::data::collect;
+use hotad_engine::data::prepare::hex;
 use hotad_engine::error::shown;
 use hotad_engine::{AtPath, Error, Result, atomic_file};
-use hotad_models::detector::checkpoints;
+use hotad_models::jobs::{Begin, Conflict};
 
 /// Prints one line to stdout; a closed pipe comes back as an error, not a panic.
 pub fn line(text: &str) -> Result<()> {
@@ -33,53 +34,46 @@ pub fn one_line(error: &Error) -> String {
 /// Makes a folder and makes sure that it can be written to.
 pub fn folder(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).at(path)?;
-    writable(path)
+    check_writable(path)
 }
 
-/// Fails early where a result could not be written.
-pub fn writable(folder: &Path) -> Result<()> {
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    tempfile::Builder::new().prefix(".hotad-").suffix(".tmp").tempfile_in(folder).map(drop).at(folder)
-}
-
-/// What a run may do with what is at its place already.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Begin {
-    /// Nothing: a model or a checkpoint there is refused.
-    Afresh,
-    /// Continue from its checkpoint.
-    Resume,
-    /// Write over it.
-    Over,
-}
-
-impl Begin {
-    /// As the options say.
-    pub fn of(resume: bool, force: bool) -> Self {
-        match (resume, force) {
-            (true, _) => Self::Resume,
-            (false, true) => Self::Over,
-            (false, false) => Self::Afresh,
-        }
+/// How a command begins, as its options say.
+pub fn begin(resume: bool, force: bool) -> Begin {
+    match (resume, force) {
+        (true, _) => Begin::Resume,
+        (false, true) => Begin::Over,
+        (false, false) => Begin::Afresh,
     }
 }
 
-/// Fails early where a command could not write its result, would write over an earlier one, or has nothing to continue from.
+/// Fails early where a command could not write its result, would write over an earlier one, or has nothing to continue from; says
+/// which options help.
 pub fn result_file(out: &Path, begin: Begin) -> Result<()> {
-    let refuse = |reason: String| Err(Error::Config(format!("--out {}: {reason}", shown(out))));
-    if out.is_dir() {
-        return refuse("is a folder; name a file".into());
-    }
-    if begin == Begin::Afresh && out.exists() {
-        return refuse("is there already; --force writes over it".into());
-    }
-    match (checkpoints(out).first(), begin) {
-        (Some(path), Begin::Afresh) => {
-            refuse(format!("{} is of an interrupted run; --resume continues it, --force begins anew", shown(path)))
-        }
-        (None, Begin::Resume) => refuse("has no checkpoint to resume from; leave --resume out".into()),
-        _ => writable(out.parent().unwrap_or(Path::new("."))),
-    }
+    let Some(conflict) = Conflict::of(out, begin) else {
+        return check_writable(out.parent().unwrap_or(Path::new(".")));
+    };
+    let options = match conflict {
+        Conflict::Folder => "",
+        Conflict::Result => "; --force writes over it",
+        Conflict::Checkpoint(_) => "; --resume continues it, --force begins anew",
+        Conflict::NoCheckpoint => "; leave --resume out",
+    };
+    Err(Error::Config(format!("--out {}: {conflict}{options}", shown(out))))
+}
+
+/// An error about a field of a job, in the name of the option that gives it.
+pub fn by_option(error: Error) -> Error {
+    let Error::Config(reason) = error else { return error };
+    let fields = [
+        ("setting holdout ", "setting --holdout "),
+        ("setting defective_share ", "setting --defective-share "),
+        ("setting false_alarm_rate ", "setting --false-alarm-rate "),
+        ("setting pixel_false_alarm_rate ", "setting --pixel-false-alarm-rate "),
+        ("members: ", "--member: "),
+        ("precision ", "--precision "),
+    ];
+    let named = fields.iter().find_map(|(field, option)| Some(format!("{option}{}", reason.strip_prefix(field)?)));
+    Error::Config(named.unwrap_or(reason))
 }
 
 /// What a path cannot tell as text: its bytes in hexadecimal, where it is not UTF-8.
@@ -102,31 +96,13 @@ pub fn write_npy(path: &Path, values: &[f32], height: usize, width: usize) -> Re
 }
 
 /// Says on stderr what the user should know.
-pub fn warn(warnings: &[String]) {
-    for warning in warnings {
-        note(&format!("hotad: warning: {}", warning.replace('\n', " ")));
-    }
+pub fn warn(warning: &str) {
+    note(&format!("hotad: warning: {warning}"));
 }
 
 /// All images under the given files and folders, each with a name that is unique among them; says what was left out.
 pub fn collect_images(paths: &[PathBuf]) -> Result<Vec<(PathBuf, String)>> {
     let collected = collect::collect_images(paths)?;
-    warn(&collected.warnings());
+    collected.warnings().iter().for_each(|warning| warn(warning));
     Ok(collected.images)
-}
-
-/// Looks at every image once; says which were skipped, and what the user should know about the others.
-pub fn prepare(items: &[Item], on_broken: OnBroken) -> Result<Prepared> {
-    let prepared = prepare::prepare(items, on_broken)?;
-    let skipped: Vec<String> = prepared.skipped.iter().map(|error| format!("skipped {error}")).collect();
-    warn(&skipped);
-    warn(&prepared.warnings);
-    Ok(prepared)
-}
-
-/// Opens a data set and says what the user should know about it.
-pub fn data_set(root: &Path) -> Result<Dataset> {
-    let data = Dataset::open(root)?;
-    warn(&data.warnings);
-    Ok(data)
 }

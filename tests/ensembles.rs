@@ -240,8 +240,7 @@ fn a_patchcore_scores_the_same_after_reading() {
             model_path: None,
             stage: None,
             resume: false,
-            progress: false,
-            say: &|_| {},
+            observer: &(),
         };
         let fitted: Box<dyn Detector> = Box::new(patchcore::fit(config, &context).expect("fitted"));
         let spec = fitted.image();

@@ -410,9 +410,8 @@ fn divergence_names_the_step_and_the_last_good_checkpoint() {
             checkpoint: Some(dir.path().join("run.checkpoint")),
             resume: false,
             log: None,
-            progress: false,
             fingerprint: Default::default(),
-            say: &|_| {},
+            observer: &(),
         };
         let mut learner = Diverging { params: Params::default(), from };
         let data = TrainData { train: &images, validation: &[], spec, crop: None };

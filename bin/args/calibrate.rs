@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use hotad_engine::data::prepare::OnBroken;
+use hotad_models::jobs::{FALSE_ALARM_RATE, GROUP};
 
-use super::on_broken;
 use super::shared::Trust;
+use super::{ON_BROKEN, on_broken};
 
 #[derive(Args)]
 #[command(after_help = "Example: hotad calibrate parts.safetensors --data new-normal-parts --false-alarm-rate 0.005")]
@@ -22,7 +23,7 @@ pub struct CalibrateArgs {
     #[arg(long)]
     pub out: Option<PathBuf>,
     /// Share of normal images that may be called anomalies
-    #[arg(long, default_value_t = 0.01)]
+    #[arg(long, default_value_t = FALSE_ALARM_RATE)]
     pub false_alarm_rate: f64,
     /// Share of normal pixels that may be called defective; without it, the threshold with the
     /// largest Dice on synthetic defects over the normal images is taken
@@ -33,9 +34,9 @@ pub struct CalibrateArgs {
     #[arg(long, conflicts_with_all = ["false_alarm_rate", "pixel_false_alarm_rate"])]
     pub f1: bool,
     /// Which images are of one part: auto, none, a regular expression or a file, as for train
-    #[arg(long, value_name = "auto|none|REGEX|FILE", default_value = "auto")]
+    #[arg(long, value_name = "auto|none|REGEX|FILE", default_value = GROUP)]
     pub group: String,
     /// What to do with an image that cannot be decoded
-    #[arg(long, value_parser = on_broken(), default_value = "refuse")]
+    #[arg(long, value_parser = on_broken(), default_value = ON_BROKEN)]
     pub on_broken: OnBroken,
 }

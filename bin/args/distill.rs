@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use hotad_engine::data::prepare::OnBroken;
 
-use super::on_broken;
+use super::{ON_BROKEN, on_broken};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Hints {
@@ -64,7 +64,7 @@ pub struct DistillArgs {
     #[arg(long, conflicts_with = "resume")]
     pub force: bool,
     /// What to do with an image that cannot be decoded
-    #[arg(long, value_parser = on_broken(), default_value = "refuse")]
+    #[arg(long, value_parser = on_broken(), default_value = ON_BROKEN)]
     pub on_broken: OnBroken,
     /// Half precision: half the size, slightly different maps
     #[arg(long)]

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use hotad_engine::data::corrupt::Corruption;
 use hotad_engine::data::prepare::OnBroken;
+use hotad_models::jobs::GROUP;
 
-use super::on_broken;
 use super::shared::Trust;
+use super::{ON_BROKEN, on_broken};
 
 /// Images in each gallery of a report, unless told otherwise.
 pub const IMAGES: u16 = 8;
@@ -45,10 +46,10 @@ pub struct EvalArgs {
     pub images: u16,
     /// Which test images are of one part, which intervals draw together: auto (near-duplicates are found), none, a regular
     /// expression or a file, as for train
-    #[arg(long, value_name = "auto|none|REGEX|FILE", default_value = "auto")]
+    #[arg(long, value_name = "auto|none|REGEX|FILE", default_value = GROUP)]
     pub group: String,
     /// What to do with a test image that cannot be decoded
-    #[arg(long, value_parser = on_broken(), default_value = "refuse")]
+    #[arg(long, value_parser = on_broken(), default_value = ON_BROKEN)]
     pub on_broken: OnBroken,
     /// Print one JSON object instead of a table
     #[arg(long)]

@@ -17,6 +17,7 @@ mod train;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use hotad_engine::data::prepare::OnBroken;
+use hotad_models::jobs;
 
 pub use backbone::{BackboneAction, BackboneArgs, BackboneImportArgs};
 pub use bank::{BankAction, BankAddArgs, BankArgs, BankRemoveArgs};
@@ -27,7 +28,7 @@ pub use distill::{DistillArgs, Hints};
 pub use eval::{EvalArgs, IMAGES};
 pub use look::{CompletionsArgs, ConfigArgs, DevicesArgs, InfoArgs, MethodsArgs};
 pub use score::{Maps, ScoreArgs, Thresholds};
-pub use shared::{Common, Shared, Trust};
+pub use shared::{Common, Shared};
 use shared::{Drawing, Evaluating, Learning, Scoring, Timing, With};
 pub use sign::SignArgs;
 pub use train::TrainArgs;
@@ -75,6 +76,12 @@ pub enum Command {
     /// Print shell completions
     Completions(CompletionsArgs),
 }
+
+/// What is done with a broken image by default, as typed.
+const ON_BROKEN: &str = match jobs::ON_BROKEN {
+    OnBroken::Refuse => "refuse",
+    OnBroken::Skip => "skip",
+};
 
 /// What to do with a broken image, as typed.
 fn on_broken() -> impl TypedValueParser<Value = OnBroken> {

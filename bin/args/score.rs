@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use hotad_engine::data::prepare::OnBroken;
 
-use super::on_broken;
 use super::shared::Trust;
+use super::{ON_BROKEN, on_broken};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Maps {
@@ -47,7 +47,7 @@ pub struct ScoreArgs {
     #[arg(long, requires = "fail_on_anomaly")]
     pub allow_empty: bool,
     /// What to do with an image that cannot be decoded; the others are scored in either case
-    #[arg(long, value_parser = on_broken(), default_value = "refuse")]
+    #[arg(long, value_parser = on_broken(), default_value = ON_BROKEN)]
     pub on_broken: OnBroken,
 }
 

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use hotad_engine::data::limits::{Limits, MEGAPIXELS};
 use hotad_engine::device::Device;
-use hotad_engine::model_file::ModelFile;
+use hotad_engine::observer::Observer;
 use hotad_engine::signature::PublicKey;
 use hotad_engine::{Error, Result};
+use hotad_models::jobs::{SCORE_BATCH, SEED};
 use hotad_models::model::Model;
-use hotad_models::rescoring::with_settings;
 use toml::Table;
 
-use crate::output;
+use crate::terminal::Terminal;
 
 /// The options of a command, and those that it shares with others.
 #[derive(Args)]
@@ -45,7 +45,7 @@ pub struct Reading {
 }
 
 /// Of commands that read models.
-#[derive(Args, Clone, Default)]
+#[derive(Args)]
 pub struct Trust {
     /// Read only models that are signed by this key (`hotad sign`; Ed25519, PEM)
     #[arg(long, value_name = "PUBLIC_KEY")]
@@ -62,7 +62,7 @@ impl Trust {
 #[derive(Args)]
 pub struct Seed {
     /// Seed of every random choice; same seed, same result, whatever the number of threads
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = SEED)]
     seed: u64,
 }
 
@@ -158,7 +158,7 @@ pub trait Shared {
 
 impl Shared for Quiet {
     fn values(&self) -> Common {
-        Common { quiet: self.quiet, ..Common::default() }
+        Common { terminal: Terminal::new(self.quiet, false), ..Common::default() }
     }
 }
 
@@ -201,8 +201,8 @@ pub struct Common {
     max_megapixels: u32,
     pub seed: u64,
     pub batch: Option<u16>,
-    pub quiet: bool,
-    verbose: bool,
+    /// What the user is told on.
+    pub terminal: Terminal,
 }
 
 impl Default for Common {
@@ -213,10 +213,9 @@ impl Default for Common {
             precision,
             threads: None,
             max_megapixels: MEGAPIXELS,
-            seed: 0,
+            seed: SEED,
             batch: None,
-            quiet: false,
-            verbose: false,
+            terminal: Terminal::default(),
         }
     }
 }
@@ -228,10 +227,9 @@ impl Common {
             precision: compute.precision.clone(),
             threads: compute.threads,
             max_megapixels: reading.max_megapixels,
-            seed: 0,
+            seed: SEED,
             batch,
-            quiet: voice.quiet.quiet,
-            verbose: voice.verbose,
+            terminal: Terminal::new(voice.quiet.quiet, voice.verbose),
         }
     }
 
@@ -248,29 +246,13 @@ impl Common {
     /// Opens the device.
     pub fn device(&self) -> Result<Device> {
         let device = Device::open(&self.device)?.with_precision(self.precision.parse()?)?;
-        self.detail(&format!("computing on {}", device.name()));
+        self.terminal.detail(&format!("computing on {}", device.name()));
         Ok(device)
     }
 
     /// Reads a model onto the device, if it is signed as it has to be.
     pub fn model(&self, path: &Path, trust: &Trust) -> Result<Model> {
-        match trust.key()? {
-            Some(key) => Model::load_signed(path, &key, &self.device()?),
-            None => Model::load(path, &self.device()?),
-        }
-    }
-
-    /// As [`Common::model`], under other settings of scoring.
-    pub fn model_with(&self, path: &Path, trust: &Trust, settings: &Table) -> Result<Model> {
-        if settings.is_empty() {
-            return self.model(path, trust);
-        }
-        let file = match trust.key()? {
-            Some(key) => ModelFile::load_signed(path, &key)?,
-            None => ModelFile::load(path)?,
-        };
-        let changed = with_settings(file, settings)?;
-        Model::of_file(&changed, &self.device()?).map_err(|e| Error::Model { path: path.into(), reason: e.to_string() })
+        Model::load_with(path, trust.key()?.as_ref(), &Table::new(), &self.device()?)
     }
 
     /// Sets the number of threads and the limits on images, and checks the form of the device's name.
@@ -287,20 +269,11 @@ impl Common {
 
     /// Images scored together.
     pub fn score_batch(&self) -> usize {
-        usize::from(self.batch.unwrap_or(8))
-    }
-
-    /// Says a line on stderr when asked to be verbose.
-    pub fn detail(&self, line: &str) {
-        if self.verbose {
-            output::note(line);
-        }
+        self.batch.map_or(SCORE_BATCH, usize::from)
     }
 
     /// Says a line on stderr, unless quiet.
     pub fn say(&self, line: &str) {
-        if !self.quiet {
-            output::note(line);
-        }
+        self.terminal.say(line);
     }
 }

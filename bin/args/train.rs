@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use hotad_engine::data::prepare::OnBroken;
+use hotad_models::jobs::{DEFECTIVE_SHARE, FALSE_ALARM_RATE, GROUP, HOLDOUT};
 
 use super::methods::Methods;
-use super::on_broken;
+use super::{ON_BROKEN, on_broken};
 
 #[derive(Args)]
 #[command(
@@ -27,7 +28,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FOLDS", value_parser = clap::value_parser!(u16).range(2..=100))]
     pub cv: Option<u16>,
     /// lea-net: share of the defective test images that are learned from; eval leaves these out
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = DEFECTIVE_SHARE)]
     pub defective_share: f64,
     /// ensemble, score-ensemble: a trained model to build on; to be repeated
     #[arg(long, value_name = "MODEL")]
@@ -48,17 +49,17 @@ pub struct TrainArgs {
     #[arg(long, conflicts_with = "resume")]
     pub force: bool,
     /// What to do with an image that cannot be decoded
-    #[arg(long, value_parser = on_broken(), default_value = "refuse")]
+    #[arg(long, value_parser = on_broken(), default_value = ON_BROKEN)]
     pub on_broken: OnBroken,
     /// Share of the normal images that thresholds are found on and training is watched with
-    #[arg(long, default_value_t = 0.2)]
+    #[arg(long, default_value_t = HOLDOUT)]
     pub holdout: f64,
     /// Which images are of one part, and so never on both sides of a split: auto (near-duplicates are found), none, a regular
     /// expression whose first group, or whose whole match in a file's name, names the part, or a file of lines FILE,PART
-    #[arg(long, value_name = "auto|none|REGEX|FILE", default_value = "auto")]
+    #[arg(long, value_name = "auto|none|REGEX|FILE", default_value = GROUP)]
     pub group: String,
     /// Share of normal images that may be called anomalies
-    #[arg(long, default_value_t = 0.01)]
+    #[arg(long, default_value_t = FALSE_ALARM_RATE)]
     pub false_alarm_rate: f64,
     /// Share of normal pixels that may be called defective; without it, the threshold with the
     /// largest Dice on synthetic defects over held-out normal images is taken

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::OK;
 use crate::args::{BackboneAction, BackboneArgs, BackboneImportArgs, Common, Shared};
-use crate::output::{self, Begin};
+use crate::output;
 
 /// Imports, lists or describes backbones.
 pub fn run(args: &BackboneArgs) -> Result<u8> {
@@ -39,7 +39,7 @@ fn import(args: &BackboneImportArgs, common: &Common) -> Result<u8> {
     file = file.until(blocks);
     let path = match &args.out {
         Some(path) => {
-            output::result_file(path, Begin::of(false, args.force))?;
+            output::result_file(path, output::begin(false, args.force))?;
             path.clone()
         }
         None if file.stands_for_another() => {

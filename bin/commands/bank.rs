@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::prepare::file_sha256;
 use hotad_engine::device::Device;
-use hotad_engine::file_lock::lock;
-use hotad_engine::signature::signature_of;
 use hotad_engine::{Error, Result, interrupt};
 use hotad_models::detector::EditableBank;
+use hotad_models::jobs::{lock_model, save_changed};
 use hotad_models::model::Model;
 use hotad_models::prior::entry_name;
 
@@ -41,11 +40,6 @@ pub fn run(args: &BankArgs) -> Result<u8> {
     Ok(OK)
 }
 
-/// Keeps other processes from changing a model between its reading and its writing.
-pub fn alone(path: &Path, common: &Common) -> Result<std::fs::File> {
-    lock(path, || common.say(&format!("waiting for another hotad that changes {}", path.display())))
-}
-
 /// The images whose content is new, in order, and what is to be remembered of them: SHA-256 and name.
 fn new_images(
     args: &BankAddArgs,
@@ -69,19 +63,9 @@ fn new_images(
     Ok((images, hashes))
 }
 
-/// Writes a changed model; a signature that it had is no longer its own.
-pub fn save(model: &Model, path: &Path) -> Result<()> {
-    model.save(path)?;
-    let signature = signature_of(path);
-    if signature.exists() {
-        output::note(&format!("hotad: warning: {} is of the model as it was; sign it again", signature.display()));
-    }
-    Ok(())
-}
-
 fn add(args: &BankAddArgs, common: &Common) -> Result<()> {
     let path = &args.model;
-    let _alone = alone(path, common)?;
+    let _lock = lock_model(path, &common.terminal)?;
     let mut model = common.model(path, &args.trust)?;
     let spec = model.detector.image();
     bank(&mut model, path)?;
@@ -96,7 +80,7 @@ fn add(args: &BankAddArgs, common: &Common) -> Result<()> {
     let total = editable.entries().len();
     if !images.is_empty() {
         model.provenance.added_images.extend(hashes);
-        save(&model, path)?;
+        save_changed(&model, path, &common.terminal)?;
     }
     common.say(&format!("added {} images; the bank holds {total}; {ANEW}", images.len()));
     Ok(())
@@ -104,7 +88,7 @@ fn add(args: &BankAddArgs, common: &Common) -> Result<()> {
 
 fn remove(args: &BankRemoveArgs, common: &Common) -> Result<()> {
     let BankRemoveArgs { model: path, trust, names } = args;
-    let _alone = alone(path, common)?;
+    let _lock = lock_model(path, &common.terminal)?;
     let mut model = common.model(path, trust)?;
     let editable = bank(&mut model, path)?;
     if let Some(name) = names.iter().find(|n| !editable.entries().contains(n)) {
@@ -113,7 +97,7 @@ fn remove(args: &BankRemoveArgs, common: &Common) -> Result<()> {
     let removed = editable.remove(names)?;
     let total = editable.entries().len();
     model.provenance.added_images.retain(|_, name| !names.contains(name));
-    save(&model, path)?;
+    save_changed(&model, path, &common.terminal)?;
     common.say(&format!("removed {removed} images; the bank holds {total}; {ANEW}"));
     Ok(())
 }

@@ -2,15 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use hotad_engine::data::Dataset;
 use hotad_engine::data::corrupt::{Corrupt, Corruption};
-use hotad_engine::data::groups::Grouping;
 use hotad_engine::data::names::make_distinct;
 use hotad_engine::{Error, Result};
-use hotad_models::evaluate::{Metrics, Options, evaluate};
+use hotad_models::evaluate::Metrics;
+use hotad_models::jobs::TestImages;
 use serde::Serialize;
 
-use super::eval::{note_broken, note_settings, open, progress, settings};
+use super::eval::job;
 use crate::args::{Common, EvalArgs};
 use crate::report::comparison;
 use crate::{OK, output, report};
@@ -105,18 +104,16 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
         return Err(Error::Config("--explain: only of one model on one data set, without --corrupt".into()));
     }
     let names = labels(&args.model)?;
-    let data = args.data.iter().map(|d| open(d, args.on_broken)).collect::<Result<Vec<_>>>()?;
-    let named =
-        |(i, (d, _)): &(usize, &(Dataset, usize))| data[..*i].iter().any(|(o, _)| name(&o.root) == name(&d.root));
-    if let Some((_, (twice, _))) = data.iter().enumerate().find(named) {
-        return Err(Error::Config(format!(
-            "--data {}: two folders of one name cannot be compared",
-            twice.root.display()
-        )));
+    let open = |root: &PathBuf| TestImages::open(root, args.on_broken, &common.terminal);
+    let images = args.data.iter().map(open).collect::<Result<Vec<_>>>()?;
+    let roots: Vec<&Path> = images.iter().map(|i| &*i.data.root).collect();
+    let named = |(i, root): &(usize, &&Path)| roots[..*i].iter().any(|other| name(other) == name(root));
+    if let Some((_, twice)) = roots.iter().enumerate().find(named) {
+        return Err(Error::Config(format!("--data {}: two folders of one name cannot be compared", twice.display())));
     }
     // A model that does not exist is refused before the first is evaluated.
-    for (model, (data, _)) in args.model.iter().flat_map(|m| data.iter().map(move |d| (m, d))) {
-        let file = file(model, &name(&data.root));
+    for (model, root) in args.model.iter().flat_map(|m| roots.iter().map(move |r| (m, r))) {
+        let file = file(model, &name(root));
         if !file.is_file() {
             let reason = "no such model; in --model, {} stands for the name of the data set's folder";
             return Err(Error::Model { path: file, reason: reason.into() });
@@ -126,8 +123,8 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     let mut folders: Vec<String> = names.iter().map(|label| file_name(label)).collect();
     make_distinct(folders.iter_mut());
     for ((path, label), folder) in args.model.iter().zip(&names).zip(&folders) {
-        for (data, broken) in &data {
-            evaluate_one(args, common, &Candidate { path, label, folder }, (data, *broken), &mut runs)?;
+        for images in &images {
+            evaluate_one(args, common, &Candidate { path, label, folder }, images, &mut runs)?;
         }
     }
     let blocks = blocks(&runs);
@@ -171,30 +168,20 @@ fn evaluate_one(
     args: &EvalArgs,
     common: &Common,
     candidate: &Candidate,
-    (data, broken): (&Dataset, usize),
+    images: &TestImages,
     runs: &mut Vec<Run>,
 ) -> Result<()> {
-    let grouping = Grouping::of(&args.group)?;
-    let (category, label) = (name(&data.root), candidate.label);
-    let settings = settings(&args.set)?;
-    let model = common.model_with(&file(candidate.path, &category), &args.trust, &settings)?;
+    let root = &images.data.root;
+    let (category, label) = (name(root), candidate.label);
+    let mut job = job(args, &file(candidate.path, &category), root, common)?;
+    let model = job.load()?;
     let changes = args.corrupt.as_deref().map(|chosen| if chosen.is_empty() { &Corruption::ALL } else { chosen });
     let all = std::iter::once(None).chain(changes.unwrap_or_default().iter().map(|c| Some(*c)));
     for kind in all {
         let change = kind.map_or("none", Corruption::name);
-        let bar = progress(&format!("{label}, {category}, {change}:"), data.test.len(), common);
-        let corrupt = kind.map(|kind| Corrupt { kind, seed: common.seed });
-        let options = Options {
-            batch: common.score_batch(),
-            corrupt,
-            grouping: &grouping,
-            seed: common.seed,
-            seen: &|n| bar.set_position(n as u64),
-        };
-        let mut evaluation = evaluate(&model, data, &options)?;
-        bar.finish_and_clear();
-        note_broken(&mut evaluation.metrics, broken);
-        note_settings(&mut evaluation.metrics, &settings);
+        job.corrupt = kind.map(|kind| Corrupt { kind, seed: common.seed });
+        let task = format!("{label}, {category}, {change}:");
+        let evaluation = job.run_on_images(&model, images, &task, &common.terminal)?;
         if let (Some(folder), None) = (&args.out, kind) {
             let own = folder.join(&category).join(candidate.folder);
             output::folder(&own)?;

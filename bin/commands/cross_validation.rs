@@ -1,37 +1,41 @@
 //! `hotad train lea-net --cv FOLDS`.
 
-use std::path::Path;
 use std::time::Instant;
 
 use hotad_engine::{Error, Result, atomic_file};
 use hotad_models::config::Settings;
-use hotad_models::detector::FitContext;
+use hotad_models::jobs::TrainJob;
 use hotad_models::lea_net::{Config, Folds, Table, cross_validate};
-use toml::Table as Toml;
 
+use super::train;
 use crate::args::Common;
 use crate::{OK, output};
 
 /// Refuses methods that have no labels to validate on.
-pub fn check(method: &str) -> Result<()> {
+fn check(method: &str) -> Result<()> {
     if method == "lea-net" {
         return Ok(());
     }
     Err(Error::Config(format!("--cv: {method} learns from normal images alone; cross-validation is for lea-net")))
 }
 
-/// Cross-validates, prints the table and, with a path, writes everything as JSON, anew after each fold.
-pub fn run(settings: &Toml, context: &FitContext, folds: usize, out: Option<&Path>, common: &Common) -> Result<u8> {
+/// Cross-validates the method of a job on its images, prints the table and, with a file to write, writes everything as JSON, anew
+/// after each fold.
+pub fn run(mut job: TrainJob, folds: usize, common: &Common) -> Result<u8> {
+    train::check(&job, common)?;
+    check(&job.method)?;
+    let selection = job.select_all(&common.terminal)?;
+    job.device = common.device()?;
     let started = Instant::now();
-    let config = Config::from_table(settings)?;
+    let config = Config::from_table(&job.settings)?;
     let write = |table: &Table| {
-        let Some(path) = out else { return Ok(()) };
-        let json = serde_json::json!({ "settings": config, "seed": context.seed, "results": table });
+        let Some(path) = &job.out else { return Ok(()) };
+        let json = serde_json::json!({ "settings": config, "seed": job.seed, "results": table });
         let text = serde_json::to_string_pretty(&json).expect("results are plain data");
         atomic_file::write(path, |file| writeln!(file, "{text}"))
     };
     // What is done is not lost with a fold that fails.
-    let table = cross_validate(&config, context, folds, &write)?;
+    let table = cross_validate(&config, &job.context(&selection, &common.terminal), folds, &write)?;
     print(&table)?;
     common.say(&format!("{folds}-fold cross-validation in {:.0} s", started.elapsed().as_secs_f64()));
     Ok(OK)

@@ -1,19 +1,19 @@
 //! `hotad demo`: a data set of drawn parts, a model, a report.
 
 use std::path::Path;
+use std::time::Instant;
 
-use hotad_engine::data::groups::Grouping;
 use hotad_engine::data::picture::Picture;
-use hotad_engine::data::prepare::OnBroken;
 use hotad_engine::data::synth::{Kind, draw};
 use hotad_engine::{Error, Result, random};
+use hotad_models::jobs::{Begin, EvaluateJob, TrainJob};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use toml::Table;
+use toml::Value;
 
-use super::eval::{From, ReportTo, evaluate_to, print};
+use super::eval::{ReportTo, evaluate_to, print};
 use super::train;
-use crate::args::{Common, DemoArgs, IMAGES, TrainArgs, Trust};
+use crate::args::{Common, DemoArgs, IMAGES};
 use crate::{OK, output};
 
 /// Pixels along one side of a demo image.
@@ -91,6 +91,18 @@ fn refuse_strangers(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The training of the demo.
+fn job(data: &Path, model: &Path, common: &Common) -> TrainJob {
+    let mut settings = toml::toml! {
+        network = [8, 16, 32, 64]
+        epochs = 60
+    };
+    settings.extend(common.batch.map(|batch| ("batch".into(), Value::Integer(batch.into()))));
+    let seed = common.seed;
+    let (out, begin) = (Some(model.into()), Begin::Over);
+    TrainJob { settings, seed, out, begin, ..TrainJob::new("paedid", data) }
+}
+
 /// Makes a data set, trains PAEDID on it, evaluates and writes a report.
 pub fn run(args: &DemoArgs, common: &Common) -> Result<u8> {
     let (data, model, report) = (args.out.join("data"), args.out.join("model.safetensors"), args.out.join("report"));
@@ -101,37 +113,12 @@ pub fn run(args: &DemoArgs, common: &Common) -> Result<u8> {
     if args.data_only {
         return Ok(OK);
     }
-    let train_args = TrainArgs {
-        method: "paedid".into(),
-        data: data.clone(),
-        out: Some(model.clone()),
-        cv: None,
-        defective_share: 0.5,
-        member: Vec::new(),
-        config: None,
-        set: vec!["network=[8, 16, 32, 64]".into()],
-        epochs: Some(60),
-        resume: false,
-        force: true,
-        on_broken: OnBroken::Refuse,
-        holdout: 0.2,
-        group: "auto".into(),
-        false_alarm_rate: 0.01,
-        pixel_false_alarm_rate: None,
-    };
-    train::run(&train_args, common)?;
+    train::train(job(&data, &model, common), Instant::now(), common)?;
     output::folder(&report)?;
     let to = ReportTo { folder: &report, images: IMAGES.into(), explain: None };
-    let (trust, on_broken) = (Trust::default(), OnBroken::Refuse);
-    let from = From {
-        model: &model,
-        settings: &Table::new(),
-        trust: &trust,
-        data: &data,
-        on_broken,
-        grouping: &Grouping::Alike,
-    };
-    let metrics = evaluate_to(&from, Some(&to), common)?;
+    let batch = common.score_batch();
+    let job = EvaluateJob { batch, seed: common.seed, device: common.device()?, ..EvaluateJob::new(&model, &data) };
+    let metrics = evaluate_to(&job, Some(&to), common)?;
     print(&metrics)?;
     output::line(&format!("{:24} {}", "report", report.join("report.html").display()))?;
     Ok(OK)

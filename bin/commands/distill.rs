@@ -8,19 +8,20 @@ use hotad_engine::data::prepare::{Prepared, list_sha256};
 use hotad_engine::{AtPath, Error, Result};
 use hotad_models::distill::{HintChoice, Job, Settings, distill};
 use hotad_models::features::backbone::installed;
+use hotad_models::jobs::prepare;
 
 use crate::OK;
 use crate::args::{Common, DistillArgs, Hints};
-use crate::output::{self, Begin};
+use crate::output;
 
 /// Images of one step, without --batch.
 const BATCH: usize = 16;
 
 /// All images under the given paths, each looked at once.
-fn images(args: &DistillArgs) -> Result<Prepared> {
+fn images(args: &DistillArgs, common: &Common) -> Result<Prepared> {
     let item = |(path, _)| Item { path, kind: String::new(), defective: false, masks: Vec::new() };
     let items: Vec<Item> = output::collect_images(&args.images)?.into_iter().map(item).collect();
-    let prepared = output::prepare(&items, args.on_broken)?;
+    let prepared = prepare(&items, args.on_broken, &common.terminal)?;
     if prepared.items.is_empty() {
         let reason = "no images found; expected PNG, JPEG, BMP or TIFF files, in folders within it too";
         return Err(Error::Data { path: args.images[0].clone(), reason: reason.into() });
@@ -45,20 +46,19 @@ pub fn run(args: &DistillArgs, common: &Common) -> Result<u8> {
         lr: args.lr,
     };
     settings.check()?;
-    output::result_file(&args.out, Begin::of(args.resume, args.force))?;
+    output::result_file(&args.out, output::begin(args.resume, args.force))?;
     let teacher = installed::find(&args.teacher)?;
     if teacher.is_dir() {
         let reason = "a folder cannot be told from another when a run is resumed; give the weight file in it";
         return Err(Error::Config(format!("--teacher {}: {reason}", teacher.display())));
     }
-    let prepared = images(args)?;
+    let prepared = images(args, common)?;
     let paths: Vec<PathBuf> = prepared.items.iter().map(|i| i.path.clone()).collect();
     let small = prepared.smaller(args.crop);
     let enlarged =
         if small > 0 { format!(", {small} of them smaller than a view and enlarged") } else { String::new() };
     common.say(&format!("distilling {} on {} images{enlarged}", args.teacher, paths.len()));
     let device = common.device()?;
-    let say = |line: &str| common.say(line);
     let beside = |ending| beside(&args.out, ending);
     let (checkpoint, log) = (beside(".checkpoint"), beside(".log.jsonl"));
     let job = Job {
@@ -71,8 +71,7 @@ pub fn run(args: &DistillArgs, common: &Common) -> Result<u8> {
         checkpoint: &checkpoint,
         log: &log,
         resume: args.resume,
-        progress: !common.quiet,
-        say: &say,
+        observer: &common.terminal,
     };
     distill(&settings, &job)?.write(&args.out, args.half)?;
     std::fs::remove_file(&checkpoint).at(&checkpoint)?;

@@ -3,18 +3,16 @@
 use std::path::Path;
 
 use hotad_engine::Result;
-use hotad_engine::data::Dataset;
-use hotad_engine::data::groups::Grouping;
-use hotad_engine::data::prepare::OnBroken;
+use hotad_engine::observer::Task;
 use hotad_models::config;
-use hotad_models::evaluate::{Metrics, Options, Verdict, evaluate};
+use hotad_models::evaluate::{Metrics, Verdict};
+use hotad_models::jobs::EvaluateJob;
 use hotad_models::model::Model;
 use hotad_models::sweep::curves;
-use indicatif::{ProgressBar, ProgressStyle};
 use toml::Table;
 
 use super::compare;
-use crate::args::{Common, EvalArgs, Trust};
+use crate::args::{Common, EvalArgs};
 use crate::report::{Inside, rows};
 use crate::{OK, output, report};
 
@@ -31,11 +29,7 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
         images: args.images.into(),
         explain: args.explain.as_deref(),
     });
-    let grouping = Grouping::of(&args.group)?;
-    let settings = settings(&args.set)?;
-    let from =
-        From { model, settings: &settings, trust: &args.trust, data, on_broken: args.on_broken, grouping: &grouping };
-    let metrics = evaluate_to(&from, report.as_ref(), common)?;
+    let metrics = evaluate_to(&job(args, model, data, common)?, report.as_ref(), common)?;
     if args.json {
         output::line(&serde_json::to_string(&metrics).expect("metrics are plain data"))?;
     } else {
@@ -61,37 +55,20 @@ pub fn print(metrics: &Metrics) -> Result<()> {
     Ok(())
 }
 
-/// Opens a data set; test images that cannot be decoded are left out on request, and their number returned.
-pub fn open(path: &Path, on_broken: OnBroken) -> Result<(Dataset, usize)> {
-    let mut data = output::data_set(path)?;
-    if on_broken == OnBroken::Refuse {
-        return Ok((data, 0));
-    }
-    let prepared = output::prepare(&data.test, on_broken)?;
-    data.test = prepared.items;
-    Ok((data, prepared.skipped.len()))
-}
-
-/// Notes how many test images were left out.
-pub fn note_broken(metrics: &mut Metrics, broken: usize) {
-    if broken > 0 {
-        metrics.notes.push(format!("{broken} test images cannot be decoded and are left out"));
-    }
-}
-
-/// Settings of the command line.
-pub fn settings(assignments: &[String]) -> Result<Table> {
-    let mut table = Table::new();
-    assignments.iter().try_for_each(|assignment| config::set(&mut table, assignment))?;
-    Ok(table)
-}
-
-/// Notes which settings were not the model's.
-pub fn note_settings(metrics: &mut Metrics, settings: &Table) {
-    if !settings.is_empty() {
-        let all = settings.to_string().trim().replace('\n', ", ");
-        metrics.notes.push(format!("scored under {all}; thresholds are those of the model, found without"));
-    }
+/// The job of one model on one data set.
+pub fn job(args: &EvalArgs, model: &Path, data: &Path, common: &Common) -> Result<EvaluateJob> {
+    let mut settings = Table::new();
+    args.set.iter().try_for_each(|assignment| config::set(&mut settings, assignment))?;
+    Ok(EvaluateJob {
+        key: args.trust.key()?,
+        settings,
+        group: args.group.clone(),
+        on_broken: args.on_broken,
+        batch: common.score_batch(),
+        seed: common.seed,
+        device: common.device()?,
+        ..EvaluateJob::new(model, data)
+    })
 }
 
 /// A report that is to be written.
@@ -103,37 +80,14 @@ pub struct ReportTo<'a> {
     pub explain: Option<&'a [String]>,
 }
 
-/// What is evaluated.
-pub struct From<'a> {
-    pub model: &'a Path,
-    /// Settings of scoring that are not the model's.
-    pub settings: &'a Table,
-    pub trust: &'a Trust,
-    pub data: &'a Path,
-    pub on_broken: OnBroken,
-    pub grouping: &'a Grouping,
-}
-
 /// Evaluates and writes a report on request.
-pub fn evaluate_to(from: &From, report: Option<&ReportTo>, common: &Common) -> Result<Metrics> {
-    let model = common.model_with(from.model, from.trust, from.settings)?;
+pub fn evaluate_to(job: &EvaluateJob, report: Option<&ReportTo>, common: &Common) -> Result<Metrics> {
+    let model = job.load()?;
     let explain = report.and_then(|r| r.explain);
     if explain.is_some() {
         model.detector.explanation()?;
     }
-    let (data, broken) = open(from.data, from.on_broken)?;
-    let bar = progress("scoring", data.test.len(), common);
-    let options = Options {
-        batch: common.score_batch(),
-        corrupt: None,
-        grouping: from.grouping,
-        seed: common.seed,
-        seen: &|n| bar.set_position(n as u64),
-    };
-    let mut evaluation = evaluate(&model, &data, &options)?;
-    bar.finish_and_clear();
-    note_broken(&mut evaluation.metrics, broken);
-    note_settings(&mut evaluation.metrics, from.settings);
+    let evaluation = job.run_on(&model, &common.terminal)?;
     if let Some(report) = report {
         let inside = explain.map(|images| inside(&model, &evaluation.verdicts, images, common)).transpose()?;
         report::write(report.folder, &model, &evaluation, report.images, inside.as_ref())?;
@@ -143,17 +97,7 @@ pub fn evaluate_to(from: &From, report: Option<&ReportTo>, common: &Common) -> R
 
 /// What the report is to show of the model's inside.
 fn inside<'a>(model: &Model, verdicts: &[Verdict], images: &'a [String], common: &Common) -> Result<Inside<'a>> {
-    let bar = progress("curves over", verdicts.len(), common);
-    let curves = curves(model, verdicts, common.score_batch(), &|n| bar.set_position(n as u64))?;
-    bar.finish_and_clear();
+    let task = Task::new(&common.terminal, "curves over", verdicts.len() as u64, "images");
+    let curves = curves(model, verdicts, common.score_batch(), &|n| task.at(n as u64))?;
     Ok(Inside { images, curves })
-}
-
-/// A bar on stderr over images.
-pub fn progress(what: &str, images: usize, common: &Common) -> ProgressBar {
-    let bar = if common.quiet { ProgressBar::hidden() } else { ProgressBar::new(images as u64) };
-    let style = "{prefix} [{bar:30}] {pos}/{len} images, {eta} left";
-    bar.set_style(ProgressStyle::with_template(style).expect("the template is fixed").progress_chars("=> "));
-    bar.set_prefix(what.to_string());
-    bar
 }

@@ -15,7 +15,6 @@ pub mod eval;
 pub mod info;
 pub mod methods;
 pub mod score;
-pub mod selection;
 pub mod sign;
 pub mod synth;
 pub mod train;

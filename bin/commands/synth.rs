@@ -4,6 +4,7 @@ use hotad_engine::data::images_in;
 use hotad_engine::data::picture::Picture;
 use hotad_engine::data::synth::{Kind, draw};
 use hotad_engine::{Error, Result, random};
+use hotad_models::jobs::data_set;
 
 use crate::args::{Common, SynthArgs};
 use crate::{OK, output};
@@ -12,7 +13,7 @@ use crate::{OK, output};
 /// draws on are test images where the data set has some, so that no trained image is reused.
 pub fn run(args: &SynthArgs, common: &Common) -> Result<u8> {
     let (kind, name) = Kind::ALL.into_iter().find(|(kind, _)| *kind == args.kind).expect("all kinds are there");
-    let data = output::data_set(&args.from)?;
+    let data = data_set(&args.from, &common.terminal)?;
     let held: Vec<_> = data.test.iter().filter(|i| !i.defective).map(|i| i.path.clone()).collect();
     let normals = if held.is_empty() { data.train.iter().map(|i| i.path.clone()).collect() } else { held };
     if normals.is_empty() {

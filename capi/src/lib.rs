@@ -353,7 +353,7 @@ unsafe fn options_of(options: *const hotad_options) -> Result<Options, Failure> 
     };
     Ok(Options {
         device,
-        precision: precision.map_or(Ok(defaults.precision), str::parse).map_err(Failure::from)?,
+        precision: precision.map_or(Ok(defaults.precision), str::parse).map_err(inspector::Error::from)?,
         threads: (given.threads > 0).then_some(given.threads as usize),
         regions: given.regions as usize,
         deadline: (given.deadline_ns > 0).then(|| Duration::from_nanos(given.deadline_ns)),

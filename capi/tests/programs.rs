@@ -56,7 +56,8 @@ fn model() -> PathBuf {
 
 /// What the C example is to print.
 fn expected() -> Vec<String> {
-    let mut inspector = Inspector::open(&model(), Options { device: "cpu".into(), ..Options::default() }).expect("it opens");
+    let mut inspector =
+        Inspector::open(&model(), Options { device: "cpu".into(), ..Options::default() }).expect("it opens");
     let pixels = pixels();
     let frame = Frame::new(&pixels, HEIGHT, WIDTH, WIDTH, Format::Gray8).expect("a frame");
     let mut verdict = Verdict::default();

@@ -64,6 +64,15 @@ fn write_with(
     Ok(())
 }
 
+/// Fails where no file could be written into a folder; an empty path is the current one.
+///
+/// # Errors
+/// I/O errors, with the folder.
+pub fn check_writable(folder: &Path) -> Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    Builder::new().prefix(PREFIX).suffix(SUFFIX).tempfile_in(folder).map(drop).at(folder)
+}
+
 /// What a path leads to when its last part is a link, whether or not that is there.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ pub mod input_file;
 pub mod interrupt;
 pub mod metrics;
 pub mod model_file;
+pub mod observer;
 pub mod ops;
 pub mod params;
 pub mod random;

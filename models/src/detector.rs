@@ -8,12 +8,12 @@ use hotad_engine::container::Stored;
 use hotad_engine::data::loader::Batch;
 use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::device::Device;
+use hotad_engine::observer::Observer;
 use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::{Keep, Learner, TrainData, TrainOptions, TrainReport, train};
 use hotad_engine::until::Until;
 use hotad_engine::{AtPath, Error, Result};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
 use crate::features::Extractor;
@@ -187,10 +187,8 @@ pub struct FitContext<'a> {
     pub stage: Option<&'a str>,
     /// Continue from the checkpoint.
     pub resume: bool,
-    /// Show progress on a terminal.
-    pub progress: bool,
-    /// Takes a line about what is being done.
-    pub say: &'a dyn Fn(&str),
+    /// Is told what is being done, and how far it is.
+    pub observer: &'a dyn Observer,
 }
 
 /// The stages of a run that have a checkpoint of their own.
@@ -253,14 +251,6 @@ impl FitContext<'_> {
         self.checkpoint().is_some_and(|path| path.is_file())
     }
 
-    /// A progress bar on a terminal over `count` things.
-    pub fn bar(&self, what: &str, count: u64, things: &str) -> ProgressBar {
-        let bar = if self.progress { ProgressBar::new(count) } else { ProgressBar::hidden() };
-        let style = format!("{{prefix}} [{{bar:30}}] {{pos}}/{{len}} {things}, {{eta}} left");
-        bar.set_style(ProgressStyle::with_template(&style).expect("the template is fixed").progress_chars("=> "));
-        bar.with_prefix(what.to_string())
-    }
-
     /// What a checkpoint of this run has to be of.
     fn fingerprint(&self, method: &str, settings: &Value) -> Map<String, Value> {
         let mut fingerprint = self.chosen.clone();
@@ -309,9 +299,8 @@ impl FitContext<'_> {
             checkpoint: self.checkpoint(),
             resume: self.resume,
             log: self.model_path.map(|model| beside(model, &format!("{}.log.jsonl", ending(self.stage)))),
-            progress: self.progress,
             fingerprint: self.fingerprint(method, settings),
-            say: self.say,
+            observer: self.observer,
         };
         let report = train(learner, data, &options)?;
         let watched = if data.validation.is_empty() { "training" } else { "validation" };
@@ -320,7 +309,7 @@ impl FitContext<'_> {
             Keep::Last => format!("the last weights, training loss {:.6}", report.best_loss),
             Keep::Average(_) => format!("the average of the weights, last training loss {:.6}", report.best_loss),
         };
-        (self.say)(&format!("trained {} epochs ({} steps); kept {kept}", report.epochs, report.steps));
+        self.observer.say(&format!("trained {} epochs ({} steps); kept {kept}", report.epochs, report.steps));
         Ok(report)
     }
 }

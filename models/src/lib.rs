@@ -14,6 +14,7 @@ pub mod evaluate;
 pub mod fancy_pca;
 pub mod features;
 pub mod i3ad;
+pub mod jobs;
 pub mod lea_net;
 pub mod member;
 pub mod model;

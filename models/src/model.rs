@@ -11,8 +11,10 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::threads::on;
 use hotad_engine::until::Until;
 use hotad_engine::{Error, Result};
+use toml::Table;
 
 use crate::detector::{Detector, Score};
+use crate::rescoring::with_settings;
 
 /// A model.
 pub struct Model {
@@ -32,16 +34,21 @@ impl Model {
     /// # Errors
     /// When the file is no model, damaged, of a newer format or of an unknown method.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
-        let file = ModelFile::load(path)?;
-        Self::of_file(&file, device).map_err(|e| Error::Model { path: path.into(), reason: e.to_string() })
+        Self::load_with(path, None, &Table::new(), device)
     }
 
-    /// Reads a model file that has to be signed by a key.
+    /// Reads a model file onto a device, signed by `key` where there is one, under `settings` of scoring instead of its own.
     ///
     /// # Errors
-    /// As [`Model::load`], and when it is not signed, or by another key.
-    pub fn load_signed(path: &Path, key: &PublicKey, device: &Device) -> Result<Self> {
-        let file = ModelFile::load_signed(path, key)?;
+    /// As [`Model::load`]; when it is not signed, or by another key; and those of [`with_settings`].
+    pub fn load_with(path: &Path, key: Option<&PublicKey>, settings: &Table, device: &Device) -> Result<Self> {
+        let mut file = match key {
+            Some(key) => ModelFile::load_signed(path, key)?,
+            None => ModelFile::load(path)?,
+        };
+        if !settings.is_empty() {
+            file = with_settings(file, settings)?;
+        }
         Self::of_file(&file, device).map_err(|e| Error::Model { path: path.into(), reason: e.to_string() })
     }
 

@@ -55,7 +55,9 @@ fn frame<T: Element>(buffer: &PyBuffer<T>, format: Option<Format>) -> PyResult<F
     let (size, samples, strides) = match (shape, strides) {
         (&[h, w], &[row, pixel]) => ((h, w), 1, Strides { row, pixel, sample: 0 }),
         (&[h, w, samples], &[row, pixel, sample]) => ((h, w), samples, Strides { row, pixel, sample }),
-        _ => return refuse(format!("an array of shape {shape:?}; expected [rows, columns] or [rows, columns, samples]")),
+        _ => {
+            return refuse(format!("an array of shape {shape:?}; expected [rows, columns] or [rows, columns, samples]"));
+        }
     };
     let bytes = size_of::<T>();
     let Some(format) = format.or_else(|| usual(samples, bytes)) else {

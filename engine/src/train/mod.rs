@@ -10,7 +10,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -20,6 +19,7 @@ use crate::data::loader::{Batch, Images, for_each_batch};
 use crate::data::picture::ImageSpec;
 use crate::error::{AtPath, Error, Result};
 use crate::interrupt;
+use crate::observer::{Observer, Task};
 use crate::params::{Params, State};
 use crate::random;
 use crate::threads::pooled;
@@ -82,12 +82,10 @@ pub struct TrainOptions<'a> {
     pub resume: bool,
     /// JSON-lines log.
     pub log: Option<PathBuf>,
-    /// Show a progress bar on a terminal.
-    pub progress: bool,
     /// What a checkpoint must have been made for, by name: settings, seed, images.
     pub fingerprint: serde_json::Map<String, Value>,
-    /// Takes a line about what is worth knowing.
-    pub say: &'a dyn Fn(&str),
+    /// Is told the steps that are done, and what is worth knowing.
+    pub observer: &'a dyn Observer,
 }
 
 /// Images for training and for watching it.
@@ -137,7 +135,7 @@ struct Run<'a> {
     /// Whether there is a checkpoint of this run.
     saved: bool,
     log: Option<(PathBuf, File)>,
-    bar: ProgressBar,
+    task: Task<'a>,
     /// Steps of the whole run.
     steps: u64,
     rate: Rate,
@@ -152,7 +150,6 @@ pub fn train(learner: &mut dyn Learner, data: &TrainData, options: &TrainOptions
     while run.at.epoch < options.epochs && !run.exhausted() {
         run.epoch(learner)?;
     }
-    run.bar.finish_and_clear();
     run.save_or_warn(learner.params())?;
     if !run.kept.is_empty() {
         learner.params().set_values(&run.kept)?;
@@ -184,18 +181,16 @@ impl<'a> Run<'a> {
         };
         let batches = data.train.len().div_ceil(options.batch.max(1)) as u64;
         let steps = (options.epochs as u64).saturating_mul(batches);
-        let bar = if options.progress { ProgressBar::new(steps) } else { ProgressBar::hidden() };
-        let style = "{prefix} [{bar:30}] {pos}/{len} steps, {elapsed} elapsed, {eta} left, {msg}";
-        bar.set_style(ProgressStyle::with_template(style).expect("the template is fixed").progress_chars("=> "));
-        bar.set_prefix("training");
-        bar.set_position(at.step);
+        let mut task = Task::new(options.observer, "training", steps, "steps");
+        task.set_state(String::new());
+        task.at(at.step);
         let train = match data.crop {
             Some(crop) => Images::cropped(data.train, crop),
             None => Images::kept(data.train, data.spec),
         };
         let validation = Images::kept(data.validation, data.spec);
         let rate = Rate::new(at.step);
-        Ok(Self { options, data, train, validation, at, kept, saved: options.resume, log, bar, steps, rate })
+        Ok(Self { options, data, train, validation, at, kept, saved: options.resume, log, task, steps, rate })
     }
 
     /// Whether patience has run out.
@@ -225,7 +220,8 @@ impl<'a> Run<'a> {
                 self.kept = learner.params().values()?;
             }
         }
-        self.bar.set_message(format!("epoch {}, validation loss {watched:.5}", self.at.epoch));
+        self.task.set_state(format!("epoch {}, validation loss {watched:.5}", self.at.epoch));
+        self.task.at(self.at.step);
         let mut line = json!({
             "epoch": self.at.epoch,
             "step": self.at.step,
@@ -240,7 +236,6 @@ impl<'a> Run<'a> {
 
     fn step(&mut self, learner: &mut dyn Learner, batch: &Batch) -> Result<()> {
         if interrupt::requested() {
-            self.bar.finish_and_clear();
             self.save_checkpoint(learner.params())?;
             return Err(Error::Interrupted(self.options.checkpoint.clone()));
         }
@@ -255,19 +250,14 @@ impl<'a> Run<'a> {
         }
         self.at.batches += 1;
         self.at.epoch_loss += f64::from(loss);
-        self.bar.inc(1);
+        self.task.at(self.at.step);
         if self.options.checkpoint_every > 0 && self.at.step.is_multiple_of(self.options.checkpoint_every) {
             self.save_or_warn(learner.params())?;
         }
         if let Some(estimate) = self.rate.estimate(self.at.step, self.steps) {
-            self.say(&estimate);
+            self.options.observer.say(&estimate);
         }
         Ok(())
-    }
-
-    /// Says a line beside the progress bar.
-    fn say(&self, line: &str) {
-        self.bar.suspend(|| (self.options.say)(line));
     }
 
     /// Writes a line of the log. Training is worth more than its log: on a full disk the log ends here.
@@ -276,7 +266,7 @@ impl<'a> Run<'a> {
         if let Err(e) = writeln!(file, "{line}") {
             let warning = format!("hotad: warning: {}: {e}; training goes on without its log", path.display());
             self.log = None;
-            self.say(&warning);
+            self.options.observer.say(&warning);
         }
     }
 
@@ -284,7 +274,8 @@ impl<'a> Run<'a> {
     fn save_or_warn(&mut self, params: &Params) -> Result<()> {
         match self.save_checkpoint(params) {
             Err(Error::Io { path, source }) => {
-                self.say(&format!("hotad: warning: {}: {source}; training goes on without it", path.display()));
+                let warning = format!("hotad: warning: {}: {source}; training goes on without it", path.display());
+                self.options.observer.say(&warning);
                 Ok(())
             }
             other => other,

@@ -18,6 +18,7 @@ use hotad_engine::data::crop::Crop;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::data::prepare::file_sha256;
 use hotad_engine::device::Device;
+use hotad_engine::observer::Observer;
 use hotad_engine::params::State;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::{Learner, TrainData, TrainOptions, train};
@@ -57,10 +58,8 @@ pub struct Job<'a> {
     pub log: &'a Path,
     /// Continue from the checkpoint.
     pub resume: bool,
-    /// Show progress on a terminal.
-    pub progress: bool,
-    /// Takes a line about what is being done.
-    pub say: &'a dyn Fn(&str),
+    /// Is told what is being done, and how far it is.
+    pub observer: &'a dyn Observer,
 }
 
 /// Trains a student; returns its weights up to the last cut.
@@ -74,7 +73,7 @@ pub fn distill(settings: &Settings, job: &Job) -> Result<BackboneFile> {
     }
     let batch = settings.batch.min(job.images.len());
     if batch < settings.batch {
-        (job.say)(&format!("{batch} images a step: there are no more"));
+        job.observer.say(&format!("{batch} images a step: there are no more"));
     }
     let layers = match settings.cuts.is_empty() {
         true => Layers::Word("auto".into()),
@@ -98,7 +97,7 @@ pub fn distill(settings: &Settings, job: &Job) -> Result<BackboneFile> {
     let spec = ImageSpec { height: settings.crop, width: settings.crop, channels: 3 };
     let data = TrainData { train: job.images, validation: &[], spec, crop: Some(crop) };
     let report = train(&mut learner, &data, &options(settings, job, batch)?)?;
-    (job.say)(&format!("trained {} steps; mean loss of the last pass {:.4}", report.steps, report.best_loss));
+    job.observer.say(&format!("trained {} steps; mean loss of the last pass {:.4}", report.steps, report.best_loss));
     let tensors = import::to_torchvision(&learner.params().values()?, &student.trunk().layers(blocks))?;
     Ok(BackboneFile { network: student, blocks, tensors, origin: Some(origin(settings, job, batch)?) })
 }
@@ -141,9 +140,8 @@ fn options<'a>(settings: &Settings, job: &Job<'a>, batch: usize) -> Result<Train
         checkpoint: Some(job.checkpoint.into()),
         resume: job.resume,
         log: Some(job.log.into()),
-        progress: job.progress,
         fingerprint,
-        say: job.say,
+        observer: job.observer,
     })
 }
 

@@ -142,10 +142,10 @@ pub fn fit(config: Config, context: &FitContext) -> Result<FeatureEnsemble> {
     let mut embedding = Embedding::new(parts, image, config.neighbourhood, context.device)?;
     let keep = if config.maps < 1.0 { Keep::Share(config.maps) } else { Keep::Count(config.maps as usize) };
     let channels: usize = embedding.channels().iter().sum();
-    (context.say)(&format!("fitting principal components of {channels} maps"));
+    context.observer.say(&format!("fitting principal components of {channels} maps"));
     let Config { fusion, standardise, whiten, .. } = config;
     let kept = embedding.fit(context.train, Reduction { fusion, keep, standardise, whiten })?;
-    (context.say)(&format!("{} maps keep {:.1} % of the variance", embedding.dimensions(), 100.0 * kept));
+    context.observer.say(&format!("{} maps keep {:.1} % of the variance", embedding.dimensions(), 100.0 * kept));
     if !config.member_maps {
         let head = Head::fit(&config, &embedding, context)?;
         return Ok(FeatureEnsemble::new(config, embedding, head));

@@ -146,7 +146,7 @@ pub fn fit(config: Config, context: &FitContext) -> Result<ScoreEnsemble> {
     let image = common_image(members.iter().map(|m| m.model.detector.image()), context.gray);
     let (count, defects) = (context.holdout.len(), config.wants_defects());
     let more = if defects { " and synthetic defects on them" } else { "" };
-    (context.say)(&format!("calibrating {} members on {count} held-out images{more}", members.len()));
+    context.observer.say(&format!("calibrating {} members on {count} held-out images{more}", members.len()));
     let evidence = collect(&members, image, defects, context)?;
     if defects && evidence.iter().any(|e| e.images.defective.is_empty()) {
         let reason =

@@ -194,7 +194,7 @@ impl FeatureSettings {
     /// A backbone that cannot be used; broken images, divergence, interruption.
     pub fn embedding(&self, context: &FitContext, method: &str) -> Result<Embedding> {
         let (origin, choice) = self.backbone()?;
-        (context.say)(&choice);
+        context.observer.say(&choice);
         let size = self.image_size.fixed().map(|v| v as usize);
         let (source, cuts) = match origin {
             Origin::Autoencoder => {

@@ -88,7 +88,7 @@ pub fn fit(config: Config, context: &FitContext) -> Result<I3ad> {
     let u = threshold::resolve(&config, &painter, context)?;
     let mut model = I3ad { config, u, state, painter, standard: None };
     if model.config.standardise != Standardise::None {
-        (context.say)("measuring the maps of training normals");
+        context.observer.say("measuring the maps of training normals");
         model.standard = Some(Standard::measured(&model, context.train, context.seed)?);
     }
     Ok(model)

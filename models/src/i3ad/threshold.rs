@@ -32,15 +32,17 @@ pub fn resolve(config: &Config, painter: &Painter, context: &FitContext) -> Resu
     if let Some(u) = config.u.fixed() {
         return Ok(u as f32);
     }
-    (context.say)("choosing the threshold of the mask on training normals");
+    context.observer.say("choosing the threshold of the mask on training normals");
     let limit = config.u_limit;
     let (found, l1) = choose(config, painter, context)?;
     if let Some(u) = found {
-        (context.say)(&format!("u = {u}: mean L1 of training normals after {ITERATIONS} iterations is {l1:.1e}"));
+        context
+            .observer
+            .say(&format!("u = {u}: mean L1 of training normals after {ITERATIONS} iterations is {l1:.1e}"));
         return Ok(u);
     }
     let largest = CANDIDATES[CANDIDATES.len() - 1];
-    (context.say)(&format!(
+    context.observer.say(&format!(
         "hotad: warning: no u brings training normals below an L1 of {limit:.1e} (at {largest} it is {l1:.1e}); took {largest}: train longer, or --set u=VALUE"
     ));
     Ok(largest)

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use hotad_engine::data::groups;
 use hotad_engine::data::loader::{Images, for_each_batch};
+use hotad_engine::observer::{Observer, Progress};
 use hotad_engine::threads::pooled;
 use hotad_engine::{Error, Result, interrupt, random};
 
@@ -77,9 +78,10 @@ pub fn cross_validate(
         .collect();
     let mut table = Table { positive: defective.len(), negative: normal.len(), folds, done: 0, rows: Vec::new() };
     for fold in 0..folds {
-        let say = |line: &str| (context.say)(&format!("fold {}/{folds}: {line}", fold + 1));
+        let say = |line: &str| context.observer.say(&format!("fold {}/{folds}: {line}", fold + 1));
+        let observer = WithLines { observer: context.observer, say: &say };
         let data = Fold { normal, defective: &defective, good, bad, parts: good_parts, fold };
-        let (train, test) = data.labelled(config, &FitContext { say: &say, ..*context })?;
+        let (train, test) = data.labelled(config, &FitContext { observer: &observer, ..*context })?;
         for ((row, points), results) in variants.iter().zip(&mut predictions) {
             for (point, all) in points.iter().zip(results) {
                 let row = Config { point: point.unwrap_or(row.point), ..row.clone() };
@@ -113,6 +115,34 @@ fn row_of(config: &Config, points: &[Option<usize>], predictions: &[Vec<Predicti
 fn title(config: &Config, point: Option<usize>) -> String {
     let point = point.map(|p| format!(", point {p}")).unwrap_or_default();
     format!("{}{}{}{point}", config.detector.title(), config.input.title(), config.attention.title())
+}
+
+/// An observer whose lines go to a function.
+struct WithLines<'a> {
+    observer: &'a dyn Observer,
+    say: &'a dyn Fn(&str),
+}
+
+impl Observer for WithLines<'_> {
+    fn say(&self, line: &str) {
+        (self.say)(line);
+    }
+
+    fn warn(&self, warning: &str) {
+        self.observer.warn(warning);
+    }
+
+    fn detail(&self, line: &str) {
+        self.observer.detail(line);
+    }
+
+    fn progress(&self, progress: &Progress) {
+        self.observer.progress(progress);
+    }
+
+    fn ended(&self) {
+        self.observer.ended();
+    }
 }
 
 /// One fold: which images are tested on.
@@ -155,8 +185,8 @@ impl Fold<'_> {
 
 /// Probabilities of the images that are tested on, by one variant.
 fn evaluate(config: &Config, train: &Labelled, test: &Labelled, context: &FitContext) -> Result<Vec<f32>> {
-    let quiet = |_: &str| {};
-    let inner = FitContext { model_path: None, resume: false, say: &quiet, ..*context };
+    let observer = WithLines { observer: context.observer, say: &|_| {} };
+    let inner = FitContext { model_path: None, resume: false, observer: &observer, ..*context };
     let params = learn(&Networks::new(config), config, train, &inner)?;
     let ready = Ready::new(config, &params.values()?, context.device)?;
     let order: Vec<usize> = (0..test.paths.len()).collect();

@@ -110,7 +110,7 @@ pub fn fit(config: Config, context: &FitContext) -> Result<LeaNet> {
     Networks::new(&config).known_weights(&config)?;
     let color = FitContext { stage: Some(stage::COLOR), ..*context };
     let recolouring = Recolouring::fit(&config.color(), &color, Some(stage::COLOR))?;
-    (context.say)("making the anomaly maps of the training images");
+    context.observer.say("making the anomaly maps of the training images");
     let wanted = positives_for(config.positive_share, context.train.len(), context.defective.len());
     let order = random::shuffled(context.defective.len(), context.seed, "positives", 0);
     let chosen = order.into_iter().take(wanted).map(|i| context.defective[i].clone());

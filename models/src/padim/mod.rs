@@ -70,7 +70,7 @@ pub fn fit(config: Config, context: &FitContext) -> Result<Padim> {
         kept.truncate(config.dimensions);
         kept.sort_unstable();
         embedding.select(&kept)?;
-        (context.say)(&format!("{} of {channels} channels, drawn at random", config.dimensions));
+        context.observer.say(&format!("{} of {channels} channels, drawn at random", config.dimensions));
     }
     let regular = |mean_variance: f64| Regular {
         shrinkage: config.shrinkage.fixed(),
@@ -95,7 +95,7 @@ pub(crate) fn gaussians(
 ) -> Result<LocationGaussians> {
     let ((h, w), d) = (embedding.grid(), embedding.dimensions());
     let mut moments = Moments::new(h * w, d, limit)?;
-    (context.say)(&format!("fitting {} Gaussians of {d} dimensions to {} images", h * w, context.train.len()));
+    context.observer.say(&format!("fitting {} Gaussians of {d} dimensions to {} images", h * w, context.train.len()));
     embedding.for_each(context.train, |x| {
         let values = x.values()?;
         pooled(|| moments.add(&values));

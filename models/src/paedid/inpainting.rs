@@ -119,7 +119,9 @@ impl InpaintedPaedid {
             }
         }
         let (dice, lambda) = best;
-        (context.say)(&format!("chose lambda {lambda:.2e}: Dice {dice:.4} on {} synthetic cracks", cracks.len()));
+        context
+            .observer
+            .say(&format!("chose lambda {lambda:.2e}: Dice {dice:.4} on {} synthetic cracks", cracks.len()));
         Ok(lambda)
     }
 

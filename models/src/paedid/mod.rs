@@ -95,7 +95,7 @@ pub(crate) fn fit_prior(config: Config, context: &FitContext, method: &str) -> R
     let schedule = Schedule { epochs: config.epochs, batch: config.batch, patience: config.patience };
     let settings = config.learning();
     let autoencoder = TrainedAutoencoder::fit(network, (&schedule, config.lr), context, (method, &settings))?;
-    (context.say)(&format!("building the memory bank from {} images", context.train.len()));
+    context.observer.say(&format!("building the memory bank from {} images", context.train.len()));
     let options = (config.batch, config.bank, PAPER_ALPHA);
     let prior = PatchPrior::build(autoencoder, context.train, image, options)?;
     Ok(Paedid { config, image, prior, lambda: None })
@@ -149,7 +149,7 @@ pub(crate) fn choose(model: &mut Paedid, context: &FitContext, decomposes: bool)
         let lambda = if decomposes { format!(", lambda {:.2e}", best.lambda) } else { String::new() };
         let line =
             format!("chose alpha {}{lambda}: Dice {:.4} on {} synthetic cracks", best.alpha, best.dice, cracks.len());
-        (context.say)(&line);
+        context.observer.say(&line);
     }
     model.prior.alpha = best.alpha;
     Ok(best)

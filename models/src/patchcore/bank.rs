@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use half::f16;
 use hotad_engine::container::Stored;
 use hotad_engine::device::Device;
+use hotad_engine::observer::Task;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result, interrupt, random};
 use hotad_kernels::coreset::greedy_coreset;
@@ -113,7 +114,7 @@ impl PatchBank {
     /// When an image cannot be read, when interrupted, or the device is out of memory.
     pub fn build(embedding: &Embedding, config: &Config, context: &FitContext) -> Result<Self> {
         let (device, d) = (embedding.device().clone(), embedding.dimensions());
-        (context.say)(&format!("collecting patches of {} images", context.train.len()));
+        context.observer.say(&format!("collecting patches of {} images", context.train.len()));
         let Reservoir { vectors, owners } = Reservoir::fill(embedding, config, context)?;
         let m = owners.len();
         let count = if config.max_latency_ms > 0.0 {
@@ -121,7 +122,7 @@ impl PatchBank {
         } else {
             config.kept(m)
         };
-        (context.say)(&format!("choosing a coreset of {count} of {m} patches"));
+        context.observer.say(&format!("choosing a coreset of {count} of {m} patches"));
         let all = device.upload(vectors)?;
         let chosen = Self::coreset(&all, (m, d), count, config, context)?;
         let vectors = in_precision(config.bank, gather(&all, d, &chosen)?.into_vec()?);
@@ -148,9 +149,9 @@ impl PatchBank {
         let (device, k) = (context.device, config.projection);
         let start = random::stream(context.seed, "coreset start", 0).random_range(0..m);
         let (mut index, mut distance) = (device.alloc::<u32>(count)?, device.alloc(count)?);
-        let bar = context.bar("choosing a coreset", count as u64, "patches");
+        let task = Task::new(context.observer, "choosing a coreset", count as u64, "patches");
         let mut watch = |chosen: usize| {
-            bar.set_position(chosen as u64);
+            task.at(chosen as u64);
             if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         if k < d {
@@ -161,7 +162,7 @@ impl PatchBank {
         } else {
             greedy_coreset(all, d, start, &mut index, &mut distance, &mut watch)?;
         }
-        bar.finish_and_clear();
+        drop(task);
         let mut chosen: Vec<usize> = index.into_vec()?.into_iter().map(|i| i as usize).collect();
         chosen.sort_unstable();
         Ok(chosen)

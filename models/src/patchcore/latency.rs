@@ -107,7 +107,7 @@ pub(super) fn largest_in_time(
         return refused(format!("{fewest} bank vectors take {least:.2} ms, {features:.2} ms of it for features"));
     }
     let (n, ms) = largest(&trial, (fewest, least), limit, m)?;
-    (context.say)(&format!(
+    context.observer.say(&format!(
         "max_latency_ms = {limit}: {n} bank vectors; an image takes {ms:.2} ms, {features:.2} ms of it for features"
     ));
     Ok(n)

@@ -135,7 +135,7 @@ pub fn fit(config: Config, context: &FitContext) -> Result<Rasl> {
             motion.iter_mut().zip(step.iter()).for_each(|(m, s)| *m += s);
         }
         low = parts.low;
-        (context.say)(&format!("alignment {round}: objective {:.4}", parts.objective));
+        context.observer.say(&format!("alignment {round}: objective {:.4}", parts.objective));
         if last - parts.objective < 1e-3 * parts.objective {
             break;
         }

@@ -249,7 +249,7 @@ pub fn train(
         Noise::Fixed(least, most) => (least, most),
         Noise::Share(least, most) => {
             let own = deviation(&head, &params, embedding, context)?;
-            (context.say)(&format!("noise of deviation {:.3e} to {:.3e}", least * own, most * own));
+            context.observer.say(&format!("noise of deviation {:.3e} to {:.3e}", least * own, most * own));
             (least * own, most * own)
         }
     };

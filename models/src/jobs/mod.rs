@@ -1,0 +1,69 @@
+//! What programs do with data sets and model files: [`TrainJob`], [`CalibrateJob`] and [`EvaluateJob`]. The command line, other
+//! bindings and tests call the same code.
+//!
+//! A job is a plain description with the defaults of the command line. What it does while it runs goes to an
+//! [`Observer`], which can also stop it.
+
+mod calibrate;
+mod evaluate;
+mod model_file;
+mod result_file;
+mod selection;
+mod train;
+
+use std::path::Path;
+
+use hotad_engine::Result;
+use hotad_engine::data::prepare::{self, OnBroken, Prepared};
+use hotad_engine::data::{Dataset, Item};
+use hotad_engine::observer::Observer;
+
+use crate::config::require;
+
+pub use calibrate::{CalibrateJob, Calibrated};
+pub use evaluate::{EvaluateJob, TestImages};
+pub use model_file::{lock_model, save_changed};
+pub use result_file::{Begin, Conflict, check_result_file};
+pub use selection::Selection;
+pub use train::{DEFECTIVE_SHARE, HOLDOUT, TrainJob, check_precision};
+
+/// Which images are of one part, unless told otherwise: near-duplicates are found.
+pub const GROUP: &str = "auto";
+
+/// What is done with an image that cannot be decoded, unless told otherwise.
+pub const ON_BROKEN: OnBroken = OnBroken::Refuse;
+
+/// Share of normal images that may be called anomalies, unless told otherwise.
+pub const FALSE_ALARM_RATE: f64 = 0.01;
+
+/// Seed of every random choice, unless told otherwise.
+pub const SEED: u64 = 0;
+
+/// Images scored together, unless told otherwise.
+pub const SCORE_BATCH: usize = 8;
+
+/// Fails unless a share is above 0 and below 1; `name` is that of the field.
+fn check_share(name: &str, value: f64) -> Result<()> {
+    require(value > 0.0 && value < 1.0, name, value, "above 0, below 1")
+}
+
+/// Opens a data set and warns of what the user should know about it.
+///
+/// # Errors
+/// When the folder is missing, holds no images, or its masks do not belong to its images.
+pub fn data_set(root: &Path, observer: &dyn Observer) -> Result<Dataset> {
+    let data = Dataset::open(root)?;
+    data.warnings.iter().for_each(|warning| observer.warn(warning));
+    Ok(data)
+}
+
+/// Looks at every image once; warns of those that were skipped, and of what the user should know about the others.
+///
+/// # Errors
+/// The first broken file in order, under [`OnBroken::Refuse`].
+pub fn prepare(items: &[Item], on_broken: OnBroken, observer: &dyn Observer) -> Result<Prepared> {
+    let prepared = prepare::prepare(items, on_broken)?;
+    prepared.skipped.iter().for_each(|error| observer.warn(&format!("skipped {error}")));
+    prepared.warnings.iter().for_each(|warning| observer.warn(warning));
+    Ok(prepared)
+}

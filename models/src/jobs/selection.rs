@@ -1,0 +1,202 @@
+//! The images of a training: which are learned from, and which are held out.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use hotad_engine::data::groups::{Grouping, set_aside};
+use hotad_engine::data::prepare::{Prepared, list_sha256};
+use hotad_engine::data::{Dataset, Item};
+use hotad_engine::error::shown;
+use hotad_engine::model_file::ModelFile;
+use hotad_engine::observer::Observer;
+use hotad_engine::{Error, Result, random};
+use serde_json::{Map, Value};
+
+use super::train::TrainJob;
+use super::{data_set, prepare};
+use crate::method;
+
+/// The images of a training.
+pub struct Selection {
+    /// Normal images to learn from.
+    pub train: Vec<PathBuf>,
+    /// Normal images to watch and calibrate with; none for cross-validation.
+    pub holdout: Vec<PathBuf>,
+    /// The part that each of these is of.
+    pub holdout_groups: Vec<usize>,
+    /// Defective images to learn from.
+    pub defective: Vec<PathBuf>,
+    /// The part that each image of `train`, then of `defective`, is of.
+    pub groups: Vec<usize>,
+    /// Parts that all images are of.
+    pub parts: usize,
+    /// SHA-256 of all images that the model, and those it is built on, learn from, in ascending order.
+    pub learned: Vec<String>,
+    /// Whether the models it is built on tell all of theirs.
+    pub lists_all_images: bool,
+    /// Whether all images are gray.
+    pub gray: bool,
+    /// SHA-256 of the list of all images.
+    pub sha256: String,
+    /// What decides which images are learned from, by name, for checkpoints.
+    pub chosen: Map<String, Value>,
+}
+
+impl Selection {
+    /// Lists the images that a job learns from, each looked at once; for cross-validation all labelled ones, none held out.
+    ///
+    /// # Errors
+    /// A data set, an image, a member or a grouping that cannot be used, or too few images.
+    pub(super) fn new(job: &TrainJob, cross_validation: bool, observer: &dyn Observer) -> Result<Self> {
+        let grouping = Grouping::of(&job.group)?;
+        let data = data_set(&job.data, observer)?;
+        if data.train.is_empty() {
+            let reason = "no normal images to train on; expected train/good, negative/ or a plain folder";
+            return Err(Error::Data { path: data.root, reason: reason.into() });
+        }
+        let named: HashSet<PathBuf> = data.validation.iter().map(|i| i.path.clone()).collect();
+        let candidates = candidates(&data, job, cross_validation)?;
+        let prepared = prepare(&candidates, job.on_broken, observer)?;
+        let paths: Vec<&PathBuf> = prepared.items.iter().map(|i| &i.path).collect();
+        let groups = grouping.groups(&paths, &prepared.thumbnails)?;
+        let (members, lists_all_images) = learned_by_members(&job.members, observer)?;
+        let holdout = match (cross_validation, named.is_empty()) {
+            (true, _) => Vec::new(),
+            (false, true) => held_out(&prepared, &groups, &members, job),
+            (false, false) => (0..paths.len()).filter(|i| named.contains(paths[*i])).collect(),
+        };
+        warn_of_divided(&groups, &holdout, observer);
+        check_twice(&prepared, &holdout, &members)?;
+        let selection = Self { lists_all_images, ..Self::of(job, prepared, &groups, &holdout, members) };
+        if selection.train.is_empty() || (selection.holdout.is_empty() && !cross_validation) {
+            return Err(too_few(&data, job));
+        }
+        let color = if selection.gray { "gray" } else { "colour" };
+        observer.detail(&format!("layout: {:?}; images: {color}; parts: {}", data.layout, selection.parts));
+        Ok(selection)
+    }
+
+    /// Of looked-at images, of which some are held out.
+    fn of(job: &TrainJob, prepared: Prepared, groups: &[usize], holdout: &[usize], members: HashSet<String>) -> Self {
+        let held: HashSet<usize> = holdout.iter().copied().collect();
+        let pick =
+            |wanted: &dyn Fn(usize) -> bool| -> Vec<usize> { (0..groups.len()).filter(|i| wanted(*i)).collect() };
+        let train = pick(&|i| !prepared.items[i].defective && !held.contains(&i));
+        let defective = pick(&|i| prepared.items[i].defective);
+        let paths = |some: &[usize]| some.iter().map(|i| prepared.items[*i].path.clone()).collect::<Vec<_>>();
+        let hashes = |some: &[usize]| some.iter().map(|i| prepared.hashes[*i].clone()).collect::<Vec<_>>();
+        let own: Vec<usize> = train.iter().chain(&defective).copied().collect();
+        let mut learned: Vec<String> = members.into_iter().chain(hashes(&own)).collect();
+        learned.sort_unstable();
+        learned.dedup();
+        let lists = [&train[..], holdout, &defective].map(|some| list_sha256(&hashes(some)));
+        Self {
+            holdout_groups: holdout.iter().map(|i| groups[*i]).collect(),
+            groups: own.iter().map(|i| groups[*i]).collect(),
+            parts: groups.iter().collect::<HashSet<_>>().len(),
+            chosen: chosen_by(job, lists, !defective.is_empty()),
+            train: paths(&train),
+            holdout: paths(holdout),
+            defective: paths(&defective),
+            learned,
+            lists_all_images: true,
+            gray: prepared.gray,
+            sha256: list_sha256(&prepared.hashes),
+        }
+    }
+}
+
+/// What decides which images are learned from: the SHA-256 of the lists, and the shares that they were drawn by.
+fn chosen_by(job: &TrainJob, sha256_of_lists: [String; 3], defective: bool) -> Map<String, Value> {
+    let mut chosen = Map::new();
+    for (part, sha256) in ["images to learn from", "held-out images", "defective images"].iter().zip(sha256_of_lists) {
+        chosen.insert(format!("SHA-256 of the {part}"), sha256.into());
+    }
+    chosen.insert("--holdout".into(), job.holdout.into());
+    if defective {
+        chosen.insert("--defective-share".into(), job.defective_share.into());
+    }
+    chosen
+}
+
+/// The images that a method may learn from or calibrate with.
+fn candidates(data: &Dataset, job: &TrainJob, cross_validation: bool) -> Result<Vec<Item>> {
+    let normal = data.train.iter().chain(&data.validation);
+    let (good, bad): (Vec<&Item>, Vec<&Item>) = data.test.iter().partition(|i| !i.defective);
+    Ok(match (method(&job.method)?.supervised, cross_validation) {
+        (true, true) => normal.chain(good).chain(bad).cloned().collect(),
+        (true, false) => normal.cloned().chain(data.defective_to_learn(job.defective_share, job.seed)).collect(),
+        (false, _) => normal.cloned().collect(),
+    })
+}
+
+/// SHA-256 of the images that the members have learned from, and whether all members tell all of theirs.
+fn learned_by_members(members: &[PathBuf], observer: &dyn Observer) -> Result<(HashSet<String>, bool)> {
+    let (mut learned, mut all) = (HashSet::new(), true);
+    for member in members {
+        let provenance = ModelFile::load(member)?.provenance;
+        if !provenance.lists_all_images {
+            let what =
+                "does not say which images it learned from; train it again, or its images may be calibrated with";
+            observer.warn(&format!("--member {} {what}", shown(member)));
+        }
+        all &= provenance.lists_all_images;
+        learned.extend(provenance.learned_images);
+        learned.extend(provenance.added_images.into_keys());
+    }
+    Ok((learned, all))
+}
+
+/// Numbers of the normal images that are held out: a share of them, drawn by the seed, whole groups, none of a group with an
+/// image that a member or a supervised method learns from.
+fn held_out(prepared: &Prepared, groups: &[usize], members: &HashSet<String>, job: &TrainJob) -> Vec<usize> {
+    let normal: Vec<usize> = (0..groups.len()).filter(|i| !prepared.items[*i].defective).collect();
+    let learned = |i: usize| prepared.items[i].defective || members.contains(&prepared.hashes[i]);
+    let taken: HashSet<usize> = (0..groups.len()).filter(|i| learned(*i)).map(|i| groups[i]).collect();
+    let n = normal.len();
+    let wanted = ((n as f64 * job.holdout).round() as usize).clamp(1.min(n.saturating_sub(1)), n.saturating_sub(1));
+    let order: Vec<usize> = random::shuffled(n, job.seed, "holdout", 0)
+        .into_iter()
+        .filter(|i| !taken.contains(&groups[normal[*i]]))
+        .collect();
+    let of_normal: Vec<usize> = normal.iter().map(|i| groups[*i]).collect();
+    set_aside(&of_normal, wanted, &order).1.into_iter().map(|i| normal[i]).collect()
+}
+
+/// Warns when a validation folder holds images of parts that are learned from.
+fn warn_of_divided(groups: &[usize], holdout: &[usize], observer: &dyn Observer) {
+    let held: HashSet<usize> = holdout.iter().copied().collect();
+    let learned: HashSet<usize> = (0..groups.len()).filter(|i| !held.contains(i)).map(|i| groups[i]).collect();
+    let count = holdout.iter().filter(|i| learned.contains(&groups[**i])).count();
+    if count > 0 {
+        observer.warn(&format!(
+            "{count} images in validation/ are of parts that are learned from too; thresholds will be too low"
+        ));
+    }
+}
+
+/// Fails for an image that is held out and learned from too.
+fn check_twice(prepared: &Prepared, holdout: &[usize], members: &HashSet<String>) -> Result<()> {
+    let held: HashSet<usize> = holdout.iter().copied().collect();
+    let own: HashSet<&String> =
+        (0..prepared.hashes.len()).filter(|i| !held.contains(i)).map(|i| &prepared.hashes[i]).collect();
+    let twice = |i: &&usize| own.contains(&prepared.hashes[**i]) || members.contains(&prepared.hashes[**i]);
+    match holdout.iter().find(twice) {
+        None => Ok(()),
+        Some(i) => Err(Error::Image {
+            path: prepared.items[*i].path.clone(),
+            reason: "is held out, but its content is learned from too, here or by a member; remove the copy".into(),
+        }),
+    }
+}
+
+/// Nothing is left to learn from or to calibrate with.
+fn too_few(data: &Dataset, job: &TrainJob) -> Error {
+    let reason = match job.members.is_empty() {
+        true => "two normal images of different parts at least are needed: one to learn from, one to calibrate with",
+        false => {
+            "every normal image, or one of the same part, was learned from by a member; nothing is left to calibrate with"
+        }
+    };
+    Error::Data { path: data.root.clone(), reason: reason.into() }
+}

@@ -1,0 +1,243 @@
+//! Training: images chosen, a method fitted, thresholds found, the model written.
+
+use std::path::{Path, PathBuf};
+
+use hotad_engine::data::prepare::OnBroken;
+use hotad_engine::device::{Device, Precision};
+use hotad_engine::model_file::Provenance;
+use hotad_engine::observer::Observer;
+use hotad_engine::{Error, Result};
+use toml::Table;
+
+use super::{Begin, FALSE_ALARM_RATE, GROUP, ON_BROKEN, SEED, Selection, check_result_file, check_share};
+use crate::calibrate::{CalibrationRule, calibrate};
+use crate::detector::{FitContext, checkpoints, remove_checkpoints};
+use crate::method;
+use crate::model::Model;
+
+/// Share of the normal images that is held out, unless told otherwise.
+pub const HOLDOUT: f64 = 0.2;
+
+/// Share of the defective images that a supervised method learns from, unless told otherwise.
+pub const DEFECTIVE_SHARE: f64 = 0.5;
+
+/// Trains a method on a data set, finds its thresholds and writes the model.
+#[derive(Clone)]
+pub struct TrainJob {
+    /// Name of the method, one of [`METHODS`](crate::METHODS).
+    pub method: String,
+    /// Data set, or a plain folder of normal images.
+    pub data: PathBuf,
+    /// Settings of the method other than its defaults.
+    pub settings: Table,
+    /// Model files that an ensemble is built on.
+    pub members: Vec<PathBuf>,
+    /// Which images are of one part, and so never on both sides of a split; as
+    /// [`Grouping::of`](hotad_engine::data::groups::Grouping::of) takes it.
+    pub group: String,
+    /// Share of the normal images that thresholds are found on and training is watched with, above 0 and below 1; without
+    /// effect where the data set names its validation images.
+    pub holdout: f64,
+    /// Share of the defective test images that a supervised method learns from, above 0 and below 1.
+    pub defective_share: f64,
+    /// Share of normal images that may be called anomalies, above 0 and below 1.
+    pub false_alarm_rate: f64,
+    /// Share of normal pixels that may be called defective, above 0 and below 1; `None` takes the threshold with the largest
+    /// mean Dice on synthetic defects over held-out normal images.
+    pub pixel_false_alarm_rate: Option<f64>,
+    /// What to do with an image that cannot be decoded.
+    pub on_broken: OnBroken,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Where to compute.
+    pub device: Device,
+    /// Model file to write, with checkpoints and a log beside it; `None` writes nothing.
+    pub out: Option<PathBuf>,
+    /// What to do with a model or a checkpoint that is there.
+    pub begin: Begin,
+}
+
+impl TrainJob {
+    /// A job with the defaults of `hotad train`, on the CPU, that writes nothing.
+    pub fn new(method: impl Into<String>, data: impl Into<PathBuf>) -> Self {
+        Self {
+            method: method.into(),
+            data: data.into(),
+            settings: Table::new(),
+            members: Vec::new(),
+            group: GROUP.into(),
+            holdout: HOLDOUT,
+            defective_share: DEFECTIVE_SHARE,
+            false_alarm_rate: FALSE_ALARM_RATE,
+            pixel_false_alarm_rate: None,
+            on_broken: ON_BROKEN,
+            seed: SEED,
+            device: Device::Cpu,
+            out: None,
+            begin: Begin::Afresh,
+        }
+    }
+
+    /// Checks the fields that can be checked without reading a file: method, settings, shares, members.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the name of the field or setting.
+    pub fn check(&self) -> Result<()> {
+        (method(&self.method)?.check)(&self.settings)?;
+        check_share("holdout", self.holdout)?;
+        check_share("false_alarm_rate", self.false_alarm_rate)?;
+        check_share("defective_share", self.defective_share)?;
+        self.pixel_false_alarm_rate.map_or(Ok(()), |rate| check_share("pixel_false_alarm_rate", rate))?;
+        if !self.members.is_empty() && !self.method.ends_with("ensemble") {
+            let reason =
+                format!("members: {} is not built on other models; use ensemble or score-ensemble", self.method);
+            return Err(Error::Config(reason));
+        }
+        Ok(())
+    }
+
+    /// Does everything: [`TrainJob::select`], then [`TrainJob::train`].
+    ///
+    /// # Errors
+    /// Those of both.
+    pub fn run(&self, observer: &dyn Observer) -> Result<Model> {
+        self.train(&self.select(observer)?, observer)
+    }
+
+    /// Chooses the images that are learned from and held out, and says how many.
+    ///
+    /// # Errors
+    /// A field out of range, a file in the way of the model, a data set, member or image that cannot be used, or too few images.
+    pub fn select(&self, observer: &dyn Observer) -> Result<Selection> {
+        self.selection(false, observer)
+    }
+
+    /// Chooses all labelled images, for cross-validation; none is held out.
+    ///
+    /// # Errors
+    /// As [`TrainJob::select`].
+    pub fn select_all(&self, observer: &dyn Observer) -> Result<Selection> {
+        self.selection(true, observer)
+    }
+
+    fn selection(&self, cross_validation: bool, observer: &dyn Observer) -> Result<Selection> {
+        self.check()?;
+        self.out.as_deref().map_or(Ok(()), |out| check_result_file(out, self.begin))?;
+        let selection = Selection::new(self, cross_validation, observer)?;
+        self.announce(&selection, observer);
+        Ok(selection)
+    }
+
+    /// Says what is learned from.
+    fn announce(&self, selection: &Selection, observer: &dyn Observer) {
+        let Selection { train, holdout, defective, parts, .. } = selection;
+        let all = train.len() + holdout.len() + defective.len();
+        if *parts < all {
+            let how = if self.group == "auto" { ", by their likeness (--group says otherwise)" } else { "" };
+            observer.say(&format!(
+                "{all} images are of {parts} parts{how}; the images of a part stay on one side of every split"
+            ));
+        }
+        let more = if defective.is_empty() { String::new() } else { format!(", {} defective", defective.len()) };
+        observer.say(&format!(
+            "{}: {} normal images to learn from{more}, {} held out",
+            self.method,
+            train.len(),
+            holdout.len()
+        ));
+        let settings = self.settings.to_string().trim().replace('\n', ", ");
+        observer.detail(&format!("settings other than the defaults: {settings}"));
+        for path in holdout {
+            observer.detail(&format!("held out: {}", path.display()));
+        }
+        for path in defective {
+            observer.detail(&format!("defective, learned from: {}", path.display()));
+        }
+    }
+
+    /// What a method gets to learn from and to compute with.
+    pub fn context<'a>(&'a self, selection: &'a Selection, observer: &'a dyn Observer) -> FitContext<'a> {
+        FitContext {
+            train: &selection.train,
+            defective: &selection.defective,
+            holdout: &selection.holdout,
+            groups: &selection.groups,
+            gray: selection.gray,
+            members: &self.members,
+            device: &self.device,
+            seed: self.seed,
+            chosen: &selection.chosen,
+            model_path: self.out.as_deref(),
+            stage: None,
+            resume: self.begin == Begin::Resume,
+            observer,
+        }
+    }
+
+    /// Trains and calibrates on the images that [`TrainJob::select`] has chosen, writes the model and removes its checkpoints.
+    ///
+    /// # Errors
+    /// A precision that is not trained in, images that cannot be read, divergence, a checkpoint of another run, I/O errors, or
+    /// [`Error::Interrupted`], which names the checkpoint to continue from.
+    pub fn train(&self, selection: &Selection, observer: &dyn Observer) -> Result<Model> {
+        if let Device::Gpu(gpu) = &self.device {
+            check_precision(gpu.precision())?;
+        }
+        let Some(out) = &self.out else { return self.fit(selection, observer) };
+        if self.begin == Begin::Over {
+            remove_checkpoints(out)?;
+        }
+        let trained = self.fit(selection, observer).and_then(|model| model.save(out).map(|()| model));
+        let model = trained.map_err(|e| kept(e, out, observer))?;
+        remove_checkpoints(out)?;
+        Ok(model)
+    }
+
+    /// Trains and calibrates.
+    fn fit(&self, selection: &Selection, observer: &dyn Observer) -> Result<Model> {
+        let context = self.context(selection, observer);
+        let detector = (method(&self.method)?.fit)(&self.settings, &context)?;
+        observer.say("calibrating on held-out normal images");
+        let rule = CalibrationRule {
+            image_false_alarm_rate: self.false_alarm_rate,
+            pixel_false_alarm_rate: self.pixel_false_alarm_rate,
+        };
+        let calibration = calibrate(detector.as_ref(), context.holdout, &selection.holdout_groups, rule, self.seed)?;
+        for warning in &calibration.warnings {
+            observer.say(&format!("hotad: warning: {warning}"));
+        }
+        let provenance = Provenance {
+            seed: self.seed,
+            version: env!("CARGO_PKG_VERSION").into(),
+            training_list_sha256: selection.sha256.clone(),
+            training_images: selection.train.len() + selection.defective.len(),
+            learned_images: selection.learned.clone(),
+            lists_all_images: selection.lists_all_images,
+            ..Provenance::default()
+        };
+        Ok(Model { detector, calibration, provenance, device: self.device.clone() })
+    }
+}
+
+/// Fails for a precision in which nothing is learned.
+///
+/// # Errors
+/// [`Error::Config`] with the reason.
+pub fn check_precision(precision: Precision) -> Result<()> {
+    if precision != Precision::F16 {
+        return Ok(());
+    }
+    Err(Error::Config("precision f16: small gradients vanish in it; train with tf32 or bf16, score with any".into()))
+}
+
+/// Says what of a training is not lost with an error.
+fn kept(error: Error, out: &Path, observer: &dyn Observer) -> Error {
+    match (checkpoints(out).pop(), error) {
+        (Some(path), Error::Interrupted(None)) => Error::Interrupted(Some(path)),
+        (Some(path), other) if !matches!(other, Error::Model { .. } | Error::NotFinite { .. }) => {
+            observer.say(&format!("what was learned is in {}: continue with --resume", path.display()));
+            other
+        }
+        (_, other) => other,
+    }
+}

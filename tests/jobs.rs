@@ -1,0 +1,199 @@
+//! Jobs of the library do what the command line does, and tell an observer how far they are.
+
+mod common;
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use common::{bars, ok, small_data, text, train_small, trained};
+use hotad_engine::observer::{Observer, Progress};
+use hotad_engine::{Error, interrupt};
+use hotad_models::config;
+use hotad_models::jobs::{Begin, CalibrateJob, EvaluateJob, TrainJob};
+use serde_json::Value;
+
+/// One test at a time: a request to stop is of the whole process.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The job of [`train_small`].
+fn small_job(data: &Path, out: &Path) -> TrainJob {
+    let mut job = TrainJob { out: Some(out.into()), ..TrainJob::new("paedid", data) };
+    for assignment in common::QUICK.iter().filter(|arg| **arg != "--set").chain(&["epochs=2"]) {
+        config::set(&mut job.settings, assignment).expect("a setting");
+    }
+    job
+}
+
+fn bytes(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// A task and how far it was each time it was told: units done and in all.
+type Told = (String, Vec<(u64, u64)>);
+
+/// Remembers what it is told, and asks to stop at a number of steps.
+#[derive(Default)]
+struct Recorder {
+    lines: RefCell<Vec<String>>,
+    tasks: RefCell<Vec<Told>>,
+    /// Whether the task told last is under way.
+    under_way: RefCell<bool>,
+    stop_at: Option<u64>,
+}
+
+impl Observer for Recorder {
+    fn say(&self, line: &str) {
+        self.lines.borrow_mut().push(line.into());
+    }
+
+    fn progress(&self, progress: &Progress) {
+        let mut tasks = self.tasks.borrow_mut();
+        if !self.under_way.replace(true) {
+            tasks.push((progress.task.into(), Vec::new()));
+        }
+        let (task, told) = tasks.last_mut().expect("a task");
+        assert_eq!(task, progress.task, "one task at a time");
+        told.push((progress.done, progress.total));
+        if self.stop_at == Some(progress.done) {
+            interrupt::request();
+        }
+    }
+
+    fn ended(&self) {
+        self.under_way.replace(false);
+    }
+}
+
+#[test]
+fn a_training_writes_the_file_of_the_command_line() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, typed) = trained(dir.path(), &["--seed", "3", "--holdout", "0.3", "--group", "none"]);
+    let out = dir.path().join("job.safetensors");
+    let job = TrainJob { seed: 3, holdout: 0.3, group: "none".into(), ..small_job(&data, &out) };
+    let model = job.run(&()).expect("trained");
+    assert!(bytes(&out) == bytes(&typed), "the files differ");
+    assert_eq!(model.provenance.training_images, 17);
+    let beside = std::fs::read_dir(dir.path()).expect("a folder").flatten().map(|e| e.file_name());
+    assert!(!beside.into_iter().any(|name| name.to_string_lossy().ends_with(".checkpoint")), "a checkpoint is left");
+    // Without a place nothing is written; the model is the same.
+    let again = TrainJob { out: None, ..job }.run(&()).expect("trained");
+    let unwritten = dir.path().join("again.safetensors");
+    again.save(&unwritten).expect("saved");
+    assert!(bytes(&unwritten) == bytes(&typed), "the models differ");
+}
+
+#[test]
+fn a_calibration_writes_the_file_of_the_command_line() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = trained(dir.path(), &[]);
+    let (new, typed, out) = (dir.path().join("new"), dir.path().join("typed"), dir.path().join("job"));
+    std::fs::create_dir(&new).expect("a folder");
+    for i in 0..12 {
+        bars(40, 500 + i).write_png(&new.join(format!("{i:03}.png"))).expect("a picture");
+    }
+    let calibrate = ["calibrate", text(&model), "--out", text(&typed), "--group", "none", "--data"];
+    let job = |data: &Path| {
+        let (out, group) = (Some(out.clone()), "none".into());
+        CalibrateJob { out, group, ..CalibrateJob::new(&model, data) }
+    };
+    ok(&[&calibrate[..], &[text(&new), "--false-alarm-rate", "0.2"]].concat());
+    let done = CalibrateJob { false_alarm_rate: 0.2, ..job(&new) }.run(&()).expect("calibrated");
+    assert!(bytes(&out) == bytes(&typed), "the files differ");
+    assert_ne!(done.before.image_rule, done.model.calibration.image_rule);
+    ok(&[&calibrate[..], &[text(&data), "--f1"]].concat());
+    let done = CalibrateJob { f1: true, ..job(&data) }.run(&()).expect("calibrated");
+    assert!(bytes(&out) == bytes(&typed), "the files differ with --f1");
+    assert_eq!(done.model.provenance.threshold_images.len(), 8);
+}
+
+#[test]
+fn an_evaluation_gives_the_metrics_of_the_command_line() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = trained(dir.path(), &["--set", "alpha=0.1"]);
+    let eval = ["eval", "--model", text(&model), "--data", text(&data), "--json", "-q", "--seed", "5"];
+    let job = EvaluateJob { seed: 5, ..EvaluateJob::new(&model, &data) };
+    let mut other = job.clone();
+    config::set(&mut other.settings, "alpha=0.9").expect("a setting");
+    for (job, more) in [(job, &[][..]), (other, &["--set", "alpha=0.9"])] {
+        let mut typed: Value = serde_json::from_str(&ok(&[&eval[..], more].concat())).expect("JSON");
+        let evaluation = job.run(&()).expect("evaluated");
+        assert_eq!(evaluation.verdicts.len(), 8);
+        let text = serde_json::to_string(&evaluation.metrics).expect("plain data");
+        let mut own: Value = serde_json::from_str(&text).expect("JSON");
+        // The one number that is measured by the clock.
+        for metrics in [&mut typed, &mut own] {
+            metrics["ms_per_image"] = Value::Null;
+        }
+        assert_eq!(own, typed, "{more:?}");
+    }
+}
+
+#[test]
+fn an_observer_is_told_how_far_a_job_is() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, out) = (dir.path().join("data"), dir.path().join("m.safetensors"));
+    small_data(&data, 40);
+    let observer = Recorder::default();
+    let job = TrainJob { group: "none".into(), ..small_job(&data, &out) };
+    let model = job.run(&observer).expect("trained");
+    EvaluateJob::new(&out, &data).run_on(&model, &observer).expect("evaluated");
+    let tasks = observer.tasks.take();
+    // 19 images in batches of 4 are 5 steps an epoch.
+    for (task, total) in [("training", 10), ("scoring", 8)] {
+        let of_task: Vec<_> = tasks.iter().filter(|(name, _)| name == task).collect();
+        let [(_, told)] = &of_task[..] else { panic!("{task} is one of {tasks:?}") };
+        assert!(told.iter().all(|(_, t)| *t == total), "{told:?}");
+        assert!(told.is_sorted() && told.last() == Some(&(total, total)), "{told:?}");
+    }
+    assert!(!observer.under_way.take(), "every task has ended");
+    let lines = observer.lines.take();
+    assert!(lines.contains(&"paedid: 19 normal images to learn from, 5 held out".into()), "{lines:?}");
+}
+
+#[test]
+fn an_observer_stops_a_training_that_is_continued() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a folder");
+    let [data, whole, out] = ["data", "whole.safetensors", "parts.safetensors"].map(|name| dir.path().join(name));
+    small_data(&data, 40);
+    train_small(&data, &whole, &["--epochs", "2"]);
+    let mut job = small_job(&data, &out);
+    let stopped = job.run(&Recorder { stop_at: Some(4), ..Recorder::default() });
+    interrupt::withdraw();
+    let Err(Error::Interrupted(Some(checkpoint))) = stopped.map(drop) else { panic!("it is interrupted") };
+    assert!(checkpoint.is_file() && !out.exists());
+    let refused = job.run(&()).map(drop).expect_err("a checkpoint is there").to_string();
+    assert!(refused.contains("is of an interrupted run") && !refused.contains("--"), "{refused}");
+    job.begin = Begin::Resume;
+    job.run(&()).expect("continued");
+    assert!(bytes(&out) == bytes(&whole), "the files differ");
+    assert!(!checkpoint.exists(), "the checkpoint is removed");
+}
+
+#[test]
+fn a_job_names_the_field_that_is_wrong() {
+    let _alone = alone();
+    let job = || TrainJob::new("paedid", "nowhere");
+    let members = vec!["m.safetensors".into()];
+    for (job, words) in [
+        (TrainJob { holdout: 1.5, ..job() }, "setting holdout = 1.5 is out of range"),
+        (TrainJob { false_alarm_rate: 0.0, ..job() }, "setting false_alarm_rate = 0 is out of range"),
+        (TrainJob { members, ..job() }, "members: paedid is not built on other models"),
+        (TrainJob::new("nothing", "nowhere"), "unknown method"),
+        (job(), "nowhere: not a folder"),
+    ] {
+        let error = job.run(&()).map(drop).expect_err(words).to_string();
+        assert!(error.contains(words), "{words:?} is not in: {error}");
+    }
+    let job = CalibrateJob { false_alarm_rate: 2.0, ..CalibrateJob::new("nowhere", "nowhere") };
+    let error = job.run(&()).map(drop).expect_err("a share is out of range").to_string();
+    assert!(error.contains("setting false_alarm_rate = 2 is out of range"), "{error}");
+}
