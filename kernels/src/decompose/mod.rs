@@ -45,6 +45,27 @@ struct Image<'a> {
     coefficients: [Vec<f32>; 3],
     first: Vec<f32>,
     second: Vec<f32>,
+    tasks: Vec<Task>,
+}
+
+/// What [`ROWS`] rows need in a step.
+struct Task {
+    moments: Scratch,
+    adjoint: AdjointScratch,
+    grad: Vec<f32>,
+    /// Sum of the SSIM of its rows, or of their |x - l|.
+    sum: f64,
+}
+
+impl Task {
+    fn new(plan: &Plan) -> Self {
+        Self {
+            moments: Scratch::new(plan),
+            adjoint: AdjointScratch::new(plan),
+            grad: vec![0.0; plan.row_len()],
+            sum: 0.0,
+        }
+    }
 }
 
 impl<'a> Image<'a> {
@@ -67,6 +88,7 @@ impl<'a> Image<'a> {
             coefficients: std::array::from_fn(|_| vec![0.0; map]),
             first: vec![0.0; x.len()],
             second: vec![0.0; x.len()],
+            tasks: (0..plan.h.max(plan.out_h).div_ceil(ROWS)).map(|_| Task::new(plan)).collect(),
         }
     }
 
@@ -78,27 +100,21 @@ impl<'a> Image<'a> {
         let [mean, square] = &self.prior_moments;
         let [p, q, r] = &mut self.coefficients;
         let chunk = ROWS * n;
-        let similar: Vec<f64> = (p.par_chunks_mut(chunk), q.par_chunks_mut(chunk), r.par_chunks_mut(chunk))
-            .into_par_iter()
-            .enumerate()
-            .map_init(
-                || Scratch::new(plan),
-                |scratch, (c, (p, q, r))| {
-                    let rows = p.chunks_exact_mut(n).zip(q.chunks_exact_mut(n).zip(r.chunks_exact_mut(n)));
-                    rows.enumerate()
-                        .map(|(i, (p, (q, r)))| {
-                            let j = c * ROWS + i;
-                            scratch.x_moments(plan, l, prior, j);
-                            let [x, _, xx, _, xy] = &scratch.rows;
-                            let known = j * n..(j + 1) * n;
-                            let moments: [&[f32]; 5] = [x, &mean[known.clone()], xx, &square[known], xy];
-                            slopes_row(moments, k, upstream, p, q, r)
-                        })
-                        .sum::<f64>()
-                },
-            )
-            .collect();
-        1.0 - similar.iter().sum::<f64>() / count
+        let maps = (p.par_chunks_mut(chunk), q.par_chunks_mut(chunk), r.par_chunks_mut(chunk));
+        maps.into_par_iter().zip(&mut self.tasks).enumerate().for_each(|(c, ((p, q, r), task))| {
+            let scratch = &mut task.moments;
+            let rows = p.chunks_exact_mut(n).zip(q.chunks_exact_mut(n).zip(r.chunks_exact_mut(n)));
+            let similar = rows.enumerate().map(|(i, (p, (q, r)))| {
+                let j = c * ROWS + i;
+                scratch.x_moments(plan, l, prior, j);
+                let [x, _, xx, _, xy] = &scratch.rows;
+                let known = j * n..(j + 1) * n;
+                let moments: [&[f32]; 5] = [x, &mean[known.clone()], xx, &square[known], xy];
+                slopes_row(moments, k, upstream, p, q, r)
+            });
+            task.sum = similar.sum();
+        });
+        1.0 - self.sum(plan.out_h) / count
     }
 
     /// One Adam step on `l` from the coefficient maps; returns the sum of |x - l| before it.
@@ -106,26 +122,24 @@ impl<'a> Image<'a> {
         let (plan, x, prior, n) = (self.plan, self.x, self.prior, self.plan.row_len());
         let [p, q, r] = &self.coefficients;
         let chunk = ROWS * n;
-        let distances: Vec<f64> =
-            (l.par_chunks_mut(chunk), self.first.par_chunks_mut(chunk), self.second.par_chunks_mut(chunk))
-                .into_par_iter()
-                .enumerate()
-                .map_init(
-                    || (AdjointScratch::new(plan), vec![0.0; n]),
-                    |(scratch, grad), (c, (l, first, second))| {
-                        let moments = first.chunks_exact_mut(n).zip(second.chunks_exact_mut(n));
-                        let mut distance = 0.0;
-                        for (i, (l, (first, second))) in l.chunks_exact_mut(n).zip(moments).enumerate() {
-                            let j = c * ROWS + i;
-                            let part = j * n..(j + 1) * n;
-                            adjoint_into(plan, scratch, [p, q, r], j, (l, &prior[part.clone()]), grad);
-                            distance += update_row(l, first, second, &x[part], grad, lambda, step);
-                        }
-                        distance
-                    },
-                )
-                .collect();
-        distances.iter().sum()
+        let state = (l.par_chunks_mut(chunk), self.first.par_chunks_mut(chunk), self.second.par_chunks_mut(chunk));
+        state.into_par_iter().zip(&mut self.tasks).enumerate().for_each(|(c, ((l, first, second), task))| {
+            let Task { adjoint, grad, sum, .. } = task;
+            let moments = first.chunks_exact_mut(n).zip(second.chunks_exact_mut(n));
+            *sum = 0.0;
+            for (i, (l, (first, second))) in l.chunks_exact_mut(n).zip(moments).enumerate() {
+                let j = c * ROWS + i;
+                let part = j * n..(j + 1) * n;
+                adjoint_into(plan, adjoint, [p, q, r], j, (l, &prior[part.clone()]), grad);
+                *sum += update_row(l, first, second, &x[part], grad, lambda, step);
+            }
+        });
+        self.sum(plan.h)
+    }
+
+    /// The sums of the tasks of so many rows, in order.
+    fn sum(&self, rows: usize) -> f64 {
+        self.tasks[..rows.div_ceil(ROWS)].iter().map(|task| task.sum).sum()
     }
 }
 
