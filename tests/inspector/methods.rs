@@ -1,8 +1,14 @@
 //! Every method: the inspector's verdicts beside what the command line says of the same pixels in a file.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use hotad::{Format, Frame, Inspector, Label, MapSize, Options, Verdict};
+use hotad_engine::device::Device;
+use hotad_engine::tensor::Tensor;
+use hotad_engine::until::Until;
+use hotad_models::detector::Score;
+use hotad_models::model::Model;
 use serde_json::Value;
 
 use crate::common::{ok, text};
@@ -25,6 +31,26 @@ fn pixels(path: &Path) -> (usize, usize, Vec<u8>) {
     (image.height() as usize, image.width() as usize, image.into_raw())
 }
 
+/// Models of methods that go on in steps; the others take no notice of a deadline.
+const IN_STEPS: [&str; 5] = ["paedid", "projection", "anogan", "i3ad", "paedid-i3ad"];
+
+/// A deadline that has passed stops methods that go on in steps before the first one, and they still have a score.
+fn stops_at_once(name: &str, path: &Path) {
+    let model = Model::load(path, &Device::Cpu).expect("the model opens");
+    let spec = model.detector.image();
+    let shape = [2, spec.height, spec.width, spec.channels];
+    let values = (0..2 * spec.len()).map(|i| (i % 7) as f32 / 7.0).collect();
+    let images = Tensor::new(values, &shape).expect("a batch");
+    let until = Until::moment(Instant::now());
+    let scores = model.score_until(&images, &until).expect("scores");
+    assert!(scores.len() == 2 && scores.iter().all(Score::is_finite), "{name}");
+    assert_eq!(until.stopped_after(), IN_STEPS.contains(&name).then_some(0), "{name}");
+    let whole = Until::moment(Instant::now() + Duration::from_secs(3600));
+    let scores = model.score_until(&images, &whole).expect("scores");
+    assert_eq!(whole.stopped_after(), None, "{name}");
+    assert!(scores == model.score(&images).expect("scores"), "{name}: a deadline that is kept changes nothing");
+}
+
 #[test]
 fn every_method_says_what_the_command_line_says() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -32,6 +58,7 @@ fn every_method_says_what_the_command_line_says() {
     let data = dir.path().join("data");
     let images = ["test/good/000.png", "test/dark/001.png"].map(|name| data.join(name));
     for (name, model) in &models {
+        stops_at_once(name, model);
         let options = Options { device: "cpu".into(), map: MapSize::Frame, ..Options::default() };
         let mut inspector = Inspector::open(model, options).expect("the model opens");
         let frames = images.each_ref().map(|image| pixels(image));

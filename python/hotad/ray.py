@@ -1,0 +1,59 @@
+"""Inspection of many images on many machines with Ray Data: each actor opens the model once.
+
+    import hotad.ray, ray
+    images = ray.data.read_images("s3://line-3/today", include_paths=True)
+    hotad.ray.inspect(images, "parts.safetensors", actors=8).write_parquet("verdicts")
+"""
+
+from os import PathLike
+from typing import Any
+
+from . import Inspector
+
+__all__ = ["inspect"]
+
+
+class _Actor:
+    """An inspector in a process of its own."""
+
+    def __init__(self, model, column, format, options):
+        self.inspector = Inspector(model, **options)
+        self.column = column
+        self.format = format
+
+    def __call__(self, batch):
+        verdicts = self.inspector.inspect_batch(list(batch[self.column]), self.format)
+        others = {name: values for name, values in batch.items() if name != self.column}
+        return others | {
+            "score": [verdict.score for verdict in verdicts],
+            "calibrated": [verdict.calibrated for verdict in verdicts],
+            "label": [verdict.label for verdict in verdicts],
+        }
+
+
+def inspect(
+    images: "ray.data.Dataset",  # noqa: F821
+    model: str | PathLike[str],
+    *,
+    column: str = "image",
+    format: str | None = None,
+    actors: int | tuple[int, int] = 2,
+    threads: int = 1,
+    batch: int = 8,
+    **options: Any,
+) -> "ray.data.Dataset":  # noqa: F821
+    """The verdicts on a dataset of images: its other columns, and `score`, `calibrated` and `label`.
+
+    `column` holds arrays as `Inspector.inspect` takes them. `actors` is their number, or the least and the most. Each opens the
+    model once, from a path that every machine has, takes `threads` CPUs and inspects `batch` images together; an actor that is
+    lost is started again and its images are inspected again. `options` are those of `Inspector`.
+    """
+    arguments = (str(model), column, format, {"threads": threads, **options})
+    return images.map_batches(
+        _Actor,
+        fn_constructor_args=arguments,
+        batch_size=batch,
+        batch_format="numpy",
+        concurrency=actors,
+        num_cpus=threads,
+    )
