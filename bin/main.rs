@@ -32,6 +32,7 @@ fn run(cli: &Cli) -> Result<u8, Error> {
         Command::Eval(a) => commands::eval::run(&a.own, &a.shared.common()?),
         Command::Calibrate(a) => commands::calibrate::run(&a.own, &a.shared.common()?),
         Command::Synth(a) => commands::synth::run(&a.own, &a.shared.common()?),
+        Command::Export(a) => commands::export::run(&a.own, &a.shared.common()?),
         Command::Backbone(a) => commands::backbone::run(a),
         Command::Distill(a) => commands::distill::run(&a.own, &a.shared.common()?),
         Command::Bank(a) => commands::bank::run(a),

@@ -6,6 +6,7 @@ mod calibrate;
 mod data;
 mod distill;
 mod eval;
+mod export;
 mod look;
 mod methods;
 mod score;
@@ -23,10 +24,11 @@ pub use calibrate::CalibrateArgs;
 pub use data::{DemoArgs, SynthArgs};
 pub use distill::{DistillArgs, Hints};
 pub use eval::{EvalArgs, IMAGES};
+pub use export::ExportArgs;
 pub use look::{CompletionsArgs, ConfigArgs, DevicesArgs, InfoArgs, MethodsArgs};
 pub use score::{Maps, ScoreArgs, Thresholds};
 pub use shared::{Common, Shared, Trust};
-use shared::{Drawing, Evaluating, Learning, Scoring, With};
+use shared::{Drawing, Evaluating, Learning, Quiet, Scoring, With};
 pub use sign::SignArgs;
 pub use train::TrainArgs;
 
@@ -52,6 +54,8 @@ pub enum Command {
     Calibrate(With<CalibrateArgs, Evaluating>),
     /// Draw defects with exact masks on real normal images
     Synth(With<SynthArgs, Drawing>),
+    /// Write the network of a model or a backbone as an ONNX file
+    Export(With<ExportArgs, Quiet>),
     /// Networks that have learned on ImageNet: import their weights from files, list, describe
     Backbone(BackboneArgs),
     /// Train a network to give the feature maps of a backbone, on any images

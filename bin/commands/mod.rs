@@ -11,6 +11,7 @@ pub mod demo;
 pub mod devices;
 pub mod distill;
 pub mod eval;
+pub mod export;
 pub mod info;
 pub mod methods;
 pub mod score;
