@@ -30,6 +30,7 @@ fn run(cli: &Cli) -> Result<u8, Error> {
         Command::Train(a) => commands::train::run(&a.own, &a.shared.common()?),
         Command::Score(a) => commands::score::run(&a.own, &a.shared.common()?),
         Command::Eval(a) => commands::eval::run(&a.own, &a.shared.common()?),
+        Command::Merge(a) => commands::merge::run(a),
         Command::Calibrate(a) => commands::calibrate::run(&a.own, &a.shared.common()?),
         Command::Synth(a) => commands::synth::run(&a.own, &a.shared.common()?),
         Command::Export(a) => commands::export::run(&a.own, &a.shared.common()?),

@@ -10,6 +10,7 @@ mod export;
 mod look;
 mod methods;
 mod score;
+mod shards;
 mod shared;
 mod sign;
 mod train;
@@ -27,6 +28,7 @@ pub use eval::{EvalArgs, IMAGES};
 pub use export::ExportArgs;
 pub use look::{CompletionsArgs, ConfigArgs, DevicesArgs, InfoArgs, MethodsArgs};
 pub use score::{Maps, ScoreArgs, Thresholds};
+pub use shards::MergeArgs;
 pub use shared::{Common, Shared, Trust};
 use shared::{Drawing, Evaluating, Learning, Quiet, Scoring, With};
 pub use sign::SignArgs;
@@ -50,6 +52,8 @@ pub enum Command {
     Score(With<ScoreArgs, Scoring>),
     /// Metrics of a model on a labelled data set, and a report
     Eval(With<EvalArgs, Evaluating>),
+    /// Make one result of what the shards of score or eval have found
+    Merge(MergeArgs),
     /// Find the thresholds of a model anew, without training
     Calibrate(With<CalibrateArgs, Evaluating>),
     /// Draw defects with exact masks on real normal images

@@ -13,13 +13,16 @@ use hotad_models::sweep::curves;
 use indicatif::{ProgressBar, ProgressStyle};
 use toml::Table;
 
-use super::compare;
+use super::{compare, eval_shard};
 use crate::args::{Common, EvalArgs, Trust};
 use crate::report::{Inside, rows};
 use crate::{OK, output, report};
 
 /// Evaluates a model, prints metrics, writes the report.
 pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
+    if let Some(chosen) = args.shards.chosen() {
+        return eval_shard::run(args, chosen, common);
+    }
     if let Some(folder) = &args.out {
         output::folder(folder)?;
     }
@@ -64,12 +67,18 @@ pub fn print(metrics: &Metrics) -> Result<()> {
 /// Opens a data set; test images that cannot be decoded are left out on request, and their number returned.
 pub fn open(path: &Path, on_broken: OnBroken) -> Result<(Dataset, usize)> {
     let mut data = output::data_set(path)?;
+    let broken = leave_out_broken(&mut data, on_broken)?;
+    Ok((data, broken))
+}
+
+/// Leaves test images out that cannot be decoded, on request; returns their number.
+pub fn leave_out_broken(data: &mut Dataset, on_broken: OnBroken) -> Result<usize> {
     if on_broken == OnBroken::Refuse {
-        return Ok((data, 0));
+        return Ok(0);
     }
     let prepared = output::prepare(&data.test, on_broken)?;
     data.test = prepared.items;
-    Ok((data, prepared.skipped.len()))
+    Ok(prepared.skipped.len())
 }
 
 /// Notes how many test images were left out.

@@ -20,6 +20,7 @@ pub mod model_file;
 pub mod ops;
 pub mod params;
 pub mod random;
+pub mod shard;
 pub mod signature;
 pub mod tape;
 pub mod tensor;

@@ -159,7 +159,9 @@ impl GraphValue {
 
     /// Fewer rows and columns, by a triangle as wide as the scale.
     pub(crate) fn shrunk(&self, rows: usize, columns: usize) -> Self {
-        let attributes = vec![Attribute::text("mode", "linear"), Attribute::int("antialias", 1)];
+        // Without the last, pixels beyond the border would be repetitions of those at it.
+        let switches = ["antialias", "exclude_outside"].map(|name| Attribute::int(name, 1));
+        let attributes = std::iter::once(Attribute::text("mode", "linear")).chain(switches).collect();
         self.resized(rows, columns, attributes)
     }
 
