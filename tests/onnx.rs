@@ -284,6 +284,10 @@ fn what_is_no_plain_network_is_refused_with_a_reason() {
     refused(&export, &["rasl cannot be exported as ONNX", "no plain network", "patchcore", "lea-net"]);
     train("anogan", &["latent=4", "epochs=1", "test_steps=1", "discriminator_width=4"]);
     refused(&export, &["anogan cannot be exported as ONNX", "searches the latent vector", "f-anogan"]);
+    let (inner, backbone) = (dir.path().join("inner"), format!("backbone=\"{}\"", text(&model)));
+    train("pae", &["image_size=32", "network=[8, 16]", "epochs=1"]);
+    ok(&["train", "padim", "--data", text(&data), "--out", text(&inner), "-q", "--set", &backbone]);
+    refused(&["export", "--onnx", text(&inner), "--out", text(&out)], &["padim cannot be exported", "model m;"]);
     assert!(!out.exists(), "nothing is written");
     std::fs::write(&out, "mine").expect("written");
     refused(&["export", "--onnx", "hotad-lite0", "--out", text(&out)], &["is there already", "--force"]);

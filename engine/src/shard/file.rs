@@ -23,6 +23,8 @@ const FORMAT: u32 = 1;
 pub struct Header {
     /// Version of the format.
     hotad_shard: u32,
+    /// Version of the program.
+    version: String,
     /// The command that made it.
     pub command: String,
     /// Number of the shard.
@@ -48,6 +50,7 @@ impl Header {
     pub fn new(command: &str, shard: Shard) -> Self {
         Self {
             hotad_shard: FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
             command: command.into(),
             index: shard.index,
             count: shard.count,
@@ -233,9 +236,10 @@ pub fn open_all(paths: &[PathBuf]) -> Result<Vec<ShardFile>> {
         }
     }
     files.sort_by_key(|file| file.header.index);
-    for pair in files.windows(2).filter(|pair| pair[0].header.index == pair[1].header.index) {
-        let reason = format!("shard {} is in {} too; name each once", pair[1].header.shard(), shown(&pair[0].path));
-        return Err(Error::Data { path: pair[1].path.clone(), reason });
+    let twice = files.windows(2).find(|pair| pair[0].header.index == pair[1].header.index);
+    if let Some([known, again]) = twice {
+        let reason = format!("shard {} is in {} too; name each once", again.header.shard(), shown(&known.path));
+        return Err(Error::Data { path: again.path.clone(), reason });
     }
     let count = files[0].header.count;
     let missing = (0..count).filter(|i| files.iter().all(|file| file.header.index != *i));
@@ -251,6 +255,7 @@ fn difference(a: &Header, b: &Header) -> Option<String> {
     let option = || a.options.keys().chain(b.options.keys()).find(|key| a.options.get(*key) != b.options.get(*key));
     match () {
         () if a.command != b.command => Some("of another command".into()),
+        () if a.version != b.version => Some("of another version of hotad".into()),
         () if a.count != b.count => Some("of another number of shards".into()),
         () if a.model != b.model => Some("of another model".into()),
         () if (&a.listing, a.files) != (&b.listing, b.files) => Some("of other data".into()),
