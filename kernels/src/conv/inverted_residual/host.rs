@@ -4,7 +4,7 @@
 //! expands the rows that the band sees into a zero-padded scratch in the second cache, runs the depthwise
 //! kernel over it, and adds the block's share of the projection to the band's sums. Where an image has few
 //! bands, their channels are split into several parts, whose sums are added in order. Tasks are cut by
-//! shape alone.
+//! the shape of an image alone, so that its sums do not depend on how many others there are.
 
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ use crate::simd::{LANES, simd_fn};
 const BLOCK: usize = 48;
 /// Elements of the expanded rows of a task: they stay in the second cache.
 const SCRATCH: usize = 48 << 10;
-/// Tasks that a call is cut into at least, where it has channels for so many.
+/// Tasks that an image is cut into at least, where it has channels for so many.
 const TASKS: usize = 8;
 /// Pixels whose parts are added at a time.
 const PIXELS: usize = 64;
@@ -84,10 +84,10 @@ struct Plan {
 
 impl Plan {
     fn new(g: &Geometry) -> Self {
-        let [n, oh, _, e] = g.y;
+        let [_, oh, _, e] = g.y;
         let held = (SCRATCH / (scratch_width(g) * BLOCK.min(e))).saturating_sub(g.w[1]) / g.opts.stride + 1;
         let bands = oh.div_ceil(held);
-        Self { rows: oh.div_ceil(bands), parts: TASKS.div_ceil(n * bands).min(e.div_ceil(LANES)) }
+        Self { rows: oh.div_ceil(bands), parts: TASKS.div_ceil(bands).min(e.div_ceil(LANES)) }
     }
 
     /// The expanded channels of a part, padded: whole blocks of lanes.
