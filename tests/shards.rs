@@ -8,7 +8,6 @@ use std::process::Output;
 
 use common::{binary, hotad, ok, refused, text, trained};
 use hotad_engine::shard::Shard;
-use serde_json::Value;
 
 /// What a run prints, without its times.
 fn timeless(printed: &str) -> String {
@@ -296,6 +295,4 @@ fn the_recipe_for_kubernetes_works() {
     let data = text(&dir.path().join("parts")).to_string();
     let one = ok(&["eval", "--model", &format!("{data}.safetensors"), "--data", &data, "--json", "-q"]);
     assert_eq!(timeless(&merged), timeless(&one));
-    let metrics: Value = serde_json::from_str(&merged).expect("JSON");
-    assert!(metrics["image_auroc"].is_number() && metrics["pixel_auroc"].is_number(), "{metrics}");
 }

@@ -17,7 +17,7 @@ use super::gan::{Adversary, GanLearner, Made};
 use super::plain::Trained;
 use crate::config::{Settings, join, require};
 use crate::detector::{Detector, FitContext, Score};
-use crate::export::Exported;
+use crate::export::{self, Exported};
 use crate::networks::discriminator::Discriminator;
 use crate::residual::Residual;
 
@@ -128,6 +128,6 @@ impl Detector for AeGan {
     }
 
     fn export(&self) -> Result<Exported> {
-        self.trained.export("the comparison of image and reconstruction")
+        self.trained.export(export::COMPARISON)
     }
 }

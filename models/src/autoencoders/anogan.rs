@@ -292,12 +292,8 @@ impl Detector for AnoGan {
 
     fn export(&self) -> Result<Exported> {
         if self.inversion == Inversion::Search {
-            return Err(not_plain(
-                self.method(),
-                "it searches the latent vector of each image; f-anogan has an encoder for it",
-            ));
+            return Err(not_plain("anogan", "it searches the latent vector of each image; f-anogan has an encoder"));
         }
-        let Networks { autoencoder, image, .. } = &self.networks;
-        export::reconstruction(autoencoder, &self.params, *image, "the comparison of image and reconstruction")
+        export::reconstruction(&self.networks.autoencoder, &self.params, self.image(), export::COMPARISON)
     }
 }

@@ -137,6 +137,6 @@ impl Detector for PlainAutoencoder {
     }
 
     fn export(&self) -> Result<Exported> {
-        self.0.export("the comparison of image and reconstruction")
+        self.0.export(export::COMPARISON)
     }
 }

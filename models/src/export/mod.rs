@@ -36,6 +36,9 @@ impl Exported {
     }
 }
 
+/// What is left out of methods that compare an image with its reconstruction.
+pub(crate) const COMPARISON: &str = "the comparison of image and reconstruction";
+
 /// The error of a method whose scores no plain network gives.
 pub(crate) fn not_plain(method: &str, why: &str) -> Error {
     Error::Config(format!("{method} cannot be exported as ONNX: {why}"))
