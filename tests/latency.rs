@@ -57,7 +57,8 @@ fn frames_beyond_their_deadline_are_counted() {
 #[test]
 fn the_table_names_what_was_measured() {
     let table = ok(&["bench", MODEL, "--device", "cpu", "-q", "--seconds", "0.1", "--threads", "1", "--pin"]);
-    for word in ["plate.safetensors (paedid) on cpu", "p99.9", "missed deadlines", "allocations a frame", "page faults"] {
+    for word in ["plate.safetensors (paedid) on cpu", "p99.9", "missed deadlines", "allocations a frame", "page faults"]
+    {
         assert!(table.contains(word), "{word}: {table}");
     }
 }
@@ -67,7 +68,9 @@ fn what_cannot_be_is_refused() {
     refused(&["bench", MODEL, "--from", "file"], &["--image"]);
     refused(&["bench", "nowhere"], &["nowhere"]);
     refused(&["bench", MODEL, "--image", "Cargo.toml"], &["Cargo.toml"]);
-    for (option, value) in [("--rate", "0"), ("--rate", "nan"), ("--seconds", "-1"), ("--size", "0x4"), ("--deadline", "0")] {
+    for (option, value) in
+        [("--rate", "0"), ("--rate", "nan"), ("--seconds", "-1"), ("--size", "0x4"), ("--deadline", "0")]
+    {
         let (_, stderr) = common::exits(2, &["bench", MODEL, &format!("{option}={value}")]);
         assert!(stderr.contains(option) && stderr.contains("expected"), "{stderr}");
     }

@@ -7,6 +7,7 @@ use hotad_engine::data::corrupt::Corruption;
 use hotad_engine::data::prepare::OnBroken;
 use hotad_models::jobs::GROUP;
 
+use super::shards::Shards;
 use super::shared::Trust;
 use super::{ON_BROKEN, on_broken};
 
@@ -31,11 +32,11 @@ pub struct EvalArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Folder for report.html and overlays, and for comparison.csv
-    #[arg(long)]
+    #[arg(long, conflicts_with = "shard")]
     pub out: Option<PathBuf>,
     /// Compare under changes of the test images too: brightness, blur, noise, rotation (strengths in the README); without
     /// names, under all of them
-    #[arg(long, value_name = "CHANGE", num_args = 0..)]
+    #[arg(long, value_name = "CHANGE", num_args = 0.., conflicts_with = "shard")]
     pub corrupt: Option<Vec<Corruption>>,
     /// lea-net, i3ad, paedid: show in the report what happens inside, for these test images (KIND/NAME, e.g.
     /// color/003, or KIND/FILE.EXT); without names, for the clearest defects and the most suspicious good image
@@ -51,7 +52,9 @@ pub struct EvalArgs {
     /// What to do with a test image that cannot be decoded
     #[arg(long, value_parser = on_broken(), default_value = ON_BROKEN)]
     pub on_broken: OnBroken,
+    #[command(flatten)]
+    pub shards: Shards,
     /// Print one JSON object instead of a table
-    #[arg(long)]
+    #[arg(long, conflicts_with = "shard")]
     pub json: bool,
 }

@@ -7,9 +7,11 @@ mod calibrate;
 mod data;
 mod distill;
 mod eval;
+mod export;
 mod look;
 mod methods;
 mod score;
+mod shards;
 mod shared;
 mod sign;
 mod train;
@@ -26,10 +28,12 @@ pub use calibrate::CalibrateArgs;
 pub use data::{DemoArgs, SynthArgs};
 pub use distill::{DistillArgs, Hints};
 pub use eval::{EvalArgs, IMAGES};
+pub use export::ExportArgs;
 pub use look::{CompletionsArgs, ConfigArgs, DevicesArgs, InfoArgs, MethodsArgs};
 pub use score::{Maps, ScoreArgs, Thresholds};
+pub use shards::MergeArgs;
 pub use shared::{Common, Shared};
-use shared::{Drawing, Evaluating, Learning, Scoring, Timing, With};
+use shared::{Drawing, Evaluating, Learning, Quiet, Scoring, Timing, With};
 pub use sign::SignArgs;
 pub use train::TrainArgs;
 
@@ -51,10 +55,14 @@ pub enum Command {
     Score(With<ScoreArgs, Scoring>),
     /// Metrics of a model on a labelled data set, and a report
     Eval(With<EvalArgs, Evaluating>),
+    /// Make one result of what the shards of score or eval have found
+    Merge(MergeArgs),
     /// Find the thresholds of a model anew, without training
     Calibrate(With<CalibrateArgs, Evaluating>),
     /// Draw defects with exact masks on real normal images
     Synth(With<SynthArgs, Drawing>),
+    /// Write the network of a model or a backbone as an ONNX file
+    Export(With<ExportArgs, Quiet>),
     /// Networks that have learned on ImageNet: import their weights from files, list, describe
     Backbone(BackboneArgs),
     /// Train a network to give the feature maps of a backbone, on any images

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use hotad_engine::data::prepare::OnBroken;
 
+use super::shards::Shards;
 use super::shared::Trust;
 use super::{ON_BROKEN, on_broken};
 
@@ -41,7 +42,7 @@ pub struct ScoreArgs {
     #[command(flatten)]
     pub thresholds: Thresholds,
     /// Exit with 1 when an anomaly was found, and with 2 when none was but an image was not scored
-    #[arg(long)]
+    #[arg(long, conflicts_with = "shard")]
     pub fail_on_anomaly: bool,
     /// With --fail-on-anomaly: let pass a path without images
     #[arg(long, requires = "fail_on_anomaly")]
@@ -49,6 +50,19 @@ pub struct ScoreArgs {
     /// What to do with an image that cannot be decoded; the others are scored in either case
     #[arg(long, value_parser = on_broken(), default_value = ON_BROKEN)]
     pub on_broken: OnBroken,
+    #[command(flatten)]
+    pub shards: Shards,
+}
+
+impl Maps {
+    /// The ending of its files.
+    pub fn extension(self) -> Option<&'static str> {
+        match self {
+            Self::Png => Some("png"),
+            Self::Npy => Some("npy"),
+            Self::None => None,
+        }
+    }
 }
 
 /// Thresholds in place of the model's own.

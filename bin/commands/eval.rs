@@ -11,13 +11,16 @@ use hotad_models::model::Model;
 use hotad_models::sweep::curves;
 use toml::Table;
 
-use super::compare;
+use super::{compare, eval_shard};
 use crate::args::{Common, EvalArgs};
 use crate::report::{Inside, rows};
 use crate::{OK, output, report};
 
 /// Evaluates a model, prints metrics, writes the report.
 pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
+    if let Some(chosen) = args.shards.chosen() {
+        return eval_shard::run(args, chosen, common);
+    }
     if let Some(folder) = &args.out {
         output::folder(folder)?;
     }

@@ -21,6 +21,7 @@ pub mod observer;
 pub mod ops;
 pub mod params;
 pub mod random;
+pub mod shard;
 pub mod signature;
 pub mod tape;
 pub mod tensor;

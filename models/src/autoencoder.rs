@@ -20,7 +20,9 @@ use serde_json::Value;
 
 use crate::config::require;
 use crate::detector::{FitContext, Schedule, Training};
+use crate::export::{GraphValue, Writer};
 use crate::features::Extractor;
+use crate::networks::layer::{Layer, POOL2};
 
 /// Widths of the network that the paper takes from VGG.
 pub const VGG: [usize; 2] = [64, 128];
@@ -165,6 +167,32 @@ impl PatchAutoencoder {
             x = upsample_conv2d(&x, &self.layer(params, &format!("decoder.{i}"), activation, tracked)?)?;
         }
         Ok(x)
+    }
+
+    /// [`PatchAutoencoder::encoded`] as nodes of a graph.
+    ///
+    /// # Errors
+    /// When a tensor is missing, or shapes do not fit.
+    pub fn export_encoder(&self, to: &Writer, images: &GraphValue, layers: usize) -> Result<Vec<GraphValue>> {
+        let mut maps: Vec<GraphValue> = Vec::with_capacity(layers);
+        for (i, (from, width)) in self.steps().into_iter().enumerate().take(layers) {
+            let layer = Layer::conv(format!("encoder.{i}"), from, width, 3, 1).then(Activation::Relu);
+            let map = to.run(&layer, maps.last().unwrap_or(images), None, None)?.max_pooled(POOL2)?;
+            maps.push(map);
+        }
+        Ok(maps)
+    }
+
+    /// [`PatchAutoencoder::decode`] as nodes of a graph.
+    ///
+    /// # Errors
+    /// When a tensor is missing, or shapes do not fit.
+    pub fn export_decoder(&self, to: &Writer, latent: &GraphValue) -> Result<GraphValue> {
+        self.steps().into_iter().enumerate().rev().try_fold(latent.clone(), |x, (i, (width, from))| {
+            let activation = if i == 0 { Activation::Identity } else { Activation::Relu };
+            let layer = Layer::conv(format!("decoder.{i}"), from, width, 3, 1).then(activation);
+            to.run(&layer, &x.doubled(), None, None)
+        })
     }
 
     /// Mean squared error of the reconstruction (algorithm 1, step 1).

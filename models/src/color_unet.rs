@@ -30,6 +30,7 @@ use serde_json::Value;
 
 use crate::config::{Settings, check_epochs, require};
 use crate::detector::{Detector, FitContext, Schedule, Score};
+use crate::export::{self, Exported};
 use crate::fancy_pca::FancyPca;
 use crate::features::Extractor;
 use crate::networks::layer::{Prepared, Weights};
@@ -255,6 +256,16 @@ impl Recolouring {
         self.config.image()
     }
 
+    /// The network.
+    pub(crate) fn unet(&self) -> &UNet {
+        &self.unet
+    }
+
+    /// Scale of its maps.
+    pub(crate) fn map_scale(&self) -> MapScale {
+        self.config.map_scale
+    }
+
     /// Its weights, for the model file.
     pub fn state(&self) -> &State {
         &self.state
@@ -378,5 +389,9 @@ impl Detector for ColorUnet {
 
     fn extractor(&self) -> Option<&dyn Extractor> {
         Some(&self.0)
+    }
+
+    fn export(&self) -> Result<Exported> {
+        export::recolouring(&self.0, "the quantile of the map that is the score")
     }
 }

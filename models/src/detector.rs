@@ -16,6 +16,7 @@ use hotad_engine::until::Until;
 use hotad_engine::{AtPath, Error, Result};
 use serde_json::{Map, Value};
 
+use crate::export::{Exported, not_plain};
 use crate::features::Extractor;
 
 /// The verdict on one image.
@@ -101,6 +102,15 @@ pub trait Detector: Send + Sync {
     /// Its network as a source of feature maps, when it has one that can be cut.
     fn extractor(&self) -> Option<&dyn Extractor> {
         None
+    }
+
+    /// Its network as a graph of ONNX, when it has a plain one.
+    ///
+    /// # Errors
+    /// When it has none: says why.
+    fn export(&self) -> Result<Exported> {
+        let why = "its scores come from no plain network; those of backbones, patchcore, padim, simplenet, autoencoders, color-unet and lea-net can be";
+        Err(not_plain(self.method(), why))
     }
 
     /// The memory bank, when the method has one that can change after training.

@@ -11,6 +11,7 @@ pub mod detector;
 pub mod distill;
 pub mod ensemble;
 pub mod evaluate;
+pub mod export;
 pub mod fancy_pca;
 pub mod features;
 pub mod i3ad;

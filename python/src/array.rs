@@ -56,7 +56,9 @@ fn frame<T: Element>(buffer: &PyBuffer<T>, format: Option<Format>) -> PyResult<F
         (&[h, w], &[row, pixel]) => ((h, w), 1, Strides { row, pixel, sample: 0 }),
         (&[h, w, samples], &[row, pixel, sample]) => ((h, w), samples, Strides { row, pixel, sample }),
         _ => {
-            return refuse(format!("an array of shape {shape:?}; expected [rows, columns] or [rows, columns, samples]"));
+            return refuse(format!(
+                "an array of shape {shape:?}; expected [rows, columns] or [rows, columns, samples]"
+            ));
         }
     };
     let bytes = size_of::<T>();

@@ -133,7 +133,11 @@ pub fn train<'py>(
         seed: seed.unwrap_or(defaults.seed),
         device: self::device(device, precision)?,
         out: Some(out),
-        begin: Begin::of(resume, force),
+        begin: match (resume, force) {
+            (true, _) => Begin::Resume,
+            (false, true) => Begin::Over,
+            (false, false) => Begin::Afresh,
+        },
         ..defaults
     };
     job.check().map_err(raised)?;

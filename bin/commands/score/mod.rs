@@ -1,6 +1,7 @@
 //! `hotad score`.
 
 mod pictures;
+mod shard;
 mod thresholds;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ use serde::Serialize;
 use crate::args::{Common, ScoreArgs};
 use crate::{ANOMALY, ERROR, OK, output};
 use pictures::Folder;
+pub use shard::Entry;
+use shard::Selection;
 
 /// One line of output for an image that was scored.
 #[derive(Serialize)]
@@ -69,31 +72,51 @@ struct Run<'a> {
     broken: usize,
 }
 
+/// A line of output.
+struct Outcome {
+    /// Its number: images come first, then the files that were left out.
+    at: usize,
+    /// Whether the file counts as broken.
+    broken: bool,
+    line: String,
+}
+
+/// Takes the lines of a run.
+type Take<'a> = &'a mut dyn FnMut(Outcome) -> Result<()>;
+
 impl Run<'_> {
     /// Scores all images that can be decoded, one line of output each; the others, and at the end the files that were left out,
     /// get one that says why.
-    fn all(&mut self, batch: usize) -> Result<()> {
-        let order: Vec<usize> = (0..self.paths.len()).collect();
+    fn all(&mut self, batch: usize, selection: Option<&Selection>, take: Take) -> Result<()> {
+        let own = |path: &Path| selection.is_none_or(|s| s.takes(path));
+        let order: Vec<usize> = (0..self.paths.len()).filter(|i| own(&self.paths[*i])).collect();
         for_each_loaded(&Images::new(self.paths, self.model.detector.image()), &order, batch, |loaded| {
             hotad_engine::interrupt::check()?;
-            self.report(loaded)
+            self.report(loaded, take)
         })?;
-        self.left_out.iter().try_for_each(|file| output::line(&self.left_out_line(file)))
+        let (left_out, images) = (self.left_out, self.paths.len());
+        for (i, file) in left_out.iter().enumerate().filter(|(_, file)| own(&file.path)) {
+            let before = self.broken;
+            let line = self.left_out_line(file);
+            take(Outcome { at: images + i, broken: self.broken > before, line })?;
+        }
+        Ok(())
     }
 
     /// Reports some images, in their order.
-    fn report(&mut self, loaded: Loaded) -> Result<()> {
+    fn report(&mut self, loaded: Loaded, take: Take) -> Result<()> {
         let mut outcomes: Vec<(usize, Result<Scored>)> = loaded.broken.into_iter().map(|(i, e)| (i, Err(e))).collect();
         if let Some(batch) = loaded.batch {
             outcomes.extend(self.scored(batch)?);
         }
         outcomes.sort_by_key(|(index, _)| *index);
-        for (index, outcome) in outcomes {
+        for (at, outcome) in outcomes {
+            let broken = outcome.is_err();
             let line = match outcome {
-                Ok(scored) => self.line(index, scored)?,
-                Err(error) => self.broken_line(&self.paths[index], &error),
+                Ok(scored) => self.line(at, scored)?,
+                Err(error) => self.broken_line(&self.paths[at], &error),
             };
-            output::line(&line)?;
+            take(Outcome { at, broken, line })?;
         }
         Ok(())
     }
@@ -187,7 +210,10 @@ pub fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
     let Collected { images, left_out, empty } = collect_images(&args.paths)?;
     let paths: Vec<PathBuf> = images.iter().map(|(path, _)| path.clone()).collect();
     check_empty(args, &empty, common)?;
-    let folder = Folder::open(args, &images)?;
+    let chosen = args.shards.chosen();
+    let selection = chosen.map(|chosen| Selection::open(args, chosen)).transpose()?;
+    let own = |path: &Path| selection.as_ref().is_none_or(|s| s.takes(path));
+    let folder = Folder::open(args, &images, own)?;
     let mut run = Run {
         args,
         model: &model,
@@ -198,7 +224,10 @@ pub fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
         anomaly: false,
         broken: 0,
     };
-    match run.all(common.score_batch()) {
+    if let (Some((_, folder)), Some(selection)) = (chosen, &selection) {
+        return shard::run(run, folder, selection, common);
+    }
+    match run.all(common.score_batch(), None, &mut |outcome| output::line(&outcome.line)) {
         Err(e) if args.fail_on_anomaly && crate::is_closed_pipe(&e) => match run.anomaly {
             true => Ok(ANOMALY),
             false => {

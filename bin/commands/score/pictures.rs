@@ -23,14 +23,18 @@ pub struct Folder<'a> {
 }
 
 impl<'a> Folder<'a> {
-    /// The one that is asked for, when nothing is in the way of what will be written.
-    pub fn open(args: &'a ScoreArgs, images: &[(PathBuf, String)]) -> Result<Option<Self>> {
+    /// The one that is asked for, when nothing is in the way of what will be written for a run's own images.
+    pub fn open(
+        args: &'a ScoreArgs,
+        images: &[(PathBuf, String)],
+        own: impl Fn(&Path) -> bool,
+    ) -> Result<Option<Self>> {
         let Some(path) = &args.out else { return Ok(None) };
         output::folder(path)?;
         let read = images.iter().map(|(image, _)| image).chain([&args.model]);
         let inputs = read.filter_map(|p| p.canonicalize().ok()).collect();
         let folder = Self { path, maps: args.maps, force: args.force, inputs };
-        for (_, name) in images {
+        for (_, name) in images.iter().filter(|(path, _)| own(path)) {
             folder.check(&folder.overlay(name))?;
             folder.map(name).map_or(Ok(()), |map| folder.check(&map))?;
         }
@@ -42,11 +46,7 @@ impl<'a> Folder<'a> {
     }
 
     fn map(&self, name: &str) -> Option<PathBuf> {
-        match self.maps {
-            Maps::None => None,
-            Maps::Npy => Some(self.path.join(format!("{name}_map.npy"))),
-            Maps::Png => Some(self.path.join(format!("{name}_map.png"))),
-        }
+        self.maps.extension().map(|ending| self.path.join(format!("{name}_map.{ending}")))
     }
 
     /// Refuses to write over an input, and over what was there before without `--force`.

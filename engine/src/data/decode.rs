@@ -5,10 +5,10 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
-use super::frames::further_frames;
 use super::jpeg;
 use super::limits::Limits;
 use super::notices::{Notice, note};
+use super::pages::further_frames;
 use super::raster::Raster;
 use super::tiff;
 use crate::error::{AtPath, Error, Result};

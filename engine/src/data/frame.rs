@@ -269,17 +269,27 @@ impl<'a> Frame<'a> {
         channels: usize,
         values: &mut [f32],
     ) {
-        let is_color = N > 2;
-        let write = |pixel: [f32; N], value: &mut [f32]| match (is_color, channels) {
-            (false, _) => value.fill(pixel[0]),
-            (true, 1) => value[0] = luma(color(pixel)),
-            (true, _) => value.copy_from_slice(&color(pixel)),
-        };
-        let pixels = values.chunks_exact_mut(channels);
+        let gray = |pixel: [f32; N]| if N > 2 { luma(color(pixel)) } else { pixel[0] };
+        match channels {
+            1 => self.pixels(y, left, unit, |pixel| [gray(pixel)], values),
+            _ => self.pixels(y, left, unit, color, values),
+        }
+    }
+
+    /// Writes pixels of `N` samples as `C` channels.
+    fn pixels<const B: usize, const N: usize, const C: usize>(
+        &self,
+        y: usize,
+        left: usize,
+        unit: impl Fn([u8; B]) -> f32,
+        channels: impl Fn([f32; N]) -> [f32; C],
+        values: &mut [f32],
+    ) {
+        let pixels = values.as_chunks_mut::<C>().0.iter_mut();
         if self.is_packed() {
             let bytes = &self.bytes[self.at(y, left)..];
             for (pixel, value) in bytes.as_chunks::<B>().0.as_chunks::<N>().0.iter().zip(pixels) {
-                write(pixel.map(&unit), value);
+                *value = channels(pixel.map(&unit));
             }
             return;
         }
@@ -289,7 +299,7 @@ impl<'a> Frame<'a> {
                 let at = (first + k as isize * self.strides.sample) as usize;
                 unit(std::array::from_fn(|b| self.bytes[at + b]))
             };
-            write(std::array::from_fn(sample), value);
+            *value = channels(std::array::from_fn(sample));
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::picture::{ImageSpec, Picture};
 use crate::error::{Error, Result, shown};
@@ -22,7 +23,7 @@ const ALIKE: f32 = 0.1;
 const LARGEST: f64 = 0.25;
 
 /// An image's gray values at 16 x 16 pixels, of mean 0 and deviation 1: whatever the exposure, nearly the same.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Thumbnail(Vec<f32>);
 
 impl Thumbnail {
@@ -67,7 +68,7 @@ impl Sets {
 }
 
 /// The number of each label, from 0 on in the order in which labels first come.
-fn numbered<T: std::hash::Hash + Eq>(labels: &[T]) -> Vec<usize> {
+pub fn numbered<T: std::hash::Hash + Eq>(labels: &[T]) -> Vec<usize> {
     let mut numbers = HashMap::new();
     labels
         .iter()
@@ -153,6 +154,14 @@ impl Grouping {
     /// # Errors
     /// An image that the expression or the table says nothing about.
     pub fn by_names(&self, paths: &[impl AsRef<Path>]) -> Result<Option<Vec<usize>>> {
+        Ok(self.labels(paths)?.map(|labels| numbered(&labels)))
+    }
+
+    /// The name of each image's group, where it does not depend on what is to be seen.
+    ///
+    /// # Errors
+    /// An image that the expression or the table says nothing about.
+    pub fn labels(&self, paths: &[impl AsRef<Path>]) -> Result<Option<Vec<String>>> {
         let unknown =
             |path: &Path, what: &str| Error::Config(format!("--group: {what} says nothing about {}", shown(path)));
         let label = |path: &Path| match self {
@@ -167,15 +176,12 @@ impl Grouping {
                 let found = lines.iter().find(|(end, _)| path.ends_with(end)).map(|(_, group)| group.clone());
                 found.ok_or_else(|| unknown(path, "the table"))
             }
-            Self::Alike | Self::None => Ok(String::new()),
+            // Escaped, a path is text that no other has.
+            Self::Alike | Self::None => Ok(format!("{path:?}")),
         };
         match self {
             Self::Alike => Ok(None),
-            Self::None => Ok(Some((0..paths.len()).collect())),
-            Self::Pattern(_) | Self::Table(_) => {
-                let labels: Vec<String> = paths.iter().map(|path| label(path.as_ref())).collect::<Result<_>>()?;
-                Ok(Some(numbered(&labels)))
-            }
+            _ => paths.iter().map(|path| label(path.as_ref())).collect::<Result<_>>().map(Some),
         }
     }
 }

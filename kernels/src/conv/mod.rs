@@ -77,6 +77,11 @@ impl ConvOptions {
         self.axis(n, k).map(|axis| axis.output)
     }
 
+    /// Zero pixels before the first and after the last of `n` pixels for a kernel of `k`; `None` when no window fits.
+    pub fn zeros(&self, n: usize, k: usize) -> Option<(usize, usize)> {
+        self.axis(n, k).map(|axis| (axis.before, axis.after))
+    }
+
     fn axis(&self, n: usize, k: usize) -> Option<Axis> {
         self.padding.resolve(n, self.dilation * (k - 1) + 1, self.stride)
     }

@@ -17,6 +17,7 @@ use super::gan::{Adversary, GanLearner, Made};
 use super::plain::Trained;
 use crate::config::{Settings, join, require};
 use crate::detector::{Detector, FitContext, Score};
+use crate::export::{self, Exported};
 use crate::networks::discriminator::Discriminator;
 use crate::residual::Residual;
 
@@ -124,5 +125,9 @@ impl Detector for AeGan {
 
     fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
         container::store(&self.trained.params.values()?, "network.")
+    }
+
+    fn export(&self) -> Result<Exported> {
+        self.trained.export(export::COMPARISON)
     }
 }

@@ -30,6 +30,7 @@ use super::gan::{Adversary, GanLearner, Made, adam};
 use super::network::Autoencoder;
 use crate::config::{Settings, check_epochs, join, require, require_square};
 use crate::detector::{Detector, FitContext, Schedule, Score, Training, stage};
+use crate::export::{self, Exported, not_plain};
 use crate::networks::discriminator::{Discriminator, Normalised};
 use crate::residual::Residual;
 
@@ -303,5 +304,12 @@ impl Detector for AnoGan {
 
     fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
         container::store(&self.params.values()?, "network.")
+    }
+
+    fn export(&self) -> Result<Exported> {
+        if self.inversion == Inversion::Search {
+            return Err(not_plain("anogan", "it searches the latent vector of each image; f-anogan has an encoder"));
+        }
+        export::reconstruction(&self.networks.autoencoder, &self.params, self.image(), export::COMPARISON)
     }
 }

@@ -12,6 +12,9 @@ use hotad_engine::{Activation, Result};
 use hotad_kernels::conv::{ConvOptions, Padding};
 use rand_chacha::ChaCha8Rng;
 
+use crate::export::{GraphValue, Writer};
+use crate::networks::layer;
+
 const LEAKY: Activation = Activation::LeakyRelu(0.2);
 
 /// Image sizes that the layers fit.
@@ -118,5 +121,29 @@ impl Autoencoder {
     /// When the batch has another shape.
     pub fn reconstruct(&self, params: &Params, images: &Tensor, tracked: bool) -> Result<Tensor> {
         self.decode(params, &self.encode(params, images, tracked)?, tracked)
+    }
+
+    /// [`Autoencoder::encode`] as nodes of a graph.
+    ///
+    /// # Errors
+    /// When a tensor is missing, or shapes do not fit.
+    pub fn export_encoder(&self, to: &Writer, images: &GraphValue) -> Result<GraphValue> {
+        self.layers.iter().enumerate().try_fold(images.clone(), |x, (i, l)| {
+            let activation = if i + 1 == self.layers.len() { Activation::Identity } else { LEAKY };
+            let conv = layer::Layer::conv(format!("encoder.{i}"), l.from, l.to, l.kernel, l.opts.stride);
+            to.run(&layer::Layer { opts: l.opts, ..conv.then(activation) }, &x, None, None)
+        })
+    }
+
+    /// [`Autoencoder::decode`] as nodes of a graph.
+    ///
+    /// # Errors
+    /// When a tensor is missing, or shapes do not fit.
+    pub fn export_decoder(&self, to: &Writer, latent: &GraphValue) -> Result<GraphValue> {
+        self.layers.iter().enumerate().rev().try_fold(latent.clone(), |x, (i, l)| {
+            let activation = if i == 0 { Activation::Sigmoid } else { LEAKY };
+            let conv = layer::Layer::conv(format!("decoder.{i}"), l.to, l.from, l.kernel, l.opts.stride);
+            to.run(&layer::Layer { opts: l.opts, transposed: true, ..conv.then(activation) }, &x, None, None)
+        })
     }
 }

@@ -19,6 +19,7 @@ use super::Shared;
 use super::network::Autoencoder;
 use crate::config::{Settings, require_square};
 use crate::detector::{Detector, FitContext, Score, Training};
+use crate::export::{self, Exported};
 use crate::residual::Residual;
 
 /// Settings.
@@ -78,6 +79,11 @@ impl Trained {
         Ok(Self { config, loss, image: file.image, network, params })
     }
 
+    /// The autoencoder as a graph of ONNX.
+    pub(super) fn export(&self, left_out: &'static str) -> Result<Exported> {
+        export::reconstruction(&self.network, &self.params, self.image, left_out)
+    }
+
     /// Scores of images by some reconstructions of them.
     pub(super) fn compare(&self, images: &Tensor, made: &Tensor) -> Result<Vec<Score>> {
         let residual = self.config.residual.or(self.loss);
@@ -128,5 +134,9 @@ impl Detector for PlainAutoencoder {
 
     fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
         container::store(&self.0.params.values()?, "network.")
+    }
+
+    fn export(&self) -> Result<Exported> {
+        self.0.export(export::COMPARISON)
     }
 }

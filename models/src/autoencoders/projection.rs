@@ -24,6 +24,7 @@ use super::Shared;
 use super::plain::Trained;
 use crate::config::{Settings, join, require};
 use crate::detector::{Detector, FitContext, Score};
+use crate::export::Exported;
 use crate::residual::Residual;
 
 /// Settings.
@@ -139,5 +140,11 @@ impl Detector for Projection {
 
     fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
         container::store(&self.trained.params.values()?, "network.")
+    }
+
+    fn export(&self) -> Result<Exported> {
+        self.trained.export(
+            "the steps on an image, which follow gradients of the autoencoder, and the comparison of image and result",
+        )
     }
 }

@@ -1,16 +1,13 @@
 //! Metrics over the pixels of anomaly maps, map after map.
 
-use hotad_engine::Result;
-use hotad_engine::data::corrupt::Corrupt;
-use hotad_engine::data::loco::Saturations;
-use hotad_engine::data::picture::Mask;
-use hotad_engine::data::{Dataset, Item, Layout};
+use hotad_engine::data::Item;
 use hotad_engine::metrics::overlap::Overlap;
 use hotad_engine::metrics::ranking::Ranking;
 use hotad_engine::metrics::region::{area, components};
 use hotad_engine::metrics::sketch::{Sketch, best_mean_dice};
 use hotad_engine::metrics::tally::Tally;
 
+use super::truth::Truth;
 use super::{ByKind, KINDS, Metrics};
 
 /// Limit of the false positive rate for AU-PRO.
@@ -25,10 +22,9 @@ pub struct Pixels {
     threshold: f32,
     /// Sketches tell scores apart from here.
     normal: f32,
-    corrupt: Option<Corrupt>,
     all: Tally,
-    /// For LOCO: saturations, and counts of either kind with the good images.
-    loco: Option<(Saturations, [Tally; 2])>,
+    /// For LOCO: counts of either kind with the good images, by regions that saturate.
+    loco: Option<[Tally; 2]>,
     dice: f64,
     iou: f64,
     /// Defective images with a mask.
@@ -42,55 +38,39 @@ const BITS: u32 = 16;
 
 impl Pixels {
     /// Of no maps; `threshold` is that of defective pixels, `normal` the median of normal ones.
-    pub fn new(data: &Dataset, (threshold, normal): (f32, f32), corrupt: Option<Corrupt>) -> Result<Self> {
-        let loco = match data.layout {
-            Layout::Loco => Some((Saturations::read(&data.root)?, [Tally::default(), Tally::default()])),
-            _ => None,
-        };
-        Ok(Self {
+    pub fn new((threshold, normal): (f32, f32), loco: bool) -> Self {
+        Self {
             threshold,
             normal,
-            corrupt,
             all: Tally::default(),
-            loco,
+            loco: loco.then(|| [Tally::default(), Tally::default()]),
             dice: 0.0,
             iou: 0.0,
             found: 0,
             sketches: Vec::new(),
-        })
+        }
     }
 
-    /// Counts the map of test image number `index` at the size of its file; its overlap with the mask where it is defective.
-    pub fn take(
-        &mut self,
-        item: &Item,
-        index: usize,
-        map: &[f32],
-        (height, width): (usize, usize),
-    ) -> Result<Option<Overlap>> {
-        let changed = |mask: Mask| match self.corrupt {
-            Some(corrupt) => corrupt.mask(mask, index),
-            None => mask,
-        };
-        let mask = changed(Mask::of_item(item, height, width)?);
-        let regions = components(&mask.defect, width);
-        self.all.add(map, &mask.defect, &regions);
+    /// Counts the map of a test image at the size of its file; its overlap with the mask where it is defective.
+    pub fn take(&mut self, item: &Item, truth: &Truth, map: &[f32], (_, width): (usize, usize)) -> Option<Overlap> {
+        let Truth { defect, saturating } = truth;
+        let regions = components(defect, width);
+        self.all.add(map, defect, &regions);
         let above: Vec<f32> = map.iter().map(|v| v - self.normal).collect();
-        self.sketches.push(Sketch::new(&above, &mask.defect, &regions, BITS));
-        if let Some((saturations, tallies)) = &mut self.loco {
-            let regions = saturations.regions(item, (height, width), &changed)?;
+        self.sketches.push(Sketch::new(&above, defect, &regions, BITS));
+        if let (Some(tallies), Some(regions)) = (&mut self.loco, saturating) {
             for (tally, (folder, _)) in tallies.iter_mut().zip(KINDS) {
                 if !item.defective || item.kind == folder {
-                    tally.add(map, &mask.defect, &regions);
+                    tally.add(map, defect, regions);
                 }
             }
         }
-        if !mask.defect.contains(&true) {
-            return Ok(None);
+        if !defect.contains(&true) {
+            return None;
         }
-        let overlap = Overlap::count(map.iter().map(|v| *v > self.threshold).zip(mask.defect.iter().copied()));
+        let overlap = Overlap::count(map.iter().map(|v| *v > self.threshold).zip(defect.iter().copied()));
         (self.dice, self.iou, self.found) = (self.dice + overlap.dice(), self.iou + overlap.iou(), self.found + 1);
-        Ok(Some(overlap))
+        Some(overlap)
     }
 
     /// Fills in the metrics; returns the ranking of all pixels, and sketches of the maps.
@@ -117,7 +97,7 @@ impl Pixels {
         } else {
             metrics.notes.push("pixel metrics are null: every mask is empty".into());
         }
-        if let Some((_, tallies)) = &mut self.loco {
+        if let Some(tallies) = &mut self.loco {
             for (limit, name) in SPRO_LIMITS {
                 let areas = tallies.each_mut().map(|t| t.curve().map(|c| area(c, limit)));
                 metrics.auspro.insert(name.into(), ByKind::of(areas));

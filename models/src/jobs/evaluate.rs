@@ -13,7 +13,7 @@ use hotad_engine::signature::PublicKey;
 use toml::Table;
 
 use super::{GROUP, ON_BROKEN, SCORE_BATCH, SEED, data_set, prepare};
-use crate::evaluate::{Evaluation, Options, evaluate};
+use crate::evaluate::{Evaluation, Metrics, Options, evaluate};
 use crate::model::Model;
 
 /// Evaluates a model on the test images of a data set.
@@ -106,15 +106,19 @@ impl EvaluateJob {
             seen: &|n| task.at(n as u64),
         };
         let mut evaluation = evaluate(model, data, &options)?;
-        let notes = &mut evaluation.metrics.notes;
-        if *broken > 0 {
-            notes.push(format!("{broken} test images cannot be decoded and are left out"));
-        }
-        if !self.settings.is_empty() {
-            let all = self.settings.to_string().trim().replace('\n', ", ");
-            notes.push(format!("scored under {all}; thresholds are those of the model, found without"));
-        }
+        note(&mut evaluation.metrics, *broken, &self.settings);
         Ok(evaluation)
+    }
+}
+
+/// Notes in metrics how many test images were left out, and which settings were not the model's.
+pub fn note(metrics: &mut Metrics, broken: usize, settings: &Table) {
+    if broken > 0 {
+        metrics.notes.push(format!("{broken} test images cannot be decoded and are left out"));
+    }
+    if !settings.is_empty() {
+        let all = settings.to_string().trim().replace('\n', ", ");
+        metrics.notes.push(format!("scored under {all}; thresholds are those of the model, found without"));
     }
 }
 
@@ -132,7 +136,14 @@ impl TestImages {
     /// # Errors
     /// As [`data_set`].
     pub fn open(root: &Path, on_broken: OnBroken, observer: &dyn Observer) -> Result<Self> {
-        let mut data = data_set(root, observer)?;
+        Self::of(data_set(root, observer)?, on_broken, observer)
+    }
+
+    /// Those of a data set that is open; under [`OnBroken::Skip`], images that cannot be decoded are left out with a warning.
+    ///
+    /// # Errors
+    /// When an image cannot be read.
+    pub fn of(mut data: Dataset, on_broken: OnBroken, observer: &dyn Observer) -> Result<Self> {
         if on_broken == OnBroken::Refuse {
             return Ok(Self { data, broken: 0 });
         }

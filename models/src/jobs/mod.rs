@@ -21,7 +21,7 @@ use hotad_engine::observer::Observer;
 use crate::config::require;
 
 pub use calibrate::{CalibrateJob, Calibrated};
-pub use evaluate::{EvaluateJob, TestImages};
+pub use evaluate::{EvaluateJob, TestImages, note};
 pub use model_file::{lock_model, save_changed};
 pub use result_file::{Begin, Conflict, check_result_file};
 pub use selection::Selection;

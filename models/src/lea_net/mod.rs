@@ -37,6 +37,7 @@ use serde_json::Value;
 use crate::color_unet::{Recolouring, require_colour};
 use crate::config::Settings;
 use crate::detector::{Detector, Explanation, FitContext, Illustration, Score, stage};
+use crate::export::{self, Exported};
 use crate::features::Extractor;
 use crate::networks::layer::{Prepared, Weights};
 use crate::networks::{POINTS, part};
@@ -182,6 +183,11 @@ impl Detector for LeaNet {
 
     fn extractor(&self) -> Option<&dyn Extractor> {
         Some(self)
+    }
+
+    fn export(&self) -> Result<Exported> {
+        let [detection, attention] = [DETECTION, ATTENTION].map(|prefix| part(&self.state, prefix));
+        export::lea_net(&self.ready.networks, &self.recolouring, &detection, &attention)
     }
 
     fn explanation(&self) -> Result<Explanation> {

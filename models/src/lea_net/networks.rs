@@ -7,6 +7,7 @@ use hotad_engine::tensor::Tensor;
 use hotad_kernels::resize::{Filter, resize};
 
 use super::config::{Attention, Config, DetectionNetwork, Input};
+use crate::export::{GraphValue, Writer};
 use crate::networks::cnn::BasicCnn;
 use crate::networks::layer::Weights;
 use crate::networks::mobilenet::{MobileNetV3Small, Squeeze};
@@ -135,6 +136,43 @@ impl Networks {
             }
             _ => Ok((classify(self.detection.as_ref(), detection, &seen, None)?, None)),
         }
+    }
+
+    /// [`Networks::run`] as nodes of a graph: the logit of the detection network.
+    ///
+    /// # Errors
+    /// When a tensor is missing, or shapes do not fit.
+    pub fn export(
+        &self,
+        detection: &Writer,
+        attention: &Writer,
+        images: &GraphValue,
+        maps: &GraphValue,
+    ) -> Result<GraphValue> {
+        let seen = match self.input {
+            Input::Map => maps.clone(),
+            Input::Rgb => images.standardised(),
+            Input::RgbMap => images.standardised().concat(maps),
+            Input::Attended => images.attended(Some(maps)).standardised(),
+        };
+        let map = match (self.kind, &self.attention) {
+            (Attention::Direct, _) => {
+                let [_, rows, columns] = maps.shape();
+                Some(maps.shrunk(rows >> self.point, columns >> self.point))
+            }
+            (_, Some(network)) => {
+                let stages = 1..=self.point;
+                let stage = |x: GraphValue, point| network.export_stage(point, attention, &x, None);
+                Some(stages.into_iter().try_fold(maps.clone(), stage)?.attention())
+            }
+            _ => None,
+        };
+        let stage = |x: GraphValue, point| {
+            let map = map.as_ref().filter(|_| point == self.point);
+            self.detection.export_stage(point, detection, &x, map)
+        };
+        let last = (1..=crate::networks::POINTS).try_fold(seen, stage)?;
+        self.detection.export_head(detection, &last)
     }
 
     /// At every point, the features before attention and the attention map there; upstream, attention

@@ -9,6 +9,7 @@ use hotad_engine::{Activation, Result};
 
 use super::layer::{Layer, Weights};
 use super::{Classifier, POINTS};
+use crate::export::{GraphValue, Writer};
 
 /// A plain convolutional network.
 pub struct BasicCnn {
@@ -45,5 +46,19 @@ impl Classifier for BasicCnn {
 
     fn head(&self, weights: &Weights, x: &Tensor) -> Result<Tensor> {
         weights.linear(&self.output, &weights.linear(&self.hidden, &global_avg_pool2d(x)?)?)
+    }
+
+    fn export_stage(
+        &self,
+        point: usize,
+        to: &Writer,
+        x: &GraphValue,
+        attention: Option<&GraphValue>,
+    ) -> Result<GraphValue> {
+        to.run_pooled(&self.stages[point - 1], x, attention)
+    }
+
+    fn export_head(&self, to: &Writer, x: &GraphValue) -> Result<GraphValue> {
+        to.linear(&self.output, &to.linear(&self.hidden, &x.averaged())?)
     }
 }

@@ -9,6 +9,7 @@ use hotad_engine::tensor::Tensor;
 
 use super::layer::{Layer, Prepared, Weights};
 use super::trunk::Block;
+use crate::export::{GraphValue, Writer};
 
 /// A block of MobileNetV2, MobileNetV3 and EfficientNet.
 pub struct InvertedResidual {
@@ -56,6 +57,19 @@ impl Block for InvertedResidual {
             y = channel_scale(&y, &weights.linear(second, &hidden)?)?;
         }
         weights.run(&self.project, &y, self.is_residual().then_some(x), attention)
+    }
+
+    fn export(&self, to: &Writer, x: &GraphValue, attention: Option<&GraphValue>) -> Result<GraphValue> {
+        let mut y = match &self.expand {
+            Some(layer) => to.run(layer, x, None, None)?,
+            None => x.clone(),
+        };
+        y = to.run(&self.depthwise, &y, None, None)?;
+        if let Some([first, second]) = &self.squeeze {
+            let hidden = to.linear(first, &y.averaged())?;
+            y = &y * &to.linear(second, &hidden)?;
+        }
+        to.run(&self.project, &y, self.is_residual().then_some(x), attention)
     }
 
     /// In one pass where nothing stands between the convolutions.

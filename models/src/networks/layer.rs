@@ -127,7 +127,7 @@ impl Layer {
     }
 
     /// Weights and bias with the normalisation folded in. `state` is on the host.
-    fn folded(&self, state: &State) -> Result<(Vec<f32>, Vec<f32>)> {
+    pub(crate) fn folded(&self, state: &State) -> Result<(Vec<f32>, Vec<f32>)> {
         let weight = fetch(state, &self.weight(), &self.weight_shape())?.values()?;
         let Some(norm) = &self.norm else {
             return Ok((weight.into_owned(), fetch(state, &self.bias(), &[self.to])?.values()?.into_owned()));

@@ -15,6 +15,7 @@ use super::inverted_residual::InvertedResidual;
 use super::layer::{Layer, Weights};
 use super::trunk::{Block, Trunk};
 use super::{Classifier, POINTS, divisible_by_8};
+use crate::export::{GraphValue, Writer};
 
 const EPS: f32 = 1e-3;
 
@@ -153,12 +154,14 @@ impl MobileNetV3Small {
     /// # Errors
     /// When shapes do not fit.
     pub fn feature(&self, index: usize, weights: &Weights, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor> {
+        self.entry(index).run(weights, x, attention)
+    }
+
+    /// Entry `index` of `features`.
+    fn entry(&self, index: usize) -> &dyn Block {
         match index.checked_sub(1) {
-            None => weights.run(&self.stem, x, None, attention),
-            Some(i) => match self.blocks.get(i) {
-                Some(block) => block.run(weights, x, attention),
-                None => weights.run(&self.last, x, None, attention),
-            },
+            None => &self.stem,
+            Some(i) => self.blocks.get(i).map_or(&self.last, |block| block),
         }
     }
 }
@@ -179,5 +182,22 @@ impl Classifier for MobileNetV3Small {
     fn head(&self, weights: &Weights, x: &Tensor) -> Result<Tensor> {
         let pooled = global_avg_pool2d(&self.feature(SMALL.len() + 1, weights, x, None)?)?;
         weights.linear(&self.output, &weights.linear(&self.hidden, &pooled)?)
+    }
+
+    fn export_stage(
+        &self,
+        point: usize,
+        to: &Writer,
+        x: &GraphValue,
+        attention: Option<&GraphValue>,
+    ) -> Result<GraphValue> {
+        let mut entries = STAGES[point - 1].clone();
+        let last = entries.end - 1;
+        entries.try_fold(x.clone(), |x, i| self.entry(i).export(to, &x, attention.filter(|_| i == last)))
+    }
+
+    fn export_head(&self, to: &Writer, x: &GraphValue) -> Result<GraphValue> {
+        let pooled = self.last.export(to, x, None)?.averaged();
+        to.linear(&self.output, &to.linear(&self.hidden, &pooled)?)
     }
 }

@@ -21,6 +21,7 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::{Result, random};
 use hotad_kernels::batch_norm::{Affine, After, Statistics, batch_norm2d_eval};
 
+use crate::export::{GraphValue, Writer};
 use layer::{Layer, Weights};
 
 /// Attention points, that is stages, of a classifier.
@@ -44,6 +45,24 @@ pub trait Classifier: Send + Sync {
     /// # Errors
     /// When shapes do not fit.
     fn head(&self, weights: &Weights, x: &Tensor) -> Result<Tensor>;
+
+    /// [`Classifier::stage`] as nodes of a graph.
+    ///
+    /// # Errors
+    /// When a tensor is missing, or shapes do not fit.
+    fn export_stage(
+        &self,
+        point: usize,
+        to: &Writer,
+        x: &GraphValue,
+        attention: Option<&GraphValue>,
+    ) -> Result<GraphValue>;
+
+    /// [`Classifier::head`] as nodes of a graph: logits as channels of one pixel.
+    ///
+    /// # Errors
+    /// When a tensor is missing, or shapes do not fit.
+    fn export_head(&self, to: &Writer, x: &GraphValue) -> Result<GraphValue>;
 
     /// Adds fresh parameters, names prefixed.
     fn init(&self, params: &mut Params, prefix: &str, seed: u64) {
@@ -84,8 +103,8 @@ pub fn features(network: &dyn Classifier, weights: &Weights, images: &Tensor, la
 }
 
 /// Mean and variance of the colours of ImageNet, which torchvision's weights expect to be removed.
-const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-const VARIANCE: [f32; 3] = [0.229 * 0.229, 0.224 * 0.224, 0.225 * 0.225];
+pub(crate) const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+pub(crate) const VARIANCE: [f32; 3] = [0.229 * 0.229, 0.224 * 0.224, 0.225 * 0.225];
 
 /// The images without the mean and the deviation of ImageNet's colours.
 ///

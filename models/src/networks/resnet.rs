@@ -12,6 +12,7 @@ use hotad_kernels::pool::PoolOptions;
 use super::Classifier;
 use super::layer::{Layer, Weights};
 use super::trunk::{Block, Pooled, Trunk};
+use crate::export::{GraphValue, Writer};
 
 const EPS: f32 = 1e-5;
 
@@ -38,6 +39,16 @@ impl Block for Residual {
         let (last, inner) = self.convs.split_last().expect("a block has convolutions");
         let y = inner.iter().try_fold(x.clone(), |x, layer| weights.run(layer, &x, None, None))?;
         weights.run(last, &y, Some(&known), attention)
+    }
+
+    fn export(&self, to: &Writer, x: &GraphValue, attention: Option<&GraphValue>) -> Result<GraphValue> {
+        let known = match &self.shortcut {
+            Some(layer) => to.run(layer, x, None, None)?,
+            None => x.clone(),
+        };
+        let (last, inner) = self.convs.split_last().expect("a block has convolutions");
+        let y = inner.iter().try_fold(x.clone(), |x, layer| to.run(layer, &x, None, None))?;
+        to.run(last, &y, Some(&known), attention)
     }
 }
 
@@ -166,5 +177,25 @@ impl Classifier for ResNet {
 
     fn head(&self, weights: &Weights, x: &Tensor) -> Result<Tensor> {
         weights.linear(&self.fc, &global_avg_pool2d(x)?)
+    }
+
+    fn export_stage(
+        &self,
+        point: usize,
+        to: &Writer,
+        x: &GraphValue,
+        attention: Option<&GraphValue>,
+    ) -> Result<GraphValue> {
+        let Some(stage) = point.checked_sub(2) else { return to.run(&self.stem, x, None, attention) };
+        let mut x = if stage == 0 { x.max_pooled(POOL)? } else { x.clone() };
+        let blocks = &self.stages[stage];
+        for (i, block) in blocks.iter().enumerate() {
+            x = block.export(to, &x, attention.filter(|_| i + 1 == blocks.len()))?;
+        }
+        Ok(x)
+    }
+
+    fn export_head(&self, to: &Writer, x: &GraphValue) -> Result<GraphValue> {
+        to.linear(&self.fc, &x.averaged())
     }
 }

@@ -10,6 +10,7 @@ use hotad_engine::tensor::Tensor;
 use hotad_kernels::pool::PoolOptions;
 
 use super::layer::{Layer, Prepared, Weights, on_host};
+use crate::export::{GraphValue, Writer};
 
 /// Layers that are run together.
 pub trait Block: Send + Sync {
@@ -26,6 +27,12 @@ pub trait Block: Send + Sync {
     /// # Errors
     /// When shapes do not fit.
     fn run(&self, weights: &Weights, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor>;
+
+    /// [`Block::run`] as nodes of a graph.
+    ///
+    /// # Errors
+    /// When a tensor is missing, or shapes do not fit.
+    fn export(&self, to: &Writer, x: &GraphValue, attention: Option<&GraphValue>) -> Result<GraphValue>;
 
     /// Lays its weights out for inference. `state` is on the host.
     ///
@@ -48,6 +55,10 @@ impl Block for Layer {
     fn run(&self, weights: &Weights, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor> {
         weights.run(self, x, None, attention)
     }
+
+    fn export(&self, to: &Writer, x: &GraphValue, attention: Option<&GraphValue>) -> Result<GraphValue> {
+        to.run(self, x, None, attention)
+    }
 }
 
 /// A block after a max pooling.
@@ -65,6 +76,10 @@ impl<B: Block> Block for Pooled<B> {
 
     fn run(&self, weights: &Weights, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor> {
         self.block.run(weights, &max_pool2d(x, self.window)?, attention)
+    }
+
+    fn export(&self, to: &Writer, x: &GraphValue, attention: Option<&GraphValue>) -> Result<GraphValue> {
+        self.block.export(to, &x.max_pooled(self.window)?, attention)
     }
 }
 
@@ -144,5 +159,18 @@ impl Trunk {
             }
         }
         Ok(maps)
+    }
+    /// [`Trunk::maps`] as nodes of a graph.
+    ///
+    /// # Errors
+    /// When a tensor is missing, or shapes do not fit.
+    pub fn export(&self, to: &Writer, images: &GraphValue, cuts: &[usize]) -> Result<Vec<GraphValue>> {
+        let last = cuts.iter().max().map_or(0, |c| c + 1);
+        let mut maps = vec![images.clone()];
+        for (_, block) in self.blocks.iter().take(last) {
+            let map = block.export(to, &maps[maps.len() - 1], None)?;
+            maps.push(map);
+        }
+        Ok(cuts.iter().map(|cut| maps[cut + 1].clone()).collect())
     }
 }

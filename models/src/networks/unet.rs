@@ -12,6 +12,7 @@ use hotad_engine::{Activation, Result, random};
 use hotad_kernels::conv::ConvOptions;
 
 use super::layer::{Layer, Weights};
+use crate::export::{GraphValue, Writer};
 
 const EPS: f32 = 1e-5;
 
@@ -101,6 +102,26 @@ impl UNet {
             }
             if let Some(known) = maps.pop() {
                 y = concat_channels(&y, &known)?;
+            }
+        }
+        Ok(y)
+    }
+
+    /// [`UNet::run`] as nodes of a graph.
+    ///
+    /// # Errors
+    /// When a tensor is missing, or shapes do not fit.
+    pub fn export(&self, to: &Writer, x: &GraphValue) -> Result<GraphValue> {
+        let mut maps = Vec::with_capacity(self.down.len());
+        for layer in &self.down {
+            let map = to.run(layer, maps.last().unwrap_or(x), None, None)?;
+            maps.push(map);
+        }
+        let mut y = maps.pop().unwrap_or_else(|| x.clone());
+        for layer in &self.up {
+            y = to.run(layer, &y, None, None)?;
+            if let Some(known) = maps.pop() {
+                y = y.concat(&known);
             }
         }
         Ok(y)

@@ -11,6 +11,7 @@ use hotad_engine::{Activation, Result};
 
 use super::layer::{Layer, Weights};
 use super::{Classifier, POINTS};
+use crate::export::{GraphValue, Writer};
 
 /// A VGG network.
 pub struct Vgg {
@@ -75,5 +76,21 @@ impl Classifier for Vgg {
             x = weights.linear(layer, &x)?;
         }
         Ok(x)
+    }
+
+    fn export_stage(
+        &self,
+        point: usize,
+        to: &Writer,
+        x: &GraphValue,
+        attention: Option<&GraphValue>,
+    ) -> Result<GraphValue> {
+        let (last, inner) = self.stages[point - 1].split_last().expect("a stage has convolutions");
+        let x = inner.iter().try_fold(x.clone(), |x, layer| to.run(layer, &x, None, None))?;
+        to.run_pooled(last, &x, attention)
+    }
+
+    fn export_head(&self, to: &Writer, x: &GraphValue) -> Result<GraphValue> {
+        self.classifier.iter().try_fold(x.clone(), |x, layer| to.linear(layer, &x))
     }
 }

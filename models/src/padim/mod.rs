@@ -32,6 +32,7 @@ use serde_json::Value;
 
 use crate::config::{checked, damaged};
 use crate::detector::{Detector, FitContext, Score};
+use crate::export::{self, Exported};
 use crate::features::{Embedding, Extractor};
 use crate::prior::BankType;
 use crate::segmentation::enlarged;
@@ -210,5 +211,13 @@ impl Detector for Padim {
 
     fn extractor(&self) -> Option<&dyn Extractor> {
         self.embedding.parts().first().map(|p| p.source.extractor())
+    }
+
+    fn export(&self) -> Result<Exported> {
+        export::features(
+            self.method(),
+            &self.embedding,
+            "averages over neighbourhoods, the Gaussians and distances to them",
+        )
     }
 }

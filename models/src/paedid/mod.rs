@@ -35,6 +35,7 @@ use serde_json::Value;
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
 use crate::config::{Settings, checked, damaged, require, require_square};
 use crate::detector::{Detector, EditableBank, Explanation, FitContext, Illustration, Schedule, Score};
+use crate::export::{self, Exported};
 use crate::features::Extractor;
 use crate::prior::{Background, BackgroundPrior, PatchPrior};
 use crate::segmentation::{Aggregate, scores};
@@ -236,6 +237,11 @@ impl Detector for Paedid {
 
     fn extractor(&self) -> Option<&dyn Extractor> {
         Some(&self.prior.autoencoder)
+    }
+
+    fn export(&self) -> Result<Exported> {
+        let left_out = "the memory bank, the replacement of patches, decomposition and score";
+        export::patch_autoencoder(&self.prior.autoencoder, left_out)
     }
 
     fn explanation(&self) -> Result<Explanation> {

@@ -32,6 +32,7 @@ use serde_json::Value;
 
 use crate::config::{checked, damaged};
 use crate::detector::{Detector, EditableBank, FitContext, Score};
+use crate::export::{self, Exported};
 use crate::features::{Embedding, Extractor};
 use crate::segmentation::enlarged;
 
@@ -118,6 +119,14 @@ impl Detector for PatchCore {
 
     fn extractor(&self) -> Option<&dyn Extractor> {
         self.embedding.parts().first().map(|p| p.source.extractor())
+    }
+
+    fn export(&self) -> Result<Exported> {
+        export::features(
+            self.method(),
+            &self.embedding,
+            "averages over neighbourhoods, the memory bank and distances to it",
+        )
     }
 
     fn bank(&mut self) -> Option<&mut dyn EditableBank> {

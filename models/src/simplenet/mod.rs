@@ -27,6 +27,7 @@ use serde_json::Value;
 
 use crate::config::{Choice, Doc, Settings, checked, damaged, join, require};
 use crate::detector::{Detector, FitContext, Score};
+use crate::export::{self, Exported};
 use crate::features::{Embedding, Extractor, FeatureSettings};
 use crate::segmentation::of_patches;
 
@@ -158,5 +159,9 @@ impl Detector for SimpleNet {
 
     fn extractor(&self) -> Option<&dyn Extractor> {
         self.embedding.parts().first().map(|p| p.source.extractor())
+    }
+
+    fn export(&self) -> Result<Exported> {
+        export::features(self.method(), &self.embedding, "averages over neighbourhoods, adapter and discriminator")
     }
 }

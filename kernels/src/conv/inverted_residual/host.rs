@@ -4,7 +4,7 @@
 //! expands the rows that the band sees into a zero-padded scratch in the second cache, runs the depthwise
 //! kernel over it, and adds the block's share of the projection to the band's sums. Where an image has few
 //! bands, their channels are split into several parts, whose sums are added in order. Tasks are cut by
-//! the shape of one image alone, so that it has the same sums in any batch.
+//! the shape of an image alone, so that its sums do not depend on how many others there are.
 
 use std::ops::Range;
 

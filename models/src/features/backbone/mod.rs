@@ -18,6 +18,7 @@ use hotad_engine::{Error, Result};
 
 use super::Extractor;
 use super::settings::Layers;
+use crate::export::{self, Exported};
 use crate::networks::import;
 use crate::networks::layer::{Layer, Prepared, Weights};
 use crate::networks::standardised;
@@ -97,6 +98,14 @@ impl Backbone {
     /// Which network.
     pub fn network(&self) -> Network {
         self.network
+    }
+
+    /// Its maps at some cuts, given in ascending order, as a graph of ONNX.
+    ///
+    /// # Errors
+    /// When it does not reach them.
+    pub fn export(&self, cuts: &[usize]) -> Result<Exported> {
+        export::trunk(self.network.facts().name, &self.trunk, &self.state, self.image(), cuts)
     }
 
     /// The weights that are needed for maps up to a cut.

@@ -1,0 +1,37 @@
+//! Arguments of shards: one of several machines takes a part of the images.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+#[derive(Args)]
+pub struct Shards {
+    /// Take the images of shard I of N alone (I from 0 on), those whose names fall to it; auto: the shard that a task of a Slurm
+    /// array or a pod of a Kubernetes indexed Job has
+    #[arg(long, value_name = "I/N|auto", requires = "shard_folder")]
+    pub shard: Option<String>,
+    /// Folder for the shard's results, a file that hotad merge reads; nothing is printed
+    #[arg(long, value_name = "FOLDER", requires = "shard")]
+    pub shard_folder: Option<PathBuf>,
+}
+
+impl Shards {
+    /// The shard and the folder, where there are some.
+    pub fn chosen(&self) -> Option<(&str, &std::path::Path)> {
+        self.shard.as_deref().zip(self.shard_folder.as_deref())
+    }
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: hotad merge shards/eval-*.shard --out metrics.json")]
+pub struct MergeArgs {
+    /// The files of all shards of one run, or folders that hold them and no other shards
+    #[arg(required = true, value_name = "SHARD_FILE")]
+    pub shards: Vec<PathBuf>,
+    /// File for what one run would have printed; stdout by default
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Write over a file in the place of --out
+    #[arg(long, requires = "out")]
+    pub force: bool,
+}

@@ -1,0 +1,82 @@
+//! `hotad merge`.
+
+use std::path::PathBuf;
+
+use hotad_engine::shard::file::{ShardFile, merged, open_all};
+use hotad_engine::{AtPath, Error, Result, atomic_file};
+use hotad_models::evaluate::shards;
+use hotad_models::jobs::note;
+use toml::Table;
+
+use super::score;
+use crate::args::MergeArgs;
+use crate::output;
+use crate::{ERROR, OK};
+
+/// Prints or writes what one run would have printed.
+pub fn run(args: &MergeArgs) -> Result<u8> {
+    if let Some(out) = &args.out {
+        output::result_file(out, output::begin(false, args.force))?;
+    }
+    let files = open_all(&shard_files(&args.shards)?)?;
+    match files[0].header.command.as_str() {
+        "eval" => eval(args, &files),
+        "score" => scores(args, &files),
+        other => Err(Error::Config(format!("shards of {other:?} cannot be merged by this hotad; update hotad"))),
+    }
+}
+
+/// Files as named, and the shards in folders.
+fn shard_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(path).at(path)?.map(|entry| Ok(entry?.path()));
+        let entries = entries.collect::<std::io::Result<Vec<PathBuf>>>().at(path)?;
+        let mut found: Vec<PathBuf> =
+            entries.into_iter().filter(|e| e.extension().is_some_and(|e| e == "shard")).collect();
+        found.sort();
+        files.extend(found);
+    }
+    Ok(files)
+}
+
+/// Hands lines to `--out`, which appears whole or not at all, or to stdout.
+fn deliver(args: &MergeArgs, fill: impl FnOnce(&mut dyn FnMut(&str) -> Result<()>) -> Result<()>) -> Result<()> {
+    let Some(out) = &args.out else { return fill(&mut output::line) };
+    let mut failed = None;
+    let written = atomic_file::write(out, |file| {
+        let mut line = |text: &str| writeln!(file, "{text}").at(out);
+        fill(&mut line).map_err(|error| {
+            failed = Some(error);
+            std::io::Error::other("not written")
+        })
+    });
+    failed.map_or(written, Err)
+}
+
+fn eval(args: &MergeArgs, files: &[ShardFile]) -> Result<u8> {
+    let shards::Merged { evaluation, broken } = shards::merge(files)?;
+    let mut metrics = evaluation.metrics;
+    let settings = files[0].header.options.get("--set").cloned().unwrap_or_default();
+    let settings: Table =
+        serde_json::from_value(settings).map_err(|e| Error::Config(format!("--set of a shard: {e}")))?;
+    note(&mut metrics, broken, &settings);
+    deliver(args, |line| line(&serde_json::to_string(&metrics).expect("metrics are plain data")))?;
+    Ok(OK)
+}
+
+fn scores(args: &MergeArgs, files: &[ShardFile]) -> Result<u8> {
+    let mut broken = false;
+    deliver(args, |line| {
+        merged(files, |entry: score::Entry| {
+            broken |= entry.broken;
+            line(entry.line.get())
+        })
+    })?;
+    // As the run itself would have ended.
+    Ok(if broken && files[0].header.options.get("--on-broken").is_some_and(|v| v == "refuse") { ERROR } else { OK })
+}

@@ -1,0 +1,82 @@
+//! Scoring test images one by one: what metrics are made from.
+
+use std::path::PathBuf;
+
+use hotad_engine::Result;
+use hotad_engine::data::Item;
+use hotad_engine::data::groups::Thumbnail;
+use hotad_engine::data::loader::{Images, for_each_batch};
+use hotad_engine::data::picture::{ImageSpec, Picture};
+use hotad_engine::data::prepare::file_sha256;
+
+use super::truth::{Truth, Truths};
+use super::{Options, Verdict};
+use crate::model::Model;
+
+/// A scored test image.
+pub(super) struct Observed {
+    /// The verdict; its overlap is not known yet.
+    pub verdict: Verdict,
+    /// Of the image, as the model sees it.
+    pub thumbnail: Thumbnail,
+    /// The anomaly map at the size of the model, and what masks say, where pixels are compared.
+    pub pixels: Option<(Vec<f32>, Truth)>,
+}
+
+/// The thumbnail of an image of a batch.
+fn thumbnail(values: &[f32], spec: ImageSpec) -> Result<Thumbnail> {
+    let ImageSpec { height, width, channels } = spec;
+    let picture = Picture { height, width, channels, values: values.to_vec() };
+    Ok(Thumbnail::new(&picture.fit(Thumbnail::SPEC)?))
+}
+
+/// Scores every test image in order and hands it to `take`; with `truths`, pixels are compared.
+pub(super) fn observe(
+    model: &Model,
+    items: &[Item],
+    options: &Options,
+    truths: Option<&Truths>,
+    mut take: impl FnMut(Observed) -> Result<()>,
+) -> Result<()> {
+    let spec = model.detector.image();
+    let paths: Vec<PathBuf> = items.iter().map(|i| i.path.clone()).collect();
+    let order: Vec<usize> = (0..paths.len()).collect();
+    let mut seen = 0;
+    for_each_batch(&Images::new(&paths, spec).changed(options.corrupt), &order, options.batch, |loaded| {
+        hotad_engine::interrupt::check()?;
+        let started = std::time::Instant::now();
+        let scores = model.score_files(&loaded, &paths)?;
+        let ms = 1e3 * started.elapsed().as_secs_f64() / scores.len() as f64;
+        let values = loaded.images.values()?;
+        let images = values.chunks_exact(spec.len());
+        for (((score, index), size), image) in
+            scores.into_iter().zip(&loaded.indices).zip(&loaded.original_sizes).zip(images)
+        {
+            let (score, item) = (score?, items[*index].clone());
+            let truth = truths.map(|truths| truths.of(&item, *index, *size)).transpose()?;
+            take(Observed {
+                verdict: Verdict { item, score: score.value, size: *size, ms, overlap: None },
+                thumbnail: thumbnail(image, spec)?,
+                pixels: truth.map(|truth| (score.map, truth)),
+            })?;
+            seen += 1;
+        }
+        (options.seen)(seen);
+        Ok(())
+    })
+}
+
+/// The test images that the model has neither learned from nor been given thresholds by, and the number of those it has.
+pub(super) fn unseen(model: &Model, items: &[Item]) -> Result<(Vec<Item>, usize)> {
+    let mut known = model.provenance.known();
+    known.extend(model.provenance.threshold_images.iter().map(String::as_str));
+    let mut kept = Vec::new();
+    for item in items {
+        let hash = file_sha256(&item.path)?;
+        if !known.contains(hash.as_str()) {
+            kept.push(item.clone());
+        }
+    }
+    let left_out = items.len() - kept.len();
+    Ok((kept, left_out))
+}

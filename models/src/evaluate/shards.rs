@@ -1,0 +1,263 @@
+//! Evaluations in shards: each scores its own test images and keeps what metrics are made from; merged, these give the metrics
+//! of one run, to the last bit but for times.
+//!
+//! What is kept of an image are verdict, thumbnail, the anomaly map at the size of the model, and the mask as run lengths.
+//! Merging takes them in the order of the data set and does what [`super::evaluate`] does after scoring.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hotad_engine::data::groups::{Thumbnail, numbered};
+use hotad_engine::data::{Dataset, Item};
+use hotad_engine::metrics::region::Region;
+use hotad_engine::shard::file::{At, Header, Lines, ShardFile, merged};
+use hotad_engine::shard::{Shard, listing_sha256};
+use hotad_engine::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use super::aggregate::{Aggregate, Drawn, Facts};
+use super::observe::{Observed, observe, unseen};
+use super::truth::Truth;
+use super::{Evaluation, Options, Verdict, check_tests};
+use crate::model::Model;
+
+/// A scored test image in a file.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    path: PathText,
+    kind: String,
+    defective: bool,
+    score: f32,
+    size: (usize, usize),
+    ms: f64,
+    /// Name of its group, where that does not depend on what is to be seen.
+    group: Option<String>,
+    thumbnail: Thumbnail,
+    pixels: Option<Pixels>,
+}
+
+/// A path, replaced characters and all: it is only ever shown.
+type PathText = String;
+
+/// A map and the truth about it.
+#[derive(Serialize, Deserialize)]
+struct Pixels {
+    /// Little-endian floats in Base64.
+    map: String,
+    /// Pixels that are normal, then defective, and so on in turn.
+    mask: Vec<u32>,
+    /// For LOCO: saturation and pixels of each region, in the same way.
+    saturating: Option<Vec<(f64, Vec<u32>)>>,
+}
+
+/// What a shard keeps beside its images.
+#[derive(Clone, Serialize, Deserialize)]
+struct About {
+    facts: Facts,
+    /// Seed of the resamples.
+    seed: u64,
+    /// Images that cannot be decoded and are left out.
+    broken: usize,
+    /// Images that were learned from.
+    learned: usize,
+}
+
+/// Lengths of runs of equal values, the first of `false`.
+fn runs(values: impl Iterator<Item = bool>) -> Vec<u32> {
+    let (mut runs, mut value) = (vec![0], false);
+    for next in values {
+        if next != value {
+            runs.push(0);
+            value = next;
+        }
+        *runs.last_mut().expect("never empty") += 1;
+    }
+    runs
+}
+
+/// The reverse of [`runs`].
+fn values(runs: &[u32]) -> Vec<bool> {
+    let run = |(i, length): (usize, &u32)| std::iter::repeat_n(i % 2 == 1, *length as usize);
+    runs.iter().enumerate().flat_map(run).collect()
+}
+
+impl Pixels {
+    fn new(map: &[f32], truth: &Truth) -> Self {
+        let bytes: Vec<u8> = map.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let region = |r: &Region| {
+            let mut inside = vec![false; truth.defect.len()];
+            r.pixels.iter().for_each(|at| inside[*at as usize] = true);
+            (r.saturation, runs(inside.into_iter()))
+        };
+        Self {
+            map: STANDARD.encode(bytes),
+            mask: runs(truth.defect.iter().copied()),
+            saturating: truth.saturating.as_ref().map(|regions| regions.iter().map(region).collect()),
+        }
+    }
+
+    /// For an image of a number of pixels.
+    fn read(self, pixels: usize) -> Result<(Vec<f32>, Truth)> {
+        let damaged = || Error::Config("a shard holds a map or mask that is damaged; run the shard again".into());
+        let whole = |runs: &[u32]| runs.iter().map(|r| *r as usize).sum::<usize>() == pixels;
+        let regions = self.saturating.iter().flatten().map(|(_, runs)| runs);
+        if !regions.chain([&self.mask]).all(|runs| whole(runs)) {
+            return Err(damaged());
+        }
+        let bytes = STANDARD.decode(self.map).map_err(|_| damaged())?;
+        let map = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let region = |(saturation, runs): (f64, Vec<u32>)| {
+            let inside = values(&runs);
+            Region { pixels: (0..inside.len() as u32).filter(|i| inside[*i as usize]).collect(), saturation }
+        };
+        let saturating = self.saturating.map(|regions| regions.into_iter().map(region).collect());
+        Ok((map, Truth { defect: values(&self.mask), saturating }))
+    }
+}
+
+impl Record {
+    fn new(observed: Observed, group: Option<String>) -> Self {
+        let Observed { verdict, thumbnail, pixels } = observed;
+        Self {
+            path: verdict.item.path.to_string_lossy().into(),
+            kind: verdict.item.kind,
+            defective: verdict.item.defective,
+            score: verdict.score,
+            size: verdict.size,
+            ms: verdict.ms,
+            group,
+            thumbnail,
+            pixels: pixels.map(|(map, truth)| Pixels::new(&map, &truth)),
+        }
+    }
+
+    fn read(self) -> Result<Observed> {
+        let item = Item { path: self.path.into(), kind: self.kind, defective: self.defective, masks: Vec::new() };
+        let verdict = Verdict { item, score: self.score, size: self.size, ms: self.ms, overlap: None };
+        let pixels = self.pixels.map(|pixels| pixels.read(self.size.0 * self.size.1));
+        Ok(Observed { verdict, thumbnail: self.thumbnail, pixels: pixels.transpose()? })
+    }
+}
+
+/// The test images of a data set, all of them and those of a shard.
+pub struct Listing {
+    /// SHA-256 of all.
+    sha256: String,
+    /// Number of all.
+    files: usize,
+    /// Numbers of the shard's own.
+    numbers: HashMap<PathBuf, usize>,
+}
+
+impl Listing {
+    /// Leaves a data set with the test images that fall to a shard.
+    ///
+    /// # Errors
+    /// When there are no test images at all, or one is gone.
+    pub fn narrow(data: &mut Dataset, shard: Shard) -> Result<Self> {
+        check_tests(data)?;
+        let relative = |path: &Path| path.strip_prefix(&data.root).unwrap_or(path).to_path_buf();
+        let masks = |item: &Item| item.masks.clone().into_iter().map(|mask| (mask, "mask".to_string()));
+        let all = data
+            .test
+            .iter()
+            .flat_map(|item| std::iter::once((item.path.clone(), item.kind.clone())).chain(masks(item)));
+        let all: Vec<_> = all.map(|(path, about)| (relative(&path), path, about)).collect();
+        let sha256 = listing_sha256(all.iter().map(|(r, path, about)| (r.as_path(), path.as_path(), about.as_str())))?;
+        let own = |item: &Item| shard.takes(&relative(&item.path));
+        let numbers = data.test.iter().enumerate().filter(|(_, item)| own(item));
+        let numbers = numbers.map(|(i, item)| (item.path.clone(), i)).collect();
+        let listing = Self { sha256, files: data.test.len(), numbers };
+        data.test.retain(|item| listing.numbers.contains_key(&item.path));
+        Ok(listing)
+    }
+}
+
+/// An evaluation of a shard that is ready to be scored.
+pub struct Sharded<'a> {
+    model: &'a Model,
+    data: &'a Dataset,
+    options: &'a Options<'a>,
+    listing: &'a Listing,
+    facts: Facts,
+    test: Vec<Item>,
+    groups: Option<Vec<String>>,
+}
+
+impl<'a> Sharded<'a> {
+    /// Of the images that are left of a shard, `whole` the data set that they are of.
+    ///
+    /// # Errors
+    /// When an image cannot be read, or has no group.
+    pub fn new(
+        model: &'a Model,
+        data: &'a Dataset,
+        whole: &Dataset,
+        listing: &'a Listing,
+        options: &'a Options<'a>,
+    ) -> Result<Self> {
+        let (test, _) = unseen(model, &data.test)?;
+        let paths: Vec<&PathBuf> = test.iter().map(|i| &i.path).collect();
+        let groups = options.grouping.labels(&paths)?;
+        Ok(Self { model, data, options, listing, facts: Facts::new(model, whole), test, groups })
+    }
+
+    /// Completes the header of its file; `broken` images were left out before.
+    pub fn describe(&self, header: &mut Header, broken: usize) {
+        let learned = self.data.test.len() - self.test.len();
+        let about = About { facts: self.facts.clone(), seed: self.options.seed, broken, learned };
+        header.listing.clone_from(&self.listing.sha256);
+        header.files = self.listing.files;
+        header.lines = self.test.len();
+        header.about = serde_json::to_value(about).expect("facts are plain data");
+    }
+
+    /// Scores the images and writes a line for each.
+    ///
+    /// # Errors
+    /// As [`super::evaluate`]; I/O errors.
+    pub fn run(&self, lines: &mut Lines) -> Result<()> {
+        let truths = self.facts.truths(self.data, None)?;
+        let mut groups = self.groups.iter().flatten().cloned();
+        observe(self.model, &self.test, self.options, truths.as_ref(), |observed| {
+            let at = self.listing.numbers[&observed.verdict.item.path];
+            lines.add(&At { at, result: Record::new(observed, groups.next()) })
+        })
+    }
+}
+
+/// An evaluation made of shards.
+pub struct Merged {
+    /// As of one run.
+    pub evaluation: Evaluation,
+    /// Images that could not be decoded and were left out.
+    pub broken: usize,
+}
+
+/// Merges the shards of an evaluation.
+///
+/// # Errors
+/// When a file is damaged, or nothing is left to evaluate on.
+pub fn merge(files: &[ShardFile]) -> Result<Merged> {
+    let abouts: Vec<About> = files.iter().map(about).collect::<Result<_>>()?;
+    let Some(first) = abouts.first() else { return Err(Error::Config("there are no shards to merge".into())) };
+    let mut aggregate = Aggregate::new(&first.facts);
+    let mut labels = Vec::new();
+    merged(files, |record: Record| {
+        labels.extend(record.group.clone());
+        aggregate.take(record.read()?)
+    })?;
+    let groups = (!labels.is_empty()).then(|| numbered(&labels));
+    let sum = |of: fn(&About) -> usize| abouts.iter().map(of).sum();
+    let evaluation = aggregate.finish(None, sum(|a| a.learned), Drawn { groups, seed: first.seed })?;
+    Ok(Merged { evaluation, broken: sum(|a| a.broken) })
+}
+
+fn about(file: &ShardFile) -> Result<About> {
+    serde_json::from_value(file.header.about.clone()).map_err(|e| Error::Data {
+        path: file.path.clone(),
+        reason: format!("damaged header ({e}); run the shard again"),
+    })
+}
