@@ -16,6 +16,8 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Training, calibrating and evaluating are in [`jobs`].
 
 #![forbid(unsafe_code)]
 
@@ -24,11 +26,13 @@ mod regions;
 mod thresholds;
 mod verdict;
 
+pub use hotad_engine::calibration::Calibration;
 pub use hotad_engine::data::frame::{Format, Frame, Strides};
 pub use hotad_engine::data::picture::ImageSpec;
 pub use hotad_engine::device::{Device, Precision};
 pub use hotad_engine::signature::PublicKey;
-pub use hotad_engine::{Error, Result};
+pub use hotad_engine::{Error, Result, interrupt, observer};
+pub use hotad_models::jobs;
 pub use inspector::{Info, Inspector, MapSize, Options};
 pub use thresholds::{Change, Thresholds, Values};
 pub use verdict::{Label, Region, Stages, Verdict};

@@ -24,23 +24,33 @@ pub struct Placement {
     pub covers: (usize, usize),
 }
 
-/// Finds regions; its memory is used again.
+/// Pixels of a row that lie side by side above the threshold: columns from `start` to before `end`.
+#[derive(Clone, Copy)]
+struct Run {
+    start: usize,
+    end: usize,
+    component: u32,
+}
+
+/// Finds regions row by row: the runs of a row join the components of the runs that they touch in the row above (union-find).
+/// Its memory is used again.
 #[derive(Default)]
 pub struct Regions {
-    /// Pixels that belong to a component already found, or to none.
-    seen: Vec<bool>,
-    /// Pixels whose neighbours are still to be looked at.
-    next: Vec<u32>,
+    above: Vec<Run>,
+    row: Vec<Run>,
     found: Vec<Component>,
+    /// For each of `found` the component that it has joined, itself for none.
+    joined: Vec<u32>,
 }
 
 impl Regions {
     /// Takes the memory for maps of so many columns and rows.
     pub fn reserve(&mut self, width: usize, height: usize) {
-        self.seen.reserve(width * height);
-        self.next.reserve(width * height);
-        // No two components touch.
-        self.found.reserve(width.div_ceil(2) * height.div_ceil(2));
+        let runs = width.div_ceil(2);
+        self.above.reserve(runs);
+        self.row.reserve(runs);
+        self.found.reserve(runs * height);
+        self.joined.reserve(runs * height);
     }
 
     /// Puts the regions of a map above `threshold` into `regions`, those with the highest peaks first, at most `most`.
@@ -53,15 +63,16 @@ impl Regions {
         most: usize,
         regions: &mut Vec<Region>,
     ) {
-        self.seen.clear();
-        self.seen.extend(map.iter().map(|v| *v <= threshold));
+        self.above.clear();
         self.found.clear();
-        for start in 0..map.len() {
-            if !self.seen[start] {
-                let component = self.component(map, width, start);
-                self.found.push(component);
-            }
+        self.joined.clear();
+        for (y, values) in map.chunks_exact(width.max(1)).enumerate() {
+            self.runs(values, y, threshold);
+            self.join();
+            std::mem::swap(&mut self.above, &mut self.row);
         }
+        let mut own = self.joined.iter().zip(0..).map(|(joined, i)| *joined == i);
+        self.found.retain(|_| own.next().unwrap_or(false));
         // Of equal peaks the first in the map.
         self.found.sort_unstable_by(|a, b| b.peak.total_cmp(&a.peak).then(a.peak_at.cmp(&b.peak_at)));
         let size = (width, map.len() / width.max(1));
@@ -69,47 +80,89 @@ impl Regions {
         regions.extend(self.found.iter().take(most).map(|c| c.placed(size, place)));
     }
 
-    /// The component that a pixel is of.
-    fn component(&mut self, map: &[f32], width: usize, start: usize) -> Component {
-        let height = map.len() / width;
-        let (x, y) = (start % width, start / width);
-        let mut all = Component {
-            left: x,
-            right: x,
-            top: y,
-            bottom: y,
-            pixels: 0,
-            sum: (0, 0),
-            peak: map[start],
-            peak_at: start,
-        };
-        self.seen[start] = true;
-        self.next.push(start as u32);
-        while let Some(at) = self.next.pop() {
-            let at = at as usize;
-            all.add(at, map[at], width);
-            let (x, y) = (at % width, at / width);
-            for y in y.saturating_sub(1)..(y + 2).min(height) {
-                for x in x.saturating_sub(1)..(x + 2).min(width) {
-                    if !std::mem::replace(&mut self.seen[y * width + x], true) {
-                        self.next.push((y * width + x) as u32);
-                    }
+    /// Finds the runs of a row, each a component of its own.
+    fn runs(&mut self, values: &[f32], y: usize, threshold: f32) {
+        self.row.clear();
+        let mut x = 0;
+        while let Some(start) = values[x..].iter().position(|v| *v > threshold).map(|first| x + first) {
+            let length = values[start..].iter().position(|v| *v <= threshold).unwrap_or(values.len() - start);
+            x = start + length;
+            let component = self.found.len() as u32;
+            self.row.push(Run { start, end: x, component });
+            self.found.push(Component::of_run(&values[start..x], (start, y), values.len()));
+            self.joined.push(component);
+        }
+    }
+
+    /// Joins the runs of a row with those above that they touch, corners included.
+    fn join(&mut self) {
+        let mut first = 0;
+        for run in 0..self.row.len() {
+            let Run { start, end, component } = self.row[run];
+            while first < self.above.len() && self.above[first].end < start {
+                first += 1;
+            }
+            for other in first..self.above.len() {
+                let above = self.above[other];
+                if above.start > end {
+                    break;
                 }
+                self.unite(above.component, component);
             }
         }
-        all
+    }
+
+    /// Makes one component of two: the one that was found first.
+    fn unite(&mut self, a: u32, b: u32) {
+        let (a, b) = (self.root(a), self.root(b));
+        let (first, later) = (a.min(b), a.max(b));
+        if first != later {
+            self.joined[later as usize] = first;
+            let other = self.found[later as usize];
+            self.found[first as usize].merge(&other);
+        }
+    }
+
+    /// The component that one has ended up in; the way there is halved.
+    fn root(&mut self, mut at: u32) -> u32 {
+        while self.joined[at as usize] != at {
+            let next = self.joined[at as usize];
+            self.joined[at as usize] = self.joined[next as usize];
+            at = next;
+        }
+        at
     }
 }
 
 impl Component {
-    fn add(&mut self, at: usize, value: f32, width: usize) {
-        let (x, y) = (at % width, at / width);
-        (self.left, self.right) = (self.left.min(x), self.right.max(x));
-        (self.top, self.bottom) = (self.top.min(y), self.bottom.max(y));
-        self.pixels += 1;
-        self.sum = (self.sum.0 + x, self.sum.1 + y);
-        if value > self.peak || (value == self.peak && at < self.peak_at) {
-            (self.peak, self.peak_at) = (value, at);
+    /// Of a run that begins at a column and row of a map with so many columns.
+    fn of_run(values: &[f32], (x, y): (usize, usize), width: usize) -> Self {
+        let (pixels, last) = (values.len(), x + values.len() - 1);
+        let mut highest = 0;
+        for (i, value) in values.iter().enumerate() {
+            if *value > values[highest] {
+                highest = i;
+            }
+        }
+        Self {
+            left: x,
+            right: last,
+            top: y,
+            bottom: y,
+            pixels,
+            sum: ((x + last) * pixels / 2, y * pixels),
+            peak: values[highest],
+            peak_at: y * width + x + highest,
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        (self.left, self.right) = (self.left.min(other.left), self.right.max(other.right));
+        (self.top, self.bottom) = (self.top.min(other.top), self.bottom.max(other.bottom));
+        self.pixels += other.pixels;
+        self.sum = (self.sum.0 + other.sum.0, self.sum.1 + other.sum.1);
+        if other.peak > self.peak || (other.peak == self.peak && other.peak_at < self.peak_at) {
+            (self.peak, self.peak_at) = (other.peak, other.peak_at);
         }
     }
 

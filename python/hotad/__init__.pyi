@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal, final
 
@@ -25,7 +25,62 @@ Format = Literal[
     "bayer-gbrg8",
 ]
 
+Path = str | PathLike[str]
+Precision = Literal["f32", "tf32", "f16", "bf16"]
+# Task, units done, units in all; an answer of False stops the work.
+Progress = Callable[[str, int, int], bool | None]
+Log = Callable[[str], object]
+
 class HotadError(Exception): ...
+
+def train(
+    method: str,
+    data: Path,
+    out: Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    members: Sequence[Path] | None = None,
+    group: str | None = None,
+    holdout: float | None = None,
+    defective_share: float | None = None,
+    false_alarm_rate: float | None = None,
+    pixel_false_alarm_rate: float | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    precision: Precision = "f32",
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+    log: Log | None = None,
+) -> dict[str, Any]: ...
+def calibrate(
+    model: Path,
+    data: Path,
+    out: Path | None = None,
+    *,
+    false_alarm_rate: float | None = None,
+    pixel_false_alarm_rate: float | None = None,
+    f1: bool = False,
+    group: str | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    precision: Precision = "f32",
+    progress: Progress | None = None,
+    log: Log | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]: ...
+def evaluate(
+    model: Path,
+    data: Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    group: str | None = None,
+    batch: int | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    precision: Precision = "f32",
+    progress: Progress | None = None,
+    log: Log | None = None,
+) -> dict[str, Any]: ...
 
 @final
 class Region:
@@ -67,15 +122,15 @@ class Verdict:
 class Inspector:
     def __init__(
         self,
-        path: str | PathLike[str],
+        path: Path,
         *,
         device: str = "auto",
-        precision: Literal["f32", "tf32", "f16", "bf16"] = "f32",
+        precision: Precision = "f32",
         threads: int | None = None,
         deadline_ms: float | None = None,
         map: Literal["none", "model", "frame"] = "none",
         regions: int | None = None,
-        verify_key: str | PathLike[str] | None = None,
+        verify_key: Path | None = None,
     ) -> None: ...
     def warm_up(self, height: int, width: int, format: Format = "rgb8") -> None: ...
     def inspect(self, frame: Frame, format: Format | None = None) -> Verdict: ...

@@ -87,7 +87,8 @@ fn plain<'py>(py: Python<'py>, value: &impl Serialize) -> PyResult<Bound<'py, Py
 fn table(py: Python<'_>, settings: Option<Py<PyAny>>) -> PyResult<toml::Table> {
     let Some(settings) = settings else { return Ok(toml::Table::new()) };
     let json: String = py.import("json")?.call_method1("dumps", (settings,))?.extract()?;
-    serde_json::from_str(&json).map_err(|_| HotadError::new_err("settings: expected a dictionary of numbers, texts and lists"))
+    serde_json::from_str(&json)
+        .map_err(|_| HotadError::new_err("settings: expected a dictionary of numbers, texts and lists"))
 }
 
 fn device(name: &str, precision: &str) -> PyResult<Device> {

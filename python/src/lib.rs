@@ -1,7 +1,9 @@
-//! hotad for Python: the inspector over NumPy arrays without a copy, the interpreter's lock released.
+//! hotad for Python: the inspector over NumPy arrays without a copy, and the jobs of the command line; the interpreter's lock is
+//! released meanwhile.
 
 mod array;
 mod inspecting;
+mod jobs;
 
 use pyo3::create_exception;
 use pyo3::exceptions::PyException;
@@ -24,5 +26,8 @@ fn _hotad(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<inspecting::Inspector>()?;
     module.add_class::<inspecting::Verdict>()?;
-    module.add_class::<inspecting::Region>()
+    module.add_class::<inspecting::Region>()?;
+    module.add_function(wrap_pyfunction!(jobs::train, module)?)?;
+    module.add_function(wrap_pyfunction!(jobs::calibrate, module)?)?;
+    module.add_function(wrap_pyfunction!(jobs::evaluate, module)?)
 }
