@@ -433,7 +433,3 @@ fn name(text: &str) -> [c_char; 32] {
     all.iter_mut().take(31).zip(text.bytes()).for_each(|(to, byte)| *to = byte as c_char);
     all
 }
-
-/// The allocator of this library's own memory; that of its caller is not touched.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

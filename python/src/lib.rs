@@ -16,10 +16,6 @@ fn raised(error: inspector::Error) -> PyErr {
     HotadError::new_err(error.to_string())
 }
 
-/// The allocator of this library's own memory; that of the interpreter is not touched.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[pymodule]
 fn _hotad(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("HotadError", module.py().get_type::<HotadError>())?;
