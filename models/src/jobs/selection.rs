@@ -160,7 +160,7 @@ impl Members {
             }
             if roi != all.roi {
                 let reason = "looks at another region of interest than the others or this training; members share one";
-                return Err(Error::Config(format!("members: {} {reason}", shown(member))));
+                return Err(Error::Model { path: member.clone(), reason: reason.into() });
             }
             if !provenance.lists_all_images {
                 let what =

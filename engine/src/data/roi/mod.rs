@@ -51,11 +51,11 @@ enum Parts {
 }
 
 /// A region of interest; a clone shares its memory.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Parts", into = "Parts")]
 pub struct Roi(Arc<Inner>);
 
-#[derive(Debug, PartialEq)]
+#[derive(PartialEq)]
 struct Inner {
     parts: Parts,
     bounds: Bounds,

@@ -11,7 +11,7 @@ pub type Span = (u32, u32);
 const SPANS: usize = 1 << 19;
 
 /// Spans of each row within the bounds, in columns from the left of the bounds, ascending; none touch.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Default, PartialEq)]
 pub struct Rows {
     spans: Vec<Span>,
     /// Where the spans of each row end.

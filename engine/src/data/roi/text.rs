@@ -63,6 +63,12 @@ impl Roi {
     }
 }
 
+impl fmt::Debug for Roi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Roi({self})")
+    }
+}
+
 impl fmt::Display for Roi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shapes = match &self.0.parts {
