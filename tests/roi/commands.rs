@@ -61,7 +61,7 @@ fn a_report_shows_whole_images() {
     let (model, report) = (trained_within(dir, POLYGON), dir.join("report"));
     let frames = dir.join("frames");
     ok(&["eval", "--model", text(&model), "--data", text(&frames), "--out", text(&report), "--explain", "-q"]);
-    let overlay = image::open(report.join("crack_000.png")).expect("an overlay");
+    let overlay = image::open(report.join("overlays/crack_000.png")).expect("an overlay");
     assert_eq!((overlay.width(), overlay.height()), (60, 52));
 }
 
