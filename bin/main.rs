@@ -39,6 +39,7 @@ fn run(cli: &Cli) -> Result<u8, Error> {
         Command::Distill(a) => commands::distill::run(&a.own, &a.shared.common()?),
         Command::Bench(a) => commands::bench::run(&a.own, &a.shared.common()?),
         Command::Bank(a) => commands::bank::run(a),
+        Command::Roi(a) => commands::roi::run(a),
         Command::Info(a) => commands::info::run(a),
         Command::Sign(a) => commands::sign::run(a),
         Command::Devices(a) => commands::devices::run(a),

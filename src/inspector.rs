@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use hotad_engine::data::frame::{Format, Frame};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::data::preprocess::Preprocessor;
+use hotad_engine::data::roi::{Bounds, Roi};
 use hotad_engine::device::{Device, Precision};
 use hotad_engine::model_file::{ModelFile, Provenance};
 use hotad_engine::signature::PublicKey;
@@ -15,11 +16,11 @@ use hotad_engine::threads::{Pool, pooled};
 use hotad_engine::until::Until;
 use hotad_engine::{Error, Result};
 use hotad_kernels::device::{Buffer, HostBuffer};
-use hotad_kernels::resize::{Filter, RowResizer};
 use hotad_models::detector::Score;
 use hotad_models::model::Model;
 use serde::Serialize;
 
+use crate::enlarger::Enlarger;
 use crate::regions::{Placement, Regions};
 use crate::thresholds::{Thresholds, Values};
 use crate::verdict::{Label, Verdict};
@@ -53,6 +54,8 @@ pub struct Options {
     pub map: MapSize,
     /// Most regions of a verdict.
     pub regions: usize,
+    /// The region of frames that is looked at, instead of that of the model file.
+    pub roi: Option<Roi>,
     /// The key that the model file has to be signed by.
     pub key: Option<PublicKey>,
 }
@@ -73,6 +76,7 @@ impl Default for Options {
             deadline: None,
             map: MapSize::None,
             regions: REGIONS,
+            roi: None,
             key: None,
         }
     }
@@ -101,6 +105,8 @@ pub struct Info {
     pub method: String,
     /// Rows, columns and channels of the images that the model takes; frames are brought to it.
     pub image: ImageSpec,
+    /// The region of frames that is looked at; none where all of them is.
+    pub roi: Option<Roi>,
     /// Where it computes.
     pub device: String,
     /// The image threshold of the model file.
@@ -124,8 +130,7 @@ pub struct Inspector {
     thresholds: Thresholds,
     preprocessor: Preprocessor,
     regions: Regions,
-    /// From maps of the model to those of the frame.
-    enlarger: Option<RowResizer>,
+    enlarger: Enlarger,
 }
 
 impl Inspector {
@@ -147,19 +152,20 @@ impl Inspector {
         Ok(Self::of_model(model, options, pool))
     }
 
-    fn of_model(model: Model, options: Options, pool: Option<Arc<Pool>>) -> Self {
+    fn of_model(mut model: Model, options: Options, pool: Option<Arc<Pool>>) -> Self {
+        model.roi = options.roi.clone().or(model.roi);
         let spec = model.detector.image();
         let (image, pixel) = (model.calibration.image_threshold, model.calibration.pixel_threshold);
         let mut regions = Regions::default();
         regions.reserve(spec.width, spec.height);
         Self {
+            preprocessor: Preprocessor::new(spec).within(model.roi.clone()),
             model,
             options,
             pool,
             thresholds: Thresholds::new(Values { image, pixel }),
-            preprocessor: Preprocessor::new(spec),
             regions,
-            enlarger: None,
+            enlarger: Enlarger::default(),
         }
     }
 
@@ -170,6 +176,7 @@ impl Inspector {
             version: env!("CARGO_PKG_VERSION"),
             method: self.model.detector.method().into(),
             image: self.model.detector.image(),
+            roi: self.model.roi.clone(),
             device: self.model.device.name().into(),
             image_threshold: calibration.image_threshold,
             pixel_threshold: calibration.pixel_threshold,
@@ -257,7 +264,7 @@ impl Inspector {
         let until = self.options.deadline.map_or_else(Until::done, |deadline| Until::moment(arrived + deadline));
         let scores = self.scores(&images, &until)?;
         let scored = Instant::now();
-        for ((frame, score), verdict) in frames.iter().zip(&scores).zip(verdicts.iter_mut()) {
+        for ((frame, score), verdict) in frames.iter().zip(scores).zip(verdicts.iter_mut()) {
             self.judge(frame, score, verdict)?;
             verdict.stopped_after = until.stopped_after();
         }
@@ -293,42 +300,41 @@ impl Inspector {
     }
 
     /// Fills a verdict but for its times.
-    fn judge(&mut self, frame: &Frame, score: &Score, verdict: &mut Verdict) -> Result<()> {
+    fn judge(&mut self, frame: &Frame, mut score: Score, verdict: &mut Verdict) -> Result<()> {
         let Values { image, pixel } = self.thresholds.get();
         let spec = self.model.detector.image();
         verdict.score = score.value;
         verdict.calibrated = self.model.calibration.calibrated(score.value);
         verdict.label = if score.value > image { Label::Anomaly } else { Label::Normal };
         (verdict.image_threshold, verdict.pixel_threshold) = (image, pixel);
-        let place = Placement { origin: (0, 0), covers: (frame.width(), frame.height()) };
+        let normal = self.model.calibration.normal_pixel;
+        if self.options.map == MapSize::Frame {
+            verdict.map_size = (frame.height(), frame.width());
+            let roi = self.model.roi.as_ref().map(|roi| (roi, normal));
+            self.enlarger.run(&score.map, (spec.height, spec.width), roi, verdict.map_size, &mut verdict.map)?;
+        }
+        if let Some(roi) = &self.model.roi {
+            roi.for_each_outside((spec.height, spec.width), |at| score.map[at] = normal);
+        }
+        let place = self.placement(frame);
         verdict.regions.reserve(self.options.regions);
         self.regions.find(&score.map, spec.width, pixel, place, self.options.regions, &mut verdict.regions);
-        match self.options.map {
-            MapSize::None => {}
-            MapSize::Model => {
-                verdict.map.extend_from_slice(&score.map);
-                verdict.map_size = (spec.height, spec.width);
-            }
-            MapSize::Frame => self.enlarge(frame, &score.map, verdict)?,
+        if self.options.map == MapSize::Model {
+            verdict.map.extend_from_slice(&score.map);
+            verdict.map_size = (spec.height, spec.width);
         }
         Ok(())
     }
 
-    /// Writes the map at the size of the frame.
-    fn enlarge(&mut self, frame: &Frame, map: &[f32], verdict: &mut Verdict) -> Result<()> {
-        let (spec, size) = (self.model.detector.image(), (frame.height(), frame.width()));
-        verdict.map.resize(size.0 * size.1, 0.0);
-        verdict.map_size = size;
-        if size == (spec.height, spec.width) {
-            verdict.map.copy_from_slice(map);
-            return Ok(());
+    /// Where maps of the model lie in a frame.
+    fn placement(&self, frame: &Frame) -> Placement {
+        match &self.model.roi {
+            None => Placement { origin: (0, 0), covers: (frame.width(), frame.height()) },
+            Some(roi) => {
+                let Bounds { left, top, width, height } = roi.bounds();
+                Placement { origin: (left, top), covers: (width, height) }
+            }
         }
-        let enlarger = match self.enlarger.take().filter(|e| e.to() == size) {
-            Some(known) => known,
-            None => RowResizer::new([spec.height, spec.width, 1], size, Filter::BilinearAntialias)?,
-        };
-        let row = |y: usize, values: &mut [f32]| values.copy_from_slice(&map[y * spec.width..][..spec.width]);
-        Ok(self.enlarger.insert(enlarger).run(row, &mut verdict.map)?)
     }
 }
 

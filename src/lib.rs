@@ -21,6 +21,7 @@
 
 #![forbid(unsafe_code)]
 
+mod enlarger;
 mod inspector;
 mod regions;
 mod thresholds;
@@ -29,6 +30,7 @@ mod verdict;
 pub use hotad_engine::calibration::Calibration;
 pub use hotad_engine::data::frame::{Format, Frame, Strides};
 pub use hotad_engine::data::picture::ImageSpec;
+pub use hotad_engine::data::roi::Roi;
 pub use hotad_engine::device::{Device, Precision};
 pub use hotad_engine::signature::PublicKey;
 pub use hotad_engine::{Error, Result, interrupt, observer};

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use common::{ok, refused, small_data, text};
 use hotad_engine::container::{Stored, store};
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
@@ -228,9 +229,9 @@ fn a_patchcore_scores_the_same_after_reading() {
         let features = FeatureSettings { backbone: text(&trained).into(), ..FeatureSettings::default() };
         let config = patchcore::Config { coreset: 100.0, neighbours: 3, bank, features, ..Default::default() };
         let context = FitContext {
-            train: &normal,
-            defective: &[],
-            holdout: &[],
+            train: ImageFiles::whole(&normal),
+            defective: ImageFiles::whole(&[]),
+            holdout: ImageFiles::whole(&[]),
             groups: &[0, 1, 2, 3],
             gray: false,
             members: &[],
@@ -367,7 +368,7 @@ fn a_folded_head_says_what_the_learned_one_says() {
             if let Some(fusion) = fusion {
                 let whiten = fusion == Fusion::Global;
                 let reduction = Reduction { fusion, keep: Keep::Count(11), standardise: true, whiten };
-                embedding.fit(&paths, reduction).expect("enough maps");
+                embedding.fit(ImageFiles::whole(&paths), reduction).expect("enough maps");
             }
             let d = embedding.dimensions();
             let head = Head::new(d, 20, fusion != Some(Fusion::Global));
@@ -566,10 +567,10 @@ fn whitened_maps_have_one_variance_and_member_maps_follow_them() {
     let image = source.extractor().image();
     let mut embedding = Embedding::new(vec![Part { source, cuts }], image, 1, &Device::Cpu).expect("fits");
     let reduction = Reduction { fusion: Fusion::Global, keep: Keep::Share(0.99), standardise: true, whiten: true };
-    embedding.fit(&paths, reduction).expect("fitted");
+    embedding.fit(ImageFiles::whole(&paths), reduction).expect("fitted");
     let d = embedding.dimensions();
     let mut rows: Vec<Vec<f64>> = Vec::new();
-    let each = embedding.for_each(&paths, |x| {
+    let each = embedding.for_each(ImageFiles::whole(&paths), |x| {
         rows.extend(x.values()?.chunks_exact(d).map(|r| r.iter().map(|v| f64::from(*v)).collect()));
         Ok(())
     });
@@ -588,7 +589,7 @@ fn whitened_maps_have_one_variance_and_member_maps_follow_them() {
     let images = Tensor::new(picture.values, &[1, image.height, image.width, image.channels]).expect("fits");
     let before = embedding.embed(&images).expect("embedded");
     let mut raw = Vec::new();
-    embedding.for_each_member_map(&paths[3..4], |_, map| raw.extend_from_slice(map)).expect("a map");
+    embedding.for_each_member_map(ImageFiles::whole(&paths[3..4]), |_, map| raw.extend_from_slice(map)).expect("a map");
     embedding.add_member_maps(vec![Some(Standard { mean: 0.25, deviation: 0.5 })]).expect("room");
     assert_eq!(embedding.dimensions(), d + 1);
     let (after, before) = (embedding.embed(&images).expect("embedded"), before.values().expect("read"));

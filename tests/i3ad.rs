@@ -7,6 +7,7 @@ mod devices;
 use std::path::Path;
 
 use common::{bars, binary, ok, refused, small_data, text};
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::Batch;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
@@ -414,7 +415,8 @@ fn divergence_names_the_step_and_the_last_good_checkpoint() {
             observer: &(),
         };
         let mut learner = Diverging { params: Params::default(), from };
-        let data = TrainData { train: &images, validation: &[], spec, crop: None };
+        let data =
+            TrainData { train: ImageFiles::whole(&images), validation: ImageFiles::whole(&[]), spec, crop: None };
         train_network(&mut learner, &data, &options).expect_err("it diverges").to_string()
     };
     let early = run(2);

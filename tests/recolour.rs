@@ -1,5 +1,6 @@
 //! Colour taken apart, put together and compared, against the operations that golden vectors check.
 
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::random;
 use hotad_kernels::ciede2000::ciede2000;
@@ -67,7 +68,7 @@ fn fancy_pca_moves_colours_along_their_own_axes() {
     let picture = Picture { height: side, width: side, channels: 3, values: values.collect() };
     picture.write_png(&path).expect("a picture");
     let spec = ImageSpec { height: side, width: side, channels: 3 };
-    let pca = FancyPca::of(&[path], spec, 0.1, 0).expect("a readable picture");
+    let pca = FancyPca::of(ImageFiles::whole(&[path]), spec, 0.1, 0).expect("a readable picture");
     let (mut rng, mut squares) = (random::stream(9, "fancy test", 0), [0.0f64; 2]);
     const DRAWS: usize = 4000;
     for _ in 0..DRAWS {

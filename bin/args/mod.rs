@@ -10,6 +10,7 @@ mod eval;
 mod export;
 mod look;
 mod methods;
+mod roi;
 mod score;
 mod shards;
 mod shared;
@@ -30,6 +31,7 @@ pub use distill::{DistillArgs, Hints};
 pub use eval::{EvalArgs, IMAGES};
 pub use export::ExportArgs;
 pub use look::{CompletionsArgs, ConfigArgs, DevicesArgs, InfoArgs, MethodsArgs};
+pub use roi::RoiArgs;
 pub use score::{Maps, ScoreArgs, Thresholds};
 pub use shards::MergeArgs;
 pub use shared::{Common, Shared};
@@ -71,6 +73,8 @@ pub enum Command {
     Bench(With<BenchArgs, Timing>),
     /// Extend, prune or list the memory bank of a trained model, without retraining
     Bank(BankArgs),
+    /// Print or change the region of images that a model looks at
+    Roi(RoiArgs),
     /// What a model file holds
     Info(InfoArgs),
     /// Sign model files, or make a key for that

@@ -33,6 +33,10 @@ pub struct TrainArgs {
     /// ensemble, score-ensemble: a trained model to build on; to be repeated
     #[arg(long, value_name = "MODEL")]
     pub member: Vec<PathBuf>,
+    /// Look at a region of images alone, in training and ever after: box:LEFT,TOP,WIDTH,HEIGHT or polygon:X,Y,X,Y,... in pixels,
+    /// repeated for more of them, or mask:FILE, an image that is above 0 inside
+    #[arg(long, value_name = "REGION")]
+    pub roi: Vec<String>,
     /// Settings (hotad config METHOD prints them)
     #[arg(long)]
     pub config: Option<PathBuf>,

@@ -21,7 +21,7 @@ const BATCH: usize = 16;
 fn images(args: &DistillArgs, common: &Common) -> Result<Prepared> {
     let item = |(path, _)| Item { path, kind: String::new(), defective: false, masks: Vec::new() };
     let items: Vec<Item> = output::collect_images(&args.images)?.into_iter().map(item).collect();
-    let prepared = prepare(&items, args.on_broken, &common.terminal)?;
+    let prepared = prepare(&items, None, args.on_broken, &common.terminal)?;
     if prepared.items.is_empty() {
         let reason = "no images found; expected PNG, JPEG, BMP or TIFF files, in folders within it too";
         return Err(Error::Data { path: args.images[0].clone(), reason: reason.into() });

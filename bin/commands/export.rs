@@ -17,7 +17,7 @@ use crate::output;
 /// Writes an ONNX file and says what is in it.
 pub fn run(args: &ExportArgs, common: &Common) -> Result<u8> {
     output::result_file(&args.out, output::begin(false, args.force))?;
-    let exported = exported(args)?;
+    let exported = exported(args, common)?;
     let name = args.onnx.file_stem().unwrap_or_default().to_string_lossy();
     let bytes = exported.file(&name);
     // Others read no message that is longer.
@@ -45,10 +45,15 @@ fn line(what: &str, port: &Port) -> String {
 }
 
 /// The network of a model file, or the trunk of a backbone up to where it is usually cut.
-fn exported(args: &ExportArgs) -> Result<Exported> {
+fn exported(args: &ExportArgs, common: &Common) -> Result<Exported> {
     let (given, device) = (args.onnx.as_path(), Device::Cpu);
     if given.exists() && container::kind(given)?.as_deref() == Some("model") {
-        return Model::load_with(given, args.trust.key()?.as_ref(), &Table::new(), &device)?.detector.export();
+        let model = Model::load_with(given, args.trust.key()?.as_ref(), &Table::new(), &device)?;
+        if let Some(roi) = &model.roi {
+            let what = "images have to be cropped to it, and gray outside, before the file takes them";
+            common.say(&format!("region of interest {roi}: {what}"));
+        }
+        return model.detector.export();
     }
     if args.trust.key()?.is_some() {
         let reason = "--verify-key is for model files; a backbone file has no signature that is looked at".into();

@@ -64,6 +64,7 @@ fn as_json(file: &ModelFile) -> Value {
     json!({
         "method": file.method,
         "image": file.image,
+        "roi": file.roi,
         "config": file.config,
         "chosen": choices(file),
         "calibration": file.calibration,
@@ -76,6 +77,9 @@ fn describe(file: &ModelFile, tensors: bool) -> Result<()> {
     let (image, c, p) = (file.image, &file.calibration, &file.provenance);
     output::line(&format!("method           {}", file.method))?;
     output::line(&format!("images           {}x{}, {} channel(s)", image.height, image.width, image.channels))?;
+    if let Some(roi) = &file.roi {
+        output::line(&format!("region           {roi}"))?;
+    }
     output::line(&format!(
         "image threshold  {} (false-alarm rate {}, {} held-out images)",
         c.image_threshold, c.image_false_alarm_rate, c.images

@@ -17,6 +17,7 @@ pub mod export;
 pub mod info;
 pub mod merge;
 pub mod methods;
+pub mod roi;
 pub mod score;
 pub mod shard;
 pub mod sign;

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use hotad_engine::data::roi::Roi;
 use hotad_engine::device::Device;
 use hotad_engine::{Error, Result, input_file};
 use hotad_models::jobs::{TrainJob, check_precision};
@@ -59,12 +60,13 @@ pub fn check(job: &TrainJob, common: &Common) -> Result<()> {
 }
 
 /// The job that the command asks for; its device is opened when images have been chosen.
-fn job(args: &TrainArgs, common: &Common, settings: Table) -> TrainJob {
-    TrainJob {
+fn job(args: &TrainArgs, common: &Common, settings: Table) -> Result<TrainJob> {
+    Ok(TrainJob {
         method: args.method.clone(),
         data: args.data.clone(),
         settings,
         members: args.member.clone(),
+        roi: Roi::parse(&args.roi)?,
         group: args.group.clone(),
         holdout: args.holdout,
         defective_share: args.defective_share,
@@ -75,7 +77,7 @@ fn job(args: &TrainArgs, common: &Common, settings: Table) -> TrainJob {
         device: Device::Cpu,
         out: args.out.clone(),
         begin: output::begin(args.resume, args.force),
-    }
+    })
 }
 
 /// Trains, calibrates and writes the model; or cross-validates.
@@ -86,7 +88,7 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     check_settable("batch", common.batch.is_some(), method)?;
     let table = settings(args, common)?;
     (method.check)(&table).map_err(|e| of_file(e, args))?;
-    let job = job(args, common, table);
+    let job = job(args, common, table)?;
     match args.cv {
         Some(folds) => cross_validation::run(job, folds.into(), common),
         // Without --cv, the parser has asked for --out.

@@ -1,6 +1,6 @@
 //! What happens inside a model, for some images (LEA-Net, figure 5; I3AD, figures 4 and 5).
 
-use hotad_engine::data::picture::Picture;
+use hotad_engine::data::files;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
 use hotad_models::detector::{Explanation, Illustration};
@@ -68,7 +68,7 @@ pub fn section(model: &Model, verdicts: &[&Verdict], curves: &[Curve]) -> Result
     }
     html.push("</div>", &[]);
     for verdict in verdicts {
-        let picture = Picture::read(&verdict.item.path)?.fit(spec)?;
+        let picture = files::read(&verdict.item.path, spec, model.roi.as_ref())?;
         let images = Tensor::new(picture.values.clone(), &[1, spec.height, spec.width, spec.channels])?;
         let recoloured = model.detector.recoloured(&images)?.unwrap_or_default();
         let score = model.score(&images)?.swap_remove(0);

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use base64::Engine;
+use hotad_engine::data::files;
 use hotad_engine::data::names::make_distinct;
 use hotad_engine::data::picture::{Mask, Picture};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
-use hotad_models::evaluate::{Verdict, map_at};
+use hotad_models::evaluate::Verdict;
 use hotad_models::model::Model;
 
 use super::html::Html;
@@ -59,10 +60,10 @@ impl<'a> Gallery<'a> {
     /// The map of a verdict, computed again: evaluating keeps none.
     fn map_of(&self, verdict: &Verdict) -> Result<Vec<f32>> {
         let spec = self.model.detector.image();
-        let picture = Picture::read(&verdict.item.path)?.fit(spec)?;
+        let picture = files::read(&verdict.item.path, spec, self.model.roi.as_ref())?;
         let images = Tensor::new(picture.values, &[1, spec.height, spec.width, spec.channels])?;
         let map = self.model.score(&images)?.swap_remove(0).map;
-        map_at(map, (spec.height, spec.width), verdict.size)
+        self.model.map_at(map, verdict.size)
     }
 
     /// Image and overlay side by side; the overlay is also written as a file of its own.

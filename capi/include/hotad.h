@@ -164,6 +164,11 @@ typedef struct {
    * Which map verdicts hold: a `hotad_map`.
    */
   uint32_t map;
+  /**
+   * The region of frames that is looked at, "box:LEFT,TOP,WIDTH,HEIGHT", "polygon:X,Y,X,Y,..." or several with ";" between
+   * them, or "mask:FILE"; null for that of the model file.
+   */
+  const char *roi;
 } hotad_options;
 
 /**

@@ -51,6 +51,7 @@ pub unsafe extern "C" fn hotad_options_init(options: *mut hotad_options, size: u
             regions: defaults.regions as u32,
             deadline_ns: 0,
             map: hotad_map::HOTAD_MAP_NONE as u32,
+            roi: std::ptr::null(),
         };
         check_size("options", size, size_of::<hotad_options>())?;
         // SAFETY: the caller's; the size was checked.
@@ -345,6 +346,8 @@ unsafe fn options_of(options: *const hotad_options) -> Result<Options, Failure> 
     let device = unsafe { text(given.device, "options.device") }?.map_or(defaults.device, Into::into);
     // SAFETY: the caller's.
     let precision = unsafe { text(given.precision, "options.precision") }?;
+    // SAFETY: the caller's.
+    let roi = unsafe { text(given.roi, "options.roi") }?;
     let map = match given.map {
         0 => MapSize::None,
         1 => MapSize::Model,
@@ -358,6 +361,7 @@ unsafe fn options_of(options: *const hotad_options) -> Result<Options, Failure> 
         regions: given.regions as usize,
         deadline: (given.deadline_ns > 0).then(|| Duration::from_nanos(given.deadline_ns)),
         map,
+        roi: roi.map(str::parse).transpose()?,
         ..Options::default()
     })
 }

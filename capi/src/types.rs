@@ -98,6 +98,9 @@ pub struct hotad_options {
     pub deadline_ns: u64,
     /// Which map verdicts hold: a `hotad_map`.
     pub map: u32,
+    /// The region of frames that is looked at, "box:LEFT,TOP,WIDTH,HEIGHT", "polygon:X,Y,X,Y,..." or several with ";" between
+    /// them, or "mask:FILE"; null for that of the model file.
+    pub roi: *const c_char,
 }
 
 /// An image in memory of the caller's, who keeps it unchanged during the call.

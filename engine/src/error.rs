@@ -72,6 +72,17 @@ pub enum Error {
     Interrupted(Option<PathBuf>),
 }
 
+impl Error {
+    /// The same error, about a file where it is about a frame.
+    #[must_use]
+    pub fn of_file(self, path: &Path) -> Self {
+        match self {
+            Self::Frame(reason) => Self::Image { path: path.to_path_buf(), reason },
+            other => other,
+        }
+    }
+}
+
 impl From<KernelError> for Error {
     fn from(error: KernelError) -> Self {
         match error {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::calibration::Calibration;
 use crate::container::{self, Contents, Stored};
 use crate::data::picture::ImageSpec;
+use crate::data::roi::Roi;
 use crate::error::{Error, Result};
 use crate::input_file;
 use crate::signature::PublicKey;
@@ -59,6 +60,8 @@ pub struct ModelFile {
     pub method: String,
     /// Size and channels of the images it takes.
     pub image: ImageSpec,
+    /// The region of images that it looks at; none where it looks at all of them.
+    pub roi: Option<Roi>,
     /// Settings of the method.
     pub config: Value,
     /// Thresholds.
@@ -74,6 +77,8 @@ struct Header {
     format: u32,
     method: String,
     image: ImageSpec,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    roi: Option<Roi>,
     config: Value,
     calibration: Calibration,
     provenance: Provenance,
@@ -98,6 +103,7 @@ impl ModelFile {
             format: FORMAT,
             method: self.method.clone(),
             image: self.image,
+            roi: self.roi.clone(),
             config: self.config.clone(),
             calibration: self.calibration.clone(),
             provenance: self.provenance.clone(),
@@ -135,6 +141,7 @@ impl ModelFile {
         Ok(Self {
             method: header.method,
             image: header.image,
+            roi: header.roi,
             config: header.config,
             calibration: header.calibration,
             provenance: header.provenance,

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use hotad_engine::calibration::{Calibration, UpperQuantile, quantile};
 use hotad_engine::data::Item;
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::picture::Mask;
 use hotad_engine::metrics::ranking::Ranking;
@@ -16,7 +17,7 @@ use hotad_engine::threads::pooled;
 use hotad_engine::{Error, Result, interrupt};
 
 use crate::detector::{Detector, Score};
-use crate::evaluate::map_at;
+use crate::evaluate::looked_at::LookedAt;
 use crate::model::Model;
 use crate::synthetic::defects;
 
@@ -48,7 +49,7 @@ pub struct CalibrationRule {
 /// When an image cannot be read, or scores are not finite.
 pub fn calibrate(
     detector: &dyn Detector,
-    normal: &[PathBuf],
+    normal: ImageFiles,
     groups: &[usize],
     rule: CalibrationRule,
     seed: u64,
@@ -57,15 +58,18 @@ pub fn calibrate(
     let order: Vec<usize> = (0..normal.len()).collect();
     let mut values = Vec::with_capacity(normal.len());
     let rate = rule.pixel_false_alarm_rate.unwrap_or(NORMAL_PIXELS);
-    let mut pixels = UpperQuantile::new(rate, normal.len() * spec.height * spec.width);
+    let inside = normal.roi().filter(|roi| !roi.is_rectangle()).map(|roi| roi.inside((spec.height, spec.width)));
+    let area = inside.as_ref().map_or(spec.height * spec.width, |inside| inside.iter().filter(|flag| **flag).count());
+    let mut pixels = UpperQuantile::new(rate, normal.len() * area);
     let mut some = Vec::new();
     for_each_batch(&Images::new(normal, spec), &order, BATCH, |batch| {
         interrupt::check()?;
         for score in pooled(|| detector.score(&batch.images))? {
             check_finite(&score)?;
             values.push((score.value, groups[values.len()]));
-            pixels.extend(&score.map);
-            some.extend(score.map.iter().step_by(STRIDE));
+            let map = inside_alone(score.map, inside.as_deref());
+            pixels.extend(&map);
+            some.extend(map.iter().step_by(STRIDE));
         }
         Ok(())
     })?;
@@ -78,6 +82,12 @@ pub fn calibrate(
         None => of_defects(detector, normal, (floor, calibration.normal_pixel), seed)?,
     };
     Ok(calibration)
+}
+
+/// The pixels of a map inside of a region.
+fn inside_alone(map: Vec<f32>, inside: Option<&[bool]>) -> Vec<f32> {
+    let Some(inside) = inside else { return map };
+    map.into_iter().zip(inside).filter(|(_, inside)| **inside).map(|(v, _)| v).collect()
 }
 
 /// Fails for scores that a training which has diverged gives.
@@ -96,7 +106,7 @@ fn of_pixels(rate: f64) -> String {
 /// The pixel threshold by synthetic defects, not below `floor`, and how it was found; `middle` is the median of normal pixels.
 fn of_defects(
     detector: &dyn Detector,
-    normal: &[PathBuf],
+    normal: ImageFiles,
     (floor, middle): (f32, f32),
     seed: u64,
 ) -> Result<(f32, String)> {
@@ -134,15 +144,16 @@ pub fn on_labelled(model: &Model, items: &[Item], batch: usize) -> Result<Calibr
     let order: Vec<usize> = (0..paths.len()).collect();
     let masks = items.iter().all(|i| !i.defective || !i.masks.is_empty());
     let (mut scores, mut sketches) = (Vec::new(), Vec::new());
-    for_each_batch(&Images::new(&paths, spec), &order, batch, |loaded| {
+    for_each_batch(&Images::new(model.files(&paths), spec), &order, batch, |loaded| {
         interrupt::check()?;
         let scored = model.score_files(&loaded, &paths)?.into_iter();
         for ((score, index), (h, w)) in scored.zip(&loaded.indices).zip(&loaded.original_sizes) {
             let (score, item) = (score?, &items[*index]);
             scores.push((score.value, item.defective));
             if masks && item.defective {
-                let map = map_at(score.map, (spec.height, spec.width), (*h, *w))?;
-                sketches.push(Sketch::new(&map, &Mask::of_item(item, *h, *w)?.defect, &[], BITS));
+                let map = model.map_at(score.map, (*h, *w))?;
+                let mask = LookedAt::new(model.roi.as_ref(), (*h, *w))?.mask(Mask::of_item(item, *h, *w)?);
+                sketches.push(Sketch::new(&map, &mask.defect, &[], BITS));
             }
         }
         Ok(())

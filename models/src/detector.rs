@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hotad_engine::beside::beside;
 use hotad_engine::container::Stored;
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::Batch;
 use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::device::Device;
@@ -174,11 +175,11 @@ pub trait EditableBank {
 #[derive(Clone, Copy)]
 pub struct FitContext<'a> {
     /// Normal images to learn from.
-    pub train: &'a [PathBuf],
+    pub train: ImageFiles<'a>,
     /// Defective images to learn from, for a method that is supervised.
-    pub defective: &'a [PathBuf],
+    pub defective: ImageFiles<'a>,
     /// Normal images that are only watched and calibrated with.
-    pub holdout: &'a [PathBuf],
+    pub holdout: ImageFiles<'a>,
     /// The part that each image of `train`, then of `defective`, is of; folds never divide the images of a part.
     pub groups: &'a [usize],
     /// Whether all images are gray.

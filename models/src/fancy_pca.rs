@@ -5,9 +5,8 @@
 //! each image. The paper multiplies by the variance along the axis, which has a meaning only for its
 //! scale of pixel values; here s_i is the standard deviation, so that alpha is a share of it.
 
-use std::path::PathBuf;
-
-use hotad_engine::data::picture::{ImageSpec, Picture};
+use hotad_engine::data::files::ImageFiles;
+use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::{Result, random};
 use rand_chacha::ChaCha8Rng;
 
@@ -27,11 +26,11 @@ impl FancyPca {
     ///
     /// # Errors
     /// When an image cannot be read.
-    pub fn of(paths: &[PathBuf], spec: ImageSpec, deviation: f32, seed: u64) -> Result<Self> {
+    pub fn of(files: ImageFiles, spec: ImageSpec, deviation: f32, seed: u64) -> Result<Self> {
         let (mut sum, mut products, mut n) = ([0.0; 3], [[0.0; 3]; 3], 0.0);
-        let order = random::shuffled(paths.len(), seed, "images of colour axes", 0);
-        for path in order.into_iter().take(IMAGES).map(|i| &paths[i]) {
-            let picture = Picture::read(path)?.fit(spec)?;
+        let order = random::shuffled(files.len(), seed, "images of colour axes", 0);
+        for i in order.into_iter().take(IMAGES) {
+            let picture = files.read(i, spec)?;
             for pixel in picture.values.as_chunks::<3>().0 {
                 let p = pixel.map(f64::from);
                 n += 1.0;

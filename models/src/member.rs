@@ -34,7 +34,7 @@ struct Saved {
 }
 
 impl Member {
-    /// Reads a model file.
+    /// Reads a model file; the region that it looks at becomes that of the whole.
     ///
     /// # Errors
     /// When it is none.
@@ -78,6 +78,7 @@ impl Member {
         let file = ModelFile {
             method: saved.method,
             image: saved.image,
+            roi: None,
             config: saved.config,
             calibration: saved.calibration,
             provenance: saved.provenance,

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use hotad_engine::calibration::Calibration;
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::Batch;
+use hotad_engine::data::roi::Roi;
 use hotad_engine::device::Device;
 use hotad_engine::model_file::{ModelFile, Provenance};
 use hotad_engine::signature::PublicKey;
@@ -14,12 +16,15 @@ use hotad_engine::{Error, Result};
 use toml::Table;
 
 use crate::detector::{Detector, Score};
+use crate::evaluate::map_within;
 use crate::rescoring::with_settings;
 
 /// A model.
 pub struct Model {
     /// Trained method.
     pub detector: Box<dyn Detector>,
+    /// The region of images that it looks at; none where it looks at all of them.
+    pub roi: Option<Roi>,
     /// Thresholds.
     pub calibration: Calibration,
     /// Origin.
@@ -59,7 +64,24 @@ impl Model {
     pub fn of_file(file: &ModelFile, device: &Device) -> Result<Self> {
         let detector = crate::method(&file.method)?.load(file, device)?;
         let (calibration, provenance) = (file.calibration.clone(), file.provenance.clone());
-        Ok(Self { detector, calibration, provenance, device: device.clone() })
+        Ok(Self { detector, roi: file.roi.clone(), calibration, provenance, device: device.clone() })
+    }
+
+    /// Image files as it looks at them.
+    pub fn files<'a>(&'a self, paths: &'a [PathBuf]) -> ImageFiles<'a> {
+        ImageFiles::new(paths, self.roi.as_ref())
+    }
+
+    /// An anomaly map of an image of `size` (rows, columns), at that size (bilinear); outside of the region that it looks at
+    /// is what the middle normal pixel has.
+    ///
+    /// # Errors
+    /// When a side is 0, or the region does not lie in the image.
+    pub fn map_at(&self, map: Vec<f32>, size: (usize, usize)) -> Result<Vec<f32>> {
+        let spec = self.detector.image();
+        let own = (spec.height, spec.width);
+        let roi = self.roi.as_ref().map(|roi| (roi, self.calibration.normal_pixel));
+        map_within(map, own, roi, size)
     }
 
     /// Scores a batch of images; see [`Detector::score`].
@@ -110,6 +132,7 @@ impl Model {
         Ok(ModelFile {
             method: self.detector.method().into(),
             image: self.detector.image(),
+            roi: self.roi.clone(),
             config: self.detector.config(),
             calibration: self.calibration.clone(),
             provenance: self.provenance.clone(),

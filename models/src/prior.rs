@@ -4,6 +4,7 @@
 //! normal image for a test image can serve.
 
 use half::f16;
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::error::shown;
@@ -121,19 +122,19 @@ impl PatchPrior {
     /// When an image cannot be read.
     pub fn build(
         autoencoder: TrainedAutoencoder,
-        paths: &[std::path::PathBuf],
+        files: ImageFiles,
         spec: ImageSpec,
         (batch, kind, alpha): (usize, BankType, f64),
     ) -> Result<Self> {
         let (p1, p2, d) = autoencoder.network.latent();
-        let mut data = zeros(kind, paths.len() * p1 * p2 * d);
-        let order: Vec<usize> = (0..paths.len()).collect();
-        for_each_batch(&Images::new(paths, spec), &order, batch, |loaded| {
+        let mut data = zeros(kind, files.len() * p1 * p2 * d);
+        let order: Vec<usize> = (0..files.len()).collect();
+        for_each_batch(&Images::new(files, spec), &order, batch, |loaded| {
             let latent = autoencoder.encode(&loaded.images)?;
-            fill_data(&mut data, paths.len(), loaded.indices[0], &latent)
+            fill_data(&mut data, files.len(), loaded.indices[0], &latent)
         })?;
-        let bank = LocationBank::new(p1 * p2, paths.len(), d, data)?;
-        let entries = paths.iter().map(|p| entry_name(p)).collect();
+        let bank = LocationBank::new(p1 * p2, files.len(), d, data)?;
+        let entries = files.iter().map(|p| entry_name(p)).collect();
         Ok(Self { autoencoder, bank, entries, alpha })
     }
 

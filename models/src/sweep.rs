@@ -31,7 +31,7 @@ pub fn curves(model: &Model, verdicts: &[Verdict], batch: usize, seen: &dyn Fn(u
     let paths: Vec<PathBuf> = verdicts.iter().map(|v| v.item.path.clone()).collect();
     let order: Vec<usize> = (0..paths.len()).collect();
     let mut all: Vec<Vec<Sweep>> = Vec::with_capacity(paths.len());
-    for_each_batch(&Images::new(&paths, model.detector.image()), &order, batch, |loaded| {
+    for_each_batch(&Images::new(model.files(&paths), model.detector.image()), &order, batch, |loaded| {
         interrupt::check()?;
         all.extend(pooled(|| model.detector.sweeps(&loaded.images))?);
         seen(all.len());

@@ -4,8 +4,7 @@
 //! PAEDID's paper chooses lambda and the threshold by cross-validation on such images (section 3.1); no test image is ever looked
 //! at. What thresholds are chosen on is drawn apart from what settings are chosen on.
 
-use std::path::PathBuf;
-
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::data::synth::{Kind, draw, draw_faint};
 use hotad_engine::metrics::ranking::Ranking;
@@ -34,12 +33,14 @@ pub struct Cracks {
 ///
 /// # Errors
 /// When an image cannot be read.
-pub fn cracks(holdout: &[PathBuf], spec: ImageSpec, seed: u64) -> Result<Cracks> {
+pub fn cracks(holdout: ImageFiles, spec: ImageSpec, seed: u64) -> Result<Cracks> {
     let (mut values, mut masks) = (Vec::new(), Vec::new());
     let order = random::shuffled(holdout.len(), seed, "images of validation cracks", 0);
-    for (i, path) in order.iter().take(LIMIT).map(|at| &holdout[*at]).enumerate() {
-        let normal = Picture::read(path)?.fit(spec)?;
-        let (cracked, mask) = draw(Kind::Crack, &normal, &mut random::stream(seed, "validation crack", i as u64));
+    for (i, at) in order.iter().take(LIMIT).enumerate() {
+        let normal = holdout.read(*at, spec)?;
+        let mut rng = random::stream(seed, "validation crack", i as u64);
+        let (mut cracked, mut mask) = draw(Kind::Crack, &normal, &mut rng);
+        holdout.undraw_outside(&mut cracked, &mut mask);
         values.extend(cracked.values);
         masks.extend(mask.defect);
     }
@@ -77,12 +78,12 @@ pub struct Defects {
 ///
 /// # Errors
 /// When an image cannot be read.
-pub fn defects(holdout: &[PathBuf], spec: ImageSpec, seed: u64) -> Result<Vec<Defects>> {
+pub fn defects(holdout: ImageFiles, spec: ImageSpec, seed: u64) -> Result<Vec<Defects>> {
     if holdout.is_empty() {
         return Ok(Vec::new());
     }
     let order = random::shuffled(holdout.len(), seed, "images of validation defects", 0);
-    let chosen = order.iter().take(OF_EACH_KIND * Kind::ALL.len()).map(|i| Picture::read(&holdout[*i])?.fit(spec));
+    let chosen = order.iter().take(OF_EACH_KIND * Kind::ALL.len()).map(|i| holdout.read(*i, spec));
     let pictures: Vec<Picture> = chosen.collect::<Result<_>>()?;
     let mut all = Vec::new();
     for (k, (kind, _)) in Kind::ALL.into_iter().enumerate() {
@@ -92,7 +93,8 @@ pub fn defects(holdout: &[PathBuf], spec: ImageSpec, seed: u64) -> Result<Vec<De
             let number = k * OF_EACH_KIND + i;
             let mut rng = random::stream(seed, "validation defect", number as u64);
             let opacity = rng.random_range(OPACITY);
-            let (picture, mask) = draw_faint(kind, &pictures[number % pictures.len()], opacity, &mut rng);
+            let (mut picture, mut mask) = draw_faint(kind, &pictures[number % pictures.len()], opacity, &mut rng);
+            holdout.undraw_outside(&mut picture, &mut mask);
             if mask.defect.contains(&true) {
                 values.extend(picture.values);
                 masks.push(mask.defect);

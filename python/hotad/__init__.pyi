@@ -130,6 +130,7 @@ class Inspector:
         deadline_ms: float | None = None,
         map: Literal["none", "model", "frame"] = "none",
         regions: int | None = None,
+        roi: str | Sequence[str] | None = None,
         verify_key: Path | None = None,
     ) -> None: ...
     def warm_up(self, height: int, width: int, format: Format = "rgb8") -> None: ...

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use inspector::{Format, MapSize, Options, PublicKey, Thresholds, Values};
+use inspector::{Format, MapSize, Options, PublicKey, Roi, Thresholds, Values};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -135,6 +135,22 @@ impl Verdict {
     }
 }
 
+/// A region of interest as text, or several that unite.
+#[derive(FromPyObject)]
+enum Regions {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Regions {
+    fn parse(&self) -> inspector::Result<Option<Roi>> {
+        match self {
+            Self::One(text) => Roi::parse(&[text]),
+            Self::Several(texts) => Roi::parse(texts),
+        }
+    }
+}
+
 fn format(name: Option<&str>) -> PyResult<Option<Format>> {
     name.map(str::parse).transpose().map_err(raised)
 }
@@ -150,7 +166,7 @@ impl Inspector {
 #[pymethods]
 impl Inspector {
     #[new]
-    #[pyo3(signature = (path, *, device = "auto", precision = "f32", threads = None, deadline_ms = None, map = "none", regions = None, verify_key = None))]
+    #[pyo3(signature = (path, *, device = "auto", precision = "f32", threads = None, deadline_ms = None, map = "none", regions = None, roi = None, verify_key = None))]
     #[allow(clippy::too_many_arguments)] // by name, in Python
     fn open(
         py: Python<'_>,
@@ -161,6 +177,7 @@ impl Inspector {
         deadline_ms: Option<f64>,
         map: &str,
         regions: Option<usize>,
+        roi: Option<Regions>,
         verify_key: Option<PathBuf>,
     ) -> PyResult<Self> {
         let defaults = Options::default();
@@ -177,6 +194,7 @@ impl Inspector {
                 other => return Err(HotadError::new_err(format!("map: {other:?}; use none, model or frame"))),
             },
             regions: regions.unwrap_or(defaults.regions),
+            roi: roi.map_or(Ok(None), |roi| roi.parse()).map_err(raised)?,
             key: verify_key.map(|path| PublicKey::read(&path)).transpose().map_err(raised)?,
             ..defaults
         };

@@ -1,4 +1,4 @@
-//! Model containers, settings and names of random bytes: accepted or refused in one line, without a panic and without much
+//! Model containers, settings, regions of interest and names of random bytes: accepted or refused in one line, without a panic and without much
 //! memory. `HOTAD_FUZZ_CASES` sets how many. Images and folders are in tests/images/, whole models in tests/model_files/.
 
 mod bodies;
@@ -72,6 +72,12 @@ fn containers() {
 fn settings() {
     let seeds = seeds::settings();
     run("settings", 10_000, |rng| seeds::altered_settings(&seeds, rng), bodies::settings::check);
+}
+
+#[test]
+fn regions() {
+    let seeds = seeds::regions();
+    run("regions", 20_000, |rng| changed(&seeds, rng), bodies::region::check);
 }
 
 #[test]

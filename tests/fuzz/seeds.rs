@@ -96,6 +96,19 @@ pub fn altered_settings(seeds: &[Vec<u8>], rng: &mut ChaCha8Rng) -> Vec<u8> {
     bytes
 }
 
+/// Regions of interest.
+pub fn regions() -> Vec<Vec<u8>> {
+    let texts = [
+        "box:1,2,30,40",
+        "box:0,0,1,1;box:998,998,2,2",
+        "polygon:1,2,3.5,4e1,0,99.999",
+        "polygon:0,0,10,10,10,0,0,10;box:4,4,4,4",
+        "polygon:1e-9,0,NaN,inf,-1,5",
+        "box:4294967295,1,0,2",
+    ];
+    texts.map(|text| text.as_bytes().to_vec()).to_vec()
+}
+
 /// Names of all kinds of characters.
 pub fn names() -> Vec<Vec<u8>> {
     let texts = [

@@ -48,7 +48,7 @@ fn fitting_by_rows_is_fitting_of_the_whole() {
             for (height, width) in [(17, 23), (5, 9), (40, 11), (1, 1)] {
                 let spec = ImageSpec { height, width, channels };
                 let raster = decode(&encoded(&picture(23, 17, like), ImageFormat::Png), &LIMITS).expect("it decodes");
-                let (rows, whole) = (raster.fit(spec).expect("fits"), raster.picture().fit(spec).expect("fits"));
+                let (rows, whole) = (raster.fit(spec, None).expect("fits"), raster.picture().fit(spec).expect("fits"));
                 assert!(rows.values == whole.values, "{spec:?}");
                 assert_eq!((rows.height, rows.width, rows.channels), (height, width, channels));
             }

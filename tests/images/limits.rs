@@ -1,6 +1,7 @@
 //! Sizes are checked before memory is taken.
 
 use hotad_engine::data::decode::decode;
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::limits::Limits;
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::picture::{ImageSpec, Mask, Picture};
@@ -77,7 +78,7 @@ fn a_large_image_becomes_small_without_floats_of_the_whole() {
     let mut loaded = Vec::new();
     let _guard = MEASURED.lock();
     let (outcome, taken) = measured(|| {
-        for_each_batch(&Images::new(&paths, spec), &[0], 1, |batch| {
+        for_each_batch(&Images::new(ImageFiles::whole(&paths), spec), &[0], 1, |batch| {
             loaded = batch.images.values()?.into_owned();
             Ok(())
         })

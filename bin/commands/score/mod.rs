@@ -90,7 +90,8 @@ impl Run<'_> {
     fn all(&mut self, batch: usize, selection: Option<&Selection>, take: Take) -> Result<()> {
         let own = |path: &Path| selection.is_none_or(|s| s.takes(path));
         let order: Vec<usize> = (0..self.paths.len()).filter(|i| own(&self.paths[*i])).collect();
-        for_each_loaded(&Images::new(self.paths, self.model.detector.image()), &order, batch, |loaded| {
+        let images = Images::new(self.model.files(self.paths), self.model.detector.image());
+        for_each_loaded(&images, &order, batch, |loaded| {
             hotad_engine::interrupt::check()?;
             self.report(loaded, take)
         })?;

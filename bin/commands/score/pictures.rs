@@ -7,7 +7,6 @@ use hotad_engine::data::loader::Batch;
 use hotad_engine::data::picture::Picture;
 use hotad_engine::{Error, Result};
 use hotad_models::detector::Score;
-use hotad_models::evaluate::map_at;
 use hotad_models::model::Model;
 
 use crate::args::{Maps, ScoreArgs};
@@ -70,8 +69,7 @@ impl<'a> Folder<'a> {
         size: (usize, usize),
         score: Score,
     ) -> Result<Option<PathBuf>> {
-        let spec = model.detector.image();
-        let map = map_at(score.map, (spec.height, spec.width), size)?;
+        let map = model.map_at(score.map, size)?;
         overlay::overlay(Picture::read(path)?, &map, &model.calibration).write_png(&self.overlay(name))?;
         let file = self.map(name);
         match (&file, self.maps) {
@@ -91,7 +89,8 @@ impl<'a> Folder<'a> {
         for ((picture, index), size) in pictures.into_iter().zip(&batch.indices).zip(&batch.original_sizes) {
             let file = self.path.join(format!("{}_recoloured.png", images[*index].1));
             self.check(&file)?;
-            picture.resized(size.0, size.1)?.write_png(&file)?;
+            let (height, width) = model.roi.as_ref().map_or(*size, |roi| (roi.bounds().height, roi.bounds().width));
+            picture.resized(height, width)?.write_png(&file)?;
         }
         Ok(())
     }

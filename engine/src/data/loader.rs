@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use super::corrupt::Corrupt;
 use super::crop::{Crop, Pixels};
 use super::decode;
+use super::files::ImageFiles;
 use super::notices::{Notice, note};
 use super::picture::ImageSpec;
 use crate::error::{Error, Result};
@@ -62,7 +63,7 @@ impl Views {
 /// Image files, brought to one size when read.
 #[derive(Clone)]
 pub struct Images<'a> {
-    paths: &'a [PathBuf],
+    files: ImageFiles<'a>,
     spec: ImageSpec,
     kept: Option<Arc<[OnceLock<Decoded>]>>,
     corrupt: Option<Corrupt>,
@@ -72,23 +73,23 @@ pub struct Images<'a> {
 
 impl<'a> Images<'a> {
     /// Decoded anew each time.
-    pub fn new(paths: &'a [PathBuf], spec: ImageSpec) -> Self {
-        Self { paths, spec, kept: None, corrupt: None, views: None, pass: 0 }
+    pub fn new(files: ImageFiles<'a>, spec: ImageSpec) -> Self {
+        Self { files, spec, kept: None, corrupt: None, views: None, pass: 0 }
     }
 
     /// Decoded once when all together take less than a gibibyte.
-    pub fn kept(paths: &'a [PathBuf], spec: ImageSpec) -> Self {
-        let fits = paths.len() * spec.len() * size_of::<f32>() <= KEPT;
-        let kept = fits.then(|| paths.iter().map(|_| OnceLock::new()).collect());
-        Self { kept, ..Self::new(paths, spec) }
+    pub fn kept(files: ImageFiles<'a>, spec: ImageSpec) -> Self {
+        let fits = files.len() * spec.len() * size_of::<f32>() <= KEPT;
+        let kept = fits.then(|| files.iter().map(|_| OnceLock::new()).collect());
+        Self { kept, ..Self::new(files, spec) }
     }
 
-    /// A random view of each, another one in every pass.
+    /// A random view of each whole image, another one in every pass.
     pub fn cropped(paths: &'a [PathBuf], crop: Crop) -> Self {
         let kept = paths.iter().map(|_| OnceLock::new()).collect();
         let views = Views { crop, kept, bytes: AtomicUsize::new(0) };
         let spec = ImageSpec { height: crop.size, width: crop.size, channels: 3 };
-        Self { views: Some(Arc::new(views)), ..Self::new(paths, spec) }
+        Self { views: Some(Arc::new(views)), ..Self::new(ImageFiles::whole(paths), spec) }
     }
 
     /// In pass `pass` over them, which random views are drawn by.
@@ -105,32 +106,33 @@ impl<'a> Images<'a> {
 
     /// Number of images.
     pub fn len(&self) -> usize {
-        self.paths.len()
+        self.files.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.paths.is_empty()
+        self.files.is_empty()
     }
 
     fn decode(&self, i: usize) -> Result<Decoded> {
-        let raster = decode::open(&self.paths[i])?;
+        let (path, roi) = (&self.files[i], self.files.roi());
+        let raster = decode::open(path)?;
         let size = (raster.height(), raster.width());
-        if is_squashed(size, self.spec) {
-            note(Notice::Proportions, &self.paths[i]);
+        if is_squashed(roi.map_or(size, |roi| (roi.bounds().height, roi.bounds().width)), self.spec) {
+            note(Notice::Proportions, path);
         }
         let picture = match self.corrupt {
-            Some(corrupt) => corrupt.apply(raster.picture(), i)?.fit(self.spec)?,
-            None => raster.fit(self.spec)?,
+            Some(corrupt) => corrupt.apply(raster.picture(), i)?.fit_within(self.spec, roi),
+            None => raster.fit(self.spec, roi),
         };
-        Ok((picture.values, size))
+        Ok((picture.map_err(|e| e.of_file(path))?.values, size))
     }
 
     /// Appends the values of one image; returns rows and columns of its file.
     fn append(&self, i: usize, values: &mut Vec<f32>) -> Result<(usize, usize)> {
         if let Some(views) = &self.views {
-            let number = self.pass * self.paths.len() as u64 + i as u64;
-            let (own, size) = views.view(&self.paths[i], i, number)?;
+            let number = self.pass * self.files.len() as u64 + i as u64;
+            let (own, size) = views.view(&self.files[i], i, number)?;
             values.extend(own);
             return Ok(size);
         }

@@ -9,6 +9,7 @@ pub mod collect;
 pub mod corrupt;
 pub mod crop;
 pub mod decode;
+pub mod files;
 mod folder;
 pub mod frame;
 pub mod groups;
@@ -26,6 +27,7 @@ pub mod picture;
 pub mod prepare;
 pub mod preprocess;
 pub mod raster;
+pub mod roi;
 pub mod synth;
 mod tiff;
 

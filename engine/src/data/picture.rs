@@ -6,6 +6,7 @@ use std::path::Path;
 use hotad_kernels::resize::{Filter, resize};
 use serde::{Deserialize, Serialize};
 
+use super::roi::Roi;
 use super::{Item, decode};
 use crate::error::{Error, Result};
 
@@ -108,6 +109,17 @@ impl Picture {
     /// When a side is 0.
     pub fn fit(self, spec: ImageSpec) -> Result<Self> {
         self.with_channels(spec.channels).resized(spec.height, spec.width)
+    }
+
+    /// What a model takes that looks at a region, or at all of it.
+    ///
+    /// # Errors
+    /// When a side is 0, or the region does not lie in the picture.
+    pub fn fit_within(self, spec: ImageSpec, roi: Option<&Roi>) -> Result<Self> {
+        match roi {
+            Some(roi) => roi.cut(&self.with_channels(spec.channels))?.resized(spec.height, spec.width),
+            None => self.fit(spec),
+        }
     }
 
     /// Writes an 8-bit PNG, whole or not at all.

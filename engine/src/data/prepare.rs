@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::groups::Thumbnail;
+use super::roi::Roi;
 use super::{Item, decode, notices};
 use crate::error::{AtPath, Result};
 use crate::input_file;
@@ -84,17 +85,17 @@ pub fn list_sha256<'a>(hashes: impl IntoIterator<Item = &'a String>) -> String {
     hex(&hash.finalize())
 }
 
-/// Decodes and hashes every image.
+/// Decodes and hashes every image; thumbnails are of the region that is looked at, or of all.
 ///
 /// # Errors
-/// The first broken file in order, under [`OnBroken::Refuse`].
-pub fn prepare(items: &[Item], on_broken: OnBroken) -> Result<Prepared> {
+/// The first file in order that is broken, or that the region does not lie in, under [`OnBroken::Refuse`].
+pub fn prepare(items: &[Item], roi: Option<&Roi>, on_broken: OnBroken) -> Result<Prepared> {
     let looked_at: Vec<Result<Found>> = items
         .par_iter()
         .map(|item| {
             let bytes = decode::read(&item.path)?;
             let raster = decode::decode_at(&item.path, &bytes)?;
-            let thumbnail = Thumbnail::new(&raster.fit(Thumbnail::SPEC)?);
+            let thumbnail = Thumbnail::new(&raster.fit(Thumbnail::SPEC, roi).map_err(|e| e.of_file(&item.path))?);
             Ok((raster.channels() == 1, (raster.height(), raster.width()), Sha256::digest(&bytes).into(), thumbnail))
         })
         .collect();

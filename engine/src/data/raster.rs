@@ -6,6 +6,7 @@ use image::DynamicImage;
 use super::frame::{Format, Frame};
 use super::picture::{ImageSpec, Picture};
 use super::preprocess::Preprocessor;
+use super::roi::Roi;
 use crate::error::Result;
 
 /// A decoded image: gray or colour, of 8 or 16 bits.
@@ -68,13 +69,13 @@ impl Raster {
         Picture { height, width, channels, values }
     }
 
-    /// What a model takes, to the bit as [`Picture::fit`] makes it of [`Raster::picture`].
+    /// What a model takes, which looks at a region or at all of it; to the bit as [`Picture::fit`] makes it of the picture.
     ///
     /// # Errors
-    /// When a side is 0.
-    pub fn fit(&self, spec: ImageSpec) -> Result<Picture> {
+    /// When a side is 0, or the region does not lie in the image.
+    pub fn fit(&self, spec: ImageSpec, roi: Option<&Roi>) -> Result<Picture> {
         let mut values = vec![0.0; spec.len()];
-        Preprocessor::new(spec).run(&self.frame(), &mut values)?;
+        Preprocessor::new(spec).within(roi.cloned()).run(&self.frame(), &mut values)?;
         Ok(Picture { height: spec.height, width: spec.width, channels: spec.channels, values })
     }
 }

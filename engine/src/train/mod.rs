@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::container::{self, Contents};
 use crate::data::crop::Crop;
+use crate::data::files::ImageFiles;
 use crate::data::loader::{Batch, Images, for_each_batch};
 use crate::data::picture::ImageSpec;
 use crate::error::{AtPath, Error, Result};
@@ -91,9 +92,9 @@ pub struct TrainOptions<'a> {
 /// Images for training and for watching it.
 pub struct TrainData<'a> {
     /// Learned from.
-    pub train: &'a [PathBuf],
+    pub train: ImageFiles<'a>,
     /// Only watched; when empty, the training loss is.
-    pub validation: &'a [PathBuf],
+    pub validation: ImageFiles<'a>,
     /// Size they are brought to.
     pub spec: ImageSpec,
     /// Instead of whole images, random views of the training images.
@@ -185,7 +186,7 @@ impl<'a> Run<'a> {
         task.set_state(String::new());
         task.at(at.step);
         let train = match data.crop {
-            Some(crop) => Images::cropped(data.train, crop),
+            Some(crop) => Images::cropped(data.train.paths(), crop),
             None => Images::kept(data.train, data.spec),
         };
         let validation = Images::kept(data.validation, data.spec);
@@ -208,7 +209,7 @@ impl<'a> Run<'a> {
         for_each_batch(&images, rest, batch, |loaded| self.step(learner, &loaded))?;
         let train_loss = self.at.epoch_loss / self.at.batches.max(1) as f64;
         let keep = learner.keep();
-        let watched = match data.validation {
+        let watched = match &data.validation[..] {
             [_, ..] if keep == Keep::Best => validation_loss(learner, &self.validation, batch)?,
             _ => train_loss,
         };

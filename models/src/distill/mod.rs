@@ -15,6 +15,7 @@ mod teacher;
 use std::path::{Path, PathBuf};
 
 use hotad_engine::data::crop::Crop;
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::data::prepare::file_sha256;
 use hotad_engine::device::Device;
@@ -95,7 +96,8 @@ pub fn distill(settings: &Settings, job: &Job) -> Result<BackboneFile> {
     let pass = (job.images.len() / batch, batch);
     let mut learner = Student::new(settings, (student.trunk(), teacher), hints, start, pass, job)?;
     let spec = ImageSpec { height: settings.crop, width: settings.crop, channels: 3 };
-    let data = TrainData { train: job.images, validation: &[], spec, crop: Some(crop) };
+    let data =
+        TrainData { train: ImageFiles::whole(job.images), validation: ImageFiles::whole(&[]), spec, crop: Some(crop) };
     let report = train(&mut learner, &data, &options(settings, job, batch)?)?;
     job.observer.say(&format!("trained {} steps; mean loss of the last pass {:.4}", report.steps, report.best_loss));
     let tensors = import::to_torchvision(&learner.params().values()?, &student.trunk().layers(blocks))?;

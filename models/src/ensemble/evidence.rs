@@ -1,8 +1,6 @@
 //! What output-level ensembles are fitted to: members' scores of held-out normal images and, for what needs defects, of
 //! synthetic ones drawn on the same images. No test image is looked at.
 
-use std::path::PathBuf;
-
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::data::synth::{Kind, draw};
@@ -82,21 +80,26 @@ pub fn collect(members: &[Member], image: ImageSpec, defects: bool, context: &Fi
     })?;
     if defects {
         let order = random::shuffled(context.holdout.len(), context.seed, "images of ensemble defects", 0);
-        let drawn: Vec<&PathBuf> = order.iter().take(DRAWN_ON).map(|i| &context.holdout[*i]).collect();
-        for (i, path) in drawn.into_iter().enumerate() {
+        for (i, at) in order.into_iter().take(DRAWN_ON).enumerate() {
             interrupt::check()?;
-            add_defects(members, &mut all, (i, &Picture::read(path)?.fit(image)?), context.seed)?;
+            add_defects(members, &mut all, (i, &context.holdout.read(at, image)?), context)?;
         }
     }
     Ok(all)
 }
 
 /// Draws one defect of each kind on an image and asks the members.
-fn add_defects(members: &[Member], all: &mut [Evidence], (index, normal): (usize, &Picture), seed: u64) -> Result<()> {
+fn add_defects(
+    members: &[Member],
+    all: &mut [Evidence],
+    (index, normal): (usize, &Picture),
+    context: &FitContext,
+) -> Result<()> {
     let (mut values, mut masks) = (Vec::new(), Vec::new());
     for (k, kind) in KINDS.into_iter().enumerate() {
-        let mut rng = random::stream(seed, "ensemble defect", (index * KINDS.len() + k) as u64);
-        let (picture, mask) = draw(kind, normal, &mut rng);
+        let mut rng = random::stream(context.seed, "ensemble defect", (index * KINDS.len() + k) as u64);
+        let (mut picture, mut mask) = draw(kind, normal, &mut rng);
+        context.holdout.undraw_outside(&mut picture, &mut mask);
         // A defect that shows nothing teaches nothing.
         if mask.defect.contains(&true) {
             values.extend(picture.values);

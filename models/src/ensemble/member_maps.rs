@@ -6,9 +6,8 @@
 //! these images' own mean and deviation; from then on by those of the held-out normal images, which no member has seen if all
 //! were trained with the same seed and share. Either way normal patches are around 0 with deviation 1.
 
-use std::path::PathBuf;
-
 use hotad_engine::Result;
+use hotad_engine::data::files::ImageFiles;
 
 use crate::detector::FitContext;
 use crate::features::Embedding;
@@ -28,10 +27,10 @@ pub fn standards(embedding: &Embedding, context: &FitContext) -> Result<(Standar
     Ok((of(embedding, context.train)?, of(embedding, context.holdout)?))
 }
 
-fn of(embedding: &Embedding, paths: &[PathBuf]) -> Result<Standards> {
+fn of(embedding: &Embedding, files: ImageFiles) -> Result<Standards> {
     // Count, sum and sum of squares of each member.
     let mut sums = vec![None::<(f64, f64, f64)>; embedding.parts().len()];
-    embedding.for_each_member_map(paths, |member, map| {
+    embedding.for_each_member_map(files, |member, map| {
         let (n, sum, squares) = sums[member].get_or_insert((0.0, 0.0, 0.0));
         for v in map {
             *n += 1.0;

@@ -2,16 +2,18 @@
 
 use hotad_engine::data::corrupt::Corrupt;
 use hotad_engine::data::groups::{Thumbnail, alike};
+use hotad_engine::data::roi::Roi;
 use hotad_engine::data::{Dataset, Layout};
 use hotad_engine::metrics::ranking::Ranking;
 use hotad_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::images::ImageMetrics;
+use super::looked_at::LookedAt;
 use super::observe::Observed;
 use super::pixels::Pixels;
 use super::truth::Truths;
-use super::{ByKind, Confusion, Evaluation, KINDS, Metrics, Verdict, intervals, kinds, map_at};
+use super::{ByKind, Confusion, Evaluation, KINDS, Metrics, Verdict, intervals, kinds, map_within};
 use crate::model::Model;
 
 /// What metrics depend on beside the images.
@@ -22,6 +24,9 @@ pub(super) struct Facts {
     loco: bool,
     /// Rows and columns of anomaly maps.
     size: (usize, usize),
+    /// Where pixels are compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    roi: Option<Roi>,
     image_threshold: f32,
     pixel_threshold: f32,
     /// Median of normal pixels.
@@ -40,6 +45,7 @@ impl Facts {
             data: data.root.display().to_string(),
             loco: data.layout == Layout::Loco,
             size: (image.height, image.width),
+            roi: model.roi.clone(),
             image_threshold: calibration.image_threshold,
             pixel_threshold: calibration.pixel_threshold,
             normal_pixel: calibration.normal_pixel,
@@ -50,7 +56,7 @@ impl Facts {
 
     /// What masks say, where pixels are compared.
     pub fn truths(&self, data: &Dataset, corrupt: Option<Corrupt>) -> Result<Option<Truths>> {
-        self.without_masks.is_none().then(|| Truths::new(data, corrupt)).transpose()
+        self.without_masks.is_none().then(|| Truths::new(data, corrupt, self.roi.clone())).transpose()
     }
 }
 
@@ -80,8 +86,11 @@ impl Aggregate {
     pub fn take(&mut self, observed: Observed) -> Result<()> {
         let Observed { mut verdict, thumbnail, pixels } = observed;
         if let (Some(all), Some((map, truth))) = (&mut self.pixels, pixels) {
-            let map = map_at(map, self.facts.size, verdict.size)?;
-            verdict.overlap = all.take(&verdict.item, &truth, &map, verdict.size);
+            let roi = self.facts.roi.as_ref();
+            let with_normal = roi.map(|roi| (roi, self.facts.normal_pixel));
+            let map = map_within(map, self.facts.size, with_normal, verdict.size)?;
+            let looked_at = LookedAt::new(roi, verdict.size)?;
+            verdict.overlap = all.take(&verdict.item, truth, map, (verdict.size, &looked_at));
         }
         self.verdicts.push(verdict);
         self.thumbnails.push(thumbnail);

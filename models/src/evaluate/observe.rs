@@ -42,7 +42,7 @@ pub(super) fn observe(
     let paths: Vec<PathBuf> = items.iter().map(|i| i.path.clone()).collect();
     let order: Vec<usize> = (0..paths.len()).collect();
     let mut seen = 0;
-    for_each_batch(&Images::new(&paths, spec).changed(options.corrupt), &order, options.batch, |loaded| {
+    for_each_batch(&Images::new(model.files(&paths), spec).changed(options.corrupt), &order, options.batch, |loaded| {
         hotad_engine::interrupt::check()?;
         let started = std::time::Instant::now();
         let scores = model.score_files(&loaded, &paths)?;

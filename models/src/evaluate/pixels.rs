@@ -7,6 +7,7 @@ use hotad_engine::metrics::region::{area, components};
 use hotad_engine::metrics::sketch::{Sketch, best_mean_dice};
 use hotad_engine::metrics::tally::Tally;
 
+use super::looked_at::LookedAt;
 use super::truth::Truth;
 use super::{ByKind, KINDS, Metrics};
 
@@ -51,14 +52,25 @@ impl Pixels {
         }
     }
 
-    /// Counts the map of a test image at the size of its file; its overlap with the mask where it is defective.
-    pub fn take(&mut self, item: &Item, truth: &Truth, map: &[f32], (_, width): (usize, usize)) -> Option<Overlap> {
-        let Truth { defect, saturating } = truth;
-        let regions = components(defect, width);
+    /// Counts those pixels of a test image's map, at the size of its file, that are looked at; its overlap with the mask where it
+    /// is defective.
+    pub fn take(
+        &mut self,
+        item: &Item,
+        truth: Truth,
+        mut map: Vec<f32>,
+        ((_, width), looked_at): ((usize, usize), &LookedAt),
+    ) -> Option<Overlap> {
+        let Truth { mut defect, mut saturating } = truth;
+        let mut regions = components(&defect, width);
+        looked_at.keep(&mut map);
+        looked_at.keep(&mut defect);
+        [Some(&mut regions), saturating.as_mut()].into_iter().flatten().for_each(|some| looked_at.renumber(some));
+        let (map, defect) = (&map[..], &defect[..]);
         self.all.add(map, defect, &regions);
         let above: Vec<f32> = map.iter().map(|v| v - self.normal).collect();
         self.sketches.push(Sketch::new(&above, defect, &regions, BITS));
-        if let (Some(tallies), Some(regions)) = (&mut self.loco, saturating) {
+        if let (Some(tallies), Some(regions)) = (&mut self.loco, &saturating) {
             for (tally, (folder, _)) in tallies.iter_mut().zip(KINDS) {
                 if !item.defective || item.kind == folder {
                     tally.add(map, defect, regions);

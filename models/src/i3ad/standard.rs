@@ -4,8 +4,7 @@
 //! mean and a deviation of its own, over a neighbourhood; for textures there is one of each. They are taken from training
 //! normals: thresholds are calibrated on the held-out ones, which must not have had a part in the map.
 
-use std::path::PathBuf;
-
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::params::{State, fetch};
 use hotad_engine::tensor::Tensor;
@@ -111,7 +110,7 @@ impl Standard {
     ///
     /// # Errors
     /// When an image cannot be read.
-    pub fn measured(model: &I3ad, train: &[PathBuf], seed: u64) -> Result<Self> {
+    pub fn measured(model: &I3ad, train: ImageFiles, seed: u64) -> Result<Self> {
         let size = model.config.image_size;
         let mut sums = RESIDUALS.map(|_| Sums::new(size * size));
         let mut order = random::shuffled(train.len(), seed, "images that maps are measured on", 0);

@@ -140,7 +140,7 @@ impl CalibrateJob {
                 "does not say which images it learned from; thresholds are too low where some of these are among them";
             observer.warn(&format!("{} {what}", shown(&self.model)));
         }
-        let prepared = prepare(&all, self.on_broken, observer)?;
+        let prepared = prepare(&all, model.roi.as_ref(), self.on_broken, observer)?;
         let paths: Vec<&PathBuf> = prepared.items.iter().map(|i| &i.path).collect();
         let groups = grouping.groups(&paths, &prepared.thumbnails)?;
         let known = model.provenance.known();
@@ -176,7 +176,7 @@ impl CalibrateJob {
             image_false_alarm_rate: self.false_alarm_rate,
             pixel_false_alarm_rate: self.pixel_false_alarm_rate,
         };
-        calibrate(model.detector.as_ref(), &paths, &images.parts, rule, self.seed)
+        calibrate(model.detector.as_ref(), model.files(&paths), &images.parts, rule, self.seed)
     }
 
     /// Thresholds from labelled images, and the SHA-256 of all images that thresholds depend on then: these, and those that a

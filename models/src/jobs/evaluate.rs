@@ -147,7 +147,7 @@ impl TestImages {
         if on_broken == OnBroken::Refuse {
             return Ok(Self { data, broken: 0 });
         }
-        let prepared = prepare(&data.test, on_broken, observer)?;
+        let prepared = prepare(&data.test, None, on_broken, observer)?;
         data.test = prepared.items;
         Ok(Self { data, broken: prepared.skipped.len() })
     }

@@ -15,6 +15,7 @@ use std::path::Path;
 
 use hotad_engine::Result;
 use hotad_engine::data::prepare::{self, OnBroken, Prepared};
+use hotad_engine::data::roi::Roi;
 use hotad_engine::data::{Dataset, Item};
 use hotad_engine::observer::Observer;
 
@@ -57,12 +58,12 @@ pub fn data_set(root: &Path, observer: &dyn Observer) -> Result<Dataset> {
     Ok(data)
 }
 
-/// Looks at every image once; warns of those that were skipped, and of what the user should know about the others.
+/// Looks at every image once, within a region or at all of it; warns of those that were skipped, and of what the user should know about the others.
 ///
 /// # Errors
-/// The first broken file in order, under [`OnBroken::Refuse`].
-pub fn prepare(items: &[Item], on_broken: OnBroken, observer: &dyn Observer) -> Result<Prepared> {
-    let prepared = prepare::prepare(items, on_broken)?;
+/// The first file in order that is broken, or that the region does not lie in, under [`OnBroken::Refuse`].
+pub fn prepare(items: &[Item], roi: Option<&Roi>, on_broken: OnBroken, observer: &dyn Observer) -> Result<Prepared> {
+    let prepared = prepare::prepare(items, roi, on_broken)?;
     prepared.skipped.iter().for_each(|error| observer.warn(&format!("skipped {error}")));
     prepared.warnings.iter().for_each(|warning| observer.warn(warning));
     Ok(prepared)

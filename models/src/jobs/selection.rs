@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use hotad_engine::data::groups::{Grouping, set_aside};
 use hotad_engine::data::prepare::{Prepared, list_sha256};
+use hotad_engine::data::roi::Roi;
 use hotad_engine::data::{Dataset, Item};
 use hotad_engine::error::shown;
 use hotad_engine::model_file::ModelFile;
@@ -38,7 +39,9 @@ pub struct Selection {
     pub gray: bool,
     /// SHA-256 of the list of all images.
     pub sha256: String,
-    /// What decides which images are learned from, by name, for checkpoints.
+    /// The region of them that is looked at: the job's, or that of its members.
+    pub roi: Option<Roi>,
+    /// What decides what is learned from, by name, for checkpoints.
     pub chosen: Map<String, Value>,
 }
 
@@ -56,10 +59,10 @@ impl Selection {
         }
         let named: HashSet<PathBuf> = data.validation.iter().map(|i| i.path.clone()).collect();
         let candidates = candidates(&data, job, cross_validation)?;
-        let prepared = prepare(&candidates, job.on_broken, observer)?;
+        let Members { learned: members, lists_all_images, roi } = Members::read(job, observer)?;
+        let prepared = prepare(&candidates, roi.as_ref(), job.on_broken, observer)?;
         let paths: Vec<&PathBuf> = prepared.items.iter().map(|i| &i.path).collect();
         let groups = grouping.groups(&paths, &prepared.thumbnails)?;
-        let (members, lists_all_images) = learned_by_members(&job.members, observer)?;
         let holdout = match (cross_validation, named.is_empty()) {
             (true, _) => Vec::new(),
             (false, true) => held_out(&prepared, &groups, &members, job),
@@ -67,7 +70,12 @@ impl Selection {
         };
         warn_of_divided(&groups, &holdout, observer);
         check_twice(&prepared, &holdout, &members)?;
-        let selection = Self { lists_all_images, ..Self::of(job, prepared, &groups, &holdout, members) };
+        let mut selection = Self { lists_all_images, ..Self::of(job, prepared, &groups, &holdout, members) };
+        if let Some(roi) = &roi {
+            let plain = serde_json::to_value(roi).expect("a region is plain data");
+            selection.chosen.insert("region of interest".into(), plain);
+        }
+        selection.roi = roi;
         if selection.train.is_empty() || (selection.holdout.is_empty() && !cross_validation) {
             return Err(too_few(&data, job));
         }
@@ -101,6 +109,7 @@ impl Selection {
             learned,
             lists_all_images: true,
             gray: prepared.gray,
+            roi: None,
             sha256: list_sha256(&prepared.hashes),
         }
     }
@@ -130,21 +139,40 @@ fn candidates(data: &Dataset, job: &TrainJob, cross_validation: bool) -> Result<
     })
 }
 
-/// SHA-256 of the images that the members have learned from, and whether all members tell all of theirs.
-fn learned_by_members(members: &[PathBuf], observer: &dyn Observer) -> Result<(HashSet<String>, bool)> {
-    let (mut learned, mut all) = (HashSet::new(), true);
-    for member in members {
-        let provenance = ModelFile::load(member)?.provenance;
-        if !provenance.lists_all_images {
-            let what =
-                "does not say which images it learned from; train it again, or its images may be calibrated with";
-            observer.warn(&format!("--member {} {what}", shown(member)));
+/// What members say of the images that they have learned from.
+struct Members {
+    /// SHA-256 of these images.
+    learned: HashSet<String>,
+    /// Whether all members tell all of theirs.
+    lists_all_images: bool,
+    /// The region that they and the job look at.
+    roi: Option<Roi>,
+}
+
+impl Members {
+    /// Of the members of a job.
+    fn read(job: &TrainJob, observer: &dyn Observer) -> Result<Self> {
+        let mut all = Self { learned: HashSet::new(), lists_all_images: true, roi: job.roi.clone() };
+        for (i, member) in job.members.iter().enumerate() {
+            let ModelFile { provenance, roi, .. } = ModelFile::load(member)?;
+            if i == 0 && job.roi.is_none() {
+                all.roi = roi.clone();
+            }
+            if roi != all.roi {
+                let reason = "looks at another region of interest than the others or this training; members share one";
+                return Err(Error::Model { path: member.clone(), reason: reason.into() });
+            }
+            if !provenance.lists_all_images {
+                let what =
+                    "does not say which images it learned from; train it again, or its images may be calibrated with";
+                observer.warn(&format!("--member {} {what}", shown(member)));
+            }
+            all.lists_all_images &= provenance.lists_all_images;
+            all.learned.extend(provenance.learned_images);
+            all.learned.extend(provenance.added_images.into_keys());
         }
-        all &= provenance.lists_all_images;
-        learned.extend(provenance.learned_images);
-        learned.extend(provenance.added_images.into_keys());
+        Ok(all)
     }
-    Ok((learned, all))
 }
 
 /// Numbers of the normal images that are held out: a share of them, drawn by the seed, whole groups, none of a group with an

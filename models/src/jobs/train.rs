@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::prepare::OnBroken;
+use hotad_engine::data::roi::Roi;
 use hotad_engine::device::{Device, Precision};
 use hotad_engine::model_file::Provenance;
 use hotad_engine::observer::Observer;
@@ -32,6 +34,9 @@ pub struct TrainJob {
     pub settings: Table,
     /// Model files that an ensemble is built on.
     pub members: Vec<PathBuf>,
+    /// The region of images that is looked at, in training and ever after; `None` looks at all, or for an ensemble at the region
+    /// of its members.
+    pub roi: Option<Roi>,
     /// Which images are of one part, and so never on both sides of a split; as
     /// [`Grouping::of`](hotad_engine::data::groups::Grouping::of) takes it.
     pub group: String,
@@ -65,6 +70,7 @@ impl TrainJob {
             data: data.into(),
             settings: Table::new(),
             members: Vec::new(),
+            roi: None,
             group: GROUP.into(),
             holdout: HOLDOUT,
             defective_share: DEFECTIVE_SHARE,
@@ -157,10 +163,11 @@ impl TrainJob {
 
     /// What a method gets to learn from and to compute with.
     pub fn context<'a>(&'a self, selection: &'a Selection, observer: &'a dyn Observer) -> FitContext<'a> {
+        let files = |paths: &'a [PathBuf]| ImageFiles::new(paths, selection.roi.as_ref());
         FitContext {
-            train: &selection.train,
-            defective: &selection.defective,
-            holdout: &selection.holdout,
+            train: files(&selection.train),
+            defective: files(&selection.defective),
+            holdout: files(&selection.holdout),
             groups: &selection.groups,
             gray: selection.gray,
             members: &self.members,
@@ -215,7 +222,8 @@ impl TrainJob {
             lists_all_images: selection.lists_all_images,
             ..Provenance::default()
         };
-        Ok(Model { detector, calibration, provenance, device: self.device.clone() })
+        let roi = selection.roi.clone();
+        Ok(Model { detector, roi, calibration, provenance, device: self.device.clone() })
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::groups;
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::observer::{Observer, Progress};
@@ -147,7 +148,7 @@ impl Observer for WithLines<'_> {
 
 /// One fold: which images are tested on.
 struct Fold<'a> {
-    normal: &'a [PathBuf],
+    normal: ImageFiles<'a>,
     defective: &'a [PathBuf],
     good: &'a [usize],
     bad: &'a [usize],
@@ -172,12 +173,19 @@ impl Fold<'_> {
         let (train, holdout) = groups::set_aside(&parts, watched, &order);
         let pick = |some: &[usize]| some.iter().map(|i| self.normal[normal[*i]].clone()).collect::<Vec<_>>();
         let (train, holdout) = (pick(&train), pick(&holdout));
-        let inner = FitContext { train: &train, holdout: &holdout, model_path: None, resume: false, ..*context };
+        let inner = FitContext {
+            train: context.train.with(&train),
+            holdout: context.train.with(&holdout),
+            model_path: None,
+            resume: false,
+            ..*context
+        };
         let recolouring = Recolouring::fit(&config.color(), &inner, None)?;
         let set = |tested: bool| {
-            let (good, bad) = (self.some(self.normal, self.good, tested), self.some(self.defective, self.bad, tested));
+            let (good, bad) = (self.some(&self.normal, self.good, tested), self.some(self.defective, self.bad, tested));
             let labels = good.iter().map(|_| 0.0).chain(bad.iter().map(|_| 1.0)).collect();
-            Labelled::new(good.into_iter().chain(bad).collect(), labels, &recolouring, config.batch)
+            let paths: Vec<PathBuf> = good.into_iter().chain(bad).collect();
+            Labelled::new(context.train.with(&paths), labels, &recolouring, config.batch)
         };
         Ok((set(false)?, set(true)?))
     }
@@ -191,7 +199,7 @@ fn evaluate(config: &Config, train: &Labelled, test: &Labelled, context: &FitCon
     let ready = Ready::new(config, &params.values()?, context.device)?;
     let order: Vec<usize> = (0..test.paths.len()).collect();
     let mut all = Vec::with_capacity(order.len());
-    for_each_batch(&Images::new(&test.paths, config.image()), &order, config.batch, |batch| {
+    for_each_batch(&Images::new(test.files(), config.image()), &order, config.batch, |batch| {
         interrupt::check()?;
         let maps = test.maps_of(&batch.indices, config.image(), context.device)?;
         all.extend(pooled(|| ready.probabilities(&batch.images, &maps))?);

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::{Batch, Images, for_each_batch};
 use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::data::roi::Roi;
 use hotad_engine::device::Device;
 use hotad_engine::ops::{Mode, add, loss};
 use hotad_engine::params::Params;
@@ -26,6 +28,8 @@ use crate::networks::layer::Weights;
 pub struct Labelled {
     /// Image files.
     pub paths: Vec<PathBuf>,
+    /// The region of them that is looked at.
+    roi: Option<Roi>,
     /// 1 for defective, 0 for normal.
     pub labels: Vec<f32>,
     /// Anomaly map of each image.
@@ -37,17 +41,22 @@ impl Labelled {
     ///
     /// # Errors
     /// When an image cannot be read.
-    pub fn new(paths: Vec<PathBuf>, labels: Vec<f32>, recolouring: &Recolouring, batch: usize) -> Result<Self> {
-        let order: Vec<usize> = (0..paths.len()).collect();
+    pub fn new(files: ImageFiles, labels: Vec<f32>, recolouring: &Recolouring, batch: usize) -> Result<Self> {
+        let order: Vec<usize> = (0..files.len()).collect();
         let spec = recolouring.image();
-        let mut maps = Vec::with_capacity(paths.len());
-        for_each_batch(&Images::new(&paths, spec), &order, batch, |loaded| {
+        let mut maps = Vec::with_capacity(files.len());
+        for_each_batch(&Images::new(files, spec), &order, batch, |loaded| {
             interrupt::check()?;
             let values = pooled(|| recolouring.maps(&loaded.images))?;
             maps.extend(values.values()?.chunks_exact(spec.height * spec.width).map(<[f32]>::to_vec));
             Ok(())
         })?;
-        Ok(Self { paths, labels, maps })
+        Ok(Self { paths: files.to_vec(), roi: files.roi().cloned(), labels, maps })
+    }
+
+    /// The images as they are looked at.
+    pub fn files(&self) -> ImageFiles<'_> {
+        ImageFiles::new(&self.paths, self.roi.as_ref())
     }
 
     /// The anomaly maps of some images, `[n, h, w, 1]`.
@@ -122,7 +131,8 @@ pub fn learn(networks: &Networks, config: &Config, data: &Labelled, context: &Fi
         class_aware: config.class_aware,
     };
     let schedule = Schedule { epochs: config.epochs, batch: config.batch, patience: 0 };
-    let images = TrainData { train: &data.paths, validation: &[], spec: config.image(), crop: None };
+    let images =
+        TrainData { train: data.files(), validation: ImageFiles::whole(&[]), spec: config.image(), crop: None };
     let settings = config.learning();
     context.run_on(&mut learner, &images, &schedule, "lea-net", &settings)?;
     Ok(learner.params)

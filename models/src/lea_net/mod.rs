@@ -117,7 +117,7 @@ pub fn fit(config: Config, context: &FitContext) -> Result<LeaNet> {
     let chosen = order.into_iter().take(wanted).map(|i| context.defective[i].clone());
     let paths: Vec<_> = context.train.iter().cloned().chain(chosen).collect();
     let labels = (0..paths.len()).map(|i| f32::from(u8::from(i >= context.train.len()))).collect();
-    let data = Labelled::new(paths, labels, &recolouring, config.batch)?;
+    let data = Labelled::new(context.train.with(&paths), labels, &recolouring, config.batch)?;
     // An interruption may have come before this stage had a checkpoint.
     let resume = context.resume && context.has_checkpoint();
     let params = learn(&Networks::new(&config), &config, &data, &FitContext { resume, ..*context })?;

@@ -223,7 +223,7 @@ fn deviation(head: &Head, params: &Params, embedding: &Embedding, context: &FitC
     let some: Vec<PathBuf> = order.into_iter().take(SCALE_IMAGES).map(|i| context.train[i].clone()).collect();
     let weights = Weights::Learned(params, "", Mode::Eval);
     let mut covariance = Covariance::new(embedding.device());
-    embedding.for_each(&some, |x| {
+    embedding.for_each(context.train.with(&some), |x| {
         let d = embedding.dimensions();
         let vectors = x.reshaped(&[1, 1, x.len() / d, d])?;
         covariance.add(&head.adapted(&weights, &vectors)?.reshaped(&[x.len() / d, d])?)

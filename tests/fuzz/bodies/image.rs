@@ -14,7 +14,7 @@ pub fn check(bytes: &[u8]) -> bool {
             let (height, width) = (raster.height(), raster.width());
             assert!(height * width <= 1_000_000, "within limits");
             let spec = ImageSpec { height: 8, width: 8, channels: 3 };
-            let small = raster.fit(spec).expect("an image has pixels");
+            let small = raster.fit(spec, None).expect("an image has pixels");
             assert_eq!(small.values.len(), spec.len());
             true
         }

@@ -7,6 +7,7 @@ pub mod container;
 pub mod folder;
 pub mod image;
 pub mod name;
+pub mod region;
 pub mod settings;
 
 /// Fails for an error that is not one line of bounded length.

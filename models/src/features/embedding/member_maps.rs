@@ -1,7 +1,6 @@
 //! Members' own anomaly maps as the last channels.
 
-use std::path::PathBuf;
-
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
@@ -29,9 +28,9 @@ impl Embedding {
     ///
     /// # Errors
     /// When an image cannot be read, or what a member reports.
-    pub fn for_each_member_map(&self, paths: &[PathBuf], mut work: impl FnMut(usize, &[f32])) -> Result<()> {
-        let order: Vec<usize> = (0..paths.len()).collect();
-        for_each_batch(&Images::new(paths, self.image), &order, BATCH, |batch| {
+    pub fn for_each_member_map(&self, files: ImageFiles, mut work: impl FnMut(usize, &[f32])) -> Result<()> {
+        let order: Vec<usize> = (0..files.len()).collect();
+        for_each_batch(&Images::new(files, self.image), &order, BATCH, |batch| {
             interrupt::check()?;
             for (number, part) in self.parts.iter().enumerate() {
                 if let Some(map) = member_map(&part.source, &batch.images, self.grid())? {

@@ -9,8 +9,7 @@ mod file;
 mod member_maps;
 mod reduction;
 
-use std::path::PathBuf;
-
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
@@ -141,9 +140,9 @@ impl Embedding {
     ///
     /// # Errors
     /// When an image cannot be read, or what `work` says.
-    pub fn for_each(&self, paths: &[PathBuf], mut work: impl FnMut(Tensor) -> Result<()>) -> Result<()> {
-        let order: Vec<usize> = (0..paths.len()).collect();
-        for_each_batch(&Images::new(paths, self.image), &order, BATCH, |batch| {
+    pub fn for_each(&self, files: ImageFiles, mut work: impl FnMut(Tensor) -> Result<()>) -> Result<()> {
+        let order: Vec<usize> = (0..files.len()).collect();
+        for_each_batch(&Images::new(files, self.image), &order, BATCH, |batch| {
             interrupt::check()?;
             work(self.embed(&batch.images)?)
         })

@@ -1,8 +1,7 @@
 //! The linear map of joined channels: principal components, or a choice of channels.
 
-use std::path::PathBuf;
-
 use hotad_engine::Result;
+use hotad_engine::data::files::ImageFiles;
 use hotad_kernels::fusion::Projection;
 use serde::{Deserialize, Serialize};
 
@@ -85,10 +84,10 @@ impl Embedding {
     ///
     /// # Errors
     /// When an image cannot be read, or more components are asked for than there are channels.
-    pub fn fit(&mut self, paths: &[PathBuf], reduction: Reduction) -> Result<f64> {
+    pub fn fit(&mut self, files: ImageFiles, reduction: Reduction) -> Result<f64> {
         let Reduction { fusion, keep, standardise, whiten } = reduction;
         let mut covariance = Covariance::new(&self.device);
-        self.for_each(paths, |x| covariance.add(&x))?;
+        self.for_each(files, |x| covariance.add(&x))?;
         let variances = covariance.variances();
         let ranges = self.ranges();
         let mut scale = vec![1.0; variances.len()];
