@@ -34,7 +34,7 @@ fn percentiles(summary: &Summary) -> Html {
             Html::of("<tr>{}</tr>", &[&cells])
         })
         .collect();
-    Html::of(r#"<table class="compare">{}</table>"#, &[&rows])
+    Html::of(r#"<div class="wide"><table class="compare">{}</table></div>"#, &[&rows])
 }
 
 /// Longest and mean latency of each slice of the run.
@@ -56,8 +56,10 @@ fn over_time(latencies: &Latencies, deadline: Option<f64>) -> Html {
     if let Some(ms) = deadline {
         plot.line(&[(0.0, ms), (frames as f64, ms)], "threshold");
     }
-    let key = r#"{}<p class="key"><i style="background:var(--blue)"></i>mean<i style="background:var(--red)"></i>longest<i style="background:var(--ink)"></i>deadline</p>"#;
-    Html::of(key, &[&plot.finish()])
+    let deadline =
+        deadline.map(|_| Html::of(r#"<i style="background:var(--ink)"></i>deadline"#, &[])).unwrap_or_default();
+    let key = r#"{}<p class="key"><i style="background:var(--blue)"></i>mean<i style="background:var(--red)"></i>longest{}</p>"#;
+    Html::of(key, &[&plot.finish(), &deadline])
 }
 
 /// Latency over the share of frames that take longer, both in powers of ten.
@@ -69,7 +71,7 @@ fn distribution(total: &Histogram<u64>, deadline: Option<f64>) -> Html {
         .map(|tens| (tens, total.value_at_quantile(1.0 - 10f64.powf(-tens)) as f64 / 1e6))
         .collect();
     let top = points.iter().map(|p| p.1).chain(deadline).fold(0.0, f64::max);
-    let labels = ("frames that take longer: 1 in 10 to this power", "ms");
+    let labels = ("frames that take longer: 1 in 10 to the power of", "ms");
     let mut plot = Plot::new("Distribution of latencies", labels, (0.0, nines), (0.0, 1.05 * top));
     plot.line(&points, "curve");
     if let Some(ms) = deadline {

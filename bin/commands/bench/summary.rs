@@ -192,7 +192,9 @@ impl Summary {
             let [a, b, c, d, e] = stage.ms.row().map(|v| format!("{v:.3}"));
             [stage.stage.into(), a, b, c, d, e]
         };
-        std::iter::once(head).chain(self.latency_ms.iter().map(row)).collect()
+        // Frames from memory are not decoded.
+        let stages = self.latency_ms.iter().filter(|stage| stage.stage != "decode" || stage.ms.max > 0.0);
+        std::iter::once(head).chain(stages.map(row)).collect()
     }
 
     /// What was counted.
