@@ -21,8 +21,12 @@ fn inside(roi: &str) -> Vec<bool> {
 }
 
 fn metrics(model: &Path, data: &Path) -> Value {
-    let line = ok(&["eval", "--model", text(model), "--data", text(data), "--json", "-q", "--device", "cpu"]);
-    let mut metrics: Value = serde_json::from_str(&line).expect("JSON");
+    without_times(&ok(&["eval", "--model", text(model), "--data", text(data), "--json", "-q", "--device", "cpu"]))
+}
+
+/// Metrics that are printed, without those that differ from run to run.
+fn without_times(line: &str) -> Value {
+    let mut metrics: Value = serde_json::from_str(line).expect("JSON");
     for other in ["data", "ms_per_image", "notes"] {
         metrics.as_object_mut().expect("an object").remove(other);
     }
@@ -50,7 +54,14 @@ fn a_box_is_as_cropping_by_hand() {
         }
     }
     // The same metrics, those of pixels too: defects outside are not counted.
-    assert_eq!(metrics(&within, &dir.join("frames")), metrics(&by_hand, &dir.join("data")));
+    let one_run = metrics(&within, &dir.join("frames"));
+    assert_eq!(one_run, metrics(&by_hand, &dir.join("data")));
+    let (shards, frames) = (dir.join("shards"), dir.join("frames"));
+    for shard in ["0/2", "1/2"] {
+        let args = ["eval", "--model", text(&within), "--data", text(&frames), "--shard", shard, "--shard-folder"];
+        ok(&[&args[..], &[text(&shards), "-q", "--device", "cpu"]].concat());
+    }
+    assert_eq!(without_times(&ok(&["merge", text(&shards)])), one_run, "in shards");
     // Cleared, the model is the one that was trained by hand.
     let cleared = dir.join("cleared.safetensors");
     let said = ok(&["roi", text(&within), "--clear", "--out", text(&cleared), "-q"]);
