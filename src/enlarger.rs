@@ -4,6 +4,8 @@ use hotad_engine::Result;
 use hotad_engine::data::roi::Roi;
 use hotad_kernels::resize::{Filter, RowResizer};
 
+use crate::inspector::reserve;
+
 /// Enlarges maps (bilinear); its memory is used again.
 #[derive(Default)]
 pub struct Enlarger {
@@ -23,7 +25,9 @@ impl Enlarger {
         size: (usize, usize),
         frame: &mut Vec<f32>,
     ) -> Result<()> {
-        frame.resize(size.0 * size.1, 0.0);
+        let pixels = size.0 * size.1;
+        reserve(frame, pixels.saturating_sub(frame.len()))?;
+        frame.resize(pixels, 0.0);
         let Some((roi, outside)) = roi else { return resize(&mut self.resizer, map, from, size, frame) };
         let bounds = roi.bounds();
         self.part.resize(bounds.width * bounds.height, 0.0);

@@ -196,14 +196,23 @@ impl Inspector {
     /// # Errors
     /// As [`Inspector::inspect`].
     pub fn warm_up(&mut self, height: usize, width: usize, format: Format) -> Result<()> {
-        let stride = width.saturating_mul(format.pixel_bytes());
-        let blank = vec![0x80; stride.saturating_mul(height)];
+        self.warm_up_with(height, width, format, &mut Verdict::default())
+    }
+
+    /// [`Inspector::warm_up`] with a verdict that is used for frames afterwards, so that its memory is taken too.
+    ///
+    /// # Errors
+    /// As [`Inspector::inspect`].
+    pub fn warm_up_with(&mut self, height: usize, width: usize, format: Format, verdict: &mut Verdict) -> Result<()> {
+        Frame::check_size(height, width)?;
+        let stride = width * format.pixel_bytes();
+        let mut blank = Vec::new();
+        reserve(&mut blank, stride * height)?;
+        blank.resize(stride * height, 0x80);
         let frame = Frame::new(&blank, height, width, stride, format)?;
-        let mut verdict = Verdict::default();
-        let deadline = self.options.deadline.take();
-        let outcome = (0..WARM_UPS).try_for_each(|_| self.inspect(&frame, &mut verdict));
-        self.options.deadline = deadline;
-        outcome
+        let whenever = Timing { arrived: Instant::now(), deadline: None };
+        (0..WARM_UPS)
+            .try_for_each(|_| self.inspect_all(std::slice::from_ref(&frame), whenever, std::slice::from_mut(verdict)))
     }
 
     /// Inspects a frame that arrives now.
@@ -220,7 +229,8 @@ impl Inspector {
     /// # Errors
     /// As [`Inspector::inspect`].
     pub fn inspect_arrived(&mut self, frame: &Frame, arrived: Instant, verdict: &mut Verdict) -> Result<()> {
-        self.inspect_all(std::slice::from_ref(frame), arrived, std::slice::from_mut(verdict))
+        let timing = Timing { arrived, deadline: self.options.deadline };
+        self.inspect_all(std::slice::from_ref(frame), timing, std::slice::from_mut(verdict))
     }
 
     /// Inspects frames together, of any sizes and formats, that arrive now. Each verdict is the one that its frame alone would
@@ -229,10 +239,11 @@ impl Inspector {
     /// # Errors
     /// When there are not as many verdicts as frames, and as [`Inspector::inspect`].
     pub fn inspect_batch(&mut self, frames: &[Frame], verdicts: &mut [Verdict]) -> Result<()> {
-        self.inspect_all(frames, Instant::now(), verdicts)
+        let timing = Timing { arrived: Instant::now(), deadline: self.options.deadline };
+        self.inspect_all(frames, timing, verdicts)
     }
 
-    fn inspect_all(&mut self, frames: &[Frame], arrived: Instant, verdicts: &mut [Verdict]) -> Result<()> {
+    fn inspect_all(&mut self, frames: &[Frame], timing: Timing, verdicts: &mut [Verdict]) -> Result<()> {
         verdicts.iter_mut().for_each(Verdict::clear);
         if frames.len() != verdicts.len() {
             return Err(Error::Frame(format!("{} frames for {} verdicts", frames.len(), verdicts.len())));
@@ -241,27 +252,28 @@ impl Inspector {
             return Ok(());
         }
         let started = Instant::now();
-        let wait = started.saturating_duration_since(arrived);
-        if self.options.deadline.is_some_and(|deadline| wait >= deadline) {
+        let wait = started.saturating_duration_since(timing.arrived);
+        if timing.deadline.is_some_and(|deadline| wait >= deadline) {
             for verdict in verdicts {
                 (verdict.late, verdict.stages.wait) = (true, wait);
             }
             return Ok(());
         }
         let pool = self.pool.clone();
-        on_threads(pool.as_deref(), || self.inspect_now(frames, (arrived, started), verdicts))
+        on_threads(pool.as_deref(), || self.inspect_now(frames, timing, started, verdicts))
     }
 
-    /// Inspects frames that arrived at some time and are started with now.
+    /// Inspects frames that are started with now.
     fn inspect_now(
         &mut self,
         frames: &[Frame],
-        (arrived, started): (Instant, Instant),
+        timing: Timing,
+        started: Instant,
         verdicts: &mut [Verdict],
     ) -> Result<()> {
         let images = self.preprocessed(frames)?;
         let preprocessed = Instant::now();
-        let until = self.options.deadline.map_or_else(Until::done, |deadline| Until::moment(arrived + deadline));
+        let until = timing.until();
         let scores = self.scores(&images, &until)?;
         let scored = Instant::now();
         for ((frame, score), verdict) in frames.iter().zip(scores).zip(verdicts.iter_mut()) {
@@ -271,10 +283,10 @@ impl Inspector {
         let end = Instant::now();
         for verdict in verdicts {
             let stages = &mut verdict.stages;
-            stages.wait = started.saturating_duration_since(arrived);
+            stages.wait = started.saturating_duration_since(timing.arrived);
             stages.preprocess = preprocessed - started;
             (stages.score, stages.verdict) = (scored - preprocessed, end - scored);
-            if self.options.deadline.is_some_and(|deadline| stages.total() > deadline) {
+            if timing.deadline.is_some_and(|deadline| stages.total() > deadline) {
                 (verdict.late, verdict.label) = (true, Label::Undecided);
             }
         }
@@ -313,13 +325,18 @@ impl Inspector {
             let roi = self.model.roi.as_ref().map(|roi| (roi, normal));
             self.enlarger.run(&score.map, (spec.height, spec.width), roi, verdict.map_size, &mut verdict.map)?;
         }
-        if let Some(roi) = &self.model.roi {
-            roi.for_each_outside((spec.height, spec.width), |at| score.map[at] = normal);
-        }
-        let place = self.placement(frame);
-        verdict.regions.reserve(self.options.regions);
-        self.regions.find(&score.map, spec.width, pixel, place, self.options.regions, &mut verdict.regions);
+        let outside = |map: &mut [f32], value: f32| {
+            if let Some(roi) = &self.model.roi {
+                roi.for_each_outside((spec.height, spec.width), |at| map[at] = value);
+            }
+        };
+        // No region lies outside, whatever the threshold.
+        outside(&mut score.map, f32::NEG_INFINITY);
+        let (place, most) = (self.placement(frame), self.options.regions.min(Regions::most(spec.width, spec.height)));
+        verdict.regions.reserve(most);
+        self.regions.find(&score.map, spec.width, pixel, place, most, &mut verdict.regions);
         if self.options.map == MapSize::Model {
+            outside(&mut score.map, normal);
             verdict.map.extend_from_slice(&score.map);
             verdict.map_size = (spec.height, spec.width);
         }
@@ -338,6 +355,21 @@ impl Inspector {
     }
 }
 
+/// When frames arrived, and how long their verdicts may take from then on.
+#[derive(Clone, Copy)]
+struct Timing {
+    arrived: Instant,
+    deadline: Option<Duration>,
+}
+
+impl Timing {
+    /// The moment of the deadline; one that no clock reaches is none.
+    fn until(&self) -> Until {
+        let moment = self.deadline.and_then(|deadline| self.arrived.checked_add(deadline));
+        moment.map_or_else(Until::done, Until::moment)
+    }
+}
+
 /// Frames of a warm-up: the second finds the memory of the first, the third is as every other.
 const WARM_UPS: usize = 3;
 
@@ -347,4 +379,15 @@ fn on_threads<R: Send>(pool: Option<&Pool>, work: impl FnOnce() -> R + Send) -> 
         Some(pool) => pool.run(work),
         None => pooled(work),
     }
+}
+
+/// Takes memory for so many more values.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn reserve<T>(values: &mut Vec<T>, more: usize) -> Result<()> {
+    let bytes = more.saturating_mul(size_of::<T>()) >> 20;
+    values
+        .try_reserve(more)
+        .map_err(|_| Error::Device(format!("cpu: out of memory: {bytes} MiB more could not be had")))
 }

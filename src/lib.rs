@@ -1,7 +1,7 @@
 //! hotad in a process: frames in memory become verdicts.
 //!
 //! An [`Inspector`] is a trained model that has been opened once. It takes a borrowed [`Frame`], in the format of the camera, and
-//! fills a [`Verdict`]: score, label, regions, map. Scores are those of `hotad score`, to the bit.
+//! fills a [`Verdict`]: score, label, regions, map. On the CPU scores are those of `hotad score`, to the bit.
 //!
 //! ```no_run
 //! use hotad::{Format, Frame, Inspector, Options, Verdict};

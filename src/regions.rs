@@ -44,9 +44,15 @@ pub struct Regions {
 }
 
 impl Regions {
+    /// The most regions that a map of so many columns and rows can have: no two touch.
+    pub fn most(width: usize, height: usize) -> usize {
+        width.div_ceil(2) * height.div_ceil(2)
+    }
+
     /// Takes the memory for maps of so many columns and rows.
     pub fn reserve(&mut self, width: usize, height: usize) {
         let runs = width.div_ceil(2);
+        // A run for every other pixel.
         self.above.reserve(runs);
         self.row.reserve(runs);
         self.found.reserve(runs * height);

@@ -48,12 +48,16 @@ pub fn get(number: u64) -> Result<Arc<Open>, Failure> {
     found.ok_or_else(|| Failure(HOTAD_ERROR_CLOSED, format!("inspector {number} is closed or was never opened")))
 }
 
-/// Closes an inspector; a call that uses it at this moment ends first.
+/// Closes an inspector, after a call that uses it at this moment.
 pub fn remove(number: u64) -> Result<(), Failure> {
     let mut open = OPEN.write().unwrap_or_else(PoisonError::into_inner);
     let found = open.as_mut().and_then(|open| open.remove(&number));
+    // Others are not kept waiting.
+    drop(open);
     let gone = || Failure(HOTAD_ERROR_CLOSED, format!("inspector {number} is closed or was never opened"));
-    found.map(drop).ok_or_else(gone)
+    let found = found.ok_or_else(gone)?;
+    drop(found.inspector.lock());
+    Ok(())
 }
 
 impl Open {

@@ -6,6 +6,7 @@
 #![allow(non_camel_case_types)] // names as C has them
 
 mod handles;
+mod memory;
 mod status;
 mod types;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use handles::Opened;
 use inspector::{Frame, Inspector, Label, MapSize, Options, Values, Verdict};
+use memory::{array, check_size, name, sized, text, write};
 
 use status::{Failure, call};
 pub use status::{hotad_last_error, hotad_status};
@@ -87,7 +89,8 @@ pub unsafe extern "C" fn hotad_open(
     })
 }
 
-/// Closes an inspector. A second time, and for 0, it returns `HOTAD_ERROR_CLOSED` and does nothing.
+/// Closes an inspector, after a call that another thread is in the middle of. A second time, and for 0, it returns
+/// `HOTAD_ERROR_CLOSED` and does nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn hotad_close(inspector: hotad_inspector) -> hotad_status {
     call(|| handles::remove(inspector))
@@ -98,7 +101,10 @@ pub extern "C" fn hotad_close(inspector: hotad_inspector) -> hotad_status {
 pub extern "C" fn hotad_warm_up(inspector: hotad_inspector, height: usize, width: usize, format: u32) -> hotad_status {
     call(|| {
         let format = types::format(format)?;
-        handles::get(inspector)?.with(|opened| Ok(opened.inspector.warm_up(height, width, format)?))
+        handles::get(inspector)?.with(|Opened { inspector, verdicts }| {
+            verdicts.resize_with(verdicts.len().max(1), Verdict::default);
+            Ok(inspector.warm_up_with(height, width, format, &mut verdicts[0])?)
+        })
     })
 }
 
@@ -118,7 +124,7 @@ pub unsafe extern "C" fn hotad_inspect(
 }
 
 /// Inspects frames together, of any sizes and formats. Each verdict is the one that its frame alone would get; times are of the
-/// whole batch.
+/// whole batch. Where a frame is refused all verdicts are undecided; where a map does not fit, those after it are.
 ///
 /// # Safety
 /// `frames` and `verdicts` are null or point to `count` pointers, each as for `hotad_inspect`; no two verdicts are the same.
@@ -212,11 +218,11 @@ pub unsafe extern "C" fn hotad_get_info(inspector: hotad_inspector, info: *mut h
 /// # Safety
 /// As for `hotad_inspect`, of each pointer.
 unsafe fn inspect(inspector: u64, frames: &[*const hotad_frame], verdicts: &[*mut hotad_verdict]) -> Outcome {
-    let open = handles::get(inspector)?;
     for verdict in verdicts {
         // SAFETY: the caller's.
         unsafe { undecided(*verdict) }?;
     }
+    let open = handles::get(inspector)?;
     open.with(|Opened { inspector, verdicts: own }| {
         own.resize_with(frames.len().max(own.len()), Verdict::default);
         let own = &mut own[..frames.len()];
@@ -270,6 +276,7 @@ unsafe fn undecided(verdict: *mut hotad_verdict) -> Outcome {
         image_threshold: f32::NAN,
         pixel_threshold: f32::NAN,
         label: hotad_label::HOTAD_UNDECIDED as u32,
+        stopped_after: -1,
         late: 0,
         region_count: 0,
         map_width: 0,
@@ -299,6 +306,7 @@ unsafe fn told(own: &Verdict, verdict: *mut hotad_verdict) -> Outcome {
         Label::Anomaly => hotad_label::HOTAD_ANOMALY,
         Label::Undecided => hotad_label::HOTAD_UNDECIDED,
     } as u32;
+    all.stopped_after = own.stopped_after.map_or(-1, i64::from);
     all.late = u32::from(own.late);
     let nanoseconds = |time: Duration| time.as_nanos() as u64;
     all.wait_ns = nanoseconds(own.stages.wait);
@@ -364,76 +372,4 @@ unsafe fn options_of(options: *const hotad_options) -> Result<Options, Failure> 
         roi: roi.map(str::parse).transpose()?,
         ..Options::default()
     })
-}
-
-/// The size that a structure says it has, if that is enough.
-///
-/// # Safety
-/// `structure` is null or points to a structure that begins with its size.
-unsafe fn sized<T>(structure: *mut T, what: &str) -> Result<usize, Failure> {
-    if structure.is_null() {
-        return Err(Failure::argument(format!("{what} is null")));
-    }
-    // SAFETY: the caller's: it begins with its size.
-    let size = unsafe { structure.cast::<usize>().read() };
-    check_size(what, size, size_of::<T>())?;
-    Ok(size)
-}
-
-fn check_size(what: &str, size: usize, needed: usize) -> Outcome {
-    if size >= needed {
-        return Ok(());
-    }
-    Err(Failure::argument(format!("{what}.size is {size}, not sizeof(hotad_{what}), which is {needed}")))
-}
-
-/// Writes a value.
-///
-/// # Safety
-/// `to` is null or may be written.
-unsafe fn write<T>(to: *mut T, what: &str, value: T) -> Outcome {
-    if to.is_null() {
-        return Err(Failure::argument(format!("{what} is null")));
-    }
-    // SAFETY: the caller's.
-    unsafe { to.write(value) };
-    Ok(())
-}
-
-/// `count` elements.
-///
-/// # Safety
-/// `first` is null or points to so many that stay as they are while the result is used.
-unsafe fn array<'a, T>(first: *const T, count: usize, what: &str) -> Result<&'a [T], Failure> {
-    if count == 0 {
-        return Ok(&[]);
-    }
-    if first.is_null() {
-        return Err(Failure::argument(format!("{what} is null")));
-    }
-    if count > isize::MAX as usize / size_of::<T>() {
-        return Err(Failure::argument(format!("{count} {what} are more than memory has")));
-    }
-    // SAFETY: the caller's; the number fits a slice.
-    Ok(unsafe { std::slice::from_raw_parts(first, count) })
-}
-
-/// A text, if it is not null.
-///
-/// # Safety
-/// `from` is null or ends with a zero, and stays as it is while the result is used.
-unsafe fn text<'a>(from: *const c_char, what: &str) -> Result<Option<&'a str>, Failure> {
-    if from.is_null() {
-        return Ok(None);
-    }
-    // SAFETY: the caller's.
-    let text = unsafe { CStr::from_ptr(from) }.to_str();
-    text.map(Some).map_err(|_| Failure::argument(format!("{what} is not UTF-8")))
-}
-
-/// A name as an array that ends with a zero, cut where it is longer.
-fn name(text: &str) -> [c_char; 32] {
-    let mut all = [0; 32];
-    all.iter_mut().take(31).zip(text.bytes()).for_each(|(to, byte)| *to = byte as c_char);
-    all
 }

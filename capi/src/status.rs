@@ -70,12 +70,13 @@ pub fn call(work: impl FnOnce() -> Result<(), Failure>) -> hotad_status {
     };
     let words = words.replace(|c: char| c.is_control(), " ");
     // Control characters, zeros among them, are gone.
-    LAST.with(|last| *last.borrow_mut() = CString::new(words).unwrap_or_default());
+    // A thread that ends has none to keep.
+    let _ = LAST.try_with(|last| *last.borrow_mut() = CString::new(words).unwrap_or_default());
     status
 }
 
 /// The words of the last call of this thread that failed; they stay until the next one fails. Empty where none has.
 #[unsafe(no_mangle)]
 pub extern "C" fn hotad_last_error() -> *const c_char {
-    LAST.with(|last| last.borrow().as_ptr())
+    LAST.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
 }

@@ -1,5 +1,5 @@
 //! What crosses the border. Each structure begins with its size, by which versions are told apart: fields are only added at its
-//! end, and of a smaller structure the missing ones have their defaults.
+//! end, a larger structure of a newer header is taken, a smaller one is refused.
 
 use std::ffi::c_char;
 
@@ -191,11 +191,13 @@ pub struct hotad_verdict {
     pub pixel_threshold: f32,
     /// A `hotad_label`.
     pub label: u32,
+    /// For a method that goes on in steps and was stopped by the deadline: steps done; else -1.
+    pub stopped_after: i64,
     /// 1 where the verdict came after the deadline, or the frame could not be inspected before it; else 0.
     pub late: u32,
     /// Regions that were written, those with the highest peaks first.
     pub region_count: usize,
-    /// Columns of the map that was written; 0 for none.
+    /// Columns of the map, also of one that did not fit; 0 for none.
     pub map_width: usize,
     /// Rows of it.
     pub map_height: usize,

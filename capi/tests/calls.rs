@@ -58,6 +58,7 @@ fn verdict() -> hotad_verdict {
         image_threshold: 0.0,
         pixel_threshold: 0.0,
         label: 0,
+        stopped_after: 0,
         late: 0,
         region_count: 0,
         map_width: 0,
@@ -170,7 +171,7 @@ fn what_cannot_be_is_refused() {
         ("format: 99", hotad_frame { format: 99, ..good }, HOTAD_ERROR_ARGUMENT),
         ("frame.size is 8", hotad_frame { size: 8, ..good }, HOTAD_ERROR_ARGUMENT),
         ("more than memory", hotad_frame { data_size: usize::MAX, ..good }, HOTAD_ERROR_ARGUMENT),
-        ("need bytes", hotad_frame { height: usize::MAX, ..good }, HOTAD_ERROR_FRAME),
+        ("more than 100 megapixels", hotad_frame { height: usize::MAX, ..good }, HOTAD_ERROR_FRAME),
     ];
     // SAFETY: structures are as large as they say, or say less than is looked at.
     unsafe {
@@ -203,6 +204,17 @@ fn what_cannot_be_is_refused() {
         }
         assert_eq!(hotad_warm_up(c, 64, 64, 77), HOTAD_ERROR_ARGUMENT);
         assert_eq!(hotad_warm_up(c, 0, 64, 0), HOTAD_ERROR_FRAME);
+        for (height, width) in [(1 << 20, 1 << 20), (usize::MAX, 2), (usize::MAX, usize::MAX)] {
+            assert_eq!(hotad_warm_up(c, height, width, 0), HOTAD_ERROR_FRAME);
+            assert!(words().contains("megapixels"), "{}", words());
+        }
+        let mut many = 0;
+        assert_eq!(
+            hotad_open(shipped().as_ptr(), &hotad_options { regions: u32::MAX, ..options() }, &mut many),
+            HOTAD_OK
+        );
+        assert_eq!(hotad_inspect(many, &good, &mut told), HOTAD_OK);
+        assert_eq!(hotad_close(many), HOTAD_OK);
     }
     assert_eq!(hotad_close(c), HOTAD_OK);
     assert_eq!(hotad_close(c), HOTAD_ERROR_CLOSED);
@@ -258,7 +270,7 @@ fn random_calls_end_with_a_status() {
     };
     let maps = [0, 1, 2].map(|map| open(&hotad_options { map, regions: 5, ..options() }));
     let pixels = noise(4096);
-    for _ in 0..cases {
+    for case in 0..cases {
         let pick = |random: &mut dyn FnMut(u64) -> u64, usual: usize| match random(6) {
             0 => random(200) as usize,
             1 => usize::MAX - random(4) as usize,
@@ -288,6 +300,10 @@ fn random_calls_end_with_a_status() {
             region_capacity,
             ..verdict()
         };
+        if case % 16 == 0 {
+            let status = hotad_warm_up(maps[0], pick(&mut random, 40), pick(&mut random, 60), random(13) as u32);
+            assert_ne!(status, HOTAD_ERROR_INTERNAL, "{}", words());
+        }
         let c = maps[random(3) as usize] + if random(30) == 0 { 1000 } else { 0 };
         // SAFETY: memory is as large as the structures say, or they say less than is looked at; the sizes of the structures
         // themselves are never larger than they are, but for those of `pick`, of which only the known part is read.

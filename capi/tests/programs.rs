@@ -1,4 +1,4 @@
-//! The examples in C and C++, compiled as docs/c.md says and run: what they print is what `hotad` prints. With valgrind no byte
+//! The examples in C and C++, compiled and run: what they print is what `hotad` prints. With valgrind no byte
 //! is read or written that is not theirs. `HOTAD_REQUIRE_CC=1` allows no skip.
 
 use std::path::{Path, PathBuf};

@@ -84,16 +84,26 @@ def evaluate(
 
 @final
 class Region:
-    left: int
-    top: int
-    width: int
-    height: int
-    area: float
-    center_x: float
-    center_y: float
-    peak: float
-    peak_x: int
-    peak_y: int
+    @property
+    def left(self) -> int: ...
+    @property
+    def top(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def area(self) -> float: ...
+    @property
+    def center_x(self) -> float: ...
+    @property
+    def center_y(self) -> float: ...
+    @property
+    def peak(self) -> float: ...
+    @property
+    def peak_x(self) -> int: ...
+    @property
+    def peak_y(self) -> int: ...
 
 @final
 class Verdict:

@@ -39,13 +39,14 @@ def inspect(
     format: str | None = None,
     actors: int | tuple[int, int] = 2,
     threads: int = 1,
+    gpus: float = 0,
     batch: int = 8,
     **options: Any,
 ) -> "ray.data.Dataset":  # noqa: F821
     """The verdicts on a dataset of images: its other columns, and `score`, `calibrated` and `label`.
 
     `column` holds arrays as `Inspector.inspect` takes them. `actors` is their number, or the least and the most. Each opens the
-    model once, from a path that every machine has, takes `threads` CPUs and inspects `batch` images together; an actor that is
+    model once, from a path that every machine has, takes `threads` CPUs and `gpus` GPUs (or a part of one) and inspects `batch` images together; an actor that is
     lost is started again and its images are inspected again. `options` are those of `Inspector`.
     """
     arguments = (str(model), column, format, {"threads": threads, **options})
@@ -56,4 +57,5 @@ def inspect(
         batch_format="numpy",
         concurrency=actors,
         num_cpus=threads,
+        num_gpus=gpus,
     )

@@ -21,7 +21,10 @@ impl Array {
             return Ok(Self::U8(buffer));
         }
         PyBuffer::<u16>::get(array).map(Self::U16).map_err(|_| {
-            HotadError::new_err("frame: expected an array of uint8 or uint16, such as NumPy's, [rows, columns] or [rows, columns, samples]")
+            HotadError::new_err(
+                "frame: expected an array of uint8 or uint16 (aligned, in this machine's byte order), such as NumPy's, \
+                 [rows, columns] or [rows, columns, samples]",
+            )
         })
     }
 
@@ -52,6 +55,9 @@ fn usual(samples: usize, bytes: usize) -> Option<Format> {
 fn frame<T: Element>(buffer: &PyBuffer<T>, format: Option<Format>) -> PyResult<Frame<'_>> {
     let refuse = |reason: String| Err(HotadError::new_err(format!("frame: {reason}")));
     let (shape, strides) = (buffer.shape(), buffer.strides());
+    if buffer.suboffsets().is_some() {
+        return refuse("an array of pointers to rows; copy it into one block of memory".into());
+    }
     let (size, samples, strides) = match (shape, strides) {
         (&[h, w], &[row, pixel]) => ((h, w), 1, Strides { row, pixel, sample: 0 }),
         (&[h, w, samples], &[row, pixel, sample]) => ((h, w), samples, Strides { row, pixel, sample }),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use inspector::{Format, MapSize, Options, PublicKey, Roi, Thresholds, Values};
@@ -158,8 +158,12 @@ fn format(name: Option<&str>) -> PyResult<Option<Format>> {
 impl Inspector {
     /// The inspector, if no other thread uses it.
     fn lock(&self) -> PyResult<MutexGuard<'_, inspector::Inspector>> {
-        let busy = |_| HotadError::new_err("another thread uses this inspector; open one for each thread");
-        self.inspector.try_lock().map_err(busy)
+        self.inspector.try_lock().map_err(|error| {
+            HotadError::new_err(match error {
+                TryLockError::WouldBlock => "another thread uses this inspector; open one for each thread",
+                TryLockError::Poisoned(_) => "an earlier call has failed inside; open the model again",
+            })
+        })
     }
 }
 

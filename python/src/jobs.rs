@@ -1,7 +1,7 @@
 //! Training, calibrating and evaluating: the jobs that the command line runs, with callbacks.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, TryLockError};
 
 use inspector::jobs::{Begin, CalibrateJob, EvaluateJob, TrainJob};
 use inspector::observer::{Observer, Progress};
@@ -64,6 +64,14 @@ fn run<R: Send>(
     log: Option<Py<PyAny>>,
     job: impl FnOnce(&dyn Observer) -> Result<R> + Send,
 ) -> PyResult<R> {
+    // A stop is a flag of the whole process.
+    static RUNNING: Mutex<()> = Mutex::new(());
+    let _running = match RUNNING.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            return Err(HotadError::new_err("another job runs in this process; wait for its end"));
+        }
+        running => running,
+    };
     let callbacks = Callbacks { progress, log, raised: Mutex::new(None) };
     let outcome = py.detach(|| {
         interrupt::withdraw();

@@ -104,6 +104,13 @@ def test_verdicts_tell_all(inspector):
     assert inspector.info["method"] == "paedid"
 
 
+def test_sizes_beyond_all_measure_are_refused(inspector):
+    for size in [(10**6, 10**6), (2**63, 2)]:
+        with pytest.raises(hotad.HotadError, match="megapixels"):
+            inspector.warm_up(*size)
+    hotad.Inspector(MODEL, device="cpu", regions=2**62, deadline_ms=1e22).inspect(noise(64, 64))
+
+
 def test_a_deadline_that_cannot_be_kept():
     inspector = hotad.Inspector(MODEL, device="cpu", deadline_ms=0.001)
     inspector.warm_up(64, 64, "gray8")
@@ -144,6 +151,8 @@ def test_other_threads_run_meanwhile(inspector):
         (noise(4, 4, 3, dtype=numpy.uint16), "rgb8", "are not rgb8"),
         (noise(4, 4), "yuv", "no format"),
         (noise(1, 4), "bayer-rggb8", "two rows"),
+        (numpy.broadcast_to(numpy.uint8(0), (1 << 20, 1 << 20)), None, "megapixels"),
+        (noise(4, 4, dtype=numpy.uint16).byteswap().view(numpy.dtype(">u2")), None, "byte order"),
     ],
 )
 def test_frames_that_cannot_be_are_refused(inspector, frame, format, said):

@@ -37,6 +37,21 @@ fn a_frame_that_has_waited_too_long_is_not_inspected() {
 }
 
 #[test]
+fn sizes_and_times_beyond_all_measure_are_no_panic() {
+    let bytes = noise(64, 64, 1);
+    let frame = Frame::new(&bytes, 64, 64, 64, Format::Gray8).expect("a frame");
+    let mut inspector = shipped(Options { deadline: Some(Duration::MAX), regions: usize::MAX, ..Options::default() });
+    let mut verdict = Verdict::default();
+    inspector.inspect(&frame, &mut verdict).expect("a verdict");
+    assert!(!verdict.late && verdict.label != Label::Undecided);
+    for (height, width) in [(0, 1), (1 << 20, 1 << 20), (usize::MAX, usize::MAX)] {
+        let refused = inspector.warm_up(height, width, Format::Rgba16);
+        assert!(matches!(refused, Err(Error::Frame(_))), "{refused:?}");
+    }
+    inspector.inspect(&frame, &mut verdict).expect("a verdict after what was refused");
+}
+
+#[test]
 fn threads_of_its_own_give_the_same_bits() {
     let bytes = noise(100, 80, 3);
     let frame = Frame::new(&bytes, 100, 80, 240, Format::Rgb8).expect("a frame");

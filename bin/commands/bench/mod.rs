@@ -60,16 +60,16 @@ fn measure(inspector: &mut Inspector, source: &Source, args: &BenchArgs) -> Resu
     source.inspect(inspector, Instant::now(), &mut verdict)?;
     let arrivals = Arrivals::new(args.rate, args.seconds);
     let mut measured = Measured::new(arrivals.expected())?;
-    count_requests(true);
     let before = Process::now();
+    count_requests(true);
     for due in arrivals {
         interrupt::check()?;
         wait_until(due);
         let decode = source.inspect(inspector, due, &mut verdict)?;
         measured.take(&verdict, decode);
     }
-    measured.process = Process::now().since(&before);
     count_requests(false);
+    measured.process = Process::now().since(&before);
     Ok(measured)
 }
 

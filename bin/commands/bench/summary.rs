@@ -66,7 +66,9 @@ impl Measured {
         let stages = verdict.stages;
         let total = stages.total() + decode;
         let all = [total, stages.wait, decode, stages.preprocess, stages.score, stages.verdict];
-        for (histogram, time) in self.latencies.stages.iter_mut().zip(all) {
+        // A frame whose deadline has passed while it waited has no other stages.
+        let had = if verdict.score.is_nan() { 3 } else { all.len() };
+        for (histogram, time) in self.latencies.stages.iter_mut().zip(&all[..had]) {
             histogram.saturating_record(time.as_nanos() as u64);
         }
         let slice = (self.frames as u128 * SLICES as u128 / u128::from(self.expected.max(1))) as usize;

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::limits::Limits;
 use super::picture::luma;
 use crate::error::{Error, Result};
 
@@ -158,7 +159,8 @@ impl<'a> Frame<'a> {
     /// A frame whose pixels lie side by side, rows `stride` bytes apart.
     ///
     /// # Errors
-    /// When a side is 0, a row is longer than `stride`, or `bytes` ends before the last pixel.
+    /// When a side is 0, there are more pixels than [`Frame::check_size`] allows, a row is longer than `stride`, or `bytes` ends
+    /// before the last pixel.
     pub fn new(bytes: &'a [u8], height: usize, width: usize, stride: usize, format: Format) -> Result<Self> {
         let row = width.saturating_mul(format.pixel_bytes());
         if stride < row {
@@ -173,7 +175,7 @@ impl<'a> Frame<'a> {
     /// A frame whose samples lie anywhere in `bytes`: the first at `origin`, the others by `strides`.
     ///
     /// # Errors
-    /// When a side is 0, or a sample lies outside of `bytes`.
+    /// When a side is 0, there are more pixels than [`Frame::check_size`] allows, or a sample lies outside of `bytes`.
     pub fn strided(
         bytes: &'a [u8],
         origin: usize,
@@ -181,9 +183,7 @@ impl<'a> Frame<'a> {
         strides: Strides,
         format: Format,
     ) -> Result<Self> {
-        if height == 0 || width == 0 {
-            return refuse(format!("{width} x {height} pixels: there is nothing to inspect"));
-        }
+        Self::check_size(height, width)?;
         if format.pattern().is_some() && (height < 2 || width < 2) {
             return refuse(format!(
                 "{width} x {height} pixels of {format}: a colour sensor has two rows and columns at least"
@@ -203,6 +203,28 @@ impl<'a> Frame<'a> {
             ));
         }
         Ok(Self { bytes, origin, height, width, strides, format })
+    }
+
+    /// Fails for frames without pixels, and with more than images of this process may have.
+    ///
+    /// # Errors
+    /// Names the size.
+    pub fn check_size(height: usize, width: usize) -> Result<()> {
+        if height == 0 || width == 0 {
+            return refuse(format!("{width} x {height} pixels: there is nothing to inspect"));
+        }
+        let most = Limits::chosen().pixels;
+        if (width as u64).saturating_mul(height as u64) > most {
+            return refuse(format!("{width} x {height} pixels are more than {} megapixels", most / 1_000_000));
+        }
+        Ok(())
+    }
+
+    /// All samples of a decoded image, side by side.
+    pub(super) fn packed(bytes: &'a [u8], height: usize, width: usize, format: Format) -> Self {
+        let (pixel, sample) = (format.pixel_bytes() as isize, format.sample_bytes() as isize);
+        let strides = Strides { row: width as isize * pixel, pixel, sample };
+        Self { bytes, origin: 0, height, width, strides, format }
     }
 
     /// Rows.
@@ -316,8 +338,7 @@ impl<'a> Frame<'a> {
             let across = [(rows[0], columns[0]), (rows[0], columns[1]), (rows[1], columns[0]), (rows[1], columns[1])];
             for (y, x) in beside.into_iter().chain(across) {
                 let color = pattern[y % 2][x % 2];
-                // Green beside green: of red and blue, no more than those of its own row and column are near.
-                if color != own && !(own == 1 && color == 1) {
+                if color != own {
                     sums[color].0 += sample(y, x);
                     sums[color].1 += 1.0;
                 }

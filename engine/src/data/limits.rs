@@ -47,7 +47,10 @@ impl Limits {
     }
 
     /// Refuses an image by its declared size.
-    pub(super) fn check_pixels(&self, width: u64, height: u64) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// Says what the limit is and how it is raised.
+    pub fn check_pixels(&self, width: u64, height: u64) -> Result<(), String> {
         let pixels = width.saturating_mul(height);
         if pixels <= self.pixels {
             return Ok(());

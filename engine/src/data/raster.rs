@@ -55,9 +55,7 @@ impl Raster {
             DynamicImage::ImageRgb16(_) => Format::Rgb16,
             _ => Format::Rgba16,
         };
-        let stride = self.width() * format.pixel_bytes();
-        Frame::new(self.image.as_bytes(), self.height(), self.width(), stride, format)
-            .expect("a decoded image is whole")
+        Frame::packed(self.image.as_bytes(), self.height(), self.width(), format)
     }
 
     /// All of it as floats.

@@ -2,7 +2,7 @@
 //! SHA-256 of all lines before it, so that a file that was cut or altered is noticed.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Error as IoError, Result as IoResult, Write};
+use std::io::{BufRead, BufReader, Error as IoError, Read, Result as IoResult, Write};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -17,6 +17,12 @@ use crate::{atomic_file, input_file};
 
 /// The version of this format.
 const FORMAT: u32 = 1;
+
+/// Bytes of a line at most: those of the largest maps and masks are some ten megabytes.
+const LONGEST: u64 = 1 << 28;
+
+/// Shards of a run at most.
+pub(super) const MOST: usize = 100_000;
 
 /// What the results of a shard are of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,7 +143,10 @@ fn damaged(path: &Path) -> Error {
 fn for_each_line(path: &Path, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
     let mut file: BufReader<File> = BufReader::new(input_file::open(path)?);
     let mut line = Vec::new();
-    while file.read_until(b'\n', &mut line).at(path)? > 0 {
+    while file.by_ref().take(LONGEST).read_until(b'\n', &mut line).at(path)? > 0 {
+        if line.len() as u64 == LONGEST {
+            return Err(damaged(path));
+        }
         each(&line)?;
         line.clear();
     }
@@ -164,7 +173,11 @@ impl ShardFile {
         })?;
         let header = header.ok_or_else(|| damaged(path))?;
         let end: End = end.and_then(|end| serde_json::from_slice(&end).ok()).ok_or_else(|| damaged(path))?;
-        if end.sha256 != hex(&hash.finalize()) || count != header.lines + 1 || header.index >= header.count {
+        if end.sha256 != hex(&hash.finalize())
+            || count != header.lines.saturating_add(1)
+            || header.index >= header.count
+            || header.count > MOST
+        {
             return Err(damaged(path));
         }
         Ok(Self { path: path.into(), header })

@@ -47,6 +47,7 @@ impl Shard {
     fn checked(index: usize, count: usize, from: &str) -> Result<Self> {
         match (index, count) {
             (_, 0) => refuse(format!("{from}: there is no shard of 0; N starts at 1")),
+            _ if count > file::MOST => refuse(format!("{from}: {} shards at most", file::MOST)),
             _ if index >= count => refuse(format!("{from}: shards are numbered from 0, so I is at most {}", count - 1)),
             _ => Ok(Self { index, count }),
         }

@@ -188,11 +188,11 @@ pub fn decompose<'a>(
     l: impl Into<ViewMut<'a>>,
     losses: Option<ViewMut<'a>>,
 ) -> Result<()> {
-    decompose_while(x, prior, shape, opts, l, losses, &|_| true).map(drop)
+    decompose_while(x, prior, shape, opts, l, losses, &|_| true)
 }
 
-/// [`decompose`] for as long as `go_on(step)`, steps counted from 0, says so; returns the number of steps that every image has
-/// had. A GPU is given all steps at once and is not asked. Losses of steps that were not taken are those of the last.
+/// [`decompose`] for as long as `go_on(step)`, steps counted from 0, says so. A GPU is given all steps at once and is not asked.
+/// Losses of steps that were not taken are those of the last.
 ///
 /// # Errors
 /// As [`decompose`].
@@ -204,7 +204,7 @@ pub fn decompose_while<'a>(
     l: impl Into<ViewMut<'a>>,
     losses: Option<ViewMut<'a>>,
     go_on: &(dyn Fn(u32) -> bool + Sync),
-) -> Result<u32> {
+) -> Result<()> {
     const OP: &str = "decompose";
     let (x, prior, l) = (x.into(), prior.into(), l.into());
     let plan = Plan::new(OP, shape, opts.ssim.window, opts.ssim.border)?;
@@ -219,20 +219,17 @@ pub fn decompose_while<'a>(
         Some(gpu) => {
             let layout = Layout::new(&gpu, shape, &opts.ssim)?;
             let pair = (x.device(), prior.device());
-            gpu::run(&layout, pair, opts.lambda, &steps, l.device(), losses.map(ViewMut::device))?;
-            Ok(opts.steps)
+            gpu::run(&layout, pair, opts.lambda, &steps, l.device(), losses.map(ViewMut::device))
         }
         None => {
             let found = on_host(&plan, (x.host(), prior.host()), (opts, &steps), l.host(), go_on);
-            // The first loss is of no step.
-            let taken = found.iter().map(|losses| losses.len() as u32 - 1).min().unwrap_or(opts.steps);
             if let Some(losses) = losses {
                 for (told, found) in losses.host().chunks_exact_mut(steps.len() + 1).zip(&found) {
                     told[..found.len()].copy_from_slice(found);
                     told[found.len()..].fill(found[found.len() - 1]);
                 }
             }
-            Ok(taken)
+            Ok(())
         }
     }
 }

@@ -6,10 +6,13 @@ use rayon::prelude::*;
 
 use super::axis::Axis;
 use super::{Filter, add_scaled, check, weighted_pixels};
-use crate::error::Result;
+use crate::error::{Result, device_error};
+use crate::memory::zeros;
 
-/// Pieces that the output is cut into, each with scratch rows of its own.
+/// Pieces that the output is cut into at most, each with scratch rows of its own.
 const PIECES: usize = 32;
+/// Elements of all scratch rows together, unless those of one piece are more.
+const SCRATCH: usize = 1 << 24;
 /// Rows of the output that a row of a larger image is summed into at most: two, and one more at each end where sizes are nearly the same.
 const OPEN: usize = 4;
 
@@ -19,6 +22,8 @@ pub struct RowResizer {
     to: (usize, usize),
     rows: Axis,
     columns: Axis,
+    /// Rows of the output in a piece.
+    lines: usize,
     /// A row of the input and the sums of [`OPEN`] rows for each piece of the output.
     scratch: Vec<f32>,
 }
@@ -27,12 +32,18 @@ impl RowResizer {
     /// From images `[h, w, c]` to `(rows, columns)`.
     ///
     /// # Errors
-    /// When a size is 0.
+    /// When a size is 0, or there is no memory for rows so long.
     pub fn new(from: [usize; 3], to: (usize, usize), filter: Filter) -> Result<Self> {
         let [h, w, c] = from;
         check(h * w * c, [1, h, w, c], to, to.0 * to.1 * c)?;
         let (rows, columns) = (Axis::new(filter, h, to.0), Axis::new(filter, w, to.1));
-        Ok(Self { from, to, rows, columns, scratch: vec![0.0; (1 + OPEN) * w * c * PIECES.min(to.0)] })
+        let piece = (1 + OPEN) * w * c;
+        let pieces = (SCRATCH / piece).clamp(1, PIECES.min(to.0));
+        let lines = to.0.div_ceil(pieces);
+        let Some(scratch) = zeros(piece * to.0.div_ceil(lines)) else {
+            return device_error(format!("cpu: out of memory: rows of {w} pixels are too long to be resized"));
+        };
+        Ok(Self { from, to, rows, columns, lines, scratch })
     }
 
     /// The shape `[h, w, c]` of the images that it resizes.
@@ -53,7 +64,7 @@ impl RowResizer {
     pub fn run(&mut self, row: impl Fn(usize, &mut [f32]) + Sync, y: &mut [f32]) -> Result<()> {
         let ([h, w, c], (oh, ow)) = (self.from, self.to);
         check(h * w * c, [1, h, w, c], self.to, y.len())?;
-        let lines = oh.div_ceil(PIECES);
+        let lines = self.lines;
         let scratch = self.scratch.par_chunks_mut((1 + OPEN) * w * c);
         let pieces = y.par_chunks_mut(lines * ow * c).zip(scratch).enumerate();
         let axes = (&self.rows, &self.columns);

@@ -120,6 +120,11 @@ impl Aggregate {
 }
 
 impl Facts {
+    /// Pixels of an anomaly map.
+    pub fn pixels(&self) -> usize {
+        self.size.0.saturating_mul(self.size.1)
+    }
+
     /// Metrics of image scores.
     fn metrics(&self, verdicts: &[Verdict], (defective, good): (u64, u64)) -> Metrics {
         let called = verdicts.iter().map(|v| (v.score > self.image_threshold, v.item.defective));

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hotad_engine::data::groups::{Thumbnail, numbered};
+use hotad_engine::data::limits::Limits;
 use hotad_engine::data::{Dataset, Item};
 use hotad_engine::metrics::region::Region;
 use hotad_engine::shard::file::{At, Header, Lines, ShardFile, merged};
@@ -98,15 +99,18 @@ impl Pixels {
         }
     }
 
-    /// For an image of a number of pixels.
-    fn read(self, pixels: usize) -> Result<(Vec<f32>, Truth)> {
+    /// For an image of a number of pixels, and a map of another.
+    fn read(self, pixels: usize, of_map: usize) -> Result<(Vec<f32>, Truth)> {
         let damaged = || Error::Config("a shard holds a map or mask that is damaged; run the shard again".into());
-        let whole = |runs: &[u32]| runs.iter().map(|r| *r as usize).sum::<usize>() == pixels;
+        let whole = |runs: &[u32]| runs.iter().map(|r| u64::from(*r)).sum::<u64>() == pixels as u64;
         let regions = self.saturating.iter().flatten().map(|(_, runs)| runs);
         if !regions.chain([&self.mask]).all(|runs| whole(runs)) {
             return Err(damaged());
         }
         let bytes = STANDARD.decode(self.map).map_err(|_| damaged())?;
+        if bytes.len() != 4 * of_map {
+            return Err(damaged());
+        }
         let map = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         let region = |(saturation, runs): (f64, Vec<u32>)| {
             let inside = values(&runs);
@@ -133,10 +137,12 @@ impl Record {
         }
     }
 
-    fn read(self) -> Result<Observed> {
+    /// For a model whose maps have so many pixels.
+    fn read(self, of_map: usize) -> Result<Observed> {
+        Limits::chosen().check_pixels(self.size.1 as u64, self.size.0 as u64).map_err(Error::Config)?;
         let item = Item { path: self.path.into(), kind: self.kind, defective: self.defective, masks: Vec::new() };
         let verdict = Verdict { item, score: self.score, size: self.size, ms: self.ms, overlap: None };
-        let pixels = self.pixels.map(|pixels| pixels.read(self.size.0 * self.size.1));
+        let pixels = self.pixels.map(|pixels| pixels.read(self.size.0 * self.size.1, of_map));
         Ok(Observed { verdict, thumbnail: self.thumbnail, pixels: pixels.transpose()? })
     }
 }
@@ -247,7 +253,7 @@ pub fn merge(files: &[ShardFile]) -> Result<Merged> {
     let mut labels = Vec::new();
     merged(files, |record: Record| {
         labels.extend(record.group.clone());
-        aggregate.take(record.read()?)
+        aggregate.take(record.read(first.facts.pixels())?)
     })?;
     let groups = (!labels.is_empty()).then(|| numbered(&labels));
     let sum = |of: fn(&About) -> usize| abouts.iter().map(of).sum();
