@@ -302,6 +302,10 @@ typedef struct {
    */
   uint32_t label;
   /**
+   * For a method that goes on in steps and was stopped by the deadline: steps done; else -1.
+   */
+  int64_t stopped_after;
+  /**
    * 1 where the verdict came after the deadline, or the frame could not be inspected before it; else 0.
    */
   uint32_t late;
@@ -310,7 +314,7 @@ typedef struct {
    */
   size_t region_count;
   /**
-   * Columns of the map that was written; 0 for none.
+   * Columns of the map, also of one that did not fit; 0 for none.
    */
   size_t map_width;
   /**
@@ -415,7 +419,8 @@ hotad_status hotad_open(const char *path,
                         hotad_inspector *inspector);
 
 /**
- * Closes an inspector. A second time, and for 0, it returns `HOTAD_ERROR_CLOSED` and does nothing.
+ * Closes an inspector, after a call that another thread is in the middle of. A second time, and for 0, it returns
+ * `HOTAD_ERROR_CLOSED` and does nothing.
  */
 hotad_status hotad_close(hotad_inspector inspector);
 
@@ -440,7 +445,7 @@ hotad_status hotad_inspect(hotad_inspector inspector,
 
 /**
  * Inspects frames together, of any sizes and formats. Each verdict is the one that its frame alone would get; times are of the
- * whole batch.
+ * whole batch. Where a frame is refused all verdicts are undecided; where a map does not fit, those after it are.
  *
  * # Safety
  * `frames` and `verdicts` are null or point to `count` pointers, each as for `hotad_inspect`; no two verdicts are the same.
