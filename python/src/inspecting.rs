@@ -137,13 +137,13 @@ impl Verdict {
 
 /// A region of interest as text, or several that unite.
 #[derive(FromPyObject)]
-enum Regions {
+pub enum Regions {
     One(String),
     Several(Vec<String>),
 }
 
 impl Regions {
-    fn parse(&self) -> inspector::Result<Option<Roi>> {
+    pub fn parse(&self) -> inspector::Result<Option<Roi>> {
         match self {
             Self::One(text) => Roi::parse(&[text]),
             Self::Several(texts) => Roi::parse(texts),

@@ -9,6 +9,7 @@ use inspector::{Calibration, Device, Result, interrupt};
 use pyo3::prelude::*;
 use serde::Serialize;
 
+use crate::inspecting::Regions;
 use crate::{HotadError, raised};
 
 /// What Python is told while a job runs.
@@ -106,7 +107,7 @@ fn device(name: &str, precision: &str) -> PyResult<Device> {
 
 /// Trains a method on a data set, finds its thresholds and writes the model file; returns the thresholds.
 #[pyfunction]
-#[pyo3(signature = (method, data, out, *, settings = None, members = None, group = None, holdout = None, defective_share = None,
+#[pyo3(signature = (method, data, out, *, settings = None, members = None, roi = None, group = None, holdout = None, defective_share = None,
     false_alarm_rate = None, pixel_false_alarm_rate = None, seed = None, device = "auto", precision = "f32", resume = false,
     force = false, progress = None, log = None))]
 #[allow(clippy::too_many_arguments)] // by name, in Python
@@ -117,6 +118,7 @@ pub fn train<'py>(
     out: PathBuf,
     settings: Option<Py<PyAny>>,
     members: Option<Vec<PathBuf>>,
+    roi: Option<Regions>,
     group: Option<String>,
     holdout: Option<f64>,
     defective_share: Option<f64>,
@@ -134,6 +136,7 @@ pub fn train<'py>(
     let job = TrainJob {
         settings: table(py, settings)?,
         members: members.unwrap_or_default(),
+        roi: roi.map_or(Ok(None), |roi| roi.parse()).map_err(raised)?,
         group: group.unwrap_or(defaults.group.clone()),
         holdout: holdout.unwrap_or(defaults.holdout),
         defective_share: defective_share.unwrap_or(defaults.defective_share),

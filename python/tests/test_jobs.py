@@ -106,6 +106,8 @@ def test_an_exception_of_a_callback_comes_through(trained):
         ({"settings": {"latent": None}}, "settings"),
         ({"settings": [1]}, "settings"),
         ({"holdout": 2.0}, "holdout"),
+        ({"roi": "box:1"}, "box:1"),
+        ({"roi": ["box:0,0,4000,4000"]}, "region of interest"),
         ({"device": "tpu"}, "tpu"),
     ],
 )
