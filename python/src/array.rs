@@ -20,7 +20,7 @@ impl Array {
         if let Ok(buffer) = PyBuffer::<u8>::get(array) {
             return Ok(Self::U8(buffer));
         }
-        PyBuffer::<u16>::get(array).map(Self::U16).map_err(|_| {
+        PyBuffer::<u16>::get(array).ok().filter(is_native).map(Self::U16).ok_or_else(|| {
             HotadError::new_err(
                 "frame: expected an array of uint8 or uint16 (aligned, in this machine's byte order), such as NumPy's, \
                  [rows, columns] or [rows, columns, samples]",
@@ -35,6 +35,12 @@ impl Array {
             Self::U16(buffer) => frame(buffer, format),
         }
     }
+}
+
+/// Whether the numbers of an array are in the byte order of this machine; `PyBuffer` takes either for the other.
+fn is_native(buffer: &PyBuffer<u16>) -> bool {
+    let foreign: &[u8] = if cfg!(target_endian = "little") { b">!" } else { b"<" };
+    buffer.format().to_bytes().first().is_none_or(|order| !foreign.contains(order))
 }
 
 /// The format of arrays with so many samples of so many bytes.
