@@ -5,12 +5,20 @@ mod common;
 mod devices;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::{QUICK, hotad, ok, small_data, text, train_small};
 use hotad_engine::data::picture::Picture;
 use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
 use hotad_models::model::Model;
+
+/// One of the tests looks at the memory in use on a device, which its neighbours in this process share: those that use devices
+/// take turns.
+fn alone() -> MutexGuard<'static, ()> {
+    static DEVICES: Mutex<()> = Mutex::new(());
+    DEVICES.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn json(line: &str) -> serde_json::Value {
     serde_json::from_str(line).expect("one JSON object")
@@ -68,6 +76,7 @@ const MOMENT: [(&str, &[&str]); 7] = [
 
 #[test]
 fn every_baseline_saved_scores_as_before_saving_on_every_device() {
+    let _alone = alone();
     let dir = tempfile::tempdir().expect("a folder");
     let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));
     small_data(&data, 40);
@@ -132,6 +141,7 @@ fn model_and_image(dir: &Path) -> (PathBuf, Tensor) {
 
 #[test]
 fn a_saved_model_scores_as_before_saving() {
+    let _alone = alone();
     let dir = tempfile::tempdir().expect("a folder");
     let (model, images) = model_and_image(dir.path());
     for device in devices::under_test() {
@@ -147,6 +157,7 @@ fn a_saved_model_scores_as_before_saving() {
 
 #[test]
 fn scoring_allocates_nothing_after_warm_up() {
+    let _alone = alone();
     let dir = tempfile::tempdir().expect("a folder");
     let (model, images) = model_and_image(dir.path());
     for device in devices::under_test() {
@@ -184,6 +195,7 @@ fn scores_and_losses(data: &Path, model: &Path, device: &str) -> (Vec<f64>, Vec<
 
 #[test]
 fn every_device_trains_and_scores_as_the_cpu_does() {
+    let _alone = alone();
     let dir = tempfile::tempdir().expect("a folder");
     let data = dir.path().join("data");
     small_data(&data, 40);
