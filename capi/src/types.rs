@@ -1,4 +1,4 @@
-//! What crosses the border. Each structure begins with its size, by which versions are told apart: fields are only added at its
+//! What crosses the border. Each structure begins with its size, which says its version: fields are only added at its
 //! end, a larger structure of a newer header is taken, a smaller one is refused.
 
 use std::ffi::c_char;
