@@ -16,11 +16,17 @@ struct Place {
     pixel: usize,
 }
 
+/// Rows and columns of the output pixels of a phase in a band.
+pub(super) fn lattice(pass: &Pass, phase: &Phase, target: &Target) -> (usize, usize) {
+    let (ow, (py, px)) = (pass.y_shape[2], phase.start);
+    let count = |n: usize, first: usize| n.saturating_sub(first).div_ceil(pass.out_step);
+    (count(target.values.len() / (ow * target.stride), py), count(ow, px))
+}
+
 /// The output pixels of a phase in a band, row by row.
 fn places(pass: &Pass, phase: &Phase, slab: &Slab, target: &Target) -> Vec<Place> {
     let (ow, (py, px)) = (pass.y_shape[2], phase.start);
-    let lattice = |n: usize, first: usize| n.saturating_sub(first).div_ceil(pass.out_step);
-    let (height, width) = (lattice(target.values.len() / (ow * target.stride), py), lattice(ow, px));
+    let (height, width) = lattice(pass, phase, target);
     let mut places = Vec::with_capacity(height * width);
     for j in 0..height {
         places.extend((0..width).map(|i| Place {
@@ -47,19 +53,19 @@ impl<'a> Source<'a> {
     ///
     /// # Panics
     /// When a window leads out of the slab, or a block of the target out of the weights.
-    fn new(phase: &'a Phase, slab: &'a Slab, origin: (isize, isize), places: &[Place], blocks: usize) -> Self {
-        let adjacent = phase.cols.windows(2).all(|p| p[1] - p[0] == 1);
-        let wide = phase.cols.len() * slab.channels;
-        let (columns, run) = if adjacent { (1, wide) } else { (phase.cols.len(), slab.channels) };
-        let shift = |row: &isize, col: &isize| {
-            ((row - origin.0) as usize * slab.width + (col - origin.1) as usize) * slab.channels
-        };
-        let starts = |row| phase.cols.iter().take(columns).map(move |col| shift(row, col));
-        let runs: Vec<usize> = phase.rows.iter().flat_map(starts).collect();
+    fn new(
+        phase: &Phase,
+        packed: &'a [f32],
+        slab: &'a Slab,
+        origin: (isize, isize),
+        places: &[Place],
+        blocks: usize,
+    ) -> Self {
+        let (runs, run) = phase.runs(origin, slab.width, slab.channels);
         let farthest = places.iter().map(|p| p.slab).max().unwrap_or(0) + runs.iter().max().unwrap_or(&0);
-        assert!(farthest + run <= slab.data.len(), "a window leads out of the slab");
-        assert!(blocks * runs.len() * run * NR <= phase.packed.len(), "weights of all blocks");
-        Self { slab: &slab.data, runs, run, packed: &phase.packed }
+        assert!(farthest + run <= slab.data().len(), "a window leads out of the slab");
+        assert!(blocks * runs.len() * run * NR <= packed.len(), "weights of all blocks");
+        Self { slab: slab.data(), runs, run, packed }
     }
 
     /// Elements of a panel.
@@ -158,12 +164,13 @@ lanes_fn! {
     pub(super) fn compute<L, V, R>(
         pass: &Pass,
         phase: &Phase,
+        packed: &[f32],
         slab: &Slab,
         origin: (isize, isize),
         target: &mut Target,
     ) {
         let places = places(pass, phase, slab, target);
-        let source = Source::new(phase, slab, origin, &places, target.blocks.end);
+        let source = Source::new(phase, packed, slab, origin, &places, target.blocks.end);
         let mut block = target.blocks.start;
         while block < target.blocks.end {
             let pair = L::PANELS == 2 && block + 1 < target.blocks.end;
@@ -219,7 +226,7 @@ unsafe fn blocks<L: Lanes, const V: usize, const P: usize, const R: usize>(
 /// # Safety
 /// The CPU has the set of `L`.
 #[inline(always)]
-unsafe fn finish<L: Lanes, const V: usize>(
+pub(super) unsafe fn finish<L: Lanes, const V: usize>(
     pass: &Pass,
     sums: &[f32; NR],
     pixel: usize,

@@ -6,15 +6,18 @@
 //! `in_start + (in_step * j + row, in_step * i + col)` for `row`, `col` in its lists of tap offsets.
 //! Bytes: input once per band plus halo, output once. Operations: `2 * taps * in * out` per pixel.
 
+use bytemuck::Pod;
+use half::bf16;
 use rayon::prelude::*;
 
-use super::Nhwc;
-use super::band::compute;
 use super::micro::NR;
+use super::reduced::{self, Convert, Copied, Int8, Panels, Rounded, Rounding, ToBf16};
 use super::slab::Slab;
+use super::{Nhwc, band};
 use crate::activation::Activation;
 use crate::device::HostBuffer;
-use crate::simd::simd_fn;
+use crate::error::Result;
+use crate::simd::{Isa, isa, simd_fn};
 
 /// Lattice rows that one task computes at least.
 const BAND: usize = 4;
@@ -23,7 +26,7 @@ const BAND: usize = 4;
 const PIXELS: usize = 64;
 
 /// Lattice rows that one task computes.
-fn band(pass: &Pass) -> usize {
+fn band_rows(pass: &Pass) -> usize {
     let lattice = |n: usize| n.div_ceil(pass.out_step);
     let [_, oh, ow, _] = pass.y_shape;
     PIXELS.div_ceil(lattice(ow)).clamp(BAND, lattice(oh).max(BAND))
@@ -37,8 +40,58 @@ pub(super) struct Phase {
     pub cols: Vec<isize>,
     /// First output pixel.
     pub start: (usize, usize),
-    /// Weights as [`pack`] lays them out.
-    pub packed: HostBuffer<f32>,
+    pub packed: Packed,
+}
+
+/// Weights of a phase.
+pub(super) enum Packed {
+    /// As [`pack`] lays them out.
+    F32(HostBuffer<f32>),
+    /// Likewise, rounded to bf16; inputs are rounded, too.
+    Rounded(HostBuffer<f32>),
+    Bf16(Panels),
+    Int8(Int8),
+}
+
+impl Phase {
+    /// Where the runs begin that a tile reads, from the beginning of a window whose first tap is at row and column `origin`
+    /// of a slab of such width, and their elements: every tap, or every row of adjacent taps, is a run.
+    pub fn runs(&self, origin: (isize, isize), width: usize, channels: usize) -> (Vec<usize>, usize) {
+        let (columns, run) = self.shape_of_runs(channels);
+        let shift =
+            |row: &isize, col: &isize| ((row - origin.0) as usize * width + (col - origin.1) as usize) * channels;
+        let starts = |row| self.cols.iter().take(columns).map(move |col| shift(row, col));
+        (self.rows.iter().flat_map(starts).collect(), run)
+    }
+
+    /// Runs of a row, and their elements.
+    fn shape_of_runs(&self, channels: usize) -> (usize, usize) {
+        let adjacent = self.cols.windows(2).all(|p| p[1] - p[0] == 1);
+        if adjacent { (1, self.cols.len() * channels) } else { (self.cols.len(), channels) }
+    }
+
+    /// With the operands of its products rounded; `channels` is those of the input.
+    ///
+    /// # Errors
+    /// When so many terms overflow the integers that sum them.
+    pub fn rounded(self, channels: usize, rounding: Rounding) -> Result<Self> {
+        let (columns, run) = self.shape_of_runs(channels);
+        let runs = (self.rows.len() * columns, run);
+        let packed = match self.packed {
+            Packed::F32(packed) => match rounding {
+                Rounding::None => Packed::F32(packed),
+                Rounding::Bf16 if isa() == Isa::Amx => Packed::Bf16(Panels::bf16(&packed, runs)),
+                Rounding::Bf16 => {
+                    let mut rounded = HostBuffer::room(packed.len());
+                    Rounded.convert(&packed, &mut rounded);
+                    Packed::Rounded(rounded)
+                }
+                Rounding::Int8(range) => Packed::Int8(Int8::new(&packed, runs, range)?),
+            },
+            other => other,
+        };
+        Ok(Self { packed, ..self })
+    }
 }
 
 /// A whole pass.
@@ -157,9 +210,41 @@ pub(super) struct Target<'a> {
     pub pixel: usize,
 }
 
-/// Computes some channels of a band of image `n` from lattice row `row` on: all phases.
-fn run_band(pass: &Pass, n: usize, row: usize, slab: &mut Slab, target: &mut Target) {
-    let [_, h, w, c] = pass.x_shape;
+/// Pieces of the input that a task works on, of which it fills the one that its weights want.
+#[derive(Default)]
+pub(super) struct Slabs {
+    f32: Slab<f32>,
+    bf16: Slab<bf16>,
+    bytes: Slab<u8>,
+}
+
+/// The window of the input that a band reads.
+struct Window {
+    image: usize,
+    /// Row and column of its first pixel.
+    first: (isize, isize),
+    /// Rows and columns.
+    size: (usize, usize),
+}
+
+impl Window {
+    fn fill<E: Pod>(&self, pass: &Pass, how: &impl Convert<E>, slab: &mut Slab<E>) {
+        let ([_, h, w, c], n) = (pass.x_shape, self.image);
+        match pass.mask {
+            None => {
+                let source = &pass.x[n * h * w * c..(n + 1) * h * w * c];
+                slab.fill(source, pass.x_shape, pass.x_channels, self.first, self.size, how);
+            }
+            Some(mask) => {
+                let source = (&pass.x[n * h * w * 3..(n + 1) * h * w * 3], &mask[n * h * w..(n + 1) * h * w]);
+                slab.fill_masked(source, (h, w), self.first, self.size, how);
+            }
+        }
+    }
+}
+
+/// Computes some channels of a band of image `n` from lattice row `row` on: all phases, whose weights are of one kind.
+fn run_band(pass: &Pass, n: usize, row: usize, slabs: &mut Slabs, target: &mut Target) {
     let ow = pass.y_shape[2];
     let ((top, bottom), (left, right)) = reach(pass.phases);
     let lattice_rows = (target.values.len() / (ow * target.stride)).div_ceil(pass.out_step);
@@ -168,18 +253,22 @@ fn run_band(pass: &Pass, n: usize, row: usize, slab: &mut Slab, target: &mut Tar
         (ow.div_ceil(pass.out_step) - 1) * pass.in_step + (right - left) as usize + 1,
     );
     let first = ((row * pass.in_step) as isize + top + pass.in_start[0], left + pass.in_start[1]);
-    match pass.mask {
-        None => {
-            let source = &pass.x[n * h * w * c..(n + 1) * h * w * c];
-            slab.fill(source, pass.x_shape, pass.x_channels, first, size);
-        }
-        Some(mask) => {
-            let source = (&pass.x[n * h * w * 3..(n + 1) * h * w * 3], &mask[n * h * w..(n + 1) * h * w]);
-            slab.fill_masked(source, (h, w), first, size);
-        }
+    let (window, origin) = (Window { image: n, first, size }, (top, left));
+    match pass.phases.first().map(|phase| &phase.packed) {
+        None => return,
+        Some(Packed::F32(_)) => window.fill(pass, &Copied, &mut slabs.f32),
+        Some(Packed::Rounded(_)) => window.fill(pass, &Rounded, &mut slabs.f32),
+        Some(Packed::Bf16(_)) => window.fill(pass, &ToBf16, &mut slabs.bf16),
+        Some(Packed::Int8(weights)) => window.fill(pass, &weights.quantiser, &mut slabs.bytes),
     }
     for phase in pass.phases {
-        compute(pass, phase, slab, (top, left), target);
+        match &phase.packed {
+            Packed::F32(weights) | Packed::Rounded(weights) => {
+                band::compute(pass, phase, weights, &slabs.f32, origin, target);
+            }
+            Packed::Bf16(weights) => reduced::compute_bf16(pass, phase, weights, &slabs.bf16, origin, target),
+            Packed::Int8(weights) => reduced::compute_int8(pass, phase, weights, &slabs.bytes, origin, target),
+        }
     }
 }
 
@@ -190,21 +279,21 @@ pub(super) fn run(pass: &Pass, y: &mut [f32]) {
     if y.is_empty() {
         return;
     }
-    let (lattice, rows) = (band(pass), band(pass) * pass.out_step);
+    let (lattice, rows) = (band_rows(pass), band_rows(pass) * pass.out_step);
     let bands = y.len() / (oh * ow * oc) * oh.div_ceil(rows);
     let blocks = pass.y_channels.1.div_ceil(NR);
     let parts = if pass.epilogue.gated { 1 } else { rayon::current_num_threads().div_ceil(bands).min(blocks) };
-    let whole = |n: usize, b: usize, slab: &mut Slab, band: &mut [f32]| {
+    let whole = |n: usize, b: usize, slabs: &mut Slabs, band: &mut [f32]| {
         let pixel = (n * oh + b * rows) * ow;
         let target = &mut Target { values: band, stride: oc, first: pass.y_channels.0, blocks: 0..blocks, pixel };
-        run_band(pass, n, b * lattice, slab, target);
+        run_band(pass, n, b * lattice, slabs, target);
     };
     y.par_chunks_mut(oh * ow * oc).enumerate().for_each(|(n, image)| {
         let bands = image.par_chunks_mut(rows * ow * oc).enumerate();
         if parts > 1 {
             bands.for_each(|(b, band)| run_in_parts(pass, (n, b * lattice), blocks.div_ceil(parts), band));
         } else {
-            bands.for_each_init(Slab::new, |slab, (b, band)| whole(n, b, slab, band));
+            bands.for_each_init(Slabs::default, |slabs, (b, band)| whole(n, b, slabs, band));
         }
     });
 }
@@ -222,7 +311,7 @@ fn run_in_parts(pass: &Pass, (n, row): (usize, usize), per_part: usize, band: &m
             let mut values = vec![0.0; pixels * lanes(part)];
             let blocks = part * per_part..((part + 1) * per_part).min(cout.div_ceil(NR));
             let mut target = Target { values: &mut values, stride: lanes(part), first: 0, blocks, pixel };
-            run_band(pass, n, row, &mut Slab::new(), &mut target);
+            run_band(pass, n, row, &mut Slabs::default(), &mut target);
             values
         })
         .collect();
@@ -244,11 +333,17 @@ pub(super) fn run_pooled(pass: &Pass, y: &mut [f32]) {
     }
     y.par_chunks_mut(ph * pw * oc).enumerate().for_each(|(n, image)| {
         image.par_chunks_mut(BAND / 2 * pw * oc).enumerate().for_each_init(
-            || (Slab::new(), Vec::new()),
-            |(slab, band), (b, pooled): (usize, &mut [f32])| {
+            || (Slabs::default(), Vec::new()),
+            |(slabs, band), (b, pooled): (usize, &mut [f32])| {
                 band.resize(2 * pooled.len() / (pw * oc) * ow * oc, 0.0);
                 let blocks = 0..oc.div_ceil(NR);
-                run_band(pass, n, b * BAND, slab, &mut Target { values: band, stride: oc, first: 0, blocks, pixel: 0 });
+                run_band(
+                    pass,
+                    n,
+                    b * BAND,
+                    slabs,
+                    &mut Target { values: band, stride: oc, first: 0, blocks, pixel: 0 },
+                );
                 for (out, rows) in pooled.chunks_exact_mut(pw * oc).zip(band.chunks_exact(2 * ow * oc)) {
                     pool_pair(rows, oc, out);
                 }

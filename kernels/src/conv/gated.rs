@@ -15,7 +15,7 @@ use super::dense::{self, Epilogue, Phase};
 use super::masked::MASKED_CHANNELS;
 use super::micro::NR;
 use super::pass::{Operands, Sizes};
-use super::{ConvOptions, Geometry, Nhwc, conv_transpose2d, implicit_gemm, upsampled};
+use super::{ConvOptions, Geometry, Nhwc, Rounding, conv_transpose2d, implicit_gemm, upsampled};
 use crate::activation::{Activation, Kind, activate, activation_slope, sigmoid, sigmoid_slope};
 use crate::device::{Buffer, GpuBuffer, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len, shape_error};
@@ -109,6 +109,21 @@ impl PreparedGated {
             }
         };
         Ok(Self { weights, shape, bias, opts, features, upsampled: true })
+    }
+
+    /// With the operands of its products rounded, on the CPU; a GPU's handle says what it rounds.
+    ///
+    /// # Errors
+    /// When so many terms overflow the integers that sum them.
+    pub fn rounded(self, rounding: Rounding) -> Result<Self> {
+        let weights = match self.weights {
+            Weights::Packed(phases, bias) => {
+                let rounded = phases.into_iter().map(|phase| phase.rounded(self.shape[3], rounding));
+                Weights::Packed(rounded.collect::<Result<_>>()?, bias)
+            }
+            other => other,
+        };
+        Ok(Self { weights, ..self })
     }
 
     /// The shape of the output for an input of shape `x`; a masked input counts five channels.

@@ -18,6 +18,7 @@ pub(crate) mod micro;
 mod padding;
 mod pass;
 mod prepared;
+mod reduced;
 mod slab;
 mod tensor_core;
 mod weight_grad;
@@ -34,6 +35,7 @@ pub use masked::{
 };
 pub use padding::Padding;
 pub use prepared::{Extra, PreparedConv};
+pub use reduced::{InputRange, Rounding};
 pub use transposed::{
     conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight, conv_transpose2d_shape,
 };

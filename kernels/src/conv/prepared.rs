@@ -8,7 +8,7 @@
 use super::conv2d::{forward_pass, forward_phase, is_narrow, on_gpu, scatter, scatter_pass, scatter_phases};
 use super::dense::{self, Epilogue, Phase};
 use super::pass::{Direction, Operands};
-use super::{ConvOptions, Geometry, Nhwc, Padding, conv_transpose2d_shape, depthwise};
+use super::{ConvOptions, Geometry, Nhwc, Padding, Rounding, conv_transpose2d_shape, depthwise};
 use crate::activation::Activation;
 use crate::attention::attend;
 use crate::device::{Buffer, GpuBuffer, View, ViewMut, place};
@@ -96,6 +96,25 @@ impl PreparedConv {
             Buffer::Host(w) => Weights::Packed(vec![scatter_phases(&g, 0, &w)]),
         };
         Ok(Self { weights, shape, bias, opts, activation, transposed: true })
+    }
+
+    /// With the operands of its products rounded, on the CPU; a GPU's handle says what it rounds. Depthwise convolutions and
+    /// transposed ones into few channels stay in f32.
+    ///
+    /// # Errors
+    /// When so many terms overflow the integers that sum them.
+    pub fn rounded(self, rounding: Rounding) -> Result<Self> {
+        let channels = if self.transposed { self.shape[0] } else { self.shape[3] };
+        let weights = match self.weights {
+            Weights::Packed(groups) => Weights::Packed(
+                groups
+                    .into_iter()
+                    .map(|phases| phases.into_iter().map(|phase| phase.rounded(channels, rounding)).collect())
+                    .collect::<Result<_>>()?,
+            ),
+            other => other,
+        };
+        Ok(Self { weights, ..self })
     }
 
     /// The shape of the output for an input of shape `x`.

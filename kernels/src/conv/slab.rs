@@ -1,30 +1,50 @@
 //! The part of an image that a task of the dense pass works on, padded with zeros, in the cache.
 
+use std::marker::PhantomData;
+
+use bytemuck::Pod;
+
 use super::Nhwc;
 use super::masked::{MASKED_CHANNELS, masked};
-use super::micro::NR;
+use super::reduced::Convert;
 use crate::device::HostBuffer;
 
-/// A zero-padded piece of one image: `height x width x channels`, in the cache.
-pub(super) struct Slab {
-    pub data: HostBuffer<f32>,
+/// Bytes after the last pixel that may be read.
+const SPARE: usize = 64;
+
+/// A zero-padded piece of one image: `height x width x channels`, in the cache, in the type that is multiplied.
+pub(super) struct Slab<E = f32> {
+    /// Memory of f32 is kept from one call to the next.
+    words: HostBuffer<f32>,
     pub width: usize,
     pub channels: usize,
+    element: PhantomData<E>,
 }
 
-impl Slab {
-    pub fn new() -> Self {
-        Self { data: HostBuffer::room(0), width: 0, channels: 0 }
+impl<E> Default for Slab<E> {
+    fn default() -> Self {
+        Self { words: HostBuffer::room(0), width: 0, channels: 0, element: PhantomData }
+    }
+}
+
+impl<E: Pod> Slab<E> {
+    /// All elements, and [`SPARE`] bytes more.
+    pub fn data(&self) -> &[E] {
+        bytemuck::cast_slice(&self.words)
+    }
+
+    fn data_mut(&mut self) -> &mut [E] {
+        bytemuck::cast_slice_mut(&mut self.words)
     }
 
     /// Room for a window of zeros.
-    fn clear(&mut self, height: usize, width: usize, channels: usize) {
+    fn clear(&mut self, height: usize, width: usize, channels: usize, zero: E) {
         (self.width, self.channels) = (width, channels);
-        let len = height * width * channels + NR;
-        if self.data.len() != len {
-            self.data = HostBuffer::room(len);
+        let words = (height * width * channels * size_of::<E>() + SPARE).div_ceil(size_of::<f32>());
+        if self.words.len() != words {
+            self.words = HostBuffer::room(words);
         }
-        self.data.fill(0.0);
+        self.data_mut().fill(zero);
     }
 
     /// [`Slab::fill`] with the five channels of a masked input, from colours and mask.
@@ -34,10 +54,11 @@ impl Slab {
         (h, w): (usize, usize),
         (top, left): (isize, isize),
         (height, width): (usize, usize),
+        how: &impl Convert<E>,
     ) {
-        self.clear(height, width, MASKED_CHANNELS);
+        self.clear(height, width, MASKED_CHANNELS, how.zero());
         let (x0, x1) = visible(w, left, width);
-        for (row, line) in self.data.chunks_exact_mut(width * MASKED_CHANNELS).take(height).enumerate() {
+        for (row, line) in self.data_mut().chunks_exact_mut(width * MASKED_CHANNELS).take(height).enumerate() {
             let y = top + row as isize;
             if y < 0 || y >= h as isize || x1 == x0 {
                 continue;
@@ -47,15 +68,15 @@ impl Slab {
             for (t, (s, m)) in
                 line[x0 * MASKED_CHANNELS..x1 * MASKED_CHANNELS].chunks_exact_mut(MASKED_CHANNELS).zip(pixels)
             {
-                for (channel, t) in t.iter_mut().enumerate() {
-                    *t = masked(s[channel.min(2)], *m, channel);
-                }
+                let seen: [f32; MASKED_CHANNELS] =
+                    std::array::from_fn(|channel| masked(s[channel.min(2)], *m, channel));
+                how.convert(&seen, t);
             }
         }
     }
 
     /// Copies the window that starts at pixel `(top, left)` of `image`; outside pixels are zero.
-    /// `NR` spare elements follow, so that a tile may read past the last pixel.
+    /// [`SPARE`] bytes follow, so that a tile may read past the last pixel.
     pub fn fill(
         &mut self,
         image: &[f32],
@@ -63,12 +84,13 @@ impl Slab {
         channels: (usize, usize),
         (top, left): (isize, isize),
         (height, width): (usize, usize),
+        how: &impl Convert<E>,
     ) {
         let [_, h, w, c] = shape;
         let (c0, n) = channels;
-        self.clear(height, width, n);
+        self.clear(height, width, n, how.zero());
         let (x0, x1) = visible(w, left, width);
-        for (row, line) in self.data.chunks_exact_mut((width * n).max(1)).take(height).enumerate() {
+        for (row, line) in self.data_mut().chunks_exact_mut((width * n).max(1)).take(height).enumerate() {
             let y = top + row as isize;
             if y < 0 || y >= h as isize || x1 == x0 {
                 continue;
@@ -77,10 +99,10 @@ impl Slab {
             let source = &image[from..from + (x1 - x0) * c];
             let target = &mut line[x0 * n..x1 * n];
             if n == c {
-                target.copy_from_slice(source);
+                how.convert(source, target);
             } else {
                 for (t, s) in target.chunks_exact_mut(n).zip(source.chunks_exact(c)) {
-                    t.copy_from_slice(&s[c0..c0 + n]);
+                    how.convert(&s[c0..c0 + n], t);
                 }
             }
         }

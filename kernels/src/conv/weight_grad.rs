@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use super::Geometry;
 use super::micro::{MOST_ROWS, NR, Sums, accumulate, load, store};
 use super::pass::{Direction, Sizes, input_at};
+use super::reduced::Copied;
 use super::slab::Slab;
 use super::tensor_core::{self, Cut};
 use crate::device::{Gpu, GpuBuffer, HostBuffer, Precision, UNITS, grid, launch};
@@ -60,9 +61,10 @@ fn padded(g: &Geometry, group: usize, x: &[f32]) -> Vec<Slab> {
     let (cin, [top, left], [bottom, right]) = (g.w[3], g.before, g.after);
     x.par_chunks(h * w * c)
         .map(|image| {
-            let mut slab = Slab::new();
+            let mut slab = Slab::default();
             let corner = (-(top as isize), -(left as isize));
-            slab.fill(image, g.x, (group * cin, cin), corner, (top + h + bottom, left + w + right));
+            let size = (top + h + bottom, left + w + right);
+            slab.fill(image, g.x, (group * cin, cin), corner, size, &Copied);
             slab
         })
         .collect()
@@ -129,7 +131,7 @@ fn pack_columns(g: &Geometry, columns: &Columns, images: &[Slab], (first, pixels
         let slab = &images[image];
         let base = (pixel / ow * slab.width + pixel % ow) * g.opts.stride * slab.channels + columns.shift;
         // What follows the last column is another tap's; its sums are never looked at.
-        let blocks = slab.data[base..].as_chunks::<MOST_ROWS>().0;
+        let blocks = slab.data()[base..].as_chunks::<MOST_ROWS>().0;
         for (panel, from) in packed.chunks_exact_mut(pixels * MOST_ROWS).zip(blocks) {
             panel.as_chunks_mut::<MOST_ROWS>().0[p] = *from;
         }

@@ -27,7 +27,7 @@ pub(super) fn products<const P: usize>(group: &[i16], panels: [&[i16]; P], sums:
     let whole = |panel: &&[i16]| panel.len() == pairs * 2 * LANES;
     assert!(group.len() == pairs * 2 * ROWS && panels.iter().all(whole), "operands of one dimension");
     #[cfg(target_arch = "x86_64")]
-    if isa() == Isa::Avx512 && std::arch::is_x86_feature_detected!("avx512vnni") {
+    if isa() >= Isa::Avx512 && std::arch::is_x86_feature_detected!("avx512vnni") {
         // SAFETY: `isa` answers Avx512 only where the CPU has it, the other feature was asked for; lengths are asserted above.
         return unsafe { products_vnni(group, panels, pairs, sums) };
     }

@@ -45,8 +45,8 @@ impl Arithmetic {
             use std::arch::is_x86_feature_detected as has;
             match self {
                 Self::F32 => true,
-                Self::Bf16 => isa() == Isa::Avx512 && has!("avx512bf16"),
-                Self::Int8 => isa() == Isa::Avx512 && has!("avx512vnni"),
+                Self::Bf16 => isa() >= Isa::Avx512 && has!("avx512bf16"),
+                Self::Int8 => isa() >= Isa::Avx512 && has!("avx512vnni"),
             }
         }
         #[cfg(not(target_arch = "x86_64"))]

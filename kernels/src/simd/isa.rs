@@ -13,11 +13,13 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// AVX-512 with BF16 and VNNI, and AMX with BF16 and INT8. What is multiplied in f32 runs as with AVX-512.
+    Amx,
 }
 
 impl Isa {
     /// All of them, narrowest first.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Amx];
 
     /// The name that `HOTAD_ISA` takes.
     pub fn name(self) -> &'static str {
@@ -25,6 +27,7 @@ impl Isa {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Amx => "amx",
         }
     }
 
@@ -39,6 +42,7 @@ impl Isa {
                 Self::Portable => true,
                 Self::Avx2 => avx2,
                 Self::Avx512 => avx512,
+                Self::Amx => avx512 && super::amx::is_available(),
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
@@ -71,6 +75,7 @@ pub fn isa() -> Isa {
         1 => Isa::Portable,
         2 => Isa::Avx2,
         3 => Isa::Avx512,
+        4 => Isa::Amx,
         _ => choose(),
     }
 }

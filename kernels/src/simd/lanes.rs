@@ -125,8 +125,8 @@ macro_rules! lanes_fn {
                     body::<$($given)* $crate::simd::Avx512, $($avx512)*>($($arg),*)
                 }
                 match $crate::simd::isa() {
-                    // SAFETY: `isa` answers Avx512 only where the CPU has every feature named above.
-                    $crate::simd::Isa::Avx512 => unsafe { avx512::<$($given)*>($($arg),*) },
+                    // SAFETY: `isa` answers Avx512 and Amx only where the CPU has every feature named above.
+                    $crate::simd::Isa::Amx | $crate::simd::Isa::Avx512 => unsafe { avx512::<$($given)*>($($arg),*) },
                     // SAFETY: likewise for Avx2.
                     $crate::simd::Isa::Avx2 => unsafe { avx2::<$($given)*>($($arg),*) },
                     $crate::simd::Isa::Portable => {

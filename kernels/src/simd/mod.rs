@@ -6,6 +6,8 @@
 //! registers and instructions themselves (lanes.rs).
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -89,8 +91,8 @@ macro_rules! simd_fn {
                     body::<true $($(, $g)+)?>($($arg),*)
                 }
                 match $crate::simd::isa() {
-                    // SAFETY: `isa` answers Avx512 only where the CPU has every feature named above.
-                    $crate::simd::Isa::Avx512 => return unsafe { avx512 $(::<$($g),+>)? ($($arg),*) },
+                    // SAFETY: `isa` answers Avx512 and Amx only where the CPU has every feature named above.
+                    $crate::simd::Isa::Amx | $crate::simd::Isa::Avx512 => return unsafe { avx512 $(::<$($g),+>)? ($($arg),*) },
                     // SAFETY: likewise for Avx2.
                     $crate::simd::Isa::Avx2 => return unsafe { avx2 $(::<$($g),+>)? ($($arg),*) },
                     $crate::simd::Isa::Portable => {}

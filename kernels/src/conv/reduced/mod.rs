@@ -1,0 +1,99 @@
+//! Convolutions on the CPU whose operands are rounded to fewer bits: 16-bit brain floats, or bytes.
+//!
+//! bf16: inputs and weights are rounded to the nearest bf16 (ties to even), products are summed in f32.
+//!
+//! int8: `q = clamp(round(x / s) + z, 0, 255)` with one scale `s` and zero point `z` for all inputs, `round(w / t)` between
+//! -127 and 127 with a scale `t` for each output channel; products are summed exactly in 32 bits, and
+//! `s t (sum - z * sum of weights)` is what goes into the epilogue in f32. Source: Jacob et al. 2018, "Quantization and
+//! Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", equations 1 to 7. The sums are the same on
+//! every instruction set.
+//!
+//! | set | bf16 | int8 |
+//! |---|---|---|
+//! | AMX | tiles of 2 x 16 pixels by 2 x 16 channels (`tdpbf16ps`) | the same (`tdpbusd`) |
+//! | AVX-512 VNNI | f32 products of rounded operands | 8 pixels by 32 channels (`vpdpbusd`) |
+//! | AVX2 | the same | 2 pixels by 16 channels in 16 bits (`vpmaddwd`) |
+//! | others | the same | one by one |
+
+mod band;
+mod convert;
+mod panels;
+mod tile;
+
+pub(super) use band::{compute_bf16, compute_int8};
+pub(super) use convert::{Convert, Copied, Rounded, ToBf16};
+pub(super) use panels::{Int8, Panels};
+
+use crate::error::{Result, shape_error};
+
+/// What the operands of a convolution on the CPU are rounded to before they are multiplied.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Rounding {
+    /// f32: not at all.
+    #[default]
+    None,
+    /// 7 bits of mantissa.
+    Bf16,
+    /// Bytes; inputs beyond the range are clamped.
+    Int8(InputRange),
+}
+
+/// The smallest and the largest input of a layer, widened to hold 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct InputRange {
+    least: f32,
+    most: f32,
+}
+
+impl InputRange {
+    /// From the smallest to the largest of some inputs.
+    ///
+    /// # Errors
+    /// When one is not finite.
+    pub fn new(least: f32, most: f32) -> Result<Self> {
+        if !(least.is_finite() && most.is_finite() && (most - least).is_finite()) {
+            return shape_error("int8", format!("inputs from {least} to {most} have no finite range"));
+        }
+        Ok(Self { least: least.min(0.0), most: most.max(0.0) })
+    }
+
+    /// That of some inputs.
+    ///
+    /// # Errors
+    /// When one is not finite.
+    pub fn of(inputs: &[f32]) -> Result<Self> {
+        let ends = inputs.iter().fold((0.0, 0.0), |(least, most): (f32, f32), v| {
+            // A value that is not a number shall not vanish.
+            if v.is_nan() { (f32::NAN, f32::NAN) } else { (v.min(least), v.max(most)) }
+        });
+        Self::new(ends.0, ends.1)
+    }
+
+    /// The range of both.
+    pub fn union(self, other: Self) -> Self {
+        Self { least: self.least.min(other.least), most: self.most.max(other.most) }
+    }
+
+    /// Smallest and largest input.
+    pub fn ends(self) -> (f32, f32) {
+        (self.least, self.most)
+    }
+}
+
+/// How inputs become bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Quantiser {
+    /// What one step stands for.
+    pub scale: f32,
+    /// The byte of 0.
+    pub zero: u8,
+}
+
+impl Quantiser {
+    /// A range of 0 alone has steps of 1.
+    pub fn new(range: InputRange) -> Self {
+        let width = range.most - range.least;
+        let scale = if width > 0.0 { (width / 255.0).max(f32::MIN_POSITIVE) } else { 1.0 };
+        Self { scale, zero: (-range.least / scale).round().clamp(0.0, 255.0) as u8 }
+    }
+}
