@@ -29,7 +29,7 @@ fn maps_of_an_image_do_not_depend_on_its_batch() {
         let layers = trunk.layers(trunk.len());
         let state = from_torchvision(Path::new(name), &state_dict(&layers), &layers).expect("all tensors");
         for size in [64, 96] {
-            let backbone = Backbone::new(network, size, state.clone(), trunk.len(), &Device::Cpu).expect("all tensors");
+            let backbone = Backbone::new(network, size, state.clone(), trunk.len(), &Device::CPU).expect("all tensors");
             let cuts: Vec<usize> = (0..trunk.len()).collect();
             let whole = backbone.maps(&images(0, 5, size), &cuts).expect("shapes fit");
             let single = backbone.maps(&images(3, 1, size), &cuts).expect("shapes fit");

@@ -58,10 +58,10 @@ fn auroc(dir: &Path, model: &Path) -> (f64, f64) {
 
 /// Saved again it is the same file, and every device scores alike.
 fn survives(dir: &Path, model: &Path) {
-    let spec = Model::load(model, &Device::Cpu).expect("a model").detector.image();
+    let spec = Model::load(model, &Device::CPU).expect("a model").detector.image();
     let picture = Picture::read(&dir.join("data/test/crack/000.png")).expect("a picture").fit(spec).expect("fits");
     let images = Tensor::new(picture.values, &[1, spec.height, spec.width, spec.channels]).expect("lengths fit");
-    let want = Model::load(model, &Device::Cpu).expect("a model").score(&images).expect("scored");
+    let want = Model::load(model, &Device::CPU).expect("a model").score(&images).expect("scored");
     for device in devices::under_test() {
         let first = Model::load(model, &device).expect("a model");
         let again = dir.join("again.safetensors");
@@ -235,7 +235,7 @@ fn a_patchcore_scores_the_same_after_reading() {
             groups: &[0, 1, 2, 3],
             gray: false,
             members: &[],
-            device: &Device::Cpu,
+            device: &Device::CPU,
             seed: 1,
             chosen: &Default::default(),
             model_path: None,
@@ -249,8 +249,8 @@ fn a_patchcore_scores_the_same_after_reading() {
         let images = Tensor::new(values, &[1, spec.height, spec.width, spec.channels]).expect("lengths fit");
         let before = fitted.score(&images).expect("scored");
         let path = dir.join("fitted.safetensors");
-        Model { detector: fitted, ..Model::load(&trained, &Device::Cpu).expect("a model") }.save(&path).expect("saved");
-        let after = Model::load(&path, &Device::Cpu).expect("a model").detector.score(&images).expect("scored");
+        Model { detector: fitted, ..Model::load(&trained, &Device::CPU).expect("a model") }.save(&path).expect("saved");
+        let after = Model::load(&path, &Device::CPU).expect("a model").detector.score(&images).expect("scored");
         assert!(before == after, "{bank:?}: {} before, {} after", before[0].value, after[0].value);
     }
 }
@@ -342,7 +342,7 @@ fn a_backbone_of_torchvision_gives_features_and_a_wrong_one_is_named() {
     let path = dir.join("wide.safetensors");
     torchvision_file(&path, &wide.layers(wide.len()), &[]);
     let usual = Layers::Word("auto".into());
-    let (backbone, cuts) = Backbone::open(&path, Some(64), &usual, &Device::Cpu).expect("a Wide ResNet");
+    let (backbone, cuts) = Backbone::open(&path, Some(64), &usual, &Device::CPU).expect("a Wide ResNet");
     let image = Tensor::new(vec![0.5; 64 * 64 * 3], &[1, 64, 64, 3]).expect("fits");
     let maps = backbone.maps(&image, &cuts).expect("maps");
     assert_eq!([maps[0].shape(), maps[1].shape()], [&[1, 8, 8, 512][..], &[1, 4, 4, 1024]]);
@@ -406,7 +406,7 @@ fn a_share_of_variance_keeps_as_few_maps_as_have_it() {
     let mut rng = random::stream(4, "pca", 0);
     let spread = [3.0f32, 0.1, 2.0, 0.2];
     let rows: Vec<f32> = (0..4000).map(|i| 5.0 + spread[i % 4] * random::normal(&mut rng)).collect();
-    let mut covariance = Covariance::new(&Device::Cpu);
+    let mut covariance = Covariance::new(&Device::CPU);
     rows.chunks(400).for_each(|part| {
         covariance.add(&Tensor::new(part.to_vec(), &[100, 4]).expect("fits")).expect("rows of one length");
     });
@@ -563,9 +563,9 @@ fn whitened_maps_have_one_variance_and_member_maps_follow_them() {
     let paedid = train(dir, "paedid", &quick);
     let paths: Vec<PathBuf> = (0..24).map(|i| dir.join(format!("data/train/good/{i:03}.png"))).collect();
     let usual = Layers::Word("auto".into());
-    let (source, cuts) = Source::read(&paedid, None, &usual, &Device::Cpu).expect("a member");
+    let (source, cuts) = Source::read(&paedid, None, &usual, &Device::CPU).expect("a member");
     let image = source.extractor().image();
-    let mut embedding = Embedding::new(vec![Part { source, cuts }], image, 1, &Device::Cpu).expect("fits");
+    let mut embedding = Embedding::new(vec![Part { source, cuts }], image, 1, &Device::CPU).expect("fits");
     let reduction = Reduction { fusion: Fusion::Global, keep: Keep::Share(0.99), standardise: true, whiten: true };
     embedding.fit(ImageFiles::whole(&paths), reduction).expect("fitted");
     let d = embedding.dimensions();

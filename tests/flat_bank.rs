@@ -35,7 +35,7 @@ fn exhaustive(query: &[f32], bank: &[f32], d: usize, k: usize) -> (Vec<u32>, Vec
 }
 
 fn search(data: BankData, query: &[f32], d: usize, k: usize) -> (Vec<u32>, Vec<f32>) {
-    search_on(&Device::Cpu, data, query, d, k)
+    search_on(&Device::CPU, data, query, d, k)
 }
 
 fn search_on(device: &Device, data: BankData, query: &[f32], d: usize, k: usize) -> (Vec<u32>, Vec<f32>) {
@@ -83,7 +83,7 @@ fn halves_are_searched_as_they_are() {
     let (q, m, d, k) = (19, 211, 45, 4);
     let (query, bank): (_, Vec<f16>) = (noise(q * d, 3), noise(m * d, 4).into_iter().map(f16::from_f32).collect());
     let wide: Vec<f32> = bank.iter().map(|v| v.to_f32()).collect();
-    let held = FlatBank::new(BankData::F16(bank.clone()), d, &Device::Cpu).expect("shapes fit");
+    let held = FlatBank::new(BankData::F16(bank.clone()), d, &Device::CPU).expect("shapes fit");
     assert_eq!(held.vectors().expect("on the host"), BankData::F16(bank.clone()));
     assert_eq!(held.select(&[210, 3]).expect("vectors"), [&wide[210 * d..], &wide[3 * d..4 * d]].concat());
     assert_eq!(search(BankData::F16(bank), &query, d, k).0, exhaustive(&query, &wide, d, k).0);
@@ -160,7 +160,7 @@ fn what_is_no_number_has_neighbours_without_distance() {
 
 #[test]
 fn refused() {
-    let new = |n: usize, d: usize| FlatBank::new(BankData::F32(vec![0.0; n]), d, &Device::Cpu);
+    let new = |n: usize, d: usize| FlatBank::new(BankData::F32(vec![0.0; n]), d, &Device::CPU);
     for (n, d) in [(0, 3), (4, 3), (4, 0)] {
         assert!(new(n, d).is_err(), "{n} elements of dimension {d}");
     }

@@ -152,7 +152,8 @@ impl Detector for Darkness {
 #[test]
 fn a_score_that_is_no_number_is_an_error_of_its_image_alone() {
     let (calibration, provenance) = (Calibration::default(), Provenance::default());
-    let model = Model { detector: Box::new(Darkness), roi: None, calibration, provenance, device: Device::Cpu };
+    let (input_ranges, device) = (BTreeMap::new(), Device::CPU);
+    let model = Model { detector: Box::new(Darkness), roi: None, calibration, provenance, input_ranges, device };
     let paths = ["a.png", "black.png", "c.png"].map(PathBuf::from);
     let values = [0.25, 0.0, 0.5].iter().flat_map(|v| [*v; 256]).collect();
     let images = Tensor::new(values, &[3, 16, 16, 1]).expect("three images");

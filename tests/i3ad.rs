@@ -107,7 +107,7 @@ fn what_it_paints_serves_as_the_background_of_paedid() {
     assert!(metrics["image_auroc"].as_f64().is_some_and(|v| v > 0.9), "{metrics}");
     assert!(metrics["pixel_auroc"].as_f64().is_some_and(|v| v > 0.7), "{metrics}");
     let again = dir.path().join("again.safetensors");
-    Model::load(&model, &Device::Cpu).expect("a model").save(&again).expect("saved");
+    Model::load(&model, &Device::CPU).expect("a model").save(&again).expect("saved");
     assert_eq!(std::fs::read(&model).expect("bytes"), std::fs::read(&again).expect("bytes"));
 }
 
@@ -120,7 +120,7 @@ fn a_saved_i3ad_scores_as_before_saving_on_every_device() {
     train(&data, &model, &set.map(|s| ["--set", s]).concat());
     let both: Vec<f32> = [3, 60].into_iter().flat_map(|i| bars(66, i).with_channels(3).values).collect();
     let images = Tensor::new(both, &[2, 66, 66, 3]).expect("lengths fit");
-    let on_cpu = Model::load(&model, &Device::Cpu).expect("a model").score(&images).expect("scored");
+    let on_cpu = Model::load(&model, &Device::CPU).expect("a model").score(&images).expect("scored");
     for device in devices::under_test() {
         let first = Model::load(&model, &device).expect("a model");
         let again = dir.path().join("again.safetensors");
@@ -201,7 +201,7 @@ fn the_checkerboards_are_no_iteration() {
     let images = Tensor::new(bars(66, 1).with_channels(3).values, &[1, 66, 66, 3]).expect("lengths fit");
     let model = |test_iterations| {
         let config = Config { image_size: 66, width: 8, test_iterations, stop: 0.0, ..Config::default() };
-        I3ad::untrained(config, 1e-4, 3, &Device::Cpu).expect("room")
+        I3ad::untrained(config, 1e-4, 3, &Device::CPU).expect("room")
     };
     let sweeps = model(1).sweeps(&images).expect("scored").remove(0);
     assert_eq!(sweeps[0].x, [0.0, 1.0]);
@@ -250,7 +250,7 @@ fn a_model_of_an_earlier_version_is_refused() {
     let settings = file.config["settings"].as_object_mut().expect("settings");
     ["keep", "masks", "standardise"].iter().for_each(|key| drop(settings.remove(*key)));
     file.save(&model).expect("saved");
-    let error = Model::load(&model, &Device::Cpu).err().expect("refused").to_string();
+    let error = Model::load(&model, &Device::CPU).err().expect("refused").to_string();
     assert!(error.contains("m.safetensors") && error.contains("train it again") && !error.contains('\n'), "{error}");
 }
 
@@ -325,7 +325,7 @@ fn the_generator_paints_the_same_prepared_as_on_the_tape() {
 fn the_generator_gives_feature_maps() {
     let config = Config { image_size: 66, width: 8, ..Config::default() };
     let images = Tensor::new(bars(66, 1).with_channels(3).values, &[1, 66, 66, 3]).expect("lengths fit");
-    let on_cpu = I3ad::untrained(config.clone(), 0.1, 3, &Device::Cpu).expect("room").features(&images).expect("fits");
+    let on_cpu = I3ad::untrained(config.clone(), 0.1, 3, &Device::CPU).expect("room").features(&images).expect("fits");
     assert_eq!(on_cpu.shape(), [1, 17, 17, 16]);
     let want = on_cpu.values().expect("read");
     assert!(want.iter().any(|v| v.abs() > 1e-3));

@@ -17,7 +17,7 @@ const MOST: f32 = 0.05;
 
 #[test]
 fn scores_are_those_of_every_instruction_set() {
-    let detector = Model::load("weights/plate.safetensors".as_ref(), &Device::Cpu).expect("the shipped model").detector;
+    let detector = Model::load("weights/plate.safetensors".as_ref(), &Device::CPU).expect("the shipped model").detector;
     let spec = detector.image();
     let mut rng = random::stream(9, "instruction sets", 0);
     let values = (0..spec.len()).map(|_| rng.random()).collect();

@@ -121,7 +121,7 @@ fn a_saved_lea_net_scores_as_before_saving_on_every_device() {
     let images = Tensor::new(values, &[1, 32, 32, 3]).expect("lengths fit");
     for attention in ["mobilenet", "resnet", "direct"] {
         train(&data, &model, &["--epochs", "1", "--set", &format!("attention={attention}")]);
-        let on_cpu = Model::load(&model, &Device::Cpu).expect("a model").score(&images).expect("scored");
+        let on_cpu = Model::load(&model, &Device::CPU).expect("a model").score(&images).expect("scored");
         for device in devices::under_test() {
             let first = Model::load(&model, &device).expect("a model");
             let again = dir.path().join("again.safetensors");

@@ -87,10 +87,10 @@ fn every_baseline_saved_scores_as_before_saving_on_every_device() {
             args.extend(["--epochs", "1", "--batch", "4"]);
         }
         ok(&args);
-        let spec = Model::load(&model, &Device::Cpu).expect("a model").detector.image();
+        let spec = Model::load(&model, &Device::CPU).expect("a model").detector.image();
         let picture = Picture::read(&data.join("test/crack/000.png")).expect("a picture").fit(spec).expect("fits");
         let images = Tensor::new(picture.values, &[1, spec.height, spec.width, spec.channels]).expect("lengths fit");
-        let on_cpu = Model::load(&model, &Device::Cpu).expect("a model").score(&images).expect("scored");
+        let on_cpu = Model::load(&model, &Device::CPU).expect("a model").score(&images).expect("scored");
         for device in devices::under_test() {
             let first = Model::load(&model, &device).expect("a model");
             let again = dir.path().join("again.safetensors");
@@ -133,7 +133,7 @@ fn model_and_image(dir: &Path) -> (PathBuf, Tensor) {
     let (data, model) = (dir.join("data"), dir.join("m.safetensors"));
     small_data(&data, 40);
     train_small(&data, &model, &["--epochs", "2"]);
-    let spec = Model::load(&model, &Device::Cpu).expect("a model").detector.image();
+    let spec = Model::load(&model, &Device::CPU).expect("a model").detector.image();
     let picture = Picture::read(&data.join("test/crack/000.png")).expect("a picture").fit(spec).expect("fits");
     let images = Tensor::new(picture.values, &[1, spec.height, spec.width, spec.channels]).expect("lengths fit");
     (model, images)

@@ -39,7 +39,7 @@ fn agrees(name: &str, network: &dyn Classifier, size: usize) {
     let layers = network.layers();
     let state =
         from_torchvision(Path::new(name), &state_dict(&layers), &layers).expect("torchvision's names and shapes");
-    let ready = Prepared::new(&layers, &state, &Device::Cpu).expect("all weights are there");
+    let ready = Prepared::new(&layers, &state, &Device::CPU).expect("all weights are there");
     let nchw = hashed(3 * size * size, "image");
     let pixels = size * size;
     let nhwc = (0..3 * pixels).map(|i| nchw[i % 3 * pixels + i / 3] as f32).collect();

@@ -61,7 +61,7 @@ fn trunks_give_the_same_maps() {
         let blocks = if name.contains("resnet") { trunk.len().min(9) } else { trunk.len() };
         let layers = trunk.layers(blocks);
         let state = from_torchvision(Path::new(name), &state_dict(&layers), &layers).expect("all tensors");
-        let backbone = Backbone::new(network, 45, state, blocks, &Device::Cpu).expect("all tensors");
+        let backbone = Backbone::new(network, 45, state, blocks, &Device::CPU).expect("all tensors");
         let cuts: Vec<usize> = (0..blocks).collect();
         let (file, images) = (dir.path().join("trunk.onnx"), images(backbone.image()));
         std::fs::write(&file, backbone.export(&cuts).expect("a graph").file(name)).expect("written");
@@ -85,7 +85,7 @@ fn the_shipped_backbone_is_exported_up_to_its_usual_cuts() {
         return;
     }
     let layers = Layers::Word("auto".into());
-    let (backbone, cuts) = Backbone::shipped(None, &layers, &Device::Cpu).expect("part of hotad");
+    let (backbone, cuts) = Backbone::shipped(None, &layers, &Device::CPU).expect("part of hotad");
     let images = images(backbone.image());
     run(&file, &images, dir.path());
     for (cut, map) in ["block4", "block10"].iter().zip(backbone.maps(&images, &cuts).expect("shapes fit")) {
@@ -115,7 +115,7 @@ fn methods_on_features_export_their_trunk_at_their_cuts() {
         if !is_there() {
             continue;
         }
-        let model = Model::load(&model, &Device::Cpu).expect("a model");
+        let model = Model::load(&model, &Device::CPU).expect("a model");
         let extractor = model.detector.extractor().expect("it has one");
         let images = images(extractor.image());
         run(&file, &images, dir.path());
@@ -132,7 +132,7 @@ fn params(model: &Path, fresh: impl FnOnce(&mut Params)) -> (Params, ImageSpec) 
     let file = ModelFile::load(model).expect("a model file");
     let state = container::restore(&file.tensors, "network.").expect("tensors");
     let state = state.into_iter().filter(|(name, _)| !name.starts_with("discriminator.")).collect();
-    (Params::restored(&state, &Device::Cpu, fresh).expect("all tensors"), file.image)
+    (Params::restored(&state, &Device::CPU, fresh).expect("all tensors"), file.image)
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn patch_autoencoders_give_the_same_reconstructions() {
         }
         let network = PatchAutoencoder::new(&[8, 16], square(32, 1));
         let state = container::restore(&ModelFile::load(&model).expect("a model file").tensors, "network.");
-        let params = network.load(&state.expect("tensors"), &Device::Cpu).expect("all tensors");
+        let params = network.load(&state.expect("tensors"), &Device::CPU).expect("all tensors");
         let images = images(network.image());
         run(&file, &images, dir.path());
         let latent = network.encode(&params, &images, false).expect("shapes fit");
@@ -204,7 +204,7 @@ fn a_colour_network_gives_the_same_anomaly_maps() {
         if !is_there() {
             return;
         }
-        let model = Model::load(&model, &Device::Cpu).expect("a model");
+        let model = Model::load(&model, &Device::CPU).expect("a model");
         assert_same_scores(model.detector.as_ref(), &file, dir.path(), &scale);
     }
 }
@@ -261,7 +261,7 @@ fn lea_net_gives_the_same_probabilities() {
     ] {
         let config = Config { image_size: 64, detector, attention, point, input, width: 8, ..Config::default() };
         let what = format!("{detector:?} {attention:?} {point} {input:?}");
-        let model = LeaNet::untrained(config.clone(), 1, &Device::Cpu).expect("weights");
+        let model = LeaNet::untrained(config.clone(), 1, &Device::CPU).expect("weights");
         let file = dir.path().join("lea.onnx");
         std::fs::write(&file, model.export().expect("a graph").file("lea")).expect("written");
         assert_same_scores(&model, &file, dir.path(), &what);

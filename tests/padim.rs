@@ -186,12 +186,12 @@ fn padim_finds_cracks_and_survives_its_file() {
         assert!(images > 0.9 && pixels > 0.8, "{more:?}: {images} {pixels}");
         let files = [0, 1, 2].map(|i| data.join(format!("test/crack/{i:03}.png")));
         let files: Vec<&str> = files.iter().map(|f| text(f)).collect();
-        let first = scores(&out, &files, &Device::Cpu);
+        let first = scores(&out, &files, &Device::CPU);
         // Alone as among others, and saved again as before.
-        let alone: Vec<f32> = files.iter().flat_map(|f| scores(&out, &[f], &Device::Cpu)).collect();
+        let alone: Vec<f32> = files.iter().flat_map(|f| scores(&out, &[f], &Device::CPU)).collect();
         assert!(first == alone, "{more:?}: scores depend on the batch");
         let again = dir.join("again.safetensors");
-        Model::load(&out, &Device::Cpu).expect("a model").save(&again).expect("saved");
+        Model::load(&out, &Device::CPU).expect("a model").save(&again).expect("saved");
         assert!(std::fs::read(&out).expect("bytes") == std::fs::read(&again).expect("bytes"));
         for device in devices::under_test() {
             let largest = first.iter().fold(0.0f32, |m, v| m.max(*v));

@@ -7,8 +7,8 @@ mod instruction_sets;
 use half::bf16;
 use hotad_engine::random;
 use hotad_kernels::activation::Activation;
-use hotad_kernels::conv::{ConvOptions, Extra, InputRange, Padding, PreparedConv, PreparedGated, Rounding};
-use hotad_kernels::device::Device;
+use hotad_kernels::conv::{ConvOptions, Extra, Padding, PreparedConv, PreparedGated};
+use hotad_kernels::device::{Device, InputRange, Rounding};
 use rand::Rng;
 
 /// Shape of a case: map, weights (OHWI, or IHWO where transposed), options.
@@ -93,7 +93,7 @@ fn oracle(case: &Case, x: &[f32], w: &[f32], bias: &[f32], y: [usize; 4]) -> Vec
 }
 
 fn prepared(case: &Case, w: &[f32], bias: &[f32], rounding: Rounding) -> PreparedConv {
-    let upload = |values: &[f32]| Device::Cpu.upload(values.to_vec()).expect("room");
+    let upload = |values: &[f32]| Device::CPU.upload(values.to_vec()).expect("room");
     let make = if case.transposed { PreparedConv::transposed } else { PreparedConv::new };
     let conv = make(upload(w), case.w, upload(bias), case.opts, Activation::Identity).expect("shapes fit");
     conv.rounded(rounding).expect("few terms")
@@ -151,7 +151,7 @@ fn epilogues_follow() {
         let gated = |rounding: Rounding, masked: bool| {
             let from = if masked { 5 } else { 3 };
             let w = random_values(24 * 9 * from, 3, grid);
-            let (w, bias) = (Device::Cpu.upload(w).expect("room"), Device::Cpu.upload(vec![0.1; 24]).expect("room"));
+            let (w, bias) = (Device::CPU.upload(w).expect("room"), Device::CPU.upload(vec![0.1; 24]).expect("room"));
             let conv = match masked {
                 true => PreparedGated::new(w, [24, 3, 3, 5], bias, ConvOptions::same(3), Activation::Elu(1.0)),
                 false => PreparedGated::upsampled(w, [24, 3, 3, 3], bias, Activation::Elu(1.0)),
@@ -166,7 +166,7 @@ fn epilogues_follow() {
             let case = case([1, 12, 10, 3], [20, 3, 3, 3], 1, 1, 1, 1);
             let (w, bias) = (random_values(20 * 27, 4, grid), random_values(20, 5, grid));
             let conv = prepared(&case, &w, &bias, rounding);
-            let (mut y, mut pooled) = (vec![0.0; 120 * 20], Device::Cpu.alloc(30 * 20).expect("room"));
+            let (mut y, mut pooled) = (vec![0.0; 120 * 20], Device::CPU.alloc(30 * 20).expect("room"));
             let (residual, attention) = (random_values(120 * 20, 6, grid), random_values(120, 8, grid));
             let extra = Extra { residual: Some((&residual).into()), attention: Some((&attention).into()) };
             conv.run(&image, case.x, extra, &mut y).expect("lengths fit");
@@ -189,7 +189,7 @@ fn with_every_instruction_set() {
 
 #[test]
 fn too_many_terms_and_ranges_without_end_are_refused() {
-    let (w, bias) = (Device::Cpu.upload(vec![1.0; 70_000]), Device::Cpu.upload(vec![0.0]));
+    let (w, bias) = (Device::CPU.upload(vec![1.0; 70_000]), Device::CPU.upload(vec![0.0]));
     let conv = PreparedConv::new(
         w.expect("room"),
         [1, 1, 1, 70_000],

@@ -46,9 +46,9 @@ fn depthwise_gradients_and_inverted_residuals() {
     let opts = ConvOptions { padding: Padding::Same, groups: 48, ..ConvOptions::default() };
     let (data, grad, w) = (noise(3 * 40 * 37 * 48, 10), noise(3 * 40 * 37 * 48, 11), noise(48 * 25, 12));
     let weights = |shape: [usize; 4], at| ConvWeights {
-        weight: Device::Cpu.upload(noise(shape.iter().product(), at)).expect("room"),
+        weight: Device::CPU.upload(noise(shape.iter().product(), at)).expect("room"),
         shape,
-        bias: Device::Cpu.upload(noise(shape[0], at + 1)).expect("room"),
+        bias: Device::CPU.upload(noise(shape[0], at + 1)).expect("room"),
     };
     let (expand, project) = (weights([144, 1, 1, 48], 13), weights([48, 1, 1, 144], 15));
     let block =
@@ -117,7 +117,7 @@ fn nearest_neighbours() {
     });
     let flat: Vec<f16> = noise(301 * 35, 5).into_iter().map(f16::from_f32).collect();
     same_bits(|| {
-        let bank = FlatBank::new(BankData::F16(flat.clone()), 35, &Device::Cpu).expect("shapes fit");
+        let bank = FlatBank::new(BankData::F16(flat.clone()), 35, &Device::CPU).expect("shapes fit");
         let (mut index, mut distance) = (vec![0; 39 * 4], vec![0.0; 39 * 4]);
         bank.nearest(&query, 4, &mut index, &mut distance).expect("shapes fit");
         index.into_iter().map(|i| i as f32).chain(distance).collect()

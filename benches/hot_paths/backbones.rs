@@ -15,7 +15,7 @@ use hotad_models::features::embedding::Part;
 use hotad_models::features::{Embedding, Extractor, Source};
 use hotad_models::segmentation::enlarged;
 
-use crate::work::{Work, noise};
+use crate::work::{Work, laid_out, noise};
 
 const SIZE: usize = 224;
 
@@ -59,8 +59,11 @@ pub fn trunks(device: &Device) -> [Work; 3] {
         ("the same against OpenVINO", "lite0_trunk_openvino"),
     ]
     .map(|(title, name)| {
-        let (backbone, cuts) = lite0(device);
         let image = image();
+        let run = |(backbone, cuts): &(Backbone, Vec<usize>), image: &Tensor| {
+            black_box(backbone.maps(image, cuts).expect("shapes fit"));
+        };
+        let trunk = laid_out(device, lite0, |trunk| run(trunk, &image));
         Work {
             title,
             name,
@@ -69,9 +72,7 @@ pub fn trunks(device: &Device) -> [Work; 3] {
             units: 1.0,
             goal: (1.0, 1.0),
             latency: true,
-            run: Box::new(move || {
-                black_box(backbone.maps(&image, &cuts).expect("shapes fit"));
-            }),
+            run: Box::new(move || run(&trunk, &image)),
         }
     })
 }

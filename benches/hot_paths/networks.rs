@@ -18,7 +18,7 @@ use hotad_models::networks::unet::UNet;
 use hotad_models::networks::{Classifier, classify};
 use hotad_models::{i3ad, lea_net};
 
-use crate::work::{Work, noise};
+use crate::work::{Work, laid_out, noise};
 
 /// Values as an image batch, or something like it.
 fn batch_of(device: &Device, shape: &[usize], seed: u32) -> Tensor {
@@ -35,8 +35,12 @@ pub fn resnet18_forward(device: &Device) -> Work {
     let mut params = Params::default();
     network.init(&mut params, "", 0);
     let state = params.values().expect("on the host");
-    let ready = Prepared::new(&network.layers(), &state, device).expect("room for a network");
     let image = batch_of(device, &[1, 256, 256, 3], 14);
+    let run = |ready: &Prepared, network: &ResNet, image: &Tensor| {
+        black_box(classify(network, &Weights::Prepared(ready), image, None).expect("shapes fit"));
+    };
+    let make = |device: &Device| Prepared::new(&network.layers(), &state, device).expect("room for a network");
+    let ready = laid_out(device, make, |ready| run(ready, &network, &image));
     Work {
         title: "ResNet-18, forward, batch 1, 256x256",
         name: "resnet18_forward",
@@ -45,9 +49,7 @@ pub fn resnet18_forward(device: &Device) -> Work {
         units: 1.0,
         goal: (1.0, 1.0),
         latency: true,
-        run: Box::new(move || {
-            black_box(classify(&network, &Weights::Prepared(&ready), &image, None).expect("shapes fit"));
-        }),
+        run: Box::new(move || run(&ready, &network, &image)),
     }
 }
 
@@ -79,8 +81,12 @@ pub fn resnet18_train(device: &Device) -> Work {
 pub fn unet_forward(device: &Device) -> Work {
     let network = UNet::new(1, 2, 256, 64);
     let state = network.init(0).values().expect("on the host");
-    let ready = Prepared::new(&network.layers(), &state, device).expect("room for a network");
     let image = batch_of(device, &[1, 256, 256, 1], 17);
+    let run = |ready: &Prepared, network: &UNet, image: &Tensor| {
+        black_box(network.run(&Weights::Prepared(ready), image, None).expect("shapes fit"));
+    };
+    let make = |device: &Device| Prepared::new(&network.layers(), &state, device).expect("room for a network");
+    let ready = laid_out(device, make, |ready| run(ready, &network, &image));
     Work {
         title: "colour U-Net, forward, batch 1, 256x256",
         name: "unet_forward",
@@ -89,9 +95,7 @@ pub fn unet_forward(device: &Device) -> Work {
         units: 1.0,
         goal: (1.0, 1.0),
         latency: true,
-        run: Box::new(move || {
-            black_box(network.run(&Weights::Prepared(&ready), &image, None).expect("shapes fit"));
-        }),
+        run: Box::new(move || run(&ready, &network, &image)),
     }
 }
 
@@ -122,7 +126,7 @@ pub fn unet_train(device: &Device) -> Work {
 pub fn lea_score(device: &Device) -> Work {
     let config = lea_net::Config::default();
     let detector = lea_net::LeaNet::untrained(config, 0, device).expect("room for the networks");
-    let image = batch_of(&Device::Cpu, &[1, 256, 256, 3], 20);
+    let image = batch_of(&Device::CPU, &[1, 256, 256, 3], 20);
     Work {
         title: "LEA-Net scoring, recolour + map + CAAN + ADN, batch 1, 256x256",
         name: "lea_score",
@@ -172,7 +176,7 @@ pub fn gated_train(device: &Device) -> Work {
     let mut params = Params::default();
     params.zeros("weight", &GATED);
     params.zeros("bias", &[GATED[0]]);
-    let (weight, bias) = gated_weights(&Device::Cpu);
+    let (weight, bias) = gated_weights(&Device::CPU);
     params.set_values(&[("weight".into(), weight), ("bias".into(), bias)].into()).expect("shapes fit");
     let params = params.to(device).expect("room for weights");
     let (x, target) = (batch_of(device, &GATED_MAP, 23), batch_of(device, &[1, 64, 64, 96], 24));
@@ -200,7 +204,7 @@ pub fn gated_train(device: &Device) -> Work {
 pub fn i3ad_score(device: &Device) -> Work {
     let config = i3ad::Config { test_iterations: 10, stop: -1.0, ..i3ad::Config::default() };
     let detector = i3ad::I3ad::untrained(config, 1e-4, 0, device).expect("room for the networks");
-    let image = batch_of(&Device::Cpu, &[1, 256, 256, 3], 25);
+    let image = batch_of(&Device::CPU, &[1, 256, 256, 3], 25);
     Work {
         title: "I3AD scoring, 10 iterations, width 48, batch 1, 256x256",
         name: "i3ad_score",

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use half::f16;
 use hotad_engine::data::loader::Batch;
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::device::Device;
+use hotad_engine::device::{Cpu, Device, InputRanges, Precision};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::Learner;
 use hotad_kernels::adam::AdamOptions;
@@ -38,6 +38,15 @@ pub struct Work {
     pub latency: bool,
     /// Queues the work, or does it.
     pub run: Box<dyn FnMut() + Send>,
+}
+
+/// What `make` lays out for a device; for int8 with the ranges of inputs that `run` shows.
+pub fn laid_out<T>(device: &Device, make: impl Fn(&Device) -> T, run: impl Fn(&T)) -> T {
+    let Some(cpu) = device.cpu().filter(|cpu| cpu.precision() == Precision::Int8) else { return make(device) };
+    let observing = Cpu::observing();
+    run(&make(&Device::Cpu(observing.clone())));
+    let ranges = observing.observed().expect("it observes").all();
+    make(&Device::Cpu(cpu.with_ranges(InputRanges::new(ranges))))
 }
 
 /// Values in 0..1 from a fixed sequence.

@@ -28,7 +28,7 @@ pub struct Compute {
     /// Where to compute: auto, cpu, cuda, cuda:N, wgpu or wgpu:N; `hotad devices` lists what there is
     #[arg(long, default_value = "auto")]
     device: String,
-    /// Precision of convolutions on a GPU with tensor cores: f32, tf32, f16 or bf16
+    /// Precision of convolutions: f32, or tf32, f16, bf16 on a GPU with tensor cores, or bf16, int8 on the CPU
     #[arg(long, default_value = "f32")]
     precision: String,
     /// Threads; all cores by default

@@ -30,7 +30,7 @@ const ANEW: &str = "thresholds are as they were (hotad calibrate finds them anew
 pub fn run(args: &BankArgs) -> Result<u8> {
     match &args.action {
         BankAction::List { model: path } => {
-            let mut model = Model::load(path, &Device::Cpu)?;
+            let mut model = Model::load(path, &Device::CPU)?;
             for name in bank(&mut model, path)?.entries() {
                 output::line(name)?;
             }

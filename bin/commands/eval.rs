@@ -90,7 +90,8 @@ pub fn evaluate_to(job: &EvaluateJob, report: Option<&ReportTo>, common: &Common
     if explain.is_some() {
         model.detector.explanation()?;
     }
-    let evaluation = job.run_on(&model, &common.terminal)?;
+    let mut evaluation = job.run_on(&model, &common.terminal)?;
+    job.compare_with_f32(&mut evaluation, &common.terminal)?;
     if let Some(report) = report {
         let inside = explain.map(|images| inside(&model, &evaluation.verdicts, images, common)).transpose()?;
         report::write(report.folder, &model, &evaluation, report.images, inside.as_ref())?;

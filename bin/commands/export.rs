@@ -46,7 +46,7 @@ fn line(what: &str, port: &Port) -> String {
 
 /// The network of a model file, or the trunk of a backbone up to where it is usually cut.
 fn exported(args: &ExportArgs, common: &Common) -> Result<Exported> {
-    let (given, device) = (args.onnx.as_path(), Device::Cpu);
+    let (given, device) = (args.onnx.as_path(), Device::CPU);
     if given.exists() && container::kind(given)?.as_deref() == Some("model") {
         let model = Model::load_with(given, args.trust.key()?.as_ref(), &Table::new(), &device)?;
         if let Some(roi) = &model.roi {

@@ -44,7 +44,7 @@ fn change(args: &RoiArgs) -> Result<Option<Roi>> {
     let terminal = args.quiet.values().terminal;
     let roi = Roi::parse(&args.set)?;
     let _lock = lock_model(&args.model, &terminal)?;
-    let mut model = Model::load_with(&args.model, args.trust.key()?.as_ref(), &Table::new(), &Device::Cpu)?;
+    let mut model = Model::load_with(&args.model, args.trust.key()?.as_ref(), &Table::new(), &Device::CPU)?;
     let out = args.out.as_deref().unwrap_or(&args.model);
     if model.roi == roi && args.out.is_none() {
         terminal.say(&format!("{} looks at this region already; nothing is written", args.model.display()));

@@ -74,7 +74,7 @@ fn job(args: &TrainArgs, common: &Common, settings: Table) -> Result<TrainJob> {
         pixel_false_alarm_rate: args.pixel_false_alarm_rate,
         on_broken: args.on_broken,
         seed: common.seed,
-        device: Device::Cpu,
+        device: Device::CPU,
         out: args.out.clone(),
         begin: output::begin(args.resume, args.force),
     })
@@ -101,7 +101,7 @@ pub fn train(mut job: TrainJob, started: Instant, common: &Common) -> Result<u8>
     check(&job, common)?;
     let selection = job.select(&common.terminal)?;
     job.device = common.device()?;
-    let model = job.train(&selection, &common.terminal)?;
+    let model = job.train(&selection, &common.terminal).map_err(output::by_option)?;
     common.say(&format!(
         "wrote {} in {:.0} s: image threshold {:.3e} (promises {:.3} false alarms), pixel threshold {:.3e}",
         job.out.unwrap_or_default().display(),

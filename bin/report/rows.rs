@@ -54,6 +54,15 @@ pub fn rows(m: &Metrics) -> Vec<(&'static str, String)> {
         rows.extend(LOCO_ROWS[1].iter().copied().zip(of_kind(by_kind)));
     }
     rows.push(("time per image", format!("{:.1} ms", m.ms_per_image)));
+    if let Some(other) = &m.against_f32 {
+        rows.extend([
+            ("precision of products", other.precision.to_string()),
+            ("image AUROC in f32", number(other.image_auroc)),
+            ("pixel AUROC in f32", number(other.pixel_auroc)),
+            ("largest score difference", format!("{:.3e}", other.largest_score_difference)),
+            ("other verdicts in f32", other.other_verdicts.to_string()),
+        ]);
+    }
     rows
 }
 

@@ -11,6 +11,7 @@ use crate::calibration::Calibration;
 use crate::container::{self, Contents, Stored};
 use crate::data::picture::ImageSpec;
 use crate::data::roi::Roi;
+use crate::device::InputRange;
 use crate::error::{Error, Result};
 use crate::input_file;
 use crate::signature::PublicKey;
@@ -68,6 +69,8 @@ pub struct ModelFile {
     pub calibration: Calibration,
     /// Origin.
     pub provenance: Provenance,
+    /// The range of inputs of each convolution, by layer, for scoring in int8; empty where none was measured.
+    pub input_ranges: BTreeMap<String, InputRange>,
     /// Weights, and what else the method keeps.
     pub tensors: BTreeMap<String, Stored>,
 }
@@ -82,6 +85,9 @@ struct Header {
     config: Value,
     calibration: Calibration,
     provenance: Provenance,
+    /// Smallest and largest input.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    input_ranges: BTreeMap<String, (f32, f32)>,
 }
 
 impl ModelFile {
@@ -107,6 +113,7 @@ impl ModelFile {
             config: self.config.clone(),
             calibration: self.calibration.clone(),
             provenance: self.provenance.clone(),
+            input_ranges: self.input_ranges.iter().map(|(layer, range)| (layer.clone(), range.ends())).collect(),
         };
         let meta = serde_json::to_value(header).expect("the header is plain data");
         container::write(path, &Contents { kind: KIND.into(), meta, tensors: self.tensors.clone() })
@@ -138,6 +145,9 @@ impl ModelFile {
         }
         let header: Header =
             serde_json::from_value(contents.meta).map_err(|e| refuse(format!("damaged header ({e}); train again")))?;
+        let input_ranges = header.input_ranges.into_iter().map(|(layer, (least, most))| {
+            Ok((layer, InputRange::new(least, most).map_err(|e| refuse(format!("damaged header ({e}); train again")))?))
+        });
         Ok(Self {
             method: header.method,
             image: header.image,
@@ -145,6 +155,7 @@ impl ModelFile {
             config: header.config,
             calibration: header.calibration,
             provenance: header.provenance,
+            input_ranges: input_ranges.collect::<Result<_>>()?,
             tensors: contents.tensors,
         })
     }

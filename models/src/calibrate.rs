@@ -43,11 +43,29 @@ pub struct CalibrationRule {
     pub pixel_false_alarm_rate: Option<f64>,
 }
 
-/// Thresholds from normal images that the method has not learned from. `groups` tells which are of one part.
+/// Gives a model thresholds from normal images that it has not learned from, and, where it computes on the CPU in f32, the ranges
+/// of its convolutions' inputs on these images and on the synthetic defects. `groups` tells which images are of one part.
 ///
 /// # Errors
-/// When an image cannot be read, or scores are not finite.
+/// When an image cannot be read, or scores are not finite; the model is then as it was.
 pub fn calibrate(
+    model: &mut Model,
+    normal: ImageFiles,
+    groups: &[usize],
+    rule: CalibrationRule,
+    seed: u64,
+) -> Result<()> {
+    let observing = model.observing()?;
+    let detector = observing.as_ref().unwrap_or(model).detector.as_ref();
+    model.calibration = thresholds(detector, normal, groups, rule, seed)?;
+    if let Some(ranges) = observing.as_ref().and_then(|m| m.device.cpu()?.observed()) {
+        model.input_ranges = ranges.all();
+    }
+    Ok(())
+}
+
+/// Thresholds from normal images.
+fn thresholds(
     detector: &dyn Detector,
     normal: ImageFiles,
     groups: &[usize],

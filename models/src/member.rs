@@ -82,6 +82,8 @@ impl Member {
             config: saved.config,
             calibration: saved.calibration,
             provenance: saved.provenance,
+            // The model that it is a member of has those of all layers.
+            input_ranges: BTreeMap::new(),
             tensors: own.collect(),
         };
         let model = Model::of_file(&file, device)

@@ -1,12 +1,13 @@
 //! A detector with its thresholds and origin: what a model file holds.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use hotad_engine::calibration::Calibration;
 use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::Batch;
 use hotad_engine::data::roi::Roi;
-use hotad_engine::device::Device;
+use hotad_engine::device::{Cpu, Device, InputRange, InputRanges, Precision};
 use hotad_engine::model_file::{ModelFile, Provenance};
 use hotad_engine::signature::PublicKey;
 use hotad_engine::tensor::Tensor;
@@ -29,6 +30,8 @@ pub struct Model {
     pub calibration: Calibration,
     /// Origin.
     pub provenance: Provenance,
+    /// The range of inputs of each convolution, by layer, for scoring in int8; empty where none was measured.
+    pub input_ranges: BTreeMap<String, InputRange>,
     /// Where it scores.
     pub device: Device,
 }
@@ -62,9 +65,29 @@ impl Model {
     /// # Errors
     /// When it is damaged or of an unknown method.
     pub fn of_file(file: &ModelFile, device: &Device) -> Result<Self> {
-        let detector = crate::method(&file.method)?.load(file, device)?;
-        let (calibration, provenance) = (file.calibration.clone(), file.provenance.clone());
-        Ok(Self { detector, roi: file.roi.clone(), calibration, provenance, device: device.clone() })
+        let device = with_ranges(device, file)?;
+        Ok(Self {
+            detector: crate::method(&file.method)?.load(file, &device)?,
+            roi: file.roi.clone(),
+            calibration: file.calibration.clone(),
+            provenance: file.provenance.clone(),
+            input_ranges: file.input_ranges.clone(),
+            device,
+        })
+    }
+
+    /// The same model once more, whose convolutions note the ranges of their inputs; `None` where it does not compute on the
+    /// CPU in f32.
+    ///
+    /// # Errors
+    /// When the model is damaged.
+    pub fn observing(&self) -> Result<Option<Self>> {
+        match self.device.cpu() {
+            Some(cpu) if cpu.precision() == Precision::F32 => {
+                Self::of_file(&self.to_file()?, &Device::Cpu(Cpu::observing())).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Image files as it looks at them.
@@ -136,7 +159,22 @@ impl Model {
             config: self.detector.config(),
             calibration: self.calibration.clone(),
             provenance: self.provenance.clone(),
+            input_ranges: self.input_ranges.clone(),
             tensors: self.detector.tensors()?,
         })
+    }
+}
+
+/// A device that computes in int8, with the ranges of a file; a member's device has those of the model around it.
+fn with_ranges(device: &Device, file: &ModelFile) -> Result<Device> {
+    match device.cpu() {
+        Some(cpu) if cpu.precision() == Precision::Int8 && !cpu.has_ranges() => {
+            if file.input_ranges.is_empty() {
+                let reason = "precision int8: the model has no ranges of inputs; `hotad calibrate MODEL --data DIR` measures them";
+                return Err(Error::Config(reason.into()));
+            }
+            Ok(Device::Cpu(cpu.with_ranges(InputRanges::new(file.input_ranges.clone()))))
+        }
+        _ => Ok(device.clone()),
     }
 }

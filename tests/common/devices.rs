@@ -24,10 +24,10 @@ fn find() -> Vec<Device> {
             .map(|name| open(name.trim()).unwrap_or_else(|e| panic!("HOTAD_TEST_DEVICES={names}: {e}")))
             .collect(),
         Err(_) => match Device::open("wgpu") {
-            Ok(wgpu) => vec![Device::Cpu, wgpu],
+            Ok(wgpu) => vec![Device::CPU, wgpu],
             Err(e) => {
                 say(&format!("not tested on wgpu: {e}"));
-                vec![Device::Cpu]
+                vec![Device::CPU]
             }
         },
     };

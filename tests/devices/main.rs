@@ -14,7 +14,7 @@ fn kernels_agree_with_the_cpu() {
             continue;
         }
         for (name, body) in bodies::ALL {
-            let (got, want) = (body(&device), body(&Device::Cpu));
+            let (got, want) = (body(&device), body(&Device::CPU));
             bodies::compare(&format!("{name} on {}", device.name()), &got, &want);
         }
     }
@@ -30,7 +30,7 @@ fn tensor_cores_agree_with_the_cpu() {
             let rounding = Device::Gpu(gpu.with_precision(precision).expect("tensor cores"));
             for (name, body) in bodies::ROUNDED {
                 let name = format!("{name} on {} in {precision:?}", device.name());
-                bodies::compare_within(&name, &body(&rounding), &body(&Device::Cpu), bodies::SAME_SUMS);
+                bodies::compare_within(&name, &body(&rounding), &body(&Device::CPU), bodies::SAME_SUMS);
             }
         }
     }
@@ -40,7 +40,7 @@ fn tensor_cores_agree_with_the_cpu() {
 fn operands_on_two_devices_are_refused() {
     use hotad_kernels::activation::Activation;
     for device in devices::under_test().iter().filter(|d| d.gpu().is_some()) {
-        let here = Device::Cpu.upload(vec![1.0f32; 4]).expect("room");
+        let here = Device::CPU.upload(vec![1.0f32; 4]).expect("room");
         let mut there = device.upload(vec![1.0f32; 4]).expect("room");
         let error = Activation::Relu.backward(&here, &mut there).expect_err("two devices");
         assert!(error.to_string().contains("different devices"), "{error}");
@@ -73,7 +73,7 @@ fn a_buffer_that_is_too_large_is_refused_with_its_size() {
 #[test]
 fn host_memory_that_is_not_there_is_refused_with_its_size() {
     for len in [1_usize << 50, usize::MAX] {
-        let line = Device::Cpu.alloc::<f32>(len).expect_err("too large").to_string();
+        let line = Device::CPU.alloc::<f32>(len).expect_err("too large").to_string();
         assert!(line.contains("out of memory") && line.contains("MiB"), "{line}");
     }
 }

@@ -40,5 +40,5 @@ fn body(name: &str) -> bodies::Body {
 /// Runs a body on the CPU and on an emulated GPU and compares.
 fn agrees(name: &str, gpu: Gpu) {
     let run = body(name);
-    bodies::compare(name, &run(&Device::Gpu(gpu)), &run(&Device::Cpu));
+    bodies::compare(name, &run(&Device::Gpu(gpu)), &run(&Device::CPU));
 }

@@ -11,7 +11,7 @@ fn agree(precision: Precision) {
     let device = Device::Gpu(gpu.with_precision(precision).expect("tensor cores"));
     for (name, body) in bodies::ROUNDED {
         let name = format!("{name} in {precision:?}");
-        bodies::compare_within(&name, &body(&device), &body(&Device::Cpu), bodies::SAME_SUMS);
+        bodies::compare_within(&name, &body(&device), &body(&Device::CPU), bodies::SAME_SUMS);
     }
 }
 

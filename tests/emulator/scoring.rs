@@ -46,7 +46,7 @@ fn every_precision_scores_nearly_as_the_cpu() {
     let Some(gpu) = open(&Settings::default()) else { return };
     let dir = tempfile::tempdir().expect("a folder");
     let (data, path) = trained(dir.path());
-    let on_cpu = Model::load(&path, &Device::Cpu).expect("a model");
+    let on_cpu = Model::load(&path, &Device::CPU).expect("a model");
     let images = images(&data, &on_cpu, 1);
     let want = on_cpu.score(&images).expect("scored");
     // Features are rounded before every layer, to 8 bits in bf16.

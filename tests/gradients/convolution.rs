@@ -178,7 +178,7 @@ fn a_transposed_convolution_refuses_same_padding() {
     let (x, w, mut y) = (vec![0.0f32; 8], vec![0.0f32; 18], vec![0.0f32; 32]);
     let error = conv_transpose2d(&x, [1, 2, 2, 2], &w, [2, 3, 3, 1], None, same(2, 1, 1), Activation::Identity, &mut y);
     assert!(error.expect_err("SAME is ambiguous here").to_string().contains("SAME"));
-    let (weight, bias) = (Device::Cpu.upload(w).expect("room"), Device::Cpu.upload(vec![0.0]).expect("room"));
+    let (weight, bias) = (Device::CPU.upload(w).expect("room"), Device::CPU.upload(vec![0.0]).expect("room"));
     let error = PreparedConv::transposed(weight, [2, 3, 3, 1], bias, same(2, 1, 1), Activation::Identity);
     assert!(error.err().expect("SAME is ambiguous here").to_string().contains("SAME"));
 }

@@ -99,16 +99,16 @@ fn an_inverted_residual_of_several_bands() {
 #[test]
 fn inverted_residuals_that_do_not_fit_are_refused() {
     let block = Block { from: 4, expanded: 8, to: 6, kernel: 3, opts: same(2, 1, 1), activation: RELU6 };
-    let ready = block.prepared(&Device::Cpu);
+    let ready = block.prepared(&Device::CPU);
     let (x, mut y) = (vec![0.0f32; 64], vec![0.0f32; 24]);
     let error = ready.run(&x, [1, 4, 4, 4], true, &mut y).expect_err("sizes differ");
     assert!(error.to_string().contains("cannot be added"), "{error}");
     let error = ready.run(&x, [1, 4, 8, 2], false, &mut y).expect_err("two channels");
     assert!(error.to_string().contains("input channels"), "{error}");
     let weights = |shape: [usize; 4]| ConvWeights {
-        weight: Device::Cpu.zeros(len(shape)).expect("room"),
+        weight: Device::CPU.zeros(len(shape)).expect("room"),
         shape,
-        bias: Device::Cpu.zeros(shape[0]).expect("room"),
+        bias: Device::CPU.zeros(shape[0]).expect("room"),
     };
     let build = |depthwise, project, opts| {
         PreparedInvertedResidual::new(None, weights(depthwise), weights(project), opts, Activation::Relu6).err()

@@ -36,7 +36,7 @@ const IN_STEPS: [&str; 5] = ["paedid", "projection", "anogan", "i3ad", "paedid-i
 
 /// A deadline that has passed stops methods that go on in steps before the first one, and they still have a score.
 fn stops_at_once(name: &str, path: &Path) {
-    let model = Model::load(path, &Device::Cpu).expect("the model opens");
+    let model = Model::load(path, &Device::CPU).expect("the model opens");
     let spec = model.detector.image();
     let shape = [2, spec.height, spec.width, spec.channels];
     let values = (0..2 * spec.len()).map(|i| (i % 7) as f32 / 7.0).collect();

@@ -169,7 +169,7 @@ fn altered(file: &ModelFile, rng: &mut ChaCha8Rng) -> Option<(ModelFile, Vec<Str
 
 /// Reads an altered model and, where it is accepted, scores a gray image with it.
 fn tried(file: &ModelFile, places: &[String]) -> Result<(), String> {
-    let model = Model::of_file(file, &Device::Cpu).map_err(|e| e.to_string())?;
+    let model = Model::of_file(file, &Device::CPU).map_err(|e| e.to_string())?;
     let spec = model.detector.image();
     let long = places.iter().any(|p| LONG.iter().any(|key| p.ends_with(key)));
     if long || spec.height > 256 || spec.width > 256 {
@@ -266,7 +266,7 @@ fn settings_of_a_file_pass_the_checks_of_the_command_line() {
         .into_iter()
         .map(|(name, path)| (name, ModelFile::load(&path).expect("a model")))
         .collect();
-    let refusal = |file: &ModelFile| Model::of_file(file, &Device::Cpu).err().map(|e| e.to_string());
+    let refusal = |file: &ModelFile| Model::of_file(file, &Device::CPU).err().map(|e| e.to_string());
     for (name, place, value, words) in OUT_OF_RANGE {
         let mut file = models[name].clone();
         *file.config.pointer_mut(place).expect(place) = serde_json::from_str(value).expect("JSON");

@@ -42,7 +42,7 @@ fn a_box_is_as_cropping_by_hand() {
     // Trained on cropped images: the same weights and thresholds.
     let by_hand = dir.join("by-hand.safetensors");
     train_small(&dir.join("data"), &by_hand, &["--epochs", "2"]);
-    let normal = Model::load(&within, &Device::Cpu).expect("a model").calibration.normal_pixel;
+    let normal = Model::load(&within, &Device::CPU).expect("a model").calibration.normal_pixel;
     for folder in ["test/good", "test/crack"] {
         let [a, b] = [(&within, "frames"), (&by_hand, "data")]
             .map(|(model, data)| scored(model, &dir.join(data).join(folder), &dir.join(format!("maps-{data}"))));
@@ -82,7 +82,7 @@ fn what_is_outside_changes_nothing() {
     let mut all = Vec::new();
     for roi in [POLYGON, &format!("mask:{}", text(&mask))] {
         let model = trained_within(dir, roi);
-        let normal = Model::load(&model, &Device::Cpu).expect("a model").calibration.normal_pixel;
+        let normal = Model::load(&model, &Device::CPU).expect("a model").calibration.normal_pixel;
         for seed in 0..2 {
             let images = dir.join(format!("changed-{seed}"));
             std::fs::create_dir_all(&images).expect("a folder");

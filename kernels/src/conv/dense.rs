@@ -11,11 +11,11 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::micro::NR;
-use super::reduced::{self, Convert, Copied, Int8, Panels, Rounded, Rounding, ToBf16};
+use super::reduced::{self, Convert, Copied, Int8, Panels, Rounded, ToBf16};
 use super::slab::Slab;
 use super::{Nhwc, band};
 use crate::activation::Activation;
-use crate::device::HostBuffer;
+use crate::device::{HostBuffer, Rounding};
 use crate::error::Result;
 use crate::simd::{Isa, isa, simd_fn};
 

@@ -15,9 +15,9 @@ use super::dense::{self, Epilogue, Phase};
 use super::masked::MASKED_CHANNELS;
 use super::micro::NR;
 use super::pass::{Operands, Sizes};
-use super::{ConvOptions, Geometry, Nhwc, Rounding, conv_transpose2d, implicit_gemm, upsampled};
+use super::{ConvOptions, Geometry, Nhwc, conv_transpose2d, implicit_gemm, upsampled};
 use crate::activation::{Activation, Kind, activate, activation_slope, sigmoid, sigmoid_slope};
-use crate::device::{Buffer, GpuBuffer, View, ViewMut, launch, place, units};
+use crate::device::{Buffer, GpuBuffer, Rounding, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len, shape_error};
 use crate::simd::simd_fn;
 

@@ -35,7 +35,6 @@ pub use masked::{
 };
 pub use padding::Padding;
 pub use prepared::{Extra, PreparedConv};
-pub use reduced::{InputRange, Rounding};
 pub use transposed::{
     conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight, conv_transpose2d_shape,
 };

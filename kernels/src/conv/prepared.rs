@@ -8,10 +8,10 @@
 use super::conv2d::{forward_pass, forward_phase, is_narrow, on_gpu, scatter, scatter_pass, scatter_phases};
 use super::dense::{self, Epilogue, Phase};
 use super::pass::{Direction, Operands};
-use super::{ConvOptions, Geometry, Nhwc, Padding, Rounding, conv_transpose2d_shape, depthwise};
+use super::{ConvOptions, Geometry, Nhwc, Padding, conv_transpose2d_shape, depthwise};
 use crate::activation::Activation;
 use crate::attention::attend;
-use crate::device::{Buffer, GpuBuffer, View, ViewMut, place};
+use crate::device::{Buffer, GpuBuffer, Rounding, View, ViewMut, place};
 use crate::error::{Result, check_len, shape_error};
 
 const OP: &str = "prepared convolution";

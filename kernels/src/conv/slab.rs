@@ -11,11 +11,16 @@ use crate::device::HostBuffer;
 
 /// Bytes after the last pixel that may be read.
 const SPARE: usize = 64;
+/// Bytes of a line of the cache: the widest registers, and tiles all the more, read a row that crosses two more slowly.
+const ALIGNED: usize = 64;
 
 /// A zero-padded piece of one image: `height x width x channels`, in the cache, in the type that is multiplied.
 pub(super) struct Slab<E = f32> {
     /// Memory of f32 is kept from one call to the next.
     words: HostBuffer<f32>,
+    /// The first word at a multiple of [`ALIGNED`] bytes, and how many follow.
+    first: usize,
+    len: usize,
     pub width: usize,
     pub channels: usize,
     element: PhantomData<E>,
@@ -23,26 +28,28 @@ pub(super) struct Slab<E = f32> {
 
 impl<E> Default for Slab<E> {
     fn default() -> Self {
-        Self { words: HostBuffer::room(0), width: 0, channels: 0, element: PhantomData }
+        Self { words: HostBuffer::room(0), first: 0, len: 0, width: 0, channels: 0, element: PhantomData }
     }
 }
 
 impl<E: Pod> Slab<E> {
     /// All elements, and [`SPARE`] bytes more.
     pub fn data(&self) -> &[E] {
-        bytemuck::cast_slice(&self.words)
+        bytemuck::cast_slice(&self.words[self.first..self.first + self.len])
     }
 
     fn data_mut(&mut self) -> &mut [E] {
-        bytemuck::cast_slice_mut(&mut self.words)
+        bytemuck::cast_slice_mut(&mut self.words[self.first..self.first + self.len])
     }
 
     /// Room for a window of zeros.
     fn clear(&mut self, height: usize, width: usize, channels: usize, zero: E) {
         (self.width, self.channels) = (width, channels);
-        let words = (height * width * channels * size_of::<E>() + SPARE).div_ceil(size_of::<f32>());
+        self.len = (height * width * channels * size_of::<E>() + SPARE).div_ceil(size_of::<f32>());
+        let words = self.len + ALIGNED / size_of::<f32>();
         if self.words.len() != words {
             self.words = HostBuffer::room(words);
+            self.first = self.words.as_ptr().align_offset(ALIGNED);
         }
         self.data_mut().fill(zero);
     }

@@ -127,7 +127,7 @@ impl<T: Element> Buffer<T> {
     /// Where it lives.
     pub fn device(&self) -> Device {
         match self {
-            Self::Host(_) => Device::Cpu,
+            Self::Host(_) => Device::CPU,
             Self::Gpu(b) => Device::Gpu(b.gpu().clone()),
         }
     }

@@ -45,8 +45,23 @@ pub enum Precision {
     Tf32,
     /// 10 bits of mantissa, values up to 65,504, on tensor cores.
     F16,
-    /// 7 bits of mantissa, on tensor cores.
+    /// 7 bits of mantissa, on tensor cores or on the CPU.
     Bf16,
+    /// Bytes, on the CPU.
+    Int8,
+}
+
+impl Precision {
+    /// As [`Precision::from_str`] takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        }
+    }
 }
 
 impl FromStr for Precision {
@@ -58,7 +73,8 @@ impl FromStr for Precision {
             "tf32" => Ok(Self::Tf32),
             "f16" => Ok(Self::F16),
             "bf16" => Ok(Self::Bf16),
-            _ => device_error(format!("precision {name:?}: use f32, tf32, f16 or bf16")),
+            "int8" => Ok(Self::Int8),
+            _ => device_error(format!("precision {name:?}: use f32, tf32, f16, bf16 or int8")),
         }
     }
 }
@@ -127,8 +143,11 @@ impl Gpu {
     /// # Errors
     /// When it has no tensor cores for it.
     pub fn with_precision(&self, precision: Precision) -> Result<Self> {
+        if precision == Precision::Int8 {
+            return device_error(format!("{}: precision int8 is for the CPU; use f16 or bf16", self.name()));
+        }
         if precision != Precision::F32 && !self.facts().tensor_cores {
-            return device_error(format!("{}: no tensor cores for {precision:?}; use f32", self.name()));
+            return device_error(format!("{}: no tensor cores for {}; use f32", self.name(), precision.name()));
         }
         Ok(Self { inner: self.inner.clone(), precision })
     }

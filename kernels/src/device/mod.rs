@@ -7,6 +7,7 @@
 mod buffer;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod configuration;
+mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod gpu;
@@ -23,6 +24,7 @@ pub use cuda::emulator;
 #[cfg(feature = "cuda")]
 #[doc(hidden)]
 pub use cuda::offline;
+pub use cpu::{Cpu, InputRange, InputRanges, Rounding};
 pub use gpu::{Gpu, Precision};
 pub use host::HostBuffer;
 pub use probe::{Facts, Probe, hush_drivers, probe};
@@ -39,16 +41,24 @@ use rayon::prelude::*;
 use crate::error::{Result, device_error};
 
 /// Where kernels run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub enum Device {
     /// Native loops on all cores.
-    #[default]
-    Cpu,
+    Cpu(Cpu),
     /// CubeCL kernels.
     Gpu(Gpu),
 }
 
+impl Default for Device {
+    fn default() -> Self {
+        Self::CPU
+    }
+}
+
 impl Device {
+    /// The CPU in f32.
+    pub const CPU: Self = Self::Cpu(Cpu::F32);
+
     /// Whether [`Device::run`] runs work on a thread of the device's own.
     pub fn has_thread(&self) -> bool {
         #[cfg(feature = "cuda")]
@@ -78,10 +88,10 @@ impl Device {
     pub fn open(name: &str) -> Result<Self> {
         crate::simd::check()?;
         match name {
-            "cpu" => Ok(Self::Cpu),
+            "cpu" => Ok(Self::CPU),
             "auto" => match probe::automatic() {
                 Some(name) => Gpu::open(&name).map(Self::Gpu),
-                None => Ok(Self::Cpu),
+                None => Ok(Self::CPU),
             },
             other => Gpu::open(other).map(Self::Gpu),
         }
@@ -90,7 +100,7 @@ impl Device {
     /// `cpu`, `cuda:N` or `wgpu:N`.
     pub fn name(&self) -> &str {
         match self {
-            Self::Cpu => "cpu",
+            Self::Cpu(_) => "cpu",
             Self::Gpu(gpu) => gpu.name(),
         }
     }
@@ -98,7 +108,7 @@ impl Device {
     /// The GPU, if it is one.
     pub fn gpu(&self) -> Option<&Gpu> {
         match self {
-            Self::Cpu => None,
+            Self::Cpu(_) => None,
             Self::Gpu(gpu) => Some(gpu),
         }
     }
@@ -106,19 +116,34 @@ impl Device {
     /// The same device with convolutions in another precision.
     ///
     /// # Errors
-    /// When it has no tensor cores for it; the CPU knows f32 alone.
+    /// When it does not multiply in it.
     pub fn with_precision(&self, precision: Precision) -> Result<Self> {
         match self {
-            Self::Cpu if precision == Precision::F32 => Ok(Self::Cpu),
-            Self::Cpu => device_error(format!("cpu: no tensor cores for {precision:?}; use f32")),
+            Self::Cpu(_) => Cpu::new(precision).map(Self::Cpu),
             Self::Gpu(gpu) => gpu.with_precision(precision).map(Self::Gpu),
         }
     }
 
-    /// Whether both are the same device.
+    /// What operands of convolutions are rounded to.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Self::Cpu(cpu) => cpu.precision(),
+            Self::Gpu(gpu) => gpu.precision(),
+        }
+    }
+
+    /// The CPU, if it is one.
+    pub fn cpu(&self) -> Option<&Cpu> {
+        match self {
+            Self::Cpu(cpu) => Some(cpu),
+            Self::Gpu(_) => None,
+        }
+    }
+
+    /// Whether both are the same device, in whatever precision.
     pub fn is(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Cpu, Self::Cpu) => true,
+            (Self::Cpu(_), Self::Cpu(_)) => true,
             (Self::Gpu(a), Self::Gpu(b)) => a.is(b),
             _ => false,
         }
@@ -130,7 +155,7 @@ impl Device {
     /// When the device cannot have a buffer of this size.
     pub fn alloc<T: Element>(&self, len: usize) -> Result<Buffer<T>> {
         match self {
-            Self::Cpu => HostBuffer::try_room(len).map(Buffer::Host),
+            Self::Cpu(_) => HostBuffer::try_room(len).map(Buffer::Host),
             Self::Gpu(gpu) => Ok(Buffer::Gpu(gpu.alloc(len)?)),
         }
     }
@@ -154,7 +179,7 @@ impl Device {
     /// When the device cannot have a buffer of this size.
     pub fn upload<T: Element>(&self, data: Vec<T>) -> Result<Buffer<T>> {
         match self {
-            Self::Cpu => Ok(Buffer::Host(data.into())),
+            Self::Cpu(_) => Ok(Buffer::Host(data.into())),
             Self::Gpu(gpu) => Ok(Buffer::Gpu(gpu.upload(&data)?)),
         }
     }

@@ -58,7 +58,7 @@ impl FlatBank {
             return shape_error(OP, format!("{elements} elements are no vectors of dimension {dimension}"));
         }
         let vectors = match device {
-            Device::Cpu => Vectors::Host(Panels::new(&data, dimension)),
+            Device::Cpu(_) => Vectors::Host(Panels::new(&data, dimension)),
             Device::Gpu(_) => {
                 let values = match data {
                     BankData::F16(v) => v.into_iter().map(f16::to_f32).collect(),

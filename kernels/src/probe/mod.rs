@@ -20,7 +20,7 @@ use crate::error::Result;
 /// When the device is lost.
 pub fn peak_flops(device: &Device) -> Result<f64> {
     match device {
-        Device::Cpu => Ok(cpu_operations(Arithmetic::F32).expect("every set has f32")),
+        Device::Cpu(_) => Ok(cpu_operations(Arithmetic::F32).expect("every set has f32")),
         Device::Gpu(gpu) => gpu_flops(gpu),
     }
 }
@@ -71,7 +71,7 @@ fn gpu_flops(gpu: &Gpu) -> Result<f64> {
 /// When the device has no room for it, or is lost.
 pub fn copy_bandwidth(device: &Device) -> Result<f64> {
     match device {
-        Device::Cpu => Ok(cpu_bandwidth()),
+        Device::Cpu(_) => Ok(cpu_bandwidth()),
         Device::Gpu(gpu) => gpu_bandwidth(gpu),
     }
 }

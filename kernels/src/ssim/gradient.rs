@@ -297,7 +297,7 @@ pub fn ssim_map_backward<'a>(
 /// Room for `len` floats where `view` lies.
 fn like(view: View, len: usize) -> Result<Buffer> {
     match view {
-        View::Host(_) => Device::Cpu.alloc(len),
+        View::Host(_) => Device::CPU.alloc(len),
         View::Gpu(b) => Ok(Buffer::Gpu(b.gpu().alloc(len)?)),
     }
 }

@@ -49,7 +49,7 @@ pub struct Evidence {
 /// What the member reports, and numbers that are not finite.
 pub fn scored(member: &Member, images: &Tensor, size: (usize, usize)) -> Result<Vec<Score>> {
     let spec = member.model.detector.image();
-    let scores = member.model.score(&fitted(images, spec, &Device::Cpu)?)?;
+    let scores = member.model.score(&fitted(images, spec, &Device::CPU)?)?;
     if scores.iter().any(|s| !s.is_finite()) {
         let reason = format!("member {} gives scores that are not finite; train it again", member.name);
         return Err(Error::Config(reason));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::against_f32::AgainstF32;
 use super::confusion::Confusion;
 
 /// Folders of the two kinds of defects of MVTec LOCO, and what they are called here.
@@ -100,6 +101,9 @@ pub struct Metrics {
     pub pixel_threshold: f32,
     /// Mean time to score an image, in milliseconds.
     pub ms_per_image: f64,
+    /// Where the precision is not f32: what f32 gives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against_f32: Option<AgainstF32>,
     /// Reasons for nulls, and what to mind.
     pub notes: Vec<String>,
 }

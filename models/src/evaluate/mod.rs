@@ -2,6 +2,7 @@
 //!
 //! Maps are counted and forgotten image by image (pixels.rs): of each stay some ten kilobytes, which intervals are drawn from.
 
+mod against_f32;
 mod aggregate;
 mod confusion;
 mod images;
@@ -27,6 +28,7 @@ use hotad_engine::{Error, Result};
 
 use crate::model::Model;
 use aggregate::{Aggregate, Drawn, Facts};
+pub use against_f32::AgainstF32;
 pub use confusion::Confusion;
 use metrics::KINDS;
 pub use metrics::{ByKind, KindMetrics, Metrics};

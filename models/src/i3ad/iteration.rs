@@ -221,7 +221,7 @@ impl Active {
 /// The four masks `[4, side, side]` of a checkerboard that begins `shift` pixels above and to the left of the image.
 fn moved_checkerboard(side: usize, cell: usize, shift: usize) -> Result<Vec<f32>> {
     let larger = side + shift;
-    let mut masks = Device::Cpu.alloc(4 * larger * larger)?;
+    let mut masks = Device::CPU.alloc(4 * larger * larger)?;
     checkerboard_masks(larger, larger, cell, &mut masks)?;
     let masks = masks.into_vec()?;
     let rows = masks.chunks_exact(larger).enumerate().filter(|(row, _)| row % larger >= shift);

@@ -100,7 +100,7 @@ impl I3ad {
     /// # Errors
     /// When the device is out of memory.
     pub fn untrained(config: Config, u: f32, seed: u64, device: &Device) -> Result<Self> {
-        let learner = AdversarialLearner::new(&config, side(&config), 0, seed, &Device::Cpu)?;
+        let learner = AdversarialLearner::new(&config, side(&config), 0, seed, &Device::CPU)?;
         let (state, config) = (learner.params.values()?, Config { standardise: Standardise::None, ..config });
         let painter = Painter::new(config.width, side(&config), &state, device)?;
         Ok(Self { config, u, state, painter, standard: None })

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use hotad_engine::calibration::Calibration;
 use hotad_engine::data::Item;
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::groups::Grouping;
 use hotad_engine::data::prepare::{OnBroken, Prepared};
 use hotad_engine::device::Device;
@@ -80,7 +81,7 @@ impl CalibrateJob {
             on_broken: ON_BROKEN,
             batch: SCORE_BATCH,
             seed: SEED,
-            device: Device::Cpu,
+            device: Device::CPU,
         }
     }
 
@@ -116,13 +117,13 @@ impl CalibrateJob {
     pub fn run_on(&self, model: &mut Model, observer: &dyn Observer) -> Result<()> {
         self.check()?;
         let images = self.images(model, observer)?;
-        let (calibration, threshold_images) = match self.f1 {
-            true => self.on_labels(model, &images)?,
+        if self.f1 {
+            (model.calibration, model.provenance.threshold_images) = self.on_labels(model, &images)?;
+        } else {
+            self.on_normal(model, &images)?;
             // None depends on labelled images any more.
-            false => (self.on_normal(model, &images)?, Vec::new()),
-        };
-        model.calibration = calibration;
-        model.provenance.threshold_images = threshold_images;
+            model.provenance.threshold_images = Vec::new();
+        }
         model.calibration.warnings.iter().for_each(|warning| observer.warn(warning));
         Ok(())
     }
@@ -170,13 +171,14 @@ impl CalibrateJob {
     }
 
     /// Thresholds from normal images.
-    fn on_normal(&self, model: &Model, images: &Images) -> Result<Calibration> {
+    fn on_normal(&self, model: &mut Model, images: &Images) -> Result<()> {
         let paths: Vec<PathBuf> = images.prepared.items.iter().map(|i| i.path.clone()).collect();
         let rule = CalibrationRule {
             image_false_alarm_rate: self.false_alarm_rate,
             pixel_false_alarm_rate: self.pixel_false_alarm_rate,
         };
-        calibrate(model.detector.as_ref(), model.files(&paths), &images.parts, rule, self.seed)
+        let roi = model.roi.clone();
+        calibrate(model, ImageFiles::new(&paths, roi.as_ref()), &images.parts, rule, self.seed)
     }
 
     /// Thresholds from labelled images, and the SHA-256 of all images that thresholds depend on then: these, and those that a

@@ -7,13 +7,13 @@ use hotad_engine::data::Dataset;
 use hotad_engine::data::corrupt::Corrupt;
 use hotad_engine::data::groups::Grouping;
 use hotad_engine::data::prepare::OnBroken;
-use hotad_engine::device::Device;
+use hotad_engine::device::{Device, Precision};
 use hotad_engine::observer::{Observer, Task};
 use hotad_engine::signature::PublicKey;
 use toml::Table;
 
 use super::{GROUP, ON_BROKEN, SCORE_BATCH, SEED, data_set, prepare};
-use crate::evaluate::{Evaluation, Metrics, Options, evaluate};
+use crate::evaluate::{AgainstF32, Evaluation, Metrics, Options, evaluate};
 use crate::model::Model;
 
 /// Evaluates a model on the test images of a data set.
@@ -54,7 +54,7 @@ impl EvaluateJob {
             on_broken: ON_BROKEN,
             batch: SCORE_BATCH,
             seed: SEED,
-            device: Device::Cpu,
+            device: Device::CPU,
         }
     }
 
@@ -64,7 +64,23 @@ impl EvaluateJob {
     /// A model, setting or data set that cannot be used, scores that are not finite, or
     /// [`Error::Interrupted`](hotad_engine::Error::Interrupted).
     pub fn run(&self, observer: &dyn Observer) -> Result<Evaluation> {
-        self.run_on(&self.load()?, observer)
+        let mut evaluation = self.run_on(&self.load()?, observer)?;
+        self.compare_with_f32(&mut evaluation, observer)?;
+        Ok(evaluation)
+    }
+
+    /// Where the job's precision is not f32, scores the images in f32 too and puts the differences into the metrics.
+    ///
+    /// # Errors
+    /// As [`EvaluateJob::run`].
+    pub fn compare_with_f32(&self, evaluation: &mut Evaluation, observer: &dyn Observer) -> Result<()> {
+        let precision = self.device.precision();
+        if precision != Precision::F32 {
+            let job = Self { device: self.device.with_precision(Precision::F32)?, ..self.clone() };
+            let in_f32 = job.run_on(&job.load()?, observer)?;
+            evaluation.metrics.against_f32 = Some(AgainstF32::new(precision.name(), evaluation, &in_f32));
+        }
+        Ok(())
     }
 
     /// Evaluates a model that is in memory: what [`EvaluateJob::load`] has read, or where there are no settings, any.

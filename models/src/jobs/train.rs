@@ -1,7 +1,9 @@
 //! Training: images chosen, a method fitted, thresholds found, the model written.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use hotad_engine::calibration::Calibration;
 use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::prepare::OnBroken;
 use hotad_engine::data::roi::Roi;
@@ -78,7 +80,7 @@ impl TrainJob {
             pixel_false_alarm_rate: None,
             on_broken: ON_BROKEN,
             seed: SEED,
-            device: Device::Cpu,
+            device: Device::CPU,
             out: None,
             begin: Begin::Afresh,
         }
@@ -187,9 +189,7 @@ impl TrainJob {
     /// A precision that is not trained in, images that cannot be read, divergence, a checkpoint of another run, I/O errors, or
     /// [`Error::Interrupted`], which names the checkpoint to continue from.
     pub fn train(&self, selection: &Selection, observer: &dyn Observer) -> Result<Model> {
-        if let Device::Gpu(gpu) = &self.device {
-            check_precision(gpu.precision())?;
-        }
+        check_device(&self.device)?;
         let Some(out) = &self.out else { return self.fit(selection, observer) };
         if self.begin == Begin::Over {
             remove_checkpoints(out)?;
@@ -209,10 +209,6 @@ impl TrainJob {
             image_false_alarm_rate: self.false_alarm_rate,
             pixel_false_alarm_rate: self.pixel_false_alarm_rate,
         };
-        let calibration = calibrate(detector.as_ref(), context.holdout, &selection.holdout_groups, rule, self.seed)?;
-        for warning in &calibration.warnings {
-            observer.say(&format!("hotad: warning: {warning}"));
-        }
         let provenance = Provenance {
             seed: self.seed,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -222,8 +218,20 @@ impl TrainJob {
             lists_all_images: selection.lists_all_images,
             ..Provenance::default()
         };
-        let roi = selection.roi.clone();
-        Ok(Model { detector, roi, calibration, provenance, device: self.device.clone() })
+        let mut model = Model {
+            detector,
+            roi: selection.roi.clone(),
+            // Until they are found below.
+            calibration: Calibration::of_scores(vec![(0.0, 0)], self.false_alarm_rate),
+            provenance,
+            input_ranges: BTreeMap::new(),
+            device: self.device.clone(),
+        };
+        calibrate(&mut model, context.holdout, &selection.holdout_groups, rule, self.seed)?;
+        for warning in &model.calibration.warnings {
+            observer.say(&format!("hotad: warning: {warning}"));
+        }
+        Ok(model)
     }
 }
 
@@ -232,10 +240,20 @@ impl TrainJob {
 /// # Errors
 /// [`Error::Config`] with the reason.
 pub fn check_precision(precision: Precision) -> Result<()> {
-    if precision != Precision::F16 {
-        return Ok(());
+    let reason = match precision {
+        Precision::F16 => "precision f16: small gradients vanish in it; train with tf32 or bf16, score with any",
+        Precision::Int8 => "precision int8: nothing is learned in whole numbers; train in f32, score in int8",
+        Precision::F32 | Precision::Tf32 | Precision::Bf16 => return Ok(()),
+    };
+    Err(Error::Config(reason.into()))
+}
+
+/// Fails for a device that nothing is learned on.
+fn check_device(device: &Device) -> Result<()> {
+    if device.cpu().is_some() && device.precision() == Precision::Bf16 {
+        return Err(Error::Config("precision bf16: the CPU learns in f32 alone; train in it, score in bf16".into()));
     }
-    Err(Error::Config("precision f16: small gradients vanish in it; train with tf32 or bf16, score with any".into()))
+    check_precision(device.precision())
 }
 
 /// Says what of a training is not lost with an error.

@@ -10,6 +10,8 @@ use hotad_engine::{Activation, Result};
 use hotad_kernels::conv::{ConvOptions, MASKED_CHANNELS, PreparedGated};
 use rand_chacha::ChaCha8Rng;
 
+use super::inputs::Inputs;
+
 /// A gated convolution: what the features go through, times the sigmoid of the gates.
 #[derive(Clone, Debug)]
 pub struct Gated {
@@ -48,13 +50,16 @@ impl Gated {
         params.zeros(&format!("{}.bias", self.name), &[2 * self.to]);
     }
 
-    fn prepare(&self, state: &State, device: &Device) -> Result<PreparedGated> {
-        let weight = fetch(state, &format!("{}.weight", self.name), &self.shape())?.to(device)?.into_buffer()?;
+    fn prepare(&self, state: &State, device: &Device) -> Result<(PreparedGated, Inputs)> {
+        let weight = fetch(state, &format!("{}.weight", self.name), &self.shape())?;
+        let inputs = Inputs::new(device, &self.name, &weight.to(&Device::CPU)?.values()?)?;
+        let weight = weight.to(device)?.into_buffer()?;
         let bias = fetch(state, &format!("{}.bias", self.name), &[2 * self.to])?.to(device)?.into_buffer()?;
-        Ok(match self.upsampled {
+        let conv = match self.upsampled {
             true => PreparedGated::upsampled(weight, self.shape(), bias, self.features)?,
             false => PreparedGated::new(weight, self.shape(), bias, self.opts, self.features)?,
-        })
+        };
+        Ok((conv.rounded(inputs.rounding)?, inputs))
     }
 
     fn learned(&self, params: &Params, mode: Mode, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
@@ -69,7 +74,7 @@ impl Gated {
 }
 
 /// Gated convolutions ready for inference, by name.
-pub struct PreparedGates(BTreeMap<String, PreparedGated>);
+pub struct PreparedGates(BTreeMap<String, (PreparedGated, Inputs)>);
 
 impl PreparedGates {
     /// Lays the weights of layers out for a device.
@@ -99,7 +104,8 @@ impl Gates<'_> {
         match self {
             Self::Learned(params, mode) => layer.learned(params, *mode, x, mask),
             Self::Prepared(ready) => {
-                let conv = &ready.0[&layer.name]; // prepared from the same list of layers
+                let (conv, inputs) = &ready.0[&layer.name]; // prepared from the same list of layers
+                if mask.is_some() { inputs.note_masked(x)? } else { inputs.note(x)? }
                 let [n, h, w, c] = x.nhwc()?;
                 let seen = [n, h, w, if mask.is_some() { MASKED_CHANNELS } else { c }];
                 let shape = conv.output(seen)?;

@@ -15,6 +15,8 @@ use hotad_kernels::conv::{ConvOptions, ConvWeights, Extra, PreparedConv, Prepare
 use hotad_kernels::pool::PoolOptions;
 use rand_chacha::ChaCha8Rng;
 
+use super::inputs::Inputs;
+
 /// Share of a batch in the running statistics, as torchvision has it.
 const MOMENTUM: f32 = 0.1;
 
@@ -142,11 +144,13 @@ impl Layer {
     }
 
     /// Laid out for a device.
-    fn prepare(&self, state: &State, device: &Device) -> Result<PreparedConv> {
+    fn prepare(&self, state: &State, device: &Device) -> Result<(PreparedConv, Inputs)> {
         let (weight, bias) = self.folded(state)?;
+        let inputs = Inputs::new(device, &self.name, &weight)?;
         let (weight, bias) = (device.upload(weight)?, device.upload(bias)?);
         let make = if self.transposed { PreparedConv::transposed } else { PreparedConv::new };
-        Ok(make(weight, self.weight_shape(), bias, self.opts, self.activation)?)
+        let conv = make(weight, self.weight_shape(), bias, self.opts, self.activation)?.rounded(inputs.rounding)?;
+        Ok((conv, inputs))
     }
 
     /// As a part of a fused block.
@@ -173,7 +177,7 @@ fn fold_transposed(
 /// Layers and fused blocks ready for inference, by name.
 #[derive(Default)]
 pub struct Prepared {
-    layers: BTreeMap<String, PreparedConv>,
+    layers: BTreeMap<String, (PreparedConv, Inputs)>,
     blocks: BTreeMap<String, PreparedInvertedResidual>,
 }
 
@@ -216,8 +220,13 @@ impl Prepared {
         Ok(())
     }
 
-    fn layer(&self, name: &str) -> Result<&PreparedConv> {
-        self.layers.get(name).ok_or_else(|| Error::Config(format!("layer {name} has no weights here")))
+    /// The layer of a name, which is given `x`.
+    fn layer(&self, name: &str, x: &Tensor) -> Result<&PreparedConv> {
+        let Some((conv, inputs)) = self.layers.get(name) else {
+            return Err(Error::Config(format!("layer {name} has no weights here")));
+        };
+        inputs.note(x)?;
+        Ok(conv)
     }
 
     /// Runs a fused block with its input added or not; `None` where there is no such block.
@@ -238,7 +247,7 @@ impl Prepared {
 /// # Errors
 /// When it lives on a device that is lost.
 pub fn on_host(state: &State) -> Result<State> {
-    state.iter().map(|(k, t)| Ok((k.clone(), t.to(&Device::Cpu)?))).collect()
+    state.iter().map(|(k, t)| Ok((k.clone(), t.to(&Device::CPU)?))).collect()
 }
 
 /// The weights that a network is run with.
@@ -269,7 +278,7 @@ impl Weights<'_> {
                 attention.map_or(Ok(y.clone()), |map| attend(&y, map))
             }
             Self::Prepared(ready) => {
-                let conv = ready.layer(&layer.name)?;
+                let conv = ready.layer(&layer.name, x)?;
                 let shape = conv.output(x.nhwc()?)?;
                 let mut y = x.device().alloc(shape.iter().product())?;
                 let extra = Extra { residual: residual.map(Tensor::view), attention: attention.map(Tensor::view) };
@@ -290,7 +299,7 @@ impl Weights<'_> {
                 attention.map_or(Ok(y.clone()), |map| attend(&y, map))
             }
             Self::Prepared(ready) => {
-                let conv = ready.layer(&layer.name)?;
+                let conv = ready.layer(&layer.name, x)?;
                 let [n, h, w, c] = conv.output(x.nhwc()?)?;
                 let shape = [n, h / 2, w / 2, c];
                 let mut y = x.device().alloc(shape.iter().product())?;

@@ -7,6 +7,7 @@ pub mod efficientnet;
 pub mod gated;
 pub mod import;
 pub mod inpainting;
+mod inputs;
 pub mod inverted_residual;
 pub mod layer;
 pub mod mobilenet;

@@ -35,5 +35,6 @@ fn precision(gpu: &Gpu) -> usize {
         Precision::Tf32 => 1,
         Precision::F16 => 2,
         Precision::Bf16 => 3,
+        Precision::Int8 => unreachable!("refused by `Gpu::with_precision`"),
     }
 }

@@ -141,8 +141,8 @@ unsafe fn to_bytes(from: &[f32], steps: f32, zero: u8, to: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::InputRange;
     use super::*;
+    use crate::device::InputRange;
 
     #[test]
     fn both_ways_to_round_give_the_same_bits() {

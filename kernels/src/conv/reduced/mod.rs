@@ -24,61 +24,7 @@ pub(super) use band::{compute_bf16, compute_int8};
 pub(super) use convert::{Convert, Copied, Rounded, ToBf16};
 pub(super) use panels::{Int8, Panels};
 
-use crate::error::{Result, shape_error};
-
-/// What the operands of a convolution on the CPU are rounded to before they are multiplied.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Rounding {
-    /// f32: not at all.
-    #[default]
-    None,
-    /// 7 bits of mantissa.
-    Bf16,
-    /// Bytes; inputs beyond the range are clamped.
-    Int8(InputRange),
-}
-
-/// The smallest and the largest input of a layer, widened to hold 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct InputRange {
-    least: f32,
-    most: f32,
-}
-
-impl InputRange {
-    /// From the smallest to the largest of some inputs.
-    ///
-    /// # Errors
-    /// When one is not finite.
-    pub fn new(least: f32, most: f32) -> Result<Self> {
-        if !(least.is_finite() && most.is_finite() && (most - least).is_finite()) {
-            return shape_error("int8", format!("inputs from {least} to {most} have no finite range"));
-        }
-        Ok(Self { least: least.min(0.0), most: most.max(0.0) })
-    }
-
-    /// That of some inputs.
-    ///
-    /// # Errors
-    /// When one is not finite.
-    pub fn of(inputs: &[f32]) -> Result<Self> {
-        let ends = inputs.iter().fold((0.0, 0.0), |(least, most): (f32, f32), v| {
-            // A value that is not a number shall not vanish.
-            if v.is_nan() { (f32::NAN, f32::NAN) } else { (v.min(least), v.max(most)) }
-        });
-        Self::new(ends.0, ends.1)
-    }
-
-    /// The range of both.
-    pub fn union(self, other: Self) -> Self {
-        Self { least: self.least.min(other.least), most: self.most.max(other.most) }
-    }
-
-    /// Smallest and largest input.
-    pub fn ends(self) -> (f32, f32) {
-        (self.least, self.most)
-    }
-}
+use crate::device::InputRange;
 
 /// How inputs become bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -92,8 +38,8 @@ pub(super) struct Quantiser {
 impl Quantiser {
     /// A range of 0 alone has steps of 1.
     pub fn new(range: InputRange) -> Self {
-        let width = range.most - range.least;
-        let scale = if width > 0.0 { (width / 255.0).max(f32::MIN_POSITIVE) } else { 1.0 };
-        Self { scale, zero: (-range.least / scale).round().clamp(0.0, 255.0) as u8 }
+        let (least, most) = range.ends();
+        let scale = if most > least { ((most - least) / 255.0).max(f32::MIN_POSITIVE) } else { 1.0 };
+        Self { scale, zero: (-least / scale).round().clamp(0.0, 255.0) as u8 }
     }
 }

@@ -3,7 +3,8 @@
 use half::bf16;
 
 use super::super::micro::NR;
-use super::{InputRange, Quantiser};
+use super::Quantiser;
+use crate::device::InputRange;
 use crate::error::{Result, shape_error};
 
 /// Bytes of a row of a panel: some terms of [`NR`] columns.

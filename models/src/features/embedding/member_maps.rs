@@ -94,7 +94,7 @@ impl Embedding {
 pub(super) fn member_map(source: &Source, images: &Tensor, grid: (usize, usize)) -> Result<Option<Vec<f32>>> {
     let Source::Member(member) = source else { return Ok(None) };
     let spec = member.model.detector.image();
-    let scores = member.model.score(&fitted(images, spec, &Device::Cpu)?)?;
+    let scores = member.model.score(&fitted(images, spec, &Device::CPU)?)?;
     let maps: Vec<f32> = scores.into_iter().flat_map(|s| s.map).collect();
     let n = images.shape()[0];
     let mut at_grid = vec![0.0; n * grid.0 * grid.1];

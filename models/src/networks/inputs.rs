@@ -1,0 +1,60 @@
+//! What a layer's device makes of its inputs: rounded to fewer bits, or their range noted for int8.
+
+use std::sync::Arc;
+
+use hotad_engine::Result;
+use hotad_engine::device::{Device, InputRange, InputRanges, Rounding};
+use hotad_engine::tensor::Tensor;
+use sha2::{Digest, Sha256};
+
+/// Bytes of the digest that tell layers of one name apart.
+const TOLD_APART: usize = 4;
+
+/// The inputs of one layer.
+pub struct Inputs {
+    /// How they are rounded.
+    pub rounding: Rounding,
+    /// Where their range is noted, and under which name.
+    noted: Option<(Arc<InputRanges>, String)>,
+}
+
+impl Inputs {
+    /// Of the layer `name` with these weights.
+    ///
+    /// # Errors
+    /// For int8, when the layer has no range.
+    pub fn new(device: &Device, name: &str, weight: &[f32]) -> Result<Self> {
+        let Some(cpu) = device.cpu().filter(|cpu| cpu.has_ranges()) else {
+            let rounding = device.cpu().map_or(Ok(Rounding::None), |cpu| cpu.rounding(name))?;
+            return Ok(Self { rounding, noted: None });
+        };
+        let key = key(name, weight);
+        Ok(Self { rounding: cpu.rounding(&key)?, noted: cpu.observed().map(|ranges| (ranges.clone(), key)) })
+    }
+
+    /// Notes the range of a masked input, which is seen with channels of zeros and ones.
+    pub fn note_masked(&self, x: &Tensor) -> Result<()> {
+        if let (Some((ranges, key)), Ok(range)) = (&self.noted, InputRange::new(0.0, 1.0)) {
+            ranges.widen(key, range);
+        }
+        self.note(x)
+    }
+
+    /// Notes the range of an input. One that is not finite is not noted: whoever looks at the scores finds it.
+    pub fn note(&self, x: &Tensor) -> Result<()> {
+        if let Some((ranges, key)) = &self.noted
+            && let Ok(range) = InputRange::of(&x.values()?)
+        {
+            ranges.widen(key, range);
+        }
+        Ok(())
+    }
+}
+
+/// A layer's name among ranges: the networks of a model may have layers of one name, which their weights tell apart.
+fn key(name: &str, weight: &[f32]) -> String {
+    let mut hash = Sha256::new();
+    weight.iter().for_each(|w| hash.update(w.to_le_bytes()));
+    let digest: String = hash.finalize().iter().take(TOLD_APART).map(|b| format!("{b:02x}")).collect();
+    format!("{name}@{digest}")
+}
