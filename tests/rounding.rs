@@ -7,7 +7,9 @@ mod instruction_sets;
 use half::bf16;
 use hotad_engine::random;
 use hotad_kernels::activation::Activation;
-use hotad_kernels::conv::{ConvOptions, Extra, Padding, PreparedConv, PreparedGated};
+use hotad_kernels::conv::{
+    ConvOptions, ConvWeights, Extra, Padding, PreparedConv, PreparedGated, PreparedInvertedResidual,
+};
 use hotad_kernels::device::{Device, InputRange, Rounding};
 use rand::Rng;
 
@@ -179,6 +181,58 @@ fn epilogues_follow() {
         let largest = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(largest < 0.08, "{rounding:?} is off by {largest}");
         assert!(largest > 0.0, "{rounding:?} rounds");
+    }
+}
+
+/// An inverted residual in one pass gives what its three convolutions give one after the other.
+#[test]
+fn inverted_residuals_follow() {
+    let range = |most: f32| Rounding::Int8(InputRange::new(-1.0, most).expect("finite"));
+    for (first, last) in [(Rounding::Bf16, Rounding::Bf16), (range(1.0), range(6.0))] {
+        for (x, e, to, k, stride) in
+            [([1, 13, 11, 24], 144, 40, 5, 2), ([2, 9, 8, 16], 96, 16, 3, 1), ([1, 40, 35, 12], 72, 24, 3, 1)]
+        {
+            let from = x[3];
+            let shapes = [[e, 1, 1, from], [e, k, k, 1], [to, 1, 1, e]];
+            let values = |n: usize, at, scale: f32| random_values(n, at, |rng| scale * rng.random_range(-1.0..1.0));
+            let upload = |values: Vec<f32>| Device::CPU.upload(values).expect("room");
+            let weight = |i: usize| values(shapes[i].iter().product(), 30 + i as u64, [0.4, 0.5, 0.1][i]);
+            let bias = |i: usize| values(shapes[i][0], 40 + i as u64, 0.5);
+            let roundings = [first, Rounding::None, last];
+            let part = |i: usize| ConvWeights {
+                weight: upload(weight(i)),
+                shape: shapes[i],
+                bias: upload(bias(i)),
+                rounding: roundings[i],
+            };
+            let opts = ConvOptions { stride, padding: Padding::Each(k / 2), ..ConvOptions::default() };
+            let block = PreparedInvertedResidual::new(Some(part(0)), part(1), part(2), opts, Activation::Relu6);
+            let block = block.expect("shapes fit");
+            let image = values(x.iter().product(), 50, 1.0);
+            let shape = block.output(x).expect("it fits");
+            let mut y = vec![0.0; shape.iter().product()];
+            block.run(&image, x, shape == x, &mut y).expect("lengths fit");
+            let (mut map, mut map_shape) = (image.clone(), x);
+            for i in 0..3 {
+                let groups = if i == 1 { e } else { 1 };
+                let opts = if i == 1 { ConvOptions { groups, ..opts } } else { ConvOptions::default() };
+                let activation = if i == 2 { Activation::Identity } else { Activation::Relu6 };
+                let conv = PreparedConv::new(upload(weight(i)), shapes[i], upload(bias(i)), opts, activation);
+                let conv = conv.and_then(|conv| conv.rounded(roundings[i])).expect("shapes fit");
+                let next = conv.output(map_shape).expect("it fits");
+                let mut out = vec![0.0; next.iter().product()];
+                conv.run(&map, map_shape, Extra::default(), &mut out).expect("lengths fit");
+                (map, map_shape) = (out, next);
+            }
+            if shape == x {
+                map.iter_mut().zip(&image).for_each(|(v, x)| *v += x);
+            }
+            // A sum in another order may round to a neighbour: a step of an input times a weight.
+            let step = if first == Rounding::Bf16 { 6.0 / 256.0 } else { 7.0 / 255.0 };
+            for (got, want) in y.iter().zip(&map) {
+                assert!((got - want).abs() <= 2.0 * step * 0.1, "{x:?} in {first:?}: {got}, not {want}");
+            }
+        }
     }
 }
 

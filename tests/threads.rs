@@ -16,7 +16,7 @@ use hotad_kernels::conv::{
 };
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::decompose::{DecomposeOptions, decompose};
-use hotad_kernels::device::Device;
+use hotad_kernels::device::{Device, Rounding};
 use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::ssim::SsimOptions;
 use hotad_models::autoencoder::PatchAutoencoder;
@@ -49,6 +49,7 @@ fn depthwise_gradients_and_inverted_residuals() {
         weight: Device::CPU.upload(noise(shape.iter().product(), at)).expect("room"),
         shape,
         bias: Device::CPU.upload(noise(shape[0], at + 1)).expect("room"),
+        rounding: Rounding::None,
     };
     let (expand, project) = (weights([144, 1, 1, 48], 13), weights([48, 1, 1, 144], 15));
     let block =

@@ -145,7 +145,7 @@ typedef struct {
    */
   const char *device;
   /**
-   * "f32", "tf32", "f16" or "bf16"; null for "f32".
+   * "f32", "tf32", "f16", "bf16" or "int8"; null for "f32".
    */
   const char *precision;
   /**

@@ -88,7 +88,7 @@ pub struct hotad_options {
     pub size: usize,
     /// "auto", "cpu", "cuda:N" or "wgpu:N"; null for "auto".
     pub device: *const c_char,
-    /// "f32", "tf32", "f16" or "bf16"; null for "f32".
+    /// "f32", "tf32", "f16", "bf16" or "int8"; null for "f32".
     pub precision: *const c_char,
     /// Threads of this inspector's own; 0 to share those of the process, one for each core.
     pub threads: u32,

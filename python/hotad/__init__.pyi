@@ -26,7 +26,7 @@ Format = Literal[
 ]
 
 Path = str | PathLike[str]
-Precision = Literal["f32", "tf32", "f16", "bf16"]
+Precision = Literal["f32", "tf32", "f16", "bf16", "int8"]
 # Task, units done, units in all; an answer of False stops the work.
 Progress = Callable[[str, int, int], bool | None]
 Log = Callable[[str], object]

@@ -2,7 +2,7 @@
 
 use hotad_kernels::activation::Activation;
 use hotad_kernels::conv::{ConvOptions, ConvWeights, Padding, PreparedInvertedResidual};
-use hotad_kernels::device::Device;
+use hotad_kernels::device::{Device, Rounding};
 
 use crate::convolution::{Case, agree, len, poisoned, put, same};
 use crate::{devices, noise};
@@ -33,6 +33,7 @@ impl Block {
             weight: put(device, w),
             shape: *shape,
             bias: put(device, bias),
+        rounding: Rounding::None,
         };
         let [expand, depthwise, project] = self.weights();
         let expand = (self.from != self.expanded).then(|| ready(&expand));
@@ -109,6 +110,7 @@ fn inverted_residuals_that_do_not_fit_are_refused() {
         weight: Device::CPU.zeros(len(shape)).expect("room"),
         shape,
         bias: Device::CPU.zeros(shape[0]).expect("room"),
+        rounding: Rounding::None,
     };
     let build = |depthwise, project, opts| {
         PreparedInvertedResidual::new(None, weights(depthwise), weights(project), opts, Activation::Relu6).err()

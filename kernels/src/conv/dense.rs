@@ -53,6 +53,26 @@ pub(super) enum Packed {
     Int8(Int8),
 }
 
+impl Packed {
+    /// With operands rounded, if they are in f32; `runs` is how many runs a block has, and their elements.
+    ///
+    /// # Errors
+    /// When so many terms overflow the integers that sum them.
+    pub fn rounded(self, runs: (usize, usize), rounding: Rounding) -> Result<Self> {
+        let Self::F32(packed) = self else { return Ok(self) };
+        Ok(match rounding {
+            Rounding::None => Self::F32(packed),
+            Rounding::Bf16 if isa() == Isa::Amx => Self::Bf16(Panels::bf16(&packed, runs)),
+            Rounding::Bf16 => {
+                let mut rounded = HostBuffer::room(packed.len());
+                Rounded.convert(&packed, &mut rounded);
+                Self::Rounded(rounded)
+            }
+            Rounding::Int8(range) => Self::Int8(Int8::new(&packed, runs, range)?),
+        })
+    }
+}
+
 impl Phase {
     /// Where the runs begin that a tile reads, from the beginning of a window whose first tap is at row and column `origin`
     /// of a slab of such width, and their elements: every tap, or every row of adjacent taps, is a run.
@@ -77,20 +97,7 @@ impl Phase {
     pub fn rounded(self, channels: usize, rounding: Rounding) -> Result<Self> {
         let (columns, run) = self.shape_of_runs(channels);
         let runs = (self.rows.len() * columns, run);
-        let packed = match self.packed {
-            Packed::F32(packed) => match rounding {
-                Rounding::None => Packed::F32(packed),
-                Rounding::Bf16 if isa() == Isa::Amx => Packed::Bf16(Panels::bf16(&packed, runs)),
-                Rounding::Bf16 => {
-                    let mut rounded = HostBuffer::room(packed.len());
-                    Rounded.convert(&packed, &mut rounded);
-                    Packed::Rounded(rounded)
-                }
-                Rounding::Int8(range) => Packed::Int8(Int8::new(&packed, runs, range)?),
-            },
-            other => other,
-        };
-        Ok(Self { packed, ..self })
+        Ok(Self { packed: self.packed.rounded(runs, rounding)?, ..self })
     }
 }
 

@@ -1,57 +1,39 @@
 //! The part of an image that a task of the dense pass works on, padded with zeros, in the cache.
 
-use std::marker::PhantomData;
-
 use bytemuck::Pod;
 
 use super::Nhwc;
+use super::aligned::Aligned;
 use super::masked::{MASKED_CHANNELS, masked};
 use super::reduced::Convert;
-use crate::device::HostBuffer;
 
 /// Bytes after the last pixel that may be read.
 const SPARE: usize = 64;
-/// Bytes of a line of the cache: the widest registers, and tiles all the more, read a row that crosses two more slowly.
-const ALIGNED: usize = 64;
 
 /// A zero-padded piece of one image: `height x width x channels`, in the cache, in the type that is multiplied.
 pub(super) struct Slab<E = f32> {
-    /// Memory of f32 is kept from one call to the next.
-    words: HostBuffer<f32>,
-    /// The first word at a multiple of [`ALIGNED`] bytes, and how many follow.
-    first: usize,
-    len: usize,
+    pixels: Aligned<E>,
     pub width: usize,
     pub channels: usize,
-    element: PhantomData<E>,
 }
 
 impl<E> Default for Slab<E> {
     fn default() -> Self {
-        Self { words: HostBuffer::room(0), first: 0, len: 0, width: 0, channels: 0, element: PhantomData }
+        Self { pixels: Aligned::default(), width: 0, channels: 0 }
     }
 }
 
 impl<E: Pod> Slab<E> {
     /// All elements, and [`SPARE`] bytes more.
     pub fn data(&self) -> &[E] {
-        bytemuck::cast_slice(&self.words[self.first..self.first + self.len])
-    }
-
-    fn data_mut(&mut self) -> &mut [E] {
-        bytemuck::cast_slice_mut(&mut self.words[self.first..self.first + self.len])
+        self.pixels.elements()
     }
 
     /// Room for a window of zeros.
     fn clear(&mut self, height: usize, width: usize, channels: usize, zero: E) {
         (self.width, self.channels) = (width, channels);
-        self.len = (height * width * channels * size_of::<E>() + SPARE).div_ceil(size_of::<f32>());
-        let words = self.len + ALIGNED / size_of::<f32>();
-        if self.words.len() != words {
-            self.words = HostBuffer::room(words);
-            self.first = self.words.as_ptr().align_offset(ALIGNED);
-        }
-        self.data_mut().fill(zero);
+        self.pixels.resize(height * width * channels * size_of::<E>() + SPARE);
+        self.pixels.elements_mut().fill(zero);
     }
 
     /// [`Slab::fill`] with the five channels of a masked input, from colours and mask.
@@ -65,7 +47,7 @@ impl<E: Pod> Slab<E> {
     ) {
         self.clear(height, width, MASKED_CHANNELS, how.zero());
         let (x0, x1) = visible(w, left, width);
-        for (row, line) in self.data_mut().chunks_exact_mut(width * MASKED_CHANNELS).take(height).enumerate() {
+        for (row, line) in self.pixels.elements_mut().chunks_exact_mut(width * MASKED_CHANNELS).take(height).enumerate() {
             let y = top + row as isize;
             if y < 0 || y >= h as isize || x1 == x0 {
                 continue;
@@ -97,7 +79,7 @@ impl<E: Pod> Slab<E> {
         let (c0, n) = channels;
         self.clear(height, width, n, how.zero());
         let (x0, x1) = visible(w, left, width);
-        for (row, line) in self.data_mut().chunks_exact_mut((width * n).max(1)).take(height).enumerate() {
+        for (row, line) in self.pixels.elements_mut().chunks_exact_mut((width * n).max(1)).take(height).enumerate() {
             let y = top + row as isize;
             if y < 0 || y >= h as isize || x1 == x0 {
                 continue;

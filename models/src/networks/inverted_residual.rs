@@ -2,7 +2,7 @@
 //! where the network has one (Howard et al. 2019, section 5.3), and a 1x1 projection without activation.
 
 use hotad_engine::Result;
-use hotad_engine::device::{Device, Precision};
+use hotad_engine::device::Device;
 use hotad_engine::ops::{channel_scale, global_avg_pool2d};
 use hotad_engine::params::State;
 use hotad_engine::tensor::Tensor;
@@ -72,10 +72,9 @@ impl Block for InvertedResidual {
         to.run(&self.project, &y, self.is_residual().then_some(x), attention)
     }
 
-    /// In one pass where nothing stands between the convolutions, which are in f32.
+    /// In one pass where nothing stands between the convolutions; one by one where their inputs are observed.
     fn prepare(&self, state: &State, device: &Device, prepared: &mut Prepared) -> Result<()> {
-        let apart = device.cpu().is_some_and(|cpu| cpu.precision() != Precision::F32 || cpu.has_ranges());
-        if apart || self.squeeze.is_some() {
+        if device.cpu().is_some_and(|cpu| cpu.observed().is_some()) || self.squeeze.is_some() {
             return self.layers().into_iter().try_for_each(|layer| prepared.add(layer, state, device));
         }
         prepared.add_fused(self.expand.as_ref(), &self.depthwise, &self.project, state, device)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hotad_engine::device::Device;
+use hotad_engine::device::{Device, Rounding};
 use hotad_engine::ops::{
     BatchNormParams, ConvParams, Mode, activate, add, attend, batch_norm2d, conv_transpose2d, conv2d, max_pool2d,
     reshape,
@@ -156,8 +156,11 @@ impl Layer {
     /// As a part of a fused block.
     fn part(&self, state: &State, device: &Device) -> Result<ConvWeights> {
         let (weight, bias) = self.folded(state)?;
+        let depthwise = self.opts.groups > 1;
+        let rounding =
+            if depthwise { Rounding::None } else { Inputs::new(device, &self.name, &weight)?.rounding };
         let (weight, bias) = (device.upload(weight)?, device.upload(bias)?);
-        Ok(ConvWeights { weight, shape: self.weight_shape(), bias })
+        Ok(ConvWeights { weight, shape: self.weight_shape(), bias, rounding })
     }
 }
 

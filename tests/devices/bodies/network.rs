@@ -4,7 +4,7 @@ use hotad_kernels::batch_norm::{Affine, After, batch_norm2d_backward, batch_norm
 use hotad_kernels::channel_scale::{channel_scale, channel_scale_backward};
 use hotad_kernels::concat::{concat_channels, split_channels};
 use hotad_kernels::conv::{ConvOptions, ConvWeights, Extra, Padding, PreparedConv, PreparedInvertedResidual};
-use hotad_kernels::device::{Buffer, Device};
+use hotad_kernels::device::{Buffer, Device, Rounding};
 use hotad_kernels::dropout::dropout;
 use hotad_kernels::pool::{
     PoolOptions, avg_pool2d, avg_pool2d_backward, global_avg_pool2d, global_avg_pool2d_backward,
@@ -142,6 +142,7 @@ pub fn inverted_residuals(device: &Device) -> Results {
         weight: put(device, noise(len(shape), at)),
         shape,
         bias: put(device, noise(shape[0], at + 1)),
+        rounding: Rounding::None,
     };
     for (xs, e, to, k, stride, activation) in [
         ([2, 9, 7, 20], 83, 20, 3, 1, Activation::Relu6),

@@ -6,15 +6,18 @@
 //! bands, their channels are split into several parts, whose sums are added in order. Tasks are cut by
 //! the shape of an image alone, so that its sums do not depend on how many others there are.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::super::Geometry;
-use super::super::dense::{pack, pack_rows};
+use super::super::dense::{Packed as Weights, pack};
+use super::super::reduced::{self, Convert, Rounded, granule, round};
 use super::stages::{self, Depthwise, Pixels};
 use crate::activation::Activation;
-use crate::device::HostBuffer;
+use crate::device::{HostBuffer, Rounding};
+use crate::error::Result;
 use crate::simd::{LANES, simd_fn};
 
 /// Expanded channels at a time at most, a multiple of the lanes: weights and sums stay in the first cache.
@@ -28,37 +31,75 @@ const PIXELS: usize = 64;
 
 /// Weights as the stages read them; channels padded with zeros to whole blocks of lanes.
 pub(super) struct Packed {
-    /// `[expanded / lanes][from][lanes]` and a bias for each.
-    pub expand: Option<(HostBuffer<f32>, Vec<f32>)>,
+    /// `[expanded / lanes][from][lanes]`, if in f32, and a bias for each.
+    pub expand: Option<(Weights, Vec<f32>)>,
     /// `[tap][expanded]` and a bias for each.
     pub depthwise: (Vec<f32>, Vec<f32>),
-    /// `[to / lanes][expanded][lanes]` and a bias for each.
-    pub project: (HostBuffer<f32>, Vec<f32>),
+    /// `[to / lanes][expanded][lanes]`, if in f32, and a bias for each.
+    pub project: (Weights, Vec<f32>),
+    /// Tasks and blocks begin and end with a multiple of so many expanded channels.
+    granule: usize,
 }
 
-/// `values` with zeros up to whole blocks of lanes.
-fn padded(values: &[f32]) -> Vec<f32> {
+/// Weights of a convolution, its bias, and what the operands of its products are rounded to.
+pub(super) struct Given<'a> {
+    pub weight: &'a [f32],
+    pub bias: &'a [f32],
+    pub rounding: Rounding,
+}
+
+/// `values` with zeros up to `len`.
+fn padded(values: &[f32], len: usize) -> Vec<f32> {
     let mut padded = values.to_vec();
-    padded.resize(values.len().next_multiple_of(LANES), 0.0);
+    padded.resize(len, 0.0);
     padded
 }
 
 impl Packed {
-    /// Lays weights out: `[e, 1, 1, from]`, `[e, k, k, 1]` and `[to, 1, 1, e]`, each with its bias.
-    pub fn new(expand: Option<(&[f32], &[f32])>, depthwise: (&[f32], &[f32]), project: (&[f32], &[f32])) -> Self {
-        let (e, to) = (depthwise.1.len(), project.1.len());
-        let (taps, wide) = (depthwise.0.len() / e.max(1), e.next_multiple_of(LANES));
+    /// Lays weights out: `[e, 1, 1, from]`, `[e, k, k, 1]` and `[to, 1, 1, e]`, each with its bias. The terms of the projection
+    /// are padded with zeros to whole granules.
+    ///
+    /// # Errors
+    /// When so many terms overflow the integers that sum them.
+    pub fn new(expand: Option<Given>, depthwise: Given, project: Given) -> Result<Self> {
+        let (e, to, granule) = (depthwise.bias.len(), project.bias.len(), granule(project.rounding));
+        let (taps, wide, terms) =
+            (depthwise.weight.len() / e.max(1), e.next_multiple_of(LANES), e.next_multiple_of(granule));
         let mut by_tap = vec![0.0; taps * wide];
-        for (channel, kernel) in depthwise.0.chunks_exact(taps.max(1)).enumerate() {
+        for (channel, kernel) in depthwise.weight.chunks_exact(taps.max(1)).enumerate() {
             kernel.iter().enumerate().for_each(|(tap, w)| by_tap[tap * wide + channel] = *w);
         }
-        let row = |o: usize, _: usize, i: usize| if i < e { project.0[o * e + i] } else { 0.0 };
-        Self {
-            expand: expand.map(|(w, bias)| (pack_rows(w, e), padded(bias))),
-            depthwise: (by_tap, padded(depthwise.1)),
-            project: (pack(1, wide, to, row), padded(project.1)),
-        }
+        let row = |o: usize, _: usize, i: usize| if i < e { project.weight[o * e + i] } else { 0.0 };
+        let expand = expand.map(|given| {
+            let from = given.weight.len() / e.max(1);
+            let row = |o: usize, _: usize, i: usize| if o < e { given.weight[o * from + i] } else { 0.0 };
+            let weights = Weights::F32(pack(1, from, wide, row)).rounded((1, from), given.rounding)?;
+            Ok((weights, padded(given.bias, wide)))
+        });
+        let weights = Weights::F32(pack(1, terms, to, row)).rounded((terms / granule, granule), project.rounding)?;
+        Ok(Self {
+            expand: expand.transpose()?,
+            depthwise: (by_tap, padded(depthwise.bias, wide)),
+            project: (weights, padded(project.bias, to.next_multiple_of(LANES))),
+            granule,
+        })
     }
+
+    /// Expanded channels, padded to whole blocks of lanes.
+    fn wide(&self) -> usize {
+        self.depthwise.1.len()
+    }
+
+    /// Terms of the projection.
+    fn terms(&self) -> usize {
+        self.wide().next_multiple_of(self.granule)
+    }
+}
+
+/// The input of a band as the expansion takes it.
+enum Seen<'a> {
+    F32(Cow<'a, [f32]>),
+    Reduced(reduced::Pixels),
 }
 
 /// One call: the depthwise convolution's shapes, and what surrounds it.
@@ -80,20 +121,22 @@ struct Plan {
     rows: usize,
     /// Shares of the expanded channels.
     parts: usize,
+    /// Channels that a share, and a block of it, is a multiple of.
+    granule: usize,
 }
 
 impl Plan {
-    fn new(g: &Geometry) -> Self {
+    fn new(g: &Geometry, granule: usize) -> Self {
         let [_, oh, _, e] = g.y;
-        let held = (SCRATCH / (scratch_width(g) * BLOCK.min(e))).saturating_sub(g.w[1]) / g.opts.stride + 1;
+        let held = (SCRATCH / (scratch_width(g) * BLOCK.max(granule).min(e))).saturating_sub(g.w[1]) / g.opts.stride + 1;
         let bands = oh.div_ceil(held);
-        Self { rows: oh.div_ceil(bands), parts: TASKS.div_ceil(bands).min(e.div_ceil(LANES)) }
+        Self { rows: oh.div_ceil(bands), parts: TASKS.div_ceil(bands).min(e.div_ceil(granule)), granule }
     }
 
-    /// The expanded channels of a part, padded: whole blocks of lanes.
-    fn channels(&self, part: usize, e: usize) -> Range<usize> {
-        let first = |part: usize| e.div_ceil(LANES) * part / self.parts * LANES;
-        first(part)..first(part + 1)
+    /// The expanded channels of a part, of `wide` in all: whole granules but for the last one.
+    fn channels(&self, part: usize, wide: usize) -> Range<usize> {
+        let first = |part: usize| wide.div_ceil(self.granule) * part / self.parts * self.granule;
+        first(part)..first(part + 1).min(wide)
     }
 }
 
@@ -105,16 +148,16 @@ fn scratch_width(g: &Geometry) -> usize {
 impl Call<'_> {
     pub fn run(&self, x: &[f32], y: &mut [f32]) {
         let [_, h, w, _] = self.g.x;
-        let [_, oh, ow, e] = self.g.y;
+        let [_, oh, ow, _] = self.g.y;
         if y.is_empty() {
             return;
         }
-        let plan = Plan::new(self.g);
+        let plan = Plan::new(self.g, self.weights.granule);
         let images = y.par_chunks_mut(oh * ow * self.to).zip(x.par_chunks(h * w * self.from));
         images.for_each(|(y, x)| {
             y.par_chunks_mut(plan.rows * ow * self.to).enumerate().for_each(|(band, y)| {
                 let (first, rows) = (band * plan.rows, y.len() / (ow * self.to));
-                let part = |part: usize| self.part(x, first, rows, plan.channels(part, e));
+                let part = |part: usize| self.part(x, first, rows, plan.channels(part, self.weights.wide()));
                 let added = self.residual.then(|| &x[first * w * self.from..][..y.len()]);
                 if plan.parts == 1 {
                     self.finish(&[part(0)], 0, added, y);
@@ -132,8 +175,9 @@ impl Call<'_> {
     /// `[pixel][to]`, `to` padded.
     fn part(&self, x: &[f32], first: usize, rows: usize, all: Range<usize>) -> HostBuffer<f32> {
         let (g, pixels) = (self.g, rows * self.g.y[2]);
-        let blocks = all.len().div_ceil(BLOCK);
-        let block = all.len().div_ceil(blocks).next_multiple_of(LANES);
+        let granule = self.weights.granule;
+        let blocks = all.len().div_ceil(BLOCK.max(granule));
+        let block = all.len().div_ceil(blocks).next_multiple_of(granule);
         let layout = Layout::new(g, first, rows, block);
         let wide = self.to.next_multiple_of(LANES);
         let mut sums = HostBuffer::room(pixels * wide);
@@ -143,40 +187,87 @@ impl Call<'_> {
         let mut mixed = HostBuffer::room(pixels * block);
         let (places, corners) = (layout.places(g), layout.corners(g, rows));
         let lines = &x[layout.from * g.x[2] * self.from..layout.to * g.x[2] * self.from];
-        let e = g.y[3].next_multiple_of(LANES);
+        let seen = self.seen(lines);
+        let mut rounded = reduced::Pixels::default();
         for start in all.clone().step_by(block) {
             let channels = start..(start + block).min(all.end);
-            self.expand(lines, channels.clone(), &places, &mut scratch);
+            self.expand(&seen, channels.clone(), &places, &mut scratch);
             self.depthwise(&layout, channels.clone(), &scratch, &corners, &mut mixed);
-            let panels = &self.weights.project.0[start * LANES..];
-            stages::project(
-                Pixels { values: &mixed, channels: block },
-                panels,
-                channels.len(),
-                e * LANES,
-                wide,
-                &mut sums,
-            );
+            self.project(&mut mixed, block, channels, &mut rounded, &mut sums);
         }
         sums
     }
 
-    /// Writes some expanded channels of the pixels in `x` to their places.
-    fn expand(&self, x: &[f32], channels: Range<usize>, places: &[usize], scratch: &mut [f32]) {
-        let Some((weights, bias)) = &self.weights.expand else {
-            // Without an expansion the channels are those of the input.
-            let known = channels.end.min(self.from) - channels.start;
-            for (pixel, to) in x.chunks_exact(self.from).zip(places) {
-                scratch[*to..to + known].copy_from_slice(&pixel[channels.start..channels.start + known]);
-                scratch[to + known..to + channels.len()].fill(0.0);
+    /// The input as the expansion takes it.
+    fn seen<'a>(&self, x: &'a [f32]) -> Seen<'a> {
+        match self.weights.expand.as_ref().map(|(weights, _)| weights) {
+            None | Some(Weights::F32(_)) => Seen::F32(Cow::Borrowed(x)),
+            Some(Weights::Rounded(_)) => {
+                let mut rounded = vec![0.0; x.len()];
+                Rounded.convert(x, &mut rounded);
+                Seen::F32(Cow::Owned(rounded))
             }
-            return;
-        };
-        let panels = &weights[channels.start * self.from..channels.end * self.from];
-        let pixels = Pixels { values: x, channels: self.from };
-        stages::expand(pixels, panels, &bias[channels.clone()], self.activation.bounds(), places, scratch);
+            Some(weights) => {
+                let mut pixels = reduced::Pixels::default();
+                pixels.fill(x, self.from, self.from, weights);
+                Seen::Reduced(pixels)
+            }
+        }
+    }
+
+    /// Adds some channels' share of the projection of `mixed`, `[pixel][block]`, to the sums.
+    fn project(
+        &self,
+        mixed: &mut [f32],
+        block: usize,
+        channels: Range<usize>,
+        rounded: &mut reduced::Pixels,
+        sums: &mut [f32],
+    ) {
+        let (weights, bias) = &self.weights.project;
+        match weights {
+            Weights::F32(panels) | Weights::Rounded(panels) => {
+                if matches!(weights, Weights::Rounded(_)) {
+                    round(mixed);
+                }
+                let (panels, panel) = (&panels[channels.start * LANES..], self.weights.terms() * LANES);
+                let pixels = Pixels { values: mixed, channels: block };
+                stages::project(pixels, panels, channels.len(), panel, bias.len(), sums);
+            }
+            weights => {
+                rounded.fill(mixed, block, channels.len(), weights);
+                reduced::project(rounded, weights, channels.start / self.weights.granule, bias.len(), sums);
+            }
+        }
+    }
+
+    /// Writes some expanded channels of the pixels that are seen to their places.
+    fn expand(&self, seen: &Seen, channels: Range<usize>, places: &[usize], scratch: &mut [f32]) {
+        let bounds = self.activation.bounds();
+        match (&self.weights.expand, seen) {
+            (None, Seen::F32(x)) => return self.copy(x, channels, places, scratch),
+            (Some((Weights::F32(weights) | Weights::Rounded(weights), bias)), Seen::F32(x)) => {
+                let panels = &weights[channels.start * self.from..channels.end * self.from];
+                let pixels = Pixels { values: x, channels: self.from };
+                stages::expand(pixels, panels, &bias[channels.clone()], bounds, places, scratch);
+            }
+            (Some((weights, bias)), Seen::Reduced(pixels)) => {
+                let blocks = channels.start / LANES..channels.end / LANES;
+                reduced::expand(pixels, weights, blocks, bias, bounds, places, scratch);
+            }
+            _ => unreachable!("the input is as the weights want it"),
+        }
         if self.activation.bounds().is_none() {
             places.iter().for_each(|at| self.activation.apply_row(&mut scratch[*at..at + channels.len()]));
+        }
+    }
+
+    /// Without an expansion the channels are those of the input.
+    fn copy(&self, x: &[f32], channels: Range<usize>, places: &[usize], scratch: &mut [f32]) {
+        let known = channels.end.min(self.from).saturating_sub(channels.start);
+        for (pixel, to) in x.chunks_exact(self.from).zip(places) {
+            scratch[*to..to + known].copy_from_slice(&pixel[channels.start..channels.start + known]);
+            scratch[to + known..to + channels.len()].fill(0.0);
         }
     }
 

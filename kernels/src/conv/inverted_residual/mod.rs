@@ -15,7 +15,7 @@ mod stages;
 
 use super::{ConvOptions, Geometry, Nhwc};
 use crate::activation::Activation;
-use crate::device::{Buffer, Place, View, ViewMut, mixed, place};
+use crate::device::{Buffer, Place, Rounding, View, ViewMut, mixed, place};
 use crate::error::{Result, check_len, shape_error};
 
 const OP: &str = "inverted residual";
@@ -31,6 +31,8 @@ pub struct ConvWeights {
     pub shape: [usize; 4],
     /// One value for each output channel.
     pub bias: Buffer,
+    /// What the operands of its products are rounded to, on the CPU; not those of a depthwise convolution.
+    pub rounding: Rounding,
 }
 
 /// An inverted residual with weights as its device wants them.
@@ -58,13 +60,14 @@ impl Weights {
             return gpu::Buffers::new(expand, depthwise, project)
                 .map_or_else(|| mixed(OP), |w| Ok(Self::Gpu(Box::new(w))));
         }
-        Ok(Self::Host(host::Packed::new(expand.as_ref().map(on_host), on_host(&depthwise), on_host(&project))))
+        let packed = host::Packed::new(expand.as_ref().map(on_host), on_host(&depthwise), on_host(&project))?;
+        Ok(Self::Host(packed))
     }
 }
 
-/// Weights and bias.
-fn on_host(weights: &ConvWeights) -> (&[f32], &[f32]) {
-    (weights.weight.view().host(), weights.bias.view().host())
+fn on_host(weights: &ConvWeights) -> host::Given<'_> {
+    let (weight, bias) = (weights.weight.view().host(), weights.bias.view().host());
+    host::Given { weight, bias, rounding: weights.rounding }
 }
 
 impl PreparedInvertedResidual {

@@ -36,17 +36,18 @@ impl Convert<f32> for Rounded {
     }
 
     fn convert(&self, from: &[f32], to: &mut [f32]) {
-        round(from, to);
+        to.copy_from_slice(from);
+        round(to);
     }
 }
 
 simd_fn! {
     /// Rounds to the nearest bf16, ties to even; what is not finite stays so.
-    pub(super) fn round(from: &[f32], to: &mut [f32]) {
-        for (to, from) in to.iter_mut().zip(from) {
-            let bits = from.to_bits();
+    pub(in super::super) fn round(values: &mut [f32]) {
+        for value in values {
+            let bits = value.to_bits();
             let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
-            *to = if from.is_finite() { f32::from_bits(rounded) } else { *from };
+            *value = if value.is_finite() { f32::from_bits(rounded) } else { *value };
         }
     }
 }

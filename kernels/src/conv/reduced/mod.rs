@@ -18,11 +18,15 @@
 mod band;
 mod convert;
 mod panels;
+mod pixels;
 mod tile;
+mod tiles;
+mod values;
 
 pub(super) use band::{compute_bf16, compute_int8};
-pub(super) use convert::{Convert, Copied, Rounded, ToBf16};
+pub(super) use convert::{Convert, Copied, Rounded, ToBf16, round};
 pub(super) use panels::{Int8, Panels};
+pub(super) use pixels::{Pixels, expand, granule, project};
 
 use crate::device::InputRange;
 

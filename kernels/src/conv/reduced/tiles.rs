@@ -1,0 +1,120 @@
+//! All tiles of a product: windows of pixels that lie evenly, two at a time, by blocks of channels, two at a time.
+
+use super::super::micro::NR;
+use super::panels::{Panels, ROW, ROWS, Row};
+use super::tile::{Lane, Operands, Products, Sums, Unit};
+
+/// Some pixels side by side: where the first one begins, in bytes, and its number.
+#[derive(Clone, Copy)]
+pub(super) struct Window {
+    pub at: usize,
+    pub pixel: usize,
+}
+
+/// Windows of equal size.
+pub(super) struct Windows {
+    pub list: Vec<Window>,
+    /// Pixels of each, at most [`ROWS`].
+    pub pixels: usize,
+    /// Bytes from one pixel to the next.
+    pub stride: usize,
+}
+
+impl Windows {
+    /// The fewest windows that cover `count` pixels of a row: the first pixel of each, and the pixels of all. The last one
+    /// may share pixels with the one before.
+    pub fn cut(count: usize) -> (impl Iterator<Item = usize>, usize) {
+        let windows = count.div_ceil(ROWS);
+        let pixels = count.div_ceil(windows.max(1));
+        ((0..windows).map(move |window| (window * pixels).min(count - pixels)), pixels)
+    }
+
+    /// Of one row of `count` pixels, `stride` bytes apart.
+    pub fn row(count: usize, stride: usize) -> Self {
+        let (firsts, pixels) = Self::cut(count);
+        Self { list: firsts.map(|pixel| Window { at: pixel * stride, pixel }).collect(), pixels, stride }
+    }
+}
+
+/// What all tiles of a product read.
+pub(super) struct Source<'a> {
+    pub bytes: &'a [u8],
+    /// Where the runs of a pixel begin, and how many bytes each has.
+    pub runs: Vec<usize>,
+    pub run: usize,
+    pub panels: &'a Panels,
+    /// The first run of the panels that is read.
+    pub first_run: usize,
+    pub products: Products,
+}
+
+impl Source<'_> {
+    /// # Panics
+    /// When a window leads out of the bytes, or a block or run out of the weights.
+    fn check(&self, windows: &Windows, blocks: usize) {
+        let Panels { rows, runs, pieces } = self.panels;
+        let first = windows.list.iter().map(|w| w.at).max().unwrap_or(0);
+        let last = first + windows.pixels.saturating_sub(1) * windows.stride;
+        let farthest = last + self.runs.iter().max().unwrap_or(&0) + pieces * ROW;
+        assert!(windows.list.is_empty() || farthest <= self.bytes.len(), "a window leads out of its memory");
+        assert!(self.first_run + self.runs.len() <= *runs && self.run <= pieces * ROW, "runs of the weights");
+        assert!(blocks * self.panels.block() <= rows.len(), "weights of all blocks");
+    }
+
+    /// The first row of a block.
+    fn panel(&self, block: usize) -> *const Row {
+        self.panels.rows[block * self.panels.block() + self.first_run * self.panels.pieces * ROWS..].as_ptr()
+    }
+}
+
+/// Computes all tiles of some blocks: `starts` gives what the sums of a block begin with; `write` is given sums, the number of
+/// the window, that of the pixel in it, and the block.
+#[inline(always)]
+pub(super) fn run(
+    source: &Source,
+    windows: &Windows,
+    blocks: std::ops::Range<usize>,
+    starts: impl Fn(usize) -> Lane,
+    mut write: impl FnMut(&Lane, usize, usize, usize),
+) {
+    source.check(windows, blocks.end);
+    let unit = Unit::new(source.products, windows.pixels);
+    let mut sums = Sums([[[[0; NR]; ROWS]; 2]; 2]);
+    for block in blocks.clone().step_by(2) {
+        let panels = (blocks.end - block).min(2);
+        let starts = [starts(block), starts(block + 1)];
+        let second = if panels == 2 { block + 1 } else { block };
+        for (number, pair) in windows.list.chunks(2).enumerate() {
+            let at = |window: &Window| source.bytes[window.at..].as_ptr();
+            let operands = Operands {
+                windows: [at(&pair[0]), at(&pair[pair.len() - 1])],
+                stride: windows.stride,
+                pixels: windows.pixels,
+                runs: &source.runs,
+                run: source.run,
+                panels: [source.panel(block), source.panel(second)],
+                pieces: source.panels.pieces,
+                starts: &starts,
+            };
+            // SAFETY: `Source::check` has compared windows, runs and blocks with their memory; the instruction set does not
+            // change meanwhile.
+            unsafe { unit.run(source.products, &operands, pair.len(), panels, &mut sums) };
+            for (window, sums) in sums.0.iter().enumerate().take(pair.len()) {
+                for (panel, sums) in sums.iter().enumerate().take(panels) {
+                    for (pixel, lane) in sums.iter().enumerate().take(windows.pixels) {
+                        write(lane, 2 * number + window, pixel, block + panel);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A block of values, zeros where there are no more.
+#[inline(always)]
+pub(super) fn block_of<T: Copy + Default>(values: &[T], block: usize) -> [T; NR] {
+    let mut lanes = [T::default(); NR];
+    let known = values.get(block * NR..).unwrap_or(&[]);
+    lanes.iter_mut().zip(known).for_each(|(to, from)| *to = *from);
+    lanes
+}
