@@ -176,8 +176,9 @@ fn patch_autoencoders_give_the_same_reconstructions() {
         let params = network.load(&state.expect("tensors"), &Device::CPU).expect("all tensors");
         let images = images(network.image());
         run(&file, &images, dir.path());
-        let latent = network.encode(&params, &images, false).expect("shapes fit");
-        let made = network.decode(&params, &latent, false).expect("shapes fit");
+        let weights = Weights::Learned(&params, "", Mode::Eval);
+        let latent = network.encode(&weights, &images).expect("shapes fit");
+        let made = network.decode(&weights, &latent).expect("shapes fit");
         assert_near(&output(dir.path(), "latent"), &to_nchw(&latent), MAPS, method);
         assert_near(&output(dir.path(), "reconstruction"), &to_nchw(&made), MAPS, method);
     }

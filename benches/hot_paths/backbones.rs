@@ -85,7 +85,8 @@ pub fn patchcore(device: &Device) -> [Work; 3] {
         ("the same against OpenVINO and faiss", "patchcore_lite0_openvino"),
     ]
     .map(|(title, name)| {
-        let (embedding, image) = (embedding(device), image());
+        let image = image();
+        let embedding = laid_out(device, embedding, |embedding| drop(embedding.embed(&image).expect("shapes fit")));
         let d = embedding.dimensions();
         let bank = FlatBank::new(BankData::F32(noise(BANK * d, 31)), d, device).expect("room for a bank");
         Work {
@@ -111,7 +112,8 @@ pub fn patchcore(device: &Device) -> [Work; 3] {
 
 /// From an image on the host to score and map on the host.
 pub fn padim(device: &Device) -> Work {
-    let (mut embedding, image) = (embedding(device), image());
+    let image = image();
+    let mut embedding = laid_out(device, embedding, |embedding| drop(embedding.embed(&image).expect("shapes fit")));
     embedding.select(&(0..PADIM).collect::<Vec<_>>()).expect("as many channels");
     let (h, w) = embedding.grid();
     let one = pack(PADIM, |i, j| if i == j { 1.0 } else { 0.01 });

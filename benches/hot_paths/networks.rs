@@ -18,7 +18,7 @@ use hotad_models::networks::unet::UNet;
 use hotad_models::networks::{Classifier, classify};
 use hotad_models::{i3ad, lea_net};
 
-use crate::work::{Work, laid_out, noise};
+use crate::work::{Work, laid_out, noise, rounding};
 
 /// Values as an image batch, or something like it.
 fn batch_of(device: &Device, shape: &[usize], seed: u32) -> Tensor {
@@ -125,8 +125,9 @@ pub fn unet_train(device: &Device) -> Work {
 /// host to map and score on the host.
 pub fn lea_score(device: &Device) -> Work {
     let config = lea_net::Config::default();
-    let detector = lea_net::LeaNet::untrained(config, 0, device).expect("room for the networks");
     let image = batch_of(&Device::CPU, &[1, 256, 256, 3], 20);
+    let make = |device: &Device| lea_net::LeaNet::untrained(config.clone(), 0, device).expect("room for the networks");
+    let detector = laid_out(device, make, |detector| drop(detector.score(&image).expect("shapes fit")));
     Work {
         title: "LEA-Net scoring, recolour + map + CAAN + ADN, batch 1, 256x256",
         name: "lea_score",
@@ -156,6 +157,7 @@ pub fn gated_forward(device: &Device) -> Work {
     let (weight, bias) = gated_weights(device);
     let (weight, bias) = (weight.into_buffer().expect("room"), bias.into_buffer().expect("room"));
     let conv = PreparedGated::new(weight, GATED, bias, GATED_OPTIONS, Activation::Elu(1.0)).expect("shapes fit");
+    let conv = conv.rounded(rounding(device)).expect("few terms");
     let x = batch_of(device, &GATED_MAP, 23);
     let mut y = device.alloc(64 * 64 * 96).expect("room for a map");
     Work {
@@ -203,8 +205,10 @@ pub fn gated_train(device: &Device) -> Work {
 /// spared: noise always exceeds the threshold, and no change of the mask is too small to go on.
 pub fn i3ad_score(device: &Device) -> Work {
     let config = i3ad::Config { test_iterations: 10, stop: -1.0, ..i3ad::Config::default() };
-    let detector = i3ad::I3ad::untrained(config, 1e-4, 0, device).expect("room for the networks");
     let image = batch_of(&Device::CPU, &[1, 256, 256, 3], 25);
+    let make =
+        |device: &Device| i3ad::I3ad::untrained(config.clone(), 1e-4, 0, device).expect("room for the networks");
+    let detector = laid_out(device, make, |detector| drop(detector.score(&image).expect("shapes fit")));
     Work {
         title: "I3AD scoring, 10 iterations, width 48, batch 1, 256x256",
         name: "i3ad_score",

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use half::f16;
 use hotad_engine::data::loader::Batch;
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::device::{Cpu, Device, InputRanges, Precision};
+use hotad_engine::device::{Cpu, Device, InputRange, InputRanges, Precision, Rounding};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::Learner;
 use hotad_kernels::adam::AdamOptions;
@@ -17,6 +17,7 @@ use hotad_kernels::ssim::{SsimOptions, ssim_map, ssim_map_with_gradient};
 use hotad_models::autoencoder::{PatchAutoencoder, VGG};
 use hotad_models::detector::{Detector, Training};
 use hotad_models::model::Model;
+use hotad_models::networks::layer::{Prepared, Weights};
 
 use crate::{backbones, networks, patches};
 
@@ -47,6 +48,15 @@ pub fn laid_out<T>(device: &Device, make: impl Fn(&Device) -> T, run: impl Fn(&T
     run(&make(&Device::Cpu(observing.clone())));
     let ranges = observing.observed().expect("it observes").all();
     make(&Device::Cpu(cpu.with_ranges(InputRanges::new(ranges))))
+}
+
+/// How the operands of a convolution of values in 0..1 are rounded on a device.
+pub fn rounding(device: &Device) -> Rounding {
+    match device.precision() {
+        Precision::Bf16 => Rounding::Bf16,
+        Precision::Int8 => Rounding::Int8(InputRange::new(0.0, 1.0).expect("finite")),
+        _ => Rounding::None,
+    }
 }
 
 /// Values in 0..1 from a fixed sequence.
@@ -202,8 +212,14 @@ fn train_step(device: &Device) -> Work {
 
 fn forward(device: &Device) -> Work {
     let network = PatchAutoencoder::new(&VGG, IMAGE);
-    let params = network.init(0).to(device).expect("room for a network");
-    let image = images(device, 1);
+    let (state, image) = (network.init(0).values().expect("on the host"), images(device, 1));
+    let run = |ready: &Prepared, network: &PatchAutoencoder, image: &Tensor| {
+        let weights = Weights::Prepared(ready);
+        let latent = network.encode(&weights, image).expect("shapes fit");
+        black_box(network.decode(&weights, &latent).expect("shapes fit"));
+    };
+    let make = |device: &Device| network.prepared(&state, device).expect("room for a network");
+    let ready = laid_out(device, make, |ready| run(ready, &network, &image));
     Work {
         title: "patch autoencoder vgg, forward, batch 1, 128x128",
         name: "forward",
@@ -212,15 +228,14 @@ fn forward(device: &Device) -> Work {
         units: 1.0,
         goal: (1.5, 1.0),
         latency: true,
-        run: Box::new(move || {
-            let latent = network.encode(&params, &image, false).expect("shapes fit");
-            black_box(network.decode(&params, &latent, false).expect("shapes fit"));
-        }),
+        run: Box::new(move || run(&ready, &network, &image)),
     }
 }
 
 /// Scoring with the shipped model: 100 steps of decomposition, one image from host to map on the host.
 fn score(device: &Device) -> Work {
+    // It has no ranges of inputs, which int8 needs.
+    let device = if device.precision() == Precision::Int8 { &Device::CPU } else { device };
     let model = Model::load("weights/plate.safetensors".as_ref(), device).expect("the shipped model");
     let detector: Box<dyn Detector> = model.detector;
     let spec = detector.image();

@@ -9,12 +9,11 @@
 
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
-use hotad_engine::ops::{ConvParams, conv2d_max_pool2, loss, upsample_conv2d};
+use hotad_engine::ops::{Mode, loss};
 use hotad_engine::params::{Params, State};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Result, random};
 use hotad_kernels::adam::AdamOptions;
-use hotad_kernels::conv::ConvOptions;
 use hotad_kernels::loss::Loss;
 use serde_json::Value;
 
@@ -22,7 +21,7 @@ use crate::config::require;
 use crate::detector::{FitContext, Schedule, Training};
 use crate::export::{GraphValue, Writer};
 use crate::features::Extractor;
-use crate::networks::layer::{Layer, POOL2};
+use crate::networks::layer::{Layer, Prepared, Weights};
 
 /// Widths of the network that the paper takes from VGG.
 pub const VGG: [usize; 2] = [64, 128];
@@ -86,6 +85,30 @@ impl PatchAutoencoder {
         (self.image.height / shrink, self.image.width / shrink, *self.widths.last().unwrap_or(&0))
     }
 
+    /// Layers of the encoder, each followed by a pooling.
+    fn encoder(&self) -> Vec<Layer> {
+        let layer = |(i, (from, to))| Layer::conv(format!("encoder.{i}"), from, to, 3, 1).then(Activation::Relu);
+        self.steps().into_iter().enumerate().map(layer).collect()
+    }
+
+    /// Layers of the decoder, in the order in which they are run.
+    fn decoder(&self) -> Vec<Layer> {
+        let layer = |(i, (to, from)): (usize, (usize, usize))| {
+            let activation = if i == 0 { Activation::Identity } else { Activation::Relu };
+            Layer::conv(format!("decoder.{i}"), from, to, 3, 1).upsampled().then(activation)
+        };
+        self.steps().into_iter().enumerate().rev().map(layer).collect()
+    }
+
+    /// Weights laid out for inference on a device.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn prepared(&self, state: &State, device: &Device) -> Result<Prepared> {
+        let (encoder, decoder) = (self.encoder(), self.decoder());
+        Prepared::new(&encoder.iter().chain(&decoder).collect::<Vec<_>>(), state, device)
+    }
+
     /// In and out channels of each encoder layer.
     fn steps(&self) -> Vec<(usize, usize)> {
         let from = std::iter::once(self.image.channels).chain(self.widths.iter().copied());
@@ -102,16 +125,8 @@ impl PatchAutoencoder {
     /// Adds fresh parameters.
     fn add(&self, params: &mut Params, seed: u64) {
         let mut rng = random::stream(seed, "patch autoencoder", 0);
-        let mut layer = |name: String, from: usize, to: usize| {
-            params.he_uniform(&format!("{name}.weight"), &[to, 3, 3, from], 9 * from, &mut rng);
-            params.zeros(&format!("{name}.bias"), &[to]);
-        };
-        for (i, (from, to)) in self.steps().into_iter().enumerate() {
-            layer(format!("encoder.{i}"), from, to);
-        }
-        for (i, (to, from)) in self.steps().into_iter().enumerate().rev() {
-            layer(format!("decoder.{i}"), from, to);
-        }
+        let layers = self.encoder().into_iter().chain(self.decoder());
+        layers.for_each(|layer| layer.init(params, "", &mut rng));
     }
 
     /// Parameters from a model file, on a device.
@@ -122,51 +137,33 @@ impl PatchAutoencoder {
         Params::restored(state, device, |params| self.add(params, 0))
     }
 
-    fn layer(&self, params: &Params, name: &str, activation: Activation, tracked: bool) -> Result<ConvParams> {
-        Ok(ConvParams {
-            weight: params.get(&format!("{name}.weight"), tracked)?,
-            bias: Some(params.get(&format!("{name}.bias"), tracked)?),
-            activation,
-        })
-    }
-
     /// `[n, h, w, c]` to the latent map `[n, p1, p2, d]`.
     ///
     /// # Errors
     /// When the batch has another shape.
-    pub fn encode(&self, params: &Params, images: &Tensor, tracked: bool) -> Result<Tensor> {
-        (0..self.widths.len()).try_fold(images.clone(), |x, i| self.encode_step(params, &x, i, tracked))
+    pub fn encode(&self, weights: &Weights, images: &Tensor) -> Result<Tensor> {
+        self.encoder().iter().try_fold(images.clone(), |x, layer| weights.run_pooled(layer, &x, None))
     }
 
-    /// The maps after the first layers of the encoder, off the tape.
+    /// The maps after the first layers of the encoder.
     ///
     /// # Errors
     /// When the batch has another shape.
-    pub fn encoded(&self, params: &Params, images: &Tensor, layers: usize) -> Result<Vec<Tensor>> {
+    pub fn encoded(&self, weights: &Weights, images: &Tensor, layers: usize) -> Result<Vec<Tensor>> {
         let mut maps: Vec<Tensor> = Vec::with_capacity(layers);
-        for i in 0..layers {
-            let map = self.encode_step(params, maps.last().unwrap_or(images), i, false)?;
+        for layer in self.encoder().iter().take(layers) {
+            let map = weights.run_pooled(layer, maps.last().unwrap_or(images), None)?;
             maps.push(map);
         }
         Ok(maps)
-    }
-
-    fn encode_step(&self, params: &Params, x: &Tensor, i: usize, tracked: bool) -> Result<Tensor> {
-        let layer = self.layer(params, &format!("encoder.{i}"), Activation::Relu, tracked)?;
-        conv2d_max_pool2(x, &layer, ConvOptions::same(3))
     }
 
     /// The latent map back to images.
     ///
     /// # Errors
     /// When the map has another shape.
-    pub fn decode(&self, params: &Params, latent: &Tensor, tracked: bool) -> Result<Tensor> {
-        let mut x = latent.clone();
-        for i in (0..self.widths.len()).rev() {
-            let activation = if i == 0 { Activation::Identity } else { Activation::Relu };
-            x = upsample_conv2d(&x, &self.layer(params, &format!("decoder.{i}"), activation, tracked)?)?;
-        }
-        Ok(x)
+    pub fn decode(&self, weights: &Weights, latent: &Tensor) -> Result<Tensor> {
+        self.decoder().iter().try_fold(latent.clone(), |x, layer| weights.run(layer, &x, None, None))
     }
 
     /// [`PatchAutoencoder::encoded`] as nodes of a graph.
@@ -175,9 +172,8 @@ impl PatchAutoencoder {
     /// When a tensor is missing, or shapes do not fit.
     pub fn export_encoder(&self, to: &Writer, images: &GraphValue, layers: usize) -> Result<Vec<GraphValue>> {
         let mut maps: Vec<GraphValue> = Vec::with_capacity(layers);
-        for (i, (from, width)) in self.steps().into_iter().enumerate().take(layers) {
-            let layer = Layer::conv(format!("encoder.{i}"), from, width, 3, 1).then(Activation::Relu);
-            let map = to.run(&layer, maps.last().unwrap_or(images), None, None)?.max_pooled(POOL2)?;
+        for layer in self.encoder().iter().take(layers) {
+            let map = to.run_pooled(layer, maps.last().unwrap_or(images), None)?;
             maps.push(map);
         }
         Ok(maps)
@@ -188,11 +184,7 @@ impl PatchAutoencoder {
     /// # Errors
     /// When a tensor is missing, or shapes do not fit.
     pub fn export_decoder(&self, to: &Writer, latent: &GraphValue) -> Result<GraphValue> {
-        self.steps().into_iter().enumerate().rev().try_fold(latent.clone(), |x, (i, (width, from))| {
-            let activation = if i == 0 { Activation::Identity } else { Activation::Relu };
-            let layer = Layer::conv(format!("decoder.{i}"), from, width, 3, 1).then(activation);
-            to.run(&layer, &x.doubled(), None, None)
-        })
+        self.decoder().iter().try_fold(latent.clone(), |x, layer| to.run(layer, &x.doubled(), None, None))
     }
 
     /// Mean squared error of the reconstruction (algorithm 1, step 1).
@@ -200,8 +192,9 @@ impl PatchAutoencoder {
     /// # Errors
     /// When the batch has another shape.
     pub fn reconstruction_loss(&self, params: &Params, images: &Tensor, tracked: bool) -> Result<Tensor> {
-        let latent = self.encode(params, images, tracked)?;
-        loss(Loss::Mse, &self.decode(params, &latent, tracked)?, images)
+        let weights = Weights::Learned(params, "", if tracked { Mode::Train } else { Mode::Eval });
+        let latent = self.encode(&weights, images)?;
+        loss(Loss::Mse, &self.decode(&weights, &latent)?, images)
     }
 }
 
@@ -211,9 +204,20 @@ pub struct TrainedAutoencoder {
     pub network: PatchAutoencoder,
     /// Its weights.
     pub params: Params,
+    /// The same, laid out for inference.
+    ready: Prepared,
 }
 
 impl TrainedAutoencoder {
+    /// A network with weights, on their device.
+    ///
+    /// # Errors
+    /// When a weight is missing or has another shape.
+    pub fn new(network: PatchAutoencoder, params: Params) -> Result<Self> {
+        let ready = network.prepared(&params.values()?, params.device())?;
+        Ok(Self { network, params, ready })
+    }
+
     /// Trains on the context's normal images by squared error.
     ///
     /// # Errors
@@ -231,7 +235,7 @@ impl TrainedAutoencoder {
         };
         context.run(&mut learner, network.image(), schedule, method, settings)?;
         let params = learner.params;
-        Ok(Self { network, params })
+        Self::new(network, params)
     }
 
     /// The latent maps of images.
@@ -239,7 +243,15 @@ impl TrainedAutoencoder {
     /// # Errors
     /// When the batch has another shape.
     pub fn encode(&self, images: &Tensor) -> Result<Tensor> {
-        self.network.encode(&self.params, &images.to(self.params.device())?, false)
+        self.network.encode(&Weights::Prepared(&self.ready), &images.to(self.params.device())?)
+    }
+
+    /// The images of latent maps.
+    ///
+    /// # Errors
+    /// When the map has another shape.
+    pub fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+        self.network.decode(&Weights::Prepared(&self.ready), latent)
     }
 }
 
@@ -261,7 +273,7 @@ impl Extractor for TrainedAutoencoder {
 
     fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Vec<Tensor>> {
         let last = cuts.last().map_or(0, |c| c + 1);
-        let maps = self.network.encoded(&self.params, &images.to(self.params.device())?, last)?;
+        let maps = self.network.encoded(&Weights::Prepared(&self.ready), &images.to(self.params.device())?, last)?;
         Ok(cuts.iter().map(|c| maps[*c].clone()).collect())
     }
 }

@@ -160,9 +160,8 @@ impl PatchPrior {
     /// When the batch has another shape.
     pub fn steps(&self, images: &Tensor) -> Result<PriorSteps> {
         let replaced = self.replaced(self.autoencoder.encode(images)?)?;
-        let TrainedAutoencoder { network, params } = &self.autoencoder;
         Ok(PriorSteps {
-            images: network.decode(params, &replaced.features, false)?,
+            images: self.autoencoder.decode(&replaced.features)?,
             distance: replaced.distance.into_vec()?,
             mask: replaced.mask.into_vec()?,
         })
@@ -213,8 +212,7 @@ pub fn entry_name(path: &std::path::Path) -> String {
 impl BackgroundPrior for PatchPrior {
     fn background(&self, images: &Tensor) -> Result<Background> {
         let Replaced { features, unlikeness, .. } = self.replaced(self.autoencoder.encode(images)?)?;
-        let TrainedAutoencoder { network, params } = &self.autoencoder;
-        Ok(Background { images: network.decode(params, &features, false)?, unlikeness })
+        Ok(Background { images: self.autoencoder.decode(&features)?, unlikeness })
     }
 }
 

@@ -8,7 +8,7 @@
 use super::conv2d::{forward_pass, forward_phase, is_narrow, on_gpu, scatter, scatter_pass, scatter_phases};
 use super::dense::{self, Epilogue, Phase};
 use super::pass::{Direction, Operands};
-use super::{ConvOptions, Geometry, Nhwc, Padding, conv_transpose2d_shape, depthwise};
+use super::{ConvOptions, Geometry, Nhwc, Padding, conv_transpose2d_shape, depthwise, upsampled};
 use crate::activation::Activation;
 use crate::attention::attend;
 use crate::device::{Buffer, GpuBuffer, Rounding, View, ViewMut, place};
@@ -96,6 +96,16 @@ impl PreparedConv {
             Buffer::Host(w) => Weights::Packed(vec![scatter_phases(&g, 0, &w)]),
         };
         Ok(Self { weights, shape, bias, opts, activation, transposed: true })
+    }
+
+    /// A 3x3 convolution of padding 1 over a map enlarged twofold by nearest neighbours ([`super::upsample_conv2d`]), with
+    /// OHWI weights.
+    ///
+    /// # Errors
+    /// When lengths do not fit together.
+    pub fn upsampled(weight: Buffer, shape: [usize; 4], bias: Buffer, activation: Activation) -> Result<Self> {
+        let wide = upsampled::check(OP, shape[3], weight.len(), shape)?;
+        Self::transposed(upsampled::expand(weight.view(), wide)?, wide, bias, upsampled::TRANSPOSED, activation)
     }
 
     /// With the operands of its products rounded, on the CPU; a GPU's handle says what it rounds. Depthwise convolutions and

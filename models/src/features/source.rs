@@ -115,7 +115,7 @@ impl Source {
             Saved::Encoder { widths, image } => {
                 let network = PatchAutoencoder::checked(&widths, image)?;
                 let params = network.load(&state()?, device)?;
-                Ok(Self::Encoder(TrainedAutoencoder { network, params }))
+                Ok(Self::Encoder(TrainedAutoencoder::new(network, params)?))
             }
             Saved::Member { member } => {
                 let member = Member::restore(&member, prefix, tensors, device)?;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use hotad_engine::device::{Device, Rounding};
 use hotad_engine::ops::{
-    BatchNormParams, ConvParams, Mode, activate, add, attend, batch_norm2d, conv_transpose2d, conv2d, max_pool2d,
-    reshape,
+    BatchNormParams, ConvParams, Mode, activate, add, attend, batch_norm2d, conv_transpose2d, conv2d, conv2d_max_pool2,
+    max_pool2d, reshape, upsample_conv2d,
 };
 use hotad_engine::params::{Params, State, fetch};
 use hotad_engine::tensor::Tensor;
@@ -52,6 +52,8 @@ pub struct Layer {
     pub activation: Activation,
     /// Whether it enlarges the map.
     pub transposed: bool,
+    /// Whether the map is enlarged twofold before, by nearest neighbours.
+    pub upsampled: bool,
     /// For a fully connected layer over a whole map: its rows and columns.
     pub flattened: Option<(usize, usize)>,
 }
@@ -69,6 +71,7 @@ impl Layer {
             norm: None,
             activation: Activation::Identity,
             transposed: false,
+            upsampled: false,
             flattened: None,
         }
     }
@@ -86,6 +89,11 @@ impl Layer {
     /// With an activation.
     pub fn then(self, activation: Activation) -> Self {
         Self { activation, ..self }
+    }
+
+    /// After the map is enlarged twofold, by nearest neighbours; its kernel is 3x3.
+    pub fn upsampled(self) -> Self {
+        Self { upsampled: true, ..self }
     }
 
     /// Every channel with a kernel of its own.
@@ -143,14 +151,30 @@ impl Layer {
         }
     }
 
+    /// Its parameters, for a layer without normalisation, with the activation that follows.
+    fn convolution(&self, params: &Params, prefix: &str, mode: Mode) -> Result<ConvParams> {
+        let get = |name: &str| params.get(&format!("{prefix}{name}"), mode != Mode::Eval);
+        Ok(ConvParams {
+            weight: get(&self.weight())?,
+            bias: self.norm.is_none().then(|| get(&self.bias())).transpose()?,
+            activation: self.activation,
+        })
+    }
+
     /// Laid out for a device.
     fn prepare(&self, state: &State, device: &Device) -> Result<(PreparedConv, Inputs)> {
         let (weight, bias) = self.folded(state)?;
         let inputs = Inputs::new(device, &self.name, &weight)?;
         let (weight, bias) = (device.upload(weight)?, device.upload(bias)?);
-        let make = if self.transposed { PreparedConv::transposed } else { PreparedConv::new };
-        let conv = make(weight, self.weight_shape(), bias, self.opts, self.activation)?.rounded(inputs.rounding)?;
-        Ok((conv, inputs))
+        let (shape, opts, activation) = (self.weight_shape(), self.opts, self.activation);
+        let conv = if self.upsampled {
+            PreparedConv::upsampled(weight, shape, bias, activation)?
+        } else if self.transposed {
+            PreparedConv::transposed(weight, shape, bias, opts, activation)?
+        } else {
+            PreparedConv::new(weight, shape, bias, opts, activation)?
+        };
+        Ok((conv.rounded(inputs.rounding)?, inputs))
     }
 
     /// As a part of a fused block.
@@ -297,8 +321,11 @@ impl Weights<'_> {
     /// When shapes do not fit.
     pub fn run_pooled(&self, layer: &Layer, x: &Tensor, attention: Option<&Tensor>) -> Result<Tensor> {
         match self {
-            Self::Learned(..) => {
-                let y = max_pool2d(&self.run(layer, x, None, None)?, POOL2)?;
+            Self::Learned(params, prefix, mode) => {
+                let y = match layer.norm.is_none() && !layer.activation.slope_needs_input() {
+                    true => conv2d_max_pool2(x, &layer.convolution(params, prefix, *mode)?, layer.opts)?,
+                    false => max_pool2d(&self.run(layer, x, None, None)?, POOL2)?,
+                };
                 attention.map_or(Ok(y.clone()), |map| attend(&y, map))
             }
             Self::Prepared(ready) => {
@@ -334,9 +361,14 @@ fn learned(
     let apart = layer.activation.slope_needs_input();
     let fused = if apart { Activation::Identity } else { layer.activation };
     let last = if layer.norm.is_some() || residual.is_some() { Activation::Identity } else { fused };
-    let bias = layer.norm.is_none().then(|| get(&layer.bias())).transpose()?;
-    let conv = ConvParams { weight: get(&layer.weight())?, bias, activation: last };
-    let mut y = if layer.transposed { conv_transpose2d(x, &conv, layer.opts)? } else { conv2d(x, &conv, layer.opts)? };
+    let conv = ConvParams { activation: last, ..layer.convolution(params, prefix, mode)? };
+    let mut y = if layer.upsampled {
+        upsample_conv2d(x, &conv)?
+    } else if layer.transposed {
+        conv_transpose2d(x, &conv, layer.opts)?
+    } else {
+        conv2d(x, &conv, layer.opts)?
+    };
     if let Some(norm) = &layer.norm {
         let name = |kind: &str| format!("{}.{kind}", norm.name);
         let running = |kind: &str| params.running(&format!("{prefix}{}", name(kind)));

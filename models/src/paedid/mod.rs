@@ -177,7 +177,7 @@ impl Paedid {
         };
         let bank = LocationBank::new(p1 * p2, saved.entries.len(), d, data)?;
         let prior = PatchPrior {
-            autoencoder: TrainedAutoencoder { network, params },
+            autoencoder: TrainedAutoencoder::new(network, params)?,
             bank,
             entries: saved.entries,
             alpha: saved.alpha,
