@@ -206,8 +206,7 @@ pub fn gated_train(device: &Device) -> Work {
 pub fn i3ad_score(device: &Device) -> Work {
     let config = i3ad::Config { test_iterations: 10, stop: -1.0, ..i3ad::Config::default() };
     let image = batch_of(&Device::CPU, &[1, 256, 256, 3], 25);
-    let make =
-        |device: &Device| i3ad::I3ad::untrained(config.clone(), 1e-4, 0, device).expect("room for the networks");
+    let make = |device: &Device| i3ad::I3ad::untrained(config.clone(), 1e-4, 0, device).expect("room for the networks");
     let detector = laid_out(device, make, |detector| drop(detector.score(&image).expect("shapes fit")));
     Work {
         title: "I3AD scoring, 10 iterations, width 48, batch 1, 256x256",

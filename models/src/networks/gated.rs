@@ -52,7 +52,7 @@ impl Gated {
 
     fn prepare(&self, state: &State, device: &Device) -> Result<(PreparedGated, Inputs)> {
         let weight = fetch(state, &format!("{}.weight", self.name), &self.shape())?;
-        let inputs = Inputs::new(device, &self.name, &weight.to(&Device::CPU)?.values()?)?;
+        let inputs = Inputs::new(device, &self.name, &weight.to(&Device::CPU)?.values()?);
         let weight = weight.to(device)?.into_buffer()?;
         let bias = fetch(state, &format!("{}.bias", self.name), &[2 * self.to])?.to(device)?.into_buffer()?;
         let conv = match self.upsampled {
@@ -105,7 +105,11 @@ impl Gates<'_> {
             Self::Learned(params, mode) => layer.learned(params, *mode, x, mask),
             Self::Prepared(ready) => {
                 let (conv, inputs) = &ready.0[&layer.name]; // prepared from the same list of layers
-                if mask.is_some() { inputs.note_masked(x)? } else { inputs.note(x)? }
+                if mask.is_some() {
+                    inputs.note_masked(x)?
+                } else {
+                    inputs.note(x)?
+                }
                 let [n, h, w, c] = x.nhwc()?;
                 let seen = [n, h, w, if mask.is_some() { MASKED_CHANNELS } else { c }];
                 let shape = conv.output(seen)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hotad_engine::Result;
 use hotad_engine::device::{Device, InputRange, InputRanges, Rounding};
 use hotad_engine::tensor::Tensor;
+use hotad_kernels::error::KernelError;
 use sha2::{Digest, Sha256};
 
 /// Bytes of the digest that tell layers of one name apart.
@@ -16,23 +17,35 @@ pub struct Inputs {
     pub rounding: Rounding,
     /// Where their range is noted, and under which name.
     noted: Option<(Arc<InputRanges>, String)>,
+    /// Why the layer cannot be run: for int8 its range has not been measured, as those of layers that scoring never runs.
+    missing: Option<KernelError>,
 }
 
 impl Inputs {
     /// Of the layer `name` with these weights.
+    pub fn new(device: &Device, name: &str, weight: &[f32]) -> Self {
+        let Some(cpu) = device.cpu() else { return Self { rounding: Rounding::None, noted: None, missing: None } };
+        // Names of layers without ranges are not asked for.
+        let key = if cpu.has_ranges() { key(name, weight) } else { name.into() };
+        let (rounding, missing) = match cpu.rounding(&key) {
+            Ok(rounding) => (rounding, None),
+            Err(error) => (Rounding::None, Some(error)),
+        };
+        Self { rounding, noted: cpu.observed().map(|ranges| (ranges.clone(), key)), missing }
+    }
+
+    /// How they are rounded.
     ///
     /// # Errors
-    /// For int8, when the layer has no range.
-    pub fn new(device: &Device, name: &str, weight: &[f32]) -> Result<Self> {
-        let Some(cpu) = device.cpu().filter(|cpu| cpu.has_ranges()) else {
-            let rounding = device.cpu().map_or(Ok(Rounding::None), |cpu| cpu.rounding(name))?;
-            return Ok(Self { rounding, noted: None });
-        };
-        let key = key(name, weight);
-        Ok(Self { rounding: cpu.rounding(&key)?, noted: cpu.observed().map(|ranges| (ranges.clone(), key)) })
+    /// For int8, when their range has not been measured.
+    pub fn known(&self) -> Result<Rounding> {
+        self.missing.clone().map_or(Ok(self.rounding), |missing| Err(missing.into()))
     }
 
     /// Notes the range of a masked input, which is seen with channels of zeros and ones.
+    ///
+    /// # Errors
+    /// As [`Inputs::known`].
     pub fn note_masked(&self, x: &Tensor) -> Result<()> {
         if let (Some((ranges, key)), Ok(range)) = (&self.noted, InputRange::new(0.0, 1.0)) {
             ranges.widen(key, range);
@@ -41,7 +54,11 @@ impl Inputs {
     }
 
     /// Notes the range of an input. One that is not finite is not noted: whoever looks at the scores finds it.
+    ///
+    /// # Errors
+    /// As [`Inputs::known`].
     pub fn note(&self, x: &Tensor) -> Result<()> {
+        self.known()?;
         if let Some((ranges, key)) = &self.noted
             && let Ok(range) = InputRange::of(&x.values()?)
         {

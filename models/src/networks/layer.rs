@@ -164,7 +164,7 @@ impl Layer {
     /// Laid out for a device.
     fn prepare(&self, state: &State, device: &Device) -> Result<(PreparedConv, Inputs)> {
         let (weight, bias) = self.folded(state)?;
-        let inputs = Inputs::new(device, &self.name, &weight)?;
+        let inputs = Inputs::new(device, &self.name, &weight);
         let (weight, bias) = (device.upload(weight)?, device.upload(bias)?);
         let (shape, opts, activation) = (self.weight_shape(), self.opts, self.activation);
         let conv = if self.upsampled {
@@ -181,8 +181,7 @@ impl Layer {
     fn part(&self, state: &State, device: &Device) -> Result<ConvWeights> {
         let (weight, bias) = self.folded(state)?;
         let depthwise = self.opts.groups > 1;
-        let rounding =
-            if depthwise { Rounding::None } else { Inputs::new(device, &self.name, &weight)?.rounding };
+        let rounding = if depthwise { Rounding::None } else { Inputs::new(device, &self.name, &weight).known()? };
         let (weight, bias) = (device.upload(weight)?, device.upload(bias)?);
         Ok(ConvWeights { weight, shape: self.weight_shape(), bias, rounding })
     }

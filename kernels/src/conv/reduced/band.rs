@@ -4,12 +4,13 @@ use half::bf16;
 
 use super::super::band::{finish, lattice};
 use super::super::dense::{Pass, Phase, Target};
+use super::super::micro::{NR, store};
 use super::super::slab::Slab;
 use super::panels::{Int8, Panels};
-use super::tile::Products;
+use super::tile::{Lane, Products};
 use super::tiles::{Source, Window, Windows, block_of, run};
-use super::values::Scaled;
-use crate::simd::lanes_fn;
+use super::values::Values;
+use crate::simd::{Lanes, lanes_fn};
 
 /// The pixels of a phase in a band, whose slab has elements of `size` bytes. Rows that follow each other without a gap are one.
 fn windows<E>(pass: &Pass, phase: &Phase, slab: &Slab<E>, target: &Target) -> Windows {
@@ -61,10 +62,9 @@ lanes_fn! {
         let bias = pass.epilogue.bias.unwrap_or(&[]);
         let starts = |block: usize| block_of(bias, block).map(f32::to_bits);
         run(&source(phase, weights, slab, origin, Products::Bf16), &windows, target.blocks.clone(), starts,
-            |sums, window, pixel, block| {
-                let pixel = windows.list[window].pixel + pixel * pass.out_step;
-                // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
-                unsafe { finish::<L, V>(pass, &sums.map(f32::from_bits), pixel, block, target) };
+            // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+            |sums, window, block| unsafe {
+                write::<L, V>(pass, &Values::Sums, (sums, windows.list[window].pixel), block, target);
             });
     }
 }
@@ -83,11 +83,32 @@ lanes_fn! {
         let bias = pass.epilogue.bias.unwrap_or(&[]);
         let starts = |block: usize| block_of(&weights.starts, block).map(|start| start as u32);
         run(&source(phase, &weights.panels, slab, origin, Products::Int8), &windows, target.blocks.clone(), starts,
-            |sums, window, pixel, block| {
-                let pixel = windows.list[window].pixel + pixel * pass.out_step;
-                let scaled = Scaled { scales: block_of(&weights.scales, block), added: block_of(bias, block) };
+            |sums, window, block| {
+                let values = Values::Scaled { scales: block_of(&weights.scales, block), added: block_of(bias, block) };
                 // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
-                unsafe { finish::<L, V>(pass, &scaled.of::<L, V>(sums), pixel, block, target) };
+                unsafe { write::<L, V>(pass, &values, (sums, windows.list[window].pixel), block, target) };
             });
+    }
+}
+
+/// The pixels of a window, of which the first has number `pixel`, through the epilogue.
+///
+/// # Safety
+/// The CPU has the set of `L`.
+#[inline(always)]
+unsafe fn write<L: Lanes, const V: usize>(
+    pass: &Pass,
+    values: &Values,
+    (sums, pixel): (&[Lane], usize),
+    block: usize,
+    target: &mut Target,
+) {
+    for (i, sums) in sums.iter().enumerate() {
+        let mut lanes = [0.0; NR];
+        // SAFETY: NR values are written; the caller vouches for the set.
+        unsafe {
+            store(&values.of::<L, V>(sums), lanes.as_mut_ptr());
+            finish::<L, V>(pass, &lanes, pixel + i * pass.out_step, block, target);
+        }
     }
 }

@@ -9,9 +9,9 @@ use super::super::dense::Packed;
 use super::super::micro::{NR, clamp, load, store};
 use super::convert::{Convert, ToBf16};
 use super::panels::{Panels, ROW};
-use super::tile::Products;
+use super::tile::{Lane, Products};
 use super::tiles::{Source, Windows, block_of, run};
-use super::values::Scaled;
+use super::values::Values;
 use crate::device::Rounding;
 use crate::simd::lanes_fn;
 
@@ -72,15 +72,15 @@ impl Pixels {
     }
 }
 
-/// What the sums of a block begin with, and what leads to values: those that are added, in bf16 begin the sums.
-#[inline(always)]
-fn ends(weights: &Packed, added: [f32; NR], block: usize, first_run: usize) -> ([u32; NR], Option<Scaled>) {
+/// What the sums of a block begin with, and how they become values: what is added begins sums in f32.
+fn ends(weights: &Packed, added: [f32; NR], block: usize, first_run: usize) -> (Lane, Values) {
     match weights {
         Packed::Int8(weights) => {
             let starts = if first_run == 0 { block_of(&weights.starts, block) } else { [0; NR] };
-            (starts.map(|start| start as u32), Some(Scaled { scales: block_of(&weights.scales, block), added }))
+            let scales = block_of(&weights.scales, block);
+            (starts.map(|start| start as u32), Values::Scaled { scales, added })
         }
-        _ => (added.map(f32::to_bits), None),
+        _ => (added.map(f32::to_bits), Values::Sums),
     }
 }
 
@@ -97,20 +97,17 @@ lanes_fn! {
         out: &mut [f32],
     ) {
         let windows = x.windows();
-        let begin = |block: usize| ends(weights, block_of(bias, block), block, 0);
-        run(&x.source(weights, 0), &windows, blocks.clone(), |block| begin(block).0, |sums, window, pixel, block| {
-            let values = match begin(block).1 {
-                // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
-                Some(scaled) => unsafe { scaled.of::<L, V>(sums) },
-                None => sums.map(f32::from_bits),
-            };
-            let at = places[windows.list[window].pixel + pixel] + (block - blocks.start) * NR;
-            let to = &mut out[at..at + NR];
-            // SAFETY: both have NR values; `lanes_fn` runs this only on CPUs with the set of `L`.
-            unsafe {
-                let mut values = load::<L, V>(values.as_ptr());
-                clamp(&mut values, bounds);
-                store(&values, to.as_mut_ptr());
+        let ends = |block: usize| ends(weights, block_of(bias, block), block, 0);
+        run(&x.source(weights, 0), &windows, blocks.clone(), |block| ends(block).0, |sums, window, block| {
+            let (values, first) = (ends(block).1, windows.list[window].pixel);
+            for (sums, place) in sums.iter().zip(&places[first..]) {
+                let to = &mut out[place + (block - blocks.start) * NR..][..NR];
+                // SAFETY: NR values are written; `lanes_fn` runs this only on CPUs with the set of `L`.
+                unsafe {
+                    let mut values = values.of::<L, V>(sums);
+                    clamp(&mut values, bounds);
+                    store(&values, to.as_mut_ptr());
+                }
             }
         });
     }
@@ -120,27 +117,22 @@ lanes_fn! {
     /// Adds every pixel times the weights of its channels, which begin with run `first_run`, to the pixel's `wide` sums.
     pub(in super::super) fn project<L, V, R>(x: &Pixels, weights: &Packed, first_run: usize, wide: usize, sums: &mut [f32]) {
         let windows = x.windows();
-        let begin = |block: usize| ends(weights, [0.0; NR], block, first_run);
-        run(&x.source(weights, first_run), &windows, 0..wide / NR, |block| begin(block).0, |lane, window, pixel, block| {
-            let number = windows.list[window].pixel + pixel;
+        let ends = |block: usize| ends(weights, [0.0; NR], block, first_run);
+        run(&x.source(weights, first_run), &windows, 0..wide / NR, |block| ends(block).0, |products, window, block| {
+            let (values, first) = (ends(block).1, windows.list[window].pixel);
             // Pixels that the window before has had.
-            let known = window > 0 && number < windows.list[window - 1].pixel + windows.pixels;
-            if known {
-                return;
-            }
-            let values = match begin(block).1 {
-                // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
-                Some(scaled) => unsafe { scaled.of::<L, V>(lane) },
-                None => lane.map(f32::from_bits),
-            };
-            let to = &mut sums[number * wide + block * NR..][..NR];
-            // SAFETY: both have NR values; `lanes_fn` runs this only on CPUs with the set of `L`.
-            unsafe {
-                let mut sums = load::<L, V>(to.as_ptr());
-                for (sum, value) in sums.iter_mut().zip(load::<L, V>(values.as_ptr())) {
-                    *sum = sum.add(value);
+            let known = window.checked_sub(1).map_or(0, |before| windows.list[before].pixel + windows.pixels - first);
+            let rows = sums[(first + known) * wide..].chunks_exact_mut(wide);
+            for (products, row) in products[known..].iter().zip(rows) {
+                let to = &mut row[block * NR..][..NR];
+                // SAFETY: both have NR values; `lanes_fn` runs this only on CPUs with the set of `L`.
+                unsafe {
+                    let mut sums = load::<L, V>(to.as_ptr());
+                    for (sum, value) in sums.iter_mut().zip(values.of::<L, V>(products)) {
+                        *sum = sum.add(value);
+                    }
+                    store(&sums, to.as_mut_ptr());
                 }
-                store(&sums, to.as_mut_ptr());
             }
         });
     }

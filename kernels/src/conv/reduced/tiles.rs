@@ -67,15 +67,15 @@ impl Source<'_> {
     }
 }
 
-/// Computes all tiles of some blocks: `starts` gives what the sums of a block begin with; `write` is given sums, the number of
-/// the window, that of the pixel in it, and the block.
+/// Computes all tiles of some blocks: `starts` gives what the sums of a block begin with; `write` is given the sums of the pixels
+/// of a window, its number, and the block.
 #[inline(always)]
 pub(super) fn run(
     source: &Source,
     windows: &Windows,
     blocks: std::ops::Range<usize>,
     starts: impl Fn(usize) -> Lane,
-    mut write: impl FnMut(&Lane, usize, usize, usize),
+    mut write: impl FnMut(&[Lane], usize, usize),
 ) {
     source.check(windows, blocks.end);
     let unit = Unit::new(source.products, windows.pixels);
@@ -101,9 +101,7 @@ pub(super) fn run(
             unsafe { unit.run(source.products, &operands, pair.len(), panels, &mut sums) };
             for (window, sums) in sums.0.iter().enumerate().take(pair.len()) {
                 for (panel, sums) in sums.iter().enumerate().take(panels) {
-                    for (pixel, lane) in sums.iter().enumerate().take(windows.pixels) {
-                        write(lane, 2 * number + window, pixel, block + panel);
-                    }
+                    write(&sums[..windows.pixels], 2 * number + window, block + panel);
                 }
             }
         }

@@ -1,32 +1,38 @@
 //! What sums come to.
 
-use super::super::micro::{NR, load, store};
+use super::super::micro::{NR, load};
 use super::tile::Lane;
 use crate::simd::Lanes;
 
-/// Sums of whole numbers times a scale plus a value. Rounded twice on every set, so that all give the same bits.
-pub(super) struct Scaled {
-    pub scales: [f32; NR],
-    pub added: [f32; NR],
+/// How the sums of a block of channels become values.
+pub(super) enum Values {
+    /// They are values.
+    Sums,
+    /// They are whole numbers, of which each is multiplied by a scale and added to a value. Rounded twice on every set, so that
+    /// all give the same bits.
+    Scaled { scales: [f32; NR], added: [f32; NR] },
 }
 
-impl Scaled {
-    /// The values of one pixel.
+impl Values {
+    /// Those of one pixel.
     ///
     /// # Safety
     /// The CPU has the set of `L`.
     #[inline(always)]
-    pub unsafe fn of<L: Lanes, const V: usize>(&self, sums: &Lane) -> [f32; NR] {
-        let mut values = [0.0; NR];
-        // SAFETY: all are NR values; the caller vouches for the set.
+    pub unsafe fn of<L: Lanes, const V: usize>(&self, sums: &Lane) -> [L; V] {
+        // SAFETY: all are NR values of 32 bits; the caller vouches for the set.
         unsafe {
-            let (scales, added): ([L; V], [L; V]) = (load(self.scales.as_ptr()), load(self.added.as_ptr()));
-            let mut lanes = scales;
-            for (v, lane) in lanes.iter_mut().enumerate() {
-                *lane = L::load_i32(sums.as_ptr().add(v * L::WIDTH).cast()).mul(scales[v]).add(added[v]);
+            match self {
+                Self::Sums => load(sums.as_ptr().cast()),
+                Self::Scaled { scales, added } => {
+                    let (scales, added): ([L; V], [L; V]) = (load(scales.as_ptr()), load(added.as_ptr()));
+                    let mut values = scales;
+                    for (v, value) in values.iter_mut().enumerate() {
+                        *value = L::load_i32(sums.as_ptr().add(v * L::WIDTH).cast()).mul(scales[v]).add(added[v]);
+                    }
+                    values
+                }
             }
-            store(&lanes, values.as_mut_ptr());
         }
-        values
     }
 }
