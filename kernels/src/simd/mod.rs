@@ -9,27 +9,29 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod doubles;
 mod isa;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod sse2;
+mod wide;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
+pub(crate) use doubles::Doubles;
 pub use isa::{Isa, check, isa, select};
-pub(crate) use lanes::{Lanes, lanes_fn};
+pub(crate) use lanes::{Lanes, by_registers, lanes_fn};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(crate) use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use sse2::Sse2;
+pub(crate) use wide::{Operand, Wide, formulas};
 
 /// `a * b + c`, fused when `FMA` says that the CPU does it in one instruction.
 #[inline(always)]
@@ -40,31 +42,6 @@ pub fn madd<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 /// Floats that element-wise loops hold in registers at a time. Working on arrays of this size, not
 /// on slices, tells the compiler that nothing aliases, so the loop is vectorised without checks.
 pub(crate) const LANES: usize = 16;
-
-/// The next [`LANES`] values from `at`; zeros beyond the end.
-#[inline(always)]
-pub(crate) fn load(from: &[f32], at: usize) -> [f32; LANES] {
-    match from[at..].first_chunk() {
-        Some(lanes) => *lanes,
-        None => {
-            let mut lanes = [0.0; LANES];
-            lanes[..from.len() - at].copy_from_slice(&from[at..]);
-            lanes
-        }
-    }
-}
-
-/// Writes the next [`LANES`] values from `at`, as many as there is room for.
-#[inline(always)]
-pub(crate) fn store(to: &mut [f32], at: usize, lanes: &[f32; LANES]) {
-    match to[at..].first_chunk_mut() {
-        Some(room) => *room = *lanes,
-        None => {
-            let n = to.len() - at;
-            to[at..].copy_from_slice(&lanes[..n]);
-        }
-    }
-}
 
 /// Compiles one body for each [`Isa`] and calls the right one.
 macro_rules! simd_fn {
