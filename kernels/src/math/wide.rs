@@ -134,3 +134,58 @@ pub(crate) fn cbrt<L: Lanes>(x: Wide<L>) -> Wide<L> {
     }
     y
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::{Doubles, Isa, by_registers, lanes_fn, select};
+
+    /// Functions that are compared.
+    const FUNCTIONS: usize = 8;
+
+    lanes_fn! {
+        /// Every function of each value, and the sum of the values.
+        fn all<L>(x: &[f32], out: &mut [Vec<f32>; FUNCTIONS]) -> f64 {
+            // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+            let zero = unsafe { L::splat(0.0) };
+            let mut sum = zero.widen();
+            by_registers!(L, x.len(), |part| {
+                let x = Wide(zero.read(&x[part.clone()]));
+                let (positive, small) = (x.abs() + 0.5, below(x, 0.0, -1.0, 2.0));
+                let results =
+                    [exp(x), ln(positive), sin(x), cos(x), atan2(x, small), cbrt(positive), positive.sqrt(), 1.0 / (x * x + 1.0)];
+                for (result, out) in results.into_iter().zip(&mut *out) {
+                    result.0.write(&mut out[part.clone()]);
+                }
+                sum = sum.add(x.0.first(part.len()).widen());
+            });
+            sum.sum()
+        }
+    }
+
+    /// Every set against the standard library in f64, also where the last register is not full.
+    #[test]
+    fn every_set_has_the_same_functions() {
+        for n in [1, 3, 15, 17, 1000] {
+            let x: Vec<f32> = (0..n).map(|i| (i as f32 - 0.4 * n as f32) * 20.0 / n as f32).collect();
+            for isa in Isa::available() {
+                select(isa).expect("it is available");
+                let mut out: [Vec<f32>; FUNCTIONS] = std::array::from_fn(|_| vec![0.0; n]);
+                let sum = all(&x, &mut out);
+                let want: f64 = x.iter().map(|v| f64::from(*v)).sum();
+                assert!((sum - want).abs() < 1e-9, "{isa:?}: the sum of {n} is {sum}, not {want}");
+                for (i, x) in x.iter().map(|v| f64::from(*v)).enumerate() {
+                    let (positive, small) = (x.abs() + 0.5, if x < 0.0 { -1.0f64 } else { 2.0 });
+                    let want = [x.exp(), positive.ln(), x.sin(), x.cos(), x.atan2(small), positive.cbrt()];
+                    for (k, want) in want.into_iter().chain([positive.sqrt(), 1.0 / (x * x + 1.0)]).enumerate() {
+                        let found = f64::from(out[k][i]);
+                        assert!(
+                            (found - want).abs() < 2e-6 * (1.0 + want.abs()),
+                            "{isa:?}, function {k} of {x}: {found}, not {want}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
