@@ -6,7 +6,7 @@ use hotad_engine::data::picture::Picture;
 use hotad_engine::metrics::bootstrap::Bootstrap;
 use hotad_engine::metrics::overlap::Overlap;
 use hotad_engine::metrics::ranking::Ranking;
-use hotad_engine::metrics::region::{Region, area, components};
+use hotad_engine::metrics::region::{CurvePoint, Region, area, components};
 use hotad_engine::metrics::sketch::{Pool, Sketch, best_mean_dice};
 use hotad_engine::metrics::tally::Tally;
 use hotad_engine::random;
@@ -69,7 +69,10 @@ fn overlap_saturates_region_by_region() {
     assert_eq!(tally.regions() as usize, regions.len());
     let normal: Vec<f32> =
         maps.iter().flat_map(|(m, d)| m.iter().zip(d).filter(|(_, d)| !**d).map(|(v, _)| *v)).collect();
-    for point in tally.curve().expect("regions and normal pixels").skip(1) {
+    let bends: Vec<CurvePoint> = tally.bends().expect("regions and normal pixels").collect();
+    let curve: Vec<CurvePoint> = tally.curve().expect("regions and normal pixels").collect();
+    assert!((area(curve.iter().copied(), 0.4) - area(bends.iter().copied(), 0.4)).abs() < 1e-12);
+    for point in curve.into_iter().chain(bends).filter(|p| p.threshold < f32::INFINITY) {
         let above = |v: f32| v >= point.threshold;
         let fpr = normal.iter().filter(|v| above(**v)).count() as f64 / normal.len() as f64;
         let one = |(i, r): &(usize, Region)| {
@@ -104,7 +107,7 @@ fn many_maps_in_bounded_memory_stay_within_the_stated_bound() {
     assert!(bound > 0.0 && bound < 1e-3 && (a - b).abs() <= bound, "{a} and {b}, bound {bound}");
     // A limit between two points, and one that every entry of the coarse tally passes.
     for limit in [0.3, 1.0] {
-        let [a, b] = [&mut exact, &mut coarse].map(|t| area(t.curve().expect("regions"), limit));
+        let [a, b] = [&mut exact, &mut coarse].map(|t| area(t.bends().expect("regions"), limit));
         let bound = coarse.overlap_bound(limit);
         assert!(bound > 0.0 && bound < 2e-3 && (a - b).abs() <= bound, "AU-PRO {a} and {b}, bound {bound}");
         assert_eq!(exact.overlap_bound(limit), 0.0);
@@ -185,7 +188,7 @@ fn pooled_sketches_give_the_metrics_of_repeated_maps() {
     let ranking = tally.ranking();
     assert!(close(pooled.auroc, ranking.auroc()) && close(pooled.ap, ranking.average_precision()));
     assert!(close(pooled.dice_max, ranking.f1_max().map(|(f, _)| f)));
-    assert!(close(pooled.aupro, tally.curve().map(|c| area(c, 0.3))));
+    assert!(close(pooled.aupro, tally.bends().map(|c| area(c, 0.3))));
 }
 
 #[test]

@@ -109,7 +109,7 @@ pub fn aupro(_: &Device) -> Work {
             for (map, mask) in &maps {
                 tally.add(map, mask, &components(mask, side));
             }
-            black_box(tally.curve().map(|c| area(c, 0.3)));
+            black_box(tally.bends().map(|c| area(c, 0.3)));
         }),
     }
 }

@@ -10,119 +10,88 @@ use rayon::prelude::*;
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::math;
-use crate::simd::simd_fn;
+use crate::simd::{Lanes, Wide, by_registers, formulas, lanes_fn};
 
-/// max(x, 0).
-#[cube]
-#[inline(always)]
-pub fn relu(x: f32) -> f32 {
-    select(x > 0.0, x, f32::new(0.0))
-}
+formulas! {
+    /// max(x, 0).
+    pub fn relu(x: f32) -> f32 {
+        math::above(x, 0.0, x, 0.0)
+    }
 
-/// min(max(x, 0), 6).
-#[cube]
-#[inline(always)]
-pub fn relu6(x: f32) -> f32 {
-    relu(select(x > 6.0, f32::new(6.0), x))
-}
+    /// min(max(x, 0), 6).
+    pub fn relu6(x: f32) -> f32 {
+        relu(math::above(x, 6.0, 6.0, x))
+    }
 
-/// x above 0, slope * x elsewhere.
-#[cube]
-#[inline(always)]
-pub fn leaky_relu(x: f32, slope: f32) -> f32 {
-    select(x > 0.0, x, slope * x)
-}
+    /// x above 0, slope * x elsewhere.
+    pub fn leaky_relu(x: f32; slope: f32) -> f32 {
+        math::above(x, 0.0, x, slope * x)
+    }
 
-/// x above 0, alpha * (exp(x) - 1) elsewhere.
-#[cube]
-#[inline(always)]
-pub fn elu(x: f32, alpha: f32) -> f32 {
-    select(x > 0.0, x, alpha * (math::exp(x) - 1.0))
-}
+    /// x above 0, alpha * (exp(x) - 1) elsewhere.
+    pub fn elu(x: f32; alpha: f32) -> f32 {
+        math::above(x, 0.0, x, alpha * (math::exp(x) - 1.0))
+    }
 
-/// 1 / (1 + exp(-x)).
-#[cube]
-#[inline(always)]
-pub fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + math::exp(-x))
-}
+    /// 1 / (1 + exp(-x)).
+    pub fn sigmoid(x: f32) -> f32 {
+        1.0 / (1.0 + math::exp(-x))
+    }
 
-/// Hyperbolic tangent, as 1 - 2 / (exp(2x) + 1).
-#[cube]
-#[inline(always)]
-pub fn tanh(x: f32) -> f32 {
-    1.0 - 2.0 / (math::exp(2.0 * x) + 1.0)
-}
+    /// Hyperbolic tangent, as 1 - 2 / (exp(2x) + 1).
+    pub fn tanh(x: f32) -> f32 {
+        1.0 - 2.0 / (math::exp(2.0 * x) + 1.0)
+    }
 
-/// min(max(x + 3, 0), 6) / 6.
-#[cube]
-#[inline(always)]
-pub fn hard_sigmoid(x: f32) -> f32 {
-    (x + 3.0).clamp(0.0, 6.0) / 6.0
-}
+    /// min(max(x + 3, 0), 6) / 6.
+    pub fn hard_sigmoid(x: f32) -> f32 {
+        relu6(x + 3.0) / 6.0
+    }
 
-/// x min(max(x + 3, 0), 6) / 6.
-#[cube]
-#[inline(always)]
-pub fn hard_swish(x: f32) -> f32 {
-    x * hard_sigmoid(x)
-}
+    /// x min(max(x + 3, 0), 6) / 6.
+    pub fn hard_swish(x: f32) -> f32 {
+        x * hard_sigmoid(x)
+    }
 
-/// Slope of [`relu()`] at output `y`.
-#[cube]
-#[inline(always)]
-pub fn relu_slope(y: f32) -> f32 {
-    select(y > 0.0, f32::new(1.0), f32::new(0.0))
-}
+    /// Slope of [`relu()`] at output `y`.
+    pub fn relu_slope(y: f32) -> f32 {
+        math::above(y, 0.0, 1.0, 0.0)
+    }
 
-/// Slope of [`relu6()`] at output `y`; 0 at both ends.
-#[cube]
-#[inline(always)]
-pub fn relu6_slope(y: f32) -> f32 {
-    select(y > 0.0 && y < 6.0, f32::new(1.0), f32::new(0.0))
-}
+    /// Slope of [`relu6()`] at output `y`; 0 at both ends.
+    pub fn relu6_slope(y: f32) -> f32 {
+        math::below(y, 6.0, math::above(y, 0.0, 1.0, 0.0), 0.0)
+    }
 
-/// Slope of [`leaky_relu()`] at output `y`.
-#[cube]
-#[inline(always)]
-pub fn leaky_relu_slope(y: f32, slope: f32) -> f32 {
-    select(y > 0.0, f32::new(1.0), slope)
-}
+    /// Slope of [`leaky_relu()`] at output `y`.
+    pub fn leaky_relu_slope(y: f32; slope: f32) -> f32 {
+        math::above(y, 0.0, 1.0, slope)
+    }
 
-/// Slope of [`elu()`] at output `y`.
-#[cube]
-#[inline(always)]
-pub fn elu_slope(y: f32, alpha: f32) -> f32 {
-    select(y > 0.0, f32::new(1.0), y + alpha)
-}
+    /// Slope of [`elu()`] at output `y`.
+    pub fn elu_slope(y: f32; alpha: f32) -> f32 {
+        math::above(y, 0.0, 1.0, y + alpha)
+    }
 
-/// Slope of [`sigmoid()`] at output `y`.
-#[cube]
-#[inline(always)]
-pub fn sigmoid_slope(y: f32) -> f32 {
-    y * (1.0 - y)
-}
+    /// Slope of [`sigmoid()`] at output `y`.
+    pub fn sigmoid_slope(y: f32) -> f32 {
+        y * (1.0 - y)
+    }
 
-/// Slope of [`tanh()`] at output `y`.
-#[cube]
-#[inline(always)]
-pub fn tanh_slope(y: f32) -> f32 {
-    1.0 - y * y
-}
+    /// Slope of [`tanh()`] at output `y`.
+    pub fn tanh_slope(y: f32) -> f32 {
+        1.0 - y * y
+    }
 
-/// Slope of [`hard_sigmoid()`] at output `y`; 0 at both ends.
-#[cube]
-#[inline(always)]
-pub fn hard_sigmoid_slope(y: f32) -> f32 {
-    select(y > 0.0 && y < 1.0, f32::new(1.0 / 6.0), f32::new(0.0))
-}
+    /// Slope of [`hard_sigmoid()`] at output `y`; 0 at both ends.
+    pub fn hard_sigmoid_slope(y: f32) -> f32 {
+        math::below(y, 1.0, math::above(y, 0.0, 1.0 / 6.0, 0.0), 0.0)
+    }
 
-/// Slope of [`hard_swish()`] at input `x`: 0 at -3, 1 at 3.
-#[cube]
-#[inline(always)]
-pub fn hard_swish_slope(x: f32) -> f32 {
-    let inner = select(x < 3.0, x / 3.0 + 0.5, f32::new(1.0));
-    select(x > -3.0, inner, f32::new(0.0))
+    /// Slope of [`hard_swish()`] at input `x`: 0 at -3, 1 at 3.
+    pub fn hard_swish_slope(x: f32) -> f32 {
+        math::above(x, -3.0, math::below(x, 3.0, x / 3.0 + 0.5, 1.0), 0.0)
+    }
 }
 
 /// An activation function.
@@ -155,19 +124,44 @@ impl Activation {
         self == Self::HardSwish
     }
 
-    /// Applies it to a register tile or a short row.
+    /// Of one register.
     #[inline(always)]
-    pub(crate) fn apply_lanes(self, x: &mut [f32]) {
+    pub(crate) fn wide<L: Lanes>(self, x: Wide<L>) -> Wide<L> {
         match self {
-            Self::Identity => {}
-            Self::Relu => x.iter_mut().for_each(|v| *v = relu(*v)),
-            Self::Relu6 => x.iter_mut().for_each(|v| *v = relu6(*v)),
-            Self::LeakyRelu(slope) => x.iter_mut().for_each(|v| *v = leaky_relu(*v, slope)),
-            Self::Elu(alpha) => x.iter_mut().for_each(|v| *v = elu(*v, alpha)),
-            Self::Sigmoid => x.iter_mut().for_each(|v| *v = sigmoid(*v)),
-            Self::Tanh => x.iter_mut().for_each(|v| *v = tanh(*v)),
-            Self::HardSigmoid => x.iter_mut().for_each(|v| *v = hard_sigmoid(*v)),
-            Self::HardSwish => x.iter_mut().for_each(|v| *v = hard_swish(*v)),
+            Self::Identity => x,
+            Self::Relu => wide::relu(x),
+            Self::Relu6 => wide::relu6(x),
+            Self::LeakyRelu(slope) => wide::leaky_relu(x, slope),
+            Self::Elu(alpha) => wide::elu(x, alpha),
+            Self::Sigmoid => wide::sigmoid(x),
+            Self::Tanh => wide::tanh(x),
+            Self::HardSigmoid => wide::hard_sigmoid(x),
+            Self::HardSwish => wide::hard_swish(x),
+        }
+    }
+
+    /// Applies it to a register tile or a short row; `zero` is any register.
+    #[inline(always)]
+    pub(crate) fn apply_lanes<L: Lanes>(self, zero: L, x: &mut [f32]) {
+        by_registers!(L, x.len(), |part| {
+            let x = &mut x[part];
+            self.wide(Wide(zero.read(x))).0.write(x);
+        });
+    }
+
+    /// Slope of one register of outputs, or of inputs where those are needed.
+    #[inline(always)]
+    pub(crate) fn wide_slope<L: Lanes>(self, y: Wide<L>) -> Wide<L> {
+        match self {
+            Self::Identity => Wide(y.0.same(1.0)),
+            Self::Relu => wide::relu_slope(y),
+            Self::Relu6 => wide::relu6_slope(y),
+            Self::LeakyRelu(slope) => wide::leaky_relu_slope(y, slope),
+            Self::Elu(alpha) => wide::elu_slope(y, alpha),
+            Self::Sigmoid => wide::sigmoid_slope(y),
+            Self::Tanh => wide::tanh_slope(y),
+            Self::HardSigmoid => wide::hard_sigmoid_slope(y),
+            Self::HardSwish => wide::hard_swish_slope(y),
         }
     }
 
@@ -200,22 +194,6 @@ impl Activation {
                 let n = x.len();
                 launch!(x.gpu(), apply_kernel, units(n), x.arg(), n, parameter, kind);
             }
-        }
-    }
-
-    /// Slope as a function of the output, or of the input where that is needed.
-    #[inline(always)]
-    pub(crate) fn slope(self, y: f32) -> f32 {
-        match self {
-            Self::Identity => 1.0,
-            Self::Relu => relu_slope(y),
-            Self::Relu6 => relu6_slope(y),
-            Self::LeakyRelu(slope) => leaky_relu_slope(y, slope),
-            Self::Elu(alpha) => elu_slope(y, alpha),
-            Self::Sigmoid => sigmoid_slope(y),
-            Self::Tanh => tanh_slope(y),
-            Self::HardSigmoid => hard_sigmoid_slope(y),
-            Self::HardSwish => hard_swish_slope(y),
         }
     }
 
@@ -346,25 +324,24 @@ fn backward_kernel(y: &Array<f32>, grad: &mut Array<f32>, n: usize, parameter: f
     }
 }
 
-simd_fn! {
-    fn apply_part(activation: Activation, x: &mut [f32]) {
-        activation.apply_lanes(x);
+lanes_fn! {
+    fn apply_part<L>(activation: Activation, x: &mut [f32]) {
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        activation.apply_lanes(unsafe { L::splat(0.0) }, x);
     }
 }
 
-simd_fn! {
-    fn backward_part(activation: Activation, y: &[f32], grad: &mut [f32]) {
-        match activation {
-            Activation::Relu => {
-                for (g, y) in grad.iter_mut().zip(y) {
-                    *g = if *y > 0.0 { *g } else { 0.0 };
-                }
-            }
-            other => {
-                for (g, y) in grad.iter_mut().zip(y) {
-                    *g *= other.slope(*y);
-                }
-            }
-        }
+lanes_fn! {
+    fn backward_part<L>(activation: Activation, y: &[f32], grad: &mut [f32]) {
+        let grad = &mut grad[..y.len()];
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        by_registers!(L, y.len(), |part| {
+            let (y, grad) = (Wide(zero.read(&y[part.clone()])), &mut grad[part]);
+            let g = Wide(zero.read(grad));
+            // A gradient that is not finite passes no ReLU that is shut.
+            let d = if activation == Activation::Relu { math::wide::above(y, 0.0, g, 0.0) } else { g * activation.wide_slope(y) };
+            d.0.write(grad);
+        });
     }
 }

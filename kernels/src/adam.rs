@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
-use crate::simd::simd_fn;
+use crate::simd::{Wide, by_registers, formulas, lanes_fn};
 
 /// Settings of the optimiser.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,25 +90,24 @@ fn widen(x: f32) -> f64 {
     x.to_string().parse().expect("a finite f32 prints as a number")
 }
 
-/// Parameter and moments of one element.
-#[derive(CubeType, Clone, Copy)]
-pub struct AdamState {
-    /// Parameter.
-    pub p: f32,
-    /// First moment.
-    pub m: f32,
-    /// Second moment.
-    pub v: f32,
-}
+formulas! {
+    /// Parameter and moments of one element.
+    pub struct AdamState {
+        /// Parameter.
+        p,
+        /// First moment.
+        m,
+        /// Second moment.
+        v,
+    }
 
-/// One element after gradient `g`.
-#[cube]
-#[inline(always)]
-pub fn adam_update(s: AdamState, g: f32, step: AdamStep) -> AdamState {
-    let m = step.beta1 * s.m + step.one_minus_beta1 * g;
-    let v = step.beta2 * s.v + step.one_minus_beta2 * g * g;
-    let p = s.p - step.rate * m / (v.sqrt() * step.correction + step.eps);
-    AdamState { p, m, v }
+    /// One element after gradient `g`.
+    pub fn adam_update(s: AdamState, g: f32; step: AdamStep) -> AdamState {
+        let m = step.beta1 * s.m + step.one_minus_beta1 * g;
+        let v = step.beta2 * s.v + step.one_minus_beta2 * g * g;
+        let p = s.p - step.rate * m / (v.sqrt() * step.correction + step.eps);
+        AdamState { p, m, v }
+    }
 }
 
 /// One step over a whole parameter; `t` counts from 1.
@@ -189,13 +188,20 @@ fn adam_kernel(
     }
 }
 
-simd_fn! {
-    fn adam_part(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], decay: (f32, f32), step: AdamStep) {
-        let (shrink, coupled) = decay;
-        for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-            let g = g + coupled * *p;
-            let next = adam_update(AdamState { p: *p * shrink, m: *m, v: *v }, g, step);
-            (*p, *m, *v) = (next.p, next.m, next.v);
-        }
+lanes_fn! {
+    fn adam_part<L>(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], decay: (f32, f32), step: AdamStep) {
+        let ((shrink, coupled), n) = (decay, p.len());
+        let (g, m, v) = (&g[..n], &mut m[..n], &mut v[..n]);
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        by_registers!(L, n, |part| {
+            let (own, g) = (Wide(zero.read(&p[part.clone()])), Wide(zero.read(&g[part.clone()])));
+            let (first, second) = (zero.read(&m[part.clone()]), zero.read(&v[part.clone()]));
+            let state = wide::AdamState { p: own * shrink, m: Wide(first), v: Wide(second) };
+            let next = wide::adam_update(state, g + coupled * own, step);
+            next.p.0.write(&mut p[part.clone()]);
+            next.m.0.write(&mut m[part.clone()]);
+            next.v.0.write(&mut v[part]);
+        });
     }
 }

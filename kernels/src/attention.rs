@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::activation::sigmoid;
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len, shape_error};
-use crate::simd::simd_fn;
+use crate::simd::{by_registers, lanes_fn};
 
 /// Pixels that a task takes.
 const PIXELS: usize = 256;
@@ -31,16 +31,16 @@ fn channels(op: &'static str, what: &'static str, len: usize, pixels: usize) -> 
     }
 }
 
-simd_fn! {
-    fn map_part(g: &[f32], c: usize, map: &mut [f32]) {
+lanes_fn! {
+    fn map_part<L>(g: &[f32], c: usize, map: &mut [f32]) {
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
         for (m, pixel) in map.iter_mut().zip(g.chunks_exact(c)) {
-            let mut lanes = [0.0; 8];
-            let mut chunks = pixel.chunks_exact(8);
-            for chunk in &mut chunks {
-                lanes.iter_mut().zip(chunk).for_each(|(l, v)| *l += v);
-            }
-            let rest: f32 = chunks.remainder().iter().sum();
-            *m = sigmoid((lanes.iter().sum::<f32>() + rest) / c as f32);
+            let mut sum = zero;
+            by_registers!(L, c, |part| {
+                sum = sum.add(zero.read(&pixel[part]));
+            });
+            *m = sigmoid(sum.sum() / c as f32);
         }
     }
 }
@@ -148,16 +148,19 @@ fn attend_kernel(f: &Array<f32>, map: &Array<f32>, y: &mut Array<f32>, n: usize,
     }
 }
 
-simd_fn! {
-    fn attend_backward_part(f: &[f32], map: &[f32], grad: &[f32], c: usize, df: &mut [f32], dm: &mut [f32]) {
+lanes_fn! {
+    fn attend_backward_part<L>(f: &[f32], map: &[f32], grad: &[f32], c: usize, df: &mut [f32], dm: &mut [f32]) {
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
         let pixels = f.chunks_exact(c).zip(grad.chunks_exact(c)).zip(df.chunks_exact_mut(c));
         for ((((f, g), d), m), dm) in pixels.zip(map).zip(dm) {
-            let mut sum = 0.0;
-            for ((f, g), d) in f.iter().zip(g).zip(d) {
-                *d = lift(*m) * g;
-                sum += f * g;
-            }
-            *dm = sum;
+            let (factor, mut sum) = (zero.same(lift(*m)), zero);
+            by_registers!(L, c, |part| {
+                let g = zero.read(&g[part.clone()]);
+                sum = g.mul_add(zero.read(&f[part.clone()]), sum);
+                factor.mul(g).write(&mut d[part]);
+            });
+            *dm = sum.sum();
         }
     }
 }

@@ -10,27 +10,33 @@ use rayon::prelude::*;
 use crate::conv::Nhwc;
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
-use crate::simd::simd_fn;
+use crate::simd::{by_registers, lanes_fn};
 
-simd_fn! {
-    fn scale_part(x: &[f32], s: &[f32], y: &mut [f32]) {
-        for (y, x) in y.chunks_exact_mut(s.len()).zip(x.chunks_exact(s.len())) {
-            for ((y, x), s) in y.iter_mut().zip(x).zip(s) {
-                *y = x * s;
-            }
+lanes_fn! {
+    fn scale_part<L>(x: &[f32], s: &[f32], y: &mut [f32]) {
+        let c = s.len();
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+            by_registers!(L, c, |part| {
+                zero.read(&x[part.clone()]).mul(zero.read(&s[part.clone()])).write(&mut y[part]);
+            });
         }
     }
 }
 
-simd_fn! {
-    fn scale_backward_part(x: &[f32], s: &[f32], grad: &[f32], dx: &mut [f32], ds: &mut [f32]) {
-        let c = s.len();
+lanes_fn! {
+    fn scale_backward_part<L>(x: &[f32], s: &[f32], grad: &[f32], dx: &mut [f32], ds: &mut [f32]) {
+        let (c, ds) = (s.len(), &mut ds[..s.len()]);
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
         ds.fill(0.0);
         for ((d, x), g) in dx.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(grad.chunks_exact(c)) {
-            for k in 0..c {
-                d[k] = g[k] * s[k];
-                ds[k] += g[k] * x[k];
-            }
+            by_registers!(L, c, |part| {
+                let (x, g, ds) = (zero.read(&x[part.clone()]), zero.read(&g[part.clone()]), &mut ds[part.clone()]);
+                g.mul(zero.read(&s[part.clone()])).write(&mut d[part]);
+                g.mul_add(x, zero.read(ds)).write(ds);
+            });
         }
     }
 }

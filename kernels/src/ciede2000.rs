@@ -9,84 +9,83 @@ use std::f32::consts::{FRAC_PI_3, FRAC_PI_6, PI, TAU};
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use crate::colour::{BLOCK, Lab, Planes, SrgbValue, linear_to_lab, load_linear, planes_to_lab, split};
+use crate::colour::{self, BLOCK, Lab, Planes, SrgbValue, linear_to_lab, load_linear, planes_to_lab, read, split};
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::math;
-use crate::simd::simd_fn;
+use crate::simd::{formulas, lanes_fn};
 
-/// sqrt(c^7 / (c^7 + 25^7)).
-#[cube]
-#[inline(always)]
-fn chroma_share(c: f32) -> f32 {
-    let c2 = c * c;
-    let c7 = c2 * c2 * c2 * c;
-    (c7 / (c7 + 6_103_515_625.0)).sqrt()
+formulas! {
+    use crate::colour::wide::Lab;
+
+    /// sqrt(c^7 / (c^7 + 25^7)).
+    pub fn chroma_share(c: f32) -> f32 {
+        let c2 = c * c;
+        let c7 = c2 * c2 * c2 * c;
+        (c7 / (c7 + 6_103_515_625.0)).sqrt()
+    }
+
+    /// Hue angle in 0..2 pi; 0 for a colour without chroma.
+    pub fn hue(a: f32, b: f32) -> f32 {
+        let h = math::atan2(b, a);
+        math::below(h, 0.0, h + TAU, h)
+    }
+
+    /// CIEDE2000 between two colours. Equation numbers are those of Sharma et al.
+    pub fn delta_e(p: Lab, q: Lab) -> f32 {
+        // Equations 2 to 7: chroma, a' and hue.
+        let mean = 0.5 * ((p.a * p.a + p.b * p.b).sqrt() + (q.a * q.a + q.b * q.b).sqrt());
+        let g = 1.0 + 0.5 * (1.0 - chroma_share(mean));
+        let a1 = g * p.a;
+        let a2 = g * q.a;
+        let c1 = (a1 * a1 + p.b * p.b).sqrt();
+        let c2 = (a2 * a2 + q.b * q.b).sqrt();
+        let h1 = hue(a1, p.b);
+        let h2 = hue(a2, q.b);
+        // Equations 8 to 11: differences. A hue difference of exactly 180 degrees is not wrapped; the
+        // margin of 1e-6 keeps rounding from wrapping it.
+        let straight = h2 - h1;
+        let up = math::below(straight, -3.141_593_7, straight + TAU, straight);
+        let wrapped = math::above(straight, 3.141_593_7, straight - TAU, up);
+        let dh = math::above(c1 * c2, 0.0, wrapped, 0.0);
+        let dl = q.l - p.l;
+        let dc = c2 - c1;
+        let d_hue = 2.0 * (c1 * c2).sqrt() * math::sin(0.5 * dh);
+        // Equations 12 to 14: means.
+        let l = 0.5 * (p.l + q.l);
+        let c = 0.5 * (c1 + c2);
+        let sum = h1 + h2;
+        let turned = math::below(sum, TAU, 0.5 * sum + PI, 0.5 * sum - PI);
+        let near = math::above(straight.abs(), 3.141_593_7, turned, 0.5 * sum);
+        let h = math::above(c1 * c2, 0.0, near, sum);
+        // Equations 15 to 21: weights. 0.104_719_76 is 6 degrees, 1.099_557_4 is 63.
+        let t =
+            1.0 - 0.17 * math::cos(h - FRAC_PI_6) + 0.24 * math::cos(2.0 * h) + 0.32 * math::cos(3.0 * h + 0.104_719_76)
+                - 0.20 * math::cos(4.0 * h - 1.099_557_4);
+        let z = (h * 57.295_78 - 275.0) / 25.0;
+        let rotation = FRAC_PI_3 * math::exp(-z * z);
+        let rc = 2.0 * chroma_share(c);
+        let l50 = (l - 50.0) * (l - 50.0);
+        let sl = 1.0 + 0.015 * l50 / (20.0 + l50).sqrt();
+        let sc = 1.0 + 0.045 * c;
+        let sh = 1.0 + 0.015 * c * t;
+        let rt = -math::sin(rotation) * rc;
+        // Equation 22.
+        let x = dl / sl;
+        let y = dc / sc;
+        let w = d_hue / sh;
+        math::max(x * x + y * y + w * w + rt * y * w, 0.0).sqrt()
+    }
 }
 
-/// Hue angle in 0..2 pi; 0 for a colour without chroma.
-#[cube]
-#[inline(always)]
-fn hue(a: f32, b: f32) -> f32 {
-    let h = math::atan2(b, a);
-    select(h < 0.0, h + TAU, h)
-}
-
-/// CIEDE2000 between two colours. Equation numbers are those of Sharma et al.
-#[cube]
-#[inline(always)]
-pub fn delta_e(p: Lab, q: Lab) -> f32 {
-    // Equations 2 to 7: chroma, a' and hue.
-    let mean = 0.5 * ((p.a * p.a + p.b * p.b).sqrt() + (q.a * q.a + q.b * q.b).sqrt());
-    let g = 1.0 + 0.5 * (1.0 - chroma_share(mean));
-    let a1 = g * p.a;
-    let a2 = g * q.a;
-    let c1 = (a1 * a1 + p.b * p.b).sqrt();
-    let c2 = (a2 * a2 + q.b * q.b).sqrt();
-    let h1 = hue(a1, p.b);
-    let h2 = hue(a2, q.b);
-    // Equations 8 to 11: differences. A hue difference of exactly 180 degrees is not wrapped; the
-    // margin of 1e-6 keeps rounding from wrapping it.
-    let gray = c1 * c2 == 0.0;
-    let straight = h2 - h1;
-    let up = select(straight < -3.141_593_7, straight + TAU, straight);
-    let wrapped = select(straight > 3.141_593_7, straight - TAU, up);
-    let dh = select(gray, f32::new(0.0), wrapped);
-    let dl = q.l - p.l;
-    let dc = c2 - c1;
-    let d_hue = 2.0 * (c1 * c2).sqrt() * math::sin(0.5 * dh);
-    // Equations 12 to 14: means.
-    let l = 0.5 * (p.l + q.l);
-    let c = 0.5 * (c1 + c2);
-    let sum = h1 + h2;
-    let turned = select(sum < TAU, 0.5 * sum + PI, 0.5 * sum - PI);
-    let near = select(straight.abs() > 3.141_593_7, turned, 0.5 * sum);
-    let h = select(gray, sum, near);
-    // Equations 15 to 21: weights. 0.104_719_76 is 6 degrees, 1.099_557_4 is 63.
-    let t =
-        1.0 - 0.17 * math::cos(h - FRAC_PI_6) + 0.24 * math::cos(2.0 * h) + 0.32 * math::cos(3.0 * h + 0.104_719_76)
-            - 0.20 * math::cos(4.0 * h - 1.099_557_4);
-    let z = (h * 57.295_78 - 275.0) / 25.0;
-    let rotation = FRAC_PI_3 * math::exp(-z * z);
-    let rc = 2.0 * chroma_share(c);
-    let l50 = (l - 50.0) * (l - 50.0);
-    let sl = 1.0 + 0.015 * l50 / (20.0 + l50).sqrt();
-    let sc = 1.0 + 0.045 * c;
-    let sh = 1.0 + 0.015 * c * t;
-    let rt = -math::sin(rotation) * rc;
-    // Equation 22.
-    let x = dl / sl;
-    let y = dc / sc;
-    let w = d_hue / sh;
-    f32::max(x * x + y * y + w * w + rt * y * w, 0.0).sqrt()
-}
-
-simd_fn! {
-    pub(crate) fn delta_e_block(p: &Planes, q: &Planes, out: &mut [f32; BLOCK]) {
-        for i in 0..BLOCK {
-            let left = Lab { l: p[0][i], a: p[1][i], b: p[2][i] };
-            let right = Lab { l: q[0][i], a: q[1][i], b: q[2][i] };
-            out[i] = delta_e(left, right);
+lanes_fn! {
+    pub(crate) fn delta_e_block<L>(p: &Planes, q: &Planes, out: &mut [f32; BLOCK]) {
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        for at in (0..BLOCK).step_by(L::WIDTH) {
+            let ([l, a, b], [m, c, d]) = (read(zero, p, at), read(zero, q, at));
+            let (left, right) = (colour::wide::Lab { l, a, b }, colour::wide::Lab { l: m, a: c, b: d });
+            wide::delta_e(left, right).0.write(&mut out[at..]);
         }
     }
 }

@@ -12,86 +12,74 @@ use rayon::prelude::*;
 use crate::device::{Element, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::math;
-use crate::simd::simd_fn;
+use crate::simd::{Lanes, Wide, formulas, lanes_fn};
 
-/// A colour in CIE Lab.
-#[derive(CubeType, Clone, Copy)]
-pub struct Lab {
-    /// Lightness, 0..100.
-    pub l: f32,
-    /// Green to red.
-    pub a: f32,
-    /// Blue to yellow.
-    pub b: f32,
-}
+formulas! {
+    /// A colour in CIE Lab.
+    pub struct Lab {
+        /// Lightness, 0..100.
+        l,
+        /// Green to red.
+        a,
+        /// Blue to yellow.
+        b,
+    }
 
-/// A colour in RGB.
-#[derive(CubeType, Clone, Copy)]
-pub struct Rgb {
-    /// Red.
-    pub r: f32,
-    /// Green.
-    pub g: f32,
-    /// Blue.
-    pub b: f32,
-}
+    /// A colour in RGB.
+    pub struct Rgb {
+        /// Red.
+        r,
+        /// Green.
+        g,
+        /// Blue.
+        b,
+    }
 
-/// Linear light of one sRGB value: c > 0.04045 ? ((c + 0.055) / 1.055)^2.4 : c / 12.92.
-#[cube]
-#[inline(always)]
-pub fn srgb_to_linear(c: f32) -> f32 {
-    let power = math::exp(2.4 * math::ln((f32::max(c, 0.04) + 0.055) / 1.055));
-    select(c > 0.04045, power, c / 12.92)
-}
+    /// Linear light of one sRGB value: c > 0.04045 ? ((c + 0.055) / 1.055)^2.4 : c / 12.92.
+    pub fn srgb_to_linear(c: f32) -> f32 {
+        let power = math::exp(2.4 * math::ln((math::max(c, 0.04) + 0.055) / 1.055));
+        math::above(c, 0.04045, power, c / 12.92)
+    }
 
-/// sRGB value of linear light: c > 0.0031308 ? 1.055 c^(1/2.4) - 0.055 : 12.92 c, clipped to 0..1.
-#[cube]
-#[inline(always)]
-pub fn linear_to_srgb(c: f32) -> f32 {
-    let power = 1.055 * math::exp(math::ln(f32::max(c, 0.003)) / 2.4) - 0.055;
-    let s = select(c > 0.003_130_8, power, 12.92 * c);
-    s.clamp(0.0, 1.0)
-}
+    /// sRGB value of linear light: c > 0.0031308 ? 1.055 c^(1/2.4) - 0.055 : 12.92 c, clipped to 0..1.
+    pub fn linear_to_srgb(c: f32) -> f32 {
+        let power = 1.055 * math::exp(math::ln(math::max(c, 0.003)) / 2.4) - 0.055;
+        let s = math::max(math::above(c, 0.003_130_8, power, 12.92 * c), 0.0);
+        math::above(s, 1.0, 1.0, s)
+    }
 
-/// f(t) = t > 0.008856 ? cbrt t : 7.787 t + 16/116.
-#[cube]
-#[inline(always)]
-pub fn lab_curve(t: f32) -> f32 {
-    select(t > 0.008_856, math::cbrt(f32::max(t, 0.008)), 7.787 * t + 0.137_931_034)
-}
+    /// f(t) = t > 0.008856 ? cbrt t : 7.787 t + 16/116.
+    pub fn lab_curve(t: f32) -> f32 {
+        math::above(t, 0.008_856, math::cbrt(math::max(t, 0.008)), 7.787 * t + 0.137_931_034)
+    }
 
-/// Inverse of [`lab_curve()`].
-#[cube]
-#[inline(always)]
-pub fn lab_curve_inverse(f: f32) -> f32 {
-    select(f > 0.206_896_6, f * f * f, (f - 0.137_931_034) / 7.787)
-}
+    /// Inverse of [`lab_curve()`].
+    pub fn lab_curve_inverse(f: f32) -> f32 {
+        math::above(f, 0.206_896_6, f * f * f, (f - 0.137_931_034) / 7.787)
+    }
 
-/// Lab of linear RGB: L = 116 fy - 16, a = 500 (fx - fy), b = 200 (fy - fz).
-#[cube]
-#[inline(always)]
-pub fn linear_to_lab(c: Rgb) -> Lab {
-    let x = 0.412_453 * c.r + 0.357_580 * c.g + 0.180_423 * c.b;
-    let y = 0.212_671 * c.r + 0.715_160 * c.g + 0.072_169 * c.b;
-    let z = 0.019_334 * c.r + 0.119_193 * c.g + 0.950_227 * c.b;
-    let fx = lab_curve(x / 0.950_47);
-    let fy = lab_curve(y);
-    let fz = lab_curve(z / 1.088_83);
-    Lab { l: 116.0 * fy - 16.0, a: 500.0 * (fx - fy), b: 200.0 * (fy - fz) }
-}
+    /// Lab of linear RGB: L = 116 fy - 16, a = 500 (fx - fy), b = 200 (fy - fz).
+    pub fn linear_to_lab(c: Rgb) -> Lab {
+        let x = 0.412_453 * c.r + 0.357_580 * c.g + 0.180_423 * c.b;
+        let y = 0.212_671 * c.r + 0.715_160 * c.g + 0.072_169 * c.b;
+        let z = 0.019_334 * c.r + 0.119_193 * c.g + 0.950_227 * c.b;
+        let fx = lab_curve(x / 0.950_47);
+        let fy = lab_curve(y);
+        let fz = lab_curve(z / 1.088_83);
+        Lab { l: 116.0 * fy - 16.0, a: 500.0 * (fx - fy), b: 200.0 * (fy - fz) }
+    }
 
-/// sRGB of Lab, clipped to 0..1; fz is not below 0.
-#[cube]
-#[inline(always)]
-pub fn lab_to_rgb(c: Lab) -> Rgb {
-    let fy = (c.l + 16.0) / 116.0;
-    let x = 0.950_47 * lab_curve_inverse(c.a / 500.0 + fy);
-    let y = lab_curve_inverse(fy);
-    let z = 1.088_83 * lab_curve_inverse(f32::max(fy - c.b / 200.0, 0.0));
-    Rgb {
-        r: linear_to_srgb(3.240_481_34 * x - 1.537_151_52 * y - 0.498_536_33 * z),
-        g: linear_to_srgb(-0.969_254_95 * x + 1.875_990_00 * y + 0.041_555_93 * z),
-        b: linear_to_srgb(0.055_646_64 * x - 0.204_041_34 * y + 1.057_311_07 * z),
+    /// sRGB of Lab, clipped to 0..1; fz is not below 0.
+    pub fn lab_to_rgb(c: Lab) -> Rgb {
+        let fy = (c.l + 16.0) / 116.0;
+        let x = 0.950_47 * lab_curve_inverse(c.a / 500.0 + fy);
+        let y = lab_curve_inverse(fy);
+        let z = 1.088_83 * lab_curve_inverse(math::max(fy - c.b / 200.0, 0.0));
+        Rgb {
+            r: linear_to_srgb(3.240_481_34 * x - 1.537_151_52 * y - 0.498_536_33 * z),
+            g: linear_to_srgb(-0.969_254_95 * x + 1.875_990_00 * y + 0.041_555_93 * z),
+            b: linear_to_srgb(0.055_646_64 * x - 0.204_041_34 * y + 1.057_311_07 * z),
+        }
     }
 }
 
@@ -156,33 +144,53 @@ pub(crate) fn join(planes: &Planes, pixels: &mut [f32]) {
     }
 }
 
-simd_fn! {
-    fn decode(planes: &mut Planes) {
-        for plane in planes {
-            for v in plane {
-                *v = srgb_to_linear(*v);
-            }
+/// A register of each plane from `at` on.
+#[inline(always)]
+pub(crate) fn read<L: Lanes>(zero: L, planes: &Planes, at: usize) -> [Wide<L>; 3] {
+    let [a, b, c] = planes;
+    [Wide(zero.read(&a[at..])), Wide(zero.read(&b[at..])), Wide(zero.read(&c[at..]))]
+}
+
+/// Writes a register of each plane from `at` on.
+#[inline(always)]
+fn write<L: Lanes>(values: [Wide<L>; 3], planes: &mut Planes, at: usize) {
+    for (value, plane) in values.into_iter().zip(planes) {
+        value.0.write(&mut plane[at..]);
+    }
+}
+
+lanes_fn! {
+    fn decode<L>(planes: &mut Planes) {
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        for at in (0..BLOCK).step_by(L::WIDTH) {
+            let [r, g, b] = read(zero, planes, at);
+            write([wide::srgb_to_linear(r), wide::srgb_to_linear(g), wide::srgb_to_linear(b)], planes, at);
         }
     }
 }
 
-simd_fn! {
+lanes_fn! {
     /// Linear RGB planes to Lab planes, in place.
-    pub(crate) fn planes_to_lab(planes: &mut Planes) {
-        let [r, g, b] = planes;
-        for i in 0..BLOCK {
-            let lab = linear_to_lab(Rgb { r: r[i], g: g[i], b: b[i] });
-            (r[i], g[i], b[i]) = (lab.l, lab.a, lab.b);
+    pub(crate) fn planes_to_lab<L>(planes: &mut Planes) {
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        for at in (0..BLOCK).step_by(L::WIDTH) {
+            let [r, g, b] = read(zero, planes, at);
+            let lab = wide::linear_to_lab(wide::Rgb { r, g, b });
+            write([lab.l, lab.a, lab.b], planes, at);
         }
     }
 }
 
-simd_fn! {
-    pub(crate) fn planes_to_rgb(planes: &mut Planes) {
-        let [l, a, b] = planes;
-        for i in 0..BLOCK {
-            let rgb = lab_to_rgb(Lab { l: l[i], a: a[i], b: b[i] });
-            (l[i], a[i], b[i]) = (rgb.r, rgb.g, rgb.b);
+lanes_fn! {
+    pub(crate) fn planes_to_rgb<L>(planes: &mut Planes) {
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        for at in (0..BLOCK).step_by(L::WIDTH) {
+            let [l, a, b] = read(zero, planes, at);
+            let rgb = wide::lab_to_rgb(wide::Lab { l, a, b });
+            write([rgb.r, rgb.g, rgb.b], planes, at);
         }
     }
 }

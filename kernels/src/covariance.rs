@@ -10,19 +10,22 @@ use rayon::prelude::*;
 use crate::conv::{ConvOptions, conv2d_backward_bias, conv2d_backward_weight};
 use crate::device::{Buffer, Device, View, ViewMut, launch, place, units};
 use crate::error::{Result, shape_error};
-use crate::simd::simd_fn;
+use crate::simd::{by_registers, lanes_fn};
 
 const OP: &str = "covariance";
 
 /// Rows that one task takes.
 const ROWS: usize = 64;
 
-simd_fn! {
-    fn centre_part(x: &[f32], shift: &[f32], y: &mut [f32]) {
-        for (y, x) in y.chunks_exact_mut(shift.len()).zip(x.chunks_exact(shift.len())) {
-            for ((y, x), s) in y.iter_mut().zip(x).zip(shift) {
-                *y = x - s;
-            }
+lanes_fn! {
+    fn centre_part<L>(x: &[f32], shift: &[f32], y: &mut [f32]) {
+        let d = shift.len();
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
+            by_registers!(L, d, |part| {
+                zero.read(&x[part.clone()]).sub(zero.read(&shift[part.clone()])).write(&mut y[part]);
+            });
         }
     }
 }

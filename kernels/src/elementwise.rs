@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use crate::device::{GpuBuffer, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::reduce::group_sums;
+use crate::simd::{Lanes, by_registers, lanes_fn};
 
 #[cube(launch_unchecked)]
 fn fill_kernel(x: &mut Array<f32>, n: usize, value: f32) {
@@ -33,6 +34,24 @@ fn copy_kernel(from: &Array<f32>, to: &mut Array<f32>, n: usize) {
 pub(crate) fn copy(from: &GpuBuffer, to: &mut GpuBuffer) {
     let n = to.len();
     launch!(to.gpu(), copy_kernel, units(n), from.arg(), to.arg(), n);
+}
+
+/// `sum += factor * x`, as a part of a loop over rows.
+#[inline(always)]
+pub(crate) fn add_product<L: Lanes>(sum: &mut [f32], factor: L, x: &[f32]) {
+    let x = &x[..sum.len()];
+    by_registers!(L, sum.len(), |part| {
+        let sum = &mut sum[part.clone()];
+        factor.mul_add(factor.read(&x[part]), factor.read(sum)).write(sum);
+    });
+}
+
+lanes_fn! {
+    /// `sum += weight * x`.
+    pub(crate) fn add_scaled<L>(sum: &mut [f32], weight: f32, x: &[f32]) {
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        add_product(sum, unsafe { L::splat(weight) }, x);
+    }
 }
 
 #[cube(launch_unchecked)]

@@ -11,65 +11,53 @@ use crate::device::{UNITS, View, ViewMut, grid, launch, place};
 use crate::error::{Result, check_len};
 use crate::math;
 use crate::reduce::{cube_sum, group_sums};
-use crate::simd::simd_fn;
+use crate::simd::{Doubles, Wide, by_registers, formulas, lanes_fn};
 
 /// Elements that one partial sum covers.
 const CHUNK: usize = 1 << 14;
 
-/// Squared error of one element.
-#[cube]
-#[inline(always)]
-pub fn squared_error(x: f32, y: f32) -> f32 {
-    (x - y) * (x - y)
-}
+formulas! {
+    use crate::activation::wide::sigmoid;
 
-/// Binary cross-entropy of a probability `p` against target `t`, each logarithm not below -100.
-#[cube]
-#[inline(always)]
-pub fn cross_entropy(p: f32, t: f32) -> f32 {
-    let tiny = f32::new(1.2e-38);
-    let a = f32::max(math::ln(f32::max(p, tiny)), -100.0);
-    let b = f32::max(math::ln(f32::max(1.0 - p, tiny)), -100.0);
-    let a = select(p > 0.0, a, f32::new(-100.0));
-    let b = select(p < 1.0, b, f32::new(-100.0));
-    -(t * a + (1.0 - t) * b)
-}
+    /// Squared error of one element.
+    pub fn squared_error(x: f32, y: f32) -> f32 {
+        (x - y) * (x - y)
+    }
 
-/// Binary cross-entropy of a logit `x` against target `t`: max(x, 0) - x t + log(1 + exp(-|x|)).
-#[cube]
-#[inline(always)]
-pub fn cross_entropy_with_logits(x: f32, t: f32) -> f32 {
-    f32::max(x, 0.0) - x * t + math::ln(1.0 + math::exp(-x.abs()))
-}
+    /// Binary cross-entropy of a probability `p` against target `t`, each logarithm not below -100.
+    pub fn cross_entropy(p: f32, t: f32) -> f32 {
+        let a = math::max(math::ln(math::max(p, 1.2e-38)), -100.0);
+        let b = math::max(math::ln(math::max(1.0 - p, 1.2e-38)), -100.0);
+        let a = math::above(p, 0.0, a, -100.0);
+        let b = math::below(p, 1.0, b, -100.0);
+        -(t * a + (1.0 - t) * b)
+    }
 
-/// Slope of [`squared_error()`] in `x`.
-#[cube]
-#[inline(always)]
-pub fn squared_error_slope(x: f32, y: f32) -> f32 {
-    2.0 * (x - y)
-}
+    /// Binary cross-entropy of a logit `x` against target `t`: max(x, 0) - x t + log(1 + exp(-|x|)).
+    pub fn cross_entropy_with_logits(x: f32, t: f32) -> f32 {
+        math::max(x, 0.0) - x * t + math::ln(1.0 + math::exp(-x.abs()))
+    }
 
-/// Slope of |x - y| in `x`; 0 where equal.
-#[cube]
-#[inline(always)]
-pub fn absolute_error_slope(x: f32, y: f32) -> f32 {
-    let above = select(x > y, f32::new(1.0), f32::new(0.0));
-    above - select(x < y, f32::new(1.0), f32::new(0.0))
-}
+    /// Slope of [`squared_error()`] in `x`.
+    pub fn squared_error_slope(x: f32, y: f32) -> f32 {
+        2.0 * (x - y)
+    }
 
-/// Slope of [`cross_entropy()`] in `p`; 0 where saturated.
-#[cube]
-#[inline(always)]
-pub fn cross_entropy_slope(p: f32, t: f32) -> f32 {
-    let q = p * (1.0 - p);
-    select(q > 0.0, (p - t) / f32::max(q, f32::new(1.2e-38)), f32::new(0.0))
-}
+    /// Slope of |x - y| in `x`; 0 where equal.
+    pub fn absolute_error_slope(x: f32, y: f32) -> f32 {
+        math::above(x, y, 1.0, 0.0) - math::below(x, y, 1.0, 0.0)
+    }
 
-/// Slope of [`cross_entropy_with_logits()`] in `x`.
-#[cube]
-#[inline(always)]
-pub fn cross_entropy_with_logits_slope(x: f32, t: f32) -> f32 {
-    sigmoid(x) - t
+    /// Slope of [`cross_entropy()`] in `p`; 0 where saturated.
+    pub fn cross_entropy_slope(p: f32, t: f32) -> f32 {
+        let q = p * (1.0 - p);
+        math::above(q, 0.0, (p - t) / math::max(q, 1.2e-38), 0.0)
+    }
+
+    /// Slope of [`cross_entropy_with_logits()`] in `x`.
+    pub fn cross_entropy_with_logits_slope(x: f32, t: f32) -> f32 {
+        sigmoid(x) - t
+    }
 }
 
 /// Which loss.
@@ -130,17 +118,11 @@ impl Loss {
     }
 
     fn on_host(self, x: &[f32], target: &[f32], scale: f32, dx: &mut [f32]) -> f32 {
-        let part = match self {
-            Self::Mse => mse_part,
-            Self::L1 => l1_part,
-            Self::Bce => bce_part,
-            Self::BceWithLogits => bce_with_logits_part,
-        };
         let sums: Vec<f64> = x
             .par_chunks(CHUNK)
             .zip(target.par_chunks(CHUNK))
             .zip(dx.par_chunks_mut(CHUNK))
-            .map(|((x, t), d)| part(x, t, scale, d))
+            .map(|((x, t), d)| loss_part(self, x, t, scale, d))
             .collect();
         (sums.iter().sum::<f64>() / x.len().max(1) as f64) as f32
     }
@@ -183,46 +165,27 @@ fn loss_kernel(
     }
 }
 
-simd_fn! {
-    fn mse_part(x: &[f32], target: &[f32], scale: f32, dx: &mut [f32]) -> f64 {
-        let mut sum = 0.0;
-        for ((x, t), d) in x.iter().zip(target).zip(dx) {
-            sum += f64::from(squared_error(*x, *t));
-            *d = scale * squared_error_slope(*x, *t);
-        }
-        sum
-    }
-}
-
-simd_fn! {
-    fn l1_part(x: &[f32], target: &[f32], scale: f32, dx: &mut [f32]) -> f64 {
-        let mut sum = 0.0;
-        for ((x, t), d) in x.iter().zip(target).zip(dx) {
-            sum += f64::from((x - t).abs());
-            *d = scale * absolute_error_slope(*x, *t);
-        }
-        sum
-    }
-}
-
-simd_fn! {
-    fn bce_part(p: &[f32], target: &[f32], scale: f32, dp: &mut [f32]) -> f64 {
-        let mut sum = 0.0;
-        for ((p, t), d) in p.iter().zip(target).zip(dp) {
-            sum += f64::from(cross_entropy(*p, *t));
-            *d = scale * cross_entropy_slope(*p, *t);
-        }
-        sum
-    }
-}
-
-simd_fn! {
-    fn bce_with_logits_part(x: &[f32], target: &[f32], scale: f32, dx: &mut [f32]) -> f64 {
-        let mut sum = 0.0;
-        for ((x, t), d) in x.iter().zip(target).zip(dx) {
-            sum += f64::from(cross_entropy_with_logits(*x, *t));
-            *d = scale * cross_entropy_with_logits_slope(*x, *t);
-        }
-        sum
+lanes_fn! {
+    /// The loss of each element, summed, and its slope times `scale`.
+    fn loss_part<L>(loss: Loss, x: &[f32], target: &[f32], scale: f32, dx: &mut [f32]) -> f64 {
+        let n = x.len();
+        let (target, dx) = (&target[..n], &mut dx[..n]);
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        let mut sum = zero.widen();
+        by_registers!(L, n, |part| {
+            let (x, t) = (Wide(zero.read(&x[part.clone()])), Wide(zero.read(&target[part.clone()])));
+            let (value, slope) = match loss {
+                Loss::Mse => (wide::squared_error(x, t), wide::squared_error_slope(x, t)),
+                Loss::L1 => ((x - t).abs(), wide::absolute_error_slope(x, t)),
+                Loss::Bce => (wide::cross_entropy(x, t), wide::cross_entropy_slope(x, t)),
+                Loss::BceWithLogits => {
+                    (wide::cross_entropy_with_logits(x, t), wide::cross_entropy_with_logits_slope(x, t))
+                }
+            };
+            sum = sum.add(value.0.first(part.len()).widen());
+            (scale * slope).0.write(&mut dx[part]);
+        });
+        sum.sum()
     }
 }

@@ -10,37 +10,35 @@ use rayon::prelude::*;
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::math;
-use crate::simd::simd_fn;
+use crate::simd::{Wide, by_registers, lanes_fn};
 
 /// A tensor seen along one axis: what is outside, the axis, what is inside.
 pub type Axis = [usize; 3];
 
-simd_fn! {
+lanes_fn! {
     /// Softmax of one row, in place; returns its log-sum-exp.
-    pub(crate) fn softmax_row(x: &mut [f32]) -> f32 {
-        let mut lanes = [f32::NEG_INFINITY; 8];
-        let (chunks, rest) = x.as_chunks::<8>();
-        for chunk in chunks {
-            for (l, v) in lanes.iter_mut().zip(chunk) {
-                *l = l.max(*v);
-            }
+    pub(crate) fn softmax_row<L>(x: &mut [f32]) -> f32 {
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        let (mut best, mut sums) = (zero.same(f32::NEG_INFINITY), zero);
+        let whole = x.chunks_exact(L::WIDTH);
+        let rest = whole.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        for part in whole {
+            best = zero.read(part).max(best);
         }
-        let largest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
-        let mut sums = [0.0; 8];
-        let (chunks, rest) = x.as_chunks_mut::<8>();
-        for chunk in chunks {
-            for (s, v) in sums.iter_mut().zip(chunk) {
-                *v = math::exp(*v - largest);
-                *s += *v;
-            }
-        }
-        let mut sum: f32 = sums.iter().sum();
-        for v in rest {
-            *v = math::exp(*v - largest);
-            sum += *v;
-        }
-        let factor = 1.0 / sum;
-        x.iter_mut().for_each(|v| *v *= factor);
+        let largest = best.largest().max(rest);
+        by_registers!(L, x.len(), |part| {
+            let x = &mut x[part];
+            let e = math::wide::exp(Wide(zero.read(x)) - largest).0;
+            sums = sums.add(e.first(x.len()));
+            e.write(x);
+        });
+        let sum = sums.sum();
+        let factor = zero.same(1.0 / sum);
+        by_registers!(L, x.len(), |part| {
+            let x = &mut x[part];
+            zero.read(x).mul(factor).write(x);
+        });
         largest + math::ln(sum)
     }
 }

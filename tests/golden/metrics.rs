@@ -41,12 +41,12 @@ pub fn run(case: &Case) -> Option<Outputs> {
         }
         "aupro" => {
             let mut tally = tally(case, mask_components(case));
-            let value = area(tally.curve()?, case.number("limit"));
+            let value = area(tally.bends()?, case.number("limit"));
             Some(outputs([("aupro", vec![value]), ("components", vec![tally.regions() as f64])]))
         }
         "spro_curve" => Some(curve_outputs(&tally(case, channels(case)).curve()?.collect::<Vec<_>>(), "spro")),
         "auspro" => {
-            let value = area(tally(case, channels(case)).curve()?, case.number("limit"));
+            let value = area(tally(case, channels(case)).bends()?, case.number("limit"));
             Some(outputs([("auspro", vec![value])]))
         }
         _ => None,

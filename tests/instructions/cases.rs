@@ -42,6 +42,7 @@ const CASES: &[Case] = &[
     ("depthwise convolution", depthwise),
     ("cosine nearest neighbour", cosine),
     ("flat nearest neighbour", flat),
+    ("bank of integers", integers),
     ("coreset", coreset),
     ("SSIM map", || ssim(false)),
     ("SSIM gradient", || ssim(true)),
@@ -113,6 +114,13 @@ fn flat() -> Call {
     let bank = FlatBank::new(BankData::F32(noise(64 * 128)), 128, &Device::CPU).expect("shapes fit");
     let (query, mut index, mut distance) = (noise(12 * 128), vec![0; 12], vec![0.0; 12]);
     Box::new(move || bank.nearest(&query, 1, &mut index, &mut distance).expect("shapes fit"))
+}
+
+fn integers() -> Call {
+    let vectors = noise(64 * 128);
+    Box::new(move || {
+        FlatBank::new(BankData::F32(vectors.clone()), 128, &Device::Cpu).expect("shapes fit");
+    })
 }
 
 fn coreset() -> Call {

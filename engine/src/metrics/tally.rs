@@ -7,8 +7,7 @@
 //! (32 million by default: 256 MB, as much again while new ones are sorted in, and three times as much for a ranking); beyond
 //! it scores are told apart to fewer bits, and [`Tally::auroc_bound`] says how far off that can be.
 
-use rayon::prelude::*;
-
+use super::buckets::Buckets;
 use super::ranking::{Point, Ranking};
 use super::region::{CurvePoint, Region};
 
@@ -66,11 +65,12 @@ impl Default for Tally {
     }
 }
 
-/// Bits of a number in the order of numbers.
-fn key(score: f32) -> u32 {
+/// Bits of a number in the order of numbers, the `coarse` low ones zero.
+fn key(score: f32, coarse: u32) -> u32 {
     // Both zeros are one number.
     let bits = (score + 0.0).to_bits();
-    if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
+    let key = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+    key & u32::MAX << coarse
 }
 
 /// The number of a key.
@@ -116,7 +116,7 @@ impl Tally {
         // Room that is not used costs nothing.
         self.new_normal.reserve(if self.new_normal.is_empty() { WAITING + map.len() } else { map.len() });
         if !defect.contains(&true) {
-            self.new_normal.extend(map.iter().map(|v| key(*v)));
+            self.new_normal.extend(map.iter().map(|v| key(*v, self.coarse)));
         } else {
             self.add_defective(map, defect, regions);
         }
@@ -140,39 +140,41 @@ impl Tally {
             match defect {
                 true => {
                     let overlap = std::mem::take(gained);
-                    self.new_defective.push(Defective { key: key(*value), count: 1, overlap });
+                    self.new_defective.push(Defective { key: key(*value, self.coarse), count: 1, overlap });
                 }
-                false => self.new_normal.push(key(*value)),
+                false => self.new_normal.push(key(*value, self.coarse)),
             }
         }
     }
 
     /// Sorts in what waits.
     fn settle(&mut self) {
-        let mask = u32::MAX << self.coarse;
+        self.settle_defective();
         let mut keys = std::mem::take(&mut self.new_normal);
-        keys.par_iter_mut().for_each(|k| *k &= mask);
-        keys.par_sort_unstable();
         let old = std::mem::take(&mut self.normal);
         let mut merged: Vec<Normal> = Vec::with_capacity(old.len() + keys.len());
-        let mut rest = old.into_iter().peekable();
-        for key in keys {
-            while let Some(entry) = rest.next_if(|e| e.key <= key) {
+        let mut rest = old.into_iter().rev().peekable();
+        for (key, count) in Buckets::new(&mut keys).falling() {
+            while let Some(entry) = rest.next_if(|e| e.key >= key) {
                 count_normal(&mut merged, entry);
             }
-            count_normal(&mut merged, Normal { key, count: 1 });
+            count_normal(&mut merged, Normal { key, count });
         }
         rest.for_each(|entry| count_normal(&mut merged, entry));
+        merged.reverse();
         self.normal = merged;
-        // Stable, so that overlaps of equal scores are summed in the order they came.
-        let mut defective = std::mem::take(&mut self.defective);
-        defective.append(&mut self.new_defective);
-        defective.iter_mut().for_each(|d| d.key &= mask);
-        defective.sort_by_key(|d| d.key);
-        defective.into_iter().for_each(|d| count_defective(&mut self.defective, d));
         while self.normal.len() > self.limit {
             self.coarsen();
         }
+    }
+
+    /// Sorts in what waits of the defective pixels.
+    fn settle_defective(&mut self) {
+        // Stable, so that overlaps of equal scores are summed in the order they came.
+        let mut defective = std::mem::take(&mut self.defective);
+        defective.append(&mut self.new_defective);
+        defective.sort_by_key(|d| d.key);
+        defective.into_iter().for_each(|d| count_defective(&mut self.defective, d));
     }
 
     /// Tells scores apart by one bit less.
@@ -226,7 +228,8 @@ impl Tally {
 
     /// Counts of both classes.
     fn classes(&self) -> (f64, f64) {
-        let normal: u64 = self.normal.iter().map(|n| u64::from(n.count)).sum();
+        let settled: u64 = self.normal.iter().map(|n| u64::from(n.count)).sum();
+        let normal = settled + self.new_normal.len() as u64;
         let defective: u64 = self.defective.iter().map(|d| u64::from(d.count)).sum();
         (normal as f64, defective as f64)
     }
@@ -290,5 +293,36 @@ impl Tally {
         };
         let first = CurvePoint { fpr: 0.0, overlap: 0.0, threshold: f32::INFINITY };
         Some(std::iter::once(first).chain(self.entries().map(point)))
+    }
+
+    /// The points of [`Tally::curve`] where it bends, one before and one after each score of a defective pixel, and its ends: the area
+    /// is the same, and most scores of normal pixels need not be sorted.
+    pub fn bends(&mut self) -> Option<impl Iterator<Item = CurvePoint>> {
+        if self.normal.len() + self.new_normal.len() > self.limit {
+            self.settle();
+        }
+        self.settle_defective();
+        let ((normal, _), regions) = (self.classes(), self.regions as f64);
+        if regions == 0.0 || normal == 0.0 {
+            return None;
+        }
+        let mut waiting = Buckets::new(&mut self.new_normal);
+        let (mut settled, mut outside) = (self.normal.iter().rev().peekable(), 0);
+        let mut rate = move |key: u32| {
+            while let Some(entry) = settled.next_if(|n| n.key >= key) {
+                outside += u64::from(entry.count);
+            }
+            (outside + waiting.at_least(key) as u64) as f64 / normal
+        };
+        let (mut overlap, step) = (0.0, 1 << self.coarse);
+        let bends = self.defective.iter().rev().flat_map(move |d| {
+            let higher = d.key.saturating_add(step);
+            let before = CurvePoint { fpr: rate(higher), overlap: overlap / regions, threshold: score(higher) };
+            overlap += d.overlap;
+            [before, CurvePoint { fpr: rate(d.key), overlap: overlap / regions, threshold: score(d.key) }]
+        });
+        let point = |fpr, overlap, threshold| std::iter::once(CurvePoint { fpr, overlap, threshold });
+        let whole: f64 = self.defective.iter().rev().map(|d| d.overlap).sum();
+        Some(point(0.0, 0.0, f32::INFINITY).chain(bends).chain(point(1.0, whole / regions, f32::NEG_INFINITY)))
     }
 }

@@ -6,7 +6,7 @@ use super::{Gradients, Statistics, inverse_deviation};
 use crate::activation::Activation;
 use crate::device::{Buffer, HostBuffer};
 use crate::reduce::Column;
-use crate::simd::simd_fn;
+use crate::simd::{Doubles, Wide, by_registers, lanes_fn};
 
 /// Rows of `c` channels that one partial sum covers.
 const ROWS: usize = 1024;
@@ -19,11 +19,7 @@ fn channel_sums(what: Column, x: &[f32], other: &[f32], mean: &[f64], inv_std: &
         .zip(other.par_chunks(ROWS * c))
         .map(|(x, other)| {
             let mut sum = vec![0.0; c];
-            match what {
-                Column::Value => add_values(x, &mut sum),
-                Column::SquareDeviation => add_square_deviations(x, mean, &mut sum),
-                Column::ProductNormal => add_products(x, other, mean, inv_std, &mut sum),
-            }
+            add_terms(what, x, other, mean, inv_std, &mut sum);
             sum
         })
         .collect();
@@ -33,34 +29,34 @@ fn channel_sums(what: Column, x: &[f32], other: &[f32], mean: &[f64], inv_std: &
     })
 }
 
-simd_fn! {
-    fn add_values(x: &[f32], sum: &mut [f64]) {
-        for row in x.chunks_exact(sum.len()) {
-            for (s, v) in sum.iter_mut().zip(row) {
-                *s += f64::from(*v);
-            }
-        }
-    }
-}
+/// Rows whose terms are added while the sums are in registers.
+const BLOCK: usize = 16;
 
-simd_fn! {
-    fn add_square_deviations(x: &[f32], mean: &[f64], sum: &mut [f64]) {
-        for row in x.chunks_exact(sum.len()) {
-            for ((s, v), m) in sum.iter_mut().zip(row).zip(mean) {
-                let d = f64::from(*v) - m;
-                *s += d * d;
-            }
-        }
-    }
-}
-
-simd_fn! {
-    fn add_products(x: &[f32], grad: &[f32], mean: &[f64], inv_std: &[f64], sum: &mut [f64]) {
+lanes_fn! {
+    /// Adds a term of every row to the sums of the channels, in the order of the rows.
+    fn add_terms<L>(what: Column, x: &[f32], other: &[f32], mean: &[f64], inv_std: &[f64], sum: &mut [f64]) {
         let c = sum.len();
-        for (row, grad) in x.chunks_exact(c).zip(grad.chunks_exact(c)) {
-            for ((((s, v), g), m), i) in sum.iter_mut().zip(row).zip(grad).zip(mean).zip(inv_std) {
-                *s += f64::from(*g) * (f64::from(*v) - m) * i;
-            }
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        let any = zero.widen();
+        for (x, other) in x.chunks(BLOCK * c).zip(other.chunks(BLOCK * c)) {
+            by_registers!(L, c, |part| {
+                let mut total = any.read(&sum[part.clone()]);
+                for (x, other) in x.chunks_exact(c).zip(other.chunks_exact(c)) {
+                    let x = zero.read(&x[part.clone()]).widen();
+                    let deviation = x.sub(any.read(&mean[part.clone()]));
+                    let term = match what {
+                        Column::Value => x,
+                        Column::SquareDeviation => deviation.mul(deviation),
+                        Column::ProductNormal => {
+                            let grad = zero.read(&other[part.clone()]).widen();
+                            grad.mul(deviation).mul(any.read(&inv_std[part.clone()]))
+                        }
+                    };
+                    total = total.add(term);
+                }
+                total.write(&mut sum[part]);
+            });
         }
     }
 }
@@ -105,9 +101,9 @@ pub(super) fn normalise(
     });
 }
 
-simd_fn! {
+lanes_fn! {
     /// Rows of one part; `residual` is empty where there is none.
-    fn normalise_part(
+    fn normalise_part<L>(
         x: &[f32],
         mean: &[f32],
         scale: &[f32],
@@ -117,15 +113,20 @@ simd_fn! {
         y: &mut [f32],
     ) {
         let c = mean.len();
-        for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-            for k in 0..c {
-                y[k] = (x[k] - mean[k]) * scale[k] + bias[k];
-            }
+        let (scale, bias) = (&scale[..c], &bias[..c]);
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        for (row, (y, x)) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)).enumerate() {
+            by_registers!(L, c, |part| {
+                let (x, mean) = (zero.read(&x[part.clone()]), zero.read(&mean[part.clone()]));
+                let (scale, bias) = (zero.read(&scale[part.clone()]), zero.read(&bias[part.clone()]));
+                let mut sum = x.sub(mean).mul_add(scale, bias);
+                if !residual.is_empty() {
+                    sum = sum.add(zero.read(&residual[row * c..][part.clone()]));
+                }
+                activation.wide(Wide(sum)).0.write(&mut y[part]);
+            });
         }
-        for (y, r) in y.iter_mut().zip(residual) {
-            *y += r;
-        }
-        activation.apply_lanes(y);
     }
 }
 
@@ -155,13 +156,19 @@ pub(super) fn backward(
     Gradients { x: Buffer::Host(dx), weight: narrow(dw), bias: narrow(db) }
 }
 
-simd_fn! {
-    fn backward_part(x: &[f32], grad: &[f32], mean: &[f32], coefficients: (&[f32], &[f32], &[f32]), dx: &mut [f32]) {
+lanes_fn! {
+    fn backward_part<L>(x: &[f32], grad: &[f32], mean: &[f32], coefficients: (&[f32], &[f32], &[f32]), dx: &mut [f32]) {
         let (c, (a, p, q)) = (mean.len(), coefficients);
+        let (a, p, q) = (&a[..c], &p[..c], &q[..c]);
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
         for (d, (x, g)) in dx.chunks_exact_mut(c).zip(x.chunks_exact(c).zip(grad.chunks_exact(c))) {
-            for k in 0..c {
-                d[k] = a[k] * (g[k] - p[k] - q[k] * (x[k] - mean[k]));
-            }
+            by_registers!(L, c, |part| {
+                let (x, g) = (zero.read(&x[part.clone()]), zero.read(&g[part.clone()]));
+                let (mean, a) = (zero.read(&mean[part.clone()]), zero.read(&a[part.clone()]));
+                let (p, q) = (zero.read(&p[part.clone()]), zero.read(&q[part.clone()]));
+                a.mul(g.sub(p).sub(q.mul(x.sub(mean)))).write(&mut d[part]);
+            });
         }
     }
 }

@@ -5,9 +5,9 @@ use super::dense::{Epilogue, Pass, Phase, Target};
 use super::gated::HALF;
 use super::micro::{MOST_ROWS, NR, Sums, accumulate, clamp, for_rows, load, store, tiles};
 use super::slab::Slab;
-use crate::activation::{Activation, sigmoid};
+use crate::activation::{Activation, wide::sigmoid};
 use crate::attention::lift;
-use crate::simd::{Lanes, lanes_fn};
+use crate::simd::{Lanes, Wide, by_registers, lanes_fn};
 
 /// An output pixel: where its window begins in the slab, and its number in the band.
 #[derive(Clone, Copy)]
@@ -235,7 +235,8 @@ pub(super) unsafe fn finish<L: Lanes, const V: usize>(
 ) {
     let Epilogue { residual, activation, attention, gated, .. } = pass.epilogue;
     if gated {
-        let features = features(activation, sums);
+        // SAFETY: the caller vouches for the set.
+        let features = features(activation, sums, unsafe { L::splat(0.0) });
         let (to, channel) = (pixel * target.stride, block * HALF);
         let count = HALF.min(target.stride - channel);
         target.values[to + channel..to + channel + count].copy_from_slice(&features[..count]);
@@ -272,22 +273,22 @@ pub(super) unsafe fn finish<L: Lanes, const V: usize>(
     }
     let mut values = *sums;
     values.iter_mut().zip(residual.unwrap_or(&[])).for_each(|(v, r)| *v += r);
-    activation.apply_lanes(&mut values);
+    // SAFETY: the caller vouches for the set.
+    activation.apply_lanes(unsafe { L::splat(0.0) }, &mut values);
     if let Some(factor) = factor {
         values.iter_mut().for_each(|v| *v *= factor);
     }
     to.copy_from_slice(&values[..count]);
 }
 
-/// Features times gates of one pixel's block.
+/// Features times gates of one pixel's block; `zero` is any register.
 #[inline(always)]
-fn features(activation: Activation, sums: &[f32; NR]) -> [f32; HALF] {
-    let (mut features, mut gates) = ([0.0; HALF], [0.0; HALF]);
-    features.copy_from_slice(&sums[..HALF]);
-    gates.copy_from_slice(&sums[HALF..]);
-    activation.apply_lanes(&mut features);
-    for (f, g) in features.iter_mut().zip(gates) {
-        *f *= sigmoid(g);
-    }
-    features
+fn features<L: Lanes>(activation: Activation, sums: &[f32; NR], zero: L) -> [f32; HALF] {
+    let mut gated = [0.0; HALF];
+    let (features, gates) = sums.split_at(HALF);
+    by_registers!(L, HALF, |part| {
+        let (feature, gate) = (zero.read(&features[part.clone()]), zero.read(&gates[part.clone()]));
+        (activation.wide(Wide(feature)) * sigmoid(Wide(gate))).0.write(&mut gated[part]);
+    });
+    gated
 }

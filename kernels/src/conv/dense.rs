@@ -17,7 +17,7 @@ use super::{Nhwc, band};
 use crate::activation::Activation;
 use crate::device::{HostBuffer, Rounding};
 use crate::error::Result;
-use crate::simd::{Isa, isa, simd_fn};
+use crate::simd::{Isa, by_registers, isa, lanes_fn};
 
 /// Lattice rows that one task computes at least.
 const BAND: usize = 4;
@@ -359,15 +359,21 @@ pub(super) fn run_pooled(pass: &Pass, y: &mut [f32]) {
     });
 }
 
-simd_fn! {
+lanes_fn! {
     /// Maxima of the 2x2 blocks of two rows.
-    fn pool_pair(rows: &[f32], c: usize, out: &mut [f32]) {
+    fn pool_pair<L>(rows: &[f32], c: usize, out: &mut [f32]) {
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
         let (upper, lower) = rows.split_at(rows.len() / 2);
         let blocks = upper.chunks_exact(2 * c).zip(lower.chunks_exact(2 * c));
-        for (pixel, (u, l)) in out.chunks_exact_mut(c).zip(blocks) {
-            for k in 0..c {
-                pixel[k] = u[k].max(u[c + k]).max(l[k].max(l[c + k]));
-            }
+        for (pixel, (upper, lower)) in out.chunks_exact_mut(c).zip(blocks) {
+            let pixels = (upper.split_at(c), lower.split_at(c));
+            by_registers!(L, c, |part| {
+                let ((a, b), (c, d)) = pixels;
+                let (a, b) = (zero.read(&a[part.clone()]), zero.read(&b[part.clone()]));
+                let (c, d) = (zero.read(&c[part.clone()]), zero.read(&d[part.clone()]));
+                a.max(b).max(c.max(d)).write(&mut pixel[part]);
+            });
         }
     }
 }

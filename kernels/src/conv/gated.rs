@@ -16,10 +16,10 @@ use super::masked::MASKED_CHANNELS;
 use super::micro::NR;
 use super::pass::{Operands, Sizes};
 use super::{ConvOptions, Geometry, Nhwc, conv_transpose2d, implicit_gemm, upsampled};
-use crate::activation::{Activation, Kind, activate, activation_slope, sigmoid, sigmoid_slope};
+use crate::activation::{Activation, Kind, activate, activation_slope, sigmoid, sigmoid_slope, wide};
 use crate::device::{Buffer, GpuBuffer, Rounding, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len, shape_error};
-use crate::simd::simd_fn;
+use crate::simd::{Wide, by_registers, lanes_fn};
 
 const OP: &str = "gated convolution";
 
@@ -267,15 +267,16 @@ pub fn gate<'a>(
     Ok(())
 }
 
-simd_fn! {
-    fn gate_part(halves: &[f32], channels: usize, features: Activation, y: &mut [f32]) {
+lanes_fn! {
+    fn gate_part<L>(halves: &[f32], channels: usize, features: Activation, y: &mut [f32]) {
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
         for (y, halves) in y.chunks_exact_mut(channels).zip(halves.chunks_exact(2 * channels)) {
             let (f, g) = halves.split_at(channels);
-            y.copy_from_slice(f);
-            features.apply_lanes(y);
-            for (y, g) in y.iter_mut().zip(g) {
-                *y *= sigmoid(*g);
-            }
+            by_registers!(L, channels, |part| {
+                let (f, g) = (Wide(zero.read(&f[part.clone()])), Wide(zero.read(&g[part.clone()])));
+                (features.wide(f) * wide::sigmoid(g)).0.write(&mut y[part]);
+            });
         }
     }
 }
@@ -331,18 +332,19 @@ pub fn gate_backward<'a>(
     Ok(())
 }
 
-simd_fn! {
-    fn gate_backward_part(halves: &[f32], grad: &[f32], channels: usize, features: Activation, d: &mut [f32]) {
+lanes_fn! {
+    fn gate_backward_part<L>(halves: &[f32], grad: &[f32], channels: usize, features: Activation, d: &mut [f32]) {
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
         let pixels = d.chunks_exact_mut(2 * channels).zip(halves.chunks_exact(2 * channels));
         for ((d, halves), grad) in pixels.zip(grad.chunks_exact(channels)) {
             let ((df, dg), (f, g)) = (d.split_at_mut(channels), halves.split_at(channels));
-            df.copy_from_slice(f);
-            features.apply_lanes(df);
-            for (((df, dg), g), grad) in df.iter_mut().zip(dg).zip(g).zip(grad) {
-                let (feature, gate) = (*df, sigmoid(*g));
-                *df = grad * gate * features.slope(feature);
-                *dg = grad * feature * sigmoid_slope(gate);
-            }
+            by_registers!(L, channels, |part| {
+                let (f, g) = (Wide(zero.read(&f[part.clone()])), Wide(zero.read(&g[part.clone()])));
+                let (grad, feature, gate) = (Wide(zero.read(&grad[part.clone()])), features.wide(f), wide::sigmoid(g));
+                (grad * gate * features.wide_slope(feature)).0.write(&mut df[part.clone()]);
+                (grad * feature * wide::sigmoid_slope(gate)).0.write(&mut dg[part]);
+            });
         }
     }
 }

@@ -10,11 +10,13 @@ mod gpu;
 
 use rayon::prelude::*;
 
-use crate::adam::{AdamOptions, AdamState, AdamStep, adam_update};
+use crate::adam::wide::{AdamState, adam_update};
+use crate::adam::{AdamOptions, AdamStep};
 use crate::conv::Nhwc;
 use crate::device::{View, ViewMut, place};
 use crate::error::{Result, check_len};
-use crate::simd::{LANES, load, simd_fn, store};
+use crate::loss::wide::absolute_error_slope;
+use crate::simd::{Wide, by_registers, lanes_fn};
 use crate::ssim::gpu::Layout;
 use crate::ssim::{AdjointScratch, Scratch, SsimConstants, SsimOptions, adjoint_into, check_pair, slopes_row};
 use crate::window::Plan;
@@ -143,9 +145,9 @@ impl<'a> Image<'a> {
     }
 }
 
-simd_fn! {
+lanes_fn! {
     /// Adds the slope of the L1 term and takes the Adam step; returns the sum of |x - l| before it.
-    fn update_row(
+    fn update_row<L>(
         l: &mut [f32],
         first: &mut [f32],
         second: &mut [f32],
@@ -154,23 +156,22 @@ simd_fn! {
         lambda: f32,
         step: AdamStep,
     ) -> f64 {
-        let mut distance = [0.0; LANES];
-        for at in (0..l.len()).step_by(LANES) {
-            let (ls, firsts, seconds) = (load(l, at), load(first, at), load(second, at));
-            let (x, g) = (load(x, at), load(grad, at));
-            let (mut a, mut b, mut c) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-            for i in 0..LANES {
-                let e = ls[i] - x[i];
-                distance[i] += e.abs();
-                let sign = if e > 0.0 { lambda } else { 0.0 } - if e < 0.0 { lambda } else { 0.0 };
-                let next = adam_update(AdamState { p: ls[i], m: firsts[i], v: seconds[i] }, g[i] + sign, step);
-                (a[i], b[i], c[i]) = (next.p, next.m, next.v);
-            }
-            store(l, at, &a);
-            store(first, at, &b);
-            store(second, at, &c);
-        }
-        distance.iter().map(|d| f64::from(*d)).sum()
+        let n = l.len();
+        let (first, second, x, grad) = (&mut first[..n], &mut second[..n], &x[..n], &grad[..n]);
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        let mut distance = Wide(zero);
+        by_registers!(L, n, |part| {
+            let (p, m, v) = (zero.read(&l[part.clone()]), zero.read(&first[part.clone()]), zero.read(&second[part.clone()]));
+            let (p, x, g) = (Wide(p), Wide(zero.read(&x[part.clone()])), Wide(zero.read(&grad[part.clone()])));
+            distance = distance + (p - x).abs();
+            let slope = g + lambda * absolute_error_slope(p, x);
+            let next = adam_update(AdamState { p, m: Wide(m), v: Wide(v) }, slope, step);
+            next.p.0.write(&mut l[part.clone()]);
+            next.m.0.write(&mut first[part.clone()]);
+            next.v.0.write(&mut second[part]);
+        });
+        f64::from(distance.0.sum())
     }
 }
 

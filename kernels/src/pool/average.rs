@@ -3,25 +3,37 @@
 //! A window is divided by `kernel^2`, or by its pixels inside the map when padding is not counted.
 //! Bytes: input read once, output written once. Operations: `k * k` additions per output.
 
+use std::ops::Range;
+
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
 use super::{PoolOptions, Sizes, inputs, spot, windows};
 use crate::conv::Nhwc;
 use crate::device::{View, ViewMut, launch, place, units};
+use crate::elementwise::{add_product, add_scaled};
 use crate::error::{Result, check_len};
-use crate::simd::simd_fn;
+use crate::simd::lanes_fn;
 
 /// Reciprocal of what a window of `inside` pixels is divided by.
 fn share(opts: PoolOptions, inside: usize, count_padding: bool) -> f32 {
     1.0 / if count_padding { opts.kernel * opts.kernel } else { inside.max(1) } as f32
 }
 
-simd_fn! {
-    /// `sum += factor * x`.
-    fn add_scaled(sum: &mut [f32], x: &[f32], factor: f32) {
-        for (s, v) in sum.iter_mut().zip(x) {
-            *s += factor * v;
+lanes_fn! {
+    /// One output row of one image, its windows in the input rows `rows`.
+    fn average_row<L>(image: &[f32], w: usize, opts: PoolOptions, rows: Range<usize>, count_padding: bool, out: &mut [f32], c: usize) {
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        for (i, pixel) in out.chunks_exact_mut(c).enumerate() {
+            let columns = opts.window(i, w);
+            let factor = zero.same(share(opts, rows.len() * columns.len(), count_padding));
+            pixel.fill(0.0);
+            for sy in rows.clone() {
+                for x in image[(sy * w + columns.start) * c..(sy * w + columns.end) * c].chunks_exact(c) {
+                    add_product(pixel, factor, x);
+                }
+            }
         }
     }
 }
@@ -48,15 +60,8 @@ pub fn avg_pool2d<'a>(
         None => {
             let x = x.host();
             y.host().par_chunks_mut((ow * c).max(1)).enumerate().for_each(|(row, out)| {
-                let (image, j) = (row / oh, row % oh);
-                for (i, pixel) in out.chunks_exact_mut(c).enumerate() {
-                    let (rows, columns) = (opts.window(j, h), opts.window(i, w));
-                    let factor = share(opts, rows.len() * columns.len(), count_padding);
-                    pixel.fill(0.0);
-                    for at in rows.flat_map(|sy| columns.clone().map(move |sx| (image * h + sy) * w + sx)) {
-                        add_scaled(pixel, &x[at * c..(at + 1) * c], factor);
-                    }
-                }
+                let (image, rows) = (row / oh, opts.window(row % oh, h));
+                average_row(&x[image * h * w * c..], w, opts, rows, count_padding, out, c);
             });
         }
         Some(gpu) => {
@@ -97,7 +102,7 @@ pub fn avg_pool2d_backward<'a>(
                     let (rows, columns) = (opts.window(j, h), opts.window(i, w));
                     let factor = share(opts, rows.len() * columns.len(), count_padding);
                     for at in rows.flat_map(|sy| columns.clone().map(move |sx| sy * w + sx)) {
-                        add_scaled(&mut dx[at * c..(at + 1) * c], &grad[from..from + c], factor);
+                        add_scaled(&mut dx[at * c..(at + 1) * c], factor, &grad[from..from + c]);
                     }
                 }
             });
@@ -189,7 +194,7 @@ pub fn global_avg_pool2d<'a>(x: impl Into<View<'a>>, x_shape: Nhwc, y: impl Into
             let images = x.host().par_chunks((pixels * c).max(1));
             y.host().par_chunks_mut(c.max(1)).zip(images).for_each(|(mean, image)| {
                 mean.fill(0.0);
-                image.chunks_exact(c).for_each(|pixel| add_scaled(mean, pixel, 1.0));
+                image.chunks_exact(c).for_each(|pixel| add_scaled(mean, 1.0, pixel));
                 mean.iter_mut().for_each(|m| *m /= pixels as f32);
             });
         }

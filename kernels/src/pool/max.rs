@@ -3,6 +3,8 @@
 //! Padding counts as minus infinity; among equal maxima the first in row order takes the gradient.
 //! Bytes: input read once, output written once. Operations: `k * k` comparisons per output.
 
+use std::ops::Range;
+
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
@@ -10,19 +12,22 @@ use super::{PoolOptions, Sizes, inputs, spot, windows};
 use crate::conv::Nhwc;
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
-use crate::simd::simd_fn;
+use crate::simd::{LANES, by_registers, lanes_fn};
 
-simd_fn! {
-    /// One output row of one image.
-    fn pool_row(image: &[f32], h: usize, w: usize, opts: PoolOptions, j: usize, out: &mut [f32], c: usize) {
+lanes_fn! {
+    /// One output row of one image, its windows in the input rows `rows`.
+    fn pool_row<L>(image: &[f32], w: usize, opts: PoolOptions, rows: Range<usize>, out: &mut [f32], c: usize) {
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
         for (i, pixel) in out.chunks_exact_mut(c).enumerate() {
+            let columns = opts.window(i, w);
             pixel.fill(f32::NEG_INFINITY);
-            for sy in opts.window(j, h) {
-                for sx in opts.window(i, w) {
-                    let at = (sy * w + sx) * c;
-                    for (y, x) in pixel.iter_mut().zip(&image[at..at + c]) {
-                        *y = if *x > *y { *x } else { *y };
-                    }
+            for sy in rows.clone() {
+                for x in image[(sy * w + columns.start) * c..(sy * w + columns.end) * c].chunks_exact(c) {
+                    by_registers!(L, c, |part| {
+                        let best = &mut pixel[part.clone()];
+                        zero.read(&x[part]).max(zero.read(best)).write(best);
+                    });
                 }
             }
         }
@@ -50,8 +55,7 @@ pub fn max_pool2d<'a>(
         None => {
             let x = x.host();
             y.host().par_chunks_mut(ow * c).enumerate().for_each(|(row, out)| {
-                let (n, j) = (row / oh, row % oh);
-                pool_row(&x[n * h * w * c..(n + 1) * h * w * c], h, w, opts, j, out, c);
+                pool_row(&x[row / oh * h * w * c..], w, opts, opts.window(row % oh, h), out, c);
             });
         }
         Some(gpu) => {
@@ -155,29 +159,27 @@ fn pool_backward_kernel(x: &Array<f32>, grad: &Array<f32>, dx: &mut Array<f32>, 
     }
 }
 
-simd_fn! {
+lanes_fn! {
     /// Adds the gradient of one output pixel to the first maximum of its window, channel by channel.
-    fn route(x: &[f32], dx: &mut [f32], grad: &[f32], rows: std::ops::Range<usize>, cols: std::ops::Range<usize>, width: usize) {
-        const LANES: usize = 16;
+    fn route<L>(x: &[f32], dx: &mut [f32], grad: &[f32], rows: Range<usize>, columns: Range<usize>, width: usize) {
         let c = grad.len();
-        for c0 in (0..c).step_by(LANES) {
-            let n = LANES.min(c - c0);
-            let mut best = [f32::NEG_INFINITY; LANES];
-            let mut place = [0u32; LANES];
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        by_registers!(L, c, |part| {
+            // The places are whole numbers in the bits of a register.
+            let (mut best, mut place) = (zero.same(f32::NEG_INFINITY), zero);
             for y in rows.clone() {
-                for i in cols.clone() {
-                    let at = y * width + i;
-                    let values = &x[at * c + c0..at * c + c0 + n];
-                    for ((b, p), v) in best.iter_mut().zip(&mut place).zip(values) {
-                        let larger = *v > *b;
-                        *b = if larger { *v } else { *b };
-                        *p = if larger { at as u32 } else { *p };
-                    }
+                for at in y * width + columns.start..y * width + columns.end {
+                    let value = zero.read(&x[at * c..][part.clone()]);
+                    place = value.above(best, zero.same(f32::from_bits(at as u32)), place);
+                    best = value.max(best);
                 }
             }
-            for (lane, p) in place.iter().enumerate().take(n) {
-                dx[*p as usize * c + c0 + lane] += grad[c0 + lane];
+            let mut places = [0.0; LANES];
+            place.write(&mut places);
+            for (channel, place) in part.zip(places) {
+                dx[place.to_bits() as usize * c + channel] += grad[channel];
             }
-        }
+        });
     }
 }

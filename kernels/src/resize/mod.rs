@@ -9,8 +9,9 @@ use rayon::prelude::*;
 
 use crate::conv::Nhwc;
 use crate::device::{Gpu, GpuBuffer, View, ViewMut, launch, place, units};
+use crate::elementwise::{add_product, add_scaled};
 use crate::error::{Result, check_len, shape_error};
-use crate::simd::simd_fn;
+use crate::simd::lanes_fn;
 
 mod axis;
 mod rows;
@@ -27,15 +28,6 @@ pub enum Filter {
     Bilinear,
     /// A triangle as wide as the scale when shrinking (Pillow's BILINEAR).
     BilinearAntialias,
-}
-
-simd_fn! {
-    /// `sum += weight * x`.
-    fn add_scaled(sum: &mut [f32], weight: f32, x: &[f32]) {
-        for (s, x) in sum.iter_mut().zip(x) {
-            *s += weight * x;
-        }
-    }
 }
 
 fn check(x: usize, x_shape: Nhwc, size: (usize, usize), y: usize) -> Result<()> {
@@ -207,12 +199,19 @@ fn weighted_pixels(columns: &Axis, line: &[f32], c: usize, out: &mut [f32]) {
     match c {
         1 => few_channels::<1>(columns, line, out),
         3 => few_channels::<3>(columns, line, out),
-        _ => {
-            for (i, pixel) in out.chunks_exact_mut(c).enumerate() {
-                let (first, weights) = columns.taps(i);
-                for (k, weight) in weights.iter().enumerate() {
-                    add_scaled(pixel, *weight, &line[(first + k) * c..(first + k + 1) * c]);
-                }
+        _ => many_channels(columns, line, c, out),
+    }
+}
+
+lanes_fn! {
+    /// [`weighted_pixels`] of channels that fill registers.
+    fn many_channels<L>(columns: &Axis, line: &[f32], c: usize, out: &mut [f32]) {
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        for (i, pixel) in out.chunks_exact_mut(c).enumerate() {
+            let (first, weights) = columns.taps(i);
+            for (weight, x) in weights.iter().zip(line[first * c..].chunks_exact(c)) {
+                add_product(pixel, zero.same(*weight), x);
             }
         }
     }

@@ -5,7 +5,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::axis::Axis;
-use super::{Filter, add_scaled, check, weighted_pixels};
+use super::{Filter, check, weighted_pixels};
+use crate::elementwise::add_scaled;
 use crate::error::{Result, device_error};
 use crate::memory::zeros;
 

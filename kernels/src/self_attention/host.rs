@@ -8,7 +8,7 @@ use crate::conv::dense::{pack_columns, pack_rows};
 use crate::conv::micro::{MOST_ROWS, NR, Sums, accumulate, for_rows, store, tiles};
 use crate::device::HostBuffer;
 use crate::math;
-use crate::simd::{Lanes, lanes_fn, simd_fn};
+use crate::simd::{Lanes, Wide, by_registers, lanes_fn};
 use crate::softmax::softmax_row;
 
 /// Up to [`MOST_ROWS`] rows of a matrix, and how far apart they are.
@@ -91,13 +91,20 @@ unsafe fn columns<L: Lanes, const V: usize, const P: usize, const M: usize>(
     }
 }
 
-simd_fn! {
+lanes_fn! {
     /// Turns scores into probabilities, and products of gradients and values into slopes of scores.
-    fn slopes(scores: &mut [f32], products: &mut [f32], log_sums: &[f32], along: &[f32]) {
-        for (((s, d), l), a) in scores.iter_mut().zip(products).zip(log_sums).zip(along) {
-            *s = math::exp(*s - l);
-            *d = *s * (*d - a);
-        }
+    fn slopes<L>(scores: &mut [f32], products: &mut [f32], log_sums: &[f32], along: &[f32]) {
+        let n = scores.len();
+        let (products, log_sums, along) = (&mut products[..n], &log_sums[..n], &along[..n]);
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        by_registers!(L, n, |part| {
+            let (score, log_sum) = (Wide(zero.read(&scores[part.clone()])), Wide(zero.read(&log_sums[part.clone()])));
+            let (product, along) = (Wide(zero.read(&products[part.clone()])), Wide(zero.read(&along[part.clone()])));
+            let probability = math::wide::exp(score - log_sum);
+            probability.0.write(&mut scores[part.clone()]);
+            (probability * (product - along)).0.write(&mut products[part]);
+        });
     }
 }
 

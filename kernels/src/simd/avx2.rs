@@ -50,8 +50,25 @@ macro_rules! folded {
     )*};
 }
 
+/// Operations of two registers of integers that are one instruction.
+macro_rules! bitwise {
+    ($($name:ident: $instruction:ident),*) => {$(
+        #[inline(always)]
+        fn $name(self, other: Self) -> Self {
+            // SAFETY: a value of this type proves AVX2.
+            Self(unsafe { _mm256_castsi256_ps($instruction(_mm256_castps_si256(self.0), _mm256_castps_si256(other.0))) })
+        }
+    )*};
+}
+
+super::doubles::doubles!(
+    /// Eight values in double precision.
+    Avx2Doubles, __m256d, 4, _mm256_loadu_pd, _mm256_storeu_pd, add: _mm256_add_pd, sub: _mm256_sub_pd, mul: _mm256_mul_pd
+);
+
 impl Lanes for Avx2 {
     const WIDTH: usize = 8;
+    type Doubles = Avx2Doubles;
     const PANELS: usize = 1;
 
     #[inline(always)]
@@ -98,7 +115,7 @@ impl Lanes for Avx2 {
 
     pairwise!(
         add: _mm256_add_ps,
-        sub: _mm256_sub_ps,
+        sub: _mm256_sub_ps, div: _mm256_div_ps,
         mul: _mm256_mul_ps,
         max: _mm256_max_ps,
         min: _mm256_min_ps
@@ -111,4 +128,64 @@ impl Lanes for Avx2 {
     }
 
     folded!(sum: _mm_add_ps, largest: _mm_max_ps);
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: a value of this type proves AVX2.
+        Self(unsafe { _mm256_sqrt_ps(self.0) })
+    }
+
+    #[inline(always)]
+    fn above(self, other: Self, then: Self, otherwise: Self) -> Self {
+        // SAFETY: a value of this type proves AVX2.
+        Self(unsafe { _mm256_blendv_ps(otherwise.0, then.0, _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, other.0)) })
+    }
+
+    #[inline(always)]
+    fn same(self, value: f32) -> Self {
+        // SAFETY: a value of this type proves AVX2.
+        Self(unsafe { _mm256_set1_ps(value) })
+    }
+
+    bitwise!(
+        bits_add: _mm256_add_epi32,
+        bits_sub: _mm256_sub_epi32,
+        bits_and: _mm256_and_si256,
+        bits_xor: _mm256_xor_si256
+    );
+
+    #[inline(always)]
+    fn bits_up(self, count: i32) -> Self {
+        // SAFETY: a value of this type proves AVX2.
+        Self(unsafe { _mm256_castsi256_ps(_mm256_sll_epi32(_mm256_castps_si256(self.0), _mm_cvtsi32_si128(count))) })
+    }
+
+    #[inline(always)]
+    fn bits_down(self, count: i32) -> Self {
+        // SAFETY: a value of this type proves AVX2.
+        Self(unsafe { _mm256_castsi256_ps(_mm256_sra_epi32(_mm256_castps_si256(self.0), _mm_cvtsi32_si128(count))) })
+    }
+
+    #[inline(always)]
+    fn bits_to_number(self) -> Self {
+        // SAFETY: a value of this type proves AVX2.
+        Self(unsafe { _mm256_cvtepi32_ps(_mm256_castps_si256(self.0)) })
+    }
+
+    #[inline(always)]
+    fn number_to_bits(self) -> Self {
+        // SAFETY: a value of this type proves AVX2.
+        Self(unsafe { _mm256_castsi256_ps(_mm256_cvttps_epi32(self.0)) })
+    }
+
+    #[inline(always)]
+    fn widen(self) -> Avx2Doubles {
+        // SAFETY: a value of this type proves AVX2.
+        unsafe {
+            Avx2Doubles(
+                _mm256_cvtps_pd(_mm256_castps256_ps128(self.0)),
+                _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(self.0)),
+            )
+        }
+    }
 }

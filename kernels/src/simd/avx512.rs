@@ -43,8 +43,25 @@ macro_rules! folded {
     )*};
 }
 
+/// Operations of two registers of integers that are one instruction.
+macro_rules! bitwise {
+    ($($name:ident: $instruction:ident),*) => {$(
+        #[inline(always)]
+        fn $name(self, other: Self) -> Self {
+            // SAFETY: a value of this type proves AVX-512.
+            Self(unsafe { _mm512_castsi512_ps($instruction(_mm512_castps_si512(self.0), _mm512_castps_si512(other.0))) })
+        }
+    )*};
+}
+
+super::doubles::doubles!(
+    /// Sixteen values in double precision.
+    Avx512Doubles, __m512d, 8, _mm512_loadu_pd, _mm512_storeu_pd, add: _mm512_add_pd, sub: _mm512_sub_pd, mul: _mm512_mul_pd
+);
+
 impl Lanes for Avx512 {
     const WIDTH: usize = 16;
+    type Doubles = Avx512Doubles;
     const PANELS: usize = 2;
 
     #[inline(always)]
@@ -91,7 +108,7 @@ impl Lanes for Avx512 {
 
     pairwise!(
         add: _mm512_add_ps,
-        sub: _mm512_sub_ps,
+        sub: _mm512_sub_ps, div: _mm512_div_ps,
         mul: _mm512_mul_ps,
         max: _mm512_max_ps,
         min: _mm512_min_ps
@@ -104,4 +121,64 @@ impl Lanes for Avx512 {
     }
 
     folded!(sum: _mm256_add_ps _mm_add_ps, largest: _mm256_max_ps _mm_max_ps);
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: a value of this type proves AVX-512.
+        Self(unsafe { _mm512_sqrt_ps(self.0) })
+    }
+
+    #[inline(always)]
+    fn above(self, other: Self, then: Self, otherwise: Self) -> Self {
+        // SAFETY: a value of this type proves AVX-512.
+        Self(unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, other.0), otherwise.0, then.0) })
+    }
+
+    #[inline(always)]
+    fn same(self, value: f32) -> Self {
+        // SAFETY: a value of this type proves AVX-512.
+        Self(unsafe { _mm512_set1_ps(value) })
+    }
+
+    bitwise!(
+        bits_add: _mm512_add_epi32,
+        bits_sub: _mm512_sub_epi32,
+        bits_and: _mm512_and_si512,
+        bits_xor: _mm512_xor_si512
+    );
+
+    #[inline(always)]
+    fn bits_up(self, count: i32) -> Self {
+        // SAFETY: a value of this type proves AVX-512.
+        Self(unsafe { _mm512_castsi512_ps(_mm512_sll_epi32(_mm512_castps_si512(self.0), _mm_cvtsi32_si128(count))) })
+    }
+
+    #[inline(always)]
+    fn bits_down(self, count: i32) -> Self {
+        // SAFETY: a value of this type proves AVX-512.
+        Self(unsafe { _mm512_castsi512_ps(_mm512_sra_epi32(_mm512_castps_si512(self.0), _mm_cvtsi32_si128(count))) })
+    }
+
+    #[inline(always)]
+    fn bits_to_number(self) -> Self {
+        // SAFETY: a value of this type proves AVX-512.
+        Self(unsafe { _mm512_cvtepi32_ps(_mm512_castps_si512(self.0)) })
+    }
+
+    #[inline(always)]
+    fn number_to_bits(self) -> Self {
+        // SAFETY: a value of this type proves AVX-512.
+        Self(unsafe { _mm512_castsi512_ps(_mm512_cvttps_epi32(self.0)) })
+    }
+
+    #[inline(always)]
+    fn widen(self) -> Avx512Doubles {
+        // SAFETY: a value of this type proves AVX-512.
+        unsafe {
+            Avx512Doubles(
+                _mm512_cvtps_pd(_mm512_castps512_ps256(self.0)),
+                _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(self.0)),
+            )
+        }
+    }
 }

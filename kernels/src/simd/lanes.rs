@@ -5,6 +5,8 @@
 
 use half::f16;
 
+use super::Doubles;
+
 /// The values of one register.
 ///
 /// A value can only be made by the unsafe functions, which demand the instruction set; the others may
@@ -12,6 +14,9 @@ use half::f16;
 pub(crate) trait Lanes: Copy {
     /// Values in a register.
     const WIDTH: usize;
+
+    /// As many values in double precision.
+    type Doubles: Doubles;
 
     /// Panels of [`super::LANES`] columns that a register tile takes at once (conv/micro.rs).
     const PANELS: usize;
@@ -75,6 +80,82 @@ pub(crate) trait Lanes: Copy {
 
     /// The smaller one, `other` where `self` is not a number.
     fn min(self, other: Self) -> Self;
+
+    /// Quotient, lane by lane.
+    fn div(self, other: Self) -> Self;
+
+    /// Square root, lane by lane.
+    fn sqrt(self) -> Self;
+
+    /// `then` in the lanes where `self > other`, `otherwise` in the others.
+    fn above(self, other: Self, then: Self, otherwise: Self) -> Self;
+
+    /// `value` in every lane.
+    fn same(self, value: f32) -> Self;
+
+    /// Sum of the bits as integers, modulo 2^32.
+    fn bits_add(self, other: Self) -> Self;
+
+    /// Difference of the bits as integers, modulo 2^32.
+    fn bits_sub(self, other: Self) -> Self;
+
+    /// The bits that both have.
+    fn bits_and(self, other: Self) -> Self;
+
+    /// The bits that one of the two has.
+    fn bits_xor(self, other: Self) -> Self;
+
+    /// The bits moved up by `count`, at most 31; zeros follow.
+    fn bits_up(self, count: i32) -> Self;
+
+    /// The bits moved down by `count`, at most 31; copies of the uppermost bit follow.
+    fn bits_down(self, count: i32) -> Self;
+
+    /// The number that the bits are as a signed integer.
+    fn bits_to_number(self) -> Self;
+
+    /// The bits of the signed integer that is left when the fraction is cut off.
+    fn number_to_bits(self) -> Self;
+
+    /// The values of a slice, at most [`Lanes::WIDTH`]; zeros in the lanes beyond its end.
+    #[inline(always)]
+    fn read(self, from: &[f32]) -> Self {
+        // SAFETY: a value of this type proves the instruction set; so many values are in the slice.
+        unsafe {
+            if from.len() >= Self::WIDTH {
+                Self::load(from.as_ptr())
+            } else {
+                Self::load_part(from.as_ptr(), from.len())
+            }
+        }
+    }
+
+    /// The first `count` lanes; zeros in the others.
+    #[inline(always)]
+    fn first(self, count: usize) -> Self {
+        if count >= Self::WIDTH {
+            return self;
+        }
+        let mut kept = [0.0; super::LANES];
+        self.write(&mut kept[..count]);
+        self.read(&kept)
+    }
+
+    /// Writes the first lanes to a slice, as many as it has room for.
+    #[inline(always)]
+    fn write(self, to: &mut [f32]) {
+        // SAFETY: so many values are in the slice.
+        unsafe {
+            if to.len() >= Self::WIDTH {
+                self.store(to.as_mut_ptr());
+            } else {
+                self.store_part(to.as_mut_ptr(), to.len());
+            }
+        }
+    }
+
+    /// The values in double precision.
+    fn widen(self) -> Self::Doubles;
 
     /// The sum of all lanes: halves added to each other until one value is left.
     fn sum(self) -> f32;
@@ -140,9 +221,28 @@ macro_rules! lanes_fn {
             }
             #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
             {
-                body::<$($given)* $crate::simd::Portable, $($portable)*>($($arg),*)
+                body::<$($given)* $crate::simd::Portable<4>, $($portable)*>($($arg),*)
             }
         }
     };
 }
 pub(crate) use lanes_fn;
+
+/// Runs a body for every register of `len` values: with the range of whole registers, whose number of values the compiler
+/// knows, and at last with that of the rest.
+macro_rules! by_registers {
+    ($l:ident, $len:expr, |$range:ident| $body:block) => {{
+        let len: usize = $len;
+        let mut at = 0;
+        while at + $l::WIDTH <= len {
+            let $range = at..at + $l::WIDTH;
+            $body
+            at += $l::WIDTH;
+        }
+        if at < len {
+            let $range = at..len;
+            $body
+        }
+    }};
+}
+pub(crate) use by_registers;

@@ -21,8 +21,27 @@ macro_rules! pairwise {
     )*};
 }
 
+/// Operations of two registers of integers that are one instruction.
+macro_rules! bitwise {
+    ($($name:ident: $instruction:ident),*) => {$(
+        #[inline(always)]
+        fn $name(self, other: Self) -> Self {
+            // SAFETY: every AArch64 CPU has NEON.
+            Self(unsafe {
+                vreinterpretq_f32_s32($instruction(vreinterpretq_s32_f32(self.0), vreinterpretq_s32_f32(other.0)))
+            })
+        }
+    )*};
+}
+
+super::doubles::doubles!(
+    /// Four values in double precision.
+    NeonDoubles, float64x2_t, 2, vld1q_f64, vst1q_f64, add: vaddq_f64, sub: vsubq_f64, mul: vmulq_f64
+);
+
 impl Lanes for Neon {
     const WIDTH: usize = 4;
+    type Doubles = NeonDoubles;
     const PANELS: usize = 1;
 
     #[inline(always)]
@@ -78,7 +97,7 @@ impl Lanes for Neon {
         }
     }
 
-    pairwise!(add: vaddq_f32, sub: vsubq_f32, mul: vmulq_f32);
+    pairwise!(add: vaddq_f32, sub: vsubq_f32, div: vdivq_f32, mul: vmulq_f32);
 
     #[inline(always)]
     fn mul_add(self, factor: Self, addend: Self) -> Self {
@@ -113,5 +132,55 @@ impl Lanes for Neon {
         unsafe { self.store(lanes.as_mut_ptr()) };
         let larger = |a: f32, b: f32| if a > b { a } else { b };
         larger(larger(lanes[0], lanes[2]), larger(lanes[1], lanes[3]))
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: every AArch64 CPU has NEON.
+        Self(unsafe { vsqrtq_f32(self.0) })
+    }
+
+    #[inline(always)]
+    fn above(self, other: Self, then: Self, otherwise: Self) -> Self {
+        // SAFETY: every AArch64 CPU has NEON.
+        Self(unsafe { vbslq_f32(vcgtq_f32(self.0, other.0), then.0, otherwise.0) })
+    }
+
+    #[inline(always)]
+    fn same(self, value: f32) -> Self {
+        // SAFETY: every AArch64 CPU has NEON.
+        Self(unsafe { vdupq_n_f32(value) })
+    }
+
+    bitwise!(bits_add: vaddq_s32, bits_sub: vsubq_s32, bits_and: vandq_s32, bits_xor: veorq_s32);
+
+    #[inline(always)]
+    fn bits_up(self, count: i32) -> Self {
+        // SAFETY: every AArch64 CPU has NEON.
+        Self(unsafe { vreinterpretq_f32_s32(vshlq_s32(vreinterpretq_s32_f32(self.0), vdupq_n_s32(count))) })
+    }
+
+    #[inline(always)]
+    fn bits_down(self, count: i32) -> Self {
+        // SAFETY: every AArch64 CPU has NEON.
+        Self(unsafe { vreinterpretq_f32_s32(vshlq_s32(vreinterpretq_s32_f32(self.0), vdupq_n_s32(-count))) })
+    }
+
+    #[inline(always)]
+    fn bits_to_number(self) -> Self {
+        // SAFETY: every AArch64 CPU has NEON.
+        Self(unsafe { vcvtq_f32_s32(vreinterpretq_s32_f32(self.0)) })
+    }
+
+    #[inline(always)]
+    fn number_to_bits(self) -> Self {
+        // SAFETY: every AArch64 CPU has NEON.
+        Self(unsafe { vreinterpretq_f32_s32(vcvtq_s32_f32(self.0)) })
+    }
+
+    #[inline(always)]
+    fn widen(self) -> NeonDoubles {
+        // SAFETY: every AArch64 CPU has NEON.
+        unsafe { NeonDoubles(vcvt_f64_f32(vget_low_f32(self.0)), vcvt_high_f64_f32(self.0)) }
     }
 }

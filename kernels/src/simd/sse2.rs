@@ -35,8 +35,25 @@ macro_rules! folded {
     )*};
 }
 
+/// Operations of two registers of integers that are one instruction.
+macro_rules! bitwise {
+    ($($name:ident: $instruction:ident),*) => {$(
+        #[inline(always)]
+        fn $name(self, other: Self) -> Self {
+            // SAFETY: every x86-64 CPU has SSE2.
+            Self(unsafe { _mm_castsi128_ps($instruction(_mm_castps_si128(self.0), _mm_castps_si128(other.0))) })
+        }
+    )*};
+}
+
+super::doubles::doubles!(
+    /// Four values in double precision.
+    Sse2Doubles, __m128d, 2, _mm_loadu_pd, _mm_storeu_pd, add: _mm_add_pd, sub: _mm_sub_pd, mul: _mm_mul_pd
+);
+
 impl Lanes for Sse2 {
     const WIDTH: usize = 4;
+    type Doubles = Sse2Doubles;
     const PANELS: usize = 1;
 
     #[inline(always)]
@@ -91,7 +108,7 @@ impl Lanes for Sse2 {
         }
     }
 
-    pairwise!(add: _mm_add_ps, sub: _mm_sub_ps, mul: _mm_mul_ps, max: _mm_max_ps, min: _mm_min_ps);
+    pairwise!(add: _mm_add_ps, sub: _mm_sub_ps, div: _mm_div_ps, mul: _mm_mul_ps, max: _mm_max_ps, min: _mm_min_ps);
 
     #[inline(always)]
     fn mul_add(self, factor: Self, addend: Self) -> Self {
@@ -99,4 +116,62 @@ impl Lanes for Sse2 {
     }
 
     folded!(sum: _mm_add_ps, largest: _mm_max_ps);
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: every x86-64 CPU has SSE2.
+        Self(unsafe { _mm_sqrt_ps(self.0) })
+    }
+
+    #[inline(always)]
+    fn above(self, other: Self, then: Self, otherwise: Self) -> Self {
+        // SAFETY: every x86-64 CPU has SSE2.
+        unsafe {
+            let mask = _mm_cmpgt_ps(self.0, other.0);
+            Self(_mm_or_ps(_mm_and_ps(mask, then.0), _mm_andnot_ps(mask, otherwise.0)))
+        }
+    }
+
+    #[inline(always)]
+    fn same(self, value: f32) -> Self {
+        // SAFETY: every x86-64 CPU has SSE2.
+        Self(unsafe { _mm_set1_ps(value) })
+    }
+
+    bitwise!(
+        bits_add: _mm_add_epi32,
+        bits_sub: _mm_sub_epi32,
+        bits_and: _mm_and_si128,
+        bits_xor: _mm_xor_si128
+    );
+
+    #[inline(always)]
+    fn bits_up(self, count: i32) -> Self {
+        // SAFETY: every x86-64 CPU has SSE2.
+        Self(unsafe { _mm_castsi128_ps(_mm_sll_epi32(_mm_castps_si128(self.0), _mm_cvtsi32_si128(count))) })
+    }
+
+    #[inline(always)]
+    fn bits_down(self, count: i32) -> Self {
+        // SAFETY: every x86-64 CPU has SSE2.
+        Self(unsafe { _mm_castsi128_ps(_mm_sra_epi32(_mm_castps_si128(self.0), _mm_cvtsi32_si128(count))) })
+    }
+
+    #[inline(always)]
+    fn bits_to_number(self) -> Self {
+        // SAFETY: every x86-64 CPU has SSE2.
+        Self(unsafe { _mm_cvtepi32_ps(_mm_castps_si128(self.0)) })
+    }
+
+    #[inline(always)]
+    fn number_to_bits(self) -> Self {
+        // SAFETY: every x86-64 CPU has SSE2.
+        Self(unsafe { _mm_castsi128_ps(_mm_cvttps_epi32(self.0)) })
+    }
+
+    #[inline(always)]
+    fn widen(self) -> Sse2Doubles {
+        // SAFETY: every x86-64 CPU has SSE2.
+        unsafe { Sse2Doubles(_mm_cvtps_pd(self.0), _mm_cvtps_pd(_mm_movehl_ps(self.0, self.0))) }
+    }
 }

@@ -7,86 +7,59 @@
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use super::{Moments, Scratch, SsimConstants, SsimOptions, check_pair, gpu, means};
+use super::{Moments, Scratch, SsimConstants, SsimOptions, check_pair, first, gpu, means, read};
 use crate::conv::Nhwc;
 use crate::device::{Buffer, Device, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::reduce::group_sums;
-use crate::simd::{LANES, load, simd_fn, store};
+use crate::simd::{Wide, by_registers, formulas, lanes_fn};
 use crate::window::{Plan, weighted_rows};
 
-/// SSIM at one pixel and its slopes.
-#[derive(CubeType, Clone, Copy)]
-pub struct Slopes {
-    /// SSIM itself.
-    pub value: f32,
-    /// Slope with respect to the mean of x.
-    pub x: f32,
-    /// Slope with respect to the mean of y.
-    pub y: f32,
-    /// Slope with respect to the mean of x^2, equal to that of y^2.
-    pub squares: f32,
-    /// Slope with respect to the mean of xy.
-    pub product: f32,
-}
+formulas! {
+    use crate::ssim::wide::Moments;
 
-/// SSIM and its slopes, by the quotient rule on S = a1 a2 / (b1 b2).
-#[cube]
-#[inline(always)]
-pub fn ssim_slopes(m: Moments, k: SsimConstants) -> Slopes {
-    let a1 = 2.0 * m.x * m.y + k.c1;
-    let a2 = 2.0 * k.scale * (m.xy - m.x * m.y) + k.c2;
-    let b1 = m.x * m.x + m.y * m.y + k.c1;
-    let b2 = k.scale * (m.xx - m.x * m.x + m.yy - m.y * m.y) + k.c2;
-    let inverse = 1.0 / (b1 * b2);
-    let value = a1 * a2 * inverse;
-    let on_a1 = a2 * inverse;
-    let on_a2 = a1 * inverse;
-    let on_b1 = -value * b2 * inverse;
-    let on_b2 = -value * b1 * inverse;
-    let own = 2.0 * (on_b1 - k.scale * on_b2);
-    let other = 2.0 * (on_a1 - k.scale * on_a2);
-    Slopes {
+    /// SSIM at one pixel and its slopes.
+    pub struct Slopes {
+        /// SSIM itself.
         value,
-        x: own * m.x + other * m.y,
-        y: own * m.y + other * m.x,
-        squares: k.scale * on_b2,
-        product: 2.0 * k.scale * on_a2,
+        /// Slope with respect to the mean of x.
+        x,
+        /// Slope with respect to the mean of y.
+        y,
+        /// Slope with respect to the mean of x^2, equal to that of y^2.
+        squares,
+        /// Slope with respect to the mean of xy.
+        product,
+    }
+
+    /// SSIM and its slopes, by the quotient rule on S = a1 a2 / (b1 b2).
+    pub fn ssim_slopes(m: Moments; k: SsimConstants) -> Slopes {
+        let a1 = 2.0 * m.x * m.y + k.c1;
+        let a2 = 2.0 * k.scale * (m.xy - m.x * m.y) + k.c2;
+        let b1 = m.x * m.x + m.y * m.y + k.c1;
+        let b2 = k.scale * (m.xx - m.x * m.x + m.yy - m.y * m.y) + k.c2;
+        let inverse = 1.0 / (b1 * b2);
+        let value = a1 * a2 * inverse;
+        let on_a1 = a2 * inverse;
+        let on_a2 = a1 * inverse;
+        let on_b1 = -value * b2 * inverse;
+        let on_b2 = -value * b1 * inverse;
+        let own = 2.0 * (on_b1 - k.scale * on_b2);
+        let other = 2.0 * (on_a1 - k.scale * on_a2);
+        Slopes {
+            value,
+            x: own * m.x + other * m.y,
+            y: own * m.y + other * m.x,
+            squares: k.scale * on_b2,
+            product: 2.0 * k.scale * on_a2,
+        }
     }
 }
 
-/// SSIM and its slopes over some lanes, quantity by quantity.
-struct SlopeLanes {
-    value: [f32; LANES],
-    x: [f32; LANES],
-    y: [f32; LANES],
-    squares: [f32; LANES],
-    product: [f32; LANES],
-}
-
-/// Slopes over the lanes from `at` of one row of moments x, y, xx, yy, xy, times the upstream
-/// gradient. Plain loops: the closures of array::map and array::from_fn are not inlined here.
-#[inline(always)]
-fn slopes_lanes(moments: &[&[f32]; 5], at: usize, k: SsimConstants, upstream: &[f32; LANES]) -> SlopeLanes {
-    let (x, y) = (load(moments[0], at), load(moments[1], at));
-    let (xx, yy, xy) = (load(moments[2], at), load(moments[3], at), load(moments[4], at));
-    let zero = [0.0; LANES];
-    let mut out = SlopeLanes { value: zero, x: zero, y: zero, squares: zero, product: zero };
-    for i in 0..LANES {
-        let s = ssim_slopes(Moments { x: x[i], y: y[i], xx: xx[i], yy: yy[i], xy: xy[i] }, k);
-        out.value[i] = s.value;
-        out.x[i] = upstream[i] * s.x;
-        out.y[i] = upstream[i] * s.y;
-        out.squares[i] = upstream[i] * s.squares;
-        out.product[i] = upstream[i] * s.product;
-    }
-    out
-}
-
-simd_fn! {
+lanes_fn! {
     /// Slopes over one row of moments x, y, xx, yy, xy, times a constant upstream gradient: the
     /// coefficients p, q, r for x. Returns the sum of SSIM over the row.
-    pub(crate) fn slopes_row(
+    pub(crate) fn slopes_row<L>(
         moments: [&[f32]; 5],
         k: SsimConstants,
         upstream: f32,
@@ -95,56 +68,61 @@ simd_fn! {
         r: &mut [f32],
     ) -> f64 {
         let n = p.len();
-        let mut sums = [0.0f32; LANES];
-        for at in (0..n).step_by(LANES) {
-            let s = slopes_lanes(&moments, at, k, &[upstream; LANES]);
-            store(p, at, &s.x);
-            store(q, at, &s.squares);
-            store(r, at, &s.product);
-            let live = LANES.min(n - at);
-            for (i, sum) in sums.iter_mut().enumerate() {
-                *sum += if i < live { s.value[i] } else { 0.0 };
-            }
-        }
-        sums.iter().map(|s| f64::from(*s)).sum()
+        let (moments, q, r) = (first(n, moments), &mut q[..n], &mut r[..n]);
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        let mut sum = zero;
+        by_registers!(L, n, |part| {
+            let s = wide::ssim_slopes(read(zero, moments, &part), k);
+            sum = sum.add(s.value.0.first(part.len()));
+            (upstream * s.x).0.write(&mut p[part.clone()]);
+            (upstream * s.squares).0.write(&mut q[part.clone()]);
+            (upstream * s.product).0.write(&mut r[part]);
+        });
+        f64::from(sum.sum())
     }
 }
 
-simd_fn! {
-    /// Like [`slopes_row`] with an upstream gradient per pixel; also writes the map and the
+lanes_fn! {
+    /// Like [`slopes_row`] with an upstream gradient per pixel; also writes the map and, where there is room, the
     /// coefficient for y.
-    fn slopes_map_row(
+    fn slopes_map_row<L>(
         moments: [&[f32]; 5],
         k: SsimConstants,
         upstream: &[f32],
         map: &mut [f32],
         coefficients: [&mut [f32]; 4],
     ) {
-        let [px, py, q, r] = coefficients;
-        for at in (0..upstream.len()).step_by(LANES) {
-            let s = slopes_lanes(&moments, at, k, &load(upstream, at));
-            store(map, at, &s.value);
-            store(px, at, &s.x);
+        let ([px, py, q, r], n) = (coefficients, upstream.len());
+        let (moments, map, px, q, r) = (first(n, moments), &mut map[..n], &mut px[..n], &mut q[..n], &mut r[..n]);
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        by_registers!(L, n, |part| {
+            let s = wide::ssim_slopes(read(zero, moments, &part), k);
+            let upstream = Wide(zero.read(&upstream[part.clone()]));
+            s.value.0.write(&mut map[part.clone()]);
+            (upstream * s.x).0.write(&mut px[part.clone()]);
             if !py.is_empty() {
-                store(py, at, &s.y);
+                (upstream * s.y).0.write(&mut py[part.clone()]);
             }
-            store(q, at, &s.squares);
-            store(r, at, &s.product);
-        }
+            (upstream * s.squares).0.write(&mut q[part.clone()]);
+            (upstream * s.product).0.write(&mut r[part]);
+        });
     }
 }
 
-simd_fn! {
+lanes_fn! {
     /// `out = p + 2 x q + y r`.
-    fn combine(p: &[f32], q: &[f32], r: &[f32], x: &[f32], y: &[f32], out: &mut [f32]) {
-        for at in (0..out.len()).step_by(LANES) {
-            let (p, q, r, x, y) = (load(p, at), load(q, at), load(r, at), load(x, at), load(y, at));
-            let mut sum = [0.0; LANES];
-            for i in 0..LANES {
-                sum[i] = p[i] + 2.0 * x[i] * q[i] + y[i] * r[i];
-            }
-            store(out, at, &sum);
-        }
+    fn combine<L>(p: &[f32], q: &[f32], r: &[f32], x: &[f32], y: &[f32], out: &mut [f32]) {
+        let n = out.len();
+        let (p, q, r, x, y) = (&p[..n], &q[..n], &r[..n], &x[..n], &y[..n]);
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        by_registers!(L, n, |part| {
+            let (p, q, r) = (zero.read(&p[part.clone()]), zero.read(&q[part.clone()]), zero.read(&r[part.clone()]));
+            let (x, y) = (zero.read(&x[part.clone()]), zero.read(&y[part.clone()]));
+            y.mul_add(r, x.add(x).mul_add(q, p)).write(&mut out[part]);
+        });
     }
 }
 

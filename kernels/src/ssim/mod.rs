@@ -13,6 +13,8 @@ mod gradient;
 pub(crate) use gradient::{AdjointScratch, adjoint_into, slopes_row, ssim_slopes};
 pub use gradient::{ssim_map_backward, ssim_map_with_gradient, ssim_mean_with_gradient};
 
+use std::ops::Range;
+
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
@@ -20,7 +22,7 @@ use crate::conv::Nhwc;
 use crate::device::{View, ViewMut, place};
 use crate::error::{Result, check_len};
 use crate::reduce::group_sums;
-use crate::simd::{LANES, load, simd_fn, store};
+use crate::simd::{Lanes, Wide, by_registers, formulas, lanes_fn};
 use crate::window::{Border, Plan, Window, cross_rows, square_rows};
 
 /// Settings of SSIM.
@@ -88,29 +90,28 @@ pub struct SsimConstants {
     pub scale: f32,
 }
 
-/// Windowed means at one pixel.
-#[derive(CubeType, Clone, Copy)]
-pub struct Moments {
-    /// Mean of x.
-    pub x: f32,
-    /// Mean of y.
-    pub y: f32,
-    /// Mean of x^2.
-    pub xx: f32,
-    /// Mean of y^2.
-    pub yy: f32,
-    /// Mean of xy.
-    pub xy: f32,
-}
+formulas! {
+    /// Windowed means at one pixel.
+    pub struct Moments {
+        /// Mean of x.
+        x,
+        /// Mean of y.
+        y,
+        /// Mean of x^2.
+        xx,
+        /// Mean of y^2.
+        yy,
+        /// Mean of xy.
+        xy,
+    }
 
-/// SSIM at one pixel.
-#[cube]
-#[inline(always)]
-pub fn ssim(m: Moments, k: SsimConstants) -> f32 {
-    let variances = k.scale * (m.xx - m.x * m.x + m.yy - m.y * m.y);
-    let covariance = k.scale * (m.xy - m.x * m.y);
-    let numerator = (2.0 * m.x * m.y + k.c1) * (2.0 * covariance + k.c2);
-    numerator / ((m.x * m.x + m.y * m.y + k.c1) * (variances + k.c2))
+    /// SSIM at one pixel.
+    pub fn ssim(m: Moments; k: SsimConstants) -> f32 {
+        let variances = k.scale * (m.xx - m.x * m.x + m.yy - m.y * m.y);
+        let covariance = k.scale * (m.xy - m.x * m.y);
+        let numerator = (2.0 * m.x * m.y + k.c1) * (2.0 * covariance + k.c2);
+        numerator / ((m.x * m.x + m.y * m.y + k.c1) * (variances + k.c2))
+    }
 }
 
 /// Lines and rows that one task reuses.
@@ -150,18 +151,34 @@ impl Scratch {
     }
 }
 
-simd_fn! {
+/// The first `n` of each of five moments.
+#[inline(always)]
+fn first(n: usize, [x, y, xx, yy, xy]: [&[f32]; 5]) -> [&[f32]; 5] {
+    [&x[..n], &y[..n], &xx[..n], &yy[..n], &xy[..n]]
+}
+
+/// A register of each of the moments x, y, xx, yy, xy of a row; `zero` is any register.
+#[inline(always)]
+fn read<L: Lanes>(zero: L, [x, y, xx, yy, xy]: [&[f32]; 5], part: &Range<usize>) -> wide::Moments<L> {
+    wide::Moments {
+        x: Wide(zero.read(&x[part.clone()])),
+        y: Wide(zero.read(&y[part.clone()])),
+        xx: Wide(zero.read(&xx[part.clone()])),
+        yy: Wide(zero.read(&yy[part.clone()])),
+        xy: Wide(zero.read(&xy[part.clone()])),
+    }
+}
+
+lanes_fn! {
     /// The formula over one row of moments x, y, xx, yy, xy.
-    fn ssim_row(rows: &[Vec<f32>; 5], k: SsimConstants, out: &mut [f32]) {
-        for at in (0..out.len()).step_by(LANES) {
-            let (x, y) = (load(&rows[0], at), load(&rows[1], at));
-            let (xx, yy, xy) = (load(&rows[2], at), load(&rows[3], at), load(&rows[4], at));
-            let mut s = [0.0; LANES];
-            for i in 0..LANES {
-                s[i] = ssim(Moments { x: x[i], y: y[i], xx: xx[i], yy: yy[i], xy: xy[i] }, k);
-            }
-            store(out, at, &s);
-        }
+    fn ssim_row<L>(rows: &[Vec<f32>; 5], k: SsimConstants, out: &mut [f32]) {
+        let [x, y, xx, yy, xy] = rows;
+        let (moments, n) = (first(out.len(), [x, y, xx, yy, xy]), out.len());
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let zero = unsafe { L::splat(0.0) };
+        by_registers!(L, n, |part| {
+            wide::ssim(read(zero, moments, &part), k).0.write(&mut out[part]);
+        });
     }
 }
 

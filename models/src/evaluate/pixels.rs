@@ -87,7 +87,7 @@ impl Pixels {
 
     /// Fills in the metrics; returns the ranking of all pixels, and sketches of the maps.
     pub fn fill(mut self, metrics: &mut Metrics) -> (Ranking, Vec<Sketch>) {
-        metrics.aupro_30 = self.all.curve().map(|c| area(c, PRO_LIMIT));
+        metrics.aupro_30 = self.all.bends().map(|c| area(c, PRO_LIMIT));
         let bound = self.all.auroc_bound();
         if !self.all.is_exact() {
             let what = "too many distinct pixel scores to keep all apart";
@@ -111,7 +111,7 @@ impl Pixels {
         }
         if let Some(tallies) = &mut self.loco {
             for (limit, name) in SPRO_LIMITS {
-                let areas = tallies.each_mut().map(|t| t.curve().map(|c| area(c, limit)));
+                let areas = tallies.each_mut().map(|t| t.bends().map(|c| area(c, limit)));
                 metrics.auspro.insert(name.into(), ByKind::of(areas));
             }
         }

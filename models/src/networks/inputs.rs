@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hotad_engine::Result;
 use hotad_engine::device::{Device, InputRange, InputRanges, Rounding};
 use hotad_engine::tensor::Tensor;
-use hotad_kernels::error::KernelError;
+use hotad_kernels::KernelError;
 use sha2::{Digest, Sha256};
 
 /// Bytes of the digest that tell layers of one name apart.

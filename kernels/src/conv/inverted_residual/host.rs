@@ -17,8 +17,9 @@ use super::super::reduced::{self, Convert, Rounded, granule, round};
 use super::stages::{self, Depthwise, Pixels};
 use crate::activation::Activation;
 use crate::device::{HostBuffer, Rounding};
+use crate::elementwise::add_product;
 use crate::error::Result;
-use crate::simd::{LANES, simd_fn};
+use crate::simd::{LANES, lanes_fn};
 
 /// Expanded channels at a time at most, a multiple of the lanes: weights and sums stay in the first cache.
 const BLOCK: usize = 48;
@@ -312,13 +313,13 @@ impl Call<'_> {
     }
 }
 
-simd_fn! {
+lanes_fn! {
     /// Adds the first `count` values of every row of `wide` values to a row of `count`.
-    fn add_rows(rows: &[f32], wide: usize, count: usize, sums: &mut [f32]) {
+    fn add_rows<L>(rows: &[f32], wide: usize, count: usize, sums: &mut [f32]) {
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        let one = unsafe { L::splat(1.0) };
         for (sums, row) in sums.chunks_exact_mut(count).zip(rows.chunks_exact(wide)) {
-            for (sum, v) in sums.iter_mut().zip(row) {
-                *sum += v;
-            }
+            add_product(sums, one, row);
         }
     }
 }
