@@ -78,7 +78,7 @@ pub fn agree(what: &str, case: &Case, got: &Buffer, want: &[f64]) {
 }
 
 /// Forward, both gradients and the prepared form on every device.
-fn check(case: &Case) {
+pub fn check(case: &Case) {
     let (x, w, bias) = (noise(len(case.x), 1.0, 1), noise(len(case.w), 1.0, 2), noise(case.w[0], 1.0, 3));
     let grad = noise(len(case.y()), 1.0, 4);
     let y: Vec<f64> = case.forward(&x, &w, &bias).iter().map(|v| v.clamp(0.0, 6.0)).collect();

@@ -33,7 +33,7 @@ impl Block {
             weight: put(device, w),
             shape: *shape,
             bias: put(device, bias),
-        rounding: Rounding::None,
+            rounding: Rounding::None,
         };
         let [expand, depthwise, project] = self.weights();
         let expand = (self.from != self.expanded).then(|| ready(&expand));

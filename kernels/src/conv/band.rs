@@ -236,7 +236,7 @@ pub(super) unsafe fn finish<L: Lanes, const V: usize>(
     let Epilogue { residual, activation, attention, gated, .. } = pass.epilogue;
     if gated {
         let features = features(activation, sums);
-        let (to, channel) = (pixel * target.stride, block * HALF);
+        let (to, channel) = (pixel * target.stride, (block - target.blocks.start) * HALF);
         let count = HALF.min(target.stride - channel);
         target.values[to + channel..to + channel + count].copy_from_slice(&features[..count]);
         return;

@@ -47,7 +47,8 @@ impl<E: Pod> Slab<E> {
     ) {
         self.clear(height, width, MASKED_CHANNELS, how.zero());
         let (x0, x1) = visible(w, left, width);
-        for (row, line) in self.pixels.elements_mut().chunks_exact_mut(width * MASKED_CHANNELS).take(height).enumerate() {
+        for (row, line) in self.pixels.elements_mut().chunks_exact_mut(width * MASKED_CHANNELS).take(height).enumerate()
+        {
             let y = top + row as isize;
             if y < 0 || y >= h as isize || x1 == x0 {
                 continue;

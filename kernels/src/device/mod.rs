@@ -18,13 +18,13 @@ mod probe;
 mod wgpu;
 
 pub use buffer::{Buffer, Element, GpuBuffer, View, ViewMut};
+pub use cpu::{Cpu, InputRange, InputRanges, Rounding};
 #[cfg(all(feature = "cuda", unix, target_arch = "x86_64"))]
 #[doc(hidden)]
 pub use cuda::emulator;
 #[cfg(feature = "cuda")]
 #[doc(hidden)]
 pub use cuda::offline;
-pub use cpu::{Cpu, InputRange, InputRanges, Rounding};
 pub use gpu::{Gpu, Precision};
 pub use host::HostBuffer;
 pub use probe::{Facts, Probe, hush_drivers, probe};

@@ -27,8 +27,8 @@ use hotad_engine::metrics::ranking::Ranking;
 use hotad_engine::{Error, Result};
 
 use crate::model::Model;
-use aggregate::{Aggregate, Drawn, Facts};
 pub use against_f32::AgainstF32;
+use aggregate::{Aggregate, Drawn, Facts};
 pub use confusion::Confusion;
 use metrics::KINDS;
 pub use metrics::{ByKind, KindMetrics, Metrics};

@@ -105,7 +105,11 @@ impl Gates<'_> {
             Self::Learned(params, mode) => layer.learned(params, *mode, x, mask),
             Self::Prepared(ready) => {
                 let (conv, inputs) = &ready.0[&layer.name]; // prepared from the same list of layers
-                if mask.is_some() { inputs.note_masked(x)? } else { inputs.note(x)? }
+                if mask.is_some() {
+                    inputs.note_masked(x)?
+                } else {
+                    inputs.note(x)?
+                }
                 let [n, h, w, c] = x.nhwc()?;
                 let seen = [n, h, w, if mask.is_some() { MASKED_CHANNELS } else { c }];
                 let shape = conv.output(seen)?;

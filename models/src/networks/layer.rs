@@ -157,8 +157,7 @@ impl Layer {
     fn part(&self, state: &State, device: &Device) -> Result<ConvWeights> {
         let (weight, bias) = self.folded(state)?;
         let depthwise = self.opts.groups > 1;
-        let rounding =
-            if depthwise { Rounding::None } else { Inputs::new(device, &self.name, &weight)?.rounding };
+        let rounding = if depthwise { Rounding::None } else { Inputs::new(device, &self.name, &weight)?.rounding };
         let (weight, bias) = (device.upload(weight)?, device.upload(bias)?);
         Ok(ConvWeights { weight, shape: self.weight_shape(), bias, rounding })
     }

@@ -128,7 +128,8 @@ struct Plan {
 impl Plan {
     fn new(g: &Geometry, granule: usize) -> Self {
         let [_, oh, _, e] = g.y;
-        let held = (SCRATCH / (scratch_width(g) * BLOCK.max(granule).min(e))).saturating_sub(g.w[1]) / g.opts.stride + 1;
+        let held =
+            (SCRATCH / (scratch_width(g) * BLOCK.max(granule).min(e))).saturating_sub(g.w[1]) / g.opts.stride + 1;
         let bands = oh.div_ceil(held);
         Self { rows: oh.div_ceil(bands), parts: TASKS.div_ceil(bands).min(e.div_ceil(granule)), granule }
     }
