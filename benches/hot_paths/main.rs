@@ -137,7 +137,10 @@ fn compare(works: &mut [Work], device: &Device) {
     }
     let graphs = device.name().starts_with("cuda");
     let more = if graphs { (" graph | ratio |", "---|---|") } else { ("", "") };
-    println!("| work | hotad | of the peak | PyTorch, or what the row names | ratio |{} goal |\n|---|---|---|---|---|{}---|", more.0, more.1);
+    println!(
+        "| work | hotad | of the peak | PyTorch, or what the row names | ratio |{} goal |\n|---|---|---|---|---|{}---|",
+        more.0, more.1
+    );
     for work in works {
         let (mut own, mut eager, mut graph) = (Vec::new(), Other::default(), Other::default());
         for _ in 0..ROUNDS {
