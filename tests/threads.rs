@@ -12,11 +12,12 @@ use hotad_engine::train::Learner;
 use hotad_kernels::activation::Activation;
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::conv::{
-    ConvOptions, ConvWeights, Padding, PreparedInvertedResidual, conv2d_backward_data, conv2d_backward_weight,
+    ConvOptions, ConvWeights, Extra, Padding, PreparedConv, PreparedGated, PreparedInvertedResidual,
+    conv2d_backward_data, conv2d_backward_weight,
 };
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::decompose::{DecomposeOptions, decompose};
-use hotad_kernels::device::{Device, Rounding};
+use hotad_kernels::device::{Device, InputRange, Rounding};
 use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::ssim::SsimOptions;
 use hotad_models::autoencoder::PatchAutoencoder;
@@ -38,6 +39,32 @@ fn same_bits(work: impl Fn() -> Vec<f32> + Sync) {
     assert!(!one.is_empty());
     assert!(one == run(2), "2 threads differ from 1");
     assert!(one == run(5), "5 threads differ from 1");
+}
+
+#[test]
+fn prepared_convolutions() {
+    // With Winograd's transforms, and directly.
+    for (x, dilation) in [([2, 20, 37, 32], 1), ([1, 20, 37, 32], 8), ([1, 5, 7, 32], 1)] {
+        let opts = ConvOptions { padding: dilation.into(), dilation, ..ConvOptions::default() };
+        let data = noise(x.iter().product(), 13);
+        let upload = |n, index| Device::CPU.upload(noise(n, index)).expect("room");
+        let (weight, bias) = (|| upload(72 * 9 * 32, 14), || upload(72, 15));
+        let range = InputRange::new(0.0, 1.0).expect("finite");
+        for rounding in [Rounding::None, Rounding::Bf16, Rounding::Int8(range)] {
+            let conv = PreparedConv::new(weight(), [72, 3, 3, 32], bias(), opts, Activation::Relu).expect("fits");
+            let gated = PreparedGated::new(weight(), [72, 3, 3, 32], bias(), opts, Activation::Relu).expect("fits");
+            let conv = conv.rounded(rounding).expect("few terms");
+            let gated = gated.rounded(rounding).expect("few terms");
+            same_bits(|| {
+                let mut y = vec![0.0; data.len() / 32 * 72];
+                let mut features = vec![0.0; data.len() / 32 * 36];
+                conv.run(&data, x, Extra::default(), &mut y).expect("shapes fit");
+                gated.run(&data, x, None, &mut features).expect("shapes fit");
+                y.extend(features);
+                y
+            });
+        }
+    }
 }
 
 #[test]

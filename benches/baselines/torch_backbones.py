@@ -1,8 +1,5 @@
-"""EfficientNet-Lite0's trunk up to block 10 and the scorers over its features, as users of PyTorch, ONNX Runtime, OpenVINO
-and faiss have them: batch normalisation folded, weights random."""
-
-import os
-import tempfile
+"""EfficientNet-Lite0's trunk up to block 10 and the scorers over its features, as users of PyTorch and faiss have them:
+batch normalisation folded, weights random."""
 
 import numpy as np
 import torch
@@ -11,6 +8,7 @@ from torch import nn
 
 ROWS = [(1, 3, 1, 1, 32, 16), (2, 3, 2, 6, 16, 24), (2, 5, 2, 6, 24, 40), (3, 3, 2, 6, 40, 80), (3, 5, 1, 6, 80, 112)]
 CUTS = (4, 10)
+SHAPE = (1, 3, 224, 224)
 BANK = 2_000
 PADIM = 100
 
@@ -64,45 +62,13 @@ class Trunk(nn.Module):
 
 def eager(channels_last, device):
     net = Trunk().eval().to(device)
-    image = torch.rand(1, 3, 224, 224, device=device)
+    image = torch.rand(SHAPE, device=device)
     if channels_last:
         net, image = net.to(memory_format=torch.channels_last), image.contiguous(memory_format=torch.channels_last)
 
     def call():
         with torch.inference_mode():
             return net(image)
-
-    return call
-
-
-def exported():
-    """The trunk as an ONNX file."""
-    path = os.path.join(tempfile.mkdtemp(), "trunk.onnx")
-    with torch.device("cpu"):
-        torch.onnx.export(Trunk().eval(), (torch.rand(1, 3, 224, 224),), path, dynamo=False)
-    return path
-
-
-def onnx():
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(exported(), options, providers=["CPUExecutionProvider"])
-    name, image = session.get_inputs()[0].name, np.random.rand(1, 3, 224, 224).astype(np.float32)
-    return lambda: session.run(None, {name: image})
-
-
-def openvino():
-    import openvino as ov
-
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    model = ov.compile_model(exported(), "CPU", {**settings, "INFERENCE_PRECISION_HINT": "f32"})
-    image = np.random.rand(1, 3, 224, 224).astype(np.float32)
-
-    def call():
-        found = model(image)
-        return [found[i] for i in range(len(CUTS))]
 
     return call
 

@@ -19,6 +19,7 @@ import torch_backbones as backbones
 import torch_inpainting as inpainting
 import torch_networks as networks
 import torch_patches as patches
+import torch_peers as peers
 from torch_colour import delta_e, rgb_to_lab
 
 DEVICE = sys.argv[1] if len(sys.argv) > 1 else "cpu"
@@ -369,13 +370,15 @@ WORK = {
     "gated_train": lambda: fastest(gated(False, True), gated(True, True)),
     "i3ad_score": lambda: fastest(i3ad_score(False), i3ad_score(True)),
     "lite0_trunk": lambda: fastest(backbones.eager(False, DEVICE), backbones.eager(True, DEVICE)),
-    "lite0_trunk_onnx": backbones.onnx,
-    "lite0_trunk_openvino": backbones.openvino,
     "patchcore_lite0": lambda: fastest(*(backbones.patchcore(backbones.eager(c, DEVICE)) for c in (False, True))),
-    "patchcore_lite0_onnx": lambda: backbones.patchcore_faiss(backbones.onnx()),
-    "patchcore_lite0_openvino": lambda: backbones.patchcore_faiss(backbones.openvino()),
+    "patchcore_lite0_onnx": lambda: backbones.patchcore_faiss(peers.onnx(backbones.Trunk, backbones.SHAPE)),
+    "patchcore_lite0_openvino": lambda: backbones.patchcore_faiss(peers.openvino(backbones.Trunk, backbones.SHAPE)),
     "padim_lite0": lambda: fastest(*(backbones.padim(backbones.eager(c, DEVICE)) for c in (False, True))),
 }
+WORK |= peers.works("forward", lambda: autoencoder(False), (1, 3, 128, 128))
+WORK |= peers.works("resnet18_forward", lambda: networks.resnet18(3), (1, 3, 256, 256))
+WORK |= peers.works("unet_forward", networks.UNet, (1, 1, 256, 256))
+WORK |= peers.works("lite0_trunk", backbones.Trunk, backbones.SHAPE)
 
 
 def wait():
@@ -415,7 +418,7 @@ def measure(call, calls, seconds=0.2 if CUDA else 1.0):
     return statistics.median(times)
 
 
-def prepared(name, how):
+def ready_call(name, how):
     """The call that a name stands for."""
     if how == "graph" and name in NOT_CAPTURED:
         raise RuntimeError("not captured")
@@ -433,7 +436,7 @@ def main():
         name, how = line.split()
         try:
             if (name, how) not in ready:
-                ready[name, how] = prepared(name, how)
+                ready[name, how] = ready_call(name, how)
             calls = 1 if name in WAITED_FOR or not CUDA else QUEUED
             answer = {"seconds": measure(ready[name, how], calls)}
         except Exception as e:  # one work that PyTorch cannot do leaves the others

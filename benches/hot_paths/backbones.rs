@@ -51,30 +51,22 @@ fn image() -> Tensor {
     Tensor::new(noise(IMAGE.len(), 30), &[1, SIZE, SIZE, 3]).expect("lengths fit")
 }
 
-/// Against PyTorch, ONNX Runtime and OpenVINO, by name.
-pub fn trunks(device: &Device) -> [Work; 3] {
-    [
-        ("EfficientNet-Lite0 to block 10, forward, batch 1, 224x224", "lite0_trunk"),
-        ("the same against ONNX Runtime", "lite0_trunk_onnx"),
-        ("the same against OpenVINO", "lite0_trunk_openvino"),
-    ]
-    .map(|(title, name)| {
-        let image = image();
-        let run = |(backbone, cuts): &(Backbone, Vec<usize>), image: &Tensor| {
-            black_box(backbone.maps(image, cuts).expect("shapes fit"));
-        };
-        let trunk = laid_out(device, lite0, |trunk| run(trunk, &image));
-        Work {
-            title,
-            name,
-            flops: TRUNK_FLOPS,
-            bytes: 0.0,
-            units: 1.0,
-            goal: (1.0, 1.0),
-            latency: true,
-            run: Box::new(move || run(&trunk, &image)),
-        }
-    })
+pub fn trunk(device: &Device) -> Work {
+    let image = image();
+    let run = |(backbone, cuts): &(Backbone, Vec<usize>), image: &Tensor| {
+        black_box(backbone.maps(image, cuts).expect("shapes fit"));
+    };
+    let trunk = laid_out(device, lite0, |trunk| run(trunk, &image));
+    Work {
+        title: "EfficientNet-Lite0 to block 10, forward, batch 1, 224x224",
+        name: "lite0_trunk",
+        flops: TRUNK_FLOPS,
+        bytes: 0.0,
+        units: 1.0,
+        goal: (1.0, 1.0),
+        latency: true,
+        run: Box::new(move || run(&trunk, &image)),
+    }
 }
 
 /// From an image on the host to score and map on the host; against PyTorch, and its trunk under ONNX Runtime or OpenVINO.

@@ -97,7 +97,7 @@ fn share(work: &Work, seconds: f64, (flops, bandwidth): (f64, f64)) -> String {
     }
 }
 
-/// Times of PyTorch and their ratios to ours, one for each round.
+/// Times of PyTorch, or of another peer, and their ratios to ours, one for each round.
 #[derive(Default)]
 struct Other {
     times: Vec<f64>,
@@ -137,7 +137,10 @@ fn compare(works: &mut [Work], device: &Device) {
     }
     let graphs = device.name().starts_with("cuda");
     let more = if graphs { (" graph | ratio |", "---|---|") } else { ("", "") };
-    println!("| work | hotad | of the peak | PyTorch | ratio |{} goal |\n|---|---|---|---|---|{}---|", more.0, more.1);
+    println!(
+        "| work | hotad | of the peak | PyTorch, or what the row names | ratio |{} goal |\n|---|---|---|---|---|{}---|",
+        more.0, more.1
+    );
     for work in works {
         let (mut own, mut eager, mut graph) = (Vec::new(), Other::default(), Other::default());
         for _ in 0..ROUNDS {

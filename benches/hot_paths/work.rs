@@ -253,7 +253,18 @@ fn score(device: &Device) -> Work {
 }
 
 /// Ends of the names of works whose baseline runs on the CPU alone.
-const HOST_BASELINES: [&str; 4] = ["_faiss", "_onnx", "_openvino", "aupro"];
+const HOST_BASELINES: [&str; 5] = ["_faiss", "_onnx", "_openvino", "_openvino_default", "aupro"];
+
+/// A forward pass against PyTorch, then against the runtimes that users deploy with; `names` are what the script calls those.
+fn against_runtimes(device: &Device, make: fn(&Device) -> Work, names: [&'static str; 3]) -> Vec<Work> {
+    let titles = [
+        "the same against ONNX Runtime",
+        "the same against OpenVINO in f32",
+        "the same against OpenVINO in its default precision",
+    ];
+    let named = |(title, name)| Work { title, name, ..make(device) };
+    std::iter::once(make(device)).chain(titles.into_iter().zip(names).map(named)).collect()
+}
 
 /// Every hot path on a device; on a GPU without those whose baseline has no use for one.
 pub fn all(device: &Device) -> Vec<Work> {
@@ -270,11 +281,8 @@ pub fn all(device: &Device) -> Vec<Work> {
         patches::coreset(device),
         patches::aupro(device),
         train_step(device),
-        forward(device),
         score(device),
-        networks::resnet18_forward(device),
         networks::resnet18_train(device),
-        networks::unet_forward(device),
         networks::unet_train(device),
         networks::lea_score(device),
         networks::gated_forward(device),
@@ -282,7 +290,17 @@ pub fn all(device: &Device) -> Vec<Work> {
         networks::i3ad_score(device),
         backbones::padim(device),
     ];
-    works.extend(backbones::trunks(device));
+    for (make, names) in [
+        (forward as fn(&_) -> _, ["forward_onnx", "forward_openvino", "forward_openvino_default"]),
+        (
+            networks::resnet18_forward,
+            ["resnet18_forward_onnx", "resnet18_forward_openvino", "resnet18_forward_openvino_default"],
+        ),
+        (networks::unet_forward, ["unet_forward_onnx", "unet_forward_openvino", "unet_forward_openvino_default"]),
+        (backbones::trunk, ["lite0_trunk_onnx", "lite0_trunk_openvino", "lite0_trunk_openvino_default"]),
+    ] {
+        works.extend(against_runtimes(device, make, names));
+    }
     works.extend(backbones::patchcore(device));
     works.retain(|w| device.gpu().is_none() || !HOST_BASELINES.iter().any(|end| w.name.ends_with(end)));
     works

@@ -10,6 +10,7 @@ mod convolution;
 mod inverted_residual;
 mod naive;
 mod painting;
+mod winograd;
 
 use hotad_engine::Activation;
 use hotad_engine::device::Device;

@@ -5,7 +5,9 @@ use hotad_kernels::activation::Activation;
 use hotad_kernels::adam::{AdamOptions, adam};
 use hotad_kernels::batch_norm::{Affine, After, batch_norm2d_train};
 use hotad_kernels::ciede2000::ciede2000_rgb;
-use hotad_kernels::conv::{ConvOptions, Padding, conv2d, conv2d_backward_data, conv2d_backward_weight};
+use hotad_kernels::conv::{
+    ConvOptions, Extra, Padding, PreparedConv, conv2d, conv2d_backward_data, conv2d_backward_weight,
+};
 use hotad_kernels::coreset::greedy_coreset;
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::decompose::{DecomposeOptions, decompose};
@@ -37,6 +39,7 @@ type Case = (&'static str, fn() -> Call);
 const CASES: &[Case] = &[
     ("convolution 3x3", || dense(3, Padding::Same)),
     ("convolution 1x1", || dense(1, Padding::Each(0))),
+    ("convolution by Winograd", winograd),
     ("data gradient", data_gradient),
     ("weight gradient", weight_gradient),
     ("depthwise convolution", depthwise),
@@ -83,6 +86,17 @@ fn dense(kernel: usize, padding: Padding) -> Call {
     })
 }
 
+fn winograd() -> Call {
+    let (shape, opts) = ([1, 16, 16, 32], ConvOptions::same(3));
+    let upload = |n| Device::CPU.upload(noise(n)).expect("room");
+    let conv =
+        PreparedConv::new(upload(32 * 9 * 32), [32, 3, 3, 32], upload(32), opts, Activation::Relu).expect("fits");
+    let (x, mut y) = (noise(16 * 16 * 32), vec![0.0; 16 * 16 * 32]);
+    Box::new(move || {
+        conv.run(&x, shape, Extra::default(), &mut y).expect("shapes fit");
+    })
+}
+
 fn data_gradient() -> Call {
     let opts = ConvOptions { padding: Padding::Same, ..ConvOptions::default() };
     let (grad, w, mut dx) = (noise(4 * 8 * 32), noise(32 * 9 * 32), vec![0.0; 4 * 8 * 32]);
@@ -119,7 +133,7 @@ fn flat() -> Call {
 fn integers() -> Call {
     let vectors = noise(64 * 128);
     Box::new(move || {
-        FlatBank::new(BankData::F32(vectors.clone()), 128, &Device::Cpu).expect("shapes fit");
+        FlatBank::new(BankData::F32(vectors.clone()), 128, &Device::CPU).expect("shapes fit");
     })
 }
 

@@ -237,7 +237,7 @@ pub(super) unsafe fn finish<L: Lanes, const V: usize>(
     if gated {
         // SAFETY: the caller vouches for the set.
         let features = features(activation, sums, unsafe { L::splat(0.0) });
-        let (to, channel) = (pixel * target.stride, block * HALF);
+        let (to, channel) = (pixel * target.stride, (block - target.blocks.start) * HALF);
         let count = HALF.min(target.stride - channel);
         target.values[to + channel..to + channel + count].copy_from_slice(&features[..count]);
         return;

@@ -26,6 +26,7 @@ pub(super) fn forward_phase(g: &Geometry, w: &[f32], group: usize) -> Phase {
         cols: offsets(kw),
         start: (0, 0),
         packed: Packed::F32(pack_rows(&w[group * cout * kh * kw * cin..(group + 1) * cout * kh * kw * cin], cout)),
+        transformed: None,
     }
 }
 
@@ -228,7 +229,7 @@ pub(super) fn scatter_phases(g: &Geometry, group: usize, w: &[f32]) -> Vec<Phase
             let taps: Vec<usize> = row_taps.iter().flat_map(|r| col_taps.iter().map(move |s| r * kw + s)).collect();
             let own = &w[group * cout * kh * kw * cin..(group + 1) * cout * kh * kw * cin];
             let packed = pack_columns(own, cout, cin, &taps);
-            Phase { rows, cols, start: (py, px), packed: Packed::F32(packed) }
+            Phase { rows, cols, start: (py, px), packed: Packed::F32(packed), transformed: None }
         })
         .collect()
 }
@@ -294,7 +295,7 @@ fn scatter_joined(g: &Geometry, grad: &[f32], w: &[f32], epilogue: Epilogue, dx:
         in_step: 1,
         in_start: [0, 0],
         out_step: 1,
-        phases: &[Phase { rows, cols, start: (0, 0), packed: Packed::F32(packed) }],
+        phases: &[Phase { rows, cols, start: (0, 0), packed: Packed::F32(packed), transformed: None }],
         epilogue: Epilogue::new(repeated.as_deref(), epilogue.activation),
         mask: None,
     };

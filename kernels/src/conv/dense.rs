@@ -6,13 +6,17 @@
 //! `in_start + (in_step * j + row, in_step * i + col)` for `row`, `col` in its lists of tap offsets.
 //! Bytes: input once per band plus halo, output once. Operations: `2 * taps * in * out` per pixel.
 
+use std::sync::OnceLock;
+
 use bytemuck::Pod;
 use half::bf16;
 use rayon::prelude::*;
 
+use super::gated::HALF;
 use super::micro::NR;
 use super::reduced::{self, Convert, Copied, Int8, Panels, Rounded, ToBf16};
 use super::slab::Slab;
+use super::winograd::{self, Grid};
 use super::{Nhwc, band};
 use crate::activation::Activation;
 use crate::device::{HostBuffer, Rounding};
@@ -41,6 +45,8 @@ pub(super) struct Phase {
     /// First output pixel.
     pub start: (usize, usize),
     pub packed: Packed,
+    /// Of weights that are kept for many calls: those in f32 transformed (winograd/), once they are needed so.
+    pub transformed: Option<OnceLock<HostBuffer<f32>>>,
 }
 
 /// Weights of a phase.
@@ -74,6 +80,11 @@ impl Packed {
 }
 
 impl Phase {
+    /// For many calls: transforms may be used.
+    pub fn kept(self) -> Self {
+        Self { transformed: Some(OnceLock::new()), ..self }
+    }
+
     /// Where the runs begin that a tile reads, from the beginning of a window whose first tap is at row and column `origin`
     /// of a slab of such width, and their elements: every tap, or every row of adjacent taps, is a run.
     pub fn runs(&self, origin: (isize, isize), width: usize, channels: usize) -> (Vec<usize>, usize) {
@@ -250,8 +261,9 @@ impl Window {
     }
 }
 
-/// Computes some channels of a band of image `n` from lattice row `row` on: all phases, whose weights are of one kind.
-fn run_band(pass: &Pass, n: usize, row: usize, slabs: &mut Slabs, target: &mut Target) {
+/// Computes some channels of a band of image `n` from output row `row` on: all phases, whose weights are of one kind.
+fn run_band(pass: &Pass, n: usize, row: usize, target: &mut Target) {
+    let mut slabs = Slabs::default();
     let ow = pass.y_shape[2];
     let ((top, bottom), (left, right)) = reach(pass.phases);
     let lattice_rows = (target.values.len() / (ow * target.stride)).div_ceil(pass.out_step);
@@ -259,7 +271,7 @@ fn run_band(pass: &Pass, n: usize, row: usize, slabs: &mut Slabs, target: &mut T
         (lattice_rows - 1) * pass.in_step + (bottom - top) as usize + 1,
         (ow.div_ceil(pass.out_step) - 1) * pass.in_step + (right - left) as usize + 1,
     );
-    let first = ((row * pass.in_step) as isize + top + pass.in_start[0], left + pass.in_start[1]);
+    let first = ((row / pass.out_step * pass.in_step) as isize + top + pass.in_start[0], left + pass.in_start[1]);
     let (window, origin) = (Window { image: n, first, size }, (top, left));
     match pass.phases.first().map(|phase| &phase.packed) {
         None => return,
@@ -279,52 +291,62 @@ fn run_band(pass: &Pass, n: usize, row: usize, slabs: &mut Slabs, target: &mut T
     }
 }
 
-/// Runs a pass over all images, bands of rows in parallel; where there are fewer bands than threads,
-/// as in small maps, blocks of channels too.
+/// Runs a pass over all images, with Winograd's transforms where that is faster.
 pub(super) fn run(pass: &Pass, y: &mut [f32]) {
+    match Grid::suited(pass) {
+        Some(grid) => in_bands(pass, grid.band(), y, |n, row, to| winograd::run_band(pass, &grid, n, row, to)),
+        None => in_bands(pass, band_rows(pass) * pass.out_step, y, |n, row, to| run_band(pass, n, row, to)),
+    }
+}
+
+/// Has every band of `rows` output rows computed, in parallel; where there are fewer bands than threads, as in small maps,
+/// blocks of channels too. `compute` takes the number of an image and of the first row.
+fn in_bands(pass: &Pass, rows: usize, y: &mut [f32], compute: impl Fn(usize, usize, &mut Target) + Sync) {
     let [_, oh, ow, oc] = pass.y_shape;
     if y.is_empty() {
         return;
     }
-    let (lattice, rows) = (band_rows(pass), band_rows(pass) * pass.out_step);
     let bands = y.len() / (oh * ow * oc) * oh.div_ceil(rows);
     let blocks = pass.y_channels.1.div_ceil(NR);
-    let parts = if pass.epilogue.gated { 1 } else { rayon::current_num_threads().div_ceil(bands).min(blocks) };
-    let whole = |n: usize, b: usize, slabs: &mut Slabs, band: &mut [f32]| {
-        let pixel = (n * oh + b * rows) * ow;
-        let target = &mut Target { values: band, stride: oc, first: pass.y_channels.0, blocks: 0..blocks, pixel };
-        run_band(pass, n, b * lattice, slabs, target);
-    };
+    let parts = rayon::current_num_threads().div_ceil(bands).min(blocks);
     y.par_chunks_mut(oh * ow * oc).enumerate().for_each(|(n, image)| {
-        let bands = image.par_chunks_mut(rows * ow * oc).enumerate();
-        if parts > 1 {
-            bands.for_each(|(b, band)| run_in_parts(pass, (n, b * lattice), blocks.div_ceil(parts), band));
-        } else {
-            bands.for_each_init(Slabs::default, |slabs, (b, band)| whole(n, b, slabs, band));
-        }
+        image.par_chunks_mut(rows * ow * oc).enumerate().for_each(|(b, values)| {
+            let (row, first) = (b * rows, pass.y_channels.0);
+            if parts > 1 {
+                in_parts(pass, (n, row), blocks.div_ceil(parts), values, &compute);
+            } else {
+                let pixel = (n * oh + row) * ow;
+                compute(n, row, &mut Target { values, stride: oc, first, blocks: 0..blocks, pixel });
+            }
+        });
     });
 }
 
 /// A band, `per_part` blocks of channels at a time, in parallel. Every value is the same as in one part.
-fn run_in_parts(pass: &Pass, (n, row): (usize, usize), per_part: usize, band: &mut [f32]) {
+fn in_parts(
+    pass: &Pass,
+    (n, row): (usize, usize),
+    per_part: usize,
+    band: &mut [f32],
+    compute: &(impl Fn(usize, usize, &mut Target) + Sync),
+) {
     let [_, oh, ow, oc] = pass.y_shape;
-    let (o0, cout) = pass.y_channels;
-    let pixels = band.len() / oc;
-    let pixel = (n * oh + row * pass.out_step) * ow;
-    let lanes = |part: usize| (per_part * NR).min(cout - part * per_part * NR);
-    let parts: Vec<Vec<f32>> = (0..cout.div_ceil(per_part * NR))
+    let pixel = (n * oh + row) * ow;
+    let blocks = pass.y_channels.1.div_ceil(NR);
+    let (width, written) = if pass.epilogue.gated { (HALF, oc) } else { (NR, pass.y_channels.1) };
+    let wide = |part: usize| (per_part * width).min(written - part * per_part * width);
+    let parts: Vec<Vec<f32>> = (0..blocks.div_ceil(per_part))
         .into_par_iter()
         .map(|part| {
-            let mut values = vec![0.0; pixels * lanes(part)];
-            let blocks = part * per_part..((part + 1) * per_part).min(cout.div_ceil(NR));
-            let mut target = Target { values: &mut values, stride: lanes(part), first: 0, blocks, pixel };
-            run_band(pass, n, row, &mut Slabs::default(), &mut target);
+            let mut values = vec![0.0; band.len() / oc * wide(part)];
+            let blocks = part * per_part..((part + 1) * per_part).min(blocks);
+            compute(n, row, &mut Target { values: &mut values, stride: wide(part), first: 0, blocks, pixel });
             values
         })
         .collect();
     for (part, values) in parts.iter().enumerate() {
-        let at = o0 + part * per_part * NR;
-        for (to, from) in band.chunks_exact_mut(oc).zip(values.chunks_exact(lanes(part))) {
+        let at = pass.y_channels.0 + part * per_part * width;
+        for (to, from) in band.chunks_exact_mut(oc).zip(values.chunks_exact(wide(part))) {
             to[at..at + from.len()].copy_from_slice(from);
         }
     }
@@ -333,29 +355,28 @@ fn run_in_parts(pass: &Pass, (n, row): (usize, usize), per_part: usize, band: &m
 /// Runs a pass of output step 1 and takes the maximum of each 2x2 block; `y` has half the rows and
 /// columns of the pass, which only ever exists band by band.
 pub(super) fn run_pooled(pass: &Pass, y: &mut [f32]) {
+    match Grid::suited(pass) {
+        Some(grid) => in_pooled_bands(pass, grid.band(), y, |n, row, to| winograd::run_band(pass, &grid, n, row, to)),
+        None => in_pooled_bands(pass, BAND, y, |n, row, to| run_band(pass, n, row, to)),
+    }
+}
+
+/// [`in_bands`] for [`run_pooled`]; `rows` is even.
+fn in_pooled_bands(pass: &Pass, rows: usize, y: &mut [f32], compute: impl Fn(usize, usize, &mut Target) + Sync) {
     let [_, oh, ow, oc] = pass.y_shape;
     let (ph, pw) = (oh / 2, ow / 2);
     if y.is_empty() {
         return;
     }
     y.par_chunks_mut(ph * pw * oc).enumerate().for_each(|(n, image)| {
-        image.par_chunks_mut(BAND / 2 * pw * oc).enumerate().for_each_init(
-            || (Slabs::default(), Vec::new()),
-            |(slabs, band), (b, pooled): (usize, &mut [f32])| {
-                band.resize(2 * pooled.len() / (pw * oc) * ow * oc, 0.0);
-                let blocks = 0..oc.div_ceil(NR);
-                run_band(
-                    pass,
-                    n,
-                    b * BAND,
-                    slabs,
-                    &mut Target { values: band, stride: oc, first: 0, blocks, pixel: 0 },
-                );
-                for (out, rows) in pooled.chunks_exact_mut(pw * oc).zip(band.chunks_exact(2 * ow * oc)) {
-                    pool_pair(rows, oc, out);
-                }
-            },
-        );
+        image.par_chunks_mut(rows / 2 * pw * oc).enumerate().for_each_init(Vec::new, |band, (b, pooled)| {
+            band.resize(2 * pooled.len() / (pw * oc) * ow * oc, 0.0);
+            let blocks = 0..oc.div_ceil(NR);
+            compute(n, b * rows, &mut Target { values: band, stride: oc, first: 0, blocks, pixel: 0 });
+            for (out, rows) in pooled.chunks_exact_mut(pw * oc).zip(band.chunks_exact(2 * ow * oc)) {
+                pool_pair(rows, oc, out);
+            }
+        });
     });
 }
 

@@ -77,7 +77,7 @@ impl PreparedGated {
             Buffer::Host(w) => {
                 let w = interleaved(&w, shape[0] / 2);
                 let g = blocked(shape, opts, [1, reach(shape[1], opts), reach(shape[2], opts), shape[3]])?;
-                Weights::Packed(vec![forward_phase(&g, &w, 0)], interleaved(bias.view().host(), shape[0] / 2))
+                Weights::Packed(vec![forward_phase(&g, &w, 0).kept()], interleaved(bias.view().host(), shape[0] / 2))
             }
         };
         Ok(Self { weights, shape, bias, opts, features, upsampled: false })

@@ -23,6 +23,7 @@ mod reduced;
 mod slab;
 mod tensor_core;
 mod weight_grad;
+mod winograd;
 
 mod conv2d;
 mod transposed;

@@ -66,7 +66,9 @@ impl PreparedConv {
         let weights = match weight {
             Buffer::Gpu(w) => Weights::Gpu(w),
             Buffer::Host(w) if g.is_depthwise() => Weights::ByTap(depthwise::by_tap(&g, &w)),
-            Buffer::Host(w) => Weights::Packed((0..opts.groups).map(|i| vec![forward_phase(&g, &w, i)]).collect()),
+            Buffer::Host(w) => {
+                Weights::Packed((0..opts.groups).map(|i| vec![forward_phase(&g, &w, i).kept()]).collect())
+            }
         };
         Ok(Self { weights, shape, bias, opts, activation, transposed: false })
     }
