@@ -57,7 +57,7 @@ fn ranges_are_measured_in_training_and_by_calibrate() {
     let (bare, image) = (dir.path().join("bare.safetensors"), data.join("test/good"));
     ModelFile { input_ranges: Default::default(), ..file.clone() }.save(&bare).expect("saved");
     let score = ["score", "--model", text(&bare), text(&image), "--device", "cpu", "--precision", "int8"];
-    refused(&score, &["int8", "hotad calibrate MODEL --data DIR"]);
+    refused(&score, &["int8", "hotad calibrate MODEL --data DIR --device cpu"]);
     ok(&["calibrate", text(&bare), "--data", text(&data), "--device", "cpu", "-q"]);
     ok(&score);
     // Training measured them on some of these images, calibration on others: the same layers.

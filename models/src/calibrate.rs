@@ -4,6 +4,7 @@
 //! images with synthetic defects of every kind, faint and strong, drawn on the same normal images; but never so low that more
 //! than a stated share of normal pixels lies above it. No test image is looked at.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hotad_engine::calibration::{Calibration, UpperQuantile, quantile};
@@ -11,6 +12,7 @@ use hotad_engine::data::Item;
 use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::picture::Mask;
+use hotad_engine::device::{Cpu, InputRange};
 use hotad_engine::metrics::ranking::Ranking;
 use hotad_engine::metrics::sketch::{Sketch, best_mean_dice};
 use hotad_engine::threads::pooled;
@@ -44,7 +46,7 @@ pub struct CalibrationRule {
 }
 
 /// Gives a model thresholds from normal images that it has not learned from, and, where it computes on the CPU in f32, the ranges
-/// of its convolutions' inputs on these images and on the synthetic defects. `groups` tells which images are of one part.
+/// of its convolutions' inputs on these images. `groups` tells which images are of one part.
 ///
 /// # Errors
 /// When an image cannot be read, or scores are not finite; the model is then as it was.
@@ -55,13 +57,24 @@ pub fn calibrate(
     rule: CalibrationRule,
     seed: u64,
 ) -> Result<()> {
-    let observing = model.observing()?;
-    let detector = observing.as_ref().unwrap_or(model).detector.as_ref();
-    model.calibration = thresholds(detector, normal, groups, rule, seed)?;
-    if let Some(ranges) = observing.as_ref().and_then(|m| m.device.cpu()?.observed()) {
-        model.input_ranges = ranges.all();
+    let calibration = thresholds(model.detector.as_ref(), normal, groups, rule, seed)?;
+    if let Some(ranges) = input_ranges(model, normal)? {
+        model.input_ranges = ranges;
     }
+    model.calibration = calibration;
     Ok(())
+}
+
+/// The ranges of convolutions' inputs over images, where a model computes on the CPU in f32. Another model than that which finds
+/// thresholds is asked: to see all inputs it runs one by one what else is one pass, and its scores may differ in their last bits.
+fn input_ranges(model: &Model, images: ImageFiles) -> Result<Option<BTreeMap<String, InputRange>>> {
+    let Some(observing) = model.observing()? else { return Ok(None) };
+    let order: Vec<usize> = (0..images.len()).collect();
+    for_each_batch(&Images::new(images, observing.detector.image()), &order, BATCH, |batch| {
+        interrupt::check()?;
+        pooled(|| observing.detector.score(&batch.images)).map(drop)
+    })?;
+    Ok(observing.device.cpu().and_then(Cpu::observed).map(|ranges| ranges.all()))
 }
 
 /// Thresholds from normal images.

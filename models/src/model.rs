@@ -170,7 +170,8 @@ fn with_ranges(device: &Device, file: &ModelFile) -> Result<Device> {
     match device.cpu() {
         Some(cpu) if cpu.precision() == Precision::Int8 && !cpu.has_ranges() => {
             if file.input_ranges.is_empty() {
-                let reason = "precision int8: the model has no ranges of inputs; `hotad calibrate MODEL --data DIR` measures them";
+                let reason = "precision int8: the model has no ranges of inputs; calibrate it in f32 on the CPU (hotad calibrate MODEL \
+                              --data DIR --device cpu), if its method has convolutions in int8 (docs/devices.md)";
                 return Err(Error::Config(reason.into()));
             }
             Ok(Device::Cpu(cpu.with_ranges(InputRanges::new(file.input_ranges.clone()))))

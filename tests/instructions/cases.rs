@@ -11,7 +11,7 @@ use hotad_kernels::conv::{
 use hotad_kernels::coreset::greedy_coreset;
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::decompose::{DecomposeOptions, decompose};
-use hotad_kernels::device::Device;
+use hotad_kernels::device::{Device, InputRange, Rounding};
 use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::pool::{PoolOptions, avg_pool2d, max_pool2d};
 use hotad_kernels::resize::{Filter, resize};
@@ -40,6 +40,7 @@ const CASES: &[Case] = &[
     ("convolution 3x3", || dense(3, Padding::Same)),
     ("convolution 1x1", || dense(1, Padding::Each(0))),
     ("convolution by Winograd", winograd),
+    ("convolution in int8", int8),
     ("data gradient", data_gradient),
     ("weight gradient", weight_gradient),
     ("depthwise convolution", depthwise),
@@ -83,6 +84,19 @@ fn dense(kernel: usize, padding: Padding) -> Call {
     let (x, w, mut y) = (noise(4 * 8 * 32), noise(32 * kernel * kernel * 32), vec![0.0; 4 * 8 * 32]);
     Box::new(move || {
         conv2d(&x, SHAPE, &w, [32, kernel, kernel, 32], None, opts, Activation::Relu, &mut y).expect("shapes fit");
+    })
+}
+
+fn int8() -> Call {
+    let (shape, opts) = ([1, 4, 8, 32], ConvOptions::same(3));
+    let upload = |n| Device::CPU.upload(noise(n)).expect("room");
+    let conv =
+        PreparedConv::new(upload(32 * 9 * 32), [32, 3, 3, 32], upload(32), opts, Activation::Relu).expect("fits");
+    let range = InputRange::new(0.0, 1.0).expect("finite");
+    let conv = conv.rounded(Rounding::Int8(range)).expect("few terms");
+    let (x, mut y) = (noise(4 * 8 * 32), vec![0.0; 4 * 8 * 32]);
+    Box::new(move || {
+        conv.run(&x, shape, Extra::default(), &mut y).expect("shapes fit");
     })
 }
 

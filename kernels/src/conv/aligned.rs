@@ -9,7 +9,7 @@ use crate::device::HostBuffer;
 /// Bytes of a line: the widest registers, and tiles all the more, read a row that lies in two more slowly.
 const LINE: usize = 64;
 
-/// Elements of any plain type. Their memory is kept as f32 from one call to the next.
+/// Elements of at most four bytes. Their memory is kept as f32 from one call to the next.
 pub(super) struct Aligned<E> {
     words: HostBuffer<f32>,
     /// The first word of a line, and how many words follow.

@@ -326,7 +326,8 @@ pub(super) fn run_weight(gpu: &Gpu, s: &Sizes, x: &GpuBuffer, grad: &GpuBuffer, 
     match gpu.precision() {
         Precision::F16 => queue!(f16, 16usize),
         Precision::Bf16 => queue!(bf16, 16usize),
-        Precision::Tf32 | Precision::F32 | Precision::Int8 => queue!(tf32, 8usize),
+        Precision::Tf32 | Precision::F32 => queue!(tf32, 8usize),
+        Precision::Int8 => unreachable!("refused by `Gpu::with_precision`"),
     }
 }
 
@@ -364,6 +365,7 @@ pub(super) fn run(gpu: &Gpu, s: &Sizes, v: Variant, parameter: f32, operands: &O
     match gpu.precision() {
         Precision::F16 => queue!(f16, 16usize),
         Precision::Bf16 => queue!(bf16, 16usize),
-        Precision::Tf32 | Precision::F32 | Precision::Int8 => queue!(tf32, 8usize),
+        Precision::Tf32 | Precision::F32 => queue!(tf32, 8usize),
+        Precision::Int8 => unreachable!("refused by `Gpu::with_precision`"),
     }
 }

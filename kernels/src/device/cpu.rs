@@ -19,8 +19,8 @@ impl InputRange {
     /// # Errors
     /// When one is not finite.
     pub fn new(least: f32, most: f32) -> Result<Self> {
-        if !(least.is_finite() && most.is_finite() && (most - least).is_finite()) {
-            return device_error(format!("int8: inputs from {least} to {most} have no finite range"));
+        if !(least.is_finite() && most.is_finite() && least <= most) {
+            return device_error(format!("int8: inputs from {least} to {most} are no finite range"));
         }
         Ok(Self { least: least.min(0.0), most: most.max(0.0) })
     }
@@ -151,8 +151,8 @@ impl Cpu {
             Precision::Int8 => match self.ranges.as_ref().and_then(|ranges| ranges.get(layer)) {
                 Some(range) => Ok(Rounding::Int8(range)),
                 None => device_error(format!(
-                    "precision int8: the model has no range of the inputs of layer {layer}; `hotad calibrate MODEL --data \
-                     DIR` measures them"
+                    "precision int8: the model has no range of the inputs of layer {layer}; calibrate it in f32 on the CPU \
+                     (hotad calibrate MODEL --data DIR --device cpu)"
                 )),
             },
             _ => Ok(Rounding::None),

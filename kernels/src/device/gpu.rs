@@ -144,7 +144,7 @@ impl Gpu {
     /// When it has no tensor cores for it.
     pub fn with_precision(&self, precision: Precision) -> Result<Self> {
         if precision == Precision::Int8 {
-            return device_error(format!("{}: precision int8 is for the CPU; use f16 or bf16", self.name()));
+            return device_error(format!("{}: precision int8 is for the CPU; use f16 or bf16 here", self.name()));
         }
         if precision != Precision::F32 && !self.facts().tensor_cores {
             return device_error(format!("{}: no tensor cores for {}; use f32", self.name(), precision.name()));

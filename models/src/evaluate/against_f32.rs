@@ -29,7 +29,7 @@ impl AgainstF32 {
             image_auroc: in_f32.metrics.image_auroc,
             pixel_auroc: in_f32.metrics.pixel_auroc,
             largest_score_difference: pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max),
-            other_verdicts: pairs().filter(|(a, b)| (*a >= threshold) != (*b >= threshold)).count(),
+            other_verdicts: pairs().filter(|(a, b)| (*a > threshold) != (*b > threshold)).count(),
         }
     }
 }

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 const TOLD_APART: usize = 4;
 
 /// The inputs of one layer.
+#[derive(Default)]
 pub struct Inputs {
     /// How they are rounded.
     pub rounding: Rounding,
@@ -24,7 +25,7 @@ pub struct Inputs {
 impl Inputs {
     /// Of the layer `name` with these weights.
     pub fn new(device: &Device, name: &str, weight: &[f32]) -> Self {
-        let Some(cpu) = device.cpu() else { return Self { rounding: Rounding::None, noted: None, missing: None } };
+        let Some(cpu) = device.cpu() else { return Self::default() };
         // Names of layers without ranges are not asked for.
         let key = if cpu.has_ranges() { key(name, weight) } else { name.into() };
         let (rounding, missing) = match cpu.rounding(&key) {
@@ -34,18 +35,18 @@ impl Inputs {
         Self { rounding, noted: cpu.observed().map(|ranges| (ranges.clone(), key)), missing }
     }
 
-    /// How they are rounded.
+    /// Fails for int8, when their range has not been measured.
     ///
     /// # Errors
-    /// For int8, when their range has not been measured.
-    pub fn known(&self) -> Result<Rounding> {
-        self.missing.clone().map_or(Ok(self.rounding), |missing| Err(missing.into()))
+    /// Says how it is measured.
+    pub fn check(&self) -> Result<()> {
+        self.missing.clone().map_or(Ok(()), |missing| Err(missing.into()))
     }
 
     /// Notes the range of a masked input, which is seen with channels of zeros and ones.
     ///
     /// # Errors
-    /// As [`Inputs::known`].
+    /// As [`Inputs::check`].
     pub fn note_masked(&self, x: &Tensor) -> Result<()> {
         if let (Some((ranges, key)), Ok(range)) = (&self.noted, InputRange::new(0.0, 1.0)) {
             ranges.widen(key, range);
@@ -56,9 +57,9 @@ impl Inputs {
     /// Notes the range of an input. One that is not finite is not noted: whoever looks at the scores finds it.
     ///
     /// # Errors
-    /// As [`Inputs::known`].
+    /// As [`Inputs::check`].
     pub fn note(&self, x: &Tensor) -> Result<()> {
-        self.known()?;
+        self.check()?;
         if let Some((ranges, key)) = &self.noted
             && let Ok(range) = InputRange::of(&x.values()?)
         {

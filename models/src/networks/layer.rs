@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hotad_engine::device::{Device, Rounding};
+use hotad_engine::device::Device;
 use hotad_engine::ops::{
     BatchNormParams, ConvParams, Mode, activate, add, attend, batch_norm2d, conv_transpose2d, conv2d, conv2d_max_pool2,
     max_pool2d, reshape, upsample_conv2d,
@@ -178,12 +178,14 @@ impl Layer {
     }
 
     /// As a part of a fused block.
-    fn part(&self, state: &State, device: &Device) -> Result<ConvWeights> {
+    fn part(&self, state: &State, device: &Device) -> Result<(ConvWeights, Inputs)> {
         let (weight, bias) = self.folded(state)?;
-        let depthwise = self.opts.groups > 1;
-        let rounding = if depthwise { Rounding::None } else { Inputs::new(device, &self.name, &weight).known()? };
+        let inputs = match self.opts.groups {
+            1 => Inputs::new(device, &self.name, &weight),
+            _ => Inputs::default(),
+        };
         let (weight, bias) = (device.upload(weight)?, device.upload(bias)?);
-        Ok(ConvWeights { weight, shape: self.weight_shape(), bias, rounding })
+        Ok((ConvWeights { weight, shape: self.weight_shape(), bias, rounding: inputs.rounding }, inputs))
     }
 }
 
@@ -204,7 +206,7 @@ fn fold_transposed(
 #[derive(Default)]
 pub struct Prepared {
     layers: BTreeMap<String, (PreparedConv, Inputs)>,
-    blocks: BTreeMap<String, PreparedInvertedResidual>,
+    blocks: BTreeMap<String, (PreparedInvertedResidual, Vec<Inputs>)>,
 }
 
 impl Prepared {
@@ -240,9 +242,11 @@ impl Prepared {
         device: &Device,
     ) -> Result<()> {
         let part = |layer: &Layer| layer.part(state, device);
-        let parts = (expand.map(part).transpose()?, part(depthwise)?, part(project)?);
-        let block = PreparedInvertedResidual::new(parts.0, parts.1, parts.2, depthwise.opts, depthwise.activation)?;
-        self.blocks.insert(project.name.clone(), block);
+        let (expand, (own, _), (last, projected)) = (expand.map(part).transpose()?, part(depthwise)?, part(project)?);
+        let (first, expanded) = expand.unzip();
+        let block = PreparedInvertedResidual::new(first, own, last, depthwise.opts, depthwise.activation)?;
+        let inputs = expanded.into_iter().chain([projected]).collect();
+        self.blocks.insert(project.name.clone(), (block, inputs));
         Ok(())
     }
 
@@ -260,7 +264,8 @@ impl Prepared {
     /// # Errors
     /// When shapes do not fit.
     pub fn run_fused(&self, name: &str, x: &Tensor, residual: bool) -> Result<Option<Tensor>> {
-        let Some(block) = self.blocks.get(name) else { return Ok(None) };
+        let Some((block, inputs)) = self.blocks.get(name) else { return Ok(None) };
+        inputs.iter().try_for_each(Inputs::check)?;
         let shape = block.output(x.nhwc()?)?;
         let mut y = x.device().alloc(shape.iter().product())?;
         block.run(x.view(), x.nhwc()?, residual, &mut y)?;

@@ -47,7 +47,7 @@ pub struct PreparedInvertedResidual {
 }
 
 enum Weights {
-    Host(host::Packed),
+    Host(Box<host::Packed>),
     Gpu(Box<gpu::Buffers>),
 }
 
@@ -61,7 +61,7 @@ impl Weights {
                 .map_or_else(|| mixed(OP), |w| Ok(Self::Gpu(Box::new(w))));
         }
         let packed = host::Packed::new(expand.as_ref().map(on_host), on_host(&depthwise), on_host(&project))?;
-        Ok(Self::Host(packed))
+        Ok(Self::Host(Box::new(packed)))
     }
 }
 

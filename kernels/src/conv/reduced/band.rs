@@ -8,7 +8,7 @@ use super::super::micro::{NR, store};
 use super::super::slab::Slab;
 use super::panels::{Int8, Panels};
 use super::tile::{Lane, Products};
-use super::tiles::{Source, Window, Windows, block_of, run};
+use super::tiles::{Output, Source, Window, Windows, block_of, run};
 use super::values::Values;
 use crate::simd::{Lanes, lanes_fn};
 
@@ -48,6 +48,47 @@ fn source<'a, E: bytemuck::Pod>(
     }
 }
 
+/// The epilogue of a band.
+struct Band<'a, 't> {
+    pass: &'a Pass<'a>,
+    windows: &'a Windows,
+    /// Weights in bytes, none where sums are values.
+    int8: Option<&'a Int8>,
+    target: &'a mut Target<'t>,
+}
+
+impl Band<'_, '_> {
+    fn bias(&self, block: usize) -> [f32; NR] {
+        block_of(self.pass.epilogue.bias.unwrap_or(&[]), block)
+    }
+}
+
+impl Output for Band<'_, '_> {
+    fn starts(&self, block: usize) -> Lane {
+        match self.int8 {
+            Some(weights) => block_of(&weights.starts, block).map(|start| start as u32),
+            None => self.bias(block).map(f32::to_bits),
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn take<L: Lanes, const V: usize>(&mut self, sums: &[Lane], window: usize, block: usize) {
+        let values = match self.int8 {
+            Some(weights) => Values::Scaled { scales: block_of(&weights.scales, block), added: self.bias(block) },
+            None => Values::Sums,
+        };
+        let first = self.windows.list[window].pixel;
+        for (i, sums) in sums.iter().enumerate() {
+            let mut lanes = [0.0; NR];
+            // SAFETY: NR values are written; the caller vouches for the set.
+            unsafe {
+                store(&values.of::<L, V>(sums), lanes.as_mut_ptr());
+                finish::<L, V>(self.pass, &lanes, first + i * self.pass.out_step, block, self.target);
+            }
+        }
+    }
+}
+
 lanes_fn! {
     /// One phase of one band in bf16; `origin` is the row and column of its first tap in the slab.
     pub(in super::super) fn compute_bf16<L, V, R>(
@@ -58,14 +99,10 @@ lanes_fn! {
         origin: (isize, isize),
         target: &mut Target,
     ) {
-        let windows = windows(pass, phase, slab, target);
-        let bias = pass.epilogue.bias.unwrap_or(&[]);
-        let starts = |block: usize| block_of(bias, block).map(f32::to_bits);
-        run(&source(phase, weights, slab, origin, Products::Bf16), &windows, target.blocks.clone(), starts,
-            // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
-            |sums, window, block| unsafe {
-                write::<L, V>(pass, &Values::Sums, (sums, windows.list[window].pixel), block, target);
-            });
+        let (windows, blocks) = (windows(pass, phase, slab, target), target.blocks.clone());
+        let source = source(phase, weights, slab, origin, Products::Bf16);
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        unsafe { run::<L, V>(&source, &windows, blocks, &mut Band { pass, windows: &windows, int8: None, target }) };
     }
 }
 
@@ -79,36 +116,10 @@ lanes_fn! {
         origin: (isize, isize),
         target: &mut Target,
     ) {
-        let windows = windows(pass, phase, slab, target);
-        let bias = pass.epilogue.bias.unwrap_or(&[]);
-        let starts = |block: usize| block_of(&weights.starts, block).map(|start| start as u32);
-        run(&source(phase, &weights.panels, slab, origin, Products::Int8), &windows, target.blocks.clone(), starts,
-            |sums, window, block| {
-                let values = Values::Scaled { scales: block_of(&weights.scales, block), added: block_of(bias, block) };
-                // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
-                unsafe { write::<L, V>(pass, &values, (sums, windows.list[window].pixel), block, target) };
-            });
-    }
-}
-
-/// The pixels of a window, of which the first has number `pixel`, through the epilogue.
-///
-/// # Safety
-/// The CPU has the set of `L`.
-#[inline(always)]
-unsafe fn write<L: Lanes, const V: usize>(
-    pass: &Pass,
-    values: &Values,
-    (sums, pixel): (&[Lane], usize),
-    block: usize,
-    target: &mut Target,
-) {
-    for (i, sums) in sums.iter().enumerate() {
-        let mut lanes = [0.0; NR];
-        // SAFETY: NR values are written; the caller vouches for the set.
-        unsafe {
-            store(&values.of::<L, V>(sums), lanes.as_mut_ptr());
-            finish::<L, V>(pass, &lanes, pixel + i * pass.out_step, block, target);
-        }
+        let (windows, blocks) = (windows(pass, phase, slab, target), target.blocks.clone());
+        let source = source(phase, &weights.panels, slab, origin, Products::Int8);
+        let mut band = Band { pass, windows: &windows, int8: Some(weights), target };
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        unsafe { run::<L, V>(&source, &windows, blocks, &mut band) };
     }
 }

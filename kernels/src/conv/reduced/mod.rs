@@ -1,6 +1,7 @@
 //! Convolutions on the CPU whose operands are rounded to fewer bits: 16-bit brain floats, or bytes.
 //!
-//! bf16: inputs and weights are rounded to the nearest bf16 (ties to even), products are summed in f32.
+//! bf16: inputs and weights are rounded to the nearest bf16 (ties to even), products are summed in f32. AMX takes subnormal
+//! numbers for 0 and adds in an order of its own.
 //!
 //! int8: `q = clamp(round(x / s) + z, 0, 255)` with one scale `s` and zero point `z` for all inputs, `round(w / t)` between
 //! -127 and 127 with a scale `t` for each output channel; products are summed exactly in 32 bits, and
@@ -12,7 +13,7 @@
 //! |---|---|---|
 //! | AMX | tiles of 2 x 16 pixels by 2 x 16 channels (`tdpbf16ps`) | the same (`tdpbusd`) |
 //! | AVX-512 VNNI | f32 products of rounded operands | 8 pixels by 32 channels (`vpdpbusd`) |
-//! | AVX2 | the same | 2 pixels by 16 channels in 16 bits (`vpmaddwd`) |
+//! | AVX2, and AVX-512 without VNNI | the same | 2 pixels by 16 channels in 16 bits (`vpmaddwd`) |
 //! | others | the same | one by one |
 
 mod band;
@@ -43,7 +44,8 @@ impl Quantiser {
     /// A range of 0 alone has steps of 1.
     pub fn new(range: InputRange) -> Self {
         let (least, most) = range.ends();
-        let scale = if most > least { ((most - least) / 255.0).max(f32::MIN_POSITIVE) } else { 1.0 };
+        // The width itself may be beyond f32.
+        let scale = if most > least { (most / 255.0 - least / 255.0).max(f32::MIN_POSITIVE) } else { 1.0 };
         Self { scale, zero: (-least / scale).round().clamp(0.0, 255.0) as u8 }
     }
 }

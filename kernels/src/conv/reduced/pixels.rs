@@ -10,10 +10,10 @@ use super::super::micro::{NR, clamp, load, store};
 use super::convert::{Convert, ToBf16};
 use super::panels::{Panels, ROW};
 use super::tile::{Lane, Products};
-use super::tiles::{Source, Windows, block_of, run};
+use super::tiles::{Output, Source, Windows, block_of, run};
 use super::values::Values;
 use crate::device::Rounding;
-use crate::simd::lanes_fn;
+use crate::simd::{Lanes, lanes_fn};
 
 /// Channels that fill a row of left operands: parts of a sum begin and end with so many.
 pub(in super::super) fn granule(rounding: Rounding) -> usize {
@@ -72,15 +72,48 @@ impl Pixels {
     }
 }
 
-/// What the sums of a block begin with, and how they become values: what is added begins sums in f32.
-fn ends(weights: &Packed, added: [f32; NR], block: usize, first_run: usize) -> (Lane, Values) {
+/// How the sums of a block become values: those in bytes are scaled, and something is added.
+#[inline(always)]
+fn values_of(weights: &Packed, added: [f32; NR], block: usize) -> Values {
     match weights {
-        Packed::Int8(weights) => {
-            let starts = if first_run == 0 { block_of(&weights.starts, block) } else { [0; NR] };
-            let scales = block_of(&weights.scales, block);
-            (starts.map(|start| start as u32), Values::Scaled { scales, added })
+        Packed::Int8(weights) => Values::Scaled { scales: block_of(&weights.scales, block), added },
+        _ => Values::Sums,
+    }
+}
+
+/// Sums plus the bias, between bounds, to the places of pixels.
+struct Expanded<'a> {
+    weights: &'a Packed,
+    windows: &'a Windows,
+    /// The block that goes to the place itself.
+    first: usize,
+    bias: &'a [f32],
+    bounds: Option<(f32, f32)>,
+    places: &'a [usize],
+    out: &'a mut [f32],
+}
+
+impl Output for Expanded<'_> {
+    fn starts(&self, block: usize) -> Lane {
+        match self.weights {
+            Packed::Int8(weights) => block_of(&weights.starts, block).map(|start| start as u32),
+            _ => block_of(self.bias, block).map(f32::to_bits),
         }
-        _ => (added.map(f32::to_bits), Values::Sums),
+    }
+
+    #[inline(always)]
+    unsafe fn take<L: Lanes, const V: usize>(&mut self, sums: &[Lane], window: usize, block: usize) {
+        let values = values_of(self.weights, block_of(self.bias, block), block);
+        let places = &self.places[self.windows.list[window].pixel..];
+        for (sums, place) in sums.iter().zip(places) {
+            let to = &mut self.out[place + (block - self.first) * NR..][..NR];
+            // SAFETY: NR values are written; the caller vouches for the set.
+            unsafe {
+                let mut values = values.of::<L, V>(sums);
+                clamp(&mut values, self.bounds);
+                store(&values, to.as_mut_ptr());
+            }
+        }
     }
 }
 
@@ -96,44 +129,59 @@ lanes_fn! {
         places: &[usize],
         out: &mut [f32],
     ) {
-        let windows = x.windows();
-        let ends = |block: usize| ends(weights, block_of(bias, block), block, 0);
-        run(&x.source(weights, 0), &windows, blocks.clone(), |block| ends(block).0, |sums, window, block| {
-            let (values, first) = (ends(block).1, windows.list[window].pixel);
-            for (sums, place) in sums.iter().zip(&places[first..]) {
-                let to = &mut out[place + (block - blocks.start) * NR..][..NR];
-                // SAFETY: NR values are written; `lanes_fn` runs this only on CPUs with the set of `L`.
-                unsafe {
-                    let mut values = values.of::<L, V>(sums);
-                    clamp(&mut values, bounds);
-                    store(&values, to.as_mut_ptr());
+        let (source, windows) = (x.source(weights, 0), x.windows());
+        let mut output = Expanded { weights, windows: &windows, first: blocks.start, bias, bounds, places, out };
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        unsafe { run::<L, V>(&source, &windows, blocks, &mut output) };
+    }
+}
+
+/// Sums that are added to those of pixels.
+struct Added<'a> {
+    weights: &'a Packed,
+    windows: &'a Windows,
+    first_run: usize,
+    /// Sums of a pixel.
+    wide: usize,
+    sums: &'a mut [f32],
+}
+
+impl Output for Added<'_> {
+    /// What belongs to all terms of a sum goes with the first.
+    fn starts(&self, block: usize) -> Lane {
+        match self.weights {
+            Packed::Int8(weights) if self.first_run == 0 => block_of(&weights.starts, block).map(|start| start as u32),
+            _ => [0; NR],
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn take<L: Lanes, const V: usize>(&mut self, products: &[Lane], window: usize, block: usize) {
+        let (values, list) = (values_of(self.weights, [0.0; NR], block), &self.windows.list);
+        let first = list[window].pixel;
+        // Pixels that the window before has had.
+        let known = window.checked_sub(1).map_or(0, |before| list[before].pixel + self.windows.pixels - first);
+        let rows = self.sums[(first + known) * self.wide..].chunks_exact_mut(self.wide);
+        for (products, row) in products[known..].iter().zip(rows) {
+            let to = &mut row[block * NR..][..NR];
+            // SAFETY: both have NR values; the caller vouches for the set.
+            unsafe {
+                let mut sums = load::<L, V>(to.as_ptr());
+                for (sum, value) in sums.iter_mut().zip(values.of::<L, V>(products)) {
+                    *sum = sum.add(value);
                 }
+                store(&sums, to.as_mut_ptr());
             }
-        });
+        }
     }
 }
 
 lanes_fn! {
     /// Adds every pixel times the weights of its channels, which begin with run `first_run`, to the pixel's `wide` sums.
     pub(in super::super) fn project<L, V, R>(x: &Pixels, weights: &Packed, first_run: usize, wide: usize, sums: &mut [f32]) {
-        let windows = x.windows();
-        let ends = |block: usize| ends(weights, [0.0; NR], block, first_run);
-        run(&x.source(weights, first_run), &windows, 0..wide / NR, |block| ends(block).0, |products, window, block| {
-            let (values, first) = (ends(block).1, windows.list[window].pixel);
-            // Pixels that the window before has had.
-            let known = window.checked_sub(1).map_or(0, |before| windows.list[before].pixel + windows.pixels - first);
-            let rows = sums[(first + known) * wide..].chunks_exact_mut(wide);
-            for (products, row) in products[known..].iter().zip(rows) {
-                let to = &mut row[block * NR..][..NR];
-                // SAFETY: both have NR values; `lanes_fn` runs this only on CPUs with the set of `L`.
-                unsafe {
-                    let mut sums = load::<L, V>(to.as_ptr());
-                    for (sum, value) in sums.iter_mut().zip(values.of::<L, V>(products)) {
-                        *sum = sum.add(value);
-                    }
-                    store(&sums, to.as_mut_ptr());
-                }
-            }
-        });
+        let (source, windows) = (x.source(weights, first_run), x.windows());
+        let mut output = Added { weights, windows: &windows, first_run, wide, sums };
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        unsafe { run::<L, V>(&source, &windows, 0..wide / NR, &mut output) };
     }
 }

@@ -3,6 +3,7 @@
 use super::super::micro::NR;
 use super::panels::{Panels, ROW, ROWS, Row};
 use super::tile::{Lane, Operands, Products, Sums, Unit};
+use crate::simd::Lanes;
 
 /// Some pixels side by side: where the first one begins, in bytes, and its number.
 #[derive(Clone, Copy)]
@@ -36,7 +37,8 @@ impl Windows {
     }
 }
 
-/// What all tiles of a product read.
+/// What all tiles of a product read. Whole pieces are read: beyond a run they belong to the next pixels, and their weights are 0, so
+/// that a value which is not finite may spoil its neighbours.
 pub(super) struct Source<'a> {
     pub bytes: &'a [u8],
     /// Where the runs of a pixel begin, and how many bytes each has.
@@ -67,23 +69,37 @@ impl Source<'_> {
     }
 }
 
-/// Computes all tiles of some blocks: `starts` gives what the sums of a block begin with; `write` is given the sums of the pixels
-/// of a window, its number, and the block.
+/// What sums begin with, and where they go. A trait, not closures: its methods are compiled for the instruction set of their
+/// caller.
+pub(super) trait Output {
+    /// What the sums of a block begin with.
+    fn starts(&self, block: usize) -> Lane;
+
+    /// Takes the sums of the pixels of a window.
+    ///
+    /// # Safety
+    /// The CPU has the set of `L`.
+    unsafe fn take<L: Lanes, const V: usize>(&mut self, sums: &[Lane], window: usize, block: usize);
+}
+
+/// Computes all tiles of some blocks.
+///
+/// # Safety
+/// The CPU has the set of `L`.
 #[inline(always)]
-pub(super) fn run(
+pub(super) unsafe fn run<L: Lanes, const V: usize>(
     source: &Source,
     windows: &Windows,
     blocks: std::ops::Range<usize>,
-    starts: impl Fn(usize) -> Lane,
-    mut write: impl FnMut(&[Lane], usize, usize),
+    output: &mut impl Output,
 ) {
     source.check(windows, blocks.end);
     let unit = Unit::new(source.products, windows.pixels);
     let mut sums = Sums([[[[0; NR]; ROWS]; 2]; 2]);
     for block in blocks.clone().step_by(2) {
         let panels = (blocks.end - block).min(2);
-        let starts = [starts(block), starts(block + 1)];
         let second = if panels == 2 { block + 1 } else { block };
+        let starts = [output.starts(block), output.starts(second)];
         for (number, pair) in windows.list.chunks(2).enumerate() {
             let at = |window: &Window| source.bytes[window.at..].as_ptr();
             let operands = Operands {
@@ -96,12 +112,14 @@ pub(super) fn run(
                 pieces: source.panels.pieces,
                 starts: &starts,
             };
-            // SAFETY: `Source::check` has compared windows, runs and blocks with their memory; the instruction set does not
-            // change meanwhile.
-            unsafe { unit.run(source.products, &operands, pair.len(), panels, &mut sums) };
-            for (window, sums) in sums.0.iter().enumerate().take(pair.len()) {
-                for (panel, sums) in sums.iter().enumerate().take(panels) {
-                    write(&sums[..windows.pixels], 2 * number + window, block + panel);
+            // SAFETY: `Source::check` has compared windows, runs and blocks with their memory, and `Unit::new` has made a unit
+            // that this CPU has; the caller vouches for the set of `L`.
+            unsafe {
+                unit.run(source.products, &operands, pair.len(), panels, &mut sums);
+                for (window, sums) in sums.0.iter().enumerate().take(pair.len()) {
+                    for (panel, sums) in sums.iter().enumerate().take(panels) {
+                        output.take::<L, V>(&sums[..windows.pixels], 2 * number + window, block + panel);
+                    }
                 }
             }
         }

@@ -110,7 +110,32 @@ impl Grid {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::conv2d::{forward_pass, forward_phase};
+    use super::super::super::dense::Epilogue;
+    use super::super::super::{ConvOptions, Geometry};
     use super::*;
+    use crate::device::Rounding;
+
+    #[test]
+    fn kept_weights_in_f32_of_large_enough_maps_run_in_tiles() {
+        let suited = |x: [usize; 4], outputs, opts, kept: bool, rounding| {
+            let g = Geometry::new("test", x, [outputs, 3, 3, x[3]], opts).expect("fits");
+            let phase =
+                forward_phase(&g, &vec![0.0; outputs * 9 * x[3]], 0).rounded(x[3], rounding).expect("few terms");
+            let phases = [if kept { phase.kept() } else { phase }];
+            let image = vec![0.0; x.iter().product()];
+            Grid::suited(&forward_pass(&g, 0, &image, &phases, Epilogue::default())).is_some()
+        };
+        let (same, map) = (ConvOptions::same(3), [1, 16, 16, 32]);
+        assert!(suited(map, 32, same, true, Rounding::None));
+        assert!(suited([3, 16, 16, 512], 35, ConvOptions { dilation: 2, ..same }, true, Rounding::None));
+        assert!(!suited(map, 32, same, false, Rounding::None));
+        assert!(!suited(map, 32, same, true, Rounding::Bf16));
+        assert!(!suited(map, 32, ConvOptions { stride: 2, ..same }, true, Rounding::None));
+        assert!(!suited(map, 16, same, true, Rounding::None));
+        assert!(!suited([1, 16, 16, 40], 32, same, true, Rounding::None));
+        assert!(!suited([1, 12, 12, 32], 32, same, true, Rounding::None));
+    }
 
     #[test]
     fn tiles_of_all_bands_write_every_pixel_once() {

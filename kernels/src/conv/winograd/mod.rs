@@ -1,5 +1,5 @@
 //! 3x3 convolutions of stride 1 with a quarter of the products: F(4x4, 3x3) (transform.rs). For weights that are kept: what is
-//! learned, and what is projected by gradients, is summed plainly.
+//! learned, and what is projected by gradients, is summed plainly. A value that is not finite spoils all outputs of its tiles.
 //!
 //! A task takes a band of output rows, and of it some tiles of 4x4 outputs at a time: it transforms their inputs, multiplies
 //! them with the transformed weights, one product of matrices for each of the 36 places of a tile, two blocks of channels at

@@ -81,7 +81,7 @@ impl Unit {
     /// The sums of some windows and panels, each 1 or 2.
     ///
     /// # Safety
-    /// The instruction set in use is the one that this was made for. Every pixel of these windows has [`ROW`] bytes for each
+    /// Every pixel of these windows has [`ROW`] bytes for each
     /// piece from the beginning of each run on, and every panel its rows.
     pub unsafe fn run(&self, products: Products, o: &Operands, windows: usize, panels: usize, sums: &mut Sums) {
         // SAFETY: the caller vouches for all of it.
