@@ -36,7 +36,9 @@ fn rounded_products_cost_little_and_eval_says_how_much() {
         assert_eq!(against["pixel_auroc"], in_f32["pixel_auroc"]);
         let difference = against["largest_score_difference"].as_f64().expect("a number");
         let threshold = in_f32["image_threshold"].as_f64().expect("a number");
-        assert!(difference > 0.0 && difference < 0.15 * threshold, "{precision}: {difference} of {threshold}");
+        // What the few held-out images do not show of a defect is clamped in int8.
+        let most = if precision == "bf16" { 0.05 } else { 0.25 };
+        assert!(difference > 0.0 && difference < most * threshold, "{precision}: {difference} of {threshold}");
         let auroc = |m: &Value| m["image_auroc"].as_f64().expect("two classes");
         assert!((auroc(&metrics) - auroc(&in_f32)).abs() <= 0.07, "{precision}: {metrics}");
     }
