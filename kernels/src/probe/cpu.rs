@@ -19,9 +19,9 @@ const STEPS: usize = 1_000_000;
 pub enum Arithmetic {
     /// 32-bit floats.
     F32,
-    /// Products of 16-bit brain floats, summed in f32 (AVX512_BF16).
+    /// Products of 16-bit brain floats, summed in f32 (AMX, or AVX512_BF16).
     Bf16,
-    /// Products of 8-bit integers, summed in 32 bits (AVX512_VNNI).
+    /// Products of 8-bit integers, summed in 32 bits (AMX, or AVX512_VNNI).
     Int8,
 }
 
@@ -117,10 +117,48 @@ unsafe fn spin_int8(steps: usize, factor: i8) -> i32 {
     sums.into_iter().map(|sum| _mm512_reduce_add_epi32(sum)).fold(0, i32::wrapping_add)
 }
 
+/// `steps` rounds of four products of AMX tiles; returns the multiply-adds.
+///
+/// # Safety
+/// AMX is available.
+#[cfg(target_arch = "x86_64")]
+unsafe fn spin_tiles(steps: usize, bytes: bool) -> usize {
+    use crate::simd::amx::{ROW, ROWS, Tiles, load, multiply};
+    let zeros = [0u8; ROWS * ROW];
+    // SAFETY: every tile is read from as many zeros; the caller vouches for AMX.
+    unsafe {
+        let _tiles = Tiles::new(ROWS);
+        load!("0", zeros.as_ptr(), ROW);
+        load!("1", zeros.as_ptr(), ROW);
+        load!("2", zeros.as_ptr(), ROW);
+        load!("3", zeros.as_ptr(), ROW);
+        load!("4", zeros.as_ptr(), ROW);
+        load!("6", zeros.as_ptr(), ROW);
+        for _ in 0..steps {
+            if bytes {
+                multiply!("tdpbusd", "0", "4", "6");
+                multiply!("tdpbusd", "1", "4", "6");
+                multiply!("tdpbusd", "2", "4", "6");
+                multiply!("tdpbusd", "3", "4", "6");
+            } else {
+                multiply!("tdpbf16ps", "0", "4", "6");
+                multiply!("tdpbf16ps", "1", "4", "6");
+                multiply!("tdpbf16ps", "2", "4", "6");
+                multiply!("tdpbf16ps", "3", "4", "6");
+            }
+        }
+    }
+    4 * steps * ROWS * ROWS * if bytes { ROW } else { ROW / 2 }
+}
+
 /// `STEPS` rounds in some arithmetic; returns the multiply-adds.
 fn rounds(arithmetic: Arithmetic) -> usize {
     #[cfg(target_arch = "x86_64")]
     match arithmetic {
+        // SAFETY: `isa` answers Amx only where it is available.
+        Arithmetic::Bf16 | Arithmetic::Int8 if isa() == Isa::Amx => unsafe {
+            return spin_tiles(STEPS, arithmetic == Arithmetic::Int8);
+        },
         // SAFETY: `is_available` is asked first (`operations`).
         Arithmetic::Bf16 => unsafe {
             black_box(spin_bf16(STEPS, black_box(0.5)));
@@ -146,4 +184,18 @@ pub fn cpu_operations(arithmetic: Arithmetic) -> Option<f64> {
         2.0 * done as f64 / start.elapsed().as_secs_f64()
     };
     arithmetic.is_available().then(|| (0..5).map(|_| run()).fold(0.0, f64::max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_available_has_a_rate() {
+        for arithmetic in Arithmetic::ALL {
+            let rate = cpu_operations(arithmetic);
+            println!("{}: {:.0} Gop/s", arithmetic.name(), rate.unwrap_or(0.0) / 1e9);
+            assert_eq!(rate.is_some_and(|r| r.is_finite() && r > 0.0), arithmetic.is_available());
+        }
+    }
 }
