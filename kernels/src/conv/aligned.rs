@@ -25,7 +25,7 @@ impl<E> Default for Aligned<E> {
 }
 
 impl<E: Pod> Aligned<E> {
-    /// Room for `bytes` bytes, and at most three more; what is in it is not defined.
+    /// Makes it hold `bytes` bytes, and at most three more; what they are is not defined.
     pub fn resize(&mut self, bytes: usize) {
         self.len = bytes.div_ceil(size_of::<f32>());
         let words = self.len + LINE / size_of::<f32>();
