@@ -6,7 +6,8 @@
 //! apart without error do not make the weights grow without end. Either class weighs 1 in all: the numbers of synthetic
 //! defects and of held-out normals say nothing of how often defects are met.
 
-use nalgebra::{DMatrix, DVector};
+use faer::linalg::solvers::Solve;
+use faer::{Col, Mat};
 use serde::{Deserialize, Serialize};
 
 /// Newton steps at most.
@@ -47,27 +48,27 @@ fn sigmoid(z: f64) -> f64 {
 
 impl Problem<'_> {
     /// `w x + b`, b the last of `w`.
-    fn log_odds(w: &DVector<f64>, row: &[f64]) -> f64 {
+    fn log_odds(w: &Col<f64>, row: &[f64]) -> f64 {
         row.iter().zip(w.iter()).map(|(x, w)| x * w).sum::<f64>() + w[row.len()]
     }
 
-    fn loss(&self, w: &DVector<f64>) -> f64 {
-        let d = w.len() - 1;
+    fn loss(&self, w: &Col<f64>) -> f64 {
+        let d = w.nrows() - 1;
         let fit = self.rows.iter().zip(self.targets.iter().zip(&self.weights)).map(|(row, (t, v))| {
             let z = Self::log_odds(w, row);
             v * (softplus(z) - t * z)
         });
-        fit.sum::<f64>() + 0.5 * self.ridge * w.rows(0, d).norm_squared()
+        fit.sum::<f64>() + 0.5 * self.ridge * w.subrows(0, d).squared_norm_l2()
     }
 
-    fn slopes(&self, w: &DVector<f64>) -> (DVector<f64>, DMatrix<f64>) {
-        let d = w.len() - 1;
-        let (mut gradient, mut hessian) = (DVector::zeros(d + 1), DMatrix::identity(d + 1, d + 1) * 1e-12);
+    fn slopes(&self, w: &Col<f64>) -> (Col<f64>, Mat<f64>) {
+        let d = w.nrows() - 1;
+        let (mut gradient, mut hessian) = (Col::zeros(d + 1), Mat::<f64>::identity(d + 1, d + 1) * 1e-12);
         for (row, (t, v)) in self.rows.iter().zip(self.targets.iter().zip(&self.weights)) {
             let p = sigmoid(Self::log_odds(w, row));
-            let x = DVector::from_iterator(d + 1, row.iter().copied().chain([1.0]));
-            gradient.axpy(v * (p - t), &x, 1.0);
-            hessian.ger(v * p * (1.0 - p), &x, &x, 1.0);
+            let x = Col::from_fn(d + 1, |i| row.get(i).copied().unwrap_or(1.0));
+            gradient += &x * (v * (p - t));
+            hessian += &x * x.transpose() * (v * p * (1.0 - p));
         }
         for i in 0..d {
             gradient[i] += self.ridge * w[i];
@@ -76,15 +77,18 @@ impl Problem<'_> {
         (gradient, hessian)
     }
 
-    fn solved(&self, d: usize) -> DVector<f64> {
-        let mut w = DVector::zeros(d + 1);
+    fn solved(&self, d: usize) -> Col<f64> {
+        let mut w = Col::zeros(d + 1);
         let mut loss = self.loss(&w);
         for _ in 0..STEPS {
             let (gradient, hessian) = self.slopes(&w);
-            let Some(step) = hessian.lu().solve(&gradient) else { break };
+            let step = hessian.partial_piv_lu().solve(&gradient);
+            if !step.is_all_finite() {
+                break;
+            }
             let mut size = 1.0;
             let (next, lower) = loop {
-                let next = &w - &step * size;
+                let next: Col<f64> = &w - &step * size;
                 let lower = self.loss(&next);
                 if lower <= loss || size < 1e-9 {
                     break (next, lower);
@@ -124,9 +128,9 @@ impl Logistic {
     }
 
     /// Weights and, last, the intercept.
-    fn unbounded(normal: &[f64], defective: &[f64], d: usize, (normals, ridge): (usize, f64)) -> DVector<f64> {
+    fn unbounded(normal: &[f64], defective: &[f64], d: usize, (normals, ridge): (usize, f64)) -> Col<f64> {
         if d == 0 {
-            return DVector::zeros(1);
+            return Col::zeros(1);
         }
         let defects = defective.len() / d;
         let (low, high) = (1.0 / (normals as f64 + 2.0), (defects as f64 + 1.0) / (defects as f64 + 2.0));

@@ -3,11 +3,11 @@
 //! The covariance is accumulated batch by batch, less the mean of the first batch so that nothing is cancelled; sums of
 //! batches are kept in f64. Variances divide by n - 1. Memory: two times `8 d^2` bytes, whatever the number of vectors.
 
+use faer::{Mat, Side};
 use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
 use hotad_kernels::covariance::moments;
-use nalgebra::{DMatrix, SymmetricEigen};
 
 /// How many components are kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,7 +96,7 @@ impl Covariance {
     /// The components of elements `first..end`, each multiplied by its `scale` before.
     ///
     /// # Errors
-    /// When more are asked for than there are elements.
+    /// When more are asked for than there are elements, or values are not finite.
     pub fn components(&self, (first, end): (usize, usize), scale: &[f64], keep: Keep) -> Result<Pca> {
         let d = end - first;
         if let Keep::Count(k) = keep
@@ -106,26 +106,30 @@ impl Covariance {
         }
         let entry = |i: usize, j: usize| self.covariance(first + i, first + j) * scale[i] * scale[j];
         // Both triangles of the sums are the same up to rounding; the solver wants them equal.
-        let symmetric = DMatrix::from_fn(d, d, |i, j| (entry(i, j) + entry(j, i)) / 2.0);
-        let SymmetricEigen { eigenvalues, eigenvectors } = symmetric.symmetric_eigen();
-        let mut order: Vec<usize> = (0..d).collect();
-        order.sort_by(|a, b| eigenvalues[*b].total_cmp(&eigenvalues[*a]));
+        let symmetric = Mat::from_fn(d, d, |i, j| (entry(i, j) + entry(j, i)) / 2.0);
+        if !symmetric.is_all_finite() {
+            return Err(Error::Config("PCA: features are not finite; use another backbone".into()));
+        }
+        let eigen = symmetric.self_adjoint_eigen(Side::Lower);
+        let eigen = eigen.map_err(|e| Error::Config(format!("PCA: no principal components were found: {e:?}")))?;
+        // They come in rising order.
+        let variances = (0..d).rev().map(|i| eigen.S()[i].max(0.0));
         let kept = match keep {
             Keep::Count(k) => k,
-            Keep::Share(share) => enough(order.iter().map(|i| eigenvalues[*i].max(0.0)), share),
+            Keep::Share(share) => enough(variances.clone(), share),
         };
-        order.truncate(kept);
+        let vectors = eigen.U().subcols(d - kept, kept);
         Ok(Pca {
             mean: self.mean()[first..end].to_vec(),
-            components: order.iter().flat_map(|i| eigenvectors.column(*i)).map(|v| *v as f32).collect(),
-            variance: order.iter().map(|i| eigenvalues[*i].max(0.0) as f32).collect(),
+            components: (0..kept).rev().flat_map(|i| vectors.col(i).iter()).map(|v| *v as f32).collect(),
+            variance: variances.take(kept).map(|v| v as f32).collect(),
         })
     }
 
     /// The components of all elements.
     ///
     /// # Errors
-    /// When more are asked for than there are elements.
+    /// As [`Covariance::components`].
     pub fn pca(&self, keep: Keep) -> Result<Pca> {
         let d = self.sums.len();
         self.components((0, d), &vec![1.0; d], keep)

@@ -3,7 +3,7 @@
 //! `Sigma = (1 - rho) S + rho (tr S / d) I + eps I` (Defard et al. 2021, equation 1, with `rho` = 0), `Sigma = L L^T`
 //! (Cholesky), and the factor is `L^-1`: `(x - mu)^T Sigma^-1 (x - mu) = |L^-1 (x - mu)|^2`.
 
-use nalgebra::{Cholesky, DMatrix};
+use faer::{Mat, Side};
 
 /// How a covariance is made regular.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,15 +33,17 @@ pub fn oracle_shrinkage(covariance: &[f64], d: usize, n: usize) -> f64 {
 
 /// `L^-1` of the regular covariance of `n` vectors, lower triangular `[d][d]`; none when there is no Cholesky
 /// decomposition, that is for values that are not finite.
-pub fn factor(covariance: &[f64], d: usize, n: usize, regular: Regular) -> Option<DMatrix<f64>> {
+pub fn factor(covariance: &[f64], d: usize, n: usize, regular: Regular) -> Option<Mat<f64>> {
     let rho = regular.shrinkage.unwrap_or_else(|| oracle_shrinkage(covariance, d, n));
     let row = |i: usize| i * (i + 1) / 2;
     let trace: f64 = (0..d).map(|i| covariance[row(i) + i]).sum();
     let diagonal = rho * trace / d as f64 + regular.eps;
-    let sigma = DMatrix::from_fn(d, d, |i, j| {
+    let sigma = Mat::from_fn(d, d, |i, j| {
         let entry = (1.0 - rho) * covariance[row(i.max(j)) + i.min(j)];
         if i == j { entry + diagonal } else { entry }
     });
-    let lower = Cholesky::new(sigma)?.unpack();
-    lower.solve_lower_triangular(&DMatrix::identity(d, d))
+    let cholesky = sigma.llt(Side::Lower).ok()?;
+    let mut inverse = Mat::identity(d, d);
+    cholesky.L().solve_lower_triangular_in_place(&mut inverse);
+    Some(inverse)
 }

@@ -1,6 +1,6 @@
 //! Images under affine motions, and how they change with them.
 
-use nalgebra::DMatrix;
+use faer::Mat;
 
 /// Displacement `(x + a0 + a1 u + a2 v, y + a3 + a4 u + a5 v)` in pixels; u and v are the position in -1..1. All zeros: at rest.
 pub type Motion = [f64; 6];
@@ -43,8 +43,8 @@ impl Frame {
     }
 
     /// Derivatives of the moved image in the six numbers of the motion: `[pixels, 6]`.
-    pub fn jacobian(&self, image: &[f64], motion: &Motion) -> DMatrix<f64> {
-        let mut j = DMatrix::zeros(self.pixels(), 6);
+    pub fn jacobian(&self, image: &[f64], motion: &Motion) -> Mat<f64> {
+        let mut j = Mat::zeros(self.pixels(), 6);
         for at in 0..self.pixels() {
             let [x, y] = self.moved(at, motion);
             let (_, [u, v]) = self.place(at);

@@ -1,8 +1,9 @@
 //! Low-rank plus sparse, with motions: the inner problem of RASL, and of a new image against a known basis.
 
+use faer::linalg::solvers::Solve;
+use faer::{Col, Mat, Side};
 use hotad_engine::interrupt;
 use hotad_engine::{Error, Result};
-use nalgebra::{DMatrix, DVector};
 
 /// Residual, relative to the images, at which a problem is solved.
 const TOLERANCE: f64 = 1e-5;
@@ -13,17 +14,26 @@ const GROWTH: f64 = 1.5;
 /// What images are made of.
 pub struct Parts {
     /// Low rank.
-    pub low: DMatrix<f64>,
+    pub low: Mat<f64>,
     /// Changes of the motions, a column for each image.
-    pub motions: DMatrix<f64>,
+    pub motions: Mat<f64>,
     /// `|A|_* + lambda |E|_1`.
     pub objective: f64,
 }
 
-/// Singular vectors V and values of a tall matrix, by the eigenvectors of its Gram matrix.
-fn right_singular(m: &DMatrix<f64>) -> (DMatrix<f64>, DVector<f64>) {
-    let eigen = m.tr_mul(m).symmetric_eigen();
-    (eigen.eigenvectors, eigen.eigenvalues.map(|v| v.max(0.0).sqrt()))
+/// Singular vectors V and values of a tall matrix, rising, by the eigenvectors of its Gram matrix.
+///
+/// # Errors
+/// When they are not found.
+fn right_singular(m: &Mat<f64>) -> Result<(Mat<f64>, Vec<f64>)> {
+    let eigen = (m.transpose() * m).self_adjoint_eigen(Side::Lower);
+    let eigen = eigen.map_err(|e| Error::Config(format!("rasl: no singular values were found: {e:?}")))?;
+    let values = eigen.S().column_vector().iter().map(|v| v.max(0.0).sqrt()).collect();
+    Ok((eigen.U().to_owned(), values))
+}
+
+fn largest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(0.0, f64::max)
 }
 
 fn shrink(v: f64, by: f64) -> f64 {
@@ -34,12 +44,14 @@ fn shrink(v: f64, by: f64) -> f64 {
 ///
 /// # Errors
 /// When the columns of `a` are not independent.
-fn pseudo_inverse(a: &DMatrix<f64>) -> Result<DMatrix<f64>> {
-    let gram = a.tr_mul(a);
+fn pseudo_inverse(a: &Mat<f64>) -> Result<Mat<f64>> {
+    let mut gram = a.transpose() * a;
     // A little of the diagonal keeps flat images, which no motion changes, solvable.
-    let small = gram.trace() * 1e-9 + 1e-12;
-    let inverse = (gram + DMatrix::identity(a.ncols(), a.ncols()) * small).try_inverse();
-    Ok(inverse.ok_or_else(|| Error::Config("rasl: the images do not change with motions".into()))? * a.transpose())
+    let small = gram.diagonal().column_vector().sum() * 1e-9 + 1e-12;
+    (0..a.ncols()).for_each(|i| gram[(i, i)] += small);
+    let cholesky = gram.llt(Side::Lower);
+    let cholesky = cholesky.map_err(|_| Error::Config("rasl: the images do not change with motions".into()))?;
+    Ok(cholesky.solve(a.transpose()))
 }
 
 /// Minimises `|A|_* + lambda |E|_1` under `D + J dtau = A + E` by the augmented Lagrange multiplier method (Peng et al. 2012,
@@ -47,76 +59,75 @@ fn pseudo_inverse(a: &DMatrix<f64>) -> Result<DMatrix<f64>> {
 ///
 /// # Errors
 /// When interrupted.
-pub fn low_rank(d: &DMatrix<f64>, jacobians: &[DMatrix<f64>], lambda: f64) -> Result<Parts> {
+pub fn low_rank(d: &Mat<f64>, jacobians: &[Mat<f64>], lambda: f64) -> Result<Parts> {
     let inverses = jacobians.iter().map(pseudo_inverse).collect::<Result<Vec<_>>>()?;
-    let spectral = right_singular(d).1.max();
-    let mut y = d / spectral.max(d.amax() / lambda);
-    let (mut e, mut low) = (DMatrix::zeros(d.nrows(), d.ncols()), d.clone());
-    let mut motions = DMatrix::zeros(6, d.ncols());
-    let mut moved = DMatrix::zeros(d.nrows(), d.ncols());
-    let (mut mu, norm, mut nuclear) = (1.25 / spectral, d.norm(), 0.0);
+    let spectral = largest(&right_singular(d)?.1);
+    let mut y: Mat<f64> = d / spectral.max(d.norm_max() / lambda);
+    let (mut e, mut low) = (Mat::zeros(d.nrows(), d.ncols()), d.clone());
+    let mut motions = Mat::zeros(6, d.ncols());
+    let mut moved = Mat::zeros(d.nrows(), d.ncols());
+    let (mut mu, norm, mut nuclear) = (1.25 / spectral, d.norm_l2(), 0.0);
     for _ in 0..ITERATIONS {
         interrupt::check()?;
-        let target = d + &moved - &e + &y / mu;
-        let (v, values) = right_singular(&target);
-        let kept = values.map(|s| (s - 1.0 / mu).max(0.0));
-        nuclear = kept.sum();
-        let factors = DVector::from_iterator(kept.len(), kept.iter().zip(&values).map(|(k, s)| k / s.max(1e-300)));
-        low = target * (&v * DMatrix::from_diagonal(&factors) * v.transpose());
-        e = (d + &moved - &low + &y / mu).map(|v| shrink(v, lambda / mu));
-        let rest = &low + &e - d - &y / mu;
+        let target: Mat<f64> = d + &moved - &e + &y / mu;
+        let (v, values) = right_singular(&target)?;
+        let kept: Vec<f64> = values.iter().map(|s| (s - 1.0 / mu).max(0.0)).collect();
+        nuclear = kept.iter().sum();
+        let scaled = Mat::from_fn(v.nrows(), v.ncols(), |i, j| v[(i, j)] * kept[j] / values[j].max(1e-300));
+        low = target * (scaled * v.transpose());
+        e = (d + &moved - &low + &y / mu).map(|v| shrink(*v, lambda / mu));
+        let rest: Mat<f64> = &low + &e - d - &y / mu;
         for (i, (inverse, jacobian)) in inverses.iter().zip(jacobians).enumerate() {
-            let step = inverse * rest.column(i);
-            moved.set_column(i, &(jacobian * &step));
-            motions.set_column(i, &step);
+            let step = inverse * rest.col(i);
+            moved.col_mut(i).copy_from(jacobian * &step);
+            motions.col_mut(i).copy_from(step);
         }
-        let error = d + &moved - &low - &e;
+        let error: Mat<f64> = d + &moved - &low - &e;
         y += &error * mu;
         mu *= GROWTH;
-        if error.norm() < TOLERANCE * norm {
+        if error.norm_l2() < TOLERANCE * norm {
             break;
         }
     }
-    let objective = nuclear + lambda * e.abs().sum();
+    let objective = nuclear + lambda * e.norm_l1();
     Ok(Parts { low, motions, objective })
 }
 
 /// Orthonormal columns that span a low-rank matrix.
-pub fn basis(low: &DMatrix<f64>) -> DMatrix<f64> {
-    let (v, values) = right_singular(low);
-    let largest = values.max();
-    let kept: Vec<usize> = (0..values.len()).filter(|i| values[*i] > 1e-3 * largest).collect();
-    let columns: Vec<DVector<f64>> = kept.iter().map(|i| low * v.column(*i) / values[*i]).collect();
-    DMatrix::from_columns(&columns)
+///
+/// # Errors
+/// When they are not found.
+pub fn basis(low: &Mat<f64>) -> Result<Mat<f64>> {
+    let (v, values) = right_singular(low)?;
+    let first = values.partition_point(|s| *s <= 1e-3 * largest(&values));
+    let rank = values.len() - first;
+    let scaled = Mat::from_fn(v.nrows(), rank, |i, j| v[(i, first + j)] / values[first + j]);
+    Ok(low * scaled)
 }
 
 /// Minimises `|e|_1` under `y + J dtau = U c + e`: a new image against a basis. Returns e and dtau.
 ///
 /// # Errors
 /// When the columns of basis and Jacobian are not independent.
-pub fn against(
-    basis: &DMatrix<f64>,
-    jacobian: &DMatrix<f64>,
-    image: &DVector<f64>,
-) -> Result<(DVector<f64>, DVector<f64>)> {
+pub fn against(basis: &Mat<f64>, jacobian: &Mat<f64>, image: &Col<f64>) -> Result<(Col<f64>, Col<f64>)> {
     let rank = basis.ncols();
-    let mut all = basis.clone().resize_horizontally(rank + 6, 0.0);
-    (0..6).for_each(|i| all.set_column(rank + i, &(-jacobian.column(i))));
+    let column = |j: usize| if j < rank { (basis.col(j), 1.0) } else { (jacobian.col(j - rank), -1.0) };
+    let all = Mat::from_fn(basis.nrows(), rank + 6, |i, j| column(j).0[i] * column(j).1);
     let inverse = pseudo_inverse(&all)?;
-    let mut e = DVector::zeros(image.len());
-    let mut y = DVector::zeros(image.len());
-    let mut weights = DVector::zeros(rank + 6);
-    let mut mu = 1.25 / image.amax().max(1e-12);
+    let mut e = Col::zeros(image.nrows());
+    let mut y = Col::zeros(image.nrows());
+    let mut weights = Col::zeros(rank + 6);
+    let mut mu = 1.25 / image.norm_max().max(1e-12);
     for _ in 0..ITERATIONS {
         weights = &inverse * (image - &e + &y / mu);
-        let rest = image - &all * &weights;
-        e = (&rest + &y / mu).map(|v| shrink(v, 1.0 / mu));
-        let error = rest - &e;
+        let rest: Col<f64> = image - &all * &weights;
+        e = (&rest + &y / mu).map(|v| shrink(*v, 1.0 / mu));
+        let error: Col<f64> = rest - &e;
         y += &error * mu;
         mu *= GROWTH;
-        if error.norm() < TOLERANCE * image.norm() {
+        if error.norm_l2() < TOLERANCE * image.norm_l2() {
             break;
         }
     }
-    Ok((e, weights.rows(rank, 6).into_owned()))
+    Ok((e, weights.subrows(rank, 6).to_owned()))
 }

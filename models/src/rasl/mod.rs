@@ -11,6 +11,7 @@ mod decompose;
 
 use std::collections::BTreeMap;
 
+use faer::{Col, ColRef, Mat};
 use hotad_engine::container::{self, Stored};
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::picture::ImageSpec;
@@ -19,7 +20,6 @@ use hotad_engine::model_file::ModelFile;
 use hotad_engine::params::{State, fetch};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Result, random};
-use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -91,11 +91,11 @@ impl Config {
 }
 
 /// A moved image of norm 1, its Jacobian, and its norm before.
-fn normalised(frame: &Frame, image: &[f64], motion: &Motion) -> (DVector<f64>, DMatrix<f64>, f64) {
-    let warped = DVector::from_vec(frame.warped(image, motion));
-    let norm = warped.norm().max(1e-12);
+fn normalised(frame: &Frame, image: &[f64], motion: &Motion) -> (Col<f64>, Mat<f64>, f64) {
+    let warped = ColRef::from_slice(&frame.warped(image, motion)).to_owned();
+    let norm = warped.norm_l2().max(1e-12);
     let (unit, slopes) = (warped / norm, frame.jacobian(image, motion) / norm);
-    let along = unit.tr_mul(&slopes);
+    let along = unit.transpose() * &slopes;
     let jacobian = slopes - &unit * along;
     (unit, jacobian, norm)
 }
@@ -104,7 +104,7 @@ fn normalised(frame: &Frame, image: &[f64], motion: &Motion) -> (DVector<f64>, D
 pub struct Rasl {
     config: Config,
     /// `[pixels, rank]`, orthonormal columns.
-    basis: DMatrix<f64>,
+    basis: Mat<f64>,
     /// Mean motion of the normal images.
     rest: Motion,
 }
@@ -125,13 +125,13 @@ pub fn fit(config: Config, context: &FitContext) -> Result<Rasl> {
     let (frame, mut motions) = (config.frame(), vec![Motion::default(); images.len()]);
     let lambda = config.lambda / (frame.pixels() as f64).sqrt();
     let mut last = f64::INFINITY;
-    let mut low = DMatrix::zeros(0, 0);
+    let mut low = Mat::zeros(0, 0);
     for round in 1..=config.rounds {
         let moved: Vec<_> = images.par_iter().zip(&motions).map(|(i, m)| normalised(&frame, i, m)).collect();
-        let columns: Vec<DVector<f64>> = moved.iter().map(|(unit, ..)| unit.clone()).collect();
-        let jacobians: Vec<DMatrix<f64>> = moved.into_iter().map(|(_, jacobian, _)| jacobian).collect();
-        let parts = low_rank(&DMatrix::from_columns(&columns), &jacobians, lambda)?;
-        for (motion, step) in motions.iter_mut().zip(parts.motions.column_iter()) {
+        let columns = Mat::from_fn(frame.pixels(), moved.len(), |i, j| moved[j].0[i]);
+        let jacobians: Vec<Mat<f64>> = moved.into_iter().map(|(_, jacobian, _)| jacobian).collect();
+        let parts = low_rank(&columns, &jacobians, lambda)?;
+        for (motion, step) in motions.iter_mut().zip(parts.motions.col_iter()) {
             motion.iter_mut().zip(step.iter()).for_each(|(m, s)| *m += s);
         }
         low = parts.low;
@@ -145,7 +145,7 @@ pub fn fit(config: Config, context: &FitContext) -> Result<Rasl> {
     for motion in &motions {
         rest.iter_mut().zip(motion).for_each(|(r, m)| *r += m / motions.len() as f64);
     }
-    Ok(Rasl { basis: basis(&low), config, rest })
+    Ok(Rasl { basis: basis(&low)?, config, rest })
 }
 
 impl Rasl {
@@ -156,7 +156,7 @@ impl Rasl {
         let pixels = config.frame().pixels();
         let rank = state.get("basis").map_or(0, |t| t.len() / pixels);
         let values = fetch(&state, "basis", &[rank, pixels])?.values()?;
-        let basis = DMatrix::from_iterator(pixels, rank, values.iter().map(|v| f64::from(*v)));
+        let basis = Mat::from_fn(pixels, rank, |i, j| f64::from(values[j * pixels + i]));
         let mut rest = Motion::default();
         let stored = fetch(&state, "motion", &[6])?.values()?;
         rest.iter_mut().zip(stored.iter()).for_each(|(r, v)| *r = f64::from(*v));
@@ -172,7 +172,7 @@ impl Rasl {
         for _ in 0..self.config.rounds {
             let (unit, jacobian, norm) = normalised(&frame, &image, &motion);
             let (rest, step) = against(&self.basis, &jacobian, &unit)?;
-            let left = rest.abs().sum();
+            let left = rest.norm_l1();
             if last - left < 1e-3 * left {
                 break;
             }
@@ -207,7 +207,7 @@ impl Detector for Rasl {
 
     fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
         let narrow = |v: &f64| *v as f32;
-        let basis = self.basis.iter().map(narrow).collect();
+        let basis = self.basis.col_iter().flat_map(|column| column.iter().map(narrow)).collect();
         let state = State::from([
             ("basis".to_string(), Tensor::new(basis, &[self.basis.ncols(), self.basis.nrows()])?),
             ("motion".to_string(), Tensor::new(self.rest.iter().map(narrow).collect(), &[6])?),

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use faer::{ColRef, MatRef};
 use hotad_engine::container::{self, Stored};
 use hotad_engine::params::{Params, State, fetch};
 use hotad_engine::tensor::Tensor;
@@ -13,7 +14,6 @@ use hotad_engine::{Activation, Error, Result};
 use hotad_kernels::batch_norm::fold;
 use hotad_kernels::conv::{ConvOptions, Extra, PreparedConv};
 use hotad_kernels::fusion::Projection;
-use nalgebra::{DMatrix, DVector};
 
 use super::head::Head;
 use crate::features::Embedding;
@@ -30,10 +30,9 @@ pub struct Folded {
     verdict: PreparedConv,
 }
 
-/// Rows of weights as a matrix.
-fn matrix(tensor: &Tensor, rows: usize) -> Result<DMatrix<f32>> {
-    let values = tensor.values()?;
-    Ok(DMatrix::from_row_slice(rows, values.len() / rows, &values))
+/// Rows of values as a matrix.
+fn matrix(values: &[f32], rows: usize) -> MatRef<'_, f32> {
+    MatRef::from_row_major_slice(values, rows, values.len() / rows)
 }
 
 impl Folded {
@@ -49,14 +48,14 @@ impl Folded {
         let (affine, running) = ((value("weight")?, value("bias")?), (value("running_mean")?, value("running_var")?));
         let weight = get(&format!("{}.weight", head.hidden.name))?.values()?;
         let (h, t) = fold(&weight, (&affine.0, &affine.1), (&running.0, &running.1), 1e-5)?;
-        let (mut w, mut bias) = (DMatrix::from_row_slice(k, d, &h), DVector::from_vec(t));
+        let (mut w, mut bias) = (matrix(&h, k).to_owned(), ColRef::from_slice(&t).to_owned());
         if let Some(adapter) = &head.adapter {
-            bias += &w * DVector::from_row_slice(&get(&format!("{}.bias", adapter.name))?.values()?);
-            w *= matrix(get(&format!("{}.weight", adapter.name))?, d)?;
+            bias += &w * ColRef::from_slice(&get(&format!("{}.bias", adapter.name))?.values()?);
+            w = w * matrix(&get(&format!("{}.weight", adapter.name))?.values()?, d);
         }
         if let Some((components, mean)) = embedding.linear() {
-            w *= DMatrix::from_row_slice(d, mean.len(), components);
-            bias -= &w * DVector::from_row_slice(mean);
+            w = w * matrix(components, d);
+            bias -= &w * ColRef::from_slice(mean);
         }
         let channels = w.ncols();
         let verdict = |kind: &str| -> Result<Vec<f32>> {
@@ -64,8 +63,11 @@ impl Folded {
         };
         Self::new(
             State::from([
-                ("hidden.weight".into(), Tensor::new(w.transpose().as_slice().to_vec(), &[k, channels])?),
-                ("hidden.bias".into(), Tensor::new(bias.as_slice().to_vec(), &[k])?),
+                (
+                    "hidden.weight".into(),
+                    Tensor::new(w.row_iter().flat_map(|row| row.iter().copied()).collect(), &[k, channels])?,
+                ),
+                ("hidden.bias".into(), Tensor::new(bias.iter().copied().collect(), &[k])?),
                 ("verdict.weight".into(), Tensor::new(verdict("weight")?, &[k])?),
                 ("verdict.bias".into(), Tensor::new(verdict("bias")?, &[1])?),
             ]),
