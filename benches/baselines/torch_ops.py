@@ -355,6 +355,7 @@ WORK = {
     "knn_lite": lambda: knn(784, 2_000, 152),
     "knn_lite_faiss": lambda: patches.knn_faiss(784, 2_000, 152),
     "coreset": lambda: fastest(*patches.coreset()),
+    "covariance": patches.covariance,
     "aupro": patches.aupro,
     "train_step": lambda: fastest(train_step(False), train_step(True)),
     "forward": lambda: fastest(forward(False), forward(True)),

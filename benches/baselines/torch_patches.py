@@ -34,6 +34,17 @@ def knn_faiss(queries, vectors, d):
     return lambda: index.search(query, 1)
 
 
+def covariance():
+    """Column sums and products of centred patches."""
+    x, shift = torch.rand(25_088, 448), torch.rand(448)
+
+    def call():
+        centred = x - shift
+        return centred.sum(dim=0), centred.T @ centred
+
+    return call
+
+
 def aupro():
     """AU-PRO up to 0.3 in plain NumPy: all pixels sorted once, components by SciPy."""
     from scipy.ndimage import label

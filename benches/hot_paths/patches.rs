@@ -9,6 +9,7 @@ use hotad_engine::metrics::region::{area, components};
 use hotad_engine::metrics::tally::Tally;
 use hotad_kernels::coreset::greedy_coreset;
 use hotad_kernels::cosine_nn::BankData;
+use hotad_kernels::covariance::moments;
 use hotad_kernels::flat_bank::FlatBank;
 
 use crate::work::{Work, noise, put, room};
@@ -58,6 +59,23 @@ pub fn knn_lite(device: &Device) -> Work {
 /// Against faiss, which runs on the CPU.
 pub fn knn_lite_faiss(device: &Device) -> Work {
     neighbours(device, KNN_LITE, ("the same against faiss-cpu's IndexFlatL2", "knn_lite_faiss"), (1.0, 1.0))
+}
+
+/// Sums of principal components: 32 images of 28 x 28 patches of ResNet-18's first three stages.
+pub fn covariance(device: &Device) -> Work {
+    let (n, d) = (25_088, 448);
+    let (x, shift) = (put(device, noise(n * d, 15)), put(device, noise(d, 16)));
+    let on = device.clone();
+    Work {
+        title: "covariance of 25,088 patches x 448",
+        name: "covariance",
+        flops: 2.0 * (n * d * d) as f64,
+        bytes: 8.0 * (n * d) as f64,
+        units: 1.0,
+        goal: (1.0, 1.0),
+        latency: false,
+        run: Box::new(move || drop(black_box(moments(&x, &shift, &on).expect("shapes fit")))),
+    }
 }
 
 /// 1 % of 50,000 vectors.

@@ -279,6 +279,7 @@ pub fn all(device: &Device) -> Vec<Work> {
         patches::knn_lite(device),
         patches::knn_lite_faiss(device),
         patches::coreset(device),
+        patches::covariance(device),
         patches::aupro(device),
         train_step(device),
         score(device),
