@@ -1,9 +1,10 @@
 //! One phase of a band of the dense pass: register tiles (micro.rs) over its pixels and blocks of channels, and the
 //! epilogue.
 
-use super::dense::{Epilogue, Pass, Phase, Target};
+use super::dense::{Epilogue, Pass, Target};
 use super::gated::HALF;
 use super::micro::{MOST_ROWS, NR, Sums, accumulate, clamp, for_rows, load, store, tiles};
+use super::packed::Phase;
 use super::slab::Slab;
 use crate::activation::{Activation, wide::sigmoid};
 use crate::attention::lift;
@@ -44,7 +45,7 @@ struct Source<'a> {
     runs: Vec<usize>,
     /// Elements of a run.
     run: usize,
-    /// Weights as [`super::dense::pack`] lays them out.
+    /// Weights as [`super::packed::pack`] lays them out.
     packed: &'a [f32],
 }
 

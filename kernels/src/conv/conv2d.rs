@@ -6,9 +6,10 @@
 
 use rayon::prelude::*;
 
-use super::dense::{self, Epilogue, Packed, Pass, Phase, pack, pack_columns, pack_rows};
+use super::dense::{self, Epilogue, Pass};
 use super::implicit_gemm;
 use super::micro::NR;
+use super::packed::{Packed, Phase, pack, pack_columns, pack_rows};
 use super::pass::{Direction, Operands, Sizes};
 use super::{ConvOptions, Geometry, Nhwc, depthwise, weight_grad};
 use crate::activation::Activation;

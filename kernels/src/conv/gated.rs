@@ -11,9 +11,10 @@ use cubecl::prelude::*;
 use rayon::prelude::*;
 
 use super::conv2d::{forward_pass, forward_phase, scatter_pass, scatter_phases};
-use super::dense::{self, Epilogue, Phase};
+use super::dense::{self, Epilogue};
 use super::masked::MASKED_CHANNELS;
 use super::micro::NR;
+use super::packed::Phase;
 use super::pass::{Operands, Sizes};
 use super::{ConvOptions, Geometry, Nhwc, conv_transpose2d, implicit_gemm, upsampled};
 use crate::activation::{Activation, Kind, activate, activation_slope, sigmoid, sigmoid_slope, wide};

@@ -9,13 +9,14 @@ mod aligned;
 mod band;
 #[cfg(feature = "cuda")]
 mod cuda;
-pub(crate) mod dense;
+mod dense;
 mod depthwise;
 mod gated;
 mod implicit_gemm;
 mod inverted_residual;
 mod masked;
 pub(crate) mod micro;
+pub(crate) mod packed;
 mod padding;
 mod pass;
 mod prepared;

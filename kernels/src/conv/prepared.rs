@@ -6,7 +6,8 @@
 //! moves 90 MB, which is as long as a third of its forward pass of one image.
 
 use super::conv2d::{forward_pass, forward_phase, is_narrow, on_gpu, scatter, scatter_pass, scatter_phases};
-use super::dense::{self, Epilogue, Phase};
+use super::dense::{self, Epilogue};
+use super::packed::Phase;
 use super::pass::{Direction, Operands};
 use super::{ConvOptions, Geometry, Nhwc, Padding, conv_transpose2d_shape, depthwise, upsampled};
 use crate::activation::Activation;

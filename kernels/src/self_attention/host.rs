@@ -4,8 +4,8 @@
 use rayon::prelude::*;
 
 use super::AttentionShape;
-use crate::conv::dense::{pack_columns, pack_rows};
 use crate::conv::micro::{MOST_ROWS, NR, Sums, accumulate, for_rows, store, tiles};
+use crate::conv::packed::{pack_columns, pack_rows};
 use crate::device::HostBuffer;
 use crate::math;
 use crate::simd::{Lanes, Wide, by_registers, lanes_fn};

@@ -12,14 +12,13 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::super::Geometry;
-use super::super::dense::{Packed as Weights, pack};
+use super::super::packed::{Packed as Weights, pack};
 use super::super::reduced::{self, Convert, Rounded, granule, round};
 use super::stages::{self, Depthwise, Pixels};
 use crate::activation::Activation;
 use crate::device::{HostBuffer, Rounding};
-use crate::elementwise::add_product;
 use crate::error::Result;
-use crate::simd::{LANES, lanes_fn};
+use crate::simd::{LANES, by_registers, lanes_fn};
 
 /// Expanded channels at a time at most, a multiple of the lanes: weights and sums stay in the first cache.
 const BLOCK: usize = 48;
@@ -161,13 +160,14 @@ impl Call<'_> {
                 let (first, rows) = (band * plan.rows, y.len() / (ow * self.to));
                 let part = |part: usize| self.part(x, first, rows, plan.channels(part, self.weights.wide()));
                 let added = self.residual.then(|| &x[first * w * self.from..][..y.len()]);
+                let bias = &self.weights.project.1[..self.to];
                 if plan.parts == 1 {
-                    self.finish(&[part(0)], 0, added, y);
+                    finish(bias, &[part(0)], added, 0, y);
                     return;
                 }
                 let parts: Vec<_> = (0..plan.parts).into_par_iter().map(part).collect();
                 y.par_chunks_mut(PIXELS * self.to).enumerate().for_each(|(i, y)| {
-                    self.finish(&parts, i * PIXELS, added, y);
+                    finish(bias, &parts, added, i * PIXELS, y);
                 });
             });
         });
@@ -183,7 +183,6 @@ impl Call<'_> {
         let layout = Layout::new(g, first, rows, block);
         let wide = self.to.next_multiple_of(LANES);
         let mut sums = HostBuffer::room(pixels * wide);
-        sums.fill(0.0);
         let mut scratch = HostBuffer::room(layout.height * layout.width * block);
         layout.clear(g, &mut scratch);
         let mut mixed = HostBuffer::room(pixels * block);
@@ -195,7 +194,7 @@ impl Call<'_> {
             let channels = start..(start + block).min(all.end);
             self.expand(&seen, channels.clone(), &places, &mut scratch);
             self.depthwise(&layout, channels.clone(), &scratch, &corners, &mut mixed);
-            self.project(&mut mixed, block, channels, &mut rounded, &mut sums);
+            self.project(&mut mixed, block, channels, &mut rounded, (start == all.start, &mut sums));
         }
         sums
     }
@@ -217,14 +216,14 @@ impl Call<'_> {
         }
     }
 
-    /// Adds some channels' share of the projection of `mixed`, `[pixel][block]`, to the sums.
+    /// Adds some channels' share of the projection of `mixed`, `[pixel][block]`, to the sums, or begins them.
     fn project(
         &self,
         mixed: &mut [f32],
         block: usize,
         channels: Range<usize>,
         rounded: &mut reduced::Pixels,
-        sums: &mut [f32],
+        (begins, sums): (bool, &mut [f32]),
     ) {
         let (weights, bias) = &self.weights.project;
         match weights {
@@ -234,11 +233,12 @@ impl Call<'_> {
                 }
                 let (panels, panel) = (&panels[channels.start * LANES..], self.weights.terms() * LANES);
                 let pixels = Pixels { values: mixed, channels: block };
-                stages::project(pixels, panels, channels.len(), panel, bias.len(), sums);
+                stages::project(pixels, panels, channels.len(), panel, bias.len(), begins, sums);
             }
             weights => {
                 rounded.fill(mixed, block, channels.len(), weights);
-                reduced::project(rounded, weights, channels.start / self.weights.granule, bias.len(), sums);
+                let first = channels.start / self.weights.granule;
+                reduced::project(rounded, weights, first, bias.len(), begins, sums);
             }
         }
     }
@@ -297,29 +297,26 @@ impl Call<'_> {
             pixels.for_each(|pixel| self.activation.apply_row(&mut pixel[..channels.len()]));
         }
     }
-
-    /// Adds the parts in order, the bias, and the band's input where that is wanted, for the pixels of `y`,
-    /// which begin with pixel `first` of the band.
-    fn finish(&self, parts: &[HostBuffer<f32>], first: usize, added: Option<&[f32]>, y: &mut [f32]) {
-        let wide = self.to.next_multiple_of(LANES);
-        let bias = &self.weights.project.1[..self.to];
-        y.chunks_exact_mut(self.to).for_each(|out| out.copy_from_slice(bias));
-        for part in parts {
-            add_rows(&part[first * wide..], wide, self.to, y);
-        }
-        if let Some(added) = added {
-            add_rows(&added[first * self.to..], self.to, self.to, y);
-        }
-    }
 }
 
 lanes_fn! {
-    /// Adds the first `count` values of every row of `wide` values to a row of `count`.
-    fn add_rows<L>(rows: &[f32], wide: usize, count: usize, sums: &mut [f32]) {
+    /// The bias and the parts of the sums in order, and the band's input where that is `added`, for the pixels of `y`, which
+    /// begin with pixel `first` of the band.
+    fn finish<L>(bias: &[f32], parts: &[HostBuffer<f32>], added: Option<&[f32]>, first: usize, y: &mut [f32]) {
+        let (to, wide) = (bias.len(), bias.len().next_multiple_of(LANES));
         // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
-        let one = unsafe { L::splat(1.0) };
-        for (sums, row) in sums.chunks_exact_mut(count).zip(rows.chunks_exact(wide)) {
-            add_product(sums, one, row);
+        let zero = unsafe { L::splat(0.0) };
+        for (pixel, out) in (first..).zip(y.chunks_exact_mut(to)) {
+            by_registers!(L, to, |lanes| {
+                let mut sum = zero.read(&bias[lanes.clone()]);
+                for part in parts {
+                    sum = sum.add(zero.read(&part[pixel * wide..][lanes.clone()]));
+                }
+                if let Some(added) = added {
+                    sum = sum.add(zero.read(&added[pixel * to..][lanes.clone()]));
+                }
+                sum.write(&mut out[lanes]);
+            });
         }
     }
 }

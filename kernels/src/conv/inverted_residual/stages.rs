@@ -187,14 +187,15 @@ unsafe fn depthwise_tile<L: Lanes, const V: usize, const M: usize>(
 }
 
 lanes_fn! {
-    /// Adds the first `steps` channels of every pixel of `x` times `panels` to the pixel's `wide` sums; one
-    /// panel of `steps` rows of lanes begins every `panel` elements.
+    /// Adds the first `steps` channels of every pixel of `x` times `panels` to the pixel's `wide` sums, or begins these sums;
+    /// one panel of `steps` rows of lanes begins every `panel` elements.
     pub(super) fn project<L, V, R>(
         x: Pixels,
         panels: &[f32],
         steps: usize,
         panel: usize,
         wide: usize,
+        begins: bool,
         sums: &mut [f32],
     ) {
         let pixels = x.values.len() / x.channels;
@@ -212,9 +213,9 @@ lanes_fn! {
                     let panels = (panels.as_ptr().add(at / LANES * panel), panel);
                     let to = (sums.as_mut_ptr().add(first * wide + at), wide);
                     if pair {
-                        for_rows!(count, R, M => project_tile::<L, V, 2, M>(x, steps, panels, to));
+                        for_rows!(count, R, M => project_tile::<L, V, 2, M>(x, steps, panels, begins, to));
                     } else {
-                        for_rows!(count, R, M => project_tile::<L, V, 1, M>(x, steps, panels, to));
+                        for_rows!(count, R, M => project_tile::<L, V, 1, M>(x, steps, panels, begins, to));
                     }
                 }
                 at += LANES * (1 + usize::from(pair));
@@ -223,7 +224,7 @@ lanes_fn! {
     }
 }
 
-/// Adds to `P` panels of the sums of `M` pixels, which lie `to.1` elements apart.
+/// Adds to `P` panels of the sums of `M` pixels, which lie `to.1` elements apart, or begins them.
 ///
 /// # Safety
 /// As for [`multiply`]; the sums are there.
@@ -232,14 +233,17 @@ unsafe fn project_tile<L: Lanes, const V: usize, const P: usize, const M: usize>
     x: (*const f32, usize),
     steps: usize,
     panels: (*const f32, usize),
+    begins: bool,
     to: (*mut f32, usize),
 ) {
     // SAFETY: the caller vouches for all of it.
     unsafe {
         let mut tile: Sums<L, V, P, M> = [[[L::splat(0.0); V]; P]; M];
-        for (m, sums) in tile.iter_mut().enumerate() {
-            for (p, sums) in sums.iter_mut().enumerate() {
-                *sums = load(to.0.add(m * to.1 + p * LANES));
+        if !begins {
+            for (m, sums) in tile.iter_mut().enumerate() {
+                for (p, sums) in sums.iter_mut().enumerate() {
+                    *sums = load(to.0.add(m * to.1 + p * LANES));
+                }
             }
         }
         multiply(x, steps, panels, &mut tile);

@@ -3,8 +3,9 @@
 use half::bf16;
 
 use super::super::band::{finish, lattice};
-use super::super::dense::{Pass, Phase, Target};
+use super::super::dense::{Pass, Target};
 use super::super::micro::{NR, store};
+use super::super::packed::Phase;
 use super::super::slab::Slab;
 use super::panels::{Int8, Panels};
 use super::tile::{Lane, Products};

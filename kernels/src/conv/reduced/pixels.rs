@@ -5,8 +5,8 @@ use std::ops::Range;
 use half::bf16;
 
 use super::super::aligned::Aligned;
-use super::super::dense::Packed;
 use super::super::micro::{NR, clamp, load, store};
+use super::super::packed::Packed;
 use super::convert::{Convert, ToBf16};
 use super::panels::{Panels, ROW};
 use super::tile::{Lane, Products};
@@ -47,6 +47,9 @@ impl Pixels {
     fn convert<E: bytemuck::Pod>(&mut self, values: &[f32], from: usize, channels: usize, how: &impl Convert<E>) {
         self.stride = (channels * size_of::<E>()).next_multiple_of(ROW);
         self.bytes.resize(self.count * self.stride);
+        if from == channels && channels * size_of::<E>() == self.stride {
+            return how.convert(values, bytemuck::cast_slice_mut(self.bytes.elements_mut()));
+        }
         let pixels = self.bytes.elements_mut().chunks_exact_mut(self.stride.max(1));
         for (to, from) in pixels.zip(values.chunks_exact(from.max(1))) {
             let to: &mut [E] = bytemuck::cast_slice_mut(to);
@@ -143,6 +146,8 @@ struct Added<'a> {
     first_run: usize,
     /// Sums of a pixel.
     wide: usize,
+    /// Whether there are none yet.
+    begins: bool,
     sums: &'a mut [f32],
 }
 
@@ -166,9 +171,11 @@ impl Output for Added<'_> {
             let to = &mut row[block * NR..][..NR];
             // SAFETY: both have NR values; the caller vouches for the set.
             unsafe {
-                let mut sums = load::<L, V>(to.as_ptr());
-                for (sum, value) in sums.iter_mut().zip(values.of::<L, V>(products)) {
-                    *sum = sum.add(value);
+                let mut sums = values.of::<L, V>(products);
+                if !self.begins {
+                    for (sum, before) in sums.iter_mut().zip(load::<L, V>(to.as_ptr())) {
+                        *sum = before.add(*sum);
+                    }
                 }
                 store(&sums, to.as_mut_ptr());
             }
@@ -177,10 +184,18 @@ impl Output for Added<'_> {
 }
 
 lanes_fn! {
-    /// Adds every pixel times the weights of its channels, which begin with run `first_run`, to the pixel's `wide` sums.
-    pub(in super::super) fn project<L, V, R>(x: &Pixels, weights: &Packed, first_run: usize, wide: usize, sums: &mut [f32]) {
+    /// Adds every pixel times the weights of its channels, which begin with run `first_run`, to the pixel's `wide` sums, or
+    /// begins these sums.
+    pub(in super::super) fn project<L, V, R>(
+        x: &Pixels,
+        weights: &Packed,
+        first_run: usize,
+        wide: usize,
+        begins: bool,
+        sums: &mut [f32],
+    ) {
         let (source, windows) = (x.source(weights, first_run), x.windows());
-        let mut output = Added { weights, windows: &windows, first_run, wide, sums };
+        let mut output = Added { weights, windows: &windows, first_run, wide, begins, sums };
         // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
         unsafe { run::<L, V>(&source, &windows, 0..wide / NR, &mut output) };
     }

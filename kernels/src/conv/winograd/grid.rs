@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::transform::{IN, OUT, PRODUCTS};
-use crate::conv::dense::{Packed, Pass};
+use crate::conv::dense::Pass;
 use crate::conv::micro::NR;
+use crate::conv::packed::Packed;
 
 /// Channels in and out from which on the transforms cost little beside the products (docs/speed.md has the measurements).
 const LEAST_CHANNELS: usize = 32;

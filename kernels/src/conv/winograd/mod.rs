@@ -12,8 +12,9 @@ mod transform;
 
 pub(super) use grid::Grid;
 
-use super::dense::{Packed, Pass, Target};
+use super::dense::{Pass, Target};
 use super::micro::tiles;
+use super::packed::Packed;
 use grid::TILES;
 use tasks::{Inputs, compute};
 use transform::weights;

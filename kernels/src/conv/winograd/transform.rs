@@ -42,7 +42,7 @@ fn weight_column(w: [&[f64; NR]; 3]) -> [[f64; NR]; IN] {
 }
 
 simd_fn! {
-    /// `G w G^T` of all kernels, from weights as [`crate::conv::dense::pack`] lays them out, as
+    /// `G w G^T` of all kernels, from weights as [`crate::conv::packed::pack`] lays them out, as
     /// `[out / NR][product][in][NR]`.
     pub(super) fn weights(packed: &[f32], channels: usize) -> HostBuffer<f32> {
         let mut to = HostBuffer::room(packed.len() / TAPS * PRODUCTS);
