@@ -18,9 +18,9 @@ use hotad_kernels::loss::Loss;
 use serde_json::Value;
 
 use crate::config::require;
-use crate::detector::{FitContext, Schedule, Training};
 use crate::export::{GraphValue, Writer};
 use crate::features::Extractor;
+use crate::fit::{FitContext, Schedule, Training};
 use crate::networks::layer::{Layer, Prepared, Weights};
 
 /// Widths of the network that the paper takes from VGG.
@@ -60,7 +60,7 @@ impl PatchAutoencoder {
         let stride = 1 << widths.len();
         let fits = image.height.is_multiple_of(stride) && image.width.is_multiple_of(stride);
         let sides = format!("{} x {}", image.height, image.width);
-        require(fits, "image_size", sides, &format!("multiples of {stride}"))?;
+        require(fits, "image_size", sides, format!("multiples of {stride}"))?;
         Ok(Self::new(widths, image))
     }
 

@@ -28,7 +28,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::{Settings, check_epochs, require};
+use crate::config::{BATCH, EPOCHS, Interval, RATE, SHARE, Settings, settings};
 use crate::detector::{Detector, FitContext, Schedule, Score};
 use crate::export::{self, Exported};
 use crate::fancy_pca::FancyPca;
@@ -47,79 +47,46 @@ pub enum MapScale {
     Image,
 }
 
-/// Settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// Rows and columns.
-    pub image_size: usize,
-    /// Channels after the first convolution.
-    pub width: usize,
-    /// Most epochs.
-    pub epochs: usize,
-    /// Images of one step.
-    pub batch: usize,
-    /// Learning rate.
-    pub lr: f64,
-    /// Epochs without improvement before stopping.
-    pub patience: usize,
-    /// Deviation of the colour augmentation.
-    pub fancy_pca: f64,
-    /// Probability of dropout after the first three up blocks.
-    pub dropout: f64,
-    /// Scale of the map.
-    pub map_scale: MapScale,
-    /// Quantile of the map that is the score.
-    pub score_quantile: f64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            image_size: 256,
-            width: 64,
-            epochs: 500,
-            batch: 16,
-            lr: 1e-3,
-            patience: 20,
-            fancy_pca: 0.08,
-            dropout: 0.0,
-            map_scale: MapScale::Fixed,
-            score_quantile: 0.995,
-        }
+settings! {
+    /// Settings.
+    pub struct Config {
+        /// rows and columns the images are brought to
+        image_size: usize = 256, allowed SIZES if |v| is_size(*v);
+        /// channels after the first convolution (paper: 64)
+        width: usize = 64, in WIDTH;
+        /// most epochs
+        epochs: usize = 500, in EPOCHS, for Length;
+        /// images of one step
+        batch: usize = 16, in BATCH;
+        /// learning rate (Adam; paper: 1e-3)
+        lr: f64 = 1e-3, in RATE;
+        /// epochs without a lower validation loss before stopping; 0 never stops early
+        patience: usize = 20, for Length;
+        /// deviation of the colour augmentation, as a share of the colours' own; 0 for none
+        fancy_pca: f64 = 0.08, in SHARE;
+        /// probability of dropout after the first three up blocks (the public code: 0.5; paper: none)
+        dropout: f64 = 0.0, in DROPOUT;
+        /// "fixed" (delta E / 100, at most 1) or "image" (divided by the largest value of each image)
+        map_scale: MapScale = MapScale::Fixed, for Scoring;
+        /// quantile of the anomaly map that is the image score
+        score_quantile: f64 = 0.995, in Interval::LeftOpen(0.0, 1.0), for Scoring;
     }
 }
 
-impl Settings for Config {
-    const DOCS: &'static [(&'static str, &'static str)] = &[
-        ("image_size", "rows and columns the images are brought to: 32, 64, 128, 256 or a larger multiple of 256"),
-        ("width", "channels after the first convolution (paper: 64)"),
-        ("epochs", "most epochs"),
-        ("batch", "images of one step"),
-        ("lr", "learning rate (Adam; paper: 1e-3)"),
-        ("patience", "epochs without a lower validation loss before stopping; 0 never stops early"),
-        ("fancy_pca", "deviation of the colour augmentation, as a share of the colours' own; 0 for none"),
-        ("dropout", "probability of dropout after the first three up blocks (the public code: 0.5; paper: none)"),
-        ("map_scale", "\"fixed\" (delta E / 100, at most 1) or \"image\" (divided by the largest value of each image)"),
-        ("score_quantile", "quantile of the anomaly map that is the image score"),
-    ];
+impl Settings for Config {}
 
-    const SCORING: &'static [&'static str] = &["map_scale", "score_quantile"];
+/// Channels after the first convolution.
+pub const WIDTH: Interval<usize> = Interval::Closed(4, 256);
 
-    fn check(&self) -> Result<()> {
-        let size = self.image_size;
-        let fits =
-            size <= 1024 && if size < 256 { size >= 32 && size.is_power_of_two() } else { size.is_multiple_of(256) };
-        require(fits, "image_size", size, "32, 64, 128, 256, 512, 768 or 1024")?;
-        require((4..=256).contains(&self.width), "width", self.width, "4 to 256")?;
-        check_epochs("epochs", self.epochs)?;
-        require((1..=1024).contains(&self.batch), "batch", self.batch, "1 to 1024")?;
-        require(self.lr > 0.0 && self.lr < 1.0, "lr", self.lr, "above 0, below 1")?;
-        require((0.0..=1.0).contains(&self.fancy_pca), "fancy_pca", self.fancy_pca, "0 to 1")?;
-        require((0.0..1.0).contains(&self.dropout), "dropout", self.dropout, "0 or more, below 1")?;
-        let quantile = self.score_quantile;
-        require(quantile > 0.0 && quantile <= 1.0, "score_quantile", quantile, "above 0, 1 at most")
-    }
+/// Probability of dropout.
+pub const DROPOUT: Interval<f64> = Interval::RightOpen(0.0, 1.0);
+
+/// What [`is_size`] says in words.
+pub const SIZES: &str = "32, 64, 128, 256, 512, 768 or 1024";
+
+/// Whether the network can see images of this size.
+pub fn is_size(size: usize) -> bool {
+    size <= 1024 && if size < 256 { size >= 32 && size.is_power_of_two() } else { size.is_multiple_of(256) }
 }
 
 impl Config {

@@ -40,7 +40,7 @@ use toml::Table;
 
 use autoencoders::anogan::{self, AnoGan, Inversion};
 use autoencoders::{adversarial, memory, plain, projection};
-use config::Settings;
+use config::{Declared, Setting, Settings};
 use detector::{Detector, FitContext};
 use paedid::inpainting;
 use residual::Residual;
@@ -58,8 +58,8 @@ pub struct Method {
     pub supervised: bool,
     /// Its settings, documented.
     pub settings: fn() -> String,
-    /// Those that only scoring depends on.
-    pub scoring: &'static [&'static str],
+    /// What is known of each of them.
+    pub declared: fn() -> Vec<Setting>,
     /// Checks settings without training.
     pub check: fn(&Table) -> Result<()>,
     /// Training.
@@ -71,7 +71,7 @@ pub struct Method {
 impl Method {
     /// Whether there is a setting of this name.
     pub fn has(&self, setting: &str) -> bool {
-        (self.settings)().parse::<Table>().is_ok_and(|all| all.contains_key(setting))
+        (self.declared)().iter().any(|s| s.key == setting)
     }
 
     /// Reads a trained one. A model file is believed no more than a command line: settings pass the checks of `--set`, and
@@ -97,7 +97,7 @@ pub const METHODS: &[Method] = &[
         summary: "patch autoencoder, memory bank and deep image decomposition (PAEDID)",
         supervised: false,
         settings: paedid::Config::documented,
-        scoring: paedid::Config::SCORING,
+        declared: paedid::Config::declared,
         check: |t| paedid::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(paedid::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(paedid::Paedid::load(f, d)?)),
@@ -107,7 +107,7 @@ pub const METHODS: &[Method] = &[
         summary: "PAEDID without decomposition (baseline)",
         supervised: false,
         settings: paedid::Config::documented,
-        scoring: paedid::Config::SCORING,
+        declared: paedid::Config::declared,
         check: |t| paedid::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(pae::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(paedid::Paedid::load(f, d)?)),
@@ -117,7 +117,7 @@ pub const METHODS: &[Method] = &[
         summary: "distances to a coreset of normal patch features (PatchCore)",
         supervised: false,
         settings: patchcore::Config::documented,
-        scoring: patchcore::Config::SCORING,
+        declared: patchcore::Config::declared,
         check: |t| patchcore::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(patchcore::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(patchcore::PatchCore::load(f, d)?)),
@@ -127,7 +127,7 @@ pub const METHODS: &[Method] = &[
         summary: "Mahalanobis distances to a Gaussian of normal features at each location (PaDiM)",
         supervised: false,
         settings: padim::Config::documented,
-        scoring: padim::Config::SCORING,
+        declared: padim::Config::declared,
         check: |t| padim::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(padim::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(padim::Padim::load(f, d)?)),
@@ -137,7 +137,7 @@ pub const METHODS: &[Method] = &[
         summary: "a discriminator of normal patch features and noisy ones (SimpleNet)",
         supervised: false,
         settings: simplenet::Config::documented,
-        scoring: simplenet::Config::SCORING,
+        declared: simplenet::Config::declared,
         check: |t| simplenet::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(simplenet::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(simplenet::SimpleNet::load(f, d)?)),
@@ -147,7 +147,7 @@ pub const METHODS: &[Method] = &[
         summary: "features of several trained models, fused, under one head (--member)",
         supervised: false,
         settings: ensemble::features::Config::documented,
-        scoring: ensemble::features::Config::SCORING,
+        declared: ensemble::features::Config::declared,
         check: |t| ensemble::features::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(ensemble::features::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(ensemble::fused::FeatureEnsemble::load(f, d)?)),
@@ -157,7 +157,7 @@ pub const METHODS: &[Method] = &[
         summary: "calibrated scores of several trained models, combined (--member)",
         supervised: false,
         settings: ensemble::scores::Config::documented,
-        scoring: ensemble::scores::Config::SCORING,
+        declared: ensemble::scores::Config::declared,
         check: |t| ensemble::scores::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(ensemble::scores::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(ensemble::scores::ScoreEnsemble::load(f, d)?)),
@@ -167,7 +167,7 @@ pub const METHODS: &[Method] = &[
         summary: "iterative inpainting under SSIM masks (I3AD)",
         supervised: false,
         settings: i3ad::Config::documented,
-        scoring: i3ad::Config::SCORING,
+        declared: i3ad::Config::declared,
         check: |t| i3ad::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(i3ad::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(i3ad::I3ad::load(f, d)?)),
@@ -177,7 +177,7 @@ pub const METHODS: &[Method] = &[
         summary: "PAEDID's decomposition over a background that I3AD paints",
         supervised: false,
         settings: inpainting::Config::documented,
-        scoring: inpainting::Config::SCORING,
+        declared: inpainting::Config::declared,
         check: |t| inpainting::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(inpainting::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(inpainting::InpaintedPaedid::load(f, d)?)),
@@ -187,7 +187,7 @@ pub const METHODS: &[Method] = &[
         summary: "autoencoder trained with squared error (baseline)",
         supervised: false,
         settings: plain::Config::documented,
-        scoring: plain::Config::SCORING,
+        declared: plain::Config::declared,
         check: |t| plain::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(plain::fit(Settings::from_table(t)?, Residual::L2, c)?)),
         load: |f, d| Ok(Box::new(plain::load(f, Residual::L2, d)?)),
@@ -197,7 +197,7 @@ pub const METHODS: &[Method] = &[
         summary: "autoencoder trained with SSIM (baseline)",
         supervised: false,
         settings: plain::Config::documented,
-        scoring: plain::Config::SCORING,
+        declared: plain::Config::declared,
         check: |t| plain::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(plain::fit(Settings::from_table(t)?, Residual::Ssim, c)?)),
         load: |f, d| Ok(Box::new(plain::load(f, Residual::Ssim, d)?)),
@@ -207,7 +207,7 @@ pub const METHODS: &[Method] = &[
         summary: "autoencoder, test images moved until it reconstructs them (baseline)",
         supervised: false,
         settings: projection::Config::documented,
-        scoring: projection::Config::SCORING,
+        declared: projection::Config::declared,
         check: |t| projection::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(projection::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(projection::Projection::load(f, d)?)),
@@ -217,7 +217,7 @@ pub const METHODS: &[Method] = &[
         summary: "generative network, its latent space searched for each test image (baseline)",
         supervised: false,
         settings: anogan::Config::documented,
-        scoring: anogan::Config::SCORING,
+        declared: anogan::Config::declared,
         check: |t| anogan::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(anogan::fit(Settings::from_table(t)?, Inversion::Search, c)?)),
         load: |f, d| Ok(Box::new(AnoGan::load(f, Inversion::Search, d)?)),
@@ -227,7 +227,7 @@ pub const METHODS: &[Method] = &[
         summary: "generative network with an encoder for test images (baseline)",
         supervised: false,
         settings: anogan::Config::documented,
-        scoring: anogan::Config::SCORING,
+        declared: anogan::Config::declared,
         check: |t| anogan::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(anogan::fit(Settings::from_table(t)?, Inversion::Encoder, c)?)),
         load: |f, d| Ok(Box::new(AnoGan::load(f, Inversion::Encoder, d)?)),
@@ -237,7 +237,7 @@ pub const METHODS: &[Method] = &[
         summary: "autoencoder with a discriminator (baseline)",
         supervised: false,
         settings: adversarial::Config::documented,
-        scoring: adversarial::Config::SCORING,
+        declared: adversarial::Config::declared,
         check: |t| adversarial::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(adversarial::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(adversarial::AeGan::load(f, d)?)),
@@ -247,7 +247,7 @@ pub const METHODS: &[Method] = &[
         summary: "autoencoder with a memory of normal latent vectors (baseline)",
         supervised: false,
         settings: memory::Config::documented,
-        scoring: memory::Config::SCORING,
+        declared: memory::Config::declared,
         check: |t| memory::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(memory::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(memory::MemAe::load(f, d)?)),
@@ -257,7 +257,7 @@ pub const METHODS: &[Method] = &[
         summary: "robust alignment by sparse and low-rank decomposition (baseline)",
         supervised: false,
         settings: rasl::Config::documented,
-        scoring: rasl::Config::SCORING,
+        declared: rasl::Config::declared,
         check: |t| rasl::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(rasl::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(rasl::Rasl::load(f, d)?)),
@@ -267,7 +267,7 @@ pub const METHODS: &[Method] = &[
         summary: "recolouring of gray images and CIEDE2000 anomaly maps",
         supervised: false,
         settings: color_unet::Config::documented,
-        scoring: color_unet::Config::SCORING,
+        declared: color_unet::Config::declared,
         check: |t| color_unet::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(color_unet::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(color_unet::ColorUnet::load(f, d)?)),
@@ -277,7 +277,7 @@ pub const METHODS: &[Method] = &[
         summary: "colour anomaly maps as layer-wise attention of a classifier (LEA-Net); learns from defects too",
         supervised: true,
         settings: lea_net::Config::documented,
-        scoring: lea_net::Config::SCORING,
+        declared: lea_net::Config::declared,
         check: |t| lea_net::Config::from_table(t).map(drop),
         fit: |t, c| Ok(Box::new(lea_net::fit(Settings::from_table(t)?, c)?)),
         load: |f, d| Ok(Box::new(lea_net::LeaNet::load(f, d)?)),

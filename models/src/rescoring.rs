@@ -4,6 +4,7 @@ use hotad_engine::model_file::ModelFile;
 use hotad_engine::{Error, Result};
 use toml::Table;
 
+use crate::config::Part;
 use crate::method;
 
 /// Settings of scoring that have had their effect when training ends.
@@ -16,9 +17,9 @@ const AT_TRAINING: [&str; 2] = ["bank", "u_limit"];
 pub fn with_settings(mut file: ModelFile, settings: &Table) -> Result<ModelFile> {
     let method = method(&file.method)?;
     (method.check)(settings)?;
-    let known = method.scoring.iter().filter(|key| !AT_TRAINING.contains(key));
-    if let Some(key) = settings.keys().find(|key| !known.clone().any(|k| k == key)) {
-        let known: Vec<&str> = known.copied().collect();
+    let scoring = (method.declared)().into_iter().filter(|s| s.part == Part::Scoring).map(|s| s.key);
+    let known: Vec<&str> = scoring.filter(|key| !AT_TRAINING.contains(key)).collect();
+    if let Some(key) = settings.keys().find(|key| !known.contains(&key.as_str())) {
         let those = if known.is_empty() { "it has none such".into() } else { known.join(", ") };
         let name = method.name;
         return Err(Error::Config(format!(

@@ -9,52 +9,28 @@ use hotad_engine::model_file::ModelFile;
 use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Result, random};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Shared;
 use super::gan::{Adversary, GanLearner, Made};
 use super::plain::Trained;
-use crate::config::{Settings, join, require};
+use crate::config::{Settings, WEIGHT, settings};
 use crate::detector::{Detector, FitContext, Score};
 use crate::export::{self, Exported};
 use crate::networks::discriminator::Discriminator;
 use crate::residual::Residual;
 
-/// Settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// Weight of the adversarial loss beside the squared error.
-    pub adversarial: f64,
-    /// The discriminator's.
-    #[serde(flatten)]
-    pub adversary: Adversary,
-    /// The autoencoder's.
-    #[serde(flatten)]
-    pub autoencoder: Shared,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { adversarial: 0.01, adversary: Adversary::default(), autoencoder: Shared::default() }
+settings! {
+    /// Settings.
+    pub struct Config {
+        /// weight of the adversarial loss beside the squared error
+        adversarial: f64 = 0.01, in WEIGHT;
+        ..adversary: Adversary = Adversary::default();
+        ..autoencoder: Shared = Shared::default();
     }
 }
 
-impl Settings for Config {
-    const DOCS: &'static [(&'static str, &'static str)] = &join::<3, 10, 13>(
-        join::<1, 2, 3>([("adversarial", "weight of the adversarial loss beside the squared error")], Adversary::DOCS),
-        Shared::DOCS,
-    );
-
-    const SCORING: &'static [&'static str] = &["residual", "score", "score_blur"];
-
-    fn check(&self) -> Result<()> {
-        require((0.0..=100.0).contains(&self.adversarial), "adversarial", self.adversarial, "0 to 100")?;
-        self.adversary.check()?;
-        self.autoencoder.check()
-    }
-}
+impl Settings for Config {}
 
 /// A trained AE-GAN.
 pub struct AeGan {

@@ -22,76 +22,34 @@ use hotad_engine::until::Until;
 use hotad_engine::{Result, interrupt, random};
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::loss::Loss;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Shared;
 use super::gan::{Adversary, GanLearner, Made, adam};
 use super::network::Autoencoder;
-use crate::config::{Settings, check_epochs, join, require, require_square};
+use crate::config::{EPOCHS, RATE, SHARE, Settings, require_square, settings};
 use crate::detector::{Detector, FitContext, Schedule, Score, Training, stage};
 use crate::export::{self, Exported, not_plain};
 use crate::networks::discriminator::{Discriminator, Normalised};
 use crate::residual::Residual;
 
-/// Settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// Weight of the discriminator's features.
-    pub feature_weight: f64,
-    /// Steps on the latent vector of a test image (`anogan`).
-    pub test_steps: usize,
-    /// Learning rate of these.
-    pub test_lr: f64,
-    /// Epochs of the encoder (`f-anogan`).
-    pub encoder_epochs: usize,
-    /// The discriminator's.
-    #[serde(flatten)]
-    pub adversary: Adversary,
-    /// The networks'.
-    #[serde(flatten)]
-    pub shared: Shared,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            feature_weight: 0.1,
-            test_steps: 500,
-            test_lr: 0.02,
-            encoder_epochs: 200,
-            adversary: Adversary::default(),
-            shared: Shared::default(),
-        }
+settings! {
+    /// Settings.
+    pub struct Config {
+        /// weight of the discriminator's features beside the pixels
+        feature_weight: f64 = 0.1, in SHARE;
+        /// anogan: steps on the latent vector of a test image
+        test_steps: usize = 500, in 1..=10_000, for Scoring;
+        /// anogan: learning rate of these steps
+        test_lr: f64 = 0.02, in RATE, for Scoring;
+        /// f-anogan: most epochs of the encoder
+        encoder_epochs: usize = 200, in EPOCHS, for Length;
+        ..adversary: Adversary = Adversary::default();
+        ..shared: Shared = Shared::default();
     }
 }
 
-impl Settings for Config {
-    const DOCS: &'static [(&'static str, &'static str)] = &join::<6, 10, 16>(
-        join::<4, 2, 6>(
-            [
-                ("feature_weight", "weight of the discriminator's features beside the pixels"),
-                ("test_steps", "anogan: steps on the latent vector of a test image"),
-                ("test_lr", "anogan: learning rate of these steps"),
-                ("encoder_epochs", "f-anogan: most epochs of the encoder"),
-            ],
-            Adversary::DOCS,
-        ),
-        Shared::DOCS,
-    );
-
-    const SCORING: &'static [&'static str] = &["test_steps", "test_lr", "residual", "score", "score_blur"];
-
-    fn check(&self) -> Result<()> {
-        require((0.0..=1.0).contains(&self.feature_weight), "feature_weight", self.feature_weight, "0 to 1")?;
-        require((1..=10_000).contains(&self.test_steps), "test_steps", self.test_steps, "1 to 10000")?;
-        require(self.test_lr > 0.0 && self.test_lr < 1.0, "test_lr", self.test_lr, "above 0, below 1")?;
-        check_epochs("encoder_epochs", self.encoder_epochs)?;
-        self.adversary.check()?;
-        self.shared.check()
-    }
-}
+impl Settings for Config {}
 
 /// How the latent vector is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

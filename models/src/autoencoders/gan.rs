@@ -9,41 +9,21 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::train::{Keep, Learner};
 use hotad_engine::{Error, Result};
 use hotad_kernels::adam::AdamOptions;
-use serde::{Deserialize, Serialize};
 
-use crate::config::{Doc, require};
+use crate::config::{RATE, Settings, settings};
 use crate::networks::discriminator::Discriminator;
 
-/// Settings of the discriminator.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Adversary {
-    /// Channels after its first convolution.
-    pub discriminator_width: usize,
-    /// Its learning rate.
-    pub discriminator_lr: f64,
-}
-
-impl Default for Adversary {
-    fn default() -> Self {
-        Self { discriminator_width: 32, discriminator_lr: 4e-4 }
+settings! {
+    /// Settings of the discriminator.
+    pub struct Adversary {
+        /// channels after the discriminator's first convolution
+        discriminator_width: usize = 32, in 4..=256;
+        /// learning rate of the discriminator (Adam, betas 0.5 and 0.999)
+        discriminator_lr: f64 = 4e-4, in RATE;
     }
 }
 
-impl Adversary {
-    /// What the keys mean.
-    pub const DOCS: [Doc; 2] = [
-        ("discriminator_width", "channels after the discriminator's first convolution"),
-        ("discriminator_lr", "learning rate of the discriminator (Adam, betas 0.5 and 0.999)"),
-    ];
-
-    /// Fails for values out of range.
-    pub fn check(&self) -> Result<()> {
-        let (width, lr) = (self.discriminator_width, self.discriminator_lr);
-        require((4..=256).contains(&width), "discriminator_width", width, "4 to 256")?;
-        require(lr > 0.0 && lr < 1.0, "discriminator_lr", lr, "above 0, below 1")
-    }
-}
+impl Settings for Adversary {}
 
 /// Adam as GANs have it.
 pub fn adam(lr: f64) -> AdamOptions {

@@ -21,11 +21,10 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Result, random};
 use hotad_kernels::conv::{ConvOptions, Padding};
 use hotad_kernels::loss::Loss;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Shared;
-use crate::config::{Settings, join, require, require_square};
+use crate::config::{SHARE, Settings, require_square, settings};
 use crate::detector::{Detector, FitContext, Score, Training};
 use crate::residual::Residual;
 
@@ -34,46 +33,20 @@ const HALVE: ConvOptions = ConvOptions { stride: 2, padding: Padding::Each(1), d
 const WIDTHS: [usize; 4] = [32, 64, 128, 128];
 const POINT: ConvOptions = ConvOptions { stride: 1, padding: Padding::Each(0), dilation: 1, groups: 1 };
 
-/// Settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// Slots of the memory.
-    pub slots: usize,
-    /// Threshold of the weights, in parts of 1 / slots.
-    pub shrink: f64,
-    /// Weight of the entropy.
-    pub entropy: f64,
-    /// What it shares with the other autoencoders.
-    #[serde(flatten)]
-    pub shared: Shared,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { slots: 2000, shrink: 1.0, entropy: 2e-4, shared: Shared { latent: 128, ..Shared::default() } }
+settings! {
+    /// Settings.
+    pub struct Config {
+        /// vectors of the memory (paper: 2000)
+        slots: usize = 2000, in 2..=100_000;
+        /// threshold of the weights, in parts of 1 / slots (paper: 1 to 3); 0 keeps all
+        shrink: f64 = 1.0, in 0.0..=10.0;
+        /// weight of the entropy of the weights (paper: 2e-4)
+        entropy: f64 = 2e-4, in SHARE;
+        ..shared: Shared = Shared::default();
     }
 }
 
-impl Settings for Config {
-    const DOCS: &'static [(&'static str, &'static str)] = &join::<3, 10, 13>(
-        [
-            ("slots", "vectors of the memory (paper: 2000)"),
-            ("shrink", "threshold of the weights, in parts of 1 / slots (paper: 1 to 3); 0 keeps all"),
-            ("entropy", "weight of the entropy of the weights (paper: 2e-4)"),
-        ],
-        Shared::DOCS,
-    );
-
-    const SCORING: &'static [&'static str] = &["residual", "score", "score_blur"];
-
-    fn check(&self) -> Result<()> {
-        require((2..=100_000).contains(&self.slots), "slots", self.slots, "2 to 100000")?;
-        require((0.0..=10.0).contains(&self.shrink), "shrink", self.shrink, "0 to 10")?;
-        require((0.0..=1.0).contains(&self.entropy), "entropy", self.entropy, "0 to 1")?;
-        self.shared.check()
-    }
-}
+impl Settings for Config {}
 
 /// In and out channels of each layer of the encoder.
 fn channels(config: &Config, image: ImageSpec) -> [(usize, usize); 4] {

@@ -25,16 +25,6 @@ use crate::residual::Residual;
 /// Settings.
 pub type Config = Shared;
 
-impl Settings for Shared {
-    const DOCS: &'static [(&'static str, &'static str)] = &Self::DOCS;
-
-    const SCORING: &'static [&'static str] = &["residual", "score", "score_blur"];
-
-    fn check(&self) -> Result<()> {
-        Self::check(self)
-    }
-}
-
 /// Adds fresh parameters of encoder and decoder.
 fn init(network: &Autoencoder, params: &mut Params, seed: u64) {
     network.init(params, &mut random::stream(seed, "ssim autoencoder", 0));

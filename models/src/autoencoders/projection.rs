@@ -17,59 +17,31 @@ use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
 use hotad_kernels::projection::{Step, projection_step};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Shared;
 use super::plain::Trained;
-use crate::config::{Settings, join, require};
+use crate::config::{Interval, Settings, WEIGHT, settings};
 use crate::detector::{Detector, FitContext, Score};
 use crate::export::Exported;
 use crate::residual::Residual;
 
-/// Settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// Loss of the autoencoder.
-    pub loss: Residual,
-    /// Gradient steps.
-    pub steps: usize,
-    /// Step size.
-    pub step_size: f64,
-    /// Weight of the distance from the image.
-    pub l1: f64,
-    /// The autoencoder's.
-    #[serde(flatten)]
-    pub autoencoder: Shared,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { loss: Residual::L2, steps: 50, step_size: 0.5, l1: 0.05, autoencoder: Shared::default() }
+settings! {
+    /// Settings.
+    pub struct Config {
+        /// what the autoencoder learns with: "l2" or "ssim"
+        loss: Residual = Residual::L2;
+        /// gradient steps on a test image
+        steps: usize = 50, in 1..=10_000, for Scoring;
+        /// size of a step
+        step_size: f64 = 0.5, in Interval::LeftOpen(0.0, 100.0), for Scoring;
+        /// weight of the distance from the image
+        l1: f64 = 0.05, in WEIGHT, for Scoring;
+        ..autoencoder: Shared = Shared::default();
     }
 }
 
-impl Settings for Config {
-    const DOCS: &'static [(&'static str, &'static str)] = &join::<4, 10, 14>(
-        [
-            ("loss", "what the autoencoder learns with: \"l2\" or \"ssim\""),
-            ("steps", "gradient steps on a test image"),
-            ("step_size", "size of a step"),
-            ("l1", "weight of the distance from the image"),
-        ],
-        Shared::DOCS,
-    );
-
-    const SCORING: &'static [&'static str] = &["steps", "step_size", "l1", "residual", "score", "score_blur"];
-
-    fn check(&self) -> Result<()> {
-        require((1..=10_000).contains(&self.steps), "steps", self.steps, "1 to 10000")?;
-        require(self.step_size > 0.0 && self.step_size <= 100.0, "step_size", self.step_size, "above 0, 100 at most")?;
-        require((0.0..=100.0).contains(&self.l1), "l1", self.l1, "0 to 100")?;
-        self.autoencoder.check()
-    }
-}
+impl Settings for Config {}
 
 /// A trained autoencoder that test images are projected with.
 pub struct Projection {

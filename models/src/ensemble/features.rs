@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use super::fused::{FeatureEnsemble, Head};
 use super::{common_image, member_maps, require_members};
-use crate::config::{Doc, Settings, join, require};
+use crate::config::{SHARE_OR_COUNT, Settings, is_share_or_count, require, settings};
 use crate::detector::FitContext;
 use crate::features::embedding::{Part, Reduction};
 use crate::features::pca::Keep;
-use crate::features::settings::{Layers, check_neighbourhood};
+use crate::features::settings::{Layers, NEIGHBOURHOODS, is_neighbourhood};
 use crate::features::{Embedding, Fusion, Source};
 use crate::simplenet::head::HeadSettings;
 
@@ -37,93 +37,38 @@ pub enum HeadKind {
     Nearest,
 }
 
-/// Settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// Transformation block.
-    pub fusion: Fusion,
-    /// Share of the variance that is kept, or number of maps from 1 on.
-    pub maps: f64,
-    /// Whether members get the same variance.
-    pub standardise: bool,
-    /// Whether maps get the same variance after the reduction.
-    pub whiten: bool,
-    /// Side of the neighbourhood that features are averaged over.
-    pub neighbourhood: usize,
-    /// Whether the members' own anomaly maps are features too.
-    pub member_maps: bool,
-    /// What tells normal patches from others.
-    pub head: HeadKind,
-    /// Least and largest deviation of the noise.
-    pub noise_range: [f64; 2],
-    /// Share of the patches that the bank keeps, or their number from 1 on.
-    pub coreset: f64,
-    /// Discriminator.
-    #[serde(flatten)]
-    pub discriminator: HeadSettings,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            fusion: Fusion::Global,
-            maps: 0.999,
-            standardise: false,
-            whiten: false,
-            neighbourhood: 3,
-            member_maps: false,
-            head: HeadKind::Mahalanobis,
-            noise_range: [0.25, 2.0],
-            coreset: 0.1,
-            discriminator: HeadSettings::default(),
-        }
+settings! {
+    /// Settings.
+    pub struct Config {
+        /// "global" (principal components of all members' maps together) or "individual" (of each member's, joined)
+        fusion: Fusion = Fusion::Global;
+        /// share of the variance that is kept, below 1, or the number of maps (of each member's with "individual")
+        maps: f64 = 0.999, allowed SHARE_OR_COUNT if |v| is_share_or_count(*v, 65536.0);
+        /// whether every member's features get the same total variance before
+        standardise: bool = false;
+        /// whether all maps get the same variance after the reduction; for head = "discriminator"
+        whiten: bool = false;
+        /// side of the square that features are averaged over; 1 for none
+        neighbourhood: usize = 3, allowed NEIGHBOURHOODS if |v| is_neighbourhood(*v);
+        /// whether each member's own anomaly map is one more map, by the mean and deviation of held-out normal images
+        member_maps: bool = false;
+        /// "mahalanobis" (to the Gaussian of the location), "discriminator" (SimpleNet's), "global-mahalanobis" (to one of all
+        /// locations) or "nearest" (in a bank of normal patches)
+        head: HeadKind = HeadKind::Mahalanobis;
+        /// with head = "discriminator": least and largest deviation of the noise that stands for anomalies, in units of the
+        /// features' own
+        noise_range: [f64; 2] = [0.25, 2.0];
+        /// with head = "nearest": share of the patches that the bank keeps, or their number from 1 on
+        coreset: f64 = 0.1, allowed SHARE_OR_COUNT if |v| is_share_or_count(*v, 1e7);
+        ..discriminator: HeadSettings = HeadSettings::default();
     }
 }
 
 impl Settings for Config {
-    const DOCS: &'static [Doc] = &join::<9, 5, 14>(
-        [
-            (
-                "fusion",
-                "\"global\" (principal components of all members' maps together) or \"individual\" (of each member's, joined)",
-            ),
-            (
-                "maps",
-                "share of the variance that is kept, below 1, or the number of maps (of each member's with \"individual\")",
-            ),
-            ("standardise", "whether every member's features get the same total variance before"),
-            ("whiten", "whether all maps get the same variance after the reduction; for head = \"discriminator\""),
-            ("neighbourhood", "side of the square that features are averaged over; odd, 1 for none"),
-            (
-                "member_maps",
-                "whether each member's own anomaly map is one more map, by the mean and deviation of held-out normal images",
-            ),
-            (
-                "head",
-                "\"mahalanobis\" (to the Gaussian of the location), \"discriminator\" (SimpleNet's), \"global-mahalanobis\" (to one of all locations) or \"nearest\" (in a bank of normal patches)",
-            ),
-            (
-                "noise_range",
-                "with head = \"discriminator\": least and largest deviation of the noise that stands for anomalies, in units of the features' own",
-            ),
-            ("coreset", "with head = \"nearest\": share of the patches that the bank keeps, or their number from 1 on"),
-        ],
-        HeadSettings::DOCS,
-    );
-
-    const SCORING: &'static [&'static str] = &["blur"];
-
-    fn check(&self) -> Result<()> {
-        let share_or_count = |v: f64, most: f64| (v > 0.0 && v < 1.0) || (v >= 1.0 && v.fract() == 0.0 && v <= most);
-        let allowed = "a share above 0 and below 1, or a whole number";
-        require(share_or_count(self.maps, 65536.0), "maps", self.maps, allowed)?;
-        require(share_or_count(self.coreset, 1e7), "coreset", self.coreset, allowed)?;
-        check_neighbourhood(self.neighbourhood)?;
+    fn check_together(&self) -> Result<()> {
         let [least, most] = self.noise_range;
         let rises = least > 0.0 && least <= most && most <= 100.0;
-        require(rises, "noise_range", format!("[{least}, {most}]"), "two rising numbers above 0, 100 at most")?;
-        self.discriminator.check()
+        require(rises, "noise_range", format!("[{least}, {most}]"), "two rising numbers above 0, 100 at most")
     }
 }
 

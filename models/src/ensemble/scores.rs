@@ -17,7 +17,7 @@ use super::calibration::{Rule, Scale};
 use super::combination::{Combination, Combine, by_skill};
 use super::evidence::{Sample, collect, scored};
 use super::{common_image, require_members};
-use crate::config::{Doc, Settings, checked, damaged, require};
+use crate::config::{Settings, checked, damaged, require, settings};
 use crate::detector::{Detector, FitContext, Score};
 use crate::member::Member;
 
@@ -31,41 +31,24 @@ pub enum Weights {
     Word(String),
 }
 
-/// Settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// How scores are combined.
-    pub combine: Combine,
-    /// How they are brought to one scale.
-    pub calibration: Rule,
-    /// Weights of the members.
-    pub weights: Weights,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { combine: Combine::Mean, calibration: Rule::Logistic, weights: Weights::Numbers(Vec::new()) }
+settings! {
+    /// Settings.
+    pub struct Config {
+        /// "mean", "weighted", "softmax" (mean by the softmax of the scores), "max", "majority" (the share of members above the
+        /// 99 % quantile of their normal scores) or "stacking" (logistic regression on the scores, fitted to held-out normal
+        /// images and synthetic defects)
+        combine: Combine = Combine::Mean;
+        /// how scores are brought to one scale: "logistic", "minmax" or "quantile" by held-out normal images, "platt" or
+        /// "isotonic" by these and synthetic defects
+        calibration: Rule = Rule::Logistic;
+        /// for combine = "weighted": one number for each member, in order, or "skill" (CAWPE: area under the ROC curve of held-out
+        /// normal images against synthetic defects, to the fourth power)
+        weights: Weights = Weights::Numbers(Vec::new());
     }
 }
 
 impl Settings for Config {
-    const DOCS: &'static [Doc] = &[
-        (
-            "combine",
-            "\"mean\", \"weighted\", \"softmax\" (mean by the softmax of the scores), \"max\", \"majority\" (the share of members above the 99 % quantile of their normal scores) or \"stacking\" (logistic regression on the scores, fitted to held-out normal images and synthetic defects)",
-        ),
-        (
-            "calibration",
-            "how scores are brought to one scale: \"logistic\", \"minmax\" or \"quantile\" by held-out normal images, \"platt\" or \"isotonic\" by these and synthetic defects",
-        ),
-        (
-            "weights",
-            "for combine = \"weighted\": one number for each member, in order, or \"skill\" (CAWPE: area under the ROC curve of held-out normal images against synthetic defects, to the fourth power)",
-        ),
-    ];
-
-    fn check(&self) -> Result<()> {
+    fn check_together(&self) -> Result<()> {
         let weighted = self.combine == Combine::Weighted;
         let allowed = "numbers of 0 or more or \"skill\" with combine = \"weighted\", else none";
         match &self.weights {

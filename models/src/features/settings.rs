@@ -11,7 +11,7 @@ use super::embedding::{Embedding, Part};
 use super::source::SIZES;
 use super::{Extractor, Source};
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
-use crate::config::{Choice, Doc, check_epochs, require};
+use crate::config::{Choice, EPOCHS, Settings, require, settings};
 use crate::detector::{FitContext, Schedule, stage};
 use crate::paedid::Channels;
 
@@ -90,78 +90,47 @@ fn best_of_installed(network: Network) -> String {
     format!("features of backbone {}, the best that is installed{better}", own.name)
 }
 
-/// Fails for a neighbourhood that features cannot be averaged over.
-///
-/// # Errors
-/// Names it and what is allowed.
-pub fn check_neighbourhood(side: usize) -> Result<()> {
-    require(side % 2 == 1 && side <= 9, "neighbourhood", side, "1, 3, 5, 7 or 9")
+/// What [`is_neighbourhood`] says in words.
+pub const NEIGHBOURHOODS: &str = "1, 3, 5, 7 or 9";
+
+/// Whether features can be averaged over a neighbourhood of this side.
+pub fn is_neighbourhood(side: usize) -> bool {
+    side % 2 == 1 && side <= 9
 }
 
-/// Settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct FeatureSettings {
-    /// Name of an installed backbone, a file, `auto`, or empty.
-    pub backbone: String,
-    /// Where it is cut.
-    pub layers: Layers,
-    /// Rows and columns.
-    pub image_size: Choice,
-    /// `auto`, 1 or 3.
-    pub channels: Channels,
-    /// Side of the neighbourhood that features are averaged over.
-    pub neighbourhood: usize,
-    /// Most epochs of the autoencoder that is trained where there is no backbone.
-    pub backbone_epochs: usize,
-}
-
-impl Default for FeatureSettings {
-    fn default() -> Self {
-        Self {
-            backbone: "auto".into(),
-            layers: Layers::Word("auto".into()),
-            image_size: Choice::Word("auto".into()),
-            channels: Channels::Word("auto".into()),
-            neighbourhood: 3,
-            backbone_epochs: 40,
-        }
+settings! {
+    /// Settings.
+    pub struct FeatureSettings {
+        /// "auto" (the best that is installed, else hotad's own), the name of an installed backbone, a file of weights, a model
+        /// of hotad; "": an autoencoder is trained on the images
+        backbone: String = "auto".into();
+        /// where the backbone is cut: a list of names (hotad backbone info prints them), or "auto": at an eighth and a sixteenth
+        /// of the image
+        layers: Layers = Layers::Word("auto".into());
+        /// rows and columns the images are brought to, or "auto": that of the backbone, without one 128
+        image_size: Choice = Choice::auto(), allowed "\"auto\" or 32 to 1024" if is_size;
+        /// "auto" (3, or what a gray model or gray images ask for), 1 or 3
+        channels: Channels = Channels::auto();
+        /// side of the square that features are averaged over; 1 for none
+        neighbourhood: usize = 3, allowed NEIGHBOURHOODS if |v| is_neighbourhood(*v);
+        /// without a backbone: most epochs of the autoencoder
+        backbone_epochs: usize = 40, in EPOCHS, for Length;
     }
+}
+
+impl Settings for FeatureSettings {
+    fn check_together(&self) -> Result<()> {
+        self.layers.check()?;
+        self.channels.resolve(true).map(drop)
+    }
+}
+
+/// Whether a source of features can be of this image size.
+fn is_size(size: &Choice) -> bool {
+    size.is_auto() || size.fixed().is_some_and(|v| v.fract() == 0.0 && SIZES.contains(&(v as usize)))
 }
 
 impl FeatureSettings {
-    /// What the keys mean.
-    pub const DOCS: [Doc; 6] = [
-        (
-            "backbone",
-            "\"auto\" (the best that is installed, else hotad's own), the name of an installed backbone, a file of weights, a model of hotad; \"\": an autoencoder is trained on the images",
-        ),
-        (
-            "layers",
-            "where the backbone is cut: a list of names (hotad backbone info prints them), or \"auto\": at an eighth and a sixteenth of the image",
-        ),
-        (
-            "image_size",
-            "rows and columns the images are brought to, or \"auto\": that of the backbone, without one 128",
-        ),
-        ("channels", "\"auto\" (3, or what a gray model or gray images ask for), 1 or 3"),
-        ("neighbourhood", "side of the square that features are averaged over; odd, 1 for none"),
-        ("backbone_epochs", "without a backbone: most epochs of the autoencoder"),
-    ];
-
-    /// Fails for values out of range.
-    ///
-    /// # Errors
-    /// Names the setting.
-    pub fn check(&self) -> Result<()> {
-        self.layers.check()?;
-        let whole = |v: f64| v.fract() == 0.0 && SIZES.contains(&(v as usize));
-        self.image_size.check("image_size", "\"auto\" or 32 to 1024", whole)?;
-        self.channels.resolve(true)?;
-        check_neighbourhood(self.neighbourhood)?;
-        check_epochs("backbone_epochs", self.backbone_epochs)
-    }
-
     /// The image size, or what is usual.
     fn size(&self, usual: usize) -> usize {
         self.image_size.fixed().map_or(usual, |v| v as usize)

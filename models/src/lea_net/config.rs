@@ -5,8 +5,8 @@ use hotad_engine::data::picture::ImageSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::color_unet;
-use crate::color_unet::MapScale;
-use crate::config::{Choice, Settings, check_epochs, require};
+use crate::color_unet::{MapScale, SIZES, is_size};
+use crate::config::{BATCH, Choice, EPOCHS, Interval, RATE, SHARE, Settings, require, settings};
 use crate::networks::POINTS;
 
 /// The network that decides.
@@ -112,80 +112,51 @@ impl Input {
     }
 }
 
-/// Settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// Rows and columns.
-    pub image_size: usize,
-    /// The network that decides.
-    pub detector: DetectionNetwork,
-    /// Where attention comes from.
-    pub attention: Attention,
-    /// Attention point, 1 to 5.
-    pub point: usize,
-    /// What the detection network sees.
-    pub input: Input,
-    /// Channels of the first stage of the detection network and the ResNet-based attention network.
-    pub width: usize,
-    /// Epochs of both networks.
-    pub epochs: usize,
-    /// Images of one step.
-    pub batch: usize,
-    /// Learning rate.
-    pub lr: Choice,
-    /// As many defective images as normal ones in a batch.
-    pub class_aware: bool,
-    /// Share of defective images among all that are learned from; 0 takes all.
-    pub positive_share: f64,
-    /// torchvision weights for the detection network; empty for a random start.
-    pub weights: String,
-    /// Rows of the table that cross-validation prints.
-    pub rows: Vec<String>,
-    /// Attention points that cross-validation sweeps.
-    pub points: Vec<usize>,
-    /// Width of the colour network.
-    pub color_width: usize,
-    /// Most epochs of the colour network.
-    pub color_epochs: usize,
-    /// Learning rate of the colour network.
-    pub color_lr: f64,
-    /// Epochs of the colour network without improvement before stopping.
-    pub color_patience: usize,
-    /// Colour augmentation of the colour network.
-    pub fancy_pca: f64,
-    /// Dropout of the colour network.
-    pub color_dropout: f64,
-    /// Scale of the anomaly map.
-    pub map_scale: MapScale,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let color = color_unet::Config::default();
-        Self {
-            image_size: color.image_size,
-            detector: DetectionNetwork::Resnet18,
-            attention: Attention::Resnet,
-            point: 3,
-            input: Input::Rgb,
-            width: 64,
-            epochs: 100,
-            batch: 16,
-            lr: Choice::Word("auto".into()),
-            class_aware: false,
-            positive_share: 0.0,
-            weights: String::new(),
-            rows: ["none", "direct", "mobilenet", "resnet"].map(String::from).to_vec(),
-            points: (1..=POINTS).collect(),
-            color_width: color.width,
-            color_epochs: color.epochs,
-            color_lr: color.lr,
-            color_patience: color.patience,
-            fancy_pca: color.fancy_pca,
-            color_dropout: color.dropout,
-            map_scale: color.map_scale,
-        }
+settings! {
+    /// Settings.
+    pub struct Config {
+        /// rows and columns the images are brought to
+        image_size: usize = 256, allowed SIZES if |v| is_size(*v);
+        /// network that decides: "resnet18", "vgg16", "resnet50", "vgg19" or "cnn"
+        detector: DetectionNetwork = DetectionNetwork::Resnet18;
+        /// where attention comes from: "resnet" or "mobilenet" (attention networks), "direct" (the map itself) or "none"
+        attention: Attention = Attention::Resnet;
+        /// attention point, from 1 (largest map) on; the best one differs between data sets (train --cv sweeps it)
+        point: usize = 3, in 1..=POINTS;
+        /// what the detector sees: "rgb", "map", "rgb+map" or "attended" (the image under the map)
+        input: Input = Input::Rgb;
+        /// channels of the first stage of the detector and of the ResNet-based attention network (paper: 64)
+        width: usize = 64, in 4..=256;
+        /// epochs of detector and attention network
+        epochs: usize = 100, in EPOCHS, for Length;
+        /// images of one step
+        batch: usize = 16, in BATCH;
+        /// learning rate (Adam), or "auto": 1e-4, for VGG 1e-5
+        lr: Choice = Choice::auto(), allowed "above 0, below 1, or \"auto\"" if |v| v.is_auto_or(RATE);
+        /// whether every batch has as many defective images as normal ones
+        class_aware: bool = false;
+        /// share of defective images among all learned from, by leaving some out (section 4-4); 0 takes all
+        positive_share: f64 = 0.0, in Interval::RightOpen(0.0, 1.0);
+        /// safetensors file with torchvision's weights for the detector; "" for a random start
+        weights: String = String::new();
+        /// train --cv: rows of the table, of none, direct, mobilenet, resnet, map, rgb+map, attended, resnet50, vgg16, vgg19, cnn
+        rows: Vec<String> = ["none", "direct", "mobilenet", "resnet"].map(String::from).to_vec();
+        /// train --cv: attention points that are swept
+        points: Vec<usize> = (1..=POINTS).collect();
+        /// channels of the colour network after its first convolution (paper: 64)
+        color_width: usize = 64, in color_unet::WIDTH;
+        /// most epochs of the colour network
+        color_epochs: usize = 500, in EPOCHS, for Length;
+        /// learning rate of the colour network (Adam; paper: 1e-3)
+        color_lr: f64 = 1e-3, in RATE;
+        /// epochs of the colour network without a lower validation loss before stopping; 0 never stops early
+        color_patience: usize = 20;
+        /// deviation of the colour network's augmentation, as a share of the colours' own; 0 for none
+        fancy_pca: f64 = 0.08, in SHARE;
+        /// dropout of the colour network (the public code: 0.5; paper: none)
+        color_dropout: f64 = 0.0, in color_unet::DROPOUT;
+        /// "fixed" (delta E / 100, at most 1) or "image" (divided by the largest value of each image)
+        map_scale: MapScale = MapScale::Fixed;
     }
 }
 
@@ -247,55 +218,9 @@ impl Config {
 }
 
 impl Settings for Config {
-    const DOCS: &'static [(&'static str, &'static str)] = &[
-        ("image_size", "rows and columns the images are brought to: 32, 64, 128, 256 or a larger multiple of 256"),
-        ("detector", "network that decides: \"resnet18\", \"vgg16\", \"resnet50\", \"vgg19\" or \"cnn\""),
-        (
-            "attention",
-            "where attention comes from: \"resnet\" or \"mobilenet\" (attention networks), \"direct\" (the map itself) or \"none\"",
-        ),
-        (
-            "point",
-            "attention point, 1 (largest map) to 5; the best one differs between data sets (train --cv sweeps it)",
-        ),
-        ("input", "what the detector sees: \"rgb\", \"map\", \"rgb+map\" or \"attended\" (the image under the map)"),
-        ("width", "channels of the first stage of the detector and of the ResNet-based attention network (paper: 64)"),
-        ("epochs", "epochs of detector and attention network"),
-        ("batch", "images of one step"),
-        ("lr", "learning rate (Adam), or \"auto\": 1e-4, for VGG 1e-5"),
-        ("class_aware", "whether every batch has as many defective images as normal ones"),
-        (
-            "positive_share",
-            "share of defective images among all learned from, by leaving some out (section 4-4); 0 takes all",
-        ),
-        ("weights", "safetensors file with torchvision's weights for the detector; \"\" for a random start"),
-        (
-            "rows",
-            "train --cv: rows of the table, of none, direct, mobilenet, resnet, map, rgb+map, attended, resnet50, vgg16, vgg19, cnn",
-        ),
-        ("points", "train --cv: attention points that are swept"),
-        ("color_width", "channels of the colour network after its first convolution (paper: 64)"),
-        ("color_epochs", "most epochs of the colour network"),
-        ("color_lr", "learning rate of the colour network (Adam; paper: 1e-3)"),
-        (
-            "color_patience",
-            "epochs of the colour network without a lower validation loss before stopping; 0 never stops early",
-        ),
-        ("fancy_pca", "deviation of the colour network's augmentation, as a share of the colours' own; 0 for none"),
-        ("color_dropout", "dropout of the colour network (the public code: 0.5; paper: none)"),
-        ("map_scale", "\"fixed\" (delta E / 100, at most 1) or \"image\" (divided by the largest value of each image)"),
-    ];
-
-    fn check(&self) -> Result<()> {
-        self.color().check()?;
-        require((1..=POINTS).contains(&self.point), "point", self.point, "1 to 5")?;
+    fn check_together(&self) -> Result<()> {
         let single = self.attention == Attention::None || self.input == Input::Rgb;
         require(single, "input", format!("{:?}", self.input), "\"rgb\" where there is attention")?;
-        require((4..=256).contains(&self.width), "width", self.width, "4 to 256")?;
-        check_epochs("epochs", self.epochs)?;
-        self.lr.check("lr", "above 0, below 1, or \"auto\"", |v| v > 0.0 && v < 1.0)?;
-        let share = self.positive_share;
-        require((0.0..1.0).contains(&share), "positive_share", share, "0 or more, below 1")?;
         let own = self.weights.is_empty() || (self.width == 64 && self.detector != DetectionNetwork::Cnn);
         require(own, "weights", &self.weights, "networks of torchvision, width 64")?;
         let points = format!("{:?}", self.points);

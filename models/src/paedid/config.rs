@@ -4,43 +4,12 @@ use hotad_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::autoencoder::{ELPV, VGG, check_widths};
-use crate::config::{Choice, Settings, check_epochs, require};
+use crate::config::{BATCH, BLUR, Choice, EPOCHS, POSITIVE, RATE, SHARE, Settings, require, settings};
 use crate::prior::BankType;
 
-/// Settings of the patch autoencoder, its bank and the prior; shared with `pae`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// Rows and columns of the images, a multiple of 2 for each layer.
-    pub image_size: usize,
-    /// `auto`, 1 or 3.
-    pub channels: Channels,
-    /// `vgg`, `elpv`, or a list of widths.
-    pub network: Network,
-    /// Most epochs.
-    pub epochs: usize,
-    /// Images of one step.
-    pub batch: usize,
-    /// Learning rate of the autoencoder.
-    pub lr: f64,
-    /// Epochs without improvement before stopping.
-    pub patience: usize,
-    /// Share of locations that are replaced.
-    pub alpha: Choice,
-    /// Precision of the memory bank.
-    pub bank: BankType,
-    /// Weight of the L1 term.
-    pub lambda: Choice,
-    /// Adam steps of the decomposition. At the default rate the objective has settled by then: on
-    /// cracks over solar cells the last ten of 100 steps change it by less than 0.1 %.
-    pub steps: u32,
-    /// Learning rate of the decomposition.
-    pub decompose_lr: f64,
-    /// Where the image score comes from.
-    pub score: ImageScore,
-    /// Blur of the anomaly map before its maximum is taken, in pixels.
-    pub score_blur: f64,
-}
+/// Adam steps of the decomposition. At the default rate the objective has settled by then: on cracks over solar cells the last
+/// ten of 100 steps change it by less than 0.1 %.
+const STEPS: u32 = 100;
 
 /// Where the image score comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +33,11 @@ pub enum Channels {
 }
 
 impl Channels {
+    /// `"auto"`.
+    pub fn auto() -> Self {
+        Self::Word("auto".into())
+    }
+
     /// The number, once it is known whether the images are gray.
     ///
     /// # Errors
@@ -101,80 +75,48 @@ impl Network {
     }
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            image_size: 128,
-            channels: Channels::Word("auto".into()),
-            network: Network::Name("elpv".into()),
-            epochs: 100,
-            batch: 16,
-            lr: 1e-3,
-            patience: 20,
-            alpha: Choice::Word("auto".into()),
-            bank: BankType::F16,
-            lambda: Choice::Word("auto".into()),
-            steps: 100,
-            decompose_lr: 0.02,
-            score: ImageScore::Patch,
-            score_blur: 1.0,
-        }
+settings! {
+    /// Settings of the patch autoencoder, its bank and the prior; shared with `pae`.
+    pub struct Config {
+        /// rows and columns the images are brought to; a multiple of 2 for each layer
+        image_size: usize = 128;
+        /// "auto" (1 when all images are gray, else 3), 1 or 3
+        channels: Channels = Channels::auto();
+        /// "vgg" (64, 128), "elpv" (3, 9, 27, 81) or a list of widths, one for each layer
+        network: Network = Network::Name("elpv".into());
+        /// most epochs of the autoencoder
+        epochs: usize = 100, in EPOCHS, for Length;
+        /// images of one step
+        batch: usize = 16, in BATCH;
+        /// learning rate of the autoencoder (Adam)
+        lr: f64 = 1e-3, in RATE;
+        /// epochs without a lower validation loss before stopping; 0 never stops early
+        patience: usize = 20, for Length;
+        /// share of patches that are replaced by their nearest normal one, 0 to 1 (paper: 0.03), or "auto": as lambda
+        alpha: Choice = Choice::auto(), allowed "0 to 1, or \"auto\"" if |v| v.is_auto_or(SHARE), for Scoring;
+        /// "f16" or "f32": precision of the memory bank
+        bank: BankType = BankType::F16, for Scoring;
+        /// weight of the L1 term (paper: 1e-5, 6e-4), or "auto": the best on synthetic cracks over held-out normals
+        lambda: Choice = Choice::auto(), allowed "a number above 0, or \"auto\"" if |v| v.is_auto_or(POSITIVE), for Scoring;
+        /// Adam steps of the decomposition
+        steps: u32 = STEPS, in 1..=10_000, for Scoring;
+        /// learning rate of the decomposition
+        decompose_lr: f64 = 0.02, in RATE, for Scoring;
+        /// image score: "patch" (mean distance of the replaced patches to the bank) or "map" (largest value of the blurred
+        /// anomaly map)
+        score: ImageScore = ImageScore::Patch, for Scoring;
+        /// for score = "map": blur in pixels before the largest value is taken; 0 for none
+        score_blur: f64 = 1.0, in BLUR, for Scoring;
     }
 }
 
 impl Settings for Config {
-    const DOCS: &'static [(&'static str, &'static str)] = &[
-        ("image_size", "rows and columns the images are brought to; a multiple of 2 for each layer"),
-        ("channels", "\"auto\" (1 when all images are gray, else 3), 1 or 3"),
-        ("network", "\"vgg\" (64, 128), \"elpv\" (3, 9, 27, 81) or a list of widths, one for each layer"),
-        ("epochs", "most epochs of the autoencoder"),
-        ("batch", "images of one step"),
-        ("lr", "learning rate of the autoencoder (Adam)"),
-        ("patience", "epochs without a lower validation loss before stopping; 0 never stops early"),
-        (
-            "alpha",
-            "share of patches that are replaced by their nearest normal one, 0 to 1 (paper: 0.03), or \"auto\": as lambda",
-        ),
-        ("bank", "\"f16\" or \"f32\": precision of the memory bank"),
-        (
-            "lambda",
-            "weight of the L1 term (paper: 1e-5, 6e-4), or \"auto\": the best on synthetic cracks over held-out normals",
-        ),
-        ("steps", "Adam steps of the decomposition"),
-        ("decompose_lr", "learning rate of the decomposition"),
-        (
-            "score",
-            "image score: \"patch\" (mean distance of the replaced patches to the bank) or \"map\" (largest value of the blurred anomaly map)",
-        ),
-        ("score_blur", "for score = \"map\": blur in pixels before the largest value is taken; 0 for none"),
-    ];
-
-    const SCORING: &'static [&'static str] =
-        &["alpha", "bank", "lambda", "steps", "decompose_lr", "score", "score_blur"];
-
-    fn check(&self) -> Result<()> {
+    fn check_together(&self) -> Result<()> {
         let widths = self.network.widths()?;
         check_widths(&widths)?;
-        let layers = widths.len();
-        require(
-            self.image_size.is_multiple_of(1 << layers) && (16..=1024).contains(&self.image_size),
-            "image_size",
-            self.image_size,
-            &format!("16 to 1024, a multiple of {}", 1 << layers),
-        )?;
-        self.channels.resolve(true)?;
-        check_epochs("epochs", self.epochs)?;
-        require((1..=1024).contains(&self.batch), "batch", self.batch, "1 to 1024")?;
-        require(self.lr > 0.0 && self.lr < 1.0, "lr", self.lr, "above 0, below 1")?;
-        self.alpha.check("alpha", "0 to 1, or \"auto\"", |v| (0.0..=1.0).contains(&v))?;
-        self.lambda.check("lambda", "a number above 0, or \"auto\"", |v| v > 0.0 && v.is_finite())?;
-        require((1..=10_000).contains(&self.steps), "steps", self.steps, "1 to 10000")?;
-        require(
-            self.decompose_lr > 0.0 && self.decompose_lr < 1.0,
-            "decompose_lr",
-            self.decompose_lr,
-            "above 0, below 1",
-        )?;
-        require((0.0..=20.0).contains(&self.score_blur), "score_blur", self.score_blur, "0 to 20")
+        let (size, multiple) = (self.image_size, 1 << widths.len());
+        let fits = size.is_multiple_of(multiple) && (16..=1024).contains(&size);
+        require(fits, "image_size", size, format!("16 to 1024, a multiple of {multiple}"))?;
+        self.channels.resolve(true).map(drop)
     }
 }

@@ -10,13 +10,12 @@ use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
 use hotad_engine::{Result, interrupt};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use toml::Table;
 
 use super::check_lambda;
 use super::decomposition::{Decomposition, lambdas};
-use crate::config::{Choice, Doc, Settings, concatenated, damaged, join, require};
+use crate::config::{Choice, POSITIVE, RATE, Settings, damaged, settings};
 use crate::detector::{Detector, Explanation, FitContext, Illustration, Score};
 use crate::i3ad::{self, I3ad};
 use crate::prior::{Background, BackgroundPrior};
@@ -26,53 +25,22 @@ use crate::synthetic::cracks;
 /// Blur in pixels before the largest value of a map is taken.
 const SCORE_BLUR: f32 = 1.0;
 
-/// Settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// Weight of the L1 term.
-    pub lambda: Choice,
-    /// Adam steps of the decomposition.
-    pub steps: u32,
-    /// Learning rate of the decomposition.
-    pub decompose_lr: f64,
-    /// Those of the generator and of its iterations.
-    #[serde(flatten)]
-    pub i3ad: i3ad::Config,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let i3ad = i3ad::Config::default();
-        Self { lambda: Choice::Word("auto".into()), steps: 100, decompose_lr: 0.02, i3ad }
+settings! {
+    /// Settings.
+    pub struct Config {
+        /// weight of the L1 term, or "auto": the best on synthetic cracks over held-out normals
+        lambda: Choice = Choice::auto(), allowed "a number above 0, or \"auto\"" if |v| v.is_auto_or(POSITIVE), for Scoring;
+        /// Adam steps of the decomposition
+        steps: u32 = 100, in 1..=10_000, for Scoring;
+        /// learning rate of the decomposition
+        decompose_lr: f64 = 0.02, in RATE, for Scoring;
+        ..i3ad: i3ad::Config = i3ad::Config::default();
     }
 }
 
 impl Settings for Config {
-    const DOCS: &'static [Doc] = &join::<3, 28, 31>(
-        [
-            ("lambda", "weight of the L1 term, or \"auto\": the best on synthetic cracks over held-out normals"),
-            ("steps", "Adam steps of the decomposition"),
-            ("decompose_lr", "learning rate of the decomposition"),
-        ],
-        i3ad::Config::ALL,
-    );
-
-    const SCORING: &'static [&'static str] =
-        &concatenated::<&str, 3, 11, 14>(["lambda", "steps", "decompose_lr"], i3ad::Config::SCORED);
-
-    const LENGTH: &'static [&'static str] = i3ad::Config::LENGTH;
-
     fn under(table: &Table) -> Result<Table> {
         i3ad::Config::under(table)
-    }
-
-    fn check(&self) -> Result<()> {
-        self.lambda.check("lambda", "a number above 0, or \"auto\"", |v| v > 0.0 && v.is_finite())?;
-        require((1..=10_000).contains(&self.steps), "steps", self.steps, "1 to 10000")?;
-        let rate = self.decompose_lr;
-        require(rate > 0.0 && rate < 1.0, "decompose_lr", rate, "above 0, below 1")?;
-        self.i3ad.check()
     }
 }
 

@@ -21,62 +21,37 @@ use hotad_engine::params::{State, fetch};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Result, random};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::{Settings, require};
+use crate::config::{BLUR, Interval, Settings, require, settings};
 use crate::detector::{Detector, FitContext, Score};
 use crate::segmentation::{Aggregate, scores};
 use align::{Frame, Motion};
 use decompose::{against, basis, low_rank};
 
-/// Settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// Rows and columns.
-    pub image_size: usize,
-    /// Most normal images.
-    pub images: usize,
-    /// Margin in pixels.
-    pub inset: usize,
-    /// Weight of the sparse part, in parts of 1 / sqrt(pixels).
-    pub lambda: f64,
-    /// Most rounds of alignment.
-    pub rounds: usize,
-    /// The image score.
-    pub score: Aggregate,
-    /// Blur of the anomaly map before its maximum is taken, in pixels.
-    pub score_blur: f64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { image_size: 128, images: 40, inset: 5, lambda: 1.0, rounds: 10, score: Aggregate::Max, score_blur: 1.0 }
+settings! {
+    /// Settings.
+    pub struct Config {
+        /// rows and columns the images are brought to
+        image_size: usize = 128, in 32..=512;
+        /// most normal images that are aligned, drawn at random
+        images: usize = 40, in 2..=500;
+        /// margin in pixels that motions may reach into
+        inset: usize = 5;
+        /// weight of the sparse part, in parts of 1 / sqrt(pixels)
+        lambda: f64 = 1.0, in Interval::LeftOpen(0.0, 100.0);
+        /// most rounds of alignment
+        rounds: usize = 10, in 1..=1000;
+        /// image score: after a blur "max" of the map or "top", the mean of its largest 1 %; or its "mean"
+        score: Aggregate = Aggregate::Max;
+        /// blur in pixels before the largest value of the anomaly map is taken as score; 0 for none
+        score_blur: f64 = 1.0, in BLUR;
     }
 }
 
 impl Settings for Config {
-    const DOCS: &'static [(&'static str, &'static str)] = &[
-        ("image_size", "rows and columns the images are brought to: 32 to 512"),
-        ("images", "most normal images that are aligned, drawn at random"),
-        ("inset", "margin in pixels that motions may reach into"),
-        ("lambda", "weight of the sparse part, in parts of 1 / sqrt(pixels)"),
-        ("rounds", "most rounds of alignment"),
-        (
-            "score",
-            "image score: after a blur \"max\" of the map or \"top\", the mean of its largest 1 %; or its \"mean\"",
-        ),
-        ("score_blur", "blur in pixels before the largest value of the anomaly map is taken as score; 0 for none"),
-    ];
-
-    fn check(&self) -> Result<()> {
-        require((32..=512).contains(&self.image_size), "image_size", self.image_size, "32 to 512")?;
-        require((2..=500).contains(&self.images), "images", self.images, "2 to 500")?;
-        require(self.inset < self.image_size.div_ceil(4), "inset", self.inset, "less than a quarter of image_size")?;
-        require(self.lambda > 0.0 && self.lambda <= 100.0, "lambda", self.lambda, "above 0, 100 at most")?;
-        require((1..=1000).contains(&self.rounds), "rounds", self.rounds, "1 to 1000")?;
-        require((0.0..=20.0).contains(&self.score_blur), "score_blur", self.score_blur, "0 to 20")
+    fn check_together(&self) -> Result<()> {
+        require(self.inset < self.image_size.div_ceil(4), "inset", self.inset, "less than a quarter of image_size")
     }
 }
 

@@ -12,10 +12,9 @@ use hotad_engine::train::{Keep, Learner};
 use hotad_engine::{Activation, Error, Result, random};
 use hotad_kernels::adam::AdamOptions;
 use rand::Rng;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::{Doc, require};
+use crate::config::{BATCH, BLUR, RATE, Settings, settings};
 use crate::detector::{FitContext, Schedule};
 use crate::features::Embedding;
 use crate::features::pca::Covariance;
@@ -30,50 +29,23 @@ const DISCRIMINATOR: &str = "discriminator.";
 /// Prefix of the adapter's parameters.
 const ADAPTER: &str = "adapter";
 
-/// Settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct HeadSettings {
-    /// Epochs.
-    pub epochs: usize,
-    /// Images of one step.
-    pub batch: usize,
-    /// Learning rate of the discriminator.
-    pub lr: f64,
-    /// Elements of the discriminator's hidden layer.
-    pub hidden: usize,
-    /// Blur of the anomaly map.
-    pub blur: f64,
-}
-
-impl Default for HeadSettings {
-    fn default() -> Self {
-        Self { epochs: 40, batch: 8, lr: 2e-4, hidden: 1024, blur: 4.0 }
+settings! {
+    /// Settings.
+    pub struct HeadSettings {
+        /// epochs of the discriminator, all of them
+        epochs: usize = 40, in 1..=10_000, for Length;
+        /// images of one step
+        batch: usize = 8, in BATCH;
+        /// learning rate of the discriminator (Adam, weight decay 1e-5; paper: 2e-4)
+        lr: f64 = 2e-4, in RATE;
+        /// elements of the discriminator's hidden layer (paper: 1024)
+        hidden: usize = 1024, in 8..=8192;
+        /// deviation of the blur of the anomaly map, in pixels; 0 for none
+        blur: f64 = 4.0, in BLUR, for Scoring;
     }
 }
 
-impl HeadSettings {
-    /// What the keys mean.
-    pub const DOCS: [Doc; 5] = [
-        ("epochs", "epochs of the discriminator, all of them"),
-        ("batch", "images of one step"),
-        ("lr", "learning rate of the discriminator (Adam, weight decay 1e-5; paper: 2e-4)"),
-        ("hidden", "elements of the discriminator's hidden layer (paper: 1024)"),
-        ("blur", "deviation of the blur of the anomaly map, in pixels; 0 for none"),
-    ];
-
-    /// Fails for values out of range.
-    ///
-    /// # Errors
-    /// Names the setting.
-    pub fn check(&self) -> Result<()> {
-        require((1..=10_000).contains(&self.epochs), "epochs", self.epochs, "1 to 10000")?;
-        require((1..=1024).contains(&self.batch), "batch", self.batch, "1 to 1024")?;
-        require(self.lr > 0.0 && self.lr < 1.0, "lr", self.lr, "above 0, below 1")?;
-        require((8..=8192).contains(&self.hidden), "hidden", self.hidden, "8 to 8192")?;
-        require((0.0..=20.0).contains(&self.blur), "blur", self.blur, "0 to 20")
-    }
-}
+impl Settings for HeadSettings {}
 
 /// The layers, for vectors of `d` elements.
 pub struct Head {

@@ -25,7 +25,7 @@ use hotad_engine::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::{Choice, Doc, Settings, checked, damaged, join, require};
+use crate::config::{Choice, POSITIVE, RATE, Settings, checked, damaged, settings};
 use crate::detector::{Detector, FitContext, Score};
 use crate::export::{self, Exported};
 use crate::features::{Embedding, Extractor, FeatureSettings};
@@ -37,54 +37,20 @@ use head::{HeadSettings, Noise, Plan};
 /// Deviation of the noise, as a share of the features' own.
 const NOISE_SHARE: f32 = 0.25;
 
-/// Settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// Learning rate of the adapter.
-    pub adapter_lr: f64,
-    /// Deviation of the noise.
-    pub noise: Choice,
-    /// Discriminator.
-    #[serde(flatten)]
-    pub head: HeadSettings,
-    /// Where features come from.
-    #[serde(flatten)]
-    pub features: FeatureSettings,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            adapter_lr: 1e-4,
-            noise: Choice::Word("auto".into()),
-            head: HeadSettings::default(),
-            features: FeatureSettings::default(),
-        }
+settings! {
+    /// Settings.
+    pub struct Config {
+        /// learning rate of the adapter (AdamW; paper: 1e-4)
+        adapter_lr: f64 = 1e-4, in RATE;
+        /// deviation of the noise that stands for anomalies, or "auto": a quarter of that of the features after the adapter
+        /// (paper: 0.015, at the scale of its backbone)
+        noise: Choice = Choice::auto(), allowed "a number above 0, or \"auto\"" if |v| v.is_auto_or(POSITIVE);
+        ..head: HeadSettings = HeadSettings::default();
+        ..features: FeatureSettings = FeatureSettings::default();
     }
 }
 
-/// Keys of the adapter and of the noise.
-const OWN: [Doc; 2] = [
-    ("adapter_lr", "learning rate of the adapter (AdamW; paper: 1e-4)"),
-    (
-        "noise",
-        "deviation of the noise that stands for anomalies, or \"auto\": a quarter of that of the features after the adapter (paper: 0.015, at the scale of its backbone)",
-    ),
-];
-
-impl Settings for Config {
-    const DOCS: &'static [Doc] = &join::<7, 6, 13>(join::<2, 5, 7>(OWN, HeadSettings::DOCS), FeatureSettings::DOCS);
-
-    const SCORING: &'static [&'static str] = &["blur"];
-
-    fn check(&self) -> Result<()> {
-        require(self.adapter_lr > 0.0 && self.adapter_lr < 1.0, "adapter_lr", self.adapter_lr, "above 0, below 1")?;
-        self.noise.check("noise", "a number above 0, or \"auto\"", |v| v > 0.0 && v.is_finite())?;
-        self.head.check()?;
-        self.features.check()
-    }
-}
+impl Settings for Config {}
 
 impl Config {
     /// The noise as the settings say, or a share of what the adapter makes of the features.

@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use super::member_maps::Standard;
 use super::{Embedding, Part};
-use crate::config::damaged;
+use crate::config::{damaged, require};
 use crate::features::Source;
-use crate::features::settings::check_neighbourhood;
+use crate::features::settings::{NEIGHBOURHOODS, is_neighbourhood};
 
 /// What a model file keeps beside tensors.
 #[derive(Serialize, Deserialize)]
@@ -80,7 +80,8 @@ impl Embedding {
         device: &Device,
     ) -> Result<Self> {
         let saved: Saved = serde_json::from_value(saved.clone()).map_err(damaged)?;
-        check_neighbourhood(saved.neighbourhood)?;
+        let side = saved.neighbourhood;
+        require(is_neighbourhood(side), "neighbourhood", side, NEIGHBOURHOODS)?;
         let count = saved.sources.len();
         if count == 0 || saved.cuts.len() != count {
             return Err(damaged(format!("{} lists of cuts for {count} networks", saved.cuts.len())));

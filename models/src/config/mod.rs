@@ -1,40 +1,53 @@
 //! Settings: defaults, a TOML file over them, `key=value` over both; unknown keys and values out of
 //! range are errors that name them.
 
+mod choice;
+mod declare;
+mod interval;
+
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::{Error, Result};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-/// Settings that say how long training is at most, of most methods.
-const LENGTH: [&str; 6] = ["epochs", "encoder_epochs", "backbone_epochs", "color_epochs", "iterations", "patience"];
+pub use choice::Choice;
+pub(crate) use declare::settings;
+pub use declare::{Declared, Part, Setting};
+pub use interval::{BATCH, BLUR, EPOCHS, Interval, POSITIVE, RATE, SHARE, WEIGHT};
 
-/// Settings of one method.
-pub trait Settings: Serialize + DeserializeOwned + Default {
-    /// What each key means, in the order they are printed.
-    const DOCS: &'static [(&'static str, &'static str)];
+/// Settings of one method, declared by `settings!`.
+pub trait Settings: Declared + Serialize + DeserializeOwned + Default {
+    /// Checks what some settings allow of others, or what a type allows by itself.
+    ///
+    /// # Errors
+    /// Names a key, its value and what is allowed.
+    fn check_together(&self) -> Result<()> {
+        Ok(())
+    }
 
-    /// Keys that only scoring depends on, not training: a run may be continued under other values of them.
-    const SCORING: &'static [&'static str] = &[];
+    /// Checks all values.
+    ///
+    /// # Errors
+    /// Names a key, its value and what is allowed.
+    fn check(&self) -> Result<()> {
+        self.check_each()?;
+        self.check_together()
+    }
 
-    /// Keys that say how long training is at most: a run may be continued for longer.
-    const LENGTH: &'static [&'static str] = &LENGTH;
+    /// Keys of the settings that a part of a method's work depends on.
+    fn keys_of(part: Part) -> Vec<&'static str> {
+        Self::declared().iter().filter(|s| s.part == part).map(|s| s.key).collect()
+    }
 
     /// The settings that training depends on, without how long it is.
     fn learning(&self) -> serde_json::Value {
-        let mut all = serde_json::to_value(self).expect("settings are plain data");
+        let (mut all, keys) = (serde_json::json!(self), Self::keys_of(Part::Learning));
         if let Some(map) = all.as_object_mut() {
-            map.retain(|key, _| !Self::SCORING.contains(&key.as_str()) && !Self::LENGTH.contains(&key.as_str()));
+            map.retain(|key, _| keys.contains(&key.as_str()));
         }
         all
     }
-
-    /// Checks ranges.
-    ///
-    /// # Errors
-    /// Names the key, the value and the range.
-    fn check(&self) -> Result<()>;
 
     /// What a table implies where it does not say, e.g. by naming a preset.
     ///
@@ -49,9 +62,8 @@ pub trait Settings: Serialize + DeserializeOwned + Default {
     /// # Errors
     /// For an unknown key, a value of the wrong type or out of range.
     fn from_table(table: &Table) -> Result<Self> {
-        let known = |key: &str| Self::DOCS.iter().any(|(k, _)| *k == key);
-        if let Some(key) = table.keys().find(|k| !known(k)) {
-            let keys: Vec<&str> = Self::DOCS.iter().map(|(k, _)| *k).collect();
+        let keys: Vec<&str> = Self::declared().iter().map(|s| s.key).collect();
+        if let Some(key) = table.keys().find(|k| !keys.contains(&k.as_str())) {
             return Err(Error::Config(format!("unknown setting {key:?}; known are {}", keys.join(", "))));
         }
         for (key, value) in table {
@@ -59,7 +71,8 @@ pub trait Settings: Serialize + DeserializeOwned + Default {
             let read: std::result::Result<Self, toml::de::Error> = alone.try_into();
             read.map_err(|e| Error::Config(format!("setting {key} = {value}: {}", e.message().trim())))?;
         }
-        let mut whole = Self::under(table)?;
+        let mut whole = Self::default().to_table();
+        whole.extend(Self::under(table)?);
         whole.extend(table.clone());
         let settings: Self = Value::Table(whole)
             .try_into()
@@ -76,14 +89,19 @@ pub trait Settings: Serialize + DeserializeOwned + Default {
         checked(saved.clone()).map_err(damaged)
     }
 
+    /// All of them as a table.
+    fn to_table(&self) -> Table {
+        Table::try_from(self).expect("settings are plain data")
+    }
+
     /// The defaults as a commented TOML file.
     fn documented() -> String {
-        let table = Table::try_from(Self::default()).expect("settings are plain data");
-        let line = |(key, doc): &(&str, &str)| {
-            let value = table.get(*key).map(ToString::to_string).unwrap_or_default();
-            format!("# {doc}\n{key} = {value}\n")
+        let table = Self::default().to_table();
+        let line = |Setting { key, help, allowed, .. }: Setting| {
+            let allowed = allowed.map(|values| format!("# allowed: {values}\n")).unwrap_or_default();
+            format!("# {help}\n{allowed}{key} = {}\n", table[key])
         };
-        Self::DOCS.iter().map(line).collect::<Vec<_>>().join("\n")
+        Self::declared().into_iter().map(line).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -113,77 +131,20 @@ pub fn checked<'de, S: Settings, D: serde::Deserializer<'de>>(from: D) -> std::r
     Ok(settings)
 }
 
-/// What a setting means: its key, and a line.
-pub type Doc = (&'static str, &'static str);
+/// What [`is_share_or_count`] says in words.
+pub const SHARE_OR_COUNT: &str = "a share above 0 and below 1, or a whole number";
 
-/// The settings of a method and those that it shares with others.
-pub const fn join<const A: usize, const B: usize, const N: usize>(own: [Doc; A], shared: [Doc; B]) -> [Doc; N] {
-    concatenated(own, shared)
-}
-
-/// What a method says of its settings, and what it shares with others.
-pub const fn concatenated<T: Copy, const A: usize, const B: usize, const N: usize>(
-    own: [T; A],
-    shared: [T; B],
-) -> [T; N] {
-    assert!(A + B == N && A > 0);
-    let mut all = [own[0]; N];
-    let mut i = 0;
-    while i < N {
-        all[i] = if i < A { own[i] } else { shared[i - A] };
-        i += 1;
-    }
-    all
+/// Whether a number is a share above 0 and below 1, or a whole number from 1 to `most`.
+pub fn is_share_or_count(value: f64, most: f64) -> bool {
+    (value > 0.0 && value < 1.0) || (value >= 1.0 && value.fract() == 0.0 && value <= most)
 }
 
 /// Fails unless `value` is in range.
 ///
 /// # Errors
 /// Names the key, the value and what is allowed.
-pub fn require(ok: bool, key: &str, value: impl std::fmt::Display, allowed: &str) -> Result<()> {
+pub fn require(ok: bool, key: &str, value: impl std::fmt::Display, allowed: impl std::fmt::Display) -> Result<()> {
     if ok { Ok(()) } else { Err(Error::Config(format!("setting {key} = {value} is out of range; allowed: {allowed}"))) }
-}
-
-/// Most epochs of a training; more than any that ends.
-const MOST_EPOCHS: usize = 1_000_000;
-
-/// Fails unless a number of epochs is in range.
-///
-/// # Errors
-/// Names the key, the value and what is allowed.
-pub fn check_epochs(key: &str, epochs: usize) -> Result<()> {
-    require((1..=MOST_EPOCHS).contains(&epochs), key, epochs, &format!("1 to {MOST_EPOCHS}"))
-}
-
-/// A number, or how it is found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Choice {
-    /// This value.
-    Fixed(f64),
-    /// `"auto"`: as the setting's documentation says.
-    Word(String),
-}
-
-impl Choice {
-    /// The value, when it is fixed.
-    pub fn fixed(&self) -> Option<f64> {
-        match self {
-            Self::Fixed(v) => Some(*v),
-            Self::Word(_) => None,
-        }
-    }
-
-    /// Fails unless it is `"auto"` or a value that is in range.
-    ///
-    /// # Errors
-    /// Names the key, the value and what is allowed.
-    pub fn check(&self, key: &str, allowed: &str, ok: impl Fn(f64) -> bool) -> Result<()> {
-        match self {
-            Self::Word(word) => require(word == "auto", key, word, allowed),
-            Self::Fixed(v) => require(ok(*v), key, v, allowed),
-        }
-    }
 }
 
 /// Puts one `key=value` into a table; the value is read as TOML, or as text where it is none.
