@@ -174,7 +174,7 @@ impl Inspector {
         let calibration = &self.model.calibration;
         Info {
             version: env!("CARGO_PKG_VERSION"),
-            method: self.model.detector.method().into(),
+            method: self.model.method.into(),
             image: self.model.detector.image(),
             roi: self.model.roi.clone(),
             device: self.model.device.name().into(),

@@ -16,8 +16,9 @@ use hotad_engine::ops::Mode;
 use hotad_engine::params::{Params, State};
 use hotad_engine::random;
 use hotad_engine::tensor::Tensor;
+use hotad_models::METHODS;
 use hotad_models::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
-use hotad_models::detector::{Detector, FitContext};
+use hotad_models::detector::Detector;
 use hotad_models::ensemble::calibration::{Rule, Scale};
 use hotad_models::ensemble::combination::{Combination, Combine, by_skill};
 use hotad_models::ensemble::evidence::Sample;
@@ -28,10 +29,12 @@ use hotad_models::features::embedding::{Part, Reduction, Standard};
 use hotad_models::features::pca::{Covariance, Keep};
 use hotad_models::features::settings::Layers;
 use hotad_models::features::{Embedding, Extractor, FeatureSettings, Fusion, Source};
+use hotad_models::fit::FitContext;
+use hotad_models::method::{LoadContext, Method};
 use hotad_models::model::Model;
 use hotad_models::networks::layer::{Layer, Weights};
 use hotad_models::networks::resnet::ResNet;
-use hotad_models::patchcore;
+use hotad_models::patchcore::{self, PatchCore};
 use hotad_models::prior::BankType;
 use hotad_models::simplenet::folded::Folded;
 use hotad_models::simplenet::head::Head;
@@ -236,6 +239,7 @@ fn a_patchcore_scores_the_same_after_reading() {
             gray: false,
             members: &[],
             device: &Device::CPU,
+            methods: METHODS,
             seed: 1,
             chosen: &Default::default(),
             model_path: None,
@@ -243,7 +247,7 @@ fn a_patchcore_scores_the_same_after_reading() {
             resume: false,
             observer: &(),
         };
-        let fitted: Box<dyn Detector> = Box::new(patchcore::fit(config, &context).expect("fitted"));
+        let fitted: Box<dyn Detector> = Box::new(PatchCore::fit(config, &context).expect("fitted"));
         let spec = fitted.image();
         let values = picture.clone().fit(spec).expect("fits").values;
         let images = Tensor::new(values, &[1, spec.height, spec.width, spec.channels]).expect("lengths fit");
@@ -563,7 +567,8 @@ fn whitened_maps_have_one_variance_and_member_maps_follow_them() {
     let paedid = train(dir, "paedid", &quick);
     let paths: Vec<PathBuf> = (0..24).map(|i| dir.join(format!("data/train/good/{i:03}.png"))).collect();
     let usual = Layers::Word("auto".into());
-    let (source, cuts) = Source::read(&paedid, None, &usual, &Device::CPU).expect("a member");
+    let reading = LoadContext { device: &Device::CPU, methods: METHODS };
+    let (source, cuts) = Source::read(&paedid, None, &usual, &reading).expect("a member");
     let image = source.extractor().image();
     let mut embedding = Embedding::new(vec![Part { source, cuts }], image, 1, &Device::CPU).expect("fits");
     let reduction = Reduction { fusion: Fusion::Global, keep: Keep::Share(0.99), standardise: true, whiten: true };

@@ -127,10 +127,6 @@ fn a_folder_within_another_is_not_empty() {
 struct Darkness;
 
 impl Detector for Darkness {
-    fn method(&self) -> &'static str {
-        "darkness"
-    }
-
     fn image(&self) -> ImageSpec {
         ImageSpec { height: 16, width: 16, channels: 1 }
     }
@@ -153,7 +149,15 @@ impl Detector for Darkness {
 fn a_score_that_is_no_number_is_an_error_of_its_image_alone() {
     let (calibration, provenance) = (Calibration::default(), Provenance::default());
     let (input_ranges, device) = (BTreeMap::new(), Device::CPU);
-    let model = Model { detector: Box::new(Darkness), roi: None, calibration, provenance, input_ranges, device };
+    let model = Model {
+        method: "darkness",
+        detector: Box::new(Darkness),
+        roi: None,
+        calibration,
+        provenance,
+        input_ranges,
+        device,
+    };
     let paths = ["a.png", "black.png", "c.png"].map(PathBuf::from);
     let values = [0.25, 0.0, 0.5].iter().flat_map(|v| [*v; 256]).collect();
     let images = Tensor::new(values, &[3, 16, 16, 1]).expect("three images");

@@ -17,6 +17,7 @@ use hotad_engine::random;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::{Learner, TrainData, TrainOptions, train as train_network};
 use hotad_models::detector::Detector;
+use hotad_models::explanation::Explainable;
 use hotad_models::i3ad::{Config, I3ad, free_form};
 use hotad_models::model::Model;
 use hotad_models::networks::inpainting::{Generator, Inpainting, Ready};

@@ -20,7 +20,7 @@ use hotad_engine::random;
 use hotad_engine::tensor::Tensor;
 use hotad_models::autoencoder::PatchAutoencoder;
 use hotad_models::autoencoders::network::Autoencoder;
-use hotad_models::detector::Detector;
+use hotad_models::detector::{Detector, Exportable};
 use hotad_models::export::{Graph, Writer};
 use hotad_models::features::Extractor;
 use hotad_models::features::backbone::{Backbone, Network};
@@ -116,7 +116,7 @@ fn methods_on_features_export_their_trunk_at_their_cuts() {
             continue;
         }
         let model = Model::load(&model, &Device::CPU).expect("a model");
-        let extractor = model.detector.extractor().expect("it has one");
+        let extractor = model.detector.as_extractor().expect("it has one");
         let images = images(extractor.image());
         run(&file, &images, dir.path());
         let cuts: Vec<usize> =

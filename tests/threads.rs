@@ -21,7 +21,7 @@ use hotad_kernels::device::{Device, InputRange, Rounding};
 use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::ssim::SsimOptions;
 use hotad_models::autoencoder::PatchAutoencoder;
-use hotad_models::detector::Training;
+use hotad_models::fit::Training;
 use rand::Rng;
 
 fn noise(n: usize, index: u64) -> Vec<f32> {

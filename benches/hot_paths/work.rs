@@ -15,7 +15,8 @@ use hotad_kernels::decompose::{DecomposeOptions, decompose};
 use hotad_kernels::device::{Buffer, Element};
 use hotad_kernels::ssim::{SsimOptions, ssim_map, ssim_map_with_gradient};
 use hotad_models::autoencoder::{PatchAutoencoder, VGG};
-use hotad_models::detector::{Detector, Training};
+use hotad_models::detector::Detector;
+use hotad_models::fit::Training;
 use hotad_models::model::Model;
 use hotad_models::networks::layer::{Prepared, Weights};
 

@@ -18,9 +18,9 @@ use crate::{OK, output};
 
 /// The bank of a model, or an error that names the method.
 fn bank<'a>(model: &'a mut Model, path: &Path) -> Result<&'a mut dyn EditableBank> {
-    let method = model.detector.method();
+    let method = model.method;
     let reason = format!("a {method} model has no memory bank; this works on paedid, pae and patchcore");
-    model.detector.bank().ok_or(Error::Model { path: path.into(), reason })
+    model.detector.as_bank().ok_or(Error::Model { path: path.into(), reason })
 }
 
 /// What a changed bank calls for.

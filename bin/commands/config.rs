@@ -9,6 +9,6 @@ use crate::{OK, output};
 /// Prints documented settings.
 pub fn run(args: &ConfigArgs) -> Result<u8> {
     let method = method(&args.method)?;
-    output::line(&format!("# {}: {}\n\n{}", method.name, method.summary, (method.settings)().trim_end()))?;
+    output::line(&format!("# {}: {}\n\n{}", method.name, method.summary, (method.documented)().trim_end()))?;
     Ok(OK)
 }

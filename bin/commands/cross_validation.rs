@@ -1,41 +1,44 @@
-//! `hotad train lea-net --cv FOLDS`.
+//! `hotad train METHOD --cv FOLDS`.
 
 use std::time::Instant;
 
 use hotad_engine::{Error, Result, atomic_file};
-use hotad_models::config::Settings;
+use hotad_models::cross_validation::{Folds, Table};
 use hotad_models::jobs::TrainJob;
-use hotad_models::lea_net::{Config, Folds, Table, cross_validate};
+use hotad_models::method::CrossValidation;
+use hotad_models::{Entry, METHODS, method};
 
 use super::train;
 use crate::args::Common;
 use crate::{OK, output};
 
-/// Refuses methods that have no labels to validate on.
-fn check(method: &str) -> Result<()> {
-    if method == "lea-net" {
-        return Ok(());
-    }
-    Err(Error::Config(format!("--cv: {method} learns from normal images alone; cross-validation is for lea-net")))
+/// How a method is cross-validated.
+fn of(method: &Entry) -> Result<CrossValidation> {
+    method.cross_validation.ok_or_else(|| {
+        let able: Vec<&str> = METHODS.iter().filter(|m| m.cross_validation.is_some()).map(|m| m.name).collect();
+        let (name, able) = (method.name, able.join(", "));
+        Error::Config(format!("--cv: {name} learns from normal images alone; cross-validation is for {able}"))
+    })
 }
 
 /// Cross-validates the method of a job on its images, prints the table and, with a file to write, writes everything as JSON, anew
 /// after each fold.
 pub fn run(mut job: TrainJob, folds: usize, common: &Common) -> Result<u8> {
     train::check(&job, common)?;
-    check(&job.method)?;
+    let method = method(&job.method)?;
+    let cross_validate = of(method)?;
     let selection = job.select_all(&common.terminal)?;
     job.device = common.device()?;
     let started = Instant::now();
-    let config = Config::from_table(&job.settings)?;
+    let settings = (method.settings)(&job.settings)?;
     let write = |table: &Table| {
         let Some(path) = &job.out else { return Ok(()) };
-        let json = serde_json::json!({ "settings": config, "seed": job.seed, "results": table });
+        let json = serde_json::json!({ "settings": settings, "seed": job.seed, "results": table });
         let text = serde_json::to_string_pretty(&json).expect("results are plain data");
         atomic_file::write(path, |file| writeln!(file, "{text}"))
     };
     // What is done is not lost with a fold that fails.
-    let table = cross_validate(&config, &job.context(&selection, &common.terminal), folds, &write)?;
+    let table = cross_validate(&job.settings, &job.context(&selection, &common.terminal), folds, &write)?;
     print(&table)?;
     common.say(&format!("{folds}-fold cross-validation in {:.0} s", started.elapsed().as_secs_f64()));
     Ok(OK)

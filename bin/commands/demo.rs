@@ -6,7 +6,9 @@ use std::time::Instant;
 use hotad_engine::data::picture::Picture;
 use hotad_engine::data::synth::{Kind, draw};
 use hotad_engine::{Error, Result, random};
+use hotad_models::Method;
 use hotad_models::jobs::{Begin, EvaluateJob, TrainJob};
+use hotad_models::paedid::Paedid;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use toml::Value;
@@ -100,7 +102,7 @@ fn job(data: &Path, model: &Path, common: &Common) -> TrainJob {
     settings.extend(common.batch.map(|batch| ("batch".into(), Value::Integer(batch.into()))));
     let seed = common.seed;
     let (out, begin) = (Some(model.into()), Begin::Over);
-    TrainJob { settings, seed, out, begin, ..TrainJob::new("paedid", data) }
+    TrainJob { settings, seed, out, begin, ..TrainJob::new(Paedid::NAME, data) }
 }
 
 /// Makes a data set, trains PAEDID on it, evaluates and writes a report.

@@ -88,7 +88,7 @@ pub fn evaluate_to(job: &EvaluateJob, report: Option<&ReportTo>, common: &Common
     let model = job.load()?;
     let explain = report.and_then(|r| r.explain);
     if explain.is_some() {
-        model.detector.explanation()?;
+        model.explainable()?.explanation()?;
     }
     let mut evaluation = job.run_on(&model, &common.terminal)?;
     job.compare_with_f32(&mut evaluation, &common.terminal)?;

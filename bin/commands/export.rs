@@ -53,7 +53,7 @@ fn exported(args: &ExportArgs, common: &Common) -> Result<Exported> {
             let what = "images have to be cropped to it, and gray outside, before the file takes them";
             common.say(&format!("region of interest {roi}: {what}"));
         }
-        return model.detector.export();
+        return model.export();
     }
     if args.trust.key()?.is_some() {
         let reason = "--verify-key is for model files; a backbone file has no signature that is looked at".into();

@@ -3,10 +3,9 @@
 use std::time::Instant;
 
 use hotad_engine::data::roi::Roi;
-use hotad_engine::device::Device;
 use hotad_engine::{Error, Result, input_file};
 use hotad_models::jobs::{TrainJob, check_precision};
-use hotad_models::{Method, config, method};
+use hotad_models::{Entry, config, method};
 use toml::{Table, Value};
 
 use super::cross_validation;
@@ -44,7 +43,7 @@ fn of_file(error: Error, args: &TrainArgs) -> Error {
 }
 
 /// Refuses an option that is short for a setting which the method does not have.
-fn check_settable(key: &str, given: bool, method: &Method) -> Result<()> {
+fn check_settable(key: &str, given: bool, method: &Entry) -> Result<()> {
     if !given || method.has(key) {
         return Ok(());
     }
@@ -62,8 +61,6 @@ pub fn check(job: &TrainJob, common: &Common) -> Result<()> {
 /// The job that the command asks for; its device is opened when images have been chosen.
 fn job(args: &TrainArgs, common: &Common, settings: Table) -> Result<TrainJob> {
     Ok(TrainJob {
-        method: args.method.clone(),
-        data: args.data.clone(),
         settings,
         members: args.member.clone(),
         roi: Roi::parse(&args.roi)?,
@@ -74,9 +71,9 @@ fn job(args: &TrainArgs, common: &Common, settings: Table) -> Result<TrainJob> {
         pixel_false_alarm_rate: args.pixel_false_alarm_rate,
         on_broken: args.on_broken,
         seed: common.seed,
-        device: Device::CPU,
         out: args.out.clone(),
         begin: output::begin(args.resume, args.force),
+        ..TrainJob::new(&args.method, &args.data)
     })
 }
 
@@ -87,7 +84,7 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     check_settable("epochs", args.epochs.is_some(), method)?;
     check_settable("batch", common.batch.is_some(), method)?;
     let table = settings(args, common)?;
-    (method.check)(&table).map_err(|e| of_file(e, args))?;
+    method.check(&table).map_err(|e| of_file(e, args))?;
     let job = job(args, common, table)?;
     match args.cv {
         Some(folds) => cross_validation::run(job, folds.into(), common),

@@ -3,8 +3,8 @@
 use hotad_engine::data::files;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
-use hotad_models::detector::{Explanation, Illustration};
 use hotad_models::evaluate::Verdict;
+use hotad_models::explanation::{Explanation, Illustration};
 use hotad_models::model::Model;
 use hotad_models::sweep::Curve;
 
@@ -60,7 +60,8 @@ pub fn chosen<'a>(
 /// Curves, and a table for each image: steps across, what they do down.
 pub fn section(model: &Model, verdicts: &[&Verdict], curves: &[Curve]) -> Result<Html> {
     let spec = model.detector.image();
-    let Explanation { heading, text } = model.detector.explanation()?;
+    let explainable = model.explainable()?;
+    let Explanation { heading, text } = explainable.explanation()?;
     let mut html = Html::of(r#"<h2>{}</h2><p>{}</p><div class="row">"#, &[&heading, &text]);
     for chart in distinct(curves.iter().map(|c| c.chart)) {
         let lines: Vec<&Curve> = curves.iter().filter(|c| c.chart == chart).collect();
@@ -70,7 +71,8 @@ pub fn section(model: &Model, verdicts: &[&Verdict], curves: &[Curve]) -> Result
     for verdict in verdicts {
         let picture = files::read(&verdict.item.path, spec, model.roi.as_ref())?;
         let images = Tensor::new(picture.values.clone(), &[1, spec.height, spec.width, spec.channels])?;
-        let recoloured = model.detector.recoloured(&images)?.unwrap_or_default();
+        let recolours = model.detector.as_recolouring();
+        let recoloured = recolours.map(|r| r.recoloured(&images)).transpose()?.unwrap_or_default();
         let score = model.score(&images)?.swap_remove(0);
         let overlay = crate::overlay::overlay(picture.clone(), &score.map, &model.calibration);
         html.push("<h3>{}: score {}</h3>", &[&file_of(verdict), &format!("{:.3}", verdict.score)]);
@@ -81,7 +83,7 @@ pub fn section(model: &Model, verdicts: &[&Verdict], curves: &[Curve]) -> Result
             titles.push("<th>{}</th>", &[&title]);
             pictures.push(r#"<td><img alt="{}" src="{}"></td>"#, &[&title, &embed(picture)?]);
         }
-        let inner = table(&model.detector.explain(&images)?.swap_remove(0))?;
+        let inner = table(&explainable.explain(&images)?.swap_remove(0))?;
         html.push(
             r#"<div class="inside card"><table><tr><th></th>{}</tr><tr><td></td>{}</tr></table>{}</div>"#,
             &[&titles, &pictures, &inner],

@@ -29,10 +29,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::{BATCH, EPOCHS, Interval, RATE, SHARE, Settings, settings};
-use crate::detector::{Detector, FitContext, Schedule, Score};
+use crate::detector::{Detector, Exportable, Recolours, Score};
 use crate::export::{self, Exported};
 use crate::fancy_pca::FancyPca;
 use crate::features::Extractor;
+use crate::fit::{FitContext, Schedule};
+use crate::method::{LoadContext, Method};
 use crate::networks::layer::{Prepared, Weights};
 use crate::networks::unet::{Drop, UNet};
 
@@ -178,7 +180,7 @@ impl Recolouring {
     /// # Errors
     /// Gray or broken images, divergence, interruption.
     pub fn fit(config: &Config, context: &FitContext, stage: Option<&str>) -> Result<Self> {
-        require_colour(context, "color-unet")?;
+        require_colour(context, ColorUnet::NAME)?;
         let (unet, image) = (config.network(), config.image());
         let augmentation = match config.fancy_pca > 0.0 {
             true => Some(FancyPca::of(context.train, image, config.fancy_pca as f32, context.seed)?),
@@ -195,7 +197,7 @@ impl Recolouring {
         let schedule = Schedule { epochs: config.epochs, batch: config.batch, patience: config.patience };
         let settings = config.learning();
         let context = FitContext { stage, ..*context };
-        context.run(&mut learner, image, &schedule, "color-unet", &settings)?;
+        context.run(&mut learner, image, &schedule, ColorUnet::NAME, &settings)?;
         Self::new(config.clone(), learner.params.values()?, context.device)
     }
 
@@ -264,12 +266,10 @@ impl Recolouring {
         }
         Tensor::from_buffer(map, &[n, h, w, 1])
     }
+}
 
-    /// The images with predicted colours.
-    ///
-    /// # Errors
-    /// When the batch has another shape.
-    pub fn recoloured(&self, images: &Tensor) -> Result<Vec<Picture>> {
+impl Recolours for Recolouring {
+    fn recoloured(&self, images: &Tensor) -> Result<Vec<Picture>> {
         let images = images.to(&self.device)?;
         let [_, height, width, channels] = images.nhwc()?;
         let mut out = self.device.alloc(images.len())?;
@@ -305,27 +305,24 @@ impl Extractor for Recolouring {
 /// A trained colour network as a detector of its own.
 pub struct ColorUnet(Recolouring);
 
-/// Trains a colour network.
-///
-/// # Errors
-/// Bad settings or images, divergence, interruption.
-pub fn fit(config: Config, context: &FitContext) -> Result<ColorUnet> {
-    Recolouring::fit(&config, context, None).map(ColorUnet)
-}
+impl Method for ColorUnet {
+    type Config = Config;
+    type Trained = Self;
 
-impl ColorUnet {
-    /// Reads a model.
-    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
+    const NAME: &'static str = "color-unet";
+    const SUMMARY: &'static str = "recolouring of gray images and CIEDE2000 anomaly maps";
+
+    fn fit(config: Config, context: &FitContext) -> Result<Self> {
+        Recolouring::fit(&config, context, None).map(ColorUnet)
+    }
+
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
         let config = Config::of_file(&file.config["settings"])?;
-        Recolouring::new(config, container::restore(&file.tensors, "network.")?, device).map(Self)
+        Recolouring::new(config, container::restore(&file.tensors, "network.")?, context.device).map(Self)
     }
 }
 
 impl Detector for ColorUnet {
-    fn method(&self) -> &'static str {
-        "color-unet"
-    }
-
     fn image(&self) -> ImageSpec {
         self.0.image()
     }
@@ -350,14 +347,20 @@ impl Detector for ColorUnet {
         container::store(&self.0.state, "network.")
     }
 
-    fn recoloured(&self, images: &Tensor) -> Result<Option<Vec<Picture>>> {
-        self.0.recoloured(images).map(Some)
-    }
-
-    fn extractor(&self) -> Option<&dyn Extractor> {
+    fn as_extractor(&self) -> Option<&dyn Extractor> {
         Some(&self.0)
     }
 
+    fn as_recolouring(&self) -> Option<&dyn Recolours> {
+        Some(&self.0)
+    }
+
+    fn as_exportable(&self) -> Option<&dyn Exportable> {
+        Some(self)
+    }
+}
+
+impl Exportable for ColorUnet {
     fn export(&self) -> Result<Exported> {
         export::recolouring(&self.0, "the quantile of the map that is the score")
     }

@@ -1,4 +1,4 @@
-//! What a cross-validation of LEA-Net reports (tables 3 to 8), and how its figures follow from the verdicts of each fold.
+//! What a cross-validation reports (tables 3 to 8 of LEA-Net's paper), and how its figures follow from the verdicts of each fold.
 //!
 //! The paper gives, for rows with attention, the best of the swept points, which is the largest of several noisy numbers. Here
 //! the point of each fold is the one with the largest mean F1 over the other folds, so that no fold chooses for itself; the best

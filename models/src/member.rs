@@ -7,12 +7,12 @@ use std::path::Path;
 use hotad_engine::calibration::Calibration;
 use hotad_engine::container::Stored;
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::device::Device;
 use hotad_engine::model_file::{ModelFile, Provenance};
 use hotad_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::method::LoadContext;
 use crate::model::Model;
 
 /// A model and its name.
@@ -38,18 +38,18 @@ impl Member {
     ///
     /// # Errors
     /// When it is none.
-    pub fn read(path: &Path, device: &Device) -> Result<Self> {
+    pub fn read(path: &Path, context: &LoadContext) -> Result<Self> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { name, model: Model::load(path, device)? })
+        Ok(Self { name, model: Model::read(path, context)? })
     }
 
     /// Everything but its tensors and the list of images it has learned from, which is part of the whole's.
     pub fn saved(&self) -> Value {
-        let Model { detector, calibration, provenance, .. } = &self.model;
+        let Model { method, detector, calibration, provenance, .. } = &self.model;
         let provenance = Provenance { learned_images: Vec::new(), ..provenance.clone() };
         let saved = Saved {
             name: self.name.clone(),
-            method: detector.method().into(),
+            method: (*method).into(),
             image: detector.image(),
             config: detector.config(),
             calibration: calibration.clone(),
@@ -71,7 +71,12 @@ impl Member {
     ///
     /// # Errors
     /// When it is damaged.
-    pub fn restore(saved: &Value, prefix: &str, tensors: &BTreeMap<String, Stored>, device: &Device) -> Result<Self> {
+    pub fn restore(
+        saved: &Value,
+        prefix: &str,
+        tensors: &BTreeMap<String, Stored>,
+        context: &LoadContext,
+    ) -> Result<Self> {
         let damaged = |e: serde_json::Error| Error::Config(format!("damaged member in the model file ({e})"));
         let saved: Saved = serde_json::from_value(saved.clone()).map_err(damaged)?;
         let own = tensors.iter().filter_map(|(k, t)| Some((k.strip_prefix(prefix)?.to_string(), t.clone())));
@@ -86,7 +91,7 @@ impl Member {
             input_ranges: BTreeMap::new(),
             tensors: own.collect(),
         };
-        let model = Model::of_file(&file, device)
+        let model = Model::restore(&file, context)
             .map_err(|e| Error::Config(format!("member {} of the model file: {e}", saved.name)))?;
         Ok(Self { name: saved.name, model })
     }

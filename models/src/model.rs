@@ -7,21 +7,23 @@ use hotad_engine::calibration::Calibration;
 use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::Batch;
 use hotad_engine::data::roi::Roi;
-use hotad_engine::device::{Cpu, Device, InputRange, InputRanges, Precision};
+use hotad_engine::device::{Device, InputRange, InputRanges, Precision};
 use hotad_engine::model_file::{ModelFile, Provenance};
-use hotad_engine::signature::PublicKey;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::threads::on;
 use hotad_engine::until::Until;
 use hotad_engine::{Error, Result};
-use toml::Table;
 
 use crate::detector::{Detector, Score};
 use crate::evaluate::map_within;
-use crate::rescoring::with_settings;
+use crate::explanation::Explainable;
+use crate::export::{Exported, not_plain};
+use crate::method::{LoadContext, find};
 
 /// A model.
 pub struct Model {
+    /// Name of the method.
+    pub method: &'static str,
     /// Trained method.
     pub detector: Box<dyn Detector>,
     /// The region of images that it looks at; none where it looks at all of them.
@@ -37,57 +39,30 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads a model file onto a device.
+    /// Reads a model file.
     ///
     /// # Errors
     /// When the file is no model, damaged, of a newer format or of an unknown method.
-    pub fn load(path: &Path, device: &Device) -> Result<Self> {
-        Self::load_with(path, None, &Table::new(), device)
+    pub fn read(path: &Path, context: &LoadContext) -> Result<Self> {
+        Self::restore(&ModelFile::load(path)?, context).map_err(|e| unreadable(path, &e))
     }
 
-    /// Reads a model file onto a device, signed by `key` where there is one, under `settings` of scoring instead of its own.
-    ///
-    /// # Errors
-    /// As [`Model::load`]; when it is not signed, or by another key; and those of [`with_settings`].
-    pub fn load_with(path: &Path, key: Option<&PublicKey>, settings: &Table, device: &Device) -> Result<Self> {
-        let mut file = match key {
-            Some(key) => ModelFile::load_signed(path, key)?,
-            None => ModelFile::load(path)?,
-        };
-        if !settings.is_empty() {
-            file = with_settings(file, settings)?;
-        }
-        Self::of_file(&file, device).map_err(|e| Error::Model { path: path.into(), reason: e.to_string() })
-    }
-
-    /// The model that a file holds, on a device.
+    /// The model that a file holds.
     ///
     /// # Errors
     /// When it is damaged or of an unknown method.
-    pub fn of_file(file: &ModelFile, device: &Device) -> Result<Self> {
-        let device = with_ranges(device, file)?;
+    pub fn restore(file: &ModelFile, context: &LoadContext) -> Result<Self> {
+        let device = with_ranges(context.device, file)?;
+        let method = find(context.methods, &file.method)?;
         Ok(Self {
-            detector: crate::method(&file.method)?.load(file, &device)?,
+            method: method.name,
+            detector: method.load(file, &LoadContext { device: &device, ..*context })?,
             roi: file.roi.clone(),
             calibration: file.calibration.clone(),
             provenance: file.provenance.clone(),
             input_ranges: file.input_ranges.clone(),
             device,
         })
-    }
-
-    /// The same model once more, whose convolutions note the ranges of their inputs; `None` where it does not compute on the
-    /// CPU in f32.
-    ///
-    /// # Errors
-    /// When the model is damaged.
-    pub fn observing(&self) -> Result<Option<Self>> {
-        match self.device.cpu() {
-            Some(cpu) if cpu.precision() == Precision::F32 => {
-                Self::of_file(&self.to_file()?, &Device::Cpu(Cpu::observing())).map(Some)
-            }
-            _ => Ok(None),
-        }
     }
 
     /// Image files as it looks at them.
@@ -139,6 +114,25 @@ impl Model {
         Ok(self.score(&batch.images)?.into_iter().zip(&batch.indices).map(checked).collect())
     }
 
+    /// Its inside, for a report.
+    ///
+    /// # Errors
+    /// When the method has nothing to show.
+    pub fn explainable(&self) -> Result<&dyn Explainable> {
+        let reason = || Error::Config(format!("--explain: {} has nothing inside to show", self.method));
+        self.detector.as_explainable().ok_or_else(reason)
+    }
+
+    /// Its network as a graph of ONNX.
+    ///
+    /// # Errors
+    /// When it has no plain one: says why.
+    pub fn export(&self) -> Result<Exported> {
+        let why = "its scores come from no plain network; those of backbones, patchcore, padim, simplenet, autoencoders, \
+                   color-unet and lea-net can be";
+        self.detector.as_exportable().ok_or_else(|| not_plain(self.method, why))?.export()
+    }
+
     /// Writes the model file, whole or not at all.
     ///
     /// # Errors
@@ -153,7 +147,7 @@ impl Model {
     /// When weights live on a device that is lost.
     pub fn to_file(&self) -> Result<ModelFile> {
         Ok(ModelFile {
-            method: self.detector.method().into(),
+            method: self.method.into(),
             image: self.detector.image(),
             roi: self.roi.clone(),
             config: self.detector.config(),
@@ -163,6 +157,11 @@ impl Model {
             tensors: self.detector.tensors()?,
         })
     }
+}
+
+/// The error of a model file that cannot be read, with its path.
+pub(crate) fn unreadable(path: &Path, error: &Error) -> Error {
+    Error::Model { path: path.into(), reason: error.to_string() }
 }
 
 /// A device that computes in int8, with the ranges of a file; a member's device has those of the model around it.

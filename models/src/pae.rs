@@ -2,16 +2,29 @@
 //! difference between the image and the background prior.
 
 use hotad_engine::Result;
+use hotad_engine::model_file::ModelFile;
 
-use crate::detector::FitContext;
+use crate::fit::FitContext;
+use crate::method::{LoadContext, Method};
 use crate::paedid::{Config, Paedid, choose, fit_prior};
 
-/// Trains PAE; `lambda`, `steps` and `decompose_lr` are not used.
-///
-/// # Errors
-/// Bad settings or images, divergence, interruption.
-pub fn fit(config: Config, context: &FitContext) -> Result<Paedid> {
-    let mut model = fit_prior(config, context, "pae")?;
-    choose(&mut model, context, false)?;
-    Ok(model)
+/// PAE; it does not use the settings `lambda`, `steps` and `decompose_lr`.
+pub struct Pae;
+
+impl Method for Pae {
+    type Config = Config;
+    type Trained = Paedid;
+
+    const NAME: &'static str = "pae";
+    const SUMMARY: &'static str = "PAEDID without decomposition (baseline)";
+
+    fn fit(config: Config, context: &FitContext) -> Result<Paedid> {
+        let mut model = fit_prior(config, context, Self::NAME)?;
+        choose(&mut model, context, false)?;
+        Ok(model)
+    }
+
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<Paedid> {
+        Paedid::load(file, context)
+    }
 }

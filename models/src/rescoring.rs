@@ -5,7 +5,7 @@ use hotad_engine::{Error, Result};
 use toml::Table;
 
 use crate::config::Part;
-use crate::method;
+use crate::method::Entry;
 
 /// Settings of scoring that have had their effect when training ends.
 const AT_TRAINING: [&str; 2] = ["bank", "u_limit"];
@@ -14,9 +14,8 @@ const AT_TRAINING: [&str; 2] = ["bank", "u_limit"];
 ///
 /// # Errors
 /// A setting that the method does not have, that training depends on, or that is out of range.
-pub fn with_settings(mut file: ModelFile, settings: &Table) -> Result<ModelFile> {
-    let method = method(&file.method)?;
-    (method.check)(settings)?;
+pub fn with_settings(mut file: ModelFile, method: &Entry, settings: &Table) -> Result<ModelFile> {
+    method.check(settings)?;
     let scoring = (method.declared)().into_iter().filter(|s| s.part == Part::Scoring).map(|s| s.key);
     let known: Vec<&str> = scoring.filter(|key| !AT_TRAINING.contains(key)).collect();
     if let Some(key) = settings.keys().find(|key| !known.contains(&key.as_str())) {

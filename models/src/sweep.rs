@@ -7,8 +7,8 @@ use hotad_engine::metrics::ranking::Ranking;
 use hotad_engine::threads::pooled;
 use hotad_engine::{Result, interrupt};
 
-use crate::detector::Sweep;
 use crate::evaluate::Verdict;
+use crate::explanation::Sweep;
 use crate::model::Model;
 
 /// Image AUROC along a setting.
@@ -28,12 +28,13 @@ pub struct Curve {
 /// # Errors
 /// When an image cannot be read.
 pub fn curves(model: &Model, verdicts: &[Verdict], batch: usize, seen: &dyn Fn(usize)) -> Result<Vec<Curve>> {
+    let Some(inside) = model.detector.as_explainable() else { return Ok(Vec::new()) };
     let paths: Vec<PathBuf> = verdicts.iter().map(|v| v.item.path.clone()).collect();
     let order: Vec<usize> = (0..paths.len()).collect();
     let mut all: Vec<Vec<Sweep>> = Vec::with_capacity(paths.len());
     for_each_batch(&Images::new(model.files(&paths), model.detector.image()), &order, batch, |loaded| {
         interrupt::check()?;
-        all.extend(pooled(|| model.detector.sweeps(&loaded.images))?);
+        all.extend(pooled(|| inside.sweeps(&loaded.images))?);
         seen(all.len());
         Ok(())
     })?;

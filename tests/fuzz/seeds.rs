@@ -31,9 +31,9 @@ pub fn containers() -> Vec<Vec<u8>> {
 
 /// Every method's number and default settings.
 pub fn settings() -> Vec<Vec<u8>> {
-    let text = |(number, method): (usize, &hotad_models::Method)| {
+    let text = |(number, method): (usize, &hotad_models::Entry)| {
         let line = |l: &&str| !l.is_empty() && !l.starts_with('#');
-        let lines: Vec<String> = (method.settings)().lines().filter(line).map(String::from).collect();
+        let lines: Vec<String> = (method.documented)().lines().filter(line).map(String::from).collect();
         [&[number as u8], lines.join("\n").as_bytes()].concat()
     };
     METHODS.iter().enumerate().map(text).collect()

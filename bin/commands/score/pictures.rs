@@ -85,7 +85,8 @@ impl<'a> Folder<'a> {
 
     /// Writes the images as the model would colour them, where it does.
     pub fn write_recoloured(&self, model: &Model, batch: &Batch, images: &[(PathBuf, String)]) -> Result<()> {
-        let pictures = model.detector.recoloured(&batch.images)?.unwrap_or_default();
+        let Some(recolouring) = model.detector.as_recolouring() else { return Ok(()) };
+        let pictures = recolouring.recoloured(&batch.images)?;
         for ((picture, index), size) in pictures.into_iter().zip(&batch.indices).zip(&batch.original_sizes) {
             let file = self.path.join(format!("{}_recoloured.png", images[*index].1));
             self.check(&file)?;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use hotad_engine::container::{self, Stored};
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
@@ -15,8 +14,10 @@ use super::Shared;
 use super::gan::{Adversary, GanLearner, Made};
 use super::plain::Trained;
 use crate::config::{Settings, WEIGHT, settings};
-use crate::detector::{Detector, FitContext, Score};
+use crate::detector::{Detector, Exportable, Score};
 use crate::export::{self, Exported};
+use crate::fit::FitContext;
+use crate::method::{LoadContext, Method};
 use crate::networks::discriminator::Discriminator;
 use crate::residual::Residual;
 
@@ -38,53 +39,50 @@ pub struct AeGan {
     trained: Trained,
 }
 
-/// Trains AE-GAN.
-///
-/// # Errors
-/// Bad settings or images, divergence, interruption.
-pub fn fit(config: Config, context: &FitContext) -> Result<AeGan> {
-    let shared = &config.autoencoder;
-    let image = shared.image(context.gray)?;
-    let network = shared.network(image);
-    let discriminator = Discriminator::new(image.channels, config.adversary.discriminator_width);
-    let mut params = Params::default();
-    network.init(&mut params, &mut random::stream(context.seed, "ae-gan", 0));
-    discriminator.init(&mut params, context.seed);
-    let mut learner = GanLearner {
-        params: params.to(context.device)?,
-        discriminator: &discriminator,
-        lr: shared.lr,
-        adversary: config.adversary.clone(),
-        weight: config.adversarial as f32,
-        make: |params: &Params, images: &Tensor, _, tracked| {
-            let made = network.reconstruct(params, images, tracked)?;
-            let loss = Some(Residual::L2.loss(&made, images)?);
-            Ok(Made { images: made, loss })
-        },
-        reconstructs: true,
-    };
-    let settings = config.learning();
-    context.run(&mut learner, image, &shared.schedule(), "ae-gan", &settings)?;
-    let mut params = learner.params;
-    params.drop_all("discriminator.");
-    let trained = Trained { config: shared.clone(), loss: Residual::L2, image, network, params };
-    Ok(AeGan { config, trained })
-}
+impl Method for AeGan {
+    type Config = Config;
+    type Trained = Self;
 
-impl AeGan {
-    /// Reads a model.
-    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
+    const NAME: &'static str = "ae-gan";
+    const SUMMARY: &'static str = "autoencoder with a discriminator (baseline)";
+
+    fn fit(config: Config, context: &FitContext) -> Result<Self> {
+        let shared = &config.autoencoder;
+        let image = shared.image(context.gray)?;
+        let network = shared.network(image);
+        let discriminator = Discriminator::new(image.channels, config.adversary.discriminator_width);
+        let mut params = Params::default();
+        network.init(&mut params, &mut random::stream(context.seed, Self::NAME, 0));
+        discriminator.init(&mut params, context.seed);
+        let mut learner = GanLearner {
+            params: params.to(context.device)?,
+            discriminator: &discriminator,
+            lr: shared.lr,
+            adversary: config.adversary.clone(),
+            weight: config.adversarial as f32,
+            make: |params: &Params, images: &Tensor, _, tracked| {
+                let made = network.reconstruct(params, images, tracked)?;
+                let loss = Some(Residual::L2.loss(&made, images)?);
+                Ok(Made { images: made, loss })
+            },
+            reconstructs: true,
+        };
+        let settings = config.learning();
+        context.run(&mut learner, image, &shared.schedule(), Self::NAME, &settings)?;
+        let mut params = learner.params;
+        params.drop_all("discriminator.");
+        let trained = Trained { config: shared.clone(), loss: Residual::L2, image, network, params };
+        Ok(Self { config, trained })
+    }
+
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
         let config = Config::of_file(&file.config["settings"])?;
-        let trained = Trained::load(config.autoencoder.clone(), Residual::L2, file, device)?;
+        let trained = Trained::load(config.autoencoder.clone(), Residual::L2, file, context.device)?;
         Ok(Self { config, trained })
     }
 }
 
 impl Detector for AeGan {
-    fn method(&self) -> &'static str {
-        "ae-gan"
-    }
-
     fn image(&self) -> ImageSpec {
         self.trained.image
     }
@@ -103,6 +101,12 @@ impl Detector for AeGan {
         container::store(&self.trained.params.values()?, "network.")
     }
 
+    fn as_exportable(&self) -> Option<&dyn Exportable> {
+        Some(self)
+    }
+}
+
+impl Exportable for AeGan {
     fn export(&self) -> Result<Exported> {
         self.trained.export(export::COMPARISON)
     }

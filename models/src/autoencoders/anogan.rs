@@ -28,8 +28,10 @@ use super::Shared;
 use super::gan::{Adversary, GanLearner, Made, adam};
 use super::network::Autoencoder;
 use crate::config::{EPOCHS, RATE, SHARE, Settings, require_square, settings};
-use crate::detector::{Detector, FitContext, Schedule, Score, Training, stage};
+use crate::detector::{Detector, Exportable, Score};
 use crate::export::{self, Exported, not_plain};
+use crate::fit::{FitContext, Schedule, Training, stage};
+use crate::method::{LoadContext, Method};
 use crate::networks::discriminator::{Discriminator, Normalised};
 use crate::residual::Residual;
 
@@ -63,8 +65,8 @@ pub enum Inversion {
 impl Inversion {
     fn method(self) -> &'static str {
         match self {
-            Self::Search => "anogan",
-            Self::Encoder => "f-anogan",
+            Self::Search => AnoGan::NAME,
+            Self::Encoder => FAnoGan::NAME,
         }
     }
 }
@@ -136,11 +138,43 @@ pub struct AnoGan {
     params: Params,
 }
 
-/// Trains the generator, and for `f-anogan` the encoder.
-///
-/// # Errors
-/// Bad settings or images, divergence, interruption.
-pub fn fit(config: Config, inversion: Inversion, context: &FitContext) -> Result<AnoGan> {
+impl Method for AnoGan {
+    type Config = Config;
+    type Trained = Self;
+
+    const NAME: &'static str = "anogan";
+    const SUMMARY: &'static str = "generative network, its latent space searched for each test image (baseline)";
+
+    fn fit(config: Config, context: &FitContext) -> Result<Self> {
+        fit(config, Inversion::Search, context)
+    }
+
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
+        Self::restored(file, Inversion::Search, context.device)
+    }
+}
+
+/// f-AnoGAN.
+pub struct FAnoGan;
+
+impl Method for FAnoGan {
+    type Config = Config;
+    type Trained = AnoGan;
+
+    const NAME: &'static str = "f-anogan";
+    const SUMMARY: &'static str = "generative network with an encoder for test images (baseline)";
+
+    fn fit(config: Config, context: &FitContext) -> Result<AnoGan> {
+        fit(config, Inversion::Encoder, context)
+    }
+
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<AnoGan> {
+        AnoGan::restored(file, Inversion::Encoder, context.device)
+    }
+}
+
+/// Trains the generator, and the encoder where there is one.
+fn fit(config: Config, inversion: Inversion, context: &FitContext) -> Result<AnoGan> {
     let networks = Networks::new(&config, config.shared.image(context.gray)?);
     let stage = (inversion == Inversion::Encoder).then_some(stage::GENERATOR);
     let first = FitContext { stage, ..*context };
@@ -188,13 +222,13 @@ fn encoder(config: &Config, networks: &Networks, params: Params, context: &FitCo
     };
     let schedule = Schedule { epochs: config.encoder_epochs, ..config.shared.schedule() };
     let settings = config.learning();
-    context.run(&mut learner, networks.image, &schedule, "f-anogan encoder", &settings)?;
+    context.run(&mut learner, networks.image, &schedule, &format!("{} encoder", FAnoGan::NAME), &settings)?;
     Ok(learner.params)
 }
 
 impl AnoGan {
     /// Reads a model.
-    pub(crate) fn load(file: &ModelFile, inversion: Inversion, device: &Device) -> Result<Self> {
+    fn restored(file: &ModelFile, inversion: Inversion, device: &Device) -> Result<Self> {
         let config = Config::of_file(&file.config["settings"])?;
         require_square(file.image, config.shared.image_size)?;
         let networks = Networks::new(&config, file.image);
@@ -236,10 +270,6 @@ impl AnoGan {
 }
 
 impl Detector for AnoGan {
-    fn method(&self) -> &'static str {
-        self.inversion.method()
-    }
-
     fn image(&self) -> ImageSpec {
         self.networks.image
     }
@@ -264,9 +294,15 @@ impl Detector for AnoGan {
         container::store(&self.params.values()?, "network.")
     }
 
+    fn as_exportable(&self) -> Option<&dyn Exportable> {
+        Some(self)
+    }
+}
+
+impl Exportable for AnoGan {
     fn export(&self) -> Result<Exported> {
         if self.inversion == Inversion::Search {
-            return Err(not_plain("anogan", "it searches the latent vector of each image; f-anogan has an encoder"));
+            return Err(not_plain(Self::NAME, "it searches the latent vector of each image; f-anogan has an encoder"));
         }
         export::reconstruction(&self.networks.autoencoder, &self.params, self.image(), export::COMPARISON)
     }

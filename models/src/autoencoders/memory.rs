@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 
 use hotad_engine::container::{self, Stored};
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::ops::{
     ConvParams, add, address, conv_transpose2d, conv2d, loss, mean, normalise_rows, weight_entropy,
@@ -25,7 +24,9 @@ use serde_json::Value;
 
 use super::Shared;
 use crate::config::{SHARE, Settings, require_square, settings};
-use crate::detector::{Detector, FitContext, Score, Training};
+use crate::detector::{Detector, Score};
+use crate::fit::{FitContext, Training};
+use crate::method::{LoadContext, Method};
 use crate::residual::Residual;
 
 const LEAKY: Activation = Activation::LeakyRelu(0.2);
@@ -98,44 +99,41 @@ pub struct MemAe {
     params: Params,
 }
 
-/// Trains MemAE.
-///
-/// # Errors
-/// Bad settings or images, divergence, interruption.
-pub fn fit(config: Config, context: &FitContext) -> Result<MemAe> {
-    let image = config.shared.image(context.gray)?;
-    let mut params = Params::default();
-    init(&mut params, &config, image, context.seed);
-    let mut learner = Training {
-        params: params.to(context.device)?,
-        adam: config.shared.adam(),
-        loss: |params: &Params, images: &Tensor, tracked| {
-            let (made, weights) = run(&config, params, images, tracked)?;
-            let entropy = mean(&weight_entropy(&weights)?, config.entropy as f32)?;
-            add(&loss(Loss::Mse, &made, images)?, &entropy)
-        },
-    };
-    let settings = config.learning();
-    context.run(&mut learner, image, &config.shared.schedule(), "mem-ae", &settings)?;
-    Ok(MemAe { params: learner.params, config, image })
-}
+impl Method for MemAe {
+    type Config = Config;
+    type Trained = Self;
 
-impl MemAe {
-    /// Reads a model.
-    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
+    const NAME: &'static str = "mem-ae";
+    const SUMMARY: &'static str = "autoencoder with a memory of normal latent vectors (baseline)";
+
+    fn fit(config: Config, context: &FitContext) -> Result<Self> {
+        let image = config.shared.image(context.gray)?;
+        let mut params = Params::default();
+        init(&mut params, &config, image, context.seed);
+        let mut learner = Training {
+            params: params.to(context.device)?,
+            adam: config.shared.adam(),
+            loss: |params: &Params, images: &Tensor, tracked| {
+                let (made, weights) = run(&config, params, images, tracked)?;
+                let entropy = mean(&weight_entropy(&weights)?, config.entropy as f32)?;
+                add(&loss(Loss::Mse, &made, images)?, &entropy)
+            },
+        };
+        let settings = config.learning();
+        context.run(&mut learner, image, &config.shared.schedule(), Self::NAME, &settings)?;
+        Ok(Self { params: learner.params, config, image })
+    }
+
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
         let config = Config::of_file(&file.config["settings"])?;
         require_square(file.image, config.shared.image_size)?;
         let state = container::restore(&file.tensors, "network.")?;
-        let params = Params::restored(&state, device, |p| init(p, &config, file.image, 0))?;
+        let params = Params::restored(&state, context.device, |p| init(p, &config, file.image, 0))?;
         Ok(Self { config, image: file.image, params })
     }
 }
 
 impl Detector for MemAe {
-    fn method(&self) -> &'static str {
-        "mem-ae"
-    }
-
     fn image(&self) -> ImageSpec {
         self.image
     }

@@ -17,7 +17,7 @@ use hotad_engine::data::picture::ImageSpec;
 use hotad_kernels::adam::AdamOptions;
 
 use crate::config::{BATCH, BLUR, EPOCHS, RATE, Settings, settings};
-use crate::detector::Schedule;
+use crate::fit::Schedule;
 use crate::paedid::Channels;
 use crate::residual::Measure;
 use crate::segmentation::Aggregate;

@@ -18,8 +18,10 @@ use serde_json::Value;
 use super::Shared;
 use super::network::Autoencoder;
 use crate::config::{Settings, require_square};
-use crate::detector::{Detector, FitContext, Score, Training};
+use crate::detector::{Detector, Exportable, Score};
 use crate::export::{self, Exported};
+use crate::fit::{FitContext, Training};
+use crate::method::{LoadContext, Method};
 use crate::residual::Residual;
 
 /// Settings.
@@ -84,31 +86,51 @@ impl Trained {
 /// A trained `l2-ae` or `ssim-ae`.
 pub struct PlainAutoencoder(Trained);
 
-/// Trains `l2-ae` or `ssim-ae`.
-///
-/// # Errors
-/// Bad settings or images, divergence, interruption.
-pub fn fit(config: Config, loss: Residual, context: &FitContext) -> Result<PlainAutoencoder> {
-    Trained::fit(config, loss, context, name(loss)).map(PlainAutoencoder)
+impl PlainAutoencoder {
+    fn load(file: &ModelFile, loss: Residual, device: &Device) -> Result<Self> {
+        Trained::load(Config::of_file(&file.config["settings"])?, loss, file, device).map(Self)
+    }
 }
 
-/// Reads a model.
-pub(crate) fn load(file: &ModelFile, loss: Residual, device: &Device) -> Result<PlainAutoencoder> {
-    Trained::load(Config::of_file(&file.config["settings"])?, loss, file, device).map(PlainAutoencoder)
+/// The autoencoder that learns with squared error.
+pub struct L2Ae;
+
+impl Method for L2Ae {
+    type Config = Config;
+    type Trained = PlainAutoencoder;
+
+    const NAME: &'static str = "l2-ae";
+    const SUMMARY: &'static str = "autoencoder trained with squared error (baseline)";
+
+    fn fit(config: Config, context: &FitContext) -> Result<PlainAutoencoder> {
+        Trained::fit(config, Residual::L2, context, Self::NAME).map(PlainAutoencoder)
+    }
+
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<PlainAutoencoder> {
+        PlainAutoencoder::load(file, Residual::L2, context.device)
+    }
 }
 
-fn name(loss: Residual) -> &'static str {
-    match loss {
-        Residual::L2 => "l2-ae",
-        Residual::Ssim => "ssim-ae",
+/// The autoencoder that learns with SSIM.
+pub struct SsimAe;
+
+impl Method for SsimAe {
+    type Config = Config;
+    type Trained = PlainAutoencoder;
+
+    const NAME: &'static str = "ssim-ae";
+    const SUMMARY: &'static str = "autoencoder trained with SSIM (baseline)";
+
+    fn fit(config: Config, context: &FitContext) -> Result<PlainAutoencoder> {
+        Trained::fit(config, Residual::Ssim, context, Self::NAME).map(PlainAutoencoder)
+    }
+
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<PlainAutoencoder> {
+        PlainAutoencoder::load(file, Residual::Ssim, context.device)
     }
 }
 
 impl Detector for PlainAutoencoder {
-    fn method(&self) -> &'static str {
-        name(self.0.loss)
-    }
-
     fn image(&self) -> ImageSpec {
         self.0.image
     }
@@ -126,6 +148,12 @@ impl Detector for PlainAutoencoder {
         container::store(&self.0.params.values()?, "network.")
     }
 
+    fn as_exportable(&self) -> Option<&dyn Exportable> {
+        Some(self)
+    }
+}
+
+impl Exportable for PlainAutoencoder {
     fn export(&self) -> Result<Exported> {
         self.0.export(export::COMPARISON)
     }

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use hotad_engine::Result;
 use hotad_engine::container::{self, Stored};
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::ops::add;
 use hotad_engine::tape::backward;
@@ -22,8 +21,10 @@ use serde_json::Value;
 use super::Shared;
 use super::plain::Trained;
 use crate::config::{Interval, Settings, WEIGHT, settings};
-use crate::detector::{Detector, FitContext, Score};
+use crate::detector::{Detector, Exportable, Score};
 use crate::export::Exported;
+use crate::fit::FitContext;
+use crate::method::{LoadContext, Method};
 use crate::residual::Residual;
 
 settings! {
@@ -49,23 +50,26 @@ pub struct Projection {
     trained: Trained,
 }
 
-/// Trains the autoencoder.
-///
-/// # Errors
-/// Bad settings or images, divergence, interruption.
-pub fn fit(config: Config, context: &FitContext) -> Result<Projection> {
-    let trained = Trained::fit(config.autoencoder.clone(), config.loss, context, "iterative-projection")?;
-    Ok(Projection { config, trained })
-}
+impl Method for Projection {
+    type Config = Config;
+    type Trained = Self;
 
-impl Projection {
-    /// Reads a model.
-    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let config = Config::of_file(&file.config["settings"])?;
-        let trained = Trained::load(config.autoencoder.clone(), config.loss, file, device)?;
+    const NAME: &'static str = "iterative-projection";
+    const SUMMARY: &'static str = "autoencoder, test images moved until it reconstructs them (baseline)";
+
+    fn fit(config: Config, context: &FitContext) -> Result<Self> {
+        let trained = Trained::fit(config.autoencoder.clone(), config.loss, context, Self::NAME)?;
         Ok(Self { config, trained })
     }
 
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
+        let config = Config::of_file(&file.config["settings"])?;
+        let trained = Trained::load(config.autoencoder.clone(), config.loss, file, context.device)?;
+        Ok(Self { config, trained })
+    }
+}
+
+impl Projection {
     /// Where the steps lead from an image, until a moment.
     fn project(&self, images: &Tensor, until: &Until) -> Result<Tensor> {
         let Trained { network, params, loss, .. } = &self.trained;
@@ -89,10 +93,6 @@ impl Projection {
 }
 
 impl Detector for Projection {
-    fn method(&self) -> &'static str {
-        "iterative-projection"
-    }
-
     fn image(&self) -> ImageSpec {
         self.trained.image
     }
@@ -114,6 +114,12 @@ impl Detector for Projection {
         container::store(&self.trained.params.values()?, "network.")
     }
 
+    fn as_exportable(&self) -> Option<&dyn Exportable> {
+        Some(self)
+    }
+}
+
+impl Exportable for Projection {
     fn export(&self) -> Result<Exported> {
         self.trained.export(
             "the steps on an image, which follow gradients of the autoencoder, and the comparison of image and result",

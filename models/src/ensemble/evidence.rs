@@ -8,9 +8,10 @@ use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result, interrupt, random};
 
-use crate::detector::{FitContext, Score};
+use crate::detector::Score;
 use crate::evaluate::map_at;
 use crate::features::fitted;
+use crate::fit::FitContext;
 use crate::member::Member;
 
 /// Images scored together.

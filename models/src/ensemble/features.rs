@@ -16,11 +16,12 @@ use serde::{Deserialize, Serialize};
 use super::fused::{FeatureEnsemble, Head};
 use super::{common_image, member_maps, require_members};
 use crate::config::{SHARE_OR_COUNT, Settings, is_share_or_count, require, settings};
-use crate::detector::FitContext;
 use crate::features::embedding::{Part, Reduction};
 use crate::features::pca::Keep;
 use crate::features::settings::{Layers, NEIGHBOURHOODS, is_neighbourhood};
 use crate::features::{Embedding, Fusion, Source};
+use crate::fit::FitContext;
+use crate::method::Method;
 use crate::simplenet::head::HeadSettings;
 
 /// What tells normal patches from others.
@@ -76,11 +77,11 @@ impl Settings for Config {
 ///
 /// # Errors
 /// Too few members, one without feature maps, more maps asked for than there are; broken images, divergence, interruption.
-pub fn fit(config: Config, context: &FitContext) -> Result<FeatureEnsemble> {
-    require_members(context, "ensemble")?;
+pub(super) fn fit(config: Config, context: &FitContext) -> Result<FeatureEnsemble> {
+    require_members(context, FeatureEnsemble::NAME)?;
     let mut parts = Vec::with_capacity(context.members.len());
     for path in context.members {
-        let (source, cuts) = Source::read(path, None, &Layers::Word("auto".into()), context.device)?;
+        let (source, cuts) = Source::read(path, None, &Layers::Word("auto".into()), &context.reading())?;
         parts.push(Part { source, cuts });
     }
     let image = common_image(parts.iter().map(|p| p.source.extractor().image()), context.gray);

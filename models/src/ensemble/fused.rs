@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use hotad_engine::container::Stored;
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
@@ -12,11 +11,13 @@ use hotad_kernels::mahalanobis::{Factors, LocationGaussians, pack};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::features::{Config, HeadKind};
+use super::features::{Config, HeadKind, fit};
 use crate::config::{Settings, checked, damaged};
-use crate::detector::{Detector, FitContext, Score};
+use crate::detector::{Detector, Score};
 use crate::features::Embedding;
 use crate::features::pca::Covariance;
+use crate::fit::FitContext;
+use crate::method::{LoadContext, Method};
 use crate::padim::factor::{Regular, factor};
 use crate::padim::moments::Limit;
 use crate::padim::{self, distances};
@@ -55,7 +56,7 @@ impl Head {
                 let noise = if config.whiten { Noise::Fixed(least, most) } else { Noise::Share(least, most) };
                 let settings = config.learning();
                 let plan = Plan { adapter: None, noise };
-                let about = ("ensemble", &settings);
+                let about = (FeatureEnsemble::NAME, &settings);
                 let (head, params) = head::train(&config.discriminator, &plan, embedding, about, context)?;
                 Ok(Self::Discriminator(Folded::of(&params, &head, embedding)?))
             }
@@ -124,11 +125,23 @@ impl FeatureEnsemble {
     pub(super) fn new(config: Config, embedding: Embedding, head: Head) -> Self {
         Self { config, embedding, head }
     }
+}
 
-    /// Reads a model.
-    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
+impl Method for FeatureEnsemble {
+    type Config = Config;
+    type Trained = Self;
+
+    const NAME: &'static str = "ensemble";
+    const SUMMARY: &'static str = "features of several trained models, fused, under one head (--member)";
+    const ENSEMBLE: bool = true;
+
+    fn fit(config: Config, context: &FitContext) -> Result<Self> {
+        fit(config, context)
+    }
+
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
         let saved: Saved = serde_json::from_value(file.config.clone()).map_err(damaged)?;
-        let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, device)?;
+        let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, context)?;
         let (d, (h, w)) = (embedding.dimensions(), embedding.grid());
         let head = match saved.settings.head {
             HeadKind::Discriminator => Head::Discriminator(Folded::restore(&file.tensors, &embedding)?),
@@ -136,7 +149,7 @@ impl FeatureEnsemble {
             HeadKind::GlobalMahalanobis => Head::Gaussians(padim::restored(&file.tensors, 1, d)?),
             HeadKind::Nearest => {
                 let bank = saved.bank.ok_or_else(|| damaged("there is no bank"))?;
-                Head::Bank(PatchBank::restore(&bank, &file.tensors, d, device)?)
+                Head::Bank(PatchBank::restore(&bank, &file.tensors, d, context.device)?)
             }
         };
         Ok(Self { config: saved.settings, embedding, head })
@@ -144,10 +157,6 @@ impl FeatureEnsemble {
 }
 
 impl Detector for FeatureEnsemble {
-    fn method(&self) -> &'static str {
-        "ensemble"
-    }
-
     fn image(&self) -> ImageSpec {
         self.embedding.image()
     }

@@ -9,9 +9,9 @@
 use hotad_engine::Result;
 use hotad_engine::data::files::ImageFiles;
 
-use crate::detector::FitContext;
 use crate::features::Embedding;
 use crate::features::embedding::Standard;
+use crate::fit::FitContext;
 
 /// Smallest deviation that is divided by.
 const LEAST: f64 = 1e-12;

@@ -17,7 +17,7 @@ pub mod scores;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::{Error, Result};
 
-use crate::detector::FitContext;
+use crate::fit::FitContext;
 
 /// The images that a whole takes whose members take these: the largest size, colour if one sees colour.
 fn common_image(members: impl Iterator<Item = ImageSpec>, gray: bool) -> ImageSpec {

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use hotad_engine::container::Stored;
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
@@ -18,8 +17,10 @@ use super::combination::{Combination, Combine, by_skill};
 use super::evidence::{Sample, collect, scored};
 use super::{common_image, require_members};
 use crate::config::{Settings, checked, damaged, require, settings};
-use crate::detector::{Detector, FitContext, Score};
+use crate::detector::{Detector, Score};
+use crate::fit::FitContext;
 use crate::member::Member;
+use crate::method::{LoadContext, Method};
 
 /// Weights of the members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,47 +112,48 @@ fn prefix(member: usize) -> String {
     format!("member.{member}.")
 }
 
-/// Calibrates members and fits their combination.
-///
-/// # Errors
-/// Too few members, weights that are not as many, defects that cannot be drawn; broken images, interruption.
-pub fn fit(config: Config, context: &FitContext) -> Result<ScoreEnsemble> {
-    require_members(context, "score-ensemble")?;
-    if let Weights::Numbers(numbers) = &config.weights
-        && config.combine == Combine::Weighted
-        && numbers.len() != context.members.len()
-    {
-        let (weights, members) = (numbers.len(), context.members.len());
-        return Err(Error::Config(format!("setting weights: {weights} numbers for {members} members")));
-    }
-    let read = |path: &std::path::PathBuf| Member::read(path, context.device);
-    let members: Vec<Member> = context.members.iter().map(read).collect::<Result<_>>()?;
-    let image = common_image(members.iter().map(|m| m.model.detector.image()), context.gray);
-    let (count, defects) = (context.holdout.len(), config.wants_defects());
-    let more = if defects { " and synthetic defects on them" } else { "" };
-    context.observer.say(&format!("calibrating {} members on {count} held-out images{more}", members.len()));
-    let evidence = collect(&members, image, defects, context)?;
-    if defects && evidence.iter().any(|e| e.images.defective.is_empty()) {
-        let reason =
-            "no synthetic defect shows on the held-out images; use calibration = \"logistic\" and combine = \"mean\"";
-        return Err(Error::Config(reason.into()));
-    }
-    let scales = evidence.iter().map(|e| Scales {
-        images: Scale::of(config.calibration, &e.images),
-        pixels: Scale::of(config.calibration, &e.pixels),
-    });
-    let members: Vec<(Member, Scales)> = members.into_iter().zip(scales).collect();
-    let of = |scale: fn(&Scales) -> &Scale, sample: fn(&super::evidence::Evidence) -> &Sample| {
-        let scales: Vec<&Scale> = members.iter().map(|(_, s)| scale(s)).collect();
-        config.combination(&scales, &evidence.iter().map(sample).collect::<Vec<_>>())
-    };
-    let (images, pixels) = (of(|s| &s.images, |e| &e.images), of(|s| &s.pixels, |e| &e.pixels));
-    Ok(ScoreEnsemble { config, image, members, images, pixels })
-}
+impl Method for ScoreEnsemble {
+    type Config = Config;
+    type Trained = Self;
 
-impl ScoreEnsemble {
-    /// Reads a model.
-    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
+    const NAME: &'static str = "score-ensemble";
+    const SUMMARY: &'static str = "calibrated scores of several trained models, combined (--member)";
+    const ENSEMBLE: bool = true;
+
+    fn fit(config: Config, context: &FitContext) -> Result<Self> {
+        require_members(context, Self::NAME)?;
+        if let Weights::Numbers(numbers) = &config.weights
+            && config.combine == Combine::Weighted
+            && numbers.len() != context.members.len()
+        {
+            let (weights, members) = (numbers.len(), context.members.len());
+            return Err(Error::Config(format!("setting weights: {weights} numbers for {members} members")));
+        }
+        let read = |path: &std::path::PathBuf| Member::read(path, &context.reading());
+        let members: Vec<Member> = context.members.iter().map(read).collect::<Result<_>>()?;
+        let image = common_image(members.iter().map(|m| m.model.detector.image()), context.gray);
+        let (count, defects) = (context.holdout.len(), config.wants_defects());
+        let more = if defects { " and synthetic defects on them" } else { "" };
+        context.observer.say(&format!("calibrating {} members on {count} held-out images{more}", members.len()));
+        let evidence = collect(&members, image, defects, context)?;
+        if defects && evidence.iter().any(|e| e.images.defective.is_empty()) {
+            let reason = "no synthetic defect shows on the held-out images; use calibration = \"logistic\" and combine = \"mean\"";
+            return Err(Error::Config(reason.into()));
+        }
+        let scales = evidence.iter().map(|e| Scales {
+            images: Scale::of(config.calibration, &e.images),
+            pixels: Scale::of(config.calibration, &e.pixels),
+        });
+        let members: Vec<(Member, Scales)> = members.into_iter().zip(scales).collect();
+        let of = |scale: fn(&Scales) -> &Scale, sample: fn(&super::evidence::Evidence) -> &Sample| {
+            let scales: Vec<&Scale> = members.iter().map(|(_, s)| scale(s)).collect();
+            config.combination(&scales, &evidence.iter().map(sample).collect::<Vec<_>>())
+        };
+        let (images, pixels) = (of(|s| &s.images, |e| &e.images), of(|s| &s.pixels, |e| &e.pixels));
+        Ok(Self { config, image, members, images, pixels })
+    }
+
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
         let saved: Saved = serde_json::from_value(file.config.clone()).map_err(damaged)?;
         let count = saved.members.len();
         if !saved.images.is_whole(count) || !saved.pixels.is_whole(count) {
@@ -162,12 +164,14 @@ impl ScoreEnsemble {
             if !scales.images.is_whole() || !scales.pixels.is_whole() {
                 return Err(damaged("a scale is incomplete"));
             }
-            members.push((Member::restore(&member, &prefix(i), &file.tensors, device)?, scales));
+            members.push((Member::restore(&member, &prefix(i), &file.tensors, context)?, scales));
         }
         let (config, images, pixels) = (saved.settings, saved.images, saved.pixels);
         Ok(Self { config, image: file.image, members, images, pixels })
     }
+}
 
+impl ScoreEnsemble {
     /// The members' scores of one image as one.
     fn combined(&self, scores: &[&Score]) -> Score {
         let mut parts = vec![0.0; scores.len()];
@@ -185,10 +189,6 @@ impl ScoreEnsemble {
 }
 
 impl Detector for ScoreEnsemble {
-    fn method(&self) -> &'static str {
-        "score-ensemble"
-    }
-
     fn image(&self) -> ImageSpec {
         self.image
     }

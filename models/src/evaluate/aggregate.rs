@@ -41,7 +41,7 @@ impl Facts {
     pub fn new(model: &Model, data: &Dataset) -> Self {
         let (image, calibration) = (model.detector.image(), &model.calibration);
         Self {
-            method: model.detector.method().into(),
+            method: model.method.into(),
             data: data.root.display().to_string(),
             loco: data.layout == Layout::Loco,
             size: (image.height, image.width),

@@ -12,7 +12,7 @@ use super::source::SIZES;
 use super::{Extractor, Source};
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
 use crate::config::{Choice, EPOCHS, Settings, require, settings};
-use crate::detector::{FitContext, Schedule, stage};
+use crate::fit::{FitContext, Schedule, stage};
 use crate::paedid::Channels;
 
 /// Widths of the autoencoder that is trained where no backbone is given.
@@ -172,7 +172,7 @@ impl FeatureSettings {
                 (source, cuts)
             }
             Origin::Shipped => Source::shipped(size, &self.layers, context.device)?,
-            Origin::File(path) => Source::read(&path, size, &self.layers, context.device)?,
+            Origin::File(path) => Source::read(&path, size, &self.layers, &context.reading())?,
         };
         let own = source.extractor().image();
         let channels = if context.gray { 1 } else { own.channels };

@@ -15,6 +15,7 @@ use super::backbone::{Backbone, Network, file};
 use super::settings::Layers;
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
 use crate::member::Member;
+use crate::method::LoadContext;
 
 /// Rows and columns that images may have.
 pub const SIZES: std::ops::RangeInclusive<usize> = 32..=1024;
@@ -44,14 +45,19 @@ impl Source {
     ///
     /// # Errors
     /// When the file is neither, a model without feature maps, or has no such layers.
-    pub fn read(path: &Path, size: Option<usize>, layers: &Layers, device: &Device) -> Result<(Self, Vec<usize>)> {
+    pub fn read(
+        path: &Path,
+        size: Option<usize>,
+        layers: &Layers,
+        context: &LoadContext,
+    ) -> Result<(Self, Vec<usize>)> {
         if container::kind(path)?.is_none_or(|kind| kind == file::KIND) {
-            let (backbone, cuts) = Backbone::open(path, size, layers, device)?;
+            let (backbone, cuts) = Backbone::open(path, size, layers, context.device)?;
             return Ok((Self::Backbone(Box::new(backbone)), cuts));
         }
-        let member = Member::read(path, device)?;
-        let Some(extractor) = member.model.detector.extractor() else {
-            let reason = format!("{} has no feature maps to give", member.model.detector.method());
+        let member = Member::read(path, context)?;
+        let Some(extractor) = member.model.detector.as_extractor() else {
+            let reason = format!("{} has no feature maps to give", member.model.method);
             return Err(Error::Model { path: path.into(), reason });
         };
         let cuts = layers.of(extractor)?;
@@ -72,7 +78,7 @@ impl Source {
         match self {
             Self::Backbone(b) => &**b,
             Self::Encoder(e) => e,
-            Self::Member(m) => m.model.detector.extractor().expect("checked when it was read"),
+            Self::Member(m) => m.model.detector.as_extractor().expect("checked when it was read"),
         }
     }
 
@@ -102,7 +108,12 @@ impl Source {
     ///
     /// # Errors
     /// When it is damaged.
-    pub fn restore(saved: &Value, prefix: &str, tensors: &BTreeMap<String, Stored>, device: &Device) -> Result<Self> {
+    pub fn restore(
+        saved: &Value,
+        prefix: &str,
+        tensors: &BTreeMap<String, Stored>,
+        context: &LoadContext,
+    ) -> Result<Self> {
         let damaged = |e: serde_json::Error| Error::Config(format!("damaged backbone in the model file ({e})"));
         let state = || container::restore(tensors, prefix);
         match serde_json::from_value(saved.clone()).map_err(damaged)? {
@@ -110,16 +121,16 @@ impl Source {
                 Err(Error::Config(format!("damaged backbone in the model file (images of {size} pixels)")))
             }
             Saved::Backbone { network, size, blocks } => {
-                Ok(Self::Backbone(Box::new(Backbone::new(network, size, state()?, blocks, device)?)))
+                Ok(Self::Backbone(Box::new(Backbone::new(network, size, state()?, blocks, context.device)?)))
             }
             Saved::Encoder { widths, image } => {
                 let network = PatchAutoencoder::checked(&widths, image)?;
-                let params = network.load(&state()?, device)?;
+                let params = network.load(&state()?, context.device)?;
                 Ok(Self::Encoder(TrainedAutoencoder::new(network, params)?))
             }
             Saved::Member { member } => {
-                let member = Member::restore(&member, prefix, tensors, device)?;
-                match member.model.detector.extractor() {
+                let member = Member::restore(&member, prefix, tensors, context)?;
+                match member.model.detector.as_extractor() {
                     Some(_) => Ok(Self::Member(member)),
                     None => Err(Error::Config(format!("member {} has no feature maps to give", member.name))),
                 }

@@ -38,8 +38,11 @@ use hotad_engine::{Error, Result};
 use serde_json::Value;
 
 use crate::config::{Settings, damaged, require};
-use crate::detector::{Detector, Explanation, FitContext, Illustration, Schedule, Score, Sweep};
+use crate::detector::{Detector, Score};
+use crate::explanation::{Explainable, Explanation, Illustration, Sweep};
 use crate::features::Extractor;
+use crate::fit::{FitContext, Schedule};
+use crate::method::{LoadContext, Method};
 use crate::networks::inpainting::STRIDE;
 use crate::prior::{Background, BackgroundPrior};
 use crate::residual::Residual;
@@ -71,27 +74,52 @@ fn side(config: &Config) -> usize {
     config.image_size.next_multiple_of(STRIDE)
 }
 
-/// Trains I3AD.
-///
-/// # Errors
-/// Bad settings or images, divergence, interruption.
-pub fn fit(config: Config, context: &FitContext) -> Result<I3ad> {
-    let steps = context.train.len().div_ceil(config.batch).max(1) as u64;
-    let epochs = config.iterations.div_ceil(steps);
-    let mut learner = AdversarialLearner::new(&config, side(&config), epochs * steps, context.seed, context.device)?;
-    let schedule = Schedule { epochs: epochs as usize, batch: config.batch, patience: 0 };
-    let settings = config.learning();
-    context.run(&mut learner, config.image(), &schedule, "i3ad", &settings)?;
-    let mut state = learner.params.values()?;
-    state.retain(|name, _| !name.starts_with("discriminator."));
-    let painter = Painter::new(config.width, side(&config), &state, context.device)?;
-    let u = threshold::resolve(&config, &painter, context)?;
-    let mut model = I3ad { config, u, state, painter, standard: None };
-    if model.config.standardise != Standardise::None {
-        context.observer.say("measuring the maps of training normals");
-        model.standard = Some(Standard::measured(&model, context.train, context.seed)?);
+impl Method for I3ad {
+    type Config = Config;
+    type Trained = Self;
+
+    const NAME: &'static str = "i3ad";
+    const SUMMARY: &'static str = "iterative inpainting under SSIM masks (I3AD)";
+
+    fn fit(config: Config, context: &FitContext) -> Result<Self> {
+        let steps = context.train.len().div_ceil(config.batch).max(1) as u64;
+        let epochs = config.iterations.div_ceil(steps);
+        let mut learner =
+            AdversarialLearner::new(&config, side(&config), epochs * steps, context.seed, context.device)?;
+        let schedule = Schedule { epochs: epochs as usize, batch: config.batch, patience: 0 };
+        let settings = config.learning();
+        context.run(&mut learner, config.image(), &schedule, Self::NAME, &settings)?;
+        let mut state = learner.params.values()?;
+        state.retain(|name, _| !name.starts_with("discriminator."));
+        let painter = Painter::new(config.width, side(&config), &state, context.device)?;
+        let u = threshold::resolve(&config, &painter, context)?;
+        let mut model = I3ad { config, u, state, painter, standard: None };
+        if model.config.standardise != Standardise::None {
+            context.observer.say("measuring the maps of training normals");
+            model.standard = Some(Standard::measured(&model, context.train, context.seed)?);
+        }
+        Ok(model)
     }
-    Ok(model)
+
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
+        if file.config["settings"].get("keep").is_none() {
+            let reason = "trained by an earlier hotad, whose I3AD compared images in -1..1; train it again";
+            return Err(Error::Config(reason.into()));
+        }
+        let config = Config::of_file(&file.config["settings"])?;
+        let u = file.config["u"].as_f64().ok_or_else(|| damaged("no u"))? as f32;
+        require(u > 0.0 && u < 2.0, "u", u, "above 0, below 2")?;
+        let state = container::restore(&file.tensors, "network.")?;
+        let painter = Painter::new(config.width, side(&config), &state, context.device)?;
+        let standard = match config.standardise {
+            Standardise::None => None,
+            kind => {
+                let stored = container::restore(&file.tensors, "standard.")?;
+                Some(Standard::restored(&stored, kind, config.image_size * config.image_size)?)
+            }
+        };
+        Ok(Self { config, u, state, painter, standard })
+    }
 }
 
 impl I3ad {
@@ -104,27 +132,6 @@ impl I3ad {
         let (state, config) = (learner.params.values()?, Config { standardise: Standardise::None, ..config });
         let painter = Painter::new(config.width, side(&config), &state, device)?;
         Ok(Self { config, u, state, painter, standard: None })
-    }
-
-    /// Reads a model.
-    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        if file.config["settings"].get("keep").is_none() {
-            let reason = "trained by an earlier hotad, whose I3AD compared images in -1..1; train it again";
-            return Err(Error::Config(reason.into()));
-        }
-        let config = Config::of_file(&file.config["settings"])?;
-        let u = file.config["u"].as_f64().ok_or_else(|| damaged("no u"))? as f32;
-        require(u > 0.0 && u < 2.0, "u", u, "above 0, below 2")?;
-        let state = container::restore(&file.tensors, "network.")?;
-        let painter = Painter::new(config.width, side(&config), &state, device)?;
-        let standard = match config.standardise {
-            Standardise::None => None,
-            kind => {
-                let stored = container::restore(&file.tensors, "standard.")?;
-                Some(Standard::restored(&stored, kind, config.image_size * config.image_size)?)
-            }
-        };
-        Ok(Self { config, u, state, painter, standard })
     }
 
     /// Feature maps of images `[n, h, w, 3]` in 0..1: `[n, side / 4, side / 4, 2 width]`, side the image size brought up
@@ -234,10 +241,6 @@ fn image_of(values: &[f32], n: usize, i: usize) -> &[f32] {
 }
 
 impl Detector for I3ad {
-    fn method(&self) -> &'static str {
-        "i3ad"
-    }
-
     fn image(&self) -> ImageSpec {
         self.config.image()
     }
@@ -264,10 +267,16 @@ impl Detector for I3ad {
         Ok(tensors)
     }
 
-    fn extractor(&self) -> Option<&dyn Extractor> {
+    fn as_extractor(&self) -> Option<&dyn Extractor> {
         Some(self)
     }
 
+    fn as_explainable(&self) -> Option<&dyn Explainable> {
+        Some(self)
+    }
+}
+
+impl Explainable for I3ad {
     fn explanation(&self) -> Result<Explanation> {
         Ok(Explanation {
             heading: "Iterations",

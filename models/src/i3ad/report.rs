@@ -9,7 +9,7 @@ use super::iteration::{Moment, Reached, Search};
 use super::picture::padded;
 use super::threshold::CANDIDATES;
 use super::{I3ad, image_of};
-use crate::detector::{Illustration, Sweep};
+use crate::explanation::{Illustration, Sweep};
 use crate::residual::Residual;
 
 /// Iterations that a report shows; 0 is the reconstruction under the checkerboards.

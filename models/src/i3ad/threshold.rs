@@ -13,7 +13,7 @@ use hotad_engine::{Result, interrupt, random};
 use super::config::Config;
 use super::iteration::{Painter, Reached, Search};
 use super::picture::padded;
-use crate::detector::FitContext;
+use crate::fit::FitContext;
 
 /// Candidates, ascending.
 pub const CANDIDATES: [f32; 9] = [0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50];

@@ -7,7 +7,7 @@ use hotad_engine::atomic_file::check_writable;
 use hotad_engine::error::shown;
 use hotad_engine::{Error, Result};
 
-use crate::detector::checkpoints;
+use crate::fit::checkpoints;
 
 /// How a job begins where an earlier one has left a result or a checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

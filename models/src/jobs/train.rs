@@ -15,9 +15,9 @@ use toml::Table;
 
 use super::{Begin, FALSE_ALARM_RATE, GROUP, ON_BROKEN, SEED, Selection, check_result_file, check_share};
 use crate::calibrate::{CalibrationRule, calibrate};
-use crate::detector::{FitContext, checkpoints, remove_checkpoints};
-use crate::method;
+use crate::fit::{FitContext, checkpoints, remove_checkpoints};
 use crate::model::Model;
+use crate::{METHODS, method};
 
 /// Share of the normal images that is held out, unless told otherwise.
 pub const HOLDOUT: f64 = 0.2;
@@ -91,15 +91,16 @@ impl TrainJob {
     /// # Errors
     /// [`Error::Config`] with the name of the field or setting.
     pub fn check(&self) -> Result<()> {
-        (method(&self.method)?.check)(&self.settings)?;
+        let method = method(&self.method)?;
+        method.check(&self.settings)?;
         check_share("holdout", self.holdout)?;
         check_share("false_alarm_rate", self.false_alarm_rate)?;
         check_share("defective_share", self.defective_share)?;
         self.pixel_false_alarm_rate.map_or(Ok(()), |rate| check_share("pixel_false_alarm_rate", rate))?;
-        if !self.members.is_empty() && !self.method.ends_with("ensemble") {
-            let reason =
-                format!("members: {} is not built on other models; use ensemble or score-ensemble", self.method);
-            return Err(Error::Config(reason));
+        if !self.members.is_empty() && !method.ensemble {
+            let ensembles: Vec<&str> = METHODS.iter().filter(|m| m.ensemble).map(|m| m.name).collect();
+            let known = ensembles.join(" or ");
+            return Err(Error::Config(format!("members: {} is not built on other models; use {known}", method.name)));
         }
         Ok(())
     }
@@ -174,6 +175,7 @@ impl TrainJob {
             gray: selection.gray,
             members: &self.members,
             device: &self.device,
+            methods: METHODS,
             seed: self.seed,
             chosen: &selection.chosen,
             model_path: self.out.as_deref(),
@@ -203,7 +205,8 @@ impl TrainJob {
     /// Trains and calibrates.
     fn fit(&self, selection: &Selection, observer: &dyn Observer) -> Result<Model> {
         let context = self.context(selection, observer);
-        let detector = (method(&self.method)?.fit)(&self.settings, &context)?;
+        let method = method(&self.method)?;
+        let detector = (method.fit)(&self.settings, &context)?;
         observer.say("calibrating on held-out normal images");
         let rule = CalibrationRule {
             image_false_alarm_rate: self.false_alarm_rate,
@@ -219,6 +222,7 @@ impl TrainJob {
             ..Provenance::default()
         };
         let mut model = Model {
+            method: method.name,
             detector,
             roi: selection.roi.clone(),
             // Until they are found below.

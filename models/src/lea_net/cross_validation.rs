@@ -1,4 +1,4 @@
-//! Stratified k-fold cross-validation; what it reports is in [`super::table`]. Folds divide no part.
+//! Stratified k-fold cross-validation; what it reports is in [`crate::cross_validation`]. Folds divide no part.
 //!
 //! Every fold trains its own colour network on its own normal images (a tenth of them watched for early
 //! stopping), so that nothing of a test image is ever learned from. F1 is taken at a probability of 0.5.
@@ -16,10 +16,11 @@ use hotad_engine::{Error, Result, interrupt, random};
 use super::config::Config;
 use super::learner::{Labelled, learn};
 use super::networks::Networks;
-use super::table::{PointResult, Prediction, Row, Table};
-use super::{Ready, positives_for};
+use super::{LeaNet, Ready, positives_for};
 use crate::color_unet::{Recolouring, require_colour};
-use crate::detector::FitContext;
+use crate::cross_validation::{PointResult, Prediction, Row, Table};
+use crate::fit::FitContext;
+use crate::method::Method;
 
 /// Share of a fold's normal images that the colour network's training is watched with.
 const WATCHED: usize = 10;
@@ -37,7 +38,7 @@ pub fn cross_validate(
     folds: usize,
     watch: &dyn Fn(&Table) -> Result<()>,
 ) -> Result<Table> {
-    require_colour(context, "lea-net")?;
+    require_colour(context, LeaNet::NAME)?;
     let normal = context.train;
     let order = random::shuffled(context.defective.len(), context.seed, "positives", 0);
     let wanted = positives_for(config.positive_share, normal.len(), context.defective.len());

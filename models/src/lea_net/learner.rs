@@ -17,11 +17,13 @@ use hotad_engine::{Error, Result, interrupt, random};
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::loss::Loss;
 
+use super::LeaNet;
 use super::config::Config;
 use super::networks::{ATTENTION, DETECTION, Networks};
 use crate::color_unet::Recolouring;
 use crate::config::Settings;
-use crate::detector::{FitContext, Schedule};
+use crate::fit::{FitContext, Schedule};
+use crate::method::Method;
 use crate::networks::layer::Weights;
 
 /// Labelled images with their anomaly maps.
@@ -134,6 +136,6 @@ pub fn learn(networks: &Networks, config: &Config, data: &Labelled, context: &Fi
     let images =
         TrainData { train: data.files(), validation: ImageFiles::whole(&[]), spec: config.image(), crop: None };
     let settings = config.learning();
-    context.run_on(&mut learner, &images, &schedule, "lea-net", &settings)?;
+    context.run_on(&mut learner, &images, &schedule, LeaNet::NAME, &settings)?;
     Ok(learner.params)
 }

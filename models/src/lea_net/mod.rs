@@ -21,7 +21,6 @@ mod config;
 mod cross_validation;
 mod learner;
 mod networks;
-mod table;
 
 use std::collections::BTreeMap;
 
@@ -36,9 +35,12 @@ use serde_json::Value;
 
 use crate::color_unet::{Recolouring, require_colour};
 use crate::config::Settings;
-use crate::detector::{Detector, Explanation, FitContext, Illustration, Score, stage};
+use crate::detector::{Detector, Exportable, Recolours, Score};
+use crate::explanation::{Explainable, Explanation, Illustration};
 use crate::export::{self, Exported};
 use crate::features::Extractor;
+use crate::fit::{FitContext, stage};
+use crate::method::{CrossValidation, LoadContext, Method};
 use crate::networks::layer::{Prepared, Weights};
 use crate::networks::{POINTS, part};
 
@@ -47,7 +49,6 @@ pub use cross_validation::cross_validate;
 use learner::{Labelled, learn};
 use networks::{ATTENTION, DETECTION};
 pub use networks::{Networks, attention_network};
-pub use table::{Chosen, Difference, Folds, PointResult, Prediction, Row, Table};
 
 /// A trained LEA-Net.
 pub struct LeaNet {
@@ -97,31 +98,46 @@ fn positives_for(share: f64, negatives: usize, positives: usize) -> usize {
     ((share / (1.0 - share) * negatives as f64).round() as usize).clamp(1.min(positives), positives)
 }
 
-/// Trains LEA-Net.
-///
-/// # Errors
-/// Gray images, no defective images, bad settings, divergence, interruption.
-pub fn fit(config: Config, context: &FitContext) -> Result<LeaNet> {
-    require_colour(context, "lea-net")?;
-    if context.defective.is_empty() {
-        let reason = "learns from defective images too, and there are none: put some into test/DEFECT or positive/";
-        return Err(Error::Config(format!("lea-net {reason}, or use color-unet")));
+impl Method for LeaNet {
+    type Config = Config;
+    type Trained = Self;
+
+    const NAME: &'static str = "lea-net";
+    const SUMMARY: &'static str =
+        "colour anomaly maps as layer-wise attention of a classifier (LEA-Net); learns from defects too";
+    const SUPERVISED: bool = true;
+    const CROSS_VALIDATION: Option<CrossValidation> =
+        Some(|settings, context, folds, watch| cross_validate(&Config::from_table(settings)?, context, folds, watch));
+
+    fn fit(config: Config, context: &FitContext) -> Result<Self> {
+        require_colour(context, Self::NAME)?;
+        if context.defective.is_empty() {
+            let reason = "learns from defective images too, and there are none: put some into test/DEFECT or positive/";
+            return Err(Error::Config(format!("lea-net {reason}, or use color-unet")));
+        }
+        // Before hours go into colours.
+        Networks::new(&config).known_weights(&config)?;
+        let color = FitContext { stage: Some(stage::COLOR), ..*context };
+        let recolouring = Recolouring::fit(&config.color(), &color, Some(stage::COLOR))?;
+        context.observer.say("making the anomaly maps of the training images");
+        let wanted = positives_for(config.positive_share, context.train.len(), context.defective.len());
+        let order = random::shuffled(context.defective.len(), context.seed, "positives", 0);
+        let chosen = order.into_iter().take(wanted).map(|i| context.defective[i].clone());
+        let paths: Vec<_> = context.train.iter().cloned().chain(chosen).collect();
+        let labels = (0..paths.len()).map(|i| f32::from(u8::from(i >= context.train.len()))).collect();
+        let data = Labelled::new(context.train.with(&paths), labels, &recolouring, config.batch)?;
+        // An interruption may have come before this stage had a checkpoint.
+        let resume = context.resume && context.has_checkpoint();
+        let params = learn(&Networks::new(&config), &config, &data, &FitContext { resume, ..*context })?;
+        LeaNet::new(config, recolouring, params.values()?, context.device)
     }
-    // Before hours go into colours.
-    Networks::new(&config).known_weights(&config)?;
-    let color = FitContext { stage: Some(stage::COLOR), ..*context };
-    let recolouring = Recolouring::fit(&config.color(), &color, Some(stage::COLOR))?;
-    context.observer.say("making the anomaly maps of the training images");
-    let wanted = positives_for(config.positive_share, context.train.len(), context.defective.len());
-    let order = random::shuffled(context.defective.len(), context.seed, "positives", 0);
-    let chosen = order.into_iter().take(wanted).map(|i| context.defective[i].clone());
-    let paths: Vec<_> = context.train.iter().cloned().chain(chosen).collect();
-    let labels = (0..paths.len()).map(|i| f32::from(u8::from(i >= context.train.len()))).collect();
-    let data = Labelled::new(context.train.with(&paths), labels, &recolouring, config.batch)?;
-    // An interruption may have come before this stage had a checkpoint.
-    let resume = context.resume && context.has_checkpoint();
-    let params = learn(&Networks::new(&config), &config, &data, &FitContext { resume, ..*context })?;
-    LeaNet::new(config, recolouring, params.values()?, context.device)
+
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
+        let config = Config::of_file(&file.config["settings"])?;
+        let color = container::restore(&file.tensors, "color.")?;
+        let recolouring = Recolouring::new(config.color(), color, context.device)?;
+        Self::new(config, recolouring, container::restore(&file.tensors, "network.")?, context.device)
+    }
 }
 
 impl LeaNet {
@@ -139,21 +155,9 @@ impl LeaNet {
         let state = Networks::new(&config).init(&config, seed)?.values()?;
         Self::new(config, recolouring, state, device)
     }
-
-    /// Reads a model.
-    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let config = Config::of_file(&file.config["settings"])?;
-        let color = container::restore(&file.tensors, "color.")?;
-        let recolouring = Recolouring::new(config.color(), color, device)?;
-        Self::new(config, recolouring, container::restore(&file.tensors, "network.")?, device)
-    }
 }
 
 impl Detector for LeaNet {
-    fn method(&self) -> &'static str {
-        "lea-net"
-    }
-
     fn image(&self) -> ImageSpec {
         self.config.image()
     }
@@ -177,19 +181,24 @@ impl Detector for LeaNet {
         Ok(tensors)
     }
 
-    fn recoloured(&self, images: &Tensor) -> Result<Option<Vec<Picture>>> {
-        self.recolouring.recoloured(images).map(Some)
-    }
-
-    fn extractor(&self) -> Option<&dyn Extractor> {
+    fn as_extractor(&self) -> Option<&dyn Extractor> {
         Some(self)
     }
 
-    fn export(&self) -> Result<Exported> {
-        let [detection, attention] = [DETECTION, ATTENTION].map(|prefix| part(&self.state, prefix));
-        export::lea_net(&self.ready.networks, &self.recolouring, &detection, &attention)
+    fn as_recolouring(&self) -> Option<&dyn Recolours> {
+        Some(&self.recolouring)
     }
 
+    fn as_explainable(&self) -> Option<&dyn Explainable> {
+        Some(self)
+    }
+
+    fn as_exportable(&self) -> Option<&dyn Exportable> {
+        Some(self)
+    }
+}
+
+impl Explainable for LeaNet {
     fn explanation(&self) -> Result<Explanation> {
         if self.config.attention == Attention::None {
             let reason = "this model was trained with attention = \"none\"; train one with attention";
@@ -231,6 +240,13 @@ impl Detector for LeaNet {
             }
         }
         Ok(all)
+    }
+}
+
+impl Exportable for LeaNet {
+    fn export(&self) -> Result<Exported> {
+        let [detection, attention] = [DETECTION, ATTENTION].map(|prefix| part(&self.state, prefix));
+        export::lea_net(&self.ready.networks, &self.recolouring, &detection, &attention)
     }
 }
 

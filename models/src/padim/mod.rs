@@ -20,7 +20,6 @@ use std::collections::BTreeMap;
 
 use hotad_engine::container::Stored;
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::threads::pooled;
@@ -31,9 +30,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::{checked, damaged};
-use crate::detector::{Detector, FitContext, Score};
+use crate::detector::{Detector, Exportable, Score};
 use crate::export::{self, Exported};
 use crate::features::{Embedding, Extractor};
+use crate::fit::FitContext;
+use crate::method::{LoadContext, Method};
 use crate::prior::BankType;
 use crate::segmentation::enlarged;
 
@@ -59,27 +60,39 @@ struct Saved {
     embedding: Value,
 }
 
-/// Fits the Gaussians.
-///
-/// # Errors
-/// Bad settings, a backbone that cannot be used, more memory than is allowed; broken images, interruption.
-pub fn fit(config: Config, context: &FitContext) -> Result<Padim> {
-    let mut embedding = config.features.embedding(context, "padim")?;
-    let channels: usize = embedding.channels().iter().sum();
-    if config.dimensions > 0 && config.dimensions < channels {
-        let mut kept = random::shuffled(channels, context.seed, "channels", 0);
-        kept.truncate(config.dimensions);
-        kept.sort_unstable();
-        embedding.select(&kept)?;
-        context.observer.say(&format!("{} of {channels} channels, drawn at random", config.dimensions));
+impl Method for Padim {
+    type Config = Config;
+    type Trained = Self;
+
+    const NAME: &'static str = "padim";
+    const SUMMARY: &'static str = "Mahalanobis distances to a Gaussian of normal features at each location (PaDiM)";
+
+    fn fit(config: Config, context: &FitContext) -> Result<Self> {
+        let mut embedding = config.features.embedding(context, Self::NAME)?;
+        let channels: usize = embedding.channels().iter().sum();
+        if config.dimensions > 0 && config.dimensions < channels {
+            let mut kept = random::shuffled(channels, context.seed, "channels", 0);
+            kept.truncate(config.dimensions);
+            kept.sort_unstable();
+            embedding.select(&kept)?;
+            context.observer.say(&format!("{} of {channels} channels, drawn at random", config.dimensions));
+        }
+        let regular = |mean_variance: f64| Regular {
+            shrinkage: config.shrinkage.fixed(),
+            eps: config.eps.fixed().unwrap_or(EPS_SHARE * mean_variance).max(f64::from(f32::MIN_POSITIVE)),
+        };
+        let limit = Limit { mebibytes: config.memory, reduces: "dimensions" };
+        let gaussians = gaussians(&embedding, regular, config.factors, &limit, context)?;
+        Ok(Self { config, embedding, gaussians })
     }
-    let regular = |mean_variance: f64| Regular {
-        shrinkage: config.shrinkage.fixed(),
-        eps: config.eps.fixed().unwrap_or(EPS_SHARE * mean_variance).max(f64::from(f32::MIN_POSITIVE)),
-    };
-    let limit = Limit { mebibytes: config.memory, reduces: "dimensions" };
-    let gaussians = gaussians(&embedding, regular, config.factors, &limit, context)?;
-    Ok(Padim { config, embedding, gaussians })
+
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
+        let saved: Saved = serde_json::from_value(file.config.clone()).map_err(damaged)?;
+        let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, context)?;
+        let (h, w) = embedding.grid();
+        let gaussians = restored(&file.tensors, h * w, embedding.dimensions())?;
+        Ok(Self { config: saved.settings, embedding, gaussians })
+    }
 }
 
 /// The Gaussians of the patches of normal images at each location; `regular` says how covariances are made regular, from
@@ -171,22 +184,7 @@ pub(crate) fn restored(tensors: &BTreeMap<String, Stored>, locations: usize, d: 
     LocationGaussians::new(d, mean, factors, single("scales")?).map_err(|e| damaged(&e.to_string()))
 }
 
-impl Padim {
-    /// Reads a model.
-    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let saved: Saved = serde_json::from_value(file.config.clone()).map_err(damaged)?;
-        let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, device)?;
-        let (h, w) = embedding.grid();
-        let gaussians = restored(&file.tensors, h * w, embedding.dimensions())?;
-        Ok(Self { config: saved.settings, embedding, gaussians })
-    }
-}
-
 impl Detector for Padim {
-    fn method(&self) -> &'static str {
-        "padim"
-    }
-
     fn image(&self) -> ImageSpec {
         self.embedding.image()
     }
@@ -209,13 +207,19 @@ impl Detector for Padim {
         Ok(tensors)
     }
 
-    fn extractor(&self) -> Option<&dyn Extractor> {
+    fn as_extractor(&self) -> Option<&dyn Extractor> {
         self.embedding.parts().first().map(|p| p.source.extractor())
     }
 
+    fn as_exportable(&self) -> Option<&dyn Exportable> {
+        Some(self)
+    }
+}
+
+impl Exportable for Padim {
     fn export(&self) -> Result<Exported> {
         export::features(
-            self.method(),
+            Self::NAME,
             &self.embedding,
             "averages over neighbourhoods, the Gaussians and distances to them",
         )

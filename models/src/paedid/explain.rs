@@ -8,7 +8,7 @@ use hotad_engine::until::Until;
 
 use super::decomposition::residual;
 use super::{Decomposition, Paedid};
-use crate::detector::{Explanation, Illustration};
+use crate::explanation::{Explanation, Illustration};
 
 /// What the table in a report is about.
 pub const EXPLANATION: Explanation = Explanation {

@@ -16,8 +16,11 @@ use toml::Table;
 use super::check_lambda;
 use super::decomposition::{Decomposition, lambdas};
 use crate::config::{Choice, POSITIVE, RATE, Settings, damaged, settings};
-use crate::detector::{Detector, Explanation, FitContext, Illustration, Score};
+use crate::detector::{Detector, Score};
+use crate::explanation::{Explainable, Explanation, Illustration};
+use crate::fit::FitContext;
 use crate::i3ad::{self, I3ad};
+use crate::method::{LoadContext, Method};
 use crate::prior::{Background, BackgroundPrior};
 use crate::segmentation::{Aggregate, scores};
 use crate::synthetic::cracks;
@@ -52,19 +55,30 @@ pub struct InpaintedPaedid {
     device: Device,
 }
 
-/// Trains I3AD and chooses lambda.
-///
-/// # Errors
-/// Bad settings or images, divergence, interruption.
-pub fn fit(config: Config, context: &FitContext) -> Result<InpaintedPaedid> {
-    let prior = i3ad::fit(config.i3ad.clone(), context)?;
-    let mut model =
-        InpaintedPaedid { lambda: lambdas(prior.image())[0], config, prior, device: context.device.clone() };
-    model.lambda = match model.config.lambda.fixed() {
-        Some(lambda) => lambda as f32,
-        None => model.choose(context)?,
-    };
-    Ok(model)
+impl Method for InpaintedPaedid {
+    type Config = Config;
+    type Trained = Self;
+
+    const NAME: &'static str = "paedid-i3ad";
+    const SUMMARY: &'static str = "PAEDID's decomposition over a background that I3AD paints";
+
+    fn fit(config: Config, context: &FitContext) -> Result<Self> {
+        let prior = I3ad::fit(config.i3ad.clone(), context)?;
+        let mut model =
+            InpaintedPaedid { lambda: lambdas(prior.image())[0], config, prior, device: context.device.clone() };
+        model.lambda = match model.config.lambda.fixed() {
+            Some(lambda) => lambda as f32,
+            None => model.choose(context)?,
+        };
+        Ok(model)
+    }
+
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
+        let config = Config::of_file(&file.config["decomposition"])?;
+        let lambda = file.config["lambda"].as_f64().ok_or_else(|| damaged("no lambda"))? as f32;
+        check_lambda(lambda)?;
+        Ok(Self { config, prior: I3ad::load(file, context)?, lambda, device: context.device.clone() })
+    }
 }
 
 impl InpaintedPaedid {
@@ -92,21 +106,9 @@ impl InpaintedPaedid {
             .say(&format!("chose lambda {lambda:.2e}: Dice {dice:.4} on {} synthetic cracks", cracks.len()));
         Ok(lambda)
     }
-
-    /// Reads a model.
-    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let config = Config::of_file(&file.config["decomposition"])?;
-        let lambda = file.config["lambda"].as_f64().ok_or_else(|| damaged("no lambda"))? as f32;
-        check_lambda(lambda)?;
-        Ok(Self { config, prior: I3ad::load(file, device)?, lambda, device: device.clone() })
-    }
 }
 
 impl Detector for InpaintedPaedid {
-    fn method(&self) -> &'static str {
-        "paedid-i3ad"
-    }
-
     fn image(&self) -> ImageSpec {
         self.prior.image()
     }
@@ -134,6 +136,12 @@ impl Detector for InpaintedPaedid {
         self.prior.tensors()
     }
 
+    fn as_explainable(&self) -> Option<&dyn Explainable> {
+        Some(self)
+    }
+}
+
+impl Explainable for InpaintedPaedid {
     fn explanation(&self) -> Result<Explanation> {
         self.prior.explanation()
     }

@@ -23,7 +23,6 @@ use std::collections::BTreeMap;
 
 use hotad_engine::container::{self, Stored};
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
@@ -34,9 +33,12 @@ use serde_json::Value;
 
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
 use crate::config::{Settings, checked, damaged, require, require_square};
-use crate::detector::{Detector, EditableBank, Explanation, FitContext, Illustration, Schedule, Score};
+use crate::detector::{Detector, EditableBank, Exportable, Score};
+use crate::explanation::{Explainable, Explanation, Illustration};
 use crate::export::{self, Exported};
 use crate::features::Extractor;
+use crate::fit::{FitContext, Schedule};
+use crate::method::{LoadContext, Method};
 use crate::prior::{Background, BackgroundPrior, PatchPrior};
 use crate::segmentation::{Aggregate, scores};
 use crate::synthetic::{Cracks, cracks};
@@ -77,15 +79,41 @@ pub struct Paedid {
     lambda: Option<f32>,
 }
 
-/// Trains PAEDID.
-///
-/// # Errors
-/// Bad settings or images, divergence, interruption.
-pub fn fit(config: Config, context: &FitContext) -> Result<Paedid> {
-    let mut model = fit_prior(config, context, "paedid")?;
-    let chosen = choose(&mut model, context, true)?;
-    model.lambda = Some(chosen.lambda);
-    Ok(model)
+impl Method for Paedid {
+    type Config = Config;
+    type Trained = Self;
+
+    const NAME: &'static str = "paedid";
+    const SUMMARY: &'static str = "patch autoencoder, memory bank and deep image decomposition (PAEDID)";
+
+    fn fit(config: Config, context: &FitContext) -> Result<Self> {
+        let mut model = fit_prior(config, context, Self::NAME)?;
+        let chosen = choose(&mut model, context, true)?;
+        model.lambda = Some(chosen.lambda);
+        Ok(model)
+    }
+
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
+        let saved: Saved = serde_json::from_value(file.config.clone()).map_err(damaged)?;
+        saved.check()?;
+        require_square(file.image, saved.settings.image_size)?;
+        let network = PatchAutoencoder::checked(&saved.settings.network.widths()?, file.image)?;
+        let params = network.load(&container::restore(&file.tensors, "network.")?, context.device)?;
+        let (p1, p2, d) = network.latent();
+        let data = match file.tensors.get("bank") {
+            Some(Stored::F16(_, v)) => BankData::F16(v.clone()),
+            Some(Stored::F32(_, v)) => BankData::F32(v.clone()),
+            None => return Err(Error::Config("tensor \"bank\" is missing".into())),
+        };
+        let bank = LocationBank::new(p1 * p2, saved.entries.len(), d, data)?;
+        let prior = PatchPrior {
+            autoencoder: TrainedAutoencoder::new(network, params)?,
+            bank,
+            entries: saved.entries,
+            alpha: saved.alpha,
+        };
+        Ok(Self { config: saved.settings, image: file.image, prior, lambda: saved.lambda })
+    }
 }
 
 /// Trains everything before the decomposition.
@@ -161,36 +189,9 @@ impl Paedid {
     fn decomposition(&self, lambda: f32) -> Decomposition {
         Decomposition { lambda, steps: self.config.steps, lr: self.config.decompose_lr as f32 }
     }
-
-    /// Reads a model of method `method`.
-    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
-        let saved: Saved = serde_json::from_value(file.config.clone()).map_err(damaged)?;
-        saved.check()?;
-        require_square(file.image, saved.settings.image_size)?;
-        let network = PatchAutoencoder::checked(&saved.settings.network.widths()?, file.image)?;
-        let params = network.load(&container::restore(&file.tensors, "network.")?, device)?;
-        let (p1, p2, d) = network.latent();
-        let data = match file.tensors.get("bank") {
-            Some(Stored::F16(_, v)) => BankData::F16(v.clone()),
-            Some(Stored::F32(_, v)) => BankData::F32(v.clone()),
-            None => return Err(Error::Config("tensor \"bank\" is missing".into())),
-        };
-        let bank = LocationBank::new(p1 * p2, saved.entries.len(), d, data)?;
-        let prior = PatchPrior {
-            autoencoder: TrainedAutoencoder::new(network, params)?,
-            bank,
-            entries: saved.entries,
-            alpha: saved.alpha,
-        };
-        Ok(Self { config: saved.settings, image: file.image, prior, lambda: saved.lambda })
-    }
 }
 
 impl Detector for Paedid {
-    fn method(&self) -> &'static str {
-        if self.lambda.is_some() { "paedid" } else { "pae" }
-    }
-
     fn image(&self) -> ImageSpec {
         self.image
     }
@@ -235,15 +236,24 @@ impl Detector for Paedid {
         Ok(tensors)
     }
 
-    fn extractor(&self) -> Option<&dyn Extractor> {
+    fn as_extractor(&self) -> Option<&dyn Extractor> {
         Some(&self.prior.autoencoder)
     }
 
-    fn export(&self) -> Result<Exported> {
-        let left_out = "the memory bank, the replacement of patches, decomposition and score";
-        export::patch_autoencoder(&self.prior.autoencoder, left_out)
+    fn as_bank(&mut self) -> Option<&mut dyn EditableBank> {
+        Some(&mut self.prior)
     }
 
+    fn as_explainable(&self) -> Option<&dyn Explainable> {
+        Some(self)
+    }
+
+    fn as_exportable(&self) -> Option<&dyn Exportable> {
+        Some(self)
+    }
+}
+
+impl Explainable for Paedid {
     fn explanation(&self) -> Result<Explanation> {
         Ok(explain::EXPLANATION)
     }
@@ -252,8 +262,11 @@ impl Detector for Paedid {
         let images = images.to(self.prior.autoencoder.params.device())?;
         explain::illustrations(self, &images, self.lambda.map(|lambda| self.decomposition(lambda)))
     }
+}
 
-    fn bank(&mut self) -> Option<&mut dyn EditableBank> {
-        Some(&mut self.prior)
+impl Exportable for Paedid {
+    fn export(&self) -> Result<Exported> {
+        let left_out = "the memory bank, the replacement of patches, decomposition and score";
+        export::patch_autoencoder(&self.prior.autoencoder, left_out)
     }
 }

@@ -22,8 +22,8 @@ use serde_json::Value;
 use super::config::Config;
 use super::latency::largest_in_time;
 use super::nearest::nearest;
-use crate::detector::FitContext;
 use crate::features::Embedding;
+use crate::fit::FitContext;
 use crate::prior::{BankType, entry_name};
 
 /// Vectors that distances are measured to.

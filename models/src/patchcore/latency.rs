@@ -13,8 +13,8 @@ use hotad_kernels::flat_bank::FlatBank;
 use super::bank::in_precision;
 use super::config::Config;
 use super::scores;
-use crate::detector::FitContext;
 use crate::features::Embedding;
+use crate::fit::FitContext;
 
 /// Fewest vectors that a bank is given.
 const FEWEST: usize = 100;

@@ -23,7 +23,6 @@ use std::collections::BTreeMap;
 use hotad_engine::Result;
 use hotad_engine::container::Stored;
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
 use hotad_kernels::flat_bank::FlatBank;
@@ -31,9 +30,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::{checked, damaged};
-use crate::detector::{Detector, EditableBank, FitContext, Score};
+use crate::detector::{Detector, EditableBank, Exportable, Score};
 use crate::export::{self, Exported};
 use crate::features::{Embedding, Extractor};
+use crate::fit::FitContext;
+use crate::method::{LoadContext, Method};
 use crate::segmentation::enlarged;
 
 use bank::PatchBank;
@@ -56,23 +57,24 @@ struct Saved {
     bank: Value,
 }
 
-/// Fills the bank.
-///
-/// # Errors
-/// Bad settings, a backbone that cannot be used, broken images, interruption.
-pub fn fit(config: Config, context: &FitContext) -> Result<PatchCore> {
-    let mut embedding = config.features.embedding(context, "patchcore")?;
-    embedding.shorten(config.dimensions)?;
-    let bank = PatchBank::build(&embedding, &config, context)?;
-    Ok(PatchCore { config, embedding, bank })
-}
+impl Method for PatchCore {
+    type Config = Config;
+    type Trained = Self;
 
-impl PatchCore {
-    /// Reads a model.
-    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
+    const NAME: &'static str = "patchcore";
+    const SUMMARY: &'static str = "distances to a coreset of normal patch features (PatchCore)";
+
+    fn fit(config: Config, context: &FitContext) -> Result<Self> {
+        let mut embedding = config.features.embedding(context, Self::NAME)?;
+        embedding.shorten(config.dimensions)?;
+        let bank = PatchBank::build(&embedding, &config, context)?;
+        Ok(Self { config, embedding, bank })
+    }
+
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
         let saved: Saved = serde_json::from_value(file.config.clone()).map_err(damaged)?;
-        let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, device)?;
-        let bank = PatchBank::restore(&saved.bank, &file.tensors, embedding.dimensions(), device)?;
+        let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, context)?;
+        let bank = PatchBank::restore(&saved.bank, &file.tensors, embedding.dimensions(), context.device)?;
         Ok(Self { config: saved.settings, embedding, bank })
     }
 }
@@ -92,10 +94,6 @@ fn scores(
 }
 
 impl Detector for PatchCore {
-    fn method(&self) -> &'static str {
-        "patchcore"
-    }
-
     fn image(&self) -> ImageSpec {
         self.embedding.image()
     }
@@ -117,20 +115,26 @@ impl Detector for PatchCore {
         Ok(tensors)
     }
 
-    fn extractor(&self) -> Option<&dyn Extractor> {
+    fn as_extractor(&self) -> Option<&dyn Extractor> {
         self.embedding.parts().first().map(|p| p.source.extractor())
     }
 
+    fn as_bank(&mut self) -> Option<&mut dyn EditableBank> {
+        Some(self)
+    }
+
+    fn as_exportable(&self) -> Option<&dyn Exportable> {
+        Some(self)
+    }
+}
+
+impl Exportable for PatchCore {
     fn export(&self) -> Result<Exported> {
         export::features(
-            self.method(),
+            Self::NAME,
             &self.embedding,
             "averages over neighbourhoods, the memory bank and distances to it",
         )
-    }
-
-    fn bank(&mut self) -> Option<&mut dyn EditableBank> {
-        Some(self)
     }
 }
 

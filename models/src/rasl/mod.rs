@@ -15,7 +15,6 @@ use faer::{Col, ColRef, Mat};
 use hotad_engine::container::{self, Stored};
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::params::{State, fetch};
 use hotad_engine::tensor::Tensor;
@@ -24,7 +23,9 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::config::{BLUR, Interval, Settings, require, settings};
-use crate::detector::{Detector, FitContext, Score};
+use crate::detector::{Detector, Score};
+use crate::fit::FitContext;
+use crate::method::{LoadContext, Method};
 use crate::segmentation::{Aggregate, scores};
 use align::{Frame, Motion};
 use decompose::{against, basis, low_rank};
@@ -84,48 +85,50 @@ pub struct Rasl {
     rest: Motion,
 }
 
-/// Aligns normal images.
-///
-/// # Errors
-/// When an image cannot be read, or when interrupted.
-pub fn fit(config: Config, context: &FitContext) -> Result<Rasl> {
-    let order = random::shuffled(context.train.len(), context.seed, "rasl images", 0);
-    let mut images: Vec<Vec<f64>> = Vec::new();
-    let chosen = &order[..order.len().min(config.images)];
-    for_each_batch(&Images::new(context.train, config.image()), chosen, 8, |batch| {
-        let pixels = config.image().len();
-        images.extend(batch.images.values()?.chunks_exact(pixels).map(|i| i.iter().map(|v| f64::from(*v)).collect()));
-        Ok(())
-    })?;
-    let (frame, mut motions) = (config.frame(), vec![Motion::default(); images.len()]);
-    let lambda = config.lambda / (frame.pixels() as f64).sqrt();
-    let mut last = f64::INFINITY;
-    let mut low = Mat::zeros(0, 0);
-    for round in 1..=config.rounds {
-        let moved: Vec<_> = images.par_iter().zip(&motions).map(|(i, m)| normalised(&frame, i, m)).collect();
-        let columns = Mat::from_fn(frame.pixels(), moved.len(), |i, j| moved[j].0[i]);
-        let jacobians: Vec<Mat<f64>> = moved.into_iter().map(|(_, jacobian, _)| jacobian).collect();
-        let parts = low_rank(&columns, &jacobians, lambda)?;
-        for (motion, step) in motions.iter_mut().zip(parts.motions.col_iter()) {
-            motion.iter_mut().zip(step.iter()).for_each(|(m, s)| *m += s);
-        }
-        low = parts.low;
-        context.observer.say(&format!("alignment {round}: objective {:.4}", parts.objective));
-        if last - parts.objective < 1e-3 * parts.objective {
-            break;
-        }
-        last = parts.objective;
-    }
-    let mut rest = Motion::default();
-    for motion in &motions {
-        rest.iter_mut().zip(motion).for_each(|(r, m)| *r += m / motions.len() as f64);
-    }
-    Ok(Rasl { basis: basis(&low)?, config, rest })
-}
+impl Method for Rasl {
+    type Config = Config;
+    type Trained = Self;
 
-impl Rasl {
-    /// Reads a model.
-    pub(crate) fn load(file: &ModelFile, _: &Device) -> Result<Self> {
+    const NAME: &'static str = "rasl";
+    const SUMMARY: &'static str = "robust alignment by sparse and low-rank decomposition (baseline)";
+
+    fn fit(config: Config, context: &FitContext) -> Result<Self> {
+        let order = random::shuffled(context.train.len(), context.seed, "rasl images", 0);
+        let mut images: Vec<Vec<f64>> = Vec::new();
+        let chosen = &order[..order.len().min(config.images)];
+        for_each_batch(&Images::new(context.train, config.image()), chosen, 8, |batch| {
+            let pixels = config.image().len();
+            images
+                .extend(batch.images.values()?.chunks_exact(pixels).map(|i| i.iter().map(|v| f64::from(*v)).collect()));
+            Ok(())
+        })?;
+        let (frame, mut motions) = (config.frame(), vec![Motion::default(); images.len()]);
+        let lambda = config.lambda / (frame.pixels() as f64).sqrt();
+        let mut last = f64::INFINITY;
+        let mut low = Mat::zeros(0, 0);
+        for round in 1..=config.rounds {
+            let moved: Vec<_> = images.par_iter().zip(&motions).map(|(i, m)| normalised(&frame, i, m)).collect();
+            let columns = Mat::from_fn(frame.pixels(), moved.len(), |i, j| moved[j].0[i]);
+            let jacobians: Vec<Mat<f64>> = moved.into_iter().map(|(_, jacobian, _)| jacobian).collect();
+            let parts = low_rank(&columns, &jacobians, lambda)?;
+            for (motion, step) in motions.iter_mut().zip(parts.motions.col_iter()) {
+                motion.iter_mut().zip(step.iter()).for_each(|(m, s)| *m += s);
+            }
+            low = parts.low;
+            context.observer.say(&format!("alignment {round}: objective {:.4}", parts.objective));
+            if last - parts.objective < 1e-3 * parts.objective {
+                break;
+            }
+            last = parts.objective;
+        }
+        let mut rest = Motion::default();
+        for motion in &motions {
+            rest.iter_mut().zip(motion).for_each(|(r, m)| *r += m / motions.len() as f64);
+        }
+        Ok(Self { basis: basis(&low)?, config, rest })
+    }
+
+    fn load(file: &ModelFile, _: &LoadContext) -> Result<Self> {
         let config = Config::of_file(&file.config["settings"])?;
         let state: State = container::restore(&file.tensors, "rasl.")?;
         let pixels = config.frame().pixels();
@@ -137,7 +140,9 @@ impl Rasl {
         rest.iter_mut().zip(stored.iter()).for_each(|(r, v)| *r = f64::from(*v));
         Ok(Self { config, basis, rest })
     }
+}
 
+impl Rasl {
     /// The sparse rest of one image.
     fn map(&self, image: &[f32]) -> Result<Vec<f32>> {
         let image: Vec<f64> = image.iter().map(|v| f64::from(*v)).collect();
@@ -160,10 +165,6 @@ impl Rasl {
 }
 
 impl Detector for Rasl {
-    fn method(&self) -> &'static str {
-        "rasl"
-    }
-
     fn image(&self) -> ImageSpec {
         self.config.image()
     }

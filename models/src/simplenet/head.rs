@@ -15,9 +15,9 @@ use rand::Rng;
 use serde_json::Value;
 
 use crate::config::{BATCH, BLUR, RATE, Settings, settings};
-use crate::detector::{FitContext, Schedule};
 use crate::features::Embedding;
 use crate::features::pca::Covariance;
+use crate::fit::{FitContext, Schedule};
 use crate::networks::layer::{Layer, Weights};
 
 /// Margin of the truncated L1 loss, on either side.

@@ -19,16 +19,17 @@ use std::collections::BTreeMap;
 use hotad_engine::Result;
 use hotad_engine::container::Stored;
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::{Choice, POSITIVE, RATE, Settings, checked, damaged, settings};
-use crate::detector::{Detector, FitContext, Score};
+use crate::detector::{Detector, Exportable, Score};
 use crate::export::{self, Exported};
 use crate::features::{Embedding, Extractor, FeatureSettings};
+use crate::fit::FitContext;
+use crate::method::{LoadContext, Method};
 use crate::segmentation::of_patches;
 
 use folded::Folded;
@@ -75,34 +76,31 @@ struct Saved {
     embedding: Value,
 }
 
-/// Trains adapter and discriminator.
-///
-/// # Errors
-/// Bad settings, a backbone that cannot be used, broken images, divergence, interruption.
-pub fn fit(config: Config, context: &FitContext) -> Result<SimpleNet> {
-    let embedding = config.features.embedding(context, "simplenet")?;
-    let settings = config.learning();
-    let plan = Plan { adapter: Some(config.adapter_lr), noise: config.noise() };
-    let (head, params) = head::train(&config.head, &plan, &embedding, ("simplenet", &settings), context)?;
-    let folded = Folded::of(&params, &head, &embedding)?;
-    Ok(SimpleNet { config, embedding, folded })
-}
+impl Method for SimpleNet {
+    type Config = Config;
+    type Trained = Self;
 
-impl SimpleNet {
-    /// Reads a model.
-    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self> {
+    const NAME: &'static str = "simplenet";
+    const SUMMARY: &'static str = "a discriminator of normal patch features and noisy ones (SimpleNet)";
+
+    fn fit(config: Config, context: &FitContext) -> Result<Self> {
+        let embedding = config.features.embedding(context, Self::NAME)?;
+        let settings = config.learning();
+        let plan = Plan { adapter: Some(config.adapter_lr), noise: config.noise() };
+        let (head, params) = head::train(&config.head, &plan, &embedding, (Self::NAME, &settings), context)?;
+        let folded = Folded::of(&params, &head, &embedding)?;
+        Ok(Self { config, embedding, folded })
+    }
+
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
         let saved: Saved = serde_json::from_value(file.config.clone()).map_err(damaged)?;
-        let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, device)?;
+        let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, context)?;
         let folded = Folded::restore(&file.tensors, &embedding)?;
         Ok(Self { config: saved.settings, embedding, folded })
     }
 }
 
 impl Detector for SimpleNet {
-    fn method(&self) -> &'static str {
-        "simplenet"
-    }
-
     fn image(&self) -> ImageSpec {
         self.embedding.image()
     }
@@ -123,11 +121,17 @@ impl Detector for SimpleNet {
         Ok(tensors)
     }
 
-    fn extractor(&self) -> Option<&dyn Extractor> {
+    fn as_extractor(&self) -> Option<&dyn Extractor> {
         self.embedding.parts().first().map(|p| p.source.extractor())
     }
 
+    fn as_exportable(&self) -> Option<&dyn Exportable> {
+        Some(self)
+    }
+}
+
+impl Exportable for SimpleNet {
     fn export(&self) -> Result<Exported> {
-        export::features(self.method(), &self.embedding, "averages over neighbourhoods, adapter and discriminator")
+        export::features(Self::NAME, &self.embedding, "averages over neighbourhoods, adapter and discriminator")
     }
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use hotad_engine::Result;
 use hotad_engine::container::{self, Stored};
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::device::Device;
 use hotad_engine::params::{State, fetch};
 use hotad_engine::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,7 @@ use super::{Embedding, Part};
 use crate::config::{damaged, require};
 use crate::features::Source;
 use crate::features::settings::{NEIGHBOURHOODS, is_neighbourhood};
+use crate::method::LoadContext;
 
 /// What a model file keeps beside tensors.
 #[derive(Serialize, Deserialize)]
@@ -77,7 +77,7 @@ impl Embedding {
         saved: &Value,
         image: ImageSpec,
         tensors: &BTreeMap<String, Stored>,
-        device: &Device,
+        context: &LoadContext,
     ) -> Result<Self> {
         let saved: Saved = serde_json::from_value(saved.clone()).map_err(damaged)?;
         let side = saved.neighbourhood;
@@ -88,7 +88,7 @@ impl Embedding {
         }
         let mut parts = Vec::with_capacity(count);
         for (i, (source, cuts)) in saved.sources.iter().zip(saved.cuts).enumerate() {
-            let source = Source::restore(source, &prefix(i), tensors, device)?;
+            let source = Source::restore(source, &prefix(i), tensors, context)?;
             let known = source.extractor().cuts().len();
             let ascending = !cuts.is_empty() && cuts.is_sorted_by(|a, b| a < b);
             if !ascending || cuts.iter().any(|cut| *cut >= known) {
@@ -96,7 +96,7 @@ impl Embedding {
             }
             parts.push(Part { source, cuts });
         }
-        let mut embedding = Self::new(parts, image, saved.neighbourhood, device)?;
+        let mut embedding = Self::new(parts, image, saved.neighbourhood, context.device)?;
         embedding.expect_member_maps(saved.standards)?;
         if saved.projected {
             let state = container::restore(tensors, FUSION)?;

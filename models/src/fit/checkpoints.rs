@@ -1,0 +1,43 @@
+//! Where a training run keeps what it has reached.
+
+use std::path::{Path, PathBuf};
+
+use hotad_engine::beside::beside;
+use hotad_engine::{AtPath, Result};
+
+/// The stages of a run that have a checkpoint of their own.
+pub mod stage {
+    /// The colour network of LEA-Net.
+    pub const COLOR: &str = "color";
+    /// The autoencoder that gives features where there is no backbone.
+    pub const BACKBONE: &str = "backbone";
+    /// The generative network of f-AnoGAN.
+    pub const GENERATOR: &str = "generator";
+    /// All of them.
+    pub const ALL: [&str; 3] = [COLOR, BACKBONE, GENERATOR];
+}
+
+/// The place of a checkpoint, of a whole run or of a stage.
+pub(super) fn checkpoint(model: &Path, stage: Option<&str>) -> PathBuf {
+    beside(model, &format!("{}.checkpoint", ending(stage)))
+}
+
+/// What tells the files of a stage apart.
+pub(super) fn ending(stage: Option<&str>) -> String {
+    stage.map(|s| format!(".{s}")).unwrap_or_default()
+}
+
+/// The checkpoints of a training of `model` that are there. They stay until its result is where it belongs.
+pub fn checkpoints(model: &Path) -> Vec<PathBuf> {
+    let stages = stage::ALL.into_iter().map(Some);
+    let all = std::iter::once(None).chain(stages).map(|stage| checkpoint(model, stage));
+    all.filter(|path| path.exists()).collect()
+}
+
+/// Removes them.
+///
+/// # Errors
+/// I/O errors, with the path.
+pub fn remove_checkpoints(model: &Path) -> Result<()> {
+    checkpoints(model).iter().try_for_each(|path| std::fs::remove_file(path).at(path))
+}

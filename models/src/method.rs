@@ -1,0 +1,141 @@
+//! What a method is: a name, settings, training and reading.
+
+use hotad_engine::device::Device;
+use hotad_engine::model_file::ModelFile;
+use hotad_engine::{Error, Result};
+use serde_json::Value;
+use toml::Table;
+
+use crate::config::{Declared, Setting, Settings, damaged};
+use crate::cross_validation;
+use crate::detector::Detector;
+use crate::fit::FitContext;
+
+/// A method that can be trained; implemented beside what it trains, listed in [`METHODS`](crate::METHODS).
+pub trait Method {
+    /// Its settings.
+    type Config: Settings;
+    /// What training gives; more than one method may give the same.
+    type Trained: Detector + 'static;
+
+    /// Name on the command line and in model files.
+    const NAME: &'static str;
+    /// What it is, in a line.
+    const SUMMARY: &'static str;
+    /// Whether it learns from defective images too.
+    const SUPERVISED: bool = false;
+    /// Whether it is built on trained models.
+    const ENSEMBLE: bool = false;
+    /// How it is cross-validated, if it can be.
+    const CROSS_VALIDATION: Option<CrossValidation> = None;
+
+    /// Trains it.
+    ///
+    /// # Errors
+    /// Settings, members or images that cannot be used, divergence, interruption.
+    fn fit(config: Self::Config, context: &FitContext) -> Result<Self::Trained>;
+
+    /// Reads a trained one, of which [`Entry::load`] has checked what all methods have in common. A model file is believed no
+    /// more than a command line: settings pass the checks of `--set`, and whatever they imply is compared with the tensors before
+    /// memory is taken for it.
+    ///
+    /// # Errors
+    /// Names the setting, tensor or number that cannot be.
+    fn load(file: &ModelFile, context: &LoadContext) -> Result<Self::Trained>;
+}
+
+/// Cross-validates a method with the settings of a table over its defaults, in a number of folds, on all labelled images of a
+/// context; the last argument sees the results so far after each fold.
+pub type CrossValidation =
+    fn(&Table, &FitContext, usize, &dyn Fn(&cross_validation::Table) -> Result<()>) -> Result<cross_validation::Table>;
+
+/// Methods that can be told apart by name.
+pub type Methods = &'static [Entry];
+
+/// What a trained method is read with.
+#[derive(Clone, Copy)]
+pub struct LoadContext<'a> {
+    /// Where it will compute.
+    pub device: &'a Device,
+    /// What the members of an ensemble may be.
+    pub methods: Methods,
+}
+
+/// A [`Method`] as a value.
+pub struct Entry {
+    /// [`Method::NAME`].
+    pub name: &'static str,
+    /// [`Method::SUMMARY`].
+    pub summary: &'static str,
+    /// [`Method::SUPERVISED`].
+    pub supervised: bool,
+    /// [`Method::ENSEMBLE`].
+    pub ensemble: bool,
+    /// [`Method::CROSS_VALIDATION`].
+    pub cross_validation: Option<CrossValidation>,
+    /// What is known of each setting.
+    pub declared: fn() -> Vec<Setting>,
+    /// The default settings as a commented TOML file.
+    pub documented: fn() -> String,
+    /// All settings, those of a table over the defaults, as JSON; fails for those that the method does not take.
+    pub settings: fn(&Table) -> Result<Value>,
+    /// Trains it with the settings of a table over its defaults.
+    pub fit: fn(&Table, &FitContext) -> Result<Box<dyn Detector>>,
+    load: fn(&ModelFile, &LoadContext) -> Result<Box<dyn Detector>>,
+}
+
+impl Entry {
+    /// Of a method.
+    pub const fn of<M: Method>() -> Self {
+        Self {
+            name: M::NAME,
+            summary: M::SUMMARY,
+            supervised: M::SUPERVISED,
+            ensemble: M::ENSEMBLE,
+            cross_validation: M::CROSS_VALIDATION,
+            declared: M::Config::declared,
+            documented: M::Config::documented,
+            settings: |table| Ok(serde_json::json!(M::Config::from_table(table)?)),
+            fit: |table, context| Ok(Box::new(M::fit(M::Config::from_table(table)?, context)?)),
+            load: |file, context| Ok(Box::new(M::load(file, context)?)),
+        }
+    }
+
+    /// Whether there is a setting of this name.
+    pub fn has(&self, setting: &str) -> bool {
+        (self.declared)().iter().any(|s| s.key == setting)
+    }
+
+    /// Checks settings without training.
+    ///
+    /// # Errors
+    /// For an unknown key, a value of the wrong type or one that is not allowed.
+    pub fn check(&self, settings: &Table) -> Result<()> {
+        (self.settings)(settings).map(drop)
+    }
+
+    /// Reads a trained one; see [`Method::load`].
+    ///
+    /// # Errors
+    /// Names the setting, tensor or number that cannot be.
+    pub fn load(&self, file: &ModelFile, context: &LoadContext) -> Result<Box<dyn Detector>> {
+        file.check()?;
+        let detector = (self.load)(file, context)?;
+        let (says, takes) = (file.image, detector.image());
+        if says == takes {
+            return Ok(detector);
+        }
+        Err(damaged(format!("images of {says} for a method that takes {takes}")))
+    }
+}
+
+/// A method by name.
+///
+/// # Errors
+/// When there is none of that name; lists those there are.
+pub fn find(methods: Methods, name: &str) -> Result<&'static Entry> {
+    methods.iter().find(|m| m.name == name).ok_or_else(|| {
+        let names: Vec<&str> = methods.iter().map(|m| m.name).collect();
+        Error::Config(format!("unknown method {name:?}; known are {}", names.join(", ")))
+    })
+}

@@ -1,0 +1,124 @@
+//! The methods there are, and models of them.
+
+use std::path::Path;
+
+use hotad_engine::Result;
+use hotad_engine::device::{Cpu, Device, Precision};
+use hotad_engine::model_file::ModelFile;
+use hotad_engine::signature::PublicKey;
+use toml::Table;
+
+use crate::autoencoders::adversarial::AeGan;
+use crate::autoencoders::anogan::{AnoGan, FAnoGan};
+use crate::autoencoders::memory::MemAe;
+use crate::autoencoders::plain::{L2Ae, SsimAe};
+use crate::autoencoders::projection::Projection;
+use crate::color_unet::ColorUnet;
+use crate::ensemble::fused::FeatureEnsemble;
+use crate::ensemble::scores::ScoreEnsemble;
+use crate::i3ad::I3ad;
+use crate::lea_net::LeaNet;
+use crate::method::{Entry, LoadContext, Methods, find};
+use crate::model::{Model, unreadable};
+use crate::padim::Padim;
+use crate::pae::Pae;
+use crate::paedid::Paedid;
+use crate::paedid::inpainting::InpaintedPaedid;
+use crate::patchcore::PatchCore;
+use crate::rasl::Rasl;
+use crate::rescoring::with_settings;
+use crate::simplenet::SimpleNet;
+
+/// All methods, in the order they are listed.
+pub const METHODS: Methods = &[
+    Entry::of::<Paedid>(),
+    Entry::of::<Pae>(),
+    Entry::of::<PatchCore>(),
+    Entry::of::<Padim>(),
+    Entry::of::<SimpleNet>(),
+    Entry::of::<FeatureEnsemble>(),
+    Entry::of::<ScoreEnsemble>(),
+    Entry::of::<I3ad>(),
+    Entry::of::<InpaintedPaedid>(),
+    Entry::of::<L2Ae>(),
+    Entry::of::<SsimAe>(),
+    Entry::of::<Projection>(),
+    Entry::of::<AnoGan>(),
+    Entry::of::<FAnoGan>(),
+    Entry::of::<AeGan>(),
+    Entry::of::<MemAe>(),
+    Entry::of::<Rasl>(),
+    Entry::of::<ColorUnet>(),
+    Entry::of::<LeaNet>(),
+];
+
+/// A method by name.
+///
+/// # Errors
+/// When there is none of that name; lists those there are.
+pub fn method(name: &str) -> Result<&'static Entry> {
+    find(METHODS, name)
+}
+
+/// Models of all methods.
+impl Model {
+    /// Reads a model file onto a device.
+    ///
+    /// # Errors
+    /// When the file is no model, damaged, of a newer format or of an unknown method.
+    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+        Self::read(path, &LoadContext { device, methods: METHODS })
+    }
+
+    /// Reads a model file onto a device, signed by `key` where there is one, under `settings` of scoring instead of its own.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; when it is not signed, or by another key; and those of [`with_settings`].
+    pub fn load_with(path: &Path, key: Option<&PublicKey>, settings: &Table, device: &Device) -> Result<Self> {
+        let mut file = match key {
+            Some(key) => ModelFile::load_signed(path, key)?,
+            None => ModelFile::load(path)?,
+        };
+        if !settings.is_empty() {
+            let method = method(&file.method)?;
+            file = with_settings(file, method, settings)?;
+        }
+        Self::of_file(&file, device).map_err(|e| unreadable(path, &e))
+    }
+
+    /// The model that a file holds, on a device.
+    ///
+    /// # Errors
+    /// When it is damaged or of an unknown method.
+    pub fn of_file(file: &ModelFile, device: &Device) -> Result<Self> {
+        Self::restore(file, &LoadContext { device, methods: METHODS })
+    }
+
+    /// The same model once more, whose convolutions note the ranges of their inputs; `None` where it does not compute on the
+    /// CPU in f32.
+    ///
+    /// # Errors
+    /// When the model is damaged.
+    pub fn observing(&self) -> Result<Option<Self>> {
+        match self.device.cpu() {
+            Some(cpu) if cpu.precision() == Precision::F32 => {
+                Self::of_file(&self.to_file()?, &Device::Cpu(Cpu::observing())).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_that_are_printed_are_those_of_training() {
+        for method in METHODS {
+            let printed: Table = (method.documented)().parse().expect("TOML");
+            let settings = (method.settings)(&Table::new()).expect("defaults in range");
+            assert_eq!(settings, serde_json::json!(printed), "{}", method.name);
+        }
+    }
+}
