@@ -43,7 +43,7 @@ settings! {
         shrink: f64 = 1.0, in 0.0..=10.0;
         /// weight of the entropy of the weights (paper: 2e-4)
         entropy: f64 = 2e-4, in SHARE;
-        ..shared: Shared = Shared::default();
+        ..shared: Shared = Shared { latent: WIDTHS[3], ..Shared::default() };
     }
 }
 
