@@ -120,10 +120,7 @@ macro_rules! settings {
 
             fn check_each(&self) -> hotad_engine::Result<()> {
                 $(
-                    $(
-                        let interval = $crate::config::Interval::<$type>::from($interval);
-                        $crate::config::require(interval.contains(&self.$key), stringify!($key), &self.$key, interval)?;
-                    )?
+                    $($crate::config::Interval::<$type>::from($interval).require(stringify!($key), self.$key)?;)?
                     $(
                         let condition: fn(&$type) -> bool = $condition;
                         $crate::config::require(condition(&self.$key), stringify!($key), &self.$key, $words)?;

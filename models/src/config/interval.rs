@@ -3,6 +3,10 @@
 use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
 
+use hotad_engine::Result;
+
+use super::require;
+
 /// From a lower to an upper bound; [`Display`] puts it in words.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Interval<T> {
@@ -48,6 +52,16 @@ impl<T: PartialOrd> Interval<T> {
             LeftOpen(low, high) => low < value && value <= high,
             Open(low, high) => low < value && value < high,
         }
+    }
+}
+
+impl<T: PartialOrd + Display> Interval<T> {
+    /// Fails unless a value lies in it.
+    ///
+    /// # Errors
+    /// Names the key, the value and what is allowed.
+    pub fn require(&self, key: &str, value: T) -> Result<()> {
+        require(self.contains(&value), key, value, self)
     }
 }
 

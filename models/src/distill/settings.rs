@@ -3,7 +3,7 @@
 use hotad_engine::Result;
 use serde::Serialize;
 
-use crate::config::require;
+use crate::config::{Interval, RATE, SHARE};
 
 /// Where student and teacher are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -45,11 +45,11 @@ impl Settings {
     /// # Errors
     /// Names the setting.
     pub fn check(&self) -> Result<()> {
-        require((0.0..=1.0).contains(&self.apart), "apart", self.apart, "0 to 1")?;
-        require((1..=100_000_000).contains(&self.steps), "steps", self.steps, "1 to 100000000")?;
-        require((2..=1024).contains(&self.batch), "batch", self.batch, "2 to 1024")?;
-        require((32..=512).contains(&self.crop), "crop", self.crop, "32 to 512")?;
-        require(self.lr > 0.0 && self.lr < 1.0, "lr", self.lr, "above 0, below 1")
+        SHARE.require("apart", self.apart)?;
+        Interval::Closed(1, 100_000_000).require("steps", self.steps)?;
+        Interval::Closed(2, 1024).require("batch", self.batch)?;
+        Interval::Closed(32, 512).require("crop", self.crop)?;
+        RATE.require("lr", self.lr)
     }
 
     /// Whether parts learn apart in a step.

@@ -37,7 +37,7 @@ use hotad_engine::until::Until;
 use hotad_engine::{Error, Result};
 use serde_json::Value;
 
-use crate::config::{Settings, damaged, require};
+use crate::config::{Interval, Settings, damaged};
 use crate::detector::{Detector, Score};
 use crate::explanation::{Explainable, Explanation, Illustration, Sweep};
 use crate::features::Extractor;
@@ -108,7 +108,7 @@ impl Method for I3ad {
         }
         let config = Config::of_file(&file.config["settings"])?;
         let u = file.config["u"].as_f64().ok_or_else(|| damaged("no u"))? as f32;
-        require(u > 0.0 && u < 2.0, "u", u, "above 0, below 2")?;
+        Interval::Open(0.0, 2.0).require("u", u)?;
         let state = container::restore(&file.tensors, "network.")?;
         let painter = Painter::new(config.width, side(&config), &state, context.device)?;
         let standard = match config.standardise {

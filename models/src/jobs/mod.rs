@@ -19,7 +19,7 @@ use hotad_engine::data::roi::Roi;
 use hotad_engine::data::{Dataset, Item};
 use hotad_engine::observer::Observer;
 
-use crate::config::require;
+use crate::config::Interval;
 
 pub use calibrate::{CalibrateJob, Calibrated};
 pub use evaluate::{EvaluateJob, TestImages, note};
@@ -45,7 +45,7 @@ pub const SCORE_BATCH: usize = 8;
 
 /// Fails unless a share is above 0 and below 1; `name` is that of the field.
 fn check_share(name: &str, value: f64) -> Result<()> {
-    require(value > 0.0 && value < 1.0, name, value, "above 0, below 1")
+    Interval::Open(0.0, 1.0).require(name, value)
 }
 
 /// Opens a data set and warns of what the user should know about it.

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
-use crate::config::{Settings, checked, damaged, require, require_square};
+use crate::config::{SHARE, Settings, checked, damaged, require, require_square};
 use crate::detector::{Detector, EditableBank, Exportable, Score};
 use crate::explanation::{Explainable, Explanation, Illustration};
 use crate::export::{self, Exported};
@@ -60,7 +60,7 @@ struct Saved {
 impl Saved {
     /// Fails for what training never finds.
     fn check(&self) -> Result<()> {
-        require((0.0..=1.0).contains(&self.alpha), "alpha", self.alpha, "0 to 1")?;
+        SHARE.require("alpha", self.alpha)?;
         check_lambda(self.lambda.unwrap_or(1.0))
     }
 }
