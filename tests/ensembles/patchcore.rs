@@ -1,0 +1,101 @@
+//! PatchCore's bank: its size, its file, what is added to it and removed.
+
+use std::path::{Path, PathBuf};
+
+use hotad_engine::data::files::ImageFiles;
+use hotad_engine::data::picture::Picture;
+use hotad_engine::device::Device;
+use hotad_engine::model_file::ModelFile;
+use hotad_engine::tensor::Tensor;
+use hotad_models::METHODS;
+use hotad_models::detector::Detector;
+use hotad_models::features::FeatureSettings;
+use hotad_models::fit::FitContext;
+use hotad_models::method::Method;
+use hotad_models::model::Model;
+use hotad_models::patchcore::{self, PatchCore};
+use hotad_models::prior::BankType;
+
+use crate::common::{ok, refused, small_data, text};
+use crate::{SMALL, json, train};
+
+#[test]
+fn a_patchcore_bank_is_as_large_as_the_latency_allows() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    small_data(&dir.join("data"), 64);
+    let out = dir.join("model.safetensors");
+    let data = dir.join("data");
+    let args = ["train", "patchcore", "--data", text(&data), "--out", text(&out)];
+    let quick = ["--set", "image_size=64", "--set", "backbone=", "--set", "backbone_epochs=1"];
+    let within = |limit: &'static str| [&args[..], &quick, &["--set", limit]].concat();
+    ok(&within("max_latency_ms=60000"));
+    let bank = |path: &Path| ModelFile::load(path).expect("a model").tensors["bank"].shape()[0];
+    // 19 of the 24 images are learned from, 8 x 8 patches each.
+    assert_eq!(bank(&out), 19 * 64, "a minute is enough for all patches");
+    std::fs::remove_file(&out).expect("a file");
+    refused(&within("max_latency_ms=0.01"), &["max_latency_ms = 0.01", "features of an image alone take", " ms"]);
+    assert!(!out.exists());
+}
+
+/// Fitted, saved and read again, a model scores the same to the last bit, in both precisions of the bank.
+#[test]
+fn a_patchcore_scores_the_same_after_reading() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    small_data(&dir.join("data"), 64);
+    let trained = train(dir, "patchcore", &[&SMALL[..4], &["--set", "backbone_epochs=1"]].concat());
+    let normal: Vec<PathBuf> = (0..4).map(|i| dir.join(format!("data/train/good/{i:03}.png"))).collect();
+    let picture = Picture::read(&dir.join("data/test/crack/000.png")).expect("a picture");
+    for bank in [BankType::F16, BankType::F32] {
+        let features = FeatureSettings { backbone: text(&trained).into(), ..FeatureSettings::default() };
+        let config = patchcore::Config { coreset: 100.0, neighbours: 3, bank, features, ..Default::default() };
+        let context = FitContext {
+            train: ImageFiles::whole(&normal),
+            defective: ImageFiles::whole(&[]),
+            holdout: ImageFiles::whole(&[]),
+            groups: &[0, 1, 2, 3],
+            gray: false,
+            members: &[],
+            device: &Device::CPU,
+            methods: METHODS,
+            seed: 1,
+            chosen: &Default::default(),
+            model_path: None,
+            stage: None,
+            resume: false,
+            observer: &(),
+        };
+        let fitted: Box<dyn Detector> = Box::new(PatchCore::fit(config, &context).expect("fitted"));
+        let spec = fitted.image();
+        let values = picture.clone().fit(spec).expect("fits").values;
+        let images = Tensor::new(values, &[1, spec.height, spec.width, spec.channels]).expect("lengths fit");
+        let before = fitted.score(&images).expect("scored");
+        let path = dir.join("fitted.safetensors");
+        Model { detector: fitted, ..Model::load(&trained, &Device::CPU).expect("a model") }.save(&path).expect("saved");
+        let after = Model::load(&path, &Device::CPU).expect("a model").detector.score(&images).expect("scored");
+        assert!(before == after, "{bank:?}: {} before, {} after", before[0].value, after[0].value);
+    }
+}
+
+#[test]
+fn a_patchcore_bank_is_extended_and_pruned() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    small_data(&dir.join("data"), 64);
+    let model = train(dir, "patchcore", &[&SMALL[..], &["--set", "coreset=60", "--set", "reservoir=0.2"]].concat());
+    let entries = |model: &Path| ok(&["bank", "list", text(model)]).lines().count();
+    let before = entries(&model);
+    let worst = || {
+        let lines = ok(&["score", "--model", text(&model), text(&dir.join("data/test/crack/000.png"))]);
+        json(lines.lines().next().expect("a line"))["score"].as_f64().expect("a score")
+    };
+    let far = worst();
+    ok(&["bank", "add", text(&model), text(&dir.join("data/test/crack/000.png"))]);
+    assert_eq!(entries(&model), before + 1);
+    let near = worst();
+    assert!(near < 0.7 * far, "{near} after, {far} before");
+    ok(&["bank", "remove", text(&model), "000.png"]);
+    let names = ok(&["bank", "list", text(&model)]);
+    assert!(!names.lines().any(|n| n == "000.png"));
+}
