@@ -11,7 +11,10 @@
 
 mod backbones;
 mod baseline;
+#[path = "../../tests/cases/mod.rs"]
+mod cases;
 mod networks;
+mod operations;
 mod patches;
 mod sets;
 mod work;
@@ -153,10 +156,13 @@ fn compare(works: &mut [Work], device: &Device) {
         }
         let seconds = middle(&mut own);
         let ms = 1e3 * seconds / work.units;
-        let goal = if device.gpu().is_some() { work.goal.1 } else { work.goal.0 };
+        let goal = match if device.gpu().is_some() { work.goal.1 } else { work.goal.0 } {
+            0.0 => "-".into(),
+            goal => format!("{goal:.1}x"),
+        };
         let (peak, eager) = (share(work, seconds, peaks), eager.cells());
         let graph = if graphs { format!(" {} |", graph.cells()) } else { String::new() };
-        println!("| {} | {ms:.3} ms | {peak} | {eager} |{graph} {goal:.1}x |", work.title);
+        println!("| {} | {ms:.3} ms | {peak} | {eager} |{graph} {goal} |", work.title);
     }
 }
 
@@ -170,6 +176,7 @@ fn main() {
     };
     let filter = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or_default();
     let mut works = work::all(&device);
+    works.extend(operations::all(&device));
     works.retain(|w| w.name.contains(&filter));
     if device.gpu().is_none() && setting("HOTAD_BENCH_ISA", "") == "all" {
         sets::compare(&mut works, &device);

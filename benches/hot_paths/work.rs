@@ -34,7 +34,7 @@ pub struct Work {
     pub bytes: f64,
     /// Units of work in a call; times are given per unit.
     pub units: f64,
-    /// Goal of the ratio to PyTorch, on the CPU and on a GPU.
+    /// Goal of the ratio to PyTorch, on the CPU and on a GPU; 0 for none.
     pub goal: (f64, f64),
     /// Whether the result is waited for after every call, as on a line.
     pub latency: bool,

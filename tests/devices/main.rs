@@ -2,6 +2,8 @@
 //! more, outputs poisoned before each launch.
 
 mod bodies;
+#[path = "../cases/mod.rs"]
+mod cases;
 #[path = "../common/devices.rs"]
 mod devices;
 
@@ -16,6 +18,19 @@ fn kernels_agree_with_the_cpu() {
         for (name, body) in bodies::ALL {
             let (got, want) = (body(&device), body(&Device::CPU));
             bodies::compare(&format!("{name} on {}", device.name()), &got, &want);
+        }
+    }
+}
+
+#[test]
+fn operations_agree_with_the_cpu() {
+    for device in devices::under_test().iter().filter(|d| d.gpu().is_some()) {
+        for case in cases::all() {
+            let on = |device: &Device| -> bodies::Results {
+                let results = case.checked.iter().flat_map(|inputs| cases::results(case, inputs, device));
+                results.map(|values| (values, case.tolerance)).collect()
+            };
+            bodies::compare(&format!("{} on {}", case.name, device.name()), &on(device), &on(&Device::CPU));
         }
     }
 }
@@ -55,6 +70,14 @@ fn results_repeat_bit_by_bit() {
                 body(&device).into_iter().map(|(v, _)| v.into_iter().map(f32::to_bits).collect()).collect()
             };
             assert!(bits() == bits(), "{name} on {} differs from run to run", device.name());
+        }
+        for case in cases::all() {
+            for inputs in case.checked {
+                let bits = || -> Vec<u32> {
+                    cases::results(case, inputs, &device).concat().into_iter().map(f32::to_bits).collect()
+                };
+                assert!(bits() == bits(), "{} on {} differs from run to run", case.name, device.name());
+            }
         }
     }
 }

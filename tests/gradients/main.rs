@@ -1,6 +1,8 @@
 //! Gradients through the tape against finite differences of a naive float64 network that shares no
 //! code with the kernels.
 
+#[path = "../cases/mod.rs"]
+mod cases;
 #[path = "../common/devices.rs"]
 mod devices;
 #[path = "../common/instruction_sets.rs"]
@@ -9,6 +11,7 @@ mod instruction_sets;
 mod convolution;
 mod inverted_residual;
 mod naive;
+mod operations;
 mod painting;
 mod winograd;
 

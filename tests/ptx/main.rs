@@ -1,6 +1,6 @@
 //! Every kernel, in each variant that a CUDA device would take, compiles to PTX for sm_80 and sm_90.
 //!
-//! The golden cases and the device tests are driven on a device that compiles and runs nothing; what it
+//! The golden cases, the operations of tests/cases and the device tests are driven on a device that compiles and runs nothing; what it
 //! reads back is not looked at. Needs NVRTC and the CUDA headers (see `.ci/run`), not a GPU. Without
 //! them the test is skipped with a line, unless `HOTAD_REQUIRE_NVRTC=1`. `HOTAD_PTX` names a folder that
 //! the PTX is kept in, to look at or to give to `ptxas -v`.
@@ -10,6 +10,8 @@ mod bodies;
 #[allow(dead_code)] // nothing is compared here
 #[path = "../golden/case.rs"]
 mod case;
+#[path = "../cases/mod.rs"]
+mod cases;
 #[path = "../golden/operations/mod.rs"]
 mod operations;
 
@@ -36,6 +38,9 @@ fn drive(gpu: &Gpu) -> Result<(), String> {
         for (_, body) in bodies::ALL {
             body(&device);
         }
+    }
+    for case in cases::all() {
+        case.checked.iter().for_each(|inputs| drop(cases::results(case, inputs, &Device::Gpu(gpu.clone()))));
     }
     gpu.synchronize().map_err(|e| e.to_string())
 }

@@ -1,5 +1,6 @@
 use hotad_kernels::covariance::moments;
 use hotad_kernels::device::Device;
+use hotad_kernels::dropout::dropout;
 use hotad_kernels::fusion::Projection;
 use hotad_kernels::noise::add_noise;
 use hotad_kernels::resize::{Filter, resize_add};
@@ -54,6 +55,8 @@ pub fn noisy(device: &Device) -> Results {
     add_noise(&mut x, 0.5, 7).expect("few values");
     let mut y = put(device, noise(300, 2));
     copy_range(&x, 1000, &mut y, 17, 257).expect("inside");
+    let mut dropped = put(device, noise(1000, 5));
+    dropout(&mut dropped, 0.3, 77).expect("a probability");
     // Logarithm and cosine are the device's own.
-    vec![(host(&x), 1e-4), (host(&y), 1e-4)]
+    vec![(host(&x), 1e-4), (host(&y), 1e-4), (host(&dropped), CLOSE)]
 }

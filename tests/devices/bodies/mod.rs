@@ -1,4 +1,5 @@
-//! What is run on every device: each body gives named results with the tolerance they are compared with.
+//! What is run on every device: each body gives named results with the tolerance they are compared with. Operations that
+//! tests/cases describes have none here.
 
 mod convolution;
 mod features;
@@ -33,13 +34,9 @@ pub const ALL: &[(&str, Body)] = &[
     ("masks of inpainting", painting::masks),
     ("self-attention", painting::attention),
     ("spectral normalisation", painting::spectral),
-    ("losses of inpainting", painting::losses),
-    ("softmax", painting::softmax),
-    ("addressing and projection", painting::memory),
-    ("layer-wise attention", network::attention),
+    ("gradient of softmax", painting::softmax),
     ("batch normalisation", network::normalisation),
     ("average pooling", network::pooling),
-    ("channel factors, joining and dropout", network::channels),
     ("similarity, decomposition and residual", images::similarity),
     ("similarity in a large window", images::large_window),
     ("colour differences", images::colour),
@@ -51,7 +48,7 @@ pub const ALL: &[(&str, Body)] = &[
     ("coreset", memory::coreset),
     ("fusion of feature maps", features::fusion),
     ("covariance", features::covariance),
-    ("noise and copies", features::noisy),
+    ("noise, dropout and copies", features::noisy),
 ];
 
 /// Those whose operands are rounded: convolutions, of [`exact`] ones, and neighbours.

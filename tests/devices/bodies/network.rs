@@ -1,14 +1,8 @@
 use hotad_kernels::activation::Activation;
-use hotad_kernels::attention::{attend, attend_backward, attention_map, attention_map_backward};
 use hotad_kernels::batch_norm::{Affine, After, batch_norm2d_backward, batch_norm2d_train};
-use hotad_kernels::channel_scale::{channel_scale, channel_scale_backward};
-use hotad_kernels::concat::{concat_channels, split_channels};
 use hotad_kernels::conv::{ConvOptions, ConvWeights, Extra, Padding, PreparedConv, PreparedInvertedResidual};
 use hotad_kernels::device::{Buffer, Device, Rounding};
-use hotad_kernels::dropout::dropout;
-use hotad_kernels::pool::{
-    PoolOptions, avg_pool2d, avg_pool2d_backward, global_avg_pool2d, global_avg_pool2d_backward,
-};
+use hotad_kernels::pool::{PoolOptions, avg_pool2d, avg_pool2d_backward};
 
 use super::{Results, exact, host, noise, put, room};
 
@@ -17,22 +11,6 @@ const CLOSE: f32 = 2e-5;
 
 fn len(shape: [usize; 4]) -> usize {
     shape.iter().product()
-}
-
-pub fn attention(device: &Device) -> Results {
-    let mut out = Results::new();
-    for (pixels, cf, cg) in [(1, 1, 3), (301, 37, 16), (64, 130, 70)] {
-        let (f, g) = (put(device, noise(pixels * cf, 1)), put(device, noise(pixels * cg, 2)));
-        let (mut map, mut y) = (room(device, pixels), room(device, pixels * cf));
-        attention_map(&g, &mut map).expect("shapes fit");
-        attend(&f, &map, &mut y).expect("shapes fit");
-        let grad = put(device, noise(pixels * cf, 3));
-        let (mut df, mut dm, mut dg) = (room(device, pixels * cf), room(device, pixels), room(device, pixels * cg));
-        attend_backward(&f, &map, &grad, &mut df, &mut dm).expect("shapes fit");
-        attention_map_backward(&map, &dm, &mut dg).expect("shapes fit");
-        out.extend([&map, &y, &df, &dm, &dg].map(|b| (host(b), CLOSE)));
-    }
-    out
 }
 
 pub fn normalisation(device: &Device) -> Results {
@@ -65,28 +43,7 @@ pub fn pooling(device: &Device) -> Results {
         avg_pool2d_backward(&grad, shape, opts, count, &mut dx).expect("shapes fit");
         out.extend([&y, &dx].map(|b| (host(b), CLOSE)));
     }
-    let (mut y, mut dx) = (room(device, 38), room(device, len(shape)));
-    global_avg_pool2d(&x, shape, &mut y).expect("shapes fit");
-    global_avg_pool2d_backward(&y, shape, &mut dx).expect("shapes fit");
-    out.extend([&y, &dx].map(|b| (host(b), CLOSE)));
     out
-}
-
-pub fn channels(device: &Device) -> Results {
-    let shape = [3, 5, 7, 21];
-    let (n, pixels) = (len(shape), 105);
-    let (x, s, grad) = (put(device, noise(n, 1)), put(device, noise(63, 2)), put(device, noise(n, 3)));
-    let (mut y, mut dx, mut ds) = (room(device, n), room(device, n), room(device, 63));
-    channel_scale(&x, shape, &s, &mut y).expect("shapes fit");
-    channel_scale_backward(&x, shape, &s, &grad, &mut dx, &mut ds).expect("shapes fit");
-    let other = put(device, noise(pixels * 4, 4));
-    let mut joined = room(device, pixels * 25);
-    concat_channels((&x, 21), (&other, 4), &mut joined).expect("shapes fit");
-    let (mut a, mut b) = (room(device, n), room(device, pixels * 4));
-    split_channels(&joined, (&mut a, 21), (&mut b, 4)).expect("shapes fit");
-    let mut dropped = put(device, noise(1000, 5));
-    dropout(&mut dropped, 0.3, 77).expect("a probability");
-    [&y, &dx, &ds, &joined, &a, &b, &dropped].map(|b| (host(b), CLOSE)).into()
 }
 
 /// One prepared convolution with everything it takes.

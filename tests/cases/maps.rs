@@ -1,0 +1,116 @@
+//! Operations on maps, images x rows x columns x channels.
+
+use hotad_engine::ops::{attend, attention_map, channel_scale, concat_channels, global_avg_pool2d, max_pool2d};
+use hotad_engine::tensor::Tensor;
+use hotad_kernels::pool::{PoolOptions, avg_pool2d};
+
+use super::arrays::sigmoid;
+use super::{Array, Case, ELEMENT, SUM, given, learned};
+
+const POOL: PoolOptions = PoolOptions { kernel: 3, stride: 2, padding: 1 };
+
+/// A function of the values inside the image of every 3x3 window, two pixels apart, of which one lies outside.
+fn windows(x: &Array, f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+    let [n, h, w, c] = [0, 1, 2, 3].map(|i| x.shape[i]);
+    let inside = |o: usize, len: usize| (2 * o).saturating_sub(1)..(2 * o + 2).min(len);
+    let mut out = Vec::new();
+    for (i, oy) in (0..n).flat_map(|i| (0..h.div_ceil(2)).map(move |oy| (i, oy))) {
+        for (ox, k) in (0..w.div_ceil(2)).flat_map(|ox| (0..c).map(move |k| (ox, k))) {
+            let at = |y: usize, column: usize| x.values[((i * h + y) * w + column) * c + k];
+            let window = inside(oy, h).flat_map(|y| inside(ox, w).map(move |column| (y, column)));
+            out.push(f(&window.map(|(y, column)| at(y, column)).collect::<Vec<f64>>()));
+        }
+    }
+    out
+}
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "channel_scale",
+        checked: &[&[learned(&[1, 1, 1, 1]), learned(&[1, 1])], &[learned(&[3, 5, 7, 21]), learned(&[3, 21])]],
+        timed: &[given(&[8, 64, 64, 64]), given(&[8, 64])],
+        flops: 1.0,
+        run: |t| channel_scale(&t[0], &t[1]),
+        oracle: |a| {
+            let ([h, w, c], factors) = ([1, 2, 3].map(|i| a[0].shape[i]), &a[1].values);
+            a[0].values.iter().enumerate().map(|(i, x)| x * factors[i / (h * w * c) * c + i % c]).collect()
+        },
+        tolerance: SUM,
+    },
+    Case {
+        name: "concat_channels",
+        checked: &[
+            &[learned(&[1, 1, 1, 1]), learned(&[1, 1, 1, 1])],
+            &[learned(&[3, 5, 7, 21]), learned(&[3, 5, 7, 4])],
+        ],
+        timed: &[given(&[8, 64, 64, 64]), given(&[8, 64, 64, 32])],
+        flops: 0.0,
+        run: |t| concat_channels(&t[0], &t[1]),
+        oracle: |a| a[0].rows().zip(a[1].rows()).flat_map(|(p, q)| [p, q].concat()).collect(),
+        tolerance: ELEMENT,
+    },
+    Case {
+        name: "attention_map",
+        checked: &[&[learned(&[1, 1, 1, 3])], &[learned(&[1, 7, 43, 16])], &[learned(&[1, 8, 8, 70])]],
+        timed: &[given(&[8, 64, 64, 64])],
+        flops: 1.0,
+        run: |t| attention_map(&t[0]),
+        oracle: |a| a[0].rows().map(|p| sigmoid(p.iter().sum::<f64>() / p.len() as f64)).collect(),
+        tolerance: SUM,
+    },
+    Case {
+        name: "attend",
+        checked: &[
+            &[learned(&[1, 1, 1, 1]), learned(&[1, 1, 1, 1])],
+            &[learned(&[1, 7, 43, 37]), learned(&[1, 7, 43, 1])],
+            &[learned(&[1, 8, 8, 130]), learned(&[1, 8, 8, 1])],
+        ],
+        timed: &[given(&[8, 64, 64, 64]), given(&[8, 64, 64, 1])],
+        flops: 2.0,
+        run: |t| attend(&t[0], &t[1]),
+        oracle: |a| {
+            let pixels = a[0].rows().zip(&a[1].values);
+            pixels.flat_map(|(p, m)| p.iter().map(move |f| (1.0 + m) * f)).collect()
+        },
+        tolerance: SUM,
+    },
+    Case {
+        name: "global_avg_pool2d",
+        checked: &[&[learned(&[1, 1, 1, 1])], &[learned(&[2, 13, 10, 19])]],
+        timed: &[given(&[8, 64, 64, 64])],
+        flops: 1.0,
+        run: |t| global_avg_pool2d(&t[0]),
+        oracle: |a| {
+            let (c, mut sums) = (a[0].columns(), vec![0.0; a[0].shape[0] * a[0].columns()]);
+            let pixels = a[0].shape[1] * a[0].shape[2];
+            for (i, pixel) in a[0].rows().enumerate() {
+                pixel.iter().enumerate().for_each(|(k, v)| sums[i / pixels * c + k] += v / pixels as f64);
+            }
+            sums
+        },
+        tolerance: SUM,
+    },
+    Case {
+        name: "max_pool2d",
+        checked: &[&[learned(&[1, 1, 1, 1])], &[learned(&[2, 13, 10, 19])]],
+        timed: &[given(&[8, 64, 64, 64])],
+        flops: 2.25,
+        run: |t| max_pool2d(&t[0], POOL),
+        oracle: |a| windows(&a[0], |window| window.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
+        tolerance: ELEMENT,
+    },
+    Case {
+        name: "avg_pool2d",
+        checked: &[&[given(&[1, 1, 1, 1])], &[given(&[2, 13, 10, 19])]],
+        timed: &[given(&[8, 64, 64, 64])],
+        flops: 2.25,
+        run: |t| {
+            let (x, shape) = (&t[0], POOL.output(t[0].nhwc()?)?);
+            let mut y = x.device().alloc(shape.iter().product())?;
+            avg_pool2d(x.view(), x.nhwc()?, POOL, false, &mut y)?;
+            Tensor::from_buffer(y, &shape)
+        },
+        oracle: |a| windows(&a[0], |window| window.iter().sum::<f64>() / window.len() as f64),
+        tolerance: SUM,
+    },
+];
