@@ -3,16 +3,16 @@
 //! An [`Inspector`] is a trained model that has been opened once. It takes a borrowed [`Frame`], in the format of the camera, and
 //! fills a [`Verdict`]: score, label, regions, map. On the CPU scores are those of `hotad score`, to the bit.
 //!
-//! ```no_run
-//! use hotad::{Format, Frame, Inspector, Options, Verdict};
+//! ```
+//! use hotad::{Format, Frame, Inspector, Label, Options, Verdict};
 //!
 //! # fn main() -> hotad::Result<()> {
-//! let mut inspector = Inspector::open("parts.safetensors".as_ref(), Options::default())?;
-//! inspector.warm_up(1024, 1280, Format::Bgr8)?;
-//! let pixels = vec![0; 1024 * 1280 * 3]; // the camera's buffer
+//! let mut inspector = Inspector::open("weights/plate.safetensors".as_ref(), Options::default())?;
+//! inspector.warm_up(256, 320, Format::Bgr8)?;
+//! let pixels = vec![0; 256 * 320 * 3]; // the camera's buffer
 //! let mut verdict = Verdict::default();
-//! inspector.inspect(&Frame::new(&pixels, 1024, 1280, 1280 * 3, Format::Bgr8)?, &mut verdict)?;
-//! println!("{} {}", verdict.label, verdict.score);
+//! inspector.inspect(&Frame::new(&pixels, 256, 320, 320 * 3, Format::Bgr8)?, &mut verdict)?;
+//! assert_eq!(verdict.label, Label::Anomaly); // black is no plate
 //! # Ok(())
 //! # }
 //! ```

@@ -2,6 +2,22 @@
 //!
 //! Methods are built from [`ops`] over [`tensor::Tensor`]; what runs where is decided below, in
 //! hotad-kernels.
+//!
+//! ```
+//! use hotad_engine::Activation;
+//! use hotad_engine::ops::{activate, mean};
+//! use hotad_engine::tape::backward;
+//! use hotad_engine::tensor::Tensor;
+//!
+//! # fn main() -> hotad_engine::Result<()> {
+//! let x = Tensor::new(vec![1.0, -2.0], &[2])?.leaf();
+//! let value = mean(&activate(&x, Activation::Relu)?, 1.0)?;
+//! assert_eq!(value.item()?, 0.5);
+//! let gradient = backward(&value)?.take(&x).expect("the mean depends on x");
+//! assert_eq!(gradient.to_vec()?, [0.5, 0.0]);
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 

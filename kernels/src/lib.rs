@@ -5,6 +5,20 @@
 //! where its operands lie. Backward sits beside forward. Maps are NHWC, convolution weights OHWI. Every
 //! result is bit-identical for any number of threads: work is cut into pieces by shape alone and partial
 //! sums are added in a fixed order.
+//!
+//! ```
+//! use hotad_kernels::activation::Activation;
+//! use hotad_kernels::device::Device;
+//!
+//! # fn main() -> hotad_kernels::Result<()> {
+//! let mut x = Device::CPU.upload(vec![-1.0f32, 0.5, 2.0])?;
+//! Activation::Relu.apply(&mut x);
+//! assert_eq!(x.to_vec()?, [0.0, 0.5, 2.0]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A buffer of another device, `Device::open("cuda:0")` or `"wgpu:0"`, is taken the same way and stays there.
 
 #![allow(missing_docs)]
 // `#[cube]` and `CubeType` generate public items without documentation

@@ -1,4 +1,20 @@
 //! The methods of hotad, each in a file or folder of its own, their list ([`registry`]), and what programs do with them ([`jobs`]).
+//!
+//! ```no_run
+//! use hotad_engine::device::Device;
+//! use hotad_models::jobs::{EvaluateJob, TrainJob};
+//! use hotad_models::model::Model;
+//!
+//! # fn main() -> hotad_engine::Result<()> {
+//! let job = TrainJob { out: Some("parts.safetensors".into()), ..TrainJob::new("patchcore", "parts") };
+//! let model: Model = job.run(&())?; // `()` is an observer that is told the progress and says nothing
+//! println!("an anomaly above {}", model.calibration.image_threshold);
+//!
+//! let metrics = EvaluateJob::new("parts.safetensors", "parts").run(&())?;
+//! let again = Model::load("parts.safetensors".as_ref(), &Device::CPU)?;
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 
