@@ -8,6 +8,7 @@
 
 mod gpu;
 mod host;
+mod kernels;
 
 use std::sync::OnceLock;
 

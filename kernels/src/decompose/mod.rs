@@ -7,6 +7,7 @@
 //! image only the two passes wait for each other.
 
 mod gpu;
+mod kernels;
 
 use rayon::prelude::*;
 
