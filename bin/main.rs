@@ -5,6 +5,8 @@
 
 mod args;
 mod commands;
+mod comparison;
+mod latency;
 mod memory;
 mod output;
 mod overlay;

@@ -6,7 +6,7 @@ use hotad_engine::{Result, atomic_file};
 
 use super::html::{Html, link};
 use super::{csv, page};
-use crate::commands::compare::{Block, Row, Run, SUMMARY, shown, values};
+use crate::comparison::{Block, Row, Run, SUMMARY, shown, values};
 
 fn lines(runs: &[Run]) -> Vec<String> {
     let mut lines = vec![csv::line(&["model", "method", "data", "change", "metric", "value"])];

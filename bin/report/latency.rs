@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use super::charts::Plot;
 use super::html::Html;
 use super::{card, page};
-use crate::commands::bench::{Latencies, Summary};
+use crate::latency::{Latencies, Summary};
 
 /// The whole page.
 pub fn write(summary: &Summary, latencies: &Latencies, deadline: Option<f64>) -> Html {

@@ -1,24 +1,15 @@
 //! `hotad bench`: latency on this machine.
 
-mod arrivals;
-mod frames;
-mod process;
-mod summary;
+use std::time::Duration;
 
-use std::time::{Duration, Instant};
-
-use hotad::{Inspector, Options, Verdict};
-use hotad_engine::{Error, Result, atomic_file, interrupt};
-use hotad_kernels::memory::count_requests;
+use hotad::{Inspector, Options};
+use hotad_engine::{Result, atomic_file};
 
 use crate::args::{BenchArgs, Common};
-use crate::report::latency;
-use crate::{OK, output};
-use arrivals::{Arrivals, wait_until};
-use frames::Source;
-use process::{Process, lock_memory};
-use summary::Measured;
-pub use summary::{Latencies, Summary};
+use crate::latency::frames::Source;
+use crate::latency::process::{cores, lock_memory};
+use crate::latency::{Latencies, Summary, measure};
+use crate::{OK, output, report};
 
 /// Measures the latency of a model and prints it.
 pub fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
@@ -41,7 +32,7 @@ pub fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
 }
 
 fn options(args: &BenchArgs, common: &Common) -> Result<Options> {
-    let cores = if args.pin { process::cores()? } else { Vec::new() };
+    let cores = if args.pin { cores()? } else { Vec::new() };
     Ok(Options {
         device: common.device_name().into(),
         precision: common.precision.parse()?,
@@ -51,26 +42,6 @@ fn options(args: &BenchArgs, common: &Common) -> Result<Options> {
         key: args.trust.key()?,
         ..Options::default()
     })
-}
-
-/// Inspects frames as they arrive. What is needed for counting is there before the first.
-fn measure(inspector: &mut Inspector, source: &Source, args: &BenchArgs) -> Result<Measured> {
-    let mut verdict = Verdict::default();
-    // The first use of a verdict takes the memory for its regions.
-    source.inspect(inspector, Instant::now(), &mut verdict)?;
-    let arrivals = Arrivals::new(args.rate, args.seconds);
-    let mut measured = Measured::new(arrivals.expected())?;
-    let before = Process::now();
-    count_requests(true);
-    for due in arrivals {
-        interrupt::check()?;
-        wait_until(due);
-        let decode = source.inspect(inspector, due, &mut verdict)?;
-        measured.take(&verdict, decode);
-    }
-    count_requests(false);
-    measured.process = Process::now().since(&before);
-    Ok(measured)
 }
 
 /// Prints the summary and writes what `--out` asks for.
@@ -88,13 +59,8 @@ fn tell(args: &BenchArgs, common: &Common, summary: &Summary, latencies: &Latenc
     }
     let Some(folder) = &args.out else { return Ok(()) };
     atomic_file::write(&folder.join("bench.json"), |out| writeln!(out, "{json}"))?;
-    let page = latency::write(summary, latencies, args.deadline);
+    let page = report::latency::write(summary, latencies, args.deadline);
     atomic_file::write(&folder.join("bench.html"), |out| out.write_all(page.as_bytes()))?;
     common.say(&format!("pictures: {}", folder.join("bench.html").display()));
     Ok(())
-}
-
-/// The error of an option that the system does not follow.
-fn refused(option: &str, reason: impl std::fmt::Display) -> Error {
-    Error::Config(format!("{option}: {reason}"))
 }
