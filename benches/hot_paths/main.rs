@@ -25,7 +25,7 @@ use baseline::Baseline;
 use criterion::Criterion;
 use hotad_engine::device::{Device, Precision};
 use hotad_engine::threads::on;
-use hotad_kernels::probe::{copy_bandwidth, peak_flops};
+use hotad_kernels::peak::{copy_bandwidth, peak_flops};
 use hotad_kernels::simd;
 use work::Work;
 

@@ -1,7 +1,7 @@
 //! Every instruction set of the CPU side by side, in turns.
 
 use hotad_engine::device::Device;
-use hotad_kernels::probe::{Arithmetic, cpu_operations};
+use hotad_kernels::peak::{Arithmetic, cpu_operations};
 use hotad_kernels::simd::{self, Isa};
 
 use crate::work::Work;

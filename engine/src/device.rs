@@ -2,7 +2,7 @@
 
 pub use hotad_kernels::device::{Cpu, Device, InputRange, InputRanges, Precision, Rounding, hush_drivers};
 use hotad_kernels::device::{Facts, probe};
-use hotad_kernels::probe::Arithmetic;
+use hotad_kernels::peak::Arithmetic;
 use hotad_kernels::simd::{self, Isa};
 use serde::Serialize;
 

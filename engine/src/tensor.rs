@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use hotad_kernels::conv::Nhwc;
 use hotad_kernels::device::{Buffer, Device, View};
+use hotad_kernels::shape::Nhwc;
 
 use crate::error::{Error, Result};
 use crate::tape::{Grad, Node};

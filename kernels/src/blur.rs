@@ -7,9 +7,9 @@ use cubecl::prelude::*;
 use rayon::prelude::*;
 
 use crate::border::mirror;
-use crate::conv::Nhwc;
 use crate::device::{Gpu, GpuBuffer, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
+use crate::shape::Nhwc;
 use crate::window::{Border, Plan, Window, weighted_rows};
 
 /// Blurs every channel; writes `y` of the shape of `x`. `border` is a mirroring one or zero.

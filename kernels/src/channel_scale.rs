@@ -7,9 +7,9 @@
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use crate::conv::Nhwc;
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
+use crate::shape::Nhwc;
 use crate::simd::{by_registers, lanes_fn};
 
 lanes_fn! {

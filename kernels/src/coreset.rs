@@ -13,8 +13,7 @@ use std::ops::ControlFlow;
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use crate::device::{Gpu, GpuBuffer, UNITS, View, ViewMut, grid, launch, place};
-use crate::elementwise::fill;
+use crate::device::{Gpu, GpuBuffer, UNITS, View, ViewMut, fill, grid, launch, place};
 use crate::error::{KernelError, Result, check_len, shape_error};
 use crate::simd::{Lanes, lanes_fn};
 

@@ -1,40 +1,14 @@
-//! The element-wise steps that are no operation of their own: filling, copying, adding, scaling.
+//! The element-wise steps that are no operation of their own: adding, scaling.
 //!
 //! Bytes: 4 written and up to 8 read per element.
 
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use crate::device::{GpuBuffer, View, ViewMut, launch, place, units};
+use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::reduce::group_sums;
 use crate::simd::{Lanes, by_registers, lanes_fn};
-
-#[cube(launch_unchecked)]
-fn fill_kernel(x: &mut Array<f32>, n: usize, value: f32) {
-    if ABSOLUTE_POS < n {
-        x[ABSOLUTE_POS] = value;
-    }
-}
-
-/// Writes `value` everywhere.
-pub(crate) fn fill(x: &mut GpuBuffer, value: f32) {
-    let n = x.len();
-    launch!(x.gpu(), fill_kernel, units(n), x.arg(), n, value);
-}
-
-#[cube(launch_unchecked)]
-fn copy_kernel(from: &Array<f32>, to: &mut Array<f32>, n: usize) {
-    if ABSOLUTE_POS < n {
-        to[ABSOLUTE_POS] = from[ABSOLUTE_POS];
-    }
-}
-
-/// Copies all numbers.
-pub(crate) fn copy(from: &GpuBuffer, to: &mut GpuBuffer) {
-    let n = to.len();
-    launch!(to.gpu(), copy_kernel, units(n), from.arg(), to.arg(), n);
-}
 
 /// `sum += factor * x`, as a part of a loop over rows.
 #[inline(always)]
@@ -200,22 +174,4 @@ pub fn dot<'a>(a: impl Into<View<'a>>, b: impl Into<View<'a>>, sum: impl Into<Vi
         }
     }
     Ok(())
-}
-
-#[cfg(all(test, feature = "wgpu"))]
-mod tests {
-    use super::*;
-    use crate::device::{Gpu, grid};
-
-    #[test]
-    fn a_workgroup_that_is_refused_is_an_error_of_the_next_read() {
-        let gpu = match Gpu::open("wgpu") {
-            Ok(gpu) => gpu,
-            Err(e) => return eprintln!("skipped: {e}"),
-        };
-        let x = gpu.alloc::<f32>(4).expect("room");
-        launch!(gpu, fill_kernel, (grid(1), CubeDim::new_1d(1 << 20)), x.arg(), 4, 1.0);
-        let line = x.read().expect_err("no adapter takes so many units").to_string();
-        assert!(line.starts_with(gpu.name()) && !line.contains('\n'), "{line}");
-    }
 }

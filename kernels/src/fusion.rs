@@ -7,10 +7,11 @@
 //! map once, and `k` channels of it written and read again where it is enlarged.
 
 use crate::activation::Activation;
-use crate::conv::{ConvOptions, Extra, Nhwc, PreparedConv};
+use crate::conv::{ConvOptions, Extra, PreparedConv};
 use crate::device::{Buffer, Device, View};
 use crate::error::{Result, check_len, shape_error};
 use crate::resize::{Filter, resize, resize_add};
+use crate::shape::Nhwc;
 
 const OP: &str = "feature fusion";
 

@@ -5,9 +5,9 @@
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use crate::conv::Nhwc;
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
+use crate::shape::Nhwc;
 
 /// Writes the map, `[n, h, w]`, of two batches of shape `shape`.
 ///

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hotad_kernels::channel_scale as kernel;
-use hotad_kernels::conv::Nhwc;
 use hotad_kernels::device::Buffer;
+use hotad_kernels::shape::Nhwc;
 
 use crate::error::Result;
 use crate::tape::Grad;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use hotad_kernels::activation::Activation;
-use hotad_kernels::conv::{self as kernel, ConvOptions, Nhwc};
+use hotad_kernels::conv::{self as kernel, ConvOptions};
 use hotad_kernels::device::{Buffer, View};
 use hotad_kernels::pool::PoolOptions;
+use hotad_kernels::shape::Nhwc;
 
 use super::max_pool2d;
 use crate::error::{Error, Result};

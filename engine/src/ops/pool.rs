@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use hotad_kernels::conv::Nhwc;
 use hotad_kernels::device::Buffer;
 use hotad_kernels::pool::{self as kernel, PoolOptions};
+use hotad_kernels::shape::Nhwc;
 
 use crate::error::Result;
 use crate::tape::Grad;

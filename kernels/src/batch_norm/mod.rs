@@ -56,7 +56,7 @@ impl Statistics {
             Some(gpu) => {
                 let c = mean.len();
                 let mut kept = gpu.alloc(c)?;
-                crate::elementwise::copy(mean.device(), &mut kept);
+                crate::device::copy(mean.device(), &mut kept);
                 let inv_std = gpu.alloc(c)?;
                 gpu::inverse_deviation(&gpu, var.device(), &inv_std, eps);
                 Ok(Self { mean: Buffer::Gpu(kept), inv_std: Buffer::Gpu(inv_std) })

@@ -2,8 +2,7 @@
 //! epilogue.
 
 use super::dense::{Epilogue, Pass, Target};
-use super::gated::HALF;
-use super::micro::{MOST_ROWS, NR, Sums, accumulate, clamp, for_rows, load, store, tiles};
+use super::micro::{HALF, MOST_ROWS, NR, Sums, accumulate, clamp, for_rows, load, store, tiles};
 use super::packed::Phase;
 use super::slab::Slab;
 use crate::activation::{Activation, wide::sigmoid};

@@ -11,11 +11,12 @@ use super::implicit_gemm;
 use super::micro::NR;
 use super::packed::{Packed, Phase, pack, pack_columns, pack_rows};
 use super::pass::{Direction, Operands, Sizes};
-use super::{ConvOptions, Geometry, Nhwc, depthwise, weight_grad};
+use super::{ConvOptions, Geometry, depthwise, weight_grad};
 use crate::activation::Activation;
 use crate::device::{Gpu, View, ViewMut, place};
 use crate::error::{Result, check_len};
 use crate::reduce::{Column, column_sums};
+use crate::shape::Nhwc;
 
 /// The taps and packed weights of one group.
 pub(super) fn forward_phase(g: &Geometry, w: &[f32], group: usize) -> Phase {

@@ -10,14 +10,14 @@ use bytemuck::Pod;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::gated::HALF;
-use super::micro::NR;
+use super::band;
+use super::micro::{HALF, NR};
 use super::packed::{Packed, Phase};
 use super::reduced::{self, Convert, Copied, Rounded, ToBf16};
 use super::slab::Slab;
 use super::winograd::{self, Grid};
-use super::{Nhwc, band};
 use crate::activation::Activation;
+use crate::shape::Nhwc;
 use crate::simd::{by_registers, lanes_fn};
 
 /// Lattice rows that one task computes at least.

@@ -13,19 +13,17 @@ use rayon::prelude::*;
 use super::conv2d::{forward_pass, forward_phase, scatter_pass, scatter_phases};
 use super::dense::{self, Epilogue};
 use super::masked::MASKED_CHANNELS;
-use super::micro::NR;
+use super::micro::{HALF, NR};
 use super::packed::Phase;
 use super::pass::{Operands, Sizes};
-use super::{ConvOptions, Geometry, Nhwc, conv_transpose2d, implicit_gemm, upsampled};
+use super::{ConvOptions, Geometry, conv_transpose2d, implicit_gemm, upsampled};
 use crate::activation::{Activation, Kind, activate, activation_slope, sigmoid, sigmoid_slope, wide};
 use crate::device::{Buffer, GpuBuffer, Rounding, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len, shape_error};
+use crate::shape::Nhwc;
 use crate::simd::{Wide, by_registers, lanes_fn};
 
 const OP: &str = "gated convolution";
-
-/// Features of a block of [`NR`] lanes; their gates are the other half.
-pub(super) const HALF: usize = NR / 2;
 
 /// A gated convolution with weights as its device wants them.
 pub struct PreparedGated {

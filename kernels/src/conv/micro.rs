@@ -21,6 +21,8 @@ use crate::simd::{LANES, Lanes};
 
 /// Columns of a panel.
 pub const NR: usize = LANES;
+/// Features of a gated panel; their gates are the other half.
+pub const HALF: usize = NR / 2;
 /// Most rows of a tile on any instruction set; a multiple of those of every set.
 pub const MOST_ROWS: usize = 12;
 

@@ -44,10 +44,8 @@ pub use transposed::{
 pub use upsampled::{upsample_conv2d, upsample_conv2d_backward_data, upsample_conv2d_backward_weight};
 
 use crate::error::{Result, check_len, shape_error};
+use crate::shape::Nhwc;
 use padding::Axis;
-
-/// Shape of a map: images, rows, columns, channels.
-pub type Nhwc = [usize; 4];
 
 /// Stride, zero padding, dilation (same for both axes) and channel groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,11 +9,12 @@ use super::conv2d::{forward_pass, forward_phase, is_narrow, on_gpu, scatter, sca
 use super::dense::{self, Epilogue};
 use super::packed::Phase;
 use super::pass::{Direction, Operands};
-use super::{ConvOptions, Geometry, Nhwc, Padding, conv_transpose2d_shape, depthwise, upsampled};
+use super::{ConvOptions, Geometry, Padding, conv_transpose2d_shape, depthwise, upsampled};
 use crate::activation::Activation;
 use crate::attention::attend;
 use crate::device::{Buffer, GpuBuffer, Rounding, View, ViewMut, place};
 use crate::error::{Result, check_len, shape_error};
+use crate::shape::Nhwc;
 
 const OP: &str = "prepared convolution";
 

@@ -2,10 +2,10 @@
 
 use bytemuck::Pod;
 
-use super::Nhwc;
 use super::aligned::Aligned;
 use super::masked::{MASKED_CHANNELS, masked};
 use super::reduced::Convert;
+use crate::shape::Nhwc;
 
 /// Bytes after the last pixel that may be read.
 const SPARE: usize = 64;

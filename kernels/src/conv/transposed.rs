@@ -5,10 +5,11 @@
 
 use super::dense::Epilogue;
 use super::pass::{Direction, Operands};
-use super::{ConvOptions, Geometry, Nhwc, Padding, conv2d, conv2d_backward_weight};
+use super::{ConvOptions, Geometry, Padding, conv2d, conv2d_backward_weight};
 use crate::activation::Activation;
 use crate::device::{View, ViewMut, place};
 use crate::error::{Result, check_len, shape_error};
+use crate::shape::Nhwc;
 
 /// Shape of the output.
 ///

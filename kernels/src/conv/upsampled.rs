@@ -8,13 +8,11 @@
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use super::{
-    ConvOptions, Nhwc, Padding, conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight,
-};
+use super::{ConvOptions, Padding, conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight};
 use crate::activation::Activation;
-use crate::device::{Buffer, View, ViewMut, launch, place, units};
-use crate::elementwise::fill;
+use crate::device::{Buffer, View, ViewMut, fill, launch, place, units};
 use crate::error::{Result, check_len, shape_error};
+use crate::shape::Nhwc;
 
 /// The transposed convolution that the pair equals.
 pub(super) const TRANSPOSED: ConvOptions = ConvOptions { stride: 2, padding: Padding::Each(1), dilation: 1, groups: 1 };

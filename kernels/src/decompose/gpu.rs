@@ -4,8 +4,7 @@ use cubecl::prelude::*;
 
 use super::kernels::{descend_kernel, known_kernel};
 use crate::adam::{AdamOptions, AdamStep};
-use crate::device::{GpuBuffer, UNITS, grid, launch};
-use crate::elementwise::{copy, fill};
+use crate::device::{GpuBuffer, UNITS, copy, fill, grid, launch};
 use crate::error::{Result, shape_error};
 use crate::reduce::{add_group_sums, group_sums};
 use crate::ssim::gpu::{Layout, QUARTER};

@@ -13,10 +13,10 @@ use rayon::prelude::*;
 
 use crate::adam::wide::{AdamState, adam_update};
 use crate::adam::{AdamOptions, AdamStep};
-use crate::conv::Nhwc;
 use crate::device::{View, ViewMut, place};
 use crate::error::{Result, check_len};
 use crate::loss::wide::absolute_error_slope;
+use crate::shape::Nhwc;
 use crate::simd::{Wide, by_registers, lanes_fn};
 use crate::ssim::gpu::Layout;
 use crate::ssim::{AdjointScratch, Scratch, SsimConstants, SsimOptions, adjoint_into, check_pair, slopes_row};

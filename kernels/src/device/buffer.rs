@@ -153,7 +153,7 @@ impl Buffer {
             Self::Host(v) => Ok(Self::Host(v.clone())),
             Self::Gpu(b) => {
                 let mut copy = b.gpu().alloc(b.len())?;
-                crate::elementwise::copy(b, &mut copy);
+                super::copy(b, &mut copy);
                 Ok(Self::Gpu(copy))
             }
         }

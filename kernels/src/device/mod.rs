@@ -10,6 +10,7 @@ mod configuration;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod fill;
 mod gpu;
 mod host;
 mod launch;
@@ -32,6 +33,7 @@ pub use probe::{Facts, Probe, hush_drivers, probe};
 pub(crate) use buffer::{Place, place};
 #[cfg(feature = "cuda")]
 pub(crate) use cuda::{Cuda, Queue, WARP, Written, launch_written, macros};
+pub(crate) use fill::{copy, fill};
 #[allow(unused_imports)] // some clients exist only with their feature
 pub(crate) use gpu::Client;
 pub(crate) use launch::{UNITS, grid, launch, units};
@@ -168,7 +170,7 @@ impl Device {
         let mut buffer = self.alloc(len)?;
         match &mut buffer {
             Buffer::Host(values) => values.par_chunks_mut(1 << 16).for_each(|part| part.fill(0.0)),
-            Buffer::Gpu(b) => crate::elementwise::fill(b, 0.0),
+            Buffer::Gpu(b) => fill::fill(b, 0.0),
         }
         Ok(buffer)
     }

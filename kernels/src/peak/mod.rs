@@ -10,8 +10,7 @@ pub use cpu::{Arithmetic, cpu_operations};
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use crate::device::{Device, Gpu, launch, units};
-use crate::elementwise::{copy, fill};
+use crate::device::{Device, Gpu, copy, fill, launch, units};
 use crate::error::Result;
 
 /// Floating-point operations per second of the whole device (a multiply-add counts two).

@@ -9,10 +9,10 @@ use cubecl::prelude::*;
 use rayon::prelude::*;
 
 use super::{PoolOptions, Sizes, inputs, spot, windows};
-use crate::conv::Nhwc;
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::elementwise::{add_product, add_scaled};
 use crate::error::{Result, check_len};
+use crate::shape::Nhwc;
 use crate::simd::lanes_fn;
 
 /// Reciprocal of what a window of `inside` pixels is divided by.

@@ -8,8 +8,9 @@ pub use max::{max_pool2d, max_pool2d_backward};
 
 use cubecl::prelude::*;
 
-use crate::conv::{ConvOptions, Nhwc};
+use crate::conv::ConvOptions;
 use crate::error::{Result, shape_error};
+use crate::shape::Nhwc;
 
 /// Kernel, stride and padding of a pooling, the same for both axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,10 +7,10 @@
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use crate::conv::Nhwc;
 use crate::device::{Gpu, GpuBuffer, View, ViewMut, launch, place, units};
 use crate::elementwise::{add_product, add_scaled};
 use crate::error::{Result, check_len, shape_error};
+use crate::shape::Nhwc;
 use crate::simd::lanes_fn;
 
 mod axis;

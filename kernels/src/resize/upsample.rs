@@ -3,9 +3,9 @@
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use crate::conv::Nhwc;
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
+use crate::shape::Nhwc;
 
 #[cube(launch_unchecked)]
 fn upsample_kernel(x: &Array<f32>, y: &mut Array<f32>, total: usize, h: usize, w: usize, c: usize) {

@@ -8,10 +8,10 @@ use cubecl::prelude::*;
 use rayon::prelude::*;
 
 use super::{Moments, Scratch, SsimConstants, SsimOptions, check_pair, first, gpu, means, read};
-use crate::conv::Nhwc;
 use crate::device::{Buffer, Device, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::reduce::group_sums;
+use crate::shape::Nhwc;
 use crate::simd::{Wide, by_registers, formulas, lanes_fn};
 use crate::window::{Plan, weighted_rows};
 

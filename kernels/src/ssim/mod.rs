@@ -18,10 +18,10 @@ use std::ops::Range;
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use crate::conv::Nhwc;
 use crate::device::{View, ViewMut, place};
 use crate::error::{Result, check_len};
 use crate::reduce::group_sums;
+use crate::shape::Nhwc;
 use crate::simd::{Lanes, Wide, by_registers, formulas, lanes_fn};
 use crate::window::{Border, Plan, Window, cross_rows, square_rows};
 

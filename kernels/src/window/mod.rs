@@ -10,7 +10,7 @@ use crate::border;
 pub use crate::border::Border;
 use crate::error::{Result, shape_error};
 
-use crate::conv::Nhwc;
+use crate::shape::Nhwc;
 use passes::weighted_line;
 pub(crate) use passes::{cross_rows, square_rows, weighted_rows};
 

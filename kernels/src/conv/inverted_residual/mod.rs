@@ -13,10 +13,11 @@ mod gpu;
 mod host;
 mod stages;
 
-use super::{ConvOptions, Geometry, Nhwc};
+use super::{ConvOptions, Geometry};
 use crate::activation::Activation;
 use crate::device::{Buffer, Place, Rounding, View, ViewMut, mixed, place};
 use crate::error::{Result, check_len, shape_error};
+use crate::shape::Nhwc;
 
 const OP: &str = "inverted residual";
 

@@ -15,9 +15,9 @@ pub(super) use map::{map, mask};
 
 use super::{Moments, SsimConstants, SsimConstantsLaunch, SsimOptions};
 use crate::border::{Border, mirror};
-use crate::conv::Nhwc;
 use crate::device::{Gpu, GpuBuffer};
 use crate::error::{Result, shape_error};
+use crate::shape::Nhwc;
 use crate::window::adjoint_band;
 
 /// Pixels along one side of a tile.
