@@ -1,4 +1,4 @@
-//! The methods of hotad, each in a file or folder of its own, their list ([`registry`]), and what programs do with them ([`jobs`]).
+//! The methods of hotad, each in a file or folder of its own, their list ([`METHODS`]), and what programs do with them ([`jobs`]).
 //!
 //! ```no_run
 //! use hotad_engine::device::Device;
@@ -41,7 +41,6 @@ pub mod method;
 pub mod model;
 pub mod networks;
 pub mod padim;
-pub mod pae;
 pub mod paedid;
 pub mod patchcore;
 pub mod prior;
@@ -55,4 +54,27 @@ pub mod sweep;
 pub mod synthetic;
 
 pub use method::{Entry, Method};
-pub use registry::{METHODS, method};
+pub use registry::method;
+
+/// All methods, in the order they are listed.
+pub const METHODS: method::Methods = &[
+    Entry::of::<paedid::Paedid>(),
+    Entry::of::<paedid::pae::Pae>(),
+    Entry::of::<patchcore::PatchCore>(),
+    Entry::of::<padim::Padim>(),
+    Entry::of::<simplenet::SimpleNet>(),
+    Entry::of::<ensemble::fused::FeatureEnsemble>(),
+    Entry::of::<ensemble::scores::ScoreEnsemble>(),
+    Entry::of::<i3ad::I3ad>(),
+    Entry::of::<paedid::inpainting::InpaintedPaedid>(),
+    Entry::of::<autoencoders::plain::L2Ae>(),
+    Entry::of::<autoencoders::plain::SsimAe>(),
+    Entry::of::<autoencoders::projection::Projection>(),
+    Entry::of::<autoencoders::anogan::AnoGan>(),
+    Entry::of::<autoencoders::anogan::FAnoGan>(),
+    Entry::of::<autoencoders::adversarial::AeGan>(),
+    Entry::of::<autoencoders::memory::MemAe>(),
+    Entry::of::<rasl::Rasl>(),
+    Entry::of::<color_unet::ColorUnet>(),
+    Entry::of::<lea_net::LeaNet>(),
+];

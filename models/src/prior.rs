@@ -14,9 +14,9 @@ use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::device::Buffer;
 use hotad_kernels::elementwise::affine;
 use hotad_kernels::prior::replace_unlike;
-use serde::{Deserialize, Serialize};
 
 use crate::autoencoder::TrainedAutoencoder;
+use crate::config::BankType;
 use crate::detector::EditableBank;
 
 /// What a prior says of a batch.
@@ -34,17 +34,6 @@ pub trait BackgroundPrior: Send + Sync {
     /// # Errors
     /// When the batch has another shape.
     fn background(&self, images: &Tensor) -> Result<Background>;
-}
-
-/// How bank vectors are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BankType {
-    /// Half precision.
-    #[default]
-    F16,
-    /// Single precision.
-    F32,
 }
 
 /// Patch autoencoder and memory bank: latent vectors that look unlike any normal one at their

@@ -1,4 +1,4 @@
-//! The methods there are, and models of them.
+//! Methods by name, and models of them.
 
 use std::path::Path;
 
@@ -8,49 +8,10 @@ use hotad_engine::model_file::ModelFile;
 use hotad_engine::signature::PublicKey;
 use toml::Table;
 
-use crate::autoencoders::adversarial::AeGan;
-use crate::autoencoders::anogan::{AnoGan, FAnoGan};
-use crate::autoencoders::memory::MemAe;
-use crate::autoencoders::plain::{L2Ae, SsimAe};
-use crate::autoencoders::projection::Projection;
-use crate::color_unet::ColorUnet;
-use crate::ensemble::fused::FeatureEnsemble;
-use crate::ensemble::scores::ScoreEnsemble;
-use crate::i3ad::I3ad;
-use crate::lea_net::LeaNet;
-use crate::method::{Entry, LoadContext, Methods, find};
+use crate::METHODS;
+use crate::method::{Entry, LoadContext, find};
 use crate::model::{Model, unreadable};
-use crate::padim::Padim;
-use crate::pae::Pae;
-use crate::paedid::Paedid;
-use crate::paedid::inpainting::InpaintedPaedid;
-use crate::patchcore::PatchCore;
-use crate::rasl::Rasl;
 use crate::rescoring::with_settings;
-use crate::simplenet::SimpleNet;
-
-/// All methods, in the order they are listed.
-pub const METHODS: Methods = &[
-    Entry::of::<Paedid>(),
-    Entry::of::<Pae>(),
-    Entry::of::<PatchCore>(),
-    Entry::of::<Padim>(),
-    Entry::of::<SimpleNet>(),
-    Entry::of::<FeatureEnsemble>(),
-    Entry::of::<ScoreEnsemble>(),
-    Entry::of::<I3ad>(),
-    Entry::of::<InpaintedPaedid>(),
-    Entry::of::<L2Ae>(),
-    Entry::of::<SsimAe>(),
-    Entry::of::<Projection>(),
-    Entry::of::<AnoGan>(),
-    Entry::of::<FAnoGan>(),
-    Entry::of::<AeGan>(),
-    Entry::of::<MemAe>(),
-    Entry::of::<Rasl>(),
-    Entry::of::<ColorUnet>(),
-    Entry::of::<LeaNet>(),
-];
 
 /// A method by name.
 ///

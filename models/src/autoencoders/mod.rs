@@ -16,9 +16,8 @@ use hotad_engine::Result;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_kernels::adam::AdamOptions;
 
-use crate::config::{BATCH, BLUR, EPOCHS, RATE, Settings, settings};
+use crate::config::{BATCH, BLUR, Channels, EPOCHS, RATE, Settings, settings};
 use crate::fit::Schedule;
-use crate::paedid::Channels;
 use crate::residual::Measure;
 use crate::segmentation::Aggregate;
 

@@ -1,6 +1,8 @@
 //! Settings: defaults, a TOML file over them, `key=value` over both; unknown keys and values out of
 //! range are errors that name them.
 
+mod bank_type;
+mod channels;
 mod choice;
 mod declare;
 mod interval;
@@ -11,6 +13,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+pub use bank_type::BankType;
+pub use channels::Channels;
 pub use choice::Choice;
 pub(crate) use declare::settings;
 pub use declare::{Declared, Part, Setting};

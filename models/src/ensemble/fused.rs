@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::features::{Config, HeadKind, fit};
-use crate::config::{Settings, checked, damaged};
+use crate::config::{BankType, Settings, checked, damaged};
 use crate::detector::{Detector, Score};
 use crate::features::Embedding;
 use crate::features::pca::Covariance;
@@ -23,7 +23,6 @@ use crate::padim::moments::Limit;
 use crate::padim::{self, distances};
 use crate::patchcore::bank::PatchBank;
 use crate::patchcore::nearest::nearest;
-use crate::prior::BankType;
 use crate::segmentation::of_patches;
 use crate::simplenet::folded::Folded;
 use crate::simplenet::head::{self, Noise, Plan};

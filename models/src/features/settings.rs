@@ -11,9 +11,8 @@ use super::embedding::{Embedding, Part};
 use super::source::SIZES;
 use super::{Extractor, Source};
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
-use crate::config::{Choice, EPOCHS, Settings, require, settings};
+use crate::config::{Channels, Choice, EPOCHS, Settings, require, settings};
 use crate::fit::{FitContext, Schedule, stage};
-use crate::paedid::Channels;
 
 /// Widths of the autoencoder that is trained where no backbone is given.
 const WIDTHS: [usize; 4] = [16, 32, 64, 128];

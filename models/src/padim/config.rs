@@ -1,8 +1,7 @@
 //! Settings of PaDiM.
 
-use crate::config::{BLUR, Choice, POSITIVE, SHARE, Settings, settings};
+use crate::config::{BLUR, BankType, Choice, POSITIVE, SHARE, Settings, settings};
 use crate::features::FeatureSettings;
-use crate::prior::BankType;
 
 settings! {
     /// Settings.

@@ -29,13 +29,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::{checked, damaged};
+use crate::config::{BankType, checked, damaged};
 use crate::detector::{Detector, Exportable, Score};
 use crate::export::{self, Exported};
 use crate::features::{Embedding, Extractor};
 use crate::fit::FitContext;
 use crate::method::{LoadContext, Method};
-use crate::prior::BankType;
 use crate::segmentation::enlarged;
 
 pub use config::Config;

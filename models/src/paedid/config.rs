@@ -4,8 +4,9 @@ use hotad_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::autoencoder::{ELPV, VGG, check_widths};
-use crate::config::{BATCH, BLUR, Choice, EPOCHS, POSITIVE, RATE, SHARE, Settings, require, settings};
-use crate::prior::BankType;
+use crate::config::{
+    BATCH, BLUR, BankType, Channels, Choice, EPOCHS, POSITIVE, RATE, SHARE, Settings, require, settings,
+};
 
 /// Adam steps of the decomposition. At the default rate the objective has settled by then: on cracks over solar cells the last
 /// ten of 100 steps change it by less than 0.1 %.
@@ -20,36 +21,6 @@ pub enum ImageScore {
     Patch,
     /// The largest value of the blurred anomaly map.
     Map,
-}
-
-/// Number of channels.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Channels {
-    /// 1 or 3.
-    Count(usize),
-    /// `"auto"`: 1 when all images are gray.
-    Word(String),
-}
-
-impl Channels {
-    /// `"auto"`.
-    pub fn auto() -> Self {
-        Self::Word("auto".into())
-    }
-
-    /// The number, once it is known whether the images are gray.
-    ///
-    /// # Errors
-    /// For anything but `auto`, 1 and 3.
-    pub fn resolve(&self, gray: bool) -> Result<usize> {
-        match self {
-            Self::Word(word) if word == "auto" => Ok(if gray { 1 } else { 3 }),
-            Self::Count(n @ (1 | 3)) => Ok(*n),
-            Self::Word(word) => Err(Error::Config(format!("setting channels = {word:?}: use \"auto\", 1 or 3"))),
-            Self::Count(n) => Err(Error::Config(format!("setting channels = {n}: use \"auto\", 1 or 3"))),
-        }
-    }
 }
 
 /// Widths of the network.

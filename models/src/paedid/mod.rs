@@ -18,6 +18,7 @@ mod config;
 mod decomposition;
 mod explain;
 pub mod inpainting;
+pub mod pae;
 
 use std::collections::BTreeMap;
 
@@ -45,7 +46,7 @@ use crate::synthetic::{Cracks, cracks};
 
 use decomposition::{Decomposition, lambdas, residual};
 
-pub use config::{Channels, Config, ImageScore, Network};
+pub use config::{Config, ImageScore, Network};
 
 /// What a model file keeps beside tensors.
 #[derive(Serialize, Deserialize)]

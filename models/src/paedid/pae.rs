@@ -4,9 +4,9 @@
 use hotad_engine::Result;
 use hotad_engine::model_file::ModelFile;
 
+use super::{Config, Paedid, choose, fit_prior};
 use crate::fit::FitContext;
 use crate::method::{LoadContext, Method};
-use crate::paedid::{Config, Paedid, choose, fit_prior};
 
 /// PAE; it does not use the settings `lambda`, `steps` and `decompose_lr`.
 pub struct Pae;

@@ -22,9 +22,10 @@ use serde_json::Value;
 use super::config::Config;
 use super::latency::largest_in_time;
 use super::nearest::nearest;
+use crate::config::BankType;
 use crate::features::Embedding;
 use crate::fit::FitContext;
-use crate::prior::{BankType, entry_name};
+use crate::prior::entry_name;
 
 /// Vectors that distances are measured to.
 pub struct PatchBank {

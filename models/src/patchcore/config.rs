@@ -1,8 +1,7 @@
 //! Settings of PatchCore.
 
-use crate::config::{BLUR, SHARE_OR_COUNT, Settings, is_share_or_count, settings};
+use crate::config::{BLUR, BankType, SHARE_OR_COUNT, Settings, is_share_or_count, settings};
 use crate::features::FeatureSettings;
-use crate::prior::BankType;
 
 settings! {
     /// Settings.
