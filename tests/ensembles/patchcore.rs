@@ -8,13 +8,13 @@ use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
 use hotad_models::METHODS;
+use hotad_models::config::BankType;
 use hotad_models::detector::Detector;
 use hotad_models::features::FeatureSettings;
 use hotad_models::fit::FitContext;
 use hotad_models::method::Method;
 use hotad_models::model::Model;
 use hotad_models::patchcore::{self, PatchCore};
-use hotad_models::prior::BankType;
 
 use crate::common::{ok, refused, small_data, text};
 use crate::{SMALL, json, train};
