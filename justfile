@@ -9,9 +9,9 @@ lint:
     cargo fmt --all -- --check
     cargo clippy --release --workspace --all-targets --locked -- -D warnings
 
-# The tests, on the devices named: `just test cpu,wgpu,emu`.
-test devices="cpu":
-    HOTAD_TEST_DEVICES={{devices}} cargo test --release --locked
+# The tests, or those of one file: `just test golden`. HOTAD_TEST_DEVICES names the devices.
+test file="":
+    cargo test --release --locked {{ if file == "" { "" } else { "--test " + file } }}
 
 # The hot paths beside PyTorch, or those whose names contain a word: `just bench resnet18`.
 bench word="":

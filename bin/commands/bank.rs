@@ -8,6 +8,7 @@ use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::prepare::file_sha256;
 use hotad_engine::device::Device;
 use hotad_engine::{Error, Result, interrupt};
+use hotad_models::METHODS;
 use hotad_models::detector::EditableBank;
 use hotad_models::jobs::{lock_model, save_changed};
 use hotad_models::model::Model;
@@ -19,7 +20,8 @@ use crate::{OK, output};
 /// The bank of a model, or an error that names the method.
 fn bank<'a>(model: &'a mut Model, path: &Path) -> Result<&'a mut dyn EditableBank> {
     let method = model.method;
-    let reason = format!("a {method} model has no memory bank; this works on paedid, pae and patchcore");
+    let with: Vec<&str> = METHODS.iter().filter(|m| m.bank).map(|m| m.name).collect();
+    let reason = format!("a {method} model has no memory bank; this works on {}", with.join(", "));
     model.detector.as_bank().ok_or(Error::Model { path: path.into(), reason })
 }
 

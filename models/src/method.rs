@@ -26,6 +26,8 @@ pub trait Method {
     const SUPERVISED: bool = false;
     /// Whether it is built on trained models.
     const ENSEMBLE: bool = false;
+    /// Whether it has a memory bank that can change after training.
+    const BANK: bool = false;
     /// How it is cross-validated, if it can be.
     const CROSS_VALIDATION: Option<CrossValidation> = None;
 
@@ -71,6 +73,8 @@ pub struct Entry {
     pub supervised: bool,
     /// [`Method::ENSEMBLE`].
     pub ensemble: bool,
+    /// [`Method::BANK`].
+    pub bank: bool,
     /// [`Method::CROSS_VALIDATION`].
     pub cross_validation: Option<CrossValidation>,
     /// What is known of each setting.
@@ -92,6 +96,7 @@ impl Entry {
             summary: M::SUMMARY,
             supervised: M::SUPERVISED,
             ensemble: M::ENSEMBLE,
+            bank: M::BANK,
             cross_validation: M::CROSS_VALIDATION,
             declared: M::Config::declared,
             documented: M::Config::documented,

@@ -152,6 +152,15 @@ pub const CASES: &[Case] = &[
         tolerance: ELEMENT,
     },
     Case {
+        name: "gate_of_identity",
+        checked: &[&[learned(&[1, 7, 11, 10])]],
+        timed: &[given(&[1, 64, 64, 192])],
+        flops: 19.0,
+        run: |t| gate(&t[0], Activation::Identity),
+        oracle: |a| gated(&a[0], |v| v),
+        tolerance: ELEMENT,
+    },
+    Case {
         name: "masked_input",
         checked: &[&[learned(&[2, 5, 7, 3]), mask(&[2, 5, 7, 1])]],
         timed: &[given(&[8, 256, 256, 3]), mask(&[8, 256, 256, 1])],

@@ -1,4 +1,4 @@
-//! Operations, each described once: inputs, the call, its definition in float64, tolerance and cost.
+//! Operations on elements, rows and small maps, each described once: inputs, the call, its definition in float64, tolerance and cost.
 //!
 //! One description serves four programs: `tests/gradients` compares values and gradients with the definition, `tests/devices`
 //! every device with the CPU, `tests/ptx` compiles the kernels that are launched, and `benches/hot_paths` times the call.
@@ -17,6 +17,7 @@ use hotad_engine::ops::loss;
 use hotad_engine::random;
 use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
+use hotad_kernels::device::poison_new_buffers;
 use hotad_kernels::loss::Loss;
 use rand::Rng;
 
@@ -123,8 +124,10 @@ pub fn target(len: usize) -> Vec<f32> {
     (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
 }
 
-/// The output on a device, and the gradients of the learned inputs under the mean squared error to [`target`].
+/// The output on a device, and the gradients of the learned inputs under the mean squared error to [`target`]. What an operation
+/// does not write is not a number.
 pub fn results(case: &Case, inputs: &[Input], device: &Device) -> Vec<Vec<f32>> {
+    poison_new_buffers();
     let tensors = tensors(inputs, device);
     let y = (case.run)(&tensors).expect("the inputs fit");
     let mut results = vec![y.values().expect("the device has done its work").into_owned()];

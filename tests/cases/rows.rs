@@ -33,7 +33,7 @@ fn axis(x: &Tensor) -> [usize; 3] {
 pub const CASES: &[Case] = &[
     Case {
         name: "normalise_rows",
-        checked: &[&[learned(&[70, 33])], &[learned(&[5, 2000])]],
+        checked: &[&[learned(&[70, 33])], &[learned(&[5, 2000])], &[given(&[3, 1])]],
         timed: &[given(&[4096, 128])],
         flops: 3.0,
         run: |t| normalise_rows(&t[0]),
@@ -48,7 +48,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "address",
-        checked: &[&[learned(&[70, 33])], &[learned(&[5, 2000])]],
+        checked: &[&[learned(&[70, 33])], &[learned(&[5, 2000])], &[given(&[3, 1])]],
         timed: &[given(&[1024, 2000])],
         flops: 25.0,
         run: |t| address(&t[0], threshold(t[0].shape()[1])),

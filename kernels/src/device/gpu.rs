@@ -9,6 +9,7 @@ use cubecl::client::ComputeClient;
 use cubecl::server::Handle;
 
 use super::buffer::{Element, GpuBuffer};
+use super::poison;
 use super::probe::Facts;
 use crate::error::{KernelError, Result, device_error};
 
@@ -176,8 +177,18 @@ impl Gpu {
         &self.inner.client
     }
 
-    /// Room for `len` elements, whole words of at least one.
+    /// Room for `len` elements.
     pub(crate) fn alloc<T: Element>(&self, len: usize) -> Result<GpuBuffer<T>> {
+        if poison::is_on() {
+            let mut values = vec![T::default(); len];
+            poison::fill(&mut values);
+            return self.upload(&values);
+        }
+        self.room(len)
+    }
+
+    /// Room for `len` elements, whole words of at least one.
+    fn room<T: Element>(&self, len: usize) -> Result<GpuBuffer<T>> {
         let bytes = len.saturating_mul(size_of::<T>()).checked_next_multiple_of(4).unwrap_or(usize::MAX).max(4);
         self.check_size(bytes)?;
         let memory = match self.inner.client {
@@ -201,7 +212,7 @@ impl Gpu {
         match self.inner.client {
             #[cfg(feature = "cuda")]
             Client::Cuda(ref queue) => {
-                let buffer = self.alloc(data.len())?;
+                let buffer = self.room(data.len())?;
                 queue.upload(buffer.handle(), bytes).map_err(|e| self.failure(e))?;
                 Ok(buffer)
             }

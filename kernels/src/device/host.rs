@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::Element;
 use super::gpu::mebibytes;
+use super::poison;
 use crate::error::{Result, device_error};
 use crate::memory::zeros;
 
@@ -75,7 +76,12 @@ impl<T: Element> HostBuffer<T> {
         });
         let again = waiting.flatten().and_then(|v| bytemuck::allocation::try_cast_vec(v).ok());
         match again.or_else(|| zeros(len)).or_else(|| zeros_instead_of_kept(len)) {
-            Some(values) => Ok(Self { values, again: true }),
+            Some(mut values) => {
+                if poison::is_on() {
+                    poison::fill(&mut values);
+                }
+                Ok(Self { values, again: true })
+            }
             None => device_error(format!(
                 "cpu: out of memory: {} more could not be had; use a smaller --batch or image_size",
                 mebibytes((len as u64).saturating_mul(size_of::<T>() as u64))

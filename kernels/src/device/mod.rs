@@ -14,6 +14,7 @@ mod fill;
 mod gpu;
 mod host;
 mod launch;
+mod poison;
 mod probe;
 #[cfg(feature = "wgpu")]
 mod wgpu;
@@ -28,6 +29,8 @@ pub use cuda::emulator;
 pub use cuda::offline;
 pub use gpu::{Gpu, Precision};
 pub use host::HostBuffer;
+#[doc(hidden)]
+pub use poison::poison_new_buffers;
 pub use probe::{Facts, Probe, hush_drivers, probe};
 
 pub(crate) use buffer::{Place, place};

@@ -187,6 +187,11 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_a_model_file_lacks_is_the_default_of_the_method() {
+        assert_eq!(Own::of_file(&serde_json::json!({})).expect("defaults"), Own::default());
+    }
+
+    #[test]
     fn errors_say_what_is_allowed() {
         assert!(refusal("batch = 9").ends_with("setting batch = 9 is out of range; allowed: 1 to 8"));
         assert!(refusal("even = 3").ends_with("setting even = 3 is out of range; allowed: even numbers"));

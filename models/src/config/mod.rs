@@ -9,8 +9,8 @@ mod interval;
 
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::{Error, Result};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use bank_type::BankType;
@@ -125,23 +125,41 @@ pub fn require_square(image: ImageSpec, side: usize) -> Result<()> {
     Err(damaged(format!("images of {} x {} under image_size = {side}", image.height, image.width)))
 }
 
-/// Reads settings and checks their ranges, for fields of what a model file holds.
+/// Reads settings over the defaults and checks their ranges, for fields of what a model file holds.
 ///
 /// # Errors
 /// Those of the settings.
 pub fn checked<'de, S: Settings, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<S, D::Error> {
-    let settings = S::deserialize(from)?;
+    let mut whole = serde_json::to_value(S::default()).map_err(serde::de::Error::custom)?;
+    if let Some(all) = whole.as_object_mut() {
+        all.extend(serde_json::Map::deserialize(from)?);
+    }
+    let settings = S::deserialize(whole).map_err(serde::de::Error::custom)?;
     settings.check().map_err(serde::de::Error::custom)?;
     Ok(settings)
 }
 
-/// What [`is_share_or_count`] says in words.
-pub const SHARE_OR_COUNT: &str = "a share above 0 and below 1, or a whole number";
-
-/// Whether a number is a share above 0 and below 1, or a whole number from 1 to `most`.
-pub fn is_share_or_count(value: f64, most: f64) -> bool {
-    (value > 0.0 && value < 1.0) || (value >= 1.0 && value.fract() == 0.0 && value <= most)
+/// A share above 0 and below 1, or a whole number from 1 on.
+pub struct ShareOrCount {
+    /// The largest whole number.
+    pub most: u32,
 }
+
+impl ShareOrCount {
+    /// Whether it is one.
+    pub fn contains(&self, value: f64) -> bool {
+        (value > 0.0 && value < 1.0) || (value >= 1.0 && value.fract() == 0.0 && value <= f64::from(self.most))
+    }
+}
+
+impl std::fmt::Display for ShareOrCount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a share above 0 and below 1, or a whole number from 1 to {}", self.most)
+    }
+}
+
+/// Patches of a coreset.
+pub const CORESET: ShareOrCount = ShareOrCount { most: 10_000_000 };
 
 /// Fails unless `value` is in range.
 ///

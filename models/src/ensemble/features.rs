@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fused::{FeatureEnsemble, Head};
 use super::{common_image, member_maps, require_members};
-use crate::config::{SHARE_OR_COUNT, Settings, is_share_or_count, require, settings};
+use crate::config::{CORESET, Settings, ShareOrCount, require, settings};
 use crate::features::embedding::{Part, Reduction};
 use crate::features::pca::Keep;
 use crate::features::settings::{Layers, NEIGHBOURHOODS, is_neighbourhood};
@@ -38,13 +38,16 @@ pub enum HeadKind {
     Nearest,
 }
 
+/// Principal components: a share of the variance, or how many.
+const MAPS: ShareOrCount = ShareOrCount { most: 65_536 };
+
 settings! {
     /// Settings.
     pub struct Config {
         /// "global" (principal components of all members' maps together) or "individual" (of each member's, joined)
         fusion: Fusion = Fusion::Global;
         /// share of the variance that is kept, below 1, or the number of maps (of each member's with "individual")
-        maps: f64 = 0.999, allowed SHARE_OR_COUNT if |v| is_share_or_count(*v, 65536.0);
+        maps: f64 = 0.999, allowed MAPS if |v| MAPS.contains(*v);
         /// whether every member's features get the same total variance before
         standardise: bool = false;
         /// whether all maps get the same variance after the reduction; for head = "discriminator"
@@ -60,7 +63,7 @@ settings! {
         /// features' own
         noise_range: [f64; 2] = [0.25, 2.0];
         /// with head = "nearest": share of the patches that the bank keeps, or their number from 1 on
-        coreset: f64 = 0.1, allowed SHARE_OR_COUNT if |v| is_share_or_count(*v, 1e7);
+        coreset: f64 = 0.1, allowed CORESET if |v| CORESET.contains(*v);
         ..discriminator: HeadSettings = HeadSettings::default();
     }
 }

@@ -108,10 +108,11 @@ impl Covariance {
         // Both triangles of the sums are the same up to rounding; the solver wants them equal.
         let symmetric = Mat::from_fn(d, d, |i, j| (entry(i, j) + entry(j, i)) / 2.0);
         if !symmetric.is_all_finite() {
-            return Err(Error::Config("PCA: features are not finite; use another backbone".into()));
+            return Err(Error::Config("PCA: features of the training images are not finite; use other members".into()));
         }
         let eigen = symmetric.self_adjoint_eigen(Side::Lower);
-        let eigen = eigen.map_err(|e| Error::Config(format!("PCA: no principal components were found: {e:?}")))?;
+        let eigen = eigen
+            .map_err(|_| Error::Config("PCA: the principal components did not converge; use other members".into()))?;
         // They come in rising order.
         let variances = (0..d).rev().map(|i| eigen.S()[i].max(0.0));
         let kept = match keep {
@@ -156,4 +157,18 @@ fn column_means(x: &[f32], d: usize) -> Vec<f32> {
     }
     let n = (x.len() / d.max(1)).max(1) as f64;
     sums.into_iter().map(|s| (s / n) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_that_are_not_finite_are_refused() {
+        let mut covariance = Covariance::new(&Device::CPU);
+        let x = Tensor::new(vec![1.0, 2.0, f32::NAN, 3.0, 0.5, 1.0], &[3, 2]).expect("lengths fit");
+        covariance.add(&x).expect("summed");
+        let error = covariance.pca(Keep::Count(1)).expect_err("not finite").to_string();
+        assert!(error.contains("not finite"), "{error}");
+    }
 }

@@ -230,3 +230,13 @@ impl Settings for Config {
         self.rows.iter().try_for_each(|row| self.row(row).map(drop))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_colour_network_is_by_default_that_of_color_unet() {
+        assert_eq!(Config::default().color(), color_unet::Config::default());
+    }
+}

@@ -1,6 +1,6 @@
 //! Settings of PatchCore.
 
-use crate::config::{BLUR, BankType, SHARE_OR_COUNT, Settings, is_share_or_count, settings};
+use crate::config::{BLUR, BankType, CORESET, Settings, settings};
 use crate::features::FeatureSettings;
 
 settings! {
@@ -9,7 +9,7 @@ settings! {
         /// most elements of a patch's vector; more are averaged in groups of neighbours (paper: 1024)
         dimensions: usize = 1024, in 8..=8192;
         /// share of the patches that the bank keeps (paper: 0.1 or 0.01), or their number from 1 on
-        coreset: f64 = 0.1, allowed SHARE_OR_COUNT if |v| is_share_or_count(*v, 1e7);
+        coreset: f64 = 0.1, allowed CORESET if |v| CORESET.contains(*v);
         /// milliseconds that scoring one image may take on this machine; the bank is made as large as that allows, whatever
         /// coreset says; 0: no limit
         max_latency_ms: f64 = 0.0, allowed "0, or 0.01 to 60000" if |v| *v == 0.0 || (0.01..=60_000.0).contains(v);

@@ -27,7 +27,7 @@ pub struct Parts {
 /// When they are not found.
 fn right_singular(m: &Mat<f64>) -> Result<(Mat<f64>, Vec<f64>)> {
     let eigen = (m.transpose() * m).self_adjoint_eigen(Side::Lower);
-    let eigen = eigen.map_err(|e| Error::Config(format!("rasl: no singular values were found: {e:?}")))?;
+    let eigen = eigen.map_err(|_| Error::Config("rasl: the singular values of the images did not converge".into()))?;
     let values = eigen.S().column_vector().iter().map(|v| v.max(0.0).sqrt()).collect();
     Ok((eigen.U().to_owned(), values))
 }
@@ -58,9 +58,12 @@ fn pseudo_inverse(a: &Mat<f64>) -> Result<Mat<f64>> {
 /// algorithm 2): columns of `d` are images, `jacobians` theirs.
 ///
 /// # Errors
-/// When interrupted.
+/// When all images are black or one is not finite; when interrupted.
 pub fn low_rank(d: &Mat<f64>, jacobians: &[Mat<f64>], lambda: f64) -> Result<Parts> {
     let inverses = jacobians.iter().map(pseudo_inverse).collect::<Result<Vec<_>>>()?;
+    if !d.is_all_finite() || d.norm_max() == 0.0 {
+        return Err(Error::Config("rasl: the images are black; use others".into()));
+    }
     let spectral = largest(&right_singular(d)?.1);
     let mut y: Mat<f64> = d / spectral.max(d.norm_max() / lambda);
     let (mut e, mut low) = (Mat::zeros(d.nrows(), d.ncols()), d.clone());

@@ -216,7 +216,8 @@ impl Call<'_> {
         }
     }
 
-    /// Adds some channels' share of the projection of `mixed`, `[pixel][block]`, to the sums, or begins them.
+    /// Adds some channels' share of the projection of `mixed`, `[pixel][block]`, to the sums, or overwrites them where `begins` says that
+    /// there are none yet.
     fn project(
         &self,
         mixed: &mut [f32],

@@ -187,8 +187,8 @@ unsafe fn depthwise_tile<L: Lanes, const V: usize, const M: usize>(
 }
 
 lanes_fn! {
-    /// Adds the first `steps` channels of every pixel of `x` times `panels` to the pixel's `wide` sums, or begins these sums;
-    /// one panel of `steps` rows of lanes begins every `panel` elements.
+    /// Adds the first `steps` channels of every pixel of `x` times `panels` to the pixel's `wide` sums, or
+    /// overwrites them where `begins` says that there are none yet; one panel of `steps` rows of lanes begins every `panel` elements.
     pub(super) fn project<L, V, R>(
         x: Pixels,
         panels: &[f32],
@@ -224,7 +224,7 @@ lanes_fn! {
     }
 }
 
-/// Adds to `P` panels of the sums of `M` pixels, which lie `to.1` elements apart, or begins them.
+/// Adds to `P` panels of the sums of `M` pixels, which lie `to.1` elements apart, or overwrites them where `begins`.
 ///
 /// # Safety
 /// As for [`multiply`]; the sums are there.

@@ -146,7 +146,7 @@ struct Added<'a> {
     first_run: usize,
     /// Sums of a pixel.
     wide: usize,
-    /// Whether there are none yet.
+    /// Whether they are overwritten: there are none yet.
     begins: bool,
     sums: &'a mut [f32],
 }
@@ -164,7 +164,7 @@ impl Output for Added<'_> {
     unsafe fn take<L: Lanes, const V: usize>(&mut self, products: &[Lane], window: usize, block: usize) {
         let (values, list) = (values_of(self.weights, [0.0; NR], block), &self.windows.list);
         let first = list[window].pixel;
-        // Pixels that the window before has had.
+        // Pixels that the window before, which may overlap this one, has written.
         let known = window.checked_sub(1).map_or(0, |before| list[before].pixel + self.windows.pixels - first);
         let rows = self.sums[(first + known) * self.wide..].chunks_exact_mut(self.wide);
         for (products, row) in products[known..].iter().zip(rows) {
@@ -185,7 +185,7 @@ impl Output for Added<'_> {
 
 lanes_fn! {
     /// Adds every pixel times the weights of its channels, which begin with run `first_run`, to the pixel's `wide` sums, or
-    /// begins these sums.
+    /// overwrites them where `begins` says that there are none yet.
     pub(in super::super) fn project<L, V, R>(
         x: &Pixels,
         weights: &Packed,

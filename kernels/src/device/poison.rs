@@ -1,0 +1,23 @@
+//! For tests: new buffers hold no numbers, so that what is read before it is written shows in the result.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::Element;
+
+static ON: AtomicBool = AtomicBool::new(false);
+
+/// Fills every buffer that this process makes from now on with bytes that are not a number as floats.
+#[doc(hidden)]
+pub fn poison_new_buffers() {
+    ON.store(true, Ordering::Relaxed);
+}
+
+/// Whether new buffers are filled so.
+pub(super) fn is_on() -> bool {
+    ON.load(Ordering::Relaxed)
+}
+
+/// Fills a buffer.
+pub(super) fn fill<T: Element>(values: &mut [T]) {
+    bytemuck::cast_slice_mut::<T, u8>(values).fill(0xff);
+}
