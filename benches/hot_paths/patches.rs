@@ -69,7 +69,7 @@ pub fn covariance(device: &Device) -> Work {
     Work {
         title: "covariance of 25,088 patches x 448",
         name: "covariance",
-        flops: 2.0 * (n * d * d) as f64,
+        flops: (n * d * (d + 1)) as f64, // the products are symmetric
         bytes: 8.0 * (n * d) as f64,
         units: 1.0,
         goal: (1.0, 1.0),
