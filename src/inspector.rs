@@ -229,8 +229,7 @@ impl Inspector {
     /// # Errors
     /// As [`Inspector::inspect`].
     pub fn inspect_arrived(&mut self, frame: &Frame, arrived: Instant, verdict: &mut Verdict) -> Result<()> {
-        let timing = Timing { arrived, deadline: self.options.deadline };
-        self.inspect_all(std::slice::from_ref(frame), timing, std::slice::from_mut(verdict))
+        self.inspect_batch_arrived(std::slice::from_ref(frame), arrived, std::slice::from_mut(verdict))
     }
 
     /// Inspects frames together, of any sizes and formats, that arrive now. Each verdict is the one that its frame alone would
@@ -239,7 +238,21 @@ impl Inspector {
     /// # Errors
     /// When there are not as many verdicts as frames, and as [`Inspector::inspect`].
     pub fn inspect_batch(&mut self, frames: &[Frame], verdicts: &mut [Verdict]) -> Result<()> {
-        let timing = Timing { arrived: Instant::now(), deadline: self.options.deadline };
+        self.inspect_batch_arrived(frames, Instant::now(), verdicts)
+    }
+
+    /// [`Inspector::inspect_batch`] of frames of which the first arrived at some time; where its deadline has passed, none is
+    /// inspected and all are undecided at once.
+    ///
+    /// # Errors
+    /// As [`Inspector::inspect_batch`].
+    pub fn inspect_batch_arrived(
+        &mut self,
+        frames: &[Frame],
+        arrived: Instant,
+        verdicts: &mut [Verdict],
+    ) -> Result<()> {
+        let timing = Timing { arrived, deadline: self.options.deadline };
         self.inspect_all(frames, timing, verdicts)
     }
 

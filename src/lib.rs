@@ -28,6 +28,8 @@ mod thresholds;
 mod verdict;
 
 pub use hotad_engine::calibration::Calibration;
+pub use hotad_engine::data::OnBroken;
+pub use hotad_engine::data::corrupt::{Corrupt, Corruption};
 pub use hotad_engine::data::frame::{Format, Frame, Strides};
 pub use hotad_engine::data::picture::ImageSpec;
 pub use hotad_engine::data::roi::Roi;

@@ -1,14 +1,15 @@
-//! After its warm-up an inspection leaves no memory behind, whatever the method.
+//! After its warm-up an inspection leaves no memory behind and asks for little, whatever the method.
 
 mod common;
 #[path = "common/small_models.rs"]
 mod small_models;
 
 use hotad::{Format, Frame, Inspector, MapSize, Options, Verdict};
+use hotad_kernels::memory::{Reporting, count_requests, requests};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
-static MEMORY: PeakAlloc = PeakAlloc;
+static MEMORY: Reporting<PeakAlloc> = Reporting { inner: PeakAlloc, end: |_| std::process::abort() };
 
 /// Frames of which each would leave a kilobyte to be noticed.
 const FRAMES: usize = 60;
@@ -16,8 +17,17 @@ const FRAMES: usize = 60;
 /// Bytes that threads may keep more or less of, as they share work differently.
 const KEPT: usize = 60 << 10;
 
+/// Frames after which every thread has met every task and keeps the memory for it.
+const FIRST: usize = 40;
+
+/// Most requests to the allocator for a frame, of a method that does not learn from it.
+const REQUESTS: u64 = 500;
+
+/// The same of AnoGAN, which takes steps of an optimiser for each frame.
+const REQUESTS_OF_STEPS: u64 = 1500;
+
 #[test]
-fn an_inspection_leaves_no_memory_behind() {
+fn an_inspection_leaves_no_memory_behind_and_asks_for_little() {
     let dir = tempfile::tempdir().expect("a folder");
     for (name, model) in small_models::train_all(dir.path()) {
         let options = Options { device: "cpu".into(), map: MapSize::Frame, ..Options::default() };
@@ -28,10 +38,17 @@ fn an_inspection_leaves_no_memory_behind() {
         let mut verdict = Verdict::default();
         let mut inspect = |count: usize| {
             (0..count).for_each(|_| inspector.inspect(&frame, &mut verdict).expect("a verdict"));
-            MEMORY.current_usage()
+            MEMORY.inner.current_usage()
         };
-        let before = inspect(10);
+        let before = inspect(FIRST);
+        count_requests(true);
+        let asked = requests().count;
         let after = inspect(FRAMES);
+        count_requests(false);
+        let asked = (requests().count - asked) / FRAMES as u64;
+        println!("{name}: {asked} requests for a frame");
+        let most = if name == "anogan" { REQUESTS_OF_STEPS } else { REQUESTS };
+        assert!(asked <= most, "{name}: {asked} requests for a frame");
         assert!(after <= before + KEPT, "{name}: {} bytes a frame stay", (after - before) / FRAMES);
     }
 }

@@ -90,14 +90,11 @@ pub enum Command {
 }
 
 /// What is done with a broken image by default, as typed.
-const ON_BROKEN: &str = match jobs::ON_BROKEN {
-    OnBroken::Refuse => "refuse",
-    OnBroken::Skip => "skip",
-};
+const ON_BROKEN: &str = jobs::ON_BROKEN.name();
 
 /// What to do with a broken image, as typed.
 fn on_broken() -> impl TypedValueParser<Value = OnBroken> {
-    let refuse = PossibleValue::new("refuse").help("Name the file and fail");
-    let skip = PossibleValue::new("skip").help("Name the file and go on without it");
-    PossibleValuesParser::new([refuse, skip]).map(|name| if name == "skip" { OnBroken::Skip } else { OnBroken::Refuse })
+    let refuse = PossibleValue::new(OnBroken::Refuse.name()).help("Name the file and fail");
+    let skip = PossibleValue::new(OnBroken::Skip.name()).help("Name the file and go on without it");
+    PossibleValuesParser::new([refuse, skip]).map(|name| name.parse().expect("one of the two"))
 }

@@ -28,7 +28,7 @@ pub fn run(args: &EvalArgs, chosen: (&str, &Path), common: &Common) -> Result<u8
         ("--set", json!(job.settings)),
         ("--group", json!(args.group)),
         ("--seed", json!(common.seed)),
-        ("--on-broken", json!(shard::name(args.on_broken))),
+        ("--on-broken", json!(args.on_broken.name())),
     ];
     let mut header = shard::header("eval", shard, model_path, &options, common)?;
     let model = job.load()?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hotad_engine::Result;
-use hotad_engine::data::prepare::{OnBroken, file_sha256};
+use hotad_engine::data::prepare::file_sha256;
 use hotad_engine::shard::Shard;
 use hotad_engine::shard::file::Header;
 use serde_json::Value;
@@ -25,14 +25,6 @@ pub fn header(command: &str, shard: Shard, model: &Path, options: &[(&str, Value
     header.options.extend(options.iter().map(|(name, value)| (name.to_string(), value.clone())));
     header.options.insert("--precision".into(), common.precision.clone().into());
     Ok(header)
-}
-
-/// The name of a choice.
-pub fn name(on_broken: OnBroken) -> &'static str {
-    match on_broken {
-        OnBroken::Refuse => "refuse",
-        OnBroken::Skip => "skip",
-    }
 }
 
 /// Says where results are.

@@ -12,10 +12,10 @@ mod types;
 
 use std::ffi::{CStr, c_char};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use handles::Opened;
-use inspector::{Frame, Inspector, Label, MapSize, Options, Values, Verdict};
+use inspector::{Frame, Inspector, Label, MapSize, Options, PublicKey, Values, Verdict};
 use memory::{array, check_size, name, sized, text, write};
 
 use status::{Failure, call};
@@ -54,6 +54,7 @@ pub unsafe extern "C" fn hotad_options_init(options: *mut hotad_options, size: u
             deadline_ns: 0,
             map: hotad_map::HOTAD_MAP_NONE as u32,
             roi: std::ptr::null(),
+            verify_key: std::ptr::null(),
         };
         check_size("options", size, size_of::<hotad_options>())?;
         // SAFETY: the caller's; the size was checked.
@@ -108,7 +109,7 @@ pub extern "C" fn hotad_warm_up(inspector: hotad_inspector, height: usize, width
     })
 }
 
-/// Inspects a frame that arrives now.
+/// Inspects a frame.
 ///
 /// # Safety
 /// `frame` is null or as its size says, with `data_size` bytes at `data` that nobody writes during the call; `verdict` is null or
@@ -124,7 +125,7 @@ pub unsafe extern "C" fn hotad_inspect(
 }
 
 /// Inspects frames together, of any sizes and formats. Each verdict is the one that its frame alone would get; times are of the
-/// whole batch. Where a frame is refused all verdicts are undecided; where a map does not fit, those after it are.
+/// whole batch, which counts as arrived with the frame that has waited longest. Where a frame is refused all verdicts are undecided; where a map does not fit, those after it are.
 ///
 /// # Safety
 /// `frames` and `verdicts` are null or point to `count` pointers, each as for `hotad_inspect`; no two verdicts are the same.
@@ -186,6 +187,30 @@ pub unsafe extern "C" fn hotad_get_thresholds(
     })
 }
 
+/// The changes of thresholds since an inspector was opened, oldest first: writes as many as fit into `changes`, which may be null,
+/// and their number in all to `count`.
+///
+/// # Safety
+/// `changes` is null or has memory for `capacity` of them, `count` is null or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hotad_threshold_changes(
+    inspector: hotad_inspector,
+    changes: *mut hotad_threshold_change,
+    capacity: usize,
+    count: *mut usize,
+) -> hotad_status {
+    call(|| {
+        let known = handles::get(inspector)?.thresholds.changes();
+        let room = if changes.is_null() { 0 } else { capacity };
+        for (i, change) in known.iter().take(room).enumerate() {
+            // SAFETY: the caller's: there is memory for `capacity` of them.
+            unsafe { changes.add(i).write(change.into()) };
+        }
+        // SAFETY: the caller's.
+        unsafe { write(count, "count", known.len()) }
+    })
+}
+
 /// What an inspector is of. The caller sets `size`.
 ///
 /// # Safety
@@ -228,26 +253,35 @@ unsafe fn inspect(inspector: u64, frames: &[*const hotad_frame], verdicts: &[*mu
         let own = &mut own[..frames.len()];
         if let [frame] = frames {
             // SAFETY: the caller's.
-            inspector.inspect_batch(&[unsafe { frame_of(*frame) }?], own)?;
+            let (frame, waited) = unsafe { frame_of(*frame) }?;
+            inspector.inspect_batch_arrived(&[frame], arrival(waited)?, own)?;
         } else {
             // SAFETY: the caller's.
-            let frames = frames.iter().map(|f| unsafe { frame_of(*f) }).collect::<Result<Vec<_>, _>>()?;
-            inspector.inspect_batch(&frames, own)?;
+            let given = frames.iter().map(|f| unsafe { frame_of(*f) }).collect::<Result<Vec<_>, _>>()?;
+            let (frames, waited): (Vec<_>, Vec<_>) = given.into_iter().unzip();
+            let longest = waited.into_iter().max().unwrap_or_default();
+            inspector.inspect_batch_arrived(&frames, arrival(longest)?, own)?;
         }
         // SAFETY: the caller's; `undecided` has looked at each.
         own.iter().zip(verdicts).try_for_each(|(own, verdict)| unsafe { told(own, *verdict) })
     })
 }
 
-/// The frame of a structure.
+/// When a frame arrived that has waited so long.
+fn arrival(waited: Duration) -> Result<Instant, Failure> {
+    let arrived = Instant::now().checked_sub(waited);
+    arrived.ok_or_else(|| Failure::argument(format!("frame.waited_ns: {waited:?} is longer than this machine runs")))
+}
+
+/// The frame of a structure, and how long it has waited.
 ///
 /// # Safety
 /// `frame` is null or as its size says, and its bytes stay for as long as the result is used.
-unsafe fn frame_of<'a>(frame: *const hotad_frame) -> Result<Frame<'a>, Failure> {
+unsafe fn frame_of<'a>(frame: *const hotad_frame) -> Result<(Frame<'a>, Duration), Failure> {
     // SAFETY: the caller's.
     unsafe { sized(frame.cast_mut(), "frame") }?;
     // SAFETY: the size was checked.
-    let hotad_frame { data, data_size, width, height, stride, format, .. } = unsafe { *frame };
+    let hotad_frame { data, data_size, width, height, stride, format, waited_ns, .. } = unsafe { *frame };
     if data.is_null() {
         return Err(Failure::argument("frame.data is null"));
     }
@@ -257,7 +291,7 @@ unsafe fn frame_of<'a>(frame: *const hotad_frame) -> Result<Frame<'a>, Failure> 
     let format = types::format(format)?;
     // SAFETY: the caller's: so many bytes may be read and stay as they are; the number fits a slice.
     let bytes = unsafe { std::slice::from_raw_parts(data, data_size) };
-    Ok(Frame::new(bytes, height, width, stride, format)?)
+    Ok((Frame::new(bytes, height, width, stride, format)?, Duration::from_nanos(waited_ns)))
 }
 
 /// Sets the fields that the library fills to those of a frame that was not inspected.
@@ -356,6 +390,8 @@ unsafe fn options_of(options: *const hotad_options) -> Result<Options, Failure> 
     let precision = unsafe { text(given.precision, "options.precision") }?;
     // SAFETY: the caller's.
     let roi = unsafe { text(given.roi, "options.roi") }?;
+    // SAFETY: the caller's.
+    let key = unsafe { text(given.verify_key, "options.verify_key") }?;
     let map = match given.map {
         0 => MapSize::None,
         1 => MapSize::Model,
@@ -370,6 +406,7 @@ unsafe fn options_of(options: *const hotad_options) -> Result<Options, Failure> 
         deadline: (given.deadline_ns > 0).then(|| Duration::from_nanos(given.deadline_ns)),
         map,
         roi: roi.map(str::parse).transpose()?,
+        key: key.map(|path| PublicKey::read(Path::new(path))).transpose()?,
         ..Options::default()
     })
 }

@@ -71,9 +71,10 @@ pub unsafe fn text<'a>(from: *const c_char, what: &str) -> Result<Option<&'a str
     text.map(Some).map_err(|_| Failure::argument(format!("{what} is not UTF-8")))
 }
 
-/// A name as an array that ends with a zero, cut where it is longer.
-pub fn name(text: &str) -> [c_char; 32] {
-    let mut all = [0; 32];
-    all.iter_mut().take(31).zip(text.bytes()).for_each(|(to, byte)| *to = byte as c_char);
+/// A text as an array that ends with a zero, cut where it is longer.
+pub fn name<const N: usize>(text: &str) -> [c_char; N] {
+    let mut all = [0; N];
+    let end = text.floor_char_boundary(N - 1);
+    all.iter_mut().zip(text[..end].bytes()).for_each(|(to, byte)| *to = byte as c_char);
     all
 }

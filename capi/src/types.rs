@@ -2,9 +2,11 @@
 //! end, a larger structure of a newer header is taken, a smaller one is refused.
 
 use std::ffi::c_char;
+use std::time::UNIX_EPOCH;
 
-use inspector::{Format, Region};
+use inspector::{Change, Format, Region};
 
+use crate::memory::name;
 use crate::status::Failure;
 
 /// How the samples of a frame lie in memory.
@@ -101,6 +103,8 @@ pub struct hotad_options {
     /// The region of frames that is looked at, "box:LEFT,TOP,WIDTH,HEIGHT", "polygon:X,Y,X,Y,..." or several with ";" between
     /// them, or "mask:FILE"; null for that of the model file.
     pub roi: *const c_char,
+    /// File with the public key (PEM) that the model file has to be signed by; null where none is asked for.
+    pub verify_key: *const c_char,
 }
 
 /// An image in memory of the caller's, who keeps it unchanged during the call.
@@ -121,6 +125,8 @@ pub struct hotad_frame {
     pub stride: usize,
     /// A `hotad_format`.
     pub format: u32,
+    /// Nanoseconds since the frame arrived, from which its deadline counts; 0 for one that arrives with the call.
+    pub waited_ns: u64,
 }
 
 /// A connected component of the map's pixels above the pixel threshold, in pixels of the frame.
@@ -209,6 +215,38 @@ pub struct hotad_verdict {
     pub score_ns: u64,
     /// Nanoseconds of label, regions and map.
     pub verdict_ns: u64,
+}
+
+/// A change of thresholds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct hotad_threshold_change {
+    /// When: nanoseconds since the beginning of 1970 (UTC).
+    pub at_ns: u64,
+    /// The image threshold before.
+    pub image_before: f32,
+    /// The pixel threshold before.
+    pub pixel_before: f32,
+    /// The image threshold since.
+    pub image_after: f32,
+    /// The pixel threshold since.
+    pub pixel_after: f32,
+    /// Who, as `hotad_set_thresholds` was told, ended by a zero; cut where it is longer.
+    pub by: [c_char; 64],
+}
+
+impl From<&Change> for hotad_threshold_change {
+    fn from(change: &Change) -> Self {
+        let since = change.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            at_ns: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
+            image_before: change.before.image,
+            pixel_before: change.before.pixel,
+            image_after: change.after.image,
+            pixel_after: change.after.pixel,
+            by: name(&change.by),
+        }
+    }
 }
 
 /// What an inspector is of.

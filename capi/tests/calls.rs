@@ -7,6 +7,12 @@ use std::ptr;
 use hotad::hotad_status::*;
 use hotad::*;
 
+/// A public key that has signed nothing (the first test vector of RFC 8032, section 7.1).
+const KEY: &str = "-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
+-----END PUBLIC KEY-----
+";
+
 fn shipped() -> CString {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../weights/plate.safetensors");
     CString::new(path.to_str().expect("text")).expect("no zeros")
@@ -43,6 +49,7 @@ fn frame(pixels: &[u8], width: usize, height: usize) -> hotad_frame {
         height,
         stride: width,
         format: hotad_format::HOTAD_GRAY8 as u32,
+        waited_ns: 0,
     }
 }
 
@@ -154,6 +161,70 @@ fn thresholds_change_and_are_read_back() {
         assert_eq!(hotad_get_thresholds(c, ptr::null_mut(), &mut pixel), HOTAD_ERROR_ARGUMENT);
     }
     hotad_close(c);
+}
+
+#[test]
+fn changes_of_thresholds_are_told_with_who_made_them() {
+    let c = open(&options());
+    // SAFETY: zeros are a structure.
+    let mut changes: [hotad_threshold_change; 3] = unsafe { std::mem::zeroed() };
+    let mut count = 9;
+    // SAFETY: texts end with zeros, there is memory for three changes, the number may be written.
+    unsafe {
+        assert_eq!(hotad_threshold_changes(c, ptr::null_mut(), 0, &mut count), HOTAD_OK);
+        assert_eq!(count, 0);
+        assert_eq!(hotad_set_thresholds(c, 1.5, 2.5, c"first shift".as_ptr()), HOTAD_OK);
+        let long = CString::new("é".repeat(40)).expect("no zeros");
+        assert_eq!(hotad_set_thresholds(c, 3.5, 2.5, long.as_ptr()), HOTAD_OK);
+        assert_eq!(hotad_threshold_changes(c, changes.as_mut_ptr(), 1, &mut count), HOTAD_OK);
+        assert_eq!((count, changes[1].at_ns), (2, 0));
+        assert_eq!(hotad_threshold_changes(c, changes.as_mut_ptr(), 3, &mut count), HOTAD_OK);
+        assert_eq!(CStr::from_ptr(changes[0].by.as_ptr()), c"first shift");
+        // Cut at a whole character.
+        assert_eq!(CStr::from_ptr(changes[1].by.as_ptr()).to_str(), Ok(&*"é".repeat(31)));
+        assert_eq!(hotad_threshold_changes(c, changes.as_mut_ptr(), 3, ptr::null_mut()), HOTAD_ERROR_ARGUMENT);
+    }
+    assert_eq!((changes[1].image_before, changes[1].image_after), (1.5, 3.5));
+    assert_eq!((changes[1].pixel_before, changes[1].pixel_after), (2.5, 2.5));
+    assert!(changes[0].at_ns > 0 && changes[0].at_ns <= changes[1].at_ns);
+    hotad_close(c);
+}
+
+#[test]
+fn a_deadline_counts_from_the_arrival() {
+    let hour = 3_600_000_000_000;
+    let c = open(&hotad_options { deadline_ns: hour, ..options() });
+    let pixels = noise(64 * 64);
+    let (fresh, stale) = (frame(&pixels, 64, 64), hotad_frame { waited_ns: hour, ..frame(&pixels, 64, 64) });
+    for (frames, late) in [(vec![fresh], 0), (vec![stale], 1), (vec![fresh, fresh], 0), (vec![fresh, stale], 1)] {
+        let mut told = vec![verdict(); frames.len()];
+        let frames: Vec<_> = frames.iter().map(ptr::from_ref).collect();
+        let to: Vec<_> = told.iter_mut().map(ptr::from_mut).collect();
+        // SAFETY: pointers to structures as large as they say.
+        assert_eq!(unsafe { hotad_inspect_batch(c, frames.as_ptr(), to.as_ptr(), to.len()) }, HOTAD_OK, "{}", words());
+        for told in told {
+            assert_eq!((told.late, told.label == hotad_label::HOTAD_UNDECIDED as u32), (late, late == 1));
+            assert_eq!(told.wait_ns >= hour, late == 1);
+        }
+    }
+    hotad_close(c);
+}
+
+#[test]
+fn a_key_is_asked_for() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let (good, bad) = (folder.join("calls.pub"), folder.join("calls.txt"));
+    std::fs::write(&good, KEY).expect("written");
+    std::fs::write(&bad, "no key").expect("written");
+    for (path, said) in [(&good, "not signed"), (&bad, "calls.txt"), (&folder.join("nowhere.pub"), "nowhere.pub")] {
+        let path = CString::new(path.to_str().expect("text")).expect("no zeros");
+        let mut inspector = 7;
+        // SAFETY: texts end with zeros, structures are as large as they say.
+        let status = unsafe {
+            hotad_open(shipped().as_ptr(), &hotad_options { verify_key: path.as_ptr(), ..options() }, &mut inspector)
+        };
+        assert!(status != HOTAD_OK && inspector == 0 && words().contains(said), "{}", words());
+    }
 }
 
 #[test]

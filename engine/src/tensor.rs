@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hotad_kernels::device::{Buffer, Device, View};
 use hotad_kernels::shape::Nhwc;
+use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
 use crate::tape::{Grad, Node};
@@ -14,7 +15,7 @@ use crate::tape::{Grad, Node};
 #[derive(Clone)]
 pub struct Tensor {
     data: Arc<Buffer>,
-    shape: Vec<usize>,
+    shape: SmallVec<[usize; 4]>,
     node: Option<Arc<Node>>,
 }
 
@@ -41,7 +42,7 @@ impl Tensor {
             let detail = format!("{} values do not fill {shape:?}", data.len());
             return Err(Error::Shape { op: "tensor", detail });
         }
-        Ok(Self { data, shape: shape.to_vec(), node })
+        Ok(Self { data, shape: shape.into(), node })
     }
 
     /// The result of an operation: on the tape when one of its inputs is.

@@ -5,6 +5,8 @@
 //! Adam adds `decay * p` to the gradient; AdamW scales p by `1 - lr * decay` first.
 //! Bytes: 16 read, 12 written per parameter.
 
+use std::io::Write;
+
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
@@ -87,7 +89,12 @@ impl AdamStep {
 
 /// The decimal that was meant: 0.999 rather than the f32 nearest to it.
 fn widen(x: f32) -> f64 {
-    x.to_string().parse().expect("a finite f32 prints as a number")
+    let mut text = [0; 32];
+    let mut rest = &mut text[..];
+    let printed = write!(rest, "{x:e}").is_ok();
+    let left = rest.len();
+    let digits = std::str::from_utf8(&text[..text.len() - left]).ok().filter(|_| printed);
+    digits.and_then(|digits| digits.parse().ok()).expect("the shortest digits of an f32 are few, and a number")
 }
 
 formulas! {

@@ -71,6 +71,7 @@ pub mod self_attention;
 pub mod shape;
 pub mod simd;
 pub mod softmax;
+pub(crate) mod sparse_rows;
 pub mod spectral_norm;
 pub mod ssim;
 pub mod window;

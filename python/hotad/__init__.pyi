@@ -30,6 +30,7 @@ Precision = Literal["f32", "tf32", "f16", "bf16", "int8"]
 # Task, units done, units in all; an answer of False stops the work.
 Progress = Callable[[str, int, int], bool | None]
 Log = Callable[[str], object]
+OnBroken = Literal["refuse", "skip"]
 
 class HotadError(Exception): ...
 
@@ -46,6 +47,7 @@ def train(
     defective_share: float | None = None,
     false_alarm_rate: float | None = None,
     pixel_false_alarm_rate: float | None = None,
+    on_broken: OnBroken | None = None,
     seed: int | None = None,
     device: str = "auto",
     precision: Precision = "f32",
@@ -59,10 +61,12 @@ def calibrate(
     data: Path,
     out: Path | None = None,
     *,
+    verify_key: Path | None = None,
     false_alarm_rate: float | None = None,
     pixel_false_alarm_rate: float | None = None,
     f1: bool = False,
     group: str | None = None,
+    on_broken: OnBroken | None = None,
     seed: int | None = None,
     device: str = "auto",
     precision: Precision = "f32",
@@ -73,8 +77,11 @@ def evaluate(
     model: Path,
     data: Path,
     *,
+    verify_key: Path | None = None,
     settings: Mapping[str, Any] | None = None,
+    corrupt: Literal["brightness", "blur", "noise", "rotation"] | None = None,
     group: str | None = None,
+    on_broken: OnBroken | None = None,
     batch: int | None = None,
     seed: int | None = None,
     device: str = "auto",
@@ -145,7 +152,7 @@ class Inspector:
         verify_key: Path | None = None,
     ) -> None: ...
     def warm_up(self, height: int, width: int, format: Format = "rgb8") -> None: ...
-    def inspect(self, frame: Frame, format: Format | None = None) -> Verdict: ...
+    def inspect(self, frame: Frame, format: Format | None = None, *, waited_ms: float = 0.0) -> Verdict: ...
     def inspect_batch(self, frames: Sequence[Frame], format: Format | None = None) -> list[Verdict]: ...
     @property
     def thresholds(self) -> tuple[float, float]: ...

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, TryLockError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use inspector::{Format, MapSize, Options, PublicKey, Roi, Thresholds, Values};
 use pyo3::prelude::*;
@@ -151,6 +151,13 @@ impl Regions {
     }
 }
 
+/// When a frame arrived that has waited so many milliseconds.
+fn arrival(waited_ms: f64) -> PyResult<Instant> {
+    let waited = Duration::try_from_secs_f64(waited_ms / 1e3).ok();
+    let arrived = waited.and_then(|waited| Instant::now().checked_sub(waited));
+    arrived.ok_or_else(|| HotadError::new_err(format!("waited_ms: {waited_ms}; expected a number not below 0")))
+}
+
 fn format(name: Option<&str>) -> PyResult<Option<Format>> {
     name.map(str::parse).transpose().map_err(raised)
 }
@@ -214,13 +221,21 @@ impl Inspector {
     }
 
     /// Inspects a frame: an array of uint8 or uint16, [rows, columns] or [rows, columns, samples], with any strides. It is read
-    /// where it is, without the interpreter's lock; nothing may write to it until the verdict is there.
-    #[pyo3(signature = (frame, format = None))]
-    fn inspect(&self, py: Python<'_>, frame: &Bound<'_, PyAny>, format: Option<&str>) -> PyResult<Verdict> {
+    /// where it is, without the interpreter's lock; nothing may write to it until the verdict is there. Its deadline counts from
+    /// `waited_ms` milliseconds ago.
+    #[pyo3(signature = (frame, format = None, *, waited_ms = 0.0))]
+    fn inspect(
+        &self,
+        py: Python<'_>,
+        frame: &Bound<'_, PyAny>,
+        format: Option<&str>,
+        waited_ms: f64,
+    ) -> PyResult<Verdict> {
+        let arrived = arrival(waited_ms)?;
         let (array, format) = (Array::of(frame)?, self::format(format)?);
         let frame = array.frame(format)?;
         let mut verdict = inspector::Verdict::default();
-        py.detach(|| self.lock()?.inspect(&frame, &mut verdict).map_err(raised))?;
+        py.detach(|| self.lock()?.inspect_arrived(&frame, arrived, &mut verdict).map_err(raised))?;
         Ok(Verdict(verdict))
     }
 

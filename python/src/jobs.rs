@@ -5,7 +5,7 @@ use std::sync::{Mutex, TryLockError};
 
 use inspector::jobs::{Begin, CalibrateJob, EvaluateJob, TrainJob};
 use inspector::observer::{Observer, Progress};
-use inspector::{Calibration, Device, Result, interrupt};
+use inspector::{Calibration, Corrupt, Corruption, Device, OnBroken, PublicKey, Result, interrupt};
 use pyo3::prelude::*;
 use serde::Serialize;
 
@@ -105,11 +105,21 @@ fn device(name: &str, precision: &str) -> PyResult<Device> {
     Device::open(name).and_then(|device| device.with_precision(precision)).map_err(|e| raised(e.into()))
 }
 
+/// What to do with a broken image, by its name.
+fn on_broken(name: Option<&str>, default: OnBroken) -> PyResult<OnBroken> {
+    name.map_or(Ok(default), str::parse).map_err(raised)
+}
+
+/// The key of a file.
+fn key(path: Option<PathBuf>) -> PyResult<Option<PublicKey>> {
+    path.map(|path| PublicKey::read(&path)).transpose().map_err(raised)
+}
+
 /// Trains a method on a data set, finds its thresholds and writes the model file; returns the thresholds.
 #[pyfunction]
 #[pyo3(signature = (method, data, out, *, settings = None, members = None, roi = None, group = None, holdout = None, defective_share = None,
-    false_alarm_rate = None, pixel_false_alarm_rate = None, seed = None, device = "auto", precision = "f32", resume = false,
-    force = false, progress = None, log = None))]
+    false_alarm_rate = None, pixel_false_alarm_rate = None, on_broken = None, seed = None, device = "auto", precision = "f32",
+    resume = false, force = false, progress = None, log = None))]
 #[allow(clippy::too_many_arguments)] // by name, in Python
 pub fn train<'py>(
     py: Python<'py>,
@@ -124,6 +134,7 @@ pub fn train<'py>(
     defective_share: Option<f64>,
     false_alarm_rate: Option<f64>,
     pixel_false_alarm_rate: Option<f64>,
+    on_broken: Option<&str>,
     seed: Option<u64>,
     device: &str,
     precision: &str,
@@ -142,6 +153,7 @@ pub fn train<'py>(
         defective_share: defective_share.unwrap_or(defaults.defective_share),
         false_alarm_rate: false_alarm_rate.unwrap_or(defaults.false_alarm_rate),
         pixel_false_alarm_rate,
+        on_broken: self::on_broken(on_broken, defaults.on_broken)?,
         seed: seed.unwrap_or(defaults.seed),
         device: self::device(device, precision)?,
         out: Some(out),
@@ -160,18 +172,20 @@ pub fn train<'py>(
 /// Finds the thresholds of a model anew, from new normal images or labelled ones, and writes them into its file or another;
 /// returns them before and after.
 #[pyfunction]
-#[pyo3(signature = (model, data, out = None, *, false_alarm_rate = None, pixel_false_alarm_rate = None, f1 = false, group = None,
-    seed = None, device = "auto", precision = "f32", progress = None, log = None))]
+#[pyo3(signature = (model, data, out = None, *, verify_key = None, false_alarm_rate = None, pixel_false_alarm_rate = None, f1 = false,
+    group = None, on_broken = None, seed = None, device = "auto", precision = "f32", progress = None, log = None))]
 #[allow(clippy::too_many_arguments)] // by name, in Python
 pub fn calibrate<'py>(
     py: Python<'py>,
     model: PathBuf,
     data: PathBuf,
     out: Option<PathBuf>,
+    verify_key: Option<PathBuf>,
     false_alarm_rate: Option<f64>,
     pixel_false_alarm_rate: Option<f64>,
     f1: bool,
     group: Option<String>,
+    on_broken: Option<&str>,
     seed: Option<u64>,
     device: &str,
     precision: &str,
@@ -180,11 +194,13 @@ pub fn calibrate<'py>(
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let defaults = CalibrateJob::new(model, data);
     let job = CalibrateJob {
+        key: key(verify_key)?,
         out,
         false_alarm_rate: false_alarm_rate.unwrap_or(defaults.false_alarm_rate),
         pixel_false_alarm_rate,
         f1,
         group: group.unwrap_or(defaults.group.clone()),
+        on_broken: self::on_broken(on_broken, defaults.on_broken)?,
         seed: seed.unwrap_or(defaults.seed),
         device: self::device(device, precision)?,
         ..defaults
@@ -197,15 +213,18 @@ pub fn calibrate<'py>(
 
 /// Metrics of a model on a labelled data set, as `hotad eval --json` prints them.
 #[pyfunction]
-#[pyo3(signature = (model, data, *, settings = None, group = None, batch = None, seed = None, device = "auto", precision = "f32",
-    progress = None, log = None))]
+#[pyo3(signature = (model, data, *, verify_key = None, settings = None, corrupt = None, group = None, on_broken = None, batch = None,
+    seed = None, device = "auto", precision = "f32", progress = None, log = None))]
 #[allow(clippy::too_many_arguments)] // by name, in Python
 pub fn evaluate<'py>(
     py: Python<'py>,
     model: PathBuf,
     data: PathBuf,
+    verify_key: Option<PathBuf>,
     settings: Option<Py<PyAny>>,
+    corrupt: Option<&str>,
     group: Option<String>,
+    on_broken: Option<&str>,
     batch: Option<usize>,
     seed: Option<u64>,
     device: &str,
@@ -214,11 +233,18 @@ pub fn evaluate<'py>(
     log: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let defaults = EvaluateJob::new(model, data);
+    let seed = seed.unwrap_or(defaults.seed);
+    let corruption =
+        corrupt.map(|name| name.parse::<Corruption>().map_err(|hint| format!("corrupt: {name:?}; {hint}")));
+    let kind = corruption.transpose().map_err(HotadError::new_err)?;
     let job = EvaluateJob {
+        key: key(verify_key)?,
         settings: table(py, settings)?,
+        corrupt: kind.map(|kind| Corrupt { kind, seed }),
         group: group.unwrap_or(defaults.group.clone()),
+        on_broken: self::on_broken(on_broken, defaults.on_broken)?,
         batch: batch.unwrap_or(defaults.batch),
-        seed: seed.unwrap_or(defaults.seed),
+        seed,
         device: self::device(device, precision)?,
         ..defaults
     };

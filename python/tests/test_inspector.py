@@ -118,6 +118,16 @@ def test_a_deadline_that_cannot_be_kept():
     assert verdict.late and verdict.label == "undecided"
 
 
+def test_a_deadline_counts_from_the_arrival():
+    inspector = hotad.Inspector(MODEL, device="cpu", deadline_ms=3_600_000)
+    assert not inspector.inspect(noise(64, 64)).late
+    verdict = inspector.inspect(noise(64, 64), waited_ms=3_600_000)
+    assert verdict.late and verdict.label == "undecided" and verdict.stages["wait"] >= 3_600_000
+    for waited in [-1, float("nan")]:
+        with pytest.raises(hotad.HotadError, match="waited_ms"):
+            inspector.inspect(noise(64, 64), waited_ms=waited)
+
+
 def test_other_threads_run_meanwhile(inspector):
     """The interpreter's lock is released: another thread counts while a large frame is inspected."""
     frame, counted, done = noise(4000, 4000, 3), [], threading.Event()

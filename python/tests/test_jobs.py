@@ -109,9 +109,45 @@ def test_an_exception_of_a_callback_comes_through(trained):
         ({"roi": "box:1"}, "box:1"),
         ({"roi": ["box:0,0,4000,4000"]}, "region of interest"),
         ({"device": "tpu"}, "tpu"),
+        ({"on_broken": "ignore"}, "refuse or skip"),
     ],
 )
 def test_what_cannot_be_is_refused(trained, options, said):
     folder, *_ = trained
     with pytest.raises(hotad.HotadError, match=said):
         hotad.train("l2-ae", folder / "data", folder / "refused.safetensors", **{"device": "cpu", **options})
+
+
+def test_a_broken_image_is_skipped_where_that_is_asked_for(trained, tmp_path):
+    draw(tmp_path)
+    (tmp_path / "test" / "good" / "broken.png").write_bytes(b"no image")
+    model = trained[0] / "model.safetensors"
+    with pytest.raises(hotad.HotadError, match="broken.png"):
+        hotad.evaluate(model, tmp_path, device="cpu")
+    metrics = hotad.evaluate(model, tmp_path, device="cpu", on_broken="skip")
+    assert metrics["images"] == 8
+
+
+def test_corruptions_are_those_of_the_command_line(trained):
+    folder, *_ = trained
+    model, data = folder / "model.safetensors", folder / "data"
+    metrics = hotad.evaluate(model, data, device="cpu", corrupt="noise")
+    printed = json.loads(run("eval", "--model", model, "--data", data, "--corrupt", "noise", "--json"))
+    noisy = next(row for row in printed["rows"] if row["corruption"] == "noise")
+    assert metrics["image_auroc"] == noisy["image_auroc"]
+    with pytest.raises(hotad.HotadError, match="brightness, blur"):
+        hotad.evaluate(model, data, device="cpu", corrupt="fog")
+
+
+def test_a_key_is_asked_for(trained, tmp_path):
+    folder, *_ = trained
+    run("sign", "--new-key", tmp_path / "plant")
+    key = tmp_path / "plant.pub"
+    signed = tmp_path / "signed.safetensors"
+    signed.write_bytes((folder / "model.safetensors").read_bytes())
+    with pytest.raises(hotad.HotadError, match="not signed"):
+        hotad.evaluate(signed, folder / "data", device="cpu", verify_key=key)
+    with pytest.raises(hotad.HotadError, match="not signed"):
+        hotad.calibrate(signed, folder / "data" / "test" / "good", device="cpu", verify_key=key)
+    run("sign", "--key", tmp_path / "plant", signed)
+    assert hotad.evaluate(signed, folder / "data", device="cpu", verify_key=key)["images"] == 8

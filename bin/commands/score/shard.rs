@@ -65,7 +65,7 @@ pub fn run(mut run: Run, folder: &Path, selection: &Selection, common: &Common) 
     let args = run.args;
     let calibration = &run.model.calibration;
     let options = [
-        ("--on-broken", json!(shard::name(args.on_broken))),
+        ("--on-broken", json!(args.on_broken.name())),
         ("--threshold", json!(calibration.image_threshold)),
         ("--pixel-threshold", json!(calibration.pixel_threshold)),
         ("--out", json!(args.out)),

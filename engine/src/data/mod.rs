@@ -38,6 +38,7 @@ use crate::error::{Error, Result, shown};
 use crate::random;
 
 pub use folder::images_in;
+pub use prepare::OnBroken;
 
 /// The folder layout of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

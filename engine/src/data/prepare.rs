@@ -2,6 +2,7 @@
 //! is known at the start, and hashed, so that the model can say what it was trained on.
 
 use std::path::Path;
+use std::str::FromStr;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -9,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::groups::Thumbnail;
 use super::roi::Roi;
 use super::{Item, decode, notices};
-use crate::error::{AtPath, Result};
+use crate::error::{AtPath, Error, Result};
 use crate::input_file;
 
 /// What to do with a file that cannot be decoded.
@@ -20,6 +21,25 @@ pub enum OnBroken {
     Refuse,
     /// Name it and go on without it.
     Skip,
+}
+
+impl OnBroken {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Skip => "skip",
+        }
+    }
+}
+
+impl FromStr for OnBroken {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = [Self::Refuse, Self::Skip].into_iter().find(|choice| choice.name() == name);
+        found.ok_or_else(|| Error::Config(format!("on_broken: {name:?}; use refuse or skip")))
+    }
 }
 
 /// Images that can be used, and what is common to them.

@@ -1,16 +1,20 @@
 //! One phase of a band of the dense pass: register tiles (micro.rs) over its pixels and blocks of channels, and the
 //! epilogue.
 
+use bytemuck::{Pod, Zeroable};
+
 use super::dense::{Epilogue, Pass, Target};
 use super::micro::{HALF, MOST_ROWS, NR, Sums, accumulate, clamp, for_rows, load, store, tiles};
 use super::packed::Phase;
 use super::slab::Slab;
 use crate::activation::{Activation, wide::sigmoid};
 use crate::attention::lift;
+use crate::device::Reused;
 use crate::simd::{Lanes, Wide, by_registers, lanes_fn};
 
 /// An output pixel: where its window begins in the slab, and its number in the band.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
 struct Place {
     slab: usize,
     pixel: usize,
@@ -24,15 +28,17 @@ pub(super) fn lattice(pass: &Pass, phase: &Phase, target: &Target) -> (usize, us
 }
 
 /// The output pixels of a phase in a band, row by row.
-fn places(pass: &Pass, phase: &Phase, slab: &Slab, target: &Target) -> Vec<Place> {
+fn places(pass: &Pass, phase: &Phase, slab: &Slab, target: &Target) -> Reused<Place> {
     let (ow, (py, px)) = (pass.y_shape[2], phase.start);
     let (height, width) = lattice(pass, phase, target);
-    let mut places = Vec::with_capacity(height * width);
-    for j in 0..height {
-        places.extend((0..width).map(|i| Place {
-            slab: (j * slab.width + i) * pass.in_step * slab.channels,
-            pixel: (j * pass.out_step + py) * ow + i * pass.out_step + px,
-        }));
+    let mut places = Reused::room(height * width);
+    for (j, row) in places.chunks_exact_mut(width.max(1)).enumerate() {
+        for (i, place) in row.iter_mut().enumerate() {
+            *place = Place {
+                slab: (j * slab.width + i) * pass.in_step * slab.channels,
+                pixel: (j * pass.out_step + py) * ow + i * pass.out_step + px,
+            };
+        }
     }
     places
 }
@@ -41,7 +47,7 @@ fn places(pass: &Pass, phase: &Phase, slab: &Slab, target: &Target) -> Vec<Place
 struct Source<'a> {
     slab: &'a [f32],
     /// Where the runs begin, from the beginning of a window.
-    runs: Vec<usize>,
+    runs: Reused<usize>,
     /// Elements of a run.
     run: usize,
     /// Weights as [`super::packed::pack`] lays them out.
@@ -100,7 +106,7 @@ impl<'a> Source<'a> {
                 start[p] = load(bias[p].as_ptr());
             }
             let mut sums: Sums<L, V, P, M> = [start; M];
-            for from in &self.runs {
+            for from in &*self.runs {
                 let mut rows = windows;
                 for row in &mut rows {
                     *row = row.add(*from);

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::micro::NR;
 use super::reduced::{Convert, Int8, Panels, Rounded};
-use crate::device::{HostBuffer, Rounding};
+use crate::device::{HostBuffer, Reused, Rounding};
 use crate::error::Result;
 use crate::simd::{Isa, isa};
 
@@ -62,12 +62,15 @@ impl Phase {
 
     /// Where the runs begin that a tile reads, from the beginning of a window whose first tap is at row and column `origin`
     /// of a slab of such width, and their elements: every tap, or every row of adjacent taps, is a run.
-    pub fn runs(&self, origin: (isize, isize), width: usize, channels: usize) -> (Vec<usize>, usize) {
+    pub fn runs(&self, origin: (isize, isize), width: usize, channels: usize) -> (Reused<usize>, usize) {
         let (columns, run) = self.shape_of_runs(channels);
         let shift =
             |row: &isize, col: &isize| ((row - origin.0) as usize * width + (col - origin.1) as usize) * channels;
-        let starts = |row| self.cols.iter().take(columns).map(move |col| shift(row, col));
-        (self.rows.iter().flat_map(starts).collect(), run)
+        let mut starts = Reused::room(self.rows.len() * columns);
+        for (row, starts) in self.rows.iter().zip(starts.chunks_exact_mut(columns.max(1))) {
+            starts.iter_mut().zip(&self.cols).for_each(|(start, col)| *start = shift(row, col));
+        }
+        (starts, run)
     }
 
     /// Runs of a row, and their elements.

@@ -5,6 +5,7 @@ use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::{BankData, LocationBank};
+use crate::device::Reused;
 use crate::simd::{Lanes, lanes_fn};
 
 /// The best entry at one location.
@@ -114,38 +115,32 @@ pub(super) fn inverse_norms<T: Element>(data: &[T], dim: usize) -> Vec<f32> {
 impl LocationBank {
     /// Best entry of every location for every query.
     pub(super) fn on_host(&self, queries: &[f32], images: usize, index: &mut [u32], cosine: &mut [f32]) {
-        let image = self.locations * self.dim;
-        let by_location: Vec<Vec<Nearest>> = (0..self.locations)
-            .into_par_iter()
-            .map(|location| {
-                let queries: Vec<&[f32]> =
-                    (0..images).map(|n| &queries[n * image + location * self.dim..][..self.dim]).collect();
-                match &self.data {
-                    BankData::F16(v) => self.search(v, location, &queries),
-                    BankData::F32(v) => self.search(v, location, &queries),
-                }
-            })
-            .collect();
+        let mut found = vec![Nearest { index: 0, cosine: f32::NEG_INFINITY }; self.locations * images];
+        found.par_chunks_exact_mut(images.max(1)).enumerate().for_each(|(location, found)| match &self.data {
+            BankData::F16(v) => self.search(v, location, queries, found),
+            BankData::F32(v) => self.search(v, location, queries, found),
+        });
         for (at, (index, cosine)) in index.iter_mut().zip(cosine).enumerate() {
-            let found = by_location[at % self.locations][at / self.locations];
+            let found = found[at % self.locations * images + at / self.locations];
             (*index, *cosine) = (found.index, found.cosine);
         }
     }
 
-    fn search<T: Element>(&self, data: &[T], location: usize, queries: &[&[f32]]) -> Vec<Nearest> {
-        let scales: Vec<f32> = queries.iter().map(|q| inverse_norm(q)).collect();
-        let mut best = vec![Nearest { index: 0, cosine: f32::NEG_INFINITY }; queries.len()];
+    /// Puts what is nearer than `found` at a location in its place, for every query.
+    fn search<T: Element>(&self, data: &[T], location: usize, queries: &[f32], found: &mut [Nearest]) {
+        let image = self.locations * self.dim;
+        let query = |n: usize| &queries[n * image + location * self.dim..][..self.dim];
+        let scales = Reused::collect((0..found.len()).map(|n| inverse_norm(query(n))));
         let from = location * self.entries;
         let vectors = data[from * self.dim..(from + self.entries) * self.dim].chunks_exact(self.dim);
         for (entry, vector) in vectors.enumerate() {
             let scale = self.inverse_norms[from + entry];
-            for ((query, best), own) in queries.iter().zip(&mut best).zip(&scales) {
-                let cosine = dot(query, vector) * scale * own;
+            for (n, (best, own)) in found.iter_mut().zip(&*scales).enumerate() {
+                let cosine = dot(query(n), vector) * scale * own;
                 if cosine > best.cosine {
                     *best = Nearest { index: entry as u32, cosine };
                 }
             }
         }
-        best
     }
 }

@@ -16,6 +16,7 @@ mod host;
 mod launch;
 mod poison;
 mod probe;
+mod reused;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
@@ -40,6 +41,7 @@ pub(crate) use fill::{copy, fill};
 #[allow(unused_imports)] // some clients exist only with their feature
 pub(crate) use gpu::Client;
 pub(crate) use launch::{UNITS, grid, launch, units};
+pub(crate) use reused::Reused;
 
 use rayon::prelude::*;
 

@@ -19,5 +19,10 @@ pub(super) fn is_on() -> bool {
 
 /// Fills a buffer.
 pub(super) fn fill<T: Element>(values: &mut [T]) {
-    bytemuck::cast_slice_mut::<T, u8>(values).fill(0xff);
+    fill_bytes(bytemuck::cast_slice_mut(values));
+}
+
+/// Fills the bytes of a buffer.
+pub(super) fn fill_bytes(bytes: &mut [u8]) {
+    bytes.fill(0xff);
 }

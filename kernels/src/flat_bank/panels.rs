@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use super::tile::{LANES, ROWS};
 use crate::cosine_nn::BankData;
+use crate::device::Reused;
 use crate::simd::simd_fn;
 
 /// Added to a number below 2^22 it leaves the nearest whole number in the low bits (1.5 * 2^23).
@@ -154,14 +155,14 @@ simd_fn! {
 
 /// A centred vector and its integers, with zeros up to whole [`SUMS`].
 struct Quantised {
-    centred: Vec<f32>,
-    integers: Vec<i16>,
+    centred: Reused<f32>,
+    integers: Reused<i16>,
 }
 
 impl Quantised {
     fn new(d: usize) -> Self {
         let len = d.next_multiple_of(SUMS);
-        Self { centred: vec![0.0; len], integers: vec![0; len] }
+        Self { centred: Reused::filled(len, 0.0), integers: Reused::filled(len, 0) }
     }
 
     /// Takes the next vector.
@@ -274,19 +275,18 @@ impl Panels {
         panel_len(self.d)
     }
 
-    /// Scales of up to [`ROWS`] queries, whose integers `[pair][ROWS][2]` are written to `to`; those of
+    /// Writes the integers `[pair][ROWS][2]` of up to [`ROWS`] queries to `to` and tells the number and scale of each; those of
     /// missing queries stay as they are.
-    pub fn quantise_queries(&self, queries: &[f32], to: &mut [i16]) -> Vec<Scale> {
+    pub fn quantise_queries(&self, queries: &[f32], to: &mut [i16], mut each: impl FnMut(usize, Scale)) {
         let mut quantised = Quantised::new(self.d);
-        let scale = |(m, query): (usize, &[f32])| {
+        for (m, query) in queries.chunks_exact(self.d).enumerate() {
             let scale = quantised.take(query.iter().copied(), &self.mean);
             let pairs = quantised.integers.as_chunks::<2>().0;
             to.as_chunks_mut::<{ 2 * ROWS }>().0.iter_mut().zip(pairs).for_each(|(to, pair)| {
                 to[2 * m..2 * m + 2].copy_from_slice(pair);
             });
-            scale
-        };
-        queries.chunks_exact(self.d).enumerate().map(scale).collect()
+            each(m, scale);
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use rayon::prelude::*;
 
 use super::panels::{Panels, Scale};
 use super::tile::{LANES, PANELS, ROWS, Sums, products};
+use crate::device::Reused;
 use crate::simd::lanes_fn;
 
 /// Queries that pass the bank together: what is kept of them stays small.
@@ -67,11 +68,12 @@ struct GroupScale {
 }
 
 impl GroupScale {
-    fn new(scales: &[Scale]) -> Self {
+    /// Of the queries of a group, whose integers are written to `to`.
+    fn new(panels: &Panels, queries: &[f32], to: &mut [i16]) -> Self {
         let mut group = Self::default();
-        for (m, s) in scales.iter().enumerate() {
+        panels.quantise_queries(queries, to, |m, s| {
             (group.steps[m], group.norms[m], group.errors[m]) = (s.step, s.norm as f32, s.error as f32);
-        }
+        });
         group
     }
 }
@@ -84,7 +86,7 @@ impl<'a> Queries<'a> {
         let scales = groups
             .par_chunks_exact_mut(group_len)
             .zip(values.par_chunks(ROWS * d))
-            .map(|(to, from)| GroupScale::new(&panels.quantise_queries(from, to)))
+            .map(|(to, from)| GroupScale::new(panels, from, to))
             .collect();
         Self { values, count, groups, scales }
     }
@@ -174,19 +176,22 @@ impl<'a> Task<'a> {
         let mut least = vec![f32::INFINITY; queries.scales.len() * ROWS];
         least[..queries.count].fill(f32::NEG_INFINITY);
         let lower = vec![f32::NEG_INFINITY; queries.count * k];
-        Self { panels, queries, k, lower, least, candidates: Vec::new(), measured: Vec::new() }
+        let candidates = Vec::with_capacity(CANDIDATES / 4 * queries.count);
+        Self { panels, queries, k, lower, least, candidates, measured: Vec::new() }
     }
 
     /// Passes the panels of a range block by block, and all queries over each.
     fn run(mut self, range: Range<usize>) -> Self {
         let len = self.panels.panel_len();
         let per_block = (BLOCK / (len * size_of::<i16>())).clamp(1, range.len());
-        let (mut wide, mut block) = (vec![0.0; len], vec![0i16; per_block * len]);
+        let (mut wide, mut block) = (Reused::room(len), Reused::filled(per_block * len, 0i16));
+        let mut scales = Vec::with_capacity(per_block);
         for first in range.clone().step_by(per_block) {
             let numbers = first..(first + per_block).min(range.end);
             let integers = block.chunks_exact_mut(len);
             numbers.clone().zip(integers).for_each(|(p, to)| self.panels.quantise(p, &mut wide, to));
-            let scales: Vec<PanelScale> = numbers.clone().map(|p| PanelScale::new(self.panels.scales(p))).collect();
+            scales.clear();
+            scales.extend(numbers.clone().map(|p| PanelScale::new(self.panels.scales(p))));
             self.pass(&block, &scales, numbers);
             if self.candidates.len() > CANDIDATES * self.queries.count {
                 self.settle();
@@ -251,6 +256,7 @@ impl<'a> Task<'a> {
     /// Measures all candidates.
     fn measure(&mut self) {
         let d = self.panels.dimension();
+        self.measured.reserve(self.candidates.len());
         for Candidate { query, vector, .. } in self.candidates.drain(..) {
             let values = &self.queries.values[query as usize * d..(query as usize + 1) * d];
             let square = self.panels.square(values, vector as usize);

@@ -7,17 +7,18 @@
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use crate::device::{Gpu, GpuBuffer, View, ViewMut, launch, place, units};
+use crate::device::{Gpu, GpuBuffer, Reused, View, ViewMut, launch, place, units};
 use crate::elementwise::{add_product, add_scaled};
 use crate::error::{Result, check_len, shape_error};
 use crate::shape::Nhwc;
 use crate::simd::lanes_fn;
+use crate::sparse_rows::SparseRows;
 
 mod axis;
 mod rows;
 mod upsample;
 
-use axis::{Axis, Rows};
+use axis::Axis;
 pub use rows::RowResizer;
 pub use upsample::{upsample_nearest, upsample_nearest_backward};
 
@@ -47,9 +48,9 @@ struct GpuRows {
 }
 
 impl GpuRows {
-    fn new(gpu: &Gpu, rows: &Rows) -> Result<Self> {
+    fn new(gpu: &Gpu, rows: &SparseRows) -> Result<Self> {
         let mut starts = vec![0];
-        for row in rows {
+        for row in rows.iter() {
             starts.push(starts.last().copied().unwrap_or(0) + row.len() as u32);
         }
         let (columns, weights): (Vec<u32>, Vec<f32>) = rows.iter().flatten().map(|(i, w)| (*i as u32, *w)).unzip();
@@ -62,7 +63,7 @@ fn apply_on_gpu(
     gpu: &Gpu,
     x: &GpuBuffer,
     [h, w, c]: [usize; 3],
-    (rows, columns): (&Rows, &Rows),
+    (rows, columns): (&SparseRows, &SparseRows),
     add: bool,
     y: &GpuBuffer,
 ) -> Result<()> {
@@ -178,20 +179,22 @@ fn resized(x: View, x_shape: Nhwc, size: (usize, usize), filter: Filter, add: bo
 /// Applies one matrix to the rows and one to the columns of every image.
 fn apply_on_host((rows, columns): (&Axis, &Axis), [h, w, c]: [usize; 3], x: &[f32], add: bool, y: &mut [f32]) {
     let (oh, ow) = (rows.len(), columns.len());
-    y.par_chunks_mut(ow * c).enumerate().for_each_init(Vec::new, |line: &mut Vec<f32>, (row, out)| {
-        let (n, j) = (row / oh, row % oh);
-        line.clear();
-        line.resize(w * c, 0.0);
-        let (first, weights) = rows.taps(j);
-        for (k, weight) in weights.iter().enumerate() {
-            let at = (n * h + first + k) * w * c;
-            add_scaled(line, *weight, &x[at..at + w * c]);
-        }
-        if !add {
-            out.fill(0.0);
-        }
-        weighted_pixels(columns, line, c, out);
-    });
+    y.par_chunks_mut(ow * c).enumerate().for_each_init(
+        || Reused::room(w * c),
+        |line, (row, out)| {
+            let (n, j) = (row / oh, row % oh);
+            line.fill(0.0);
+            let (first, weights) = rows.taps(j);
+            for (k, weight) in weights.iter().enumerate() {
+                let at = (n * h + first + k) * w * c;
+                add_scaled(line, *weight, &x[at..at + w * c]);
+            }
+            if !add {
+                out.fill(0.0);
+            }
+            weighted_pixels(columns, line, c, out);
+        },
+    );
 }
 
 /// Adds to each output pixel the weighted sum of those of a line `[w, c]`.
@@ -245,27 +248,29 @@ pub fn resize_backward<'a>(
     check(dx.len(), x_shape, size, grad.len())?;
     let [_, h, w, c] = x_shape;
     let (oh, ow) = size;
-    let rows = Axis::new(filter, h, oh).transposed(h);
-    let cols = Axis::new(filter, w, ow).transposed(w);
+    let rows = Axis::new(filter, h, oh).rows().transposed(h);
+    let cols = Axis::new(filter, w, ow).rows().transposed(w);
     match place("resize_backward", &[&grad, &dx])? {
         Some(gpu) => apply_on_gpu(&gpu, grad.device(), [oh, ow, c], (&rows, &cols), false, dx.device()),
         None => {
             let grad = grad.host();
-            dx.host().par_chunks_mut(w * c).enumerate().for_each_init(Vec::new, |line: &mut Vec<f32>, (row, out)| {
-                let (n, j) = (row / h, row % h);
-                line.clear();
-                line.resize(ow * c, 0.0);
-                for (o, weight) in &rows[j] {
-                    let at = (n * oh + o) * ow * c;
-                    add_scaled(line, *weight, &grad[at..at + ow * c]);
-                }
-                for (pixel, reach) in out.chunks_exact_mut(c).zip(&cols) {
-                    pixel.fill(0.0);
-                    for (o, weight) in reach {
-                        add_scaled(pixel, *weight, &line[o * c..(o + 1) * c]);
+            dx.host().par_chunks_mut(w * c).enumerate().for_each_init(
+                || Reused::room(ow * c),
+                |line, (row, out)| {
+                    let (n, j) = (row / h, row % h);
+                    line.fill(0.0);
+                    for (o, weight) in &rows[j] {
+                        let at = (n * oh + o) * ow * c;
+                        add_scaled(line, *weight, &grad[at..at + ow * c]);
                     }
-                }
-            });
+                    for (pixel, reach) in out.chunks_exact_mut(c).zip(cols.iter()) {
+                        pixel.fill(0.0);
+                        for (o, weight) in reach {
+                            add_scaled(pixel, *weight, &line[o * c..(o + 1) * c]);
+                        }
+                    }
+                },
+            );
             Ok(())
         }
     }

@@ -8,7 +8,7 @@ use cubecl::prelude::*;
 use rayon::prelude::*;
 
 use super::{Moments, Scratch, SsimConstants, SsimOptions, check_pair, first, gpu, means, read};
-use crate::device::{Buffer, Device, View, ViewMut, launch, place, units};
+use crate::device::{Buffer, Device, Reused, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::reduce::group_sums;
 use crate::shape::Nhwc;
@@ -128,8 +128,8 @@ lanes_fn! {
 
 /// Lines and rows of the adjoint.
 pub(crate) struct AdjointScratch {
-    line: Vec<f32>,
-    rows: [Vec<f32>; 3],
+    line: Reused<f32>,
+    rows: [Reused<f32>; 3],
 }
 
 impl AdjointScratch {
@@ -243,7 +243,7 @@ fn gradient_on_host(
             |scratch, (at, (map, px, py, q, r))| {
                 let part = at / plan.out_h * image..(at / plan.out_h + 1) * image;
                 scratch.all_moments(plan, &x[part.clone()], &y[part], at % plan.out_h);
-                let moments = std::array::from_fn(|i| scratch.rows[i].as_slice());
+                let moments = std::array::from_fn(|i| &scratch.rows[i][..]);
                 slopes_map_row(moments, k, &grad[at * n..(at + 1) * n], map, [px, py, q, r]);
             },
         );

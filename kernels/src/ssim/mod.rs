@@ -18,7 +18,7 @@ use std::ops::Range;
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use crate::device::{View, ViewMut, place};
+use crate::device::{Reused, View, ViewMut, place};
 use crate::error::{Result, check_len};
 use crate::reduce::group_sums;
 use crate::shape::Nhwc;
@@ -116,13 +116,16 @@ formulas! {
 
 /// Lines and rows that one task reuses.
 pub(crate) struct Scratch {
-    lines: [Vec<f32>; 5],
-    pub rows: [Vec<f32>; 5],
+    lines: [Reused<f32>; 5],
+    pub rows: [Reused<f32>; 5],
 }
 
 impl Scratch {
     pub fn new(plan: &Plan) -> Self {
-        Self { lines: std::array::from_fn(|_| plan.line()), rows: std::array::from_fn(|_| vec![0.0; plan.out_len()]) }
+        Self {
+            lines: std::array::from_fn(|_| plan.line()),
+            rows: std::array::from_fn(|_| Reused::room(plan.out_len())),
+        }
     }
 
     /// Computes the moments x, y, xx, yy, xy of row `j` of means, into `rows`.
@@ -171,7 +174,7 @@ fn read<L: Lanes>(zero: L, [x, y, xx, yy, xy]: [&[f32]; 5], part: &Range<usize>)
 
 lanes_fn! {
     /// The formula over one row of moments x, y, xx, yy, xy.
-    fn ssim_row<L>(rows: &[Vec<f32>; 5], k: SsimConstants, out: &mut [f32]) {
+    fn ssim_row<L>(rows: &[Reused<f32>; 5], k: SsimConstants, out: &mut [f32]) {
         let [x, y, xx, yy, xy] = rows;
         let (moments, n) = (first(out.len(), [x, y, xx, yy, xy]), out.len());
         // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
@@ -331,7 +334,7 @@ fn mask_on_host(
         .with_min_len(8)
         .enumerate()
         .map_init(
-            || (Scratch::new(plan), vec![0.0; plan.out_len()]),
+            || (Scratch::new(plan), Reused::room(plan.out_len())),
             |(scratch, row), (at, (mask, dissimilarity))| {
                 let (n, j) = (at / plan.out_h, at % plan.out_h);
                 let part = n * image..(n + 1) * image;

@@ -8,9 +8,10 @@ mod passes;
 
 use crate::border;
 pub use crate::border::Border;
+use crate::device::Reused;
 use crate::error::{Result, shape_error};
-
 use crate::shape::Nhwc;
+use crate::sparse_rows::SparseRows;
 use passes::weighted_line;
 pub(crate) use passes::{cross_rows, square_rows, weighted_rows};
 
@@ -31,9 +32,6 @@ pub enum Window {
     },
 }
 
-/// Weights of one output row: source row and weight.
-pub(crate) type Taps = Vec<(usize, f32)>;
-
 /// Everything about a window on maps of one shape.
 pub(crate) struct Plan {
     pub h: usize,
@@ -46,10 +44,10 @@ pub(crate) struct Plan {
     border: Border,
     /// Elements of a padded line beyond the ends of the image row, and the elements that they mirror.
     ends: Vec<(usize, usize)>,
-    /// For each row of means: the image rows it sums.
-    pub rows: Vec<Taps>,
+    /// For each row of means: the image rows it sums, with their weights.
+    pub rows: SparseRows,
     /// For each image row: the rows of means it reaches, with the weight of the adjoint.
-    pub adjoint_rows: Vec<Taps>,
+    pub adjoint_rows: SparseRows,
 }
 
 /// Where position `p` of an axis of `n`, seen beyond its ends, lies.
@@ -102,21 +100,12 @@ impl Plan {
         }
         let (out_h, out_w) = if valid { (h - size + 1, w - size + 1) } else { (h, w) };
         let shift = if valid { 0 } else { (size / 2) as isize };
-        let rows: Vec<Taps> = (0..out_h)
-            .map(|j| {
-                let at = |t: usize| mirror(j as isize + t as isize - shift, h, border);
-                weights.iter().enumerate().filter_map(|(t, w)| at(t).map(|row| (row, *w))).collect()
-            })
-            .collect();
-        let mut adjoint_rows = vec![Taps::new(); h];
-        for (j, taps) in rows.iter().enumerate() {
-            for (row, weight) in taps {
-                match adjoint_rows[*row].last_mut() {
-                    Some((last, sum)) if *last == j => *sum += weight,
-                    _ => adjoint_rows[*row].push((j, *weight)),
-                }
-            }
+        let mut rows = SparseRows::with_capacity(out_h, size);
+        for j in 0..out_h {
+            let at = |t: usize| mirror(j as isize + t as isize - shift, h, border);
+            rows.push(weights.iter().enumerate().filter_map(|(t, w)| at(t).map(|row| (row, *w))));
         }
+        let adjoint_rows = rows.transposed(h);
         let ends = if valid { Vec::new() } else { ends(size / 2, w, c, border) };
         Ok(Self { h, w, c, out_h, out_w, weights, border, ends, rows, adjoint_rows })
     }
@@ -141,8 +130,8 @@ impl Plan {
     }
 
     /// A line for [`Plan::horizontal`].
-    pub fn line(&self) -> Vec<f32> {
-        vec![0.0; self.row_len() + 2 * self.lead()]
+    pub fn line(&self) -> Reused<f32> {
+        Reused::filled(self.row_len() + 2 * self.lead(), 0.0)
     }
 
     /// The part of a line that the vertical pass writes.
@@ -160,8 +149,8 @@ impl Plan {
     }
 
     /// A line for [`Plan::horizontal_adjoint`].
-    pub fn adjoint_line(&self) -> Vec<f32> {
-        vec![0.0; (self.out_w + 4 * self.radius()) * self.c]
+    pub fn adjoint_line(&self) -> Reused<f32> {
+        Reused::filled((self.out_w + 4 * self.radius()) * self.c, 0.0)
     }
 
     /// The part of an adjoint line that the vertical pass writes.
@@ -171,8 +160,8 @@ impl Plan {
     }
 
     /// A row for the result of [`Plan::horizontal_adjoint`].
-    pub fn adjoint_row(&self) -> Vec<f32> {
-        vec![0.0; (self.out_w + 2 * self.radius()) * self.c]
+    pub fn adjoint_row(&self) -> Reused<f32> {
+        Reused::filled((self.out_w + 2 * self.radius()) * self.c, 0.0)
     }
 
     /// The adjoint of [`Plan::horizontal`]; returns the image row inside `padded`.

@@ -6,7 +6,6 @@
 //! bands, their channels are split into several parts, whose sums are added in order. Tasks are cut by
 //! the shape of an image alone, so that its sums do not depend on how many others there are.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -16,7 +15,7 @@ use super::super::packed::{Packed as Weights, pack};
 use super::super::reduced::{self, Convert, Rounded, granule, round};
 use super::stages::{self, Depthwise, Pixels};
 use crate::activation::Activation;
-use crate::device::{HostBuffer, Rounding};
+use crate::device::{HostBuffer, Reused, Rounding};
 use crate::error::Result;
 use crate::simd::{LANES, by_registers, lanes_fn};
 
@@ -98,8 +97,20 @@ impl Packed {
 
 /// The input of a band as the expansion takes it.
 enum Seen<'a> {
-    F32(Cow<'a, [f32]>),
+    F32(&'a [f32]),
+    Rounded(Reused<f32>),
     Reduced(reduced::Pixels),
+}
+
+impl Seen<'_> {
+    /// Values in f32, if it is of such.
+    fn values(&self) -> &[f32] {
+        match self {
+            Self::F32(x) => x,
+            Self::Rounded(x) => x,
+            Self::Reduced(_) => &[],
+        }
+    }
 }
 
 /// One call: the depthwise convolution's shapes, and what surrounds it.
@@ -183,9 +194,9 @@ impl Call<'_> {
         let layout = Layout::new(g, first, rows, block);
         let wide = self.to.next_multiple_of(LANES);
         let mut sums = HostBuffer::room(pixels * wide);
-        let mut scratch = HostBuffer::room(layout.height * layout.width * block);
+        let mut scratch = Reused::room(layout.height * layout.width * block);
         layout.clear(g, &mut scratch);
-        let mut mixed = HostBuffer::room(pixels * block);
+        let mut mixed = Reused::room(pixels * block);
         let (places, corners) = (layout.places(g), layout.corners(g, rows));
         let lines = &x[layout.from * g.x[2] * self.from..layout.to * g.x[2] * self.from];
         let seen = self.seen(lines);
@@ -202,11 +213,11 @@ impl Call<'_> {
     /// The input as the expansion takes it.
     fn seen<'a>(&self, x: &'a [f32]) -> Seen<'a> {
         match self.weights.expand.as_ref().map(|(weights, _)| weights) {
-            None | Some(Weights::F32(_)) => Seen::F32(Cow::Borrowed(x)),
+            None | Some(Weights::F32(_)) => Seen::F32(x),
             Some(Weights::Rounded(_)) => {
-                let mut rounded = vec![0.0; x.len()];
+                let mut rounded = Reused::room(x.len());
                 Rounded.convert(x, &mut rounded);
-                Seen::F32(Cow::Owned(rounded))
+                Seen::Rounded(rounded)
             }
             Some(weights) => {
                 let mut pixels = reduced::Pixels::default();
@@ -249,9 +260,9 @@ impl Call<'_> {
         let bounds = self.activation.bounds();
         match (&self.weights.expand, seen) {
             (None, Seen::F32(x)) => return self.copy(x, channels, places, scratch),
-            (Some((Weights::F32(weights) | Weights::Rounded(weights), bias)), Seen::F32(x)) => {
+            (Some((Weights::F32(weights) | Weights::Rounded(weights), bias)), seen) => {
                 let panels = &weights[channels.start * self.from..channels.end * self.from];
-                let pixels = Pixels { values: x, channels: self.from };
+                let pixels = Pixels { values: seen.values(), channels: self.from };
                 stages::expand(pixels, panels, &bias[channels.clone()], bounds, places, scratch);
             }
             (Some((weights, bias)), Seen::Reduced(pixels)) => {
@@ -285,9 +296,9 @@ impl Call<'_> {
     ) {
         let (w, bias) = &self.weights.depthwise;
         let [_, kh, kw, _] = self.g.w;
-        let tap = |t: usize| ((t / kw * layout.width + t % kw) * layout.block, t * bias.len() + channels.start);
+        let tap = |t: usize| [(t / kw * layout.width + t % kw) * layout.block, t * bias.len() + channels.start];
         let stage = Depthwise {
-            taps: &(0..kh * kw).map(tap).collect::<Vec<_>>(),
+            taps: &Reused::collect((0..kh * kw).map(tap)),
             weights: w,
             bias: &bias[channels.clone()],
             bounds: self.activation.bounds(),
@@ -345,24 +356,16 @@ impl Layout {
     }
 
     /// Where the seen pixels lie.
-    fn places(&self, g: &Geometry) -> Vec<usize> {
+    fn places(&self, g: &Geometry) -> Reused<usize> {
         let (rows, w) = (self.to - self.from, g.x[2]);
-        let mut places = Vec::with_capacity(rows * w);
-        for r in self.top..self.top + rows {
-            let first = (r * self.width + g.before[1]) * self.block;
-            places.extend((0..w).map(|c| first + c * self.block));
-        }
-        places
+        let place = |at: usize| ((self.top + at / w) * self.width + g.before[1] + at % w) * self.block;
+        Reused::collect((0..rows * w).map(place))
     }
 
     /// Where the windows of output rows begin.
-    fn corners(&self, g: &Geometry, rows: usize) -> Vec<usize> {
-        let step = g.opts.stride * self.block;
-        let mut corners = Vec::with_capacity(rows * g.y[2]);
-        for r in 0..rows {
-            corners.extend((0..g.y[2]).map(|c| (r * self.width + c) * step));
-        }
-        corners
+    fn corners(&self, g: &Geometry, rows: usize) -> Reused<usize> {
+        let (step, ow) = (g.opts.stride * self.block, g.y[2]);
+        Reused::collect((0..rows * ow).map(|at| (at / ow * self.width + at % ow) * step))
     }
 
     /// Zeros around the seen pixels.

@@ -17,7 +17,7 @@ pub(super) struct Pixels<'a> {
 /// A depthwise kernel for some channels.
 pub(super) struct Depthwise<'a> {
     /// Offset of each tap in the map, and in the weights.
-    pub taps: &'a [(usize, usize)],
+    pub taps: &'a [[usize; 2]],
     pub weights: &'a [f32],
     /// One value for each channel, whose number is a multiple of [`LANES`].
     pub bias: &'a [f32],
@@ -130,7 +130,7 @@ lanes_fn! {
     ) {
         let channels = kernel.bias.len();
         let far = corners.iter().copied().max().unwrap_or(0);
-        let inside = |(from, to): &(usize, usize)| {
+        let inside = |[from, to]: &[usize; 2]| {
             far + from + channels <= map.len() && to + channels <= kernel.weights.len()
         };
         assert!(kernel.taps.iter().all(inside), "a tap leads out of the scratch");
@@ -170,7 +170,7 @@ unsafe fn depthwise_tile<L: Lanes, const V: usize, const M: usize>(
             *row = row.add(*corner);
         }
         let mut sums = [load::<L, V>(kernel.bias.as_ptr().add(at)); M];
-        for (from, weight) in kernel.taps {
+        for [from, weight] in kernel.taps {
             let factors = load::<L, V>(kernel.weights.as_ptr().add(weight + at));
             for (sum, row) in sums.iter_mut().zip(&rows) {
                 let values = load::<L, V>(row.add(*from));

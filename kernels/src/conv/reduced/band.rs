@@ -11,6 +11,7 @@ use super::panels::{Int8, Panels};
 use super::tile::{Lane, Products};
 use super::tiles::{Output, Source, Window, Windows, block_of, run};
 use super::values::Values;
+use crate::device::Reused;
 use crate::simd::{Lanes, lanes_fn};
 
 /// The pixels of a phase in a band, whose slab has elements of `size` bytes. Rows that follow each other without a gap are one.
@@ -21,14 +22,17 @@ fn windows<E>(pass: &Pass, phase: &Phase, slab: &Slab<E>, target: &Target) -> Wi
         (height, width) = (1, height * width);
     }
     let stride = pass.in_step * slab.channels * size_of::<E>();
-    let mut list = Vec::new();
-    for j in 0..height {
-        list.extend(Windows::cut(width).0.map(|i| Window {
-            at: (j * slab.width + i) * stride,
-            pixel: (j * pass.out_step + py) * ow + i * pass.out_step + px,
-        }));
+    let (firsts, pixels) = Windows::cut(width);
+    let mut list = Reused::room(height * firsts.len());
+    for (j, row) in list.chunks_exact_mut(firsts.len().max(1)).enumerate() {
+        row.iter_mut().zip(firsts.clone()).for_each(|(window, i)| {
+            *window = Window {
+                at: (j * slab.width + i) * stride,
+                pixel: (j * pass.out_step + py) * ow + i * pass.out_step + px,
+            };
+        });
     }
-    Windows { list, pixels: Windows::cut(width).1, stride }
+    Windows { list, pixels, stride }
 }
 
 fn source<'a, E: bytemuck::Pod>(
@@ -38,15 +42,9 @@ fn source<'a, E: bytemuck::Pod>(
     origin: (isize, isize),
     products: Products,
 ) -> Source<'a> {
-    let (runs, run) = phase.runs(origin, slab.width, slab.channels);
-    Source {
-        bytes: bytemuck::cast_slice(slab.data()),
-        runs: runs.into_iter().map(|at| at * size_of::<E>()).collect(),
-        run: run * size_of::<E>(),
-        panels,
-        first_run: 0,
-        products,
-    }
+    let (mut runs, run) = phase.runs(origin, slab.width, slab.channels);
+    runs.iter_mut().for_each(|at| *at *= size_of::<E>());
+    Source { bytes: bytemuck::cast_slice(slab.data()), runs, run: run * size_of::<E>(), panels, first_run: 0, products }
 }
 
 /// The epilogue of a band.

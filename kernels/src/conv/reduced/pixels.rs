@@ -12,7 +12,7 @@ use super::panels::{Panels, ROW};
 use super::tile::{Lane, Products};
 use super::tiles::{Output, Source, Windows, block_of, run};
 use super::values::Values;
-use crate::device::Rounding;
+use crate::device::{Reused, Rounding};
 use crate::simd::{Lanes, lanes_fn};
 
 /// Channels that fill a row of left operands: parts of a sum begin and end with so many.
@@ -70,7 +70,7 @@ impl Pixels {
             Packed::F32(_) | Packed::Rounded(_) => unreachable!("multiplied in f32"),
         };
         let run = panels.pieces * ROW;
-        let runs = (0..self.stride).step_by(run).collect();
+        let runs = Reused::collect((0..self.stride).step_by(run));
         Source { bytes: self.bytes.elements(), runs, run, panels, first_run, products }
     }
 }

@@ -1,12 +1,16 @@
 //! All tiles of a product: windows of pixels that lie evenly, two at a time, by blocks of channels, two at a time.
 
+use bytemuck::{Pod, Zeroable};
+
 use super::super::micro::NR;
 use super::panels::{Panels, ROW, ROWS, Row};
 use super::tile::{Lane, Operands, Products, Sums, Unit};
+use crate::device::Reused;
 use crate::simd::Lanes;
 
 /// Some pixels side by side: where the first one begins, in bytes, and its number.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
 pub(super) struct Window {
     pub at: usize,
     pub pixel: usize,
@@ -14,7 +18,7 @@ pub(super) struct Window {
 
 /// Windows of equal size.
 pub(super) struct Windows {
-    pub list: Vec<Window>,
+    pub list: Reused<Window>,
     /// Pixels of each, at most [`ROWS`].
     pub pixels: usize,
     /// Bytes from one pixel to the next.
@@ -24,7 +28,7 @@ pub(super) struct Windows {
 impl Windows {
     /// The fewest windows that cover `count` pixels of a row: the first pixel of each, and the pixels of all. The last one
     /// may share pixels with the one before.
-    pub fn cut(count: usize) -> (impl Iterator<Item = usize>, usize) {
+    pub fn cut(count: usize) -> (impl ExactSizeIterator<Item = usize> + Clone, usize) {
         let windows = count.div_ceil(ROWS);
         let pixels = count.div_ceil(windows.max(1));
         ((0..windows).map(move |window| (window * pixels).min(count - pixels)), pixels)
@@ -33,7 +37,7 @@ impl Windows {
     /// Of one row of `count` pixels, `stride` bytes apart.
     pub fn row(count: usize, stride: usize) -> Self {
         let (firsts, pixels) = Self::cut(count);
-        Self { list: firsts.map(|pixel| Window { at: pixel * stride, pixel }).collect(), pixels, stride }
+        Self { list: Reused::collect(firsts.map(|pixel| Window { at: pixel * stride, pixel })), pixels, stride }
     }
 }
 
@@ -42,7 +46,7 @@ impl Windows {
 pub(super) struct Source<'a> {
     pub bytes: &'a [u8],
     /// Where the runs of a pixel begin, and how many bytes each has.
-    pub runs: Vec<usize>,
+    pub runs: Reused<usize>,
     pub run: usize,
     pub panels: &'a Panels,
     /// The first run of the panels that is read.

@@ -1,0 +1,109 @@
+//! Working memory of a task, which its thread keeps for the next one: after the first tasks the allocator is not asked.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+use bytemuck::Pod;
+
+use super::poison;
+
+/// Buffers that a thread keeps at most.
+const MOST: usize = 64;
+
+thread_local! {
+    static KEPT: RefCell<Vec<Vec<u64>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Elements of an alignment of at most eight bytes. To be dropped by the thread that made it, or the other one keeps it.
+#[derive(Debug)]
+pub(crate) struct Reused<T: Pod> {
+    words: Vec<u64>,
+    len: usize,
+    element: PhantomData<T>,
+}
+
+impl<T: Pod> Reused<T> {
+    /// `len` elements, whatever they are.
+    pub fn room(len: usize) -> Self {
+        let count = (len * size_of::<T>()).div_ceil(size_of::<u64>());
+        let mut words = KEPT.with_borrow_mut(|kept| take(kept, count));
+        if words.len() < count {
+            words.resize(count, 0);
+        }
+        let mut made = Self { words, len, element: PhantomData };
+        if poison::is_on() {
+            poison::fill_bytes(bytemuck::cast_slice_mut(&mut made.words));
+        }
+        made
+    }
+
+    /// `len` times `value`.
+    pub fn filled(len: usize, value: T) -> Self {
+        let mut made = Self::room(len);
+        made.fill(value);
+        made
+    }
+
+    /// The elements of an iterator that knows how many there are.
+    pub fn collect(elements: impl ExactSizeIterator<Item = T>) -> Self {
+        let mut made = Self::room(elements.len());
+        made.iter_mut().zip(elements).for_each(|(to, from)| *to = from);
+        made
+    }
+}
+
+/// The smallest buffer of at least `count` words, or the largest.
+fn take(kept: &mut Vec<Vec<u64>>, count: usize) -> Vec<u64> {
+    let fits = |words: &Vec<u64>| words.len() >= count;
+    let order = |words: &Vec<u64>| if fits(words) { (0, words.len()) } else { (1, usize::MAX - words.len()) };
+    let best = (0..kept.len()).min_by_key(|at| order(&kept[*at]));
+    best.map(|at| kept.swap_remove(at)).unwrap_or_default()
+}
+
+impl<T: Pod> Deref for Reused<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        let bytes: &[u8] = bytemuck::cast_slice(&self.words);
+        bytemuck::cast_slice(&bytes[..self.len * size_of::<T>()])
+    }
+}
+
+impl<T: Pod> DerefMut for Reused<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.words);
+        bytemuck::cast_slice_mut(&mut bytes[..self.len * size_of::<T>()])
+    }
+}
+
+impl<T: Pod> Drop for Reused<T> {
+    fn drop(&mut self) {
+        let words = std::mem::take(&mut self.words);
+        // Where the thread ends, its buffers have gone before.
+        let _ = KEPT.try_with(|kept| {
+            let mut kept = kept.borrow_mut();
+            if kept.len() < MOST {
+                kept.push(words);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_used_again() {
+        let first = Reused::<f32>::filled(100, 1.0);
+        let at = first.as_ptr() as usize;
+        drop(first);
+        let smaller = Reused::<[u32; 3]>::room(30);
+        assert_eq!(smaller.as_ptr() as usize, at);
+        assert_eq!(smaller.len(), 30);
+        let other = Reused::collect([1usize, 2, 3].into_iter());
+        assert_ne!(other.as_ptr() as usize, at);
+        assert_eq!(other[..], [1, 2, 3]);
+    }
+}
