@@ -356,6 +356,7 @@ fn random_calls_end_with_a_status() {
             width,
             height,
             stride: pick(&mut random, 128),
+            waited_ns: if random(4) == 0 { u64::MAX - random(9) } else { random(1 << 40) },
             format: random(13) as u32,
         };
         const GUARD: usize = 64;
