@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use hotad_engine::data::prepare::OnBroken;
+use hotad_models::config::Declared;
+use hotad_models::distill::Config;
 
 use super::{ON_BROKEN, on_broken};
 
@@ -15,6 +17,14 @@ pub enum Hints {
     Blocks,
     /// At the cuts alone
     Cuts,
+}
+
+/// What a setting means and which values it may have, as a sentence begins.
+fn help(key: &str) -> String {
+    let setting = Config::declared().into_iter().find(|s| s.key == key).expect("options are settings");
+    let (first, rest) = setting.help.split_at(1);
+    let allowed = setting.allowed.map(|values| format!("; allowed: {values}")).unwrap_or_default();
+    format!("{}{rest}{allowed}", first.to_uppercase())
 }
 
 #[derive(Args)]
@@ -31,28 +41,19 @@ pub struct DistillArgs {
     /// Backbone file to write; checkpoint and log are written beside it
     #[arg(long)]
     pub out: PathBuf,
-    /// Blocks that the student will be cut after, separated by commas; by default where the network usually is. It ends
-    /// at the last one
-    #[arg(long, value_name = "BLOCKS", value_delimiter = ',')]
+    #[arg(long, value_name = "BLOCKS", value_delimiter = ',', help = help("cuts"))]
     pub cuts: Vec<String>,
-    /// A student with half the channels within its blocks: about half the weights and time; of efficientnet-lite0 only
-    #[arg(long)]
+    #[arg(long, help = help("narrow"))]
     pub narrow: bool,
-    /// Where student and teacher are compared; a narrow student has no hints after layers, but after blocks
-    #[arg(long, value_enum, default_value = "layers")]
+    #[arg(long, value_enum, default_value = "layers", help = help("hints"))]
     pub hints: Hints,
-    /// Share of the steps in which each part between two hints is given the teacher's map before it, so that all learn at
-    /// once and apart; then they are fitted to each other
-    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    #[arg(long, value_name = "SHARE", default_value_t = Config::default().apart, help = help("apart"))]
     pub apart: f64,
-    /// Optimiser steps, over which the learning rate falls to 0; may differ when resumed
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = Config::default().steps, help = help("steps"))]
     pub steps: u64,
-    /// Rows and columns of a view; the network's stride is 16 or 32
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = Config::default().crop, help = help("crop"))]
     pub crop: usize,
-    /// Largest learning rate
-    #[arg(long, default_value_t = 3e-3)]
+    #[arg(long, default_value_t = Config::default().lr, help = help("lr"))]
     pub lr: f64,
     /// Start from these weights of the same network instead of random ones
     #[arg(long, value_name = "FILE")]

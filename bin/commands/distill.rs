@@ -6,16 +6,14 @@ use hotad_engine::beside::beside;
 use hotad_engine::data::Item;
 use hotad_engine::data::prepare::{Prepared, list_sha256};
 use hotad_engine::{AtPath, Error, Result};
-use hotad_models::distill::{HintChoice, Job, Settings, distill};
+use hotad_models::config::Settings;
+use hotad_models::distill::{Config, HintChoice, Job, distill};
 use hotad_models::features::backbone::installed;
 use hotad_models::jobs::prepare;
 
 use crate::OK;
 use crate::args::{Common, DistillArgs, Hints};
 use crate::output;
-
-/// Images of one step, without --batch.
-const BATCH: usize = 16;
 
 /// All images under the given paths, each looked at once.
 fn images(args: &DistillArgs, common: &Common) -> Result<Prepared> {
@@ -31,7 +29,7 @@ fn images(args: &DistillArgs, common: &Common) -> Result<Prepared> {
 
 /// Trains a student and writes its backbone file.
 pub fn run(args: &DistillArgs, common: &Common) -> Result<u8> {
-    let settings = Settings {
+    let config = Config {
         cuts: args.cuts.clone(),
         narrow: args.narrow,
         hints: match args.hints {
@@ -41,11 +39,11 @@ pub fn run(args: &DistillArgs, common: &Common) -> Result<u8> {
         },
         apart: args.apart,
         steps: args.steps,
-        batch: common.batch.map_or(BATCH, usize::from),
+        batch: common.batch.map_or(Config::default().batch, usize::from),
         crop: args.crop,
         lr: args.lr,
     };
-    settings.check()?;
+    config.check()?;
     output::result_file(&args.out, output::begin(args.resume, args.force))?;
     let teacher = installed::find(&args.teacher)?;
     if teacher.is_dir() {
@@ -73,7 +71,7 @@ pub fn run(args: &DistillArgs, common: &Common) -> Result<u8> {
         resume: args.resume,
         observer: &common.terminal,
     };
-    distill(&settings, &job)?.write(&args.out, args.half)?;
+    distill(&config, &job)?.write(&args.out, args.half)?;
     std::fs::remove_file(&checkpoint).at(&checkpoint)?;
     common.say(&format!("wrote {}", args.out.display()));
     Ok(OK)

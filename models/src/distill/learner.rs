@@ -12,7 +12,7 @@ use hotad_kernels::adam::AdamOptions;
 use super::hints::{Hint, Hints, total};
 use super::maps::Places;
 use super::teacher::Teacher;
-use super::{Job, Settings};
+use super::{Config, Job};
 use crate::networks::layer::Weights;
 use crate::networks::standardised;
 use crate::networks::trunk::Trunk;
@@ -26,7 +26,7 @@ pub struct Student {
     teacher: Teacher,
     hints: Hints,
     params: Params,
-    settings: Settings,
+    config: Config,
     /// Steps of one pass over the images, and images of a step.
     pass: (usize, usize),
     /// Sums of the losses of the hints since they were last asked for, and how many.
@@ -39,7 +39,7 @@ impl Student {
     /// # Errors
     /// When the device is out of memory.
     pub fn new(
-        settings: &Settings,
+        config: &Config,
         (trunk, teacher): (Trunk, Teacher),
         hints: Hints,
         start: Option<State>,
@@ -56,7 +56,7 @@ impl Student {
         params.set_values(&values)?;
         let losses = (vec![0.0; hints.0.len()], 0);
         let params = params.to(job.device)?;
-        Ok(Self { trunk, teacher, hints, params, settings: settings.clone(), pass, losses })
+        Ok(Self { trunk, teacher, hints, params, config: config.clone(), pass, losses })
     }
 }
 
@@ -82,13 +82,13 @@ impl Learner for Student {
     fn step(&mut self, batch: &Batch, number: u64) -> Result<f32> {
         let images = batch.images.to(self.params.device())?;
         let wanted = self.teacher.maps(&images)?;
-        let apart = self.settings.is_apart(number);
+        let apart = self.config.is_apart(number);
         let mode = if apart { Mode::Train } else { Mode::Fixed };
         let weights = Weights::Learned(&self.params, "", mode);
         let given = apart.then_some(&wanted[..]);
         let maps = self.teacher.places.maps(&self.trunk, &weights, &standardised(&images)?, given)?;
         let losses = self.hints.losses(&maps, &wanted)?;
-        let adam = AdamOptions { lr: self.settings.lr_at(number), ..AdamOptions::default() };
+        let adam = AdamOptions { lr: self.config.lr_at(number), ..AdamOptions::default() };
         let mut grads = backward(&total(&losses)?)?;
         self.params.adam(&mut grads, &adam)?;
         let mut sum = 0.0;
@@ -123,7 +123,7 @@ impl Learner for Student {
     /// A shuffle in whole batches, and in the last pass only as many as steps are left.
     fn order(&self, n: usize, seed: u64, epoch: u64) -> Vec<usize> {
         let (steps, batch) = self.pass;
-        let left = self.settings.steps.saturating_sub(epoch * steps as u64).min(steps as u64) as usize;
+        let left = self.config.steps.saturating_sub(epoch * steps as u64).min(steps as u64) as usize;
         let mut order = random::shuffled(n, seed, "epoch order", epoch);
         order.truncate(left * batch);
         order

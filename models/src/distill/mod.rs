@@ -6,10 +6,10 @@
 //! `L = 1/H sum_h mean(((s_h - t_h) / sigma_h)^2)`, so that 1 is the loss of a student that gives the teacher's mean.
 //! The result is a moving average of the student's weights, a backbone file like an imported one.
 
+mod config;
 mod hints;
 mod learner;
 mod maps;
-mod settings;
 mod teacher;
 
 use std::path::{Path, PathBuf};
@@ -26,14 +26,15 @@ use hotad_engine::train::{Learner, TrainData, TrainOptions, train};
 use hotad_engine::{Error, Result};
 use serde_json::{Map, Value};
 
+use crate::config::Settings;
 use crate::features::backbone::file::{Distilled, Origin};
 use crate::features::backbone::{Backbone, BackboneFile, Network};
 use crate::features::settings::Layers;
 use crate::networks::import;
+pub use config::{Config, HintChoice};
 use hints::Hints;
 use learner::Student;
 use maps::Places;
-pub use settings::{HintChoice, Settings};
 use teacher::Teacher;
 
 /// Steps between checkpoints.
@@ -67,41 +68,41 @@ pub struct Job<'a> {
 ///
 /// # Errors
 /// A teacher that cannot be used or ends before a cut, broken images, divergence, interruption.
-pub fn distill(settings: &Settings, job: &Job) -> Result<BackboneFile> {
-    settings.check()?;
+pub fn distill(config: &Config, job: &Job) -> Result<BackboneFile> {
+    config.check()?;
     if job.images.is_empty() {
         return Err(Error::Config("there are no images to distill on".into()));
     }
-    let batch = settings.batch.min(job.images.len());
-    if batch < settings.batch {
+    let batch = config.batch.min(job.images.len());
+    if batch < config.batch {
         job.observer.say(&format!("{batch} images a step: there are no more"));
     }
-    let layers = match settings.cuts.is_empty() {
+    let layers = match config.cuts.is_empty() {
         true => Layers::Word("auto".into()),
-        false => Layers::Names(settings.cuts.clone()),
+        false => Layers::Names(config.cuts.clone()),
     };
-    let (teacher, cuts) = Backbone::open(job.teacher, Some(settings.crop), &layers, job.device)?;
+    let (teacher, cuts) = Backbone::open(job.teacher, Some(config.crop), &layers, job.device)?;
     let blocks = cuts.last().map_or(0, |c| c + 1);
-    let student = student_of(teacher.network(), settings.narrow)?;
+    let student = student_of(teacher.network(), config.narrow)?;
     let start = job.start.map(|path| starting_weights(path, student, blocks)).transpose()?;
-    let choice = match settings.hints {
-        HintChoice::Layers if settings.narrow => HintChoice::Blocks,
+    let choice = match config.hints {
+        HintChoice::Layers if config.narrow => HintChoice::Blocks,
         choice => choice,
     };
     let places = Places::new(choice, &student.trunk(), &cuts);
     let teacher = Teacher::new(&teacher, places, job.device)?;
-    let crop = Crop { size: settings.crop, seed: job.seed };
+    let crop = Crop { size: config.crop, seed: job.seed };
     let shown = |images: &Tensor| teacher.maps(&images.to(job.device)?);
     let hints = Hints::measured(shown, (job.images, crop), batch, job.device)?;
     let pass = (job.images.len() / batch, batch);
-    let mut learner = Student::new(settings, (student.trunk(), teacher), hints, start, pass, job)?;
-    let spec = ImageSpec { height: settings.crop, width: settings.crop, channels: 3 };
+    let mut learner = Student::new(config, (student.trunk(), teacher), hints, start, pass, job)?;
+    let spec = ImageSpec { height: config.crop, width: config.crop, channels: 3 };
     let data =
         TrainData { train: ImageFiles::whole(job.images), validation: ImageFiles::whole(&[]), spec, crop: Some(crop) };
-    let report = train(&mut learner, &data, &options(settings, job, batch)?)?;
+    let report = train(&mut learner, &data, &options(config, job, batch)?)?;
     job.observer.say(&format!("trained {} steps; mean loss of the last pass {:.4}", report.steps, report.best_loss));
     let tensors = import::to_torchvision(&learner.params().values()?, &student.trunk().layers(blocks))?;
-    Ok(BackboneFile { network: student, blocks, tensors, origin: Some(origin(settings, job, batch)?) })
+    Ok(BackboneFile { network: student, blocks, tensors, origin: Some(origin(config, job, batch)?) })
 }
 
 /// The network that learns from a teacher.
@@ -122,19 +123,16 @@ fn starting_weights(path: &Path, network: Network, blocks: usize) -> Result<Stat
     import::from_torchvision(path, &file.tensors, &file.network.trunk().layers(blocks))
 }
 
-fn options<'a>(settings: &Settings, job: &Job<'a>, batch: usize) -> Result<TrainOptions<'a>> {
-    let settings_of_run = serde_json::to_value(settings).expect("settings are plain data");
-    let named =
-        settings_of_run.as_object().into_iter().flatten().map(|(key, value)| (format!("--{key}"), value.clone()));
+fn options<'a>(config: &Config, job: &Job<'a>, batch: usize) -> Result<TrainOptions<'a>> {
+    let learning = config.learning();
+    let named = learning.as_object().into_iter().flatten().map(|(key, value)| (format!("--{key}"), value.clone()));
     let mut fingerprint: Map<String, Value> = named.collect();
-    // A run may be continued for longer, or brought to its end sooner.
-    fingerprint.remove("--steps");
     fingerprint.insert("--seed".into(), job.seed.into());
     fingerprint.insert("SHA-256 of the images".into(), job.list_sha256.into());
     fingerprint.insert("SHA-256 of --teacher".into(), file_sha256(job.teacher)?.into());
     fingerprint.insert("SHA-256 of --start".into(), job.start.map(file_sha256).transpose()?.into());
     Ok(TrainOptions {
-        epochs: (settings.steps as usize).div_ceil((job.images.len() / batch).max(1)),
+        epochs: (config.steps as usize).div_ceil((job.images.len() / batch).max(1)),
         batch,
         patience: 0,
         seed: job.seed,
@@ -147,14 +145,14 @@ fn options<'a>(settings: &Settings, job: &Job<'a>, batch: usize) -> Result<Train
     })
 }
 
-fn origin(settings: &Settings, job: &Job, batch: usize) -> Result<Origin> {
+fn origin(config: &Config, job: &Job, batch: usize) -> Result<Origin> {
     let teacher = BackboneFile::open(job.teacher)?.origin;
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let distilled = Distilled {
-        steps: settings.steps,
+        steps: config.steps,
         batch,
-        crop: settings.crop,
-        lr: settings.lr,
+        crop: config.crop,
+        lr: config.lr,
         seed: job.seed,
         images: job.images.len(),
         images_sha256: job.list_sha256.into(),
