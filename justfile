@@ -27,6 +27,10 @@ vectors:
     python3 tests/vectors/export.py
     python3 tests/vectors/weights/export.py
 
+# docs/settings.md, from the declarations of the settings.
+settings:
+    HOTAD_WRITE_SETTINGS=1 cargo test --release --locked --test docs all_settings_are_listed
+
 # docs/report.png, from the report of the demo; needs chromium.
 screenshot:
     cargo run --release --locked -- demo --out target/demo
