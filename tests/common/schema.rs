@@ -16,6 +16,7 @@ fn is(value: &Value, kind: &str) -> bool {
         "number" => value.is_number(),
         "integer" => value.is_u64() || value.is_i64(),
         "array" => value.is_array(),
+        "boolean" => value.is_boolean(),
         "object" => value.is_object(),
         other => panic!("type {other} is not known here"),
     }

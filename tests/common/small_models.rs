@@ -56,6 +56,7 @@ const I3AD: &[&str] = &[
     "test_iterations=2",
     "patches=2",
     "u=0.3",
+    "standardise=pixel",
 ];
 
 const PAEDID_I3AD: &[&str] = &[
@@ -67,6 +68,7 @@ const PAEDID_I3AD: &[&str] = &[
     "test_iterations=2",
     "patches=2",
     "u=0.3",
+    "standardise=all",
     "lambda=1e-3",
     "steps=2",
 ];

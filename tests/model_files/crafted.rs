@@ -16,8 +16,7 @@ use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use crate::MEMORY;
-use crate::small_models::train_all;
+use crate::{MEMORY, MODELS};
 
 /// Cases without `HOTAD_FUZZ_CASES`.
 const CASES: u64 = 6_000;
@@ -186,15 +185,10 @@ fn tried(file: &ModelFile, places: &[String]) -> Result<(), String> {
 fn crafted_models_neither_panic_nor_take_memory_nor_time() {
     let cases =
         std::env::var("HOTAD_FUZZ_CASES").ok().map_or(CASES, |v| v.parse().expect("HOTAD_FUZZ_CASES is a number"));
-    let dir = tempfile::tempdir().expect("a folder");
-    let models: Vec<(&str, ModelFile)> = train_all(dir.path())
-        .into_iter()
-        .map(|(name, path)| (name, ModelFile::load(&path).expect("a model")))
-        .collect();
     let (mut refused, mut failures) = (0_u64, Vec::new());
     let (mut peak, mut slowest) = (0, Duration::ZERO);
     for case in 0..cases {
-        let (name, file) = &models[case as usize % models.len()];
+        let (name, file) = &MODELS[case as usize % MODELS.len()];
         let mut rng = random::stream(11, "crafted model", case);
         let Some((file, places)) = altered(file, &mut rng) else {
             refused += 1;
@@ -261,14 +255,10 @@ const OUT_OF_RANGE: [(&str, &str, &str, &[&str]); 33] = [
 
 #[test]
 fn settings_of_a_file_pass_the_checks_of_the_command_line() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let models: BTreeMap<&str, ModelFile> = train_all(dir.path())
-        .into_iter()
-        .map(|(name, path)| (name, ModelFile::load(&path).expect("a model")))
-        .collect();
+    let models: BTreeMap<&str, &ModelFile> = MODELS.iter().map(|(name, file)| (*name, file)).collect();
     let refusal = |file: &ModelFile| Model::of_file(file, &Device::CPU).err().map(|e| e.to_string());
     for (name, place, value, words) in OUT_OF_RANGE {
-        let mut file = models[name].clone();
+        let mut file: ModelFile = models[name].clone();
         *file.config.pointer_mut(place).expect(place) = serde_json::from_str(value).expect("JSON");
         let line = refusal(&file).unwrap_or_else(|| panic!("{name} with {place} = {value} is accepted"));
         for word in words {
