@@ -6,14 +6,14 @@ use hotad_engine::{Error, Result, atomic_file};
 use hotad_models::cross_validation::{Folds, Table};
 use hotad_models::jobs::TrainJob;
 use hotad_models::method::CrossValidation;
-use hotad_models::{Entry, METHODS, method};
+use hotad_models::{METHODS, Registration, method};
 
 use super::train;
 use crate::args::Common;
 use crate::{OK, output};
 
 /// How a method is cross-validated.
-fn of(method: &Entry) -> Result<CrossValidation> {
+fn of(method: &Registration) -> Result<CrossValidation> {
     method.cross_validation.ok_or_else(|| {
         let able: Vec<&str> = METHODS.iter().filter(|m| m.cross_validation.is_some()).map(|m| m.name).collect();
         let (name, able) = (method.name, able.join(", "));

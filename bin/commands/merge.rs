@@ -72,9 +72,9 @@ fn eval(args: &MergeArgs, files: &[ShardFile]) -> Result<u8> {
 fn scores(args: &MergeArgs, files: &[ShardFile]) -> Result<u8> {
     let mut broken = false;
     deliver(args, |line| {
-        merged(files, |entry: score::Entry| {
-            broken |= entry.broken;
-            line(entry.line.get())
+        merged(files, |result: score::ScoreLine| {
+            broken |= result.broken;
+            line(result.line.get())
         })
     })?;
     // As the run itself would have ended.

@@ -1,7 +1,7 @@
 //! `hotad methods`.
 
 use hotad_engine::Result;
-use hotad_models::{Entry, METHODS};
+use hotad_models::{METHODS, Registration};
 use serde_json::{Value, json};
 
 use crate::args::MethodsArgs;
@@ -10,7 +10,7 @@ use crate::{OK, output};
 /// Lists methods.
 pub fn run(args: &MethodsArgs) -> Result<u8> {
     if args.json {
-        let entry = |m: &Entry| json!({"name": m.name, "summary": m.summary, "supervised": m.supervised});
+        let entry = |m: &Registration| json!({"name": m.name, "summary": m.summary, "supervised": m.supervised});
         output::line(&Value::from_iter(METHODS.iter().map(entry)).to_string())?;
         return Ok(OK);
     }

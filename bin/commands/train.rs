@@ -5,7 +5,7 @@ use std::time::Instant;
 use hotad_engine::data::roi::Roi;
 use hotad_engine::{Error, Result, input_file};
 use hotad_models::jobs::{TrainJob, check_precision};
-use hotad_models::{Entry, config, method};
+use hotad_models::{Registration, config, method};
 use toml::{Table, Value};
 
 use super::cross_validation;
@@ -43,7 +43,7 @@ fn of_file(error: Error, args: &TrainArgs) -> Error {
 }
 
 /// Refuses an option that is short for a setting which the method does not have.
-fn check_settable(key: &str, given: bool, method: &Entry) -> Result<()> {
+fn check_settable(key: &str, given: bool, method: &Registration) -> Result<()> {
     if !given || method.has(key) {
         return Ok(());
     }

@@ -53,28 +53,28 @@ pub mod simplenet;
 pub mod sweep;
 pub mod synthetic;
 
-pub use method::{Entry, Method};
+pub use method::{Method, Registration};
 pub use registry::method;
 
 /// All methods, in the order they are listed.
 pub const METHODS: method::Methods = &[
-    Entry::of::<paedid::Paedid>(),
-    Entry::of::<paedid::pae::Pae>(),
-    Entry::of::<patchcore::PatchCore>(),
-    Entry::of::<padim::Padim>(),
-    Entry::of::<simplenet::SimpleNet>(),
-    Entry::of::<ensemble::fused::FeatureEnsemble>(),
-    Entry::of::<ensemble::scores::ScoreEnsemble>(),
-    Entry::of::<i3ad::I3ad>(),
-    Entry::of::<paedid::inpainting::InpaintedPaedid>(),
-    Entry::of::<autoencoders::plain::L2Ae>(),
-    Entry::of::<autoencoders::plain::SsimAe>(),
-    Entry::of::<autoencoders::projection::Projection>(),
-    Entry::of::<autoencoders::anogan::AnoGan>(),
-    Entry::of::<autoencoders::anogan::FAnoGan>(),
-    Entry::of::<autoencoders::adversarial::AeGan>(),
-    Entry::of::<autoencoders::memory::MemAe>(),
-    Entry::of::<rasl::Rasl>(),
-    Entry::of::<color_unet::ColorUnet>(),
-    Entry::of::<lea_net::LeaNet>(),
+    Registration::of::<paedid::Paedid>(),
+    Registration::of::<paedid::pae::Pae>(),
+    Registration::of::<patchcore::PatchCore>(),
+    Registration::of::<padim::Padim>(),
+    Registration::of::<simplenet::SimpleNet>(),
+    Registration::of::<ensemble::fused::FeatureEnsemble>(),
+    Registration::of::<ensemble::scores::ScoreEnsemble>(),
+    Registration::of::<i3ad::I3ad>(),
+    Registration::of::<paedid::inpainting::InpaintedPaedid>(),
+    Registration::of::<autoencoders::plain::L2Ae>(),
+    Registration::of::<autoencoders::plain::SsimAe>(),
+    Registration::of::<autoencoders::projection::Projection>(),
+    Registration::of::<autoencoders::anogan::AnoGan>(),
+    Registration::of::<autoencoders::anogan::FAnoGan>(),
+    Registration::of::<autoencoders::adversarial::AeGan>(),
+    Registration::of::<autoencoders::memory::MemAe>(),
+    Registration::of::<rasl::Rasl>(),
+    Registration::of::<color_unet::ColorUnet>(),
+    Registration::of::<lea_net::LeaNet>(),
 ];

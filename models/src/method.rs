@@ -37,7 +37,7 @@ pub trait Method {
     /// Settings, members or images that cannot be used, divergence, interruption.
     fn fit(config: Self::Config, context: &FitContext) -> Result<Self::Trained>;
 
-    /// Reads a trained one, of which [`Entry::load`] has checked what all methods have in common. A model file is believed no
+    /// Reads a trained one, of which [`Registration::load`] has checked what all methods have in common. A model file is believed no
     /// more than a command line: settings pass the checks of `--set`, and whatever they imply is compared with the tensors before
     /// memory is taken for it.
     ///
@@ -52,7 +52,7 @@ pub type CrossValidation =
     fn(&Table, &FitContext, usize, &dyn Fn(&cross_validation::Table) -> Result<()>) -> Result<cross_validation::Table>;
 
 /// Methods that can be told apart by name.
-pub type Methods = &'static [Entry];
+pub type Methods = &'static [Registration];
 
 /// What a trained method is read with.
 #[derive(Clone, Copy)]
@@ -64,7 +64,7 @@ pub struct LoadContext<'a> {
 }
 
 /// A [`Method`] as a value.
-pub struct Entry {
+pub struct Registration {
     /// [`Method::NAME`].
     pub name: &'static str,
     /// [`Method::SUMMARY`].
@@ -88,7 +88,7 @@ pub struct Entry {
     load: fn(&ModelFile, &LoadContext) -> Result<Box<dyn Detector>>,
 }
 
-impl Entry {
+impl Registration {
     /// Of a method.
     pub const fn of<M: Method>() -> Self {
         Self {
@@ -138,7 +138,7 @@ impl Entry {
 ///
 /// # Errors
 /// When there is none of that name; lists those there are.
-pub fn find(methods: Methods, name: &str) -> Result<&'static Entry> {
+pub fn find(methods: Methods, name: &str) -> Result<&'static Registration> {
     methods.iter().find(|m| m.name == name).ok_or_else(|| {
         let names: Vec<&str> = methods.iter().map(|m| m.name).collect();
         Error::Config(format!("unknown method {name:?}; known are {}", names.join(", ")))

@@ -9,7 +9,7 @@ use hotad_engine::signature::PublicKey;
 use toml::Table;
 
 use crate::METHODS;
-use crate::method::{Entry, LoadContext, find};
+use crate::method::{LoadContext, Registration, find};
 use crate::model::{Model, unreadable};
 use crate::rescoring::with_settings;
 
@@ -17,7 +17,7 @@ use crate::rescoring::with_settings;
 ///
 /// # Errors
 /// When there is none of that name; lists those there are.
-pub fn method(name: &str) -> Result<&'static Entry> {
+pub fn method(name: &str) -> Result<&'static Registration> {
     find(METHODS, name)
 }
 

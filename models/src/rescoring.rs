@@ -5,7 +5,7 @@ use hotad_engine::{Error, Result};
 use toml::Table;
 
 use crate::config::Part;
-use crate::method::Entry;
+use crate::method::Registration;
 
 /// Settings of scoring that have had their effect when training ends.
 const AT_TRAINING: [&str; 2] = ["bank", "u_limit"];
@@ -14,7 +14,7 @@ const AT_TRAINING: [&str; 2] = ["bank", "u_limit"];
 ///
 /// # Errors
 /// A setting that the method does not have, that training depends on, or that is out of range.
-pub fn with_settings(mut file: ModelFile, method: &Entry, settings: &Table) -> Result<ModelFile> {
+pub fn with_settings(mut file: ModelFile, method: &Registration, settings: &Table) -> Result<ModelFile> {
     method.check(settings)?;
     let scoring = (method.declared)().into_iter().filter(|s| s.part == Part::Scoring).map(|s| s.key);
     let known: Vec<&str> = scoring.filter(|key| !AT_TRAINING.contains(key)).collect();

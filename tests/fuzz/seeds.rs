@@ -31,7 +31,7 @@ pub fn containers() -> Vec<Vec<u8>> {
 
 /// Every method's number and default settings.
 pub fn settings() -> Vec<Vec<u8>> {
-    let text = |(number, method): (usize, &hotad_models::Entry)| {
+    let text = |(number, method): (usize, &hotad_models::Registration)| {
         let line = |l: &&str| !l.is_empty() && !l.starts_with('#');
         let lines: Vec<String> = (method.documented)().lines().filter(line).map(String::from).collect();
         [&[number as u8], lines.join("\n").as_bytes()].concat()

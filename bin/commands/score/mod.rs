@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::args::{Common, ScoreArgs};
 use crate::{ANOMALY, ERROR, OK, output};
 use pictures::Folder;
-pub use shard::Entry;
+pub use shard::ScoreLine;
 use shard::Selection;
 
 /// One line of output for an image that was scored.

@@ -17,7 +17,7 @@ use crate::commands::shard;
 
 /// A line of output in a file.
 #[derive(Serialize, Deserialize)]
-pub struct Entry {
+pub struct ScoreLine {
     /// Whether it says that a file counts as broken.
     pub broken: bool,
     /// As `score` prints it.
@@ -76,7 +76,7 @@ pub fn run(mut run: Run, folder: &Path, selection: &Selection, common: &Common) 
     let path = file::write(folder, &header, |lines| {
         run.all(common.score_batch(), Some(selection), &mut |Outcome { at, broken, line }| {
             let line = RawValue::from_string(line).expect("a line is JSON");
-            lines.add(&At { at, result: Entry { broken, line } })
+            lines.add(&At { at, result: ScoreLine { broken, line } })
         })
     })?;
     shard::say(selection.shard, &path, header.lines, common);

@@ -1,7 +1,7 @@
 //! Settings: a TOML text, and `--set` line by line.
 
 use hotad_models::config::set;
-use hotad_models::{Entry, METHODS};
+use hotad_models::{METHODS, Registration};
 use toml::Table;
 
 use super::is_one_line;
@@ -21,7 +21,7 @@ pub fn check(bytes: &[u8]) -> bool {
     text.parse::<Table>().is_ok_and(|whole| accepted(method, &whole, text.len())) || of_lines
 }
 
-fn accepted(method: &Entry, table: &Table, length: usize) -> bool {
+fn accepted(method: &Registration, table: &Table, length: usize) -> bool {
     let outcome = method.check(table);
     if let Err(error) = &outcome {
         // The program prints control characters of what it quotes as spaces.
