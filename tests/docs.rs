@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use hotad_models::METHODS;
-use hotad_models::config::{Declared, Part, Setting, Settings};
+use hotad_models::config::{Affects, Declared, Setting, Settings};
 use hotad_models::distill;
 use toml::{Table, Value};
 
@@ -34,10 +34,10 @@ fn table(declared: &[Setting], defaults: &Table) -> String {
     let mut page = String::from("| key | default | values | meaning | of |\n|---|---|---|---|---|\n");
     for setting in declared {
         let default = &defaults[setting.key];
-        let of = match setting.part {
-            Part::Learning => "learning",
-            Part::Length => "length",
-            Part::Scoring => "scoring",
+        let of = match setting.affects {
+            Affects::Learning => "learning",
+            Affects::Length => "length",
+            Affects::Scoring => "scoring",
         };
         let cells = [values(setting, default), setting.help.to_string()].map(|cell| cell.replace('|', "\\|"));
         writeln!(page, "| `{}` | `{default}` | {} | {of} |", setting.key, cells.join(" | ")).expect("text");

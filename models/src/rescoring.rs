@@ -4,7 +4,7 @@ use hotad_engine::model_file::ModelFile;
 use hotad_engine::{Error, Result};
 use toml::Table;
 
-use crate::config::Part;
+use crate::config::Affects;
 use crate::method::Registration;
 
 /// Settings of scoring that have had their effect when training ends.
@@ -16,7 +16,7 @@ const AT_TRAINING: [&str; 2] = ["bank", "u_limit"];
 /// A setting that the method does not have, that training depends on, or that is out of range.
 pub fn with_settings(mut file: ModelFile, method: &Registration, settings: &Table) -> Result<ModelFile> {
     method.check(settings)?;
-    let scoring = (method.declared)().into_iter().filter(|s| s.part == Part::Scoring).map(|s| s.key);
+    let scoring = (method.declared)().into_iter().filter(|s| s.affects == Affects::Scoring).map(|s| s.key);
     let known: Vec<&str> = scoring.filter(|key| !AT_TRAINING.contains(key)).collect();
     if let Some(key) = settings.keys().find(|key| !known.contains(&key.as_str())) {
         let those = if known.is_empty() { "it has none such".into() } else { known.join(", ") };

@@ -4,9 +4,9 @@ use std::fmt::Display;
 
 use hotad_engine::Result;
 
-/// What depends on a setting.
+/// What a setting affects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Part {
+pub enum Affects {
     /// What is learned.
     #[default]
     Learning,
@@ -25,14 +25,14 @@ pub struct Setting {
     pub help: &'static str,
     /// Which values it may have, where its help does not list them.
     pub allowed: Option<String>,
-    /// What depends on it.
-    pub part: Part,
+    /// What it affects.
+    pub affects: Affects,
 }
 
 impl Setting {
     /// A setting that learning depends on, of any value of its type.
     pub(crate) fn new(key: &'static str, help: &'static str) -> Self {
-        Self { key, help: help.trim(), allowed: None, part: Part::Learning }
+        Self { key, help: help.trim(), allowed: None, affects: Affects::Learning }
     }
 
     /// With the values that it may have.
@@ -40,9 +40,9 @@ impl Setting {
         Self { allowed: Some(values.to_string()), ..self }
     }
 
-    /// With what depends on it.
-    pub(crate) fn part(self, part: Part) -> Self {
-        Self { part, ..self }
+    /// With what it affects.
+    pub(crate) fn affects(self, affects: Affects) -> Self {
+        Self { affects, ..self }
     }
 }
 
@@ -63,12 +63,12 @@ pub trait Declared {
 ///
 /// ```text
 /// /// Help, as `hotad config` and rustdoc print it; may go on in further lines.
-/// key: Type = default, in low..=high, for Part;
+/// key: Type = default, in low..=high, for Affects;
 /// ```
 ///
 /// - `in` an [`Interval`](super::Interval) of numbers or, in its place, `allowed "words" if |value| condition`, where the words, a literal
 ///   or a constant, are what an error says of the condition. Neither for a type that has no other values.
-/// - `for Scoring` or `for Length`: see [`Part`]; without it, learning depends on the setting.
+/// - `for Scoring` or `for Length`: see [`Affects`]; without it, learning depends on the setting.
 ///
 /// Last come settings that are shared with other methods, themselves declared so, and their defaults here:
 ///
@@ -84,7 +84,7 @@ macro_rules! settings {
                 $key:ident: $type:ty = $default:expr
                 $(, in $interval:expr)?
                 $(, allowed $words:tt if $condition:expr)?
-                $(, for $part:ident)?;
+                $(, for $affects:ident)?;
             )*
             $(..$group:ident: $group_type:ty = $group_default:expr;)*
         }
@@ -113,7 +113,7 @@ macro_rules! settings {
                     $crate::config::Setting::new(stringify!($key), concat!($($help),+))
                         $(.allowed($crate::config::Interval::<$type>::from($interval)))?
                         $(.allowed($words))?
-                        $(.part($crate::config::Part::$part))?
+                        $(.affects($crate::config::Affects::$affects))?
                 ),*];
                 [own, $(<$group_type>::declared()),*].concat()
             }
@@ -180,7 +180,7 @@ mod tests {
             Own { even: 4, ..Own::default() }
         );
         assert_eq!(
-            [Part::Learning, Part::Length, Part::Scoring].map(Own::keys_of),
+            [Affects::Learning, Affects::Length, Affects::Scoring].map(Own::keys_of),
             [vec!["name", "lr"], vec!["batch"], vec!["even"]]
         );
         assert_eq!(Own::default().learning(), serde_json::json!({"name": "a", "lr": 0.5}));

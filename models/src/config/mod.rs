@@ -17,7 +17,7 @@ pub use bank_type::BankType;
 pub use channels::Channels;
 pub use choice::Choice;
 pub(crate) use declare::settings;
-pub use declare::{Declared, Part, Setting};
+pub use declare::{Affects, Declared, Setting};
 pub use interval::{BATCH, BLUR, EPOCHS, Interval, POSITIVE, RATE, SHARE, WEIGHT};
 
 /// Settings of one method, declared by `settings!`.
@@ -40,13 +40,13 @@ pub trait Settings: Declared + Serialize + DeserializeOwned + Default {
     }
 
     /// Keys of the settings that a part of a method's work depends on.
-    fn keys_of(part: Part) -> Vec<&'static str> {
-        Self::declared().iter().filter(|s| s.part == part).map(|s| s.key).collect()
+    fn keys_of(affected: Affects) -> Vec<&'static str> {
+        Self::declared().iter().filter(|s| s.affects == affected).map(|s| s.key).collect()
     }
 
     /// The settings that training depends on, without how long it is.
     fn learning(&self) -> serde_json::Value {
-        let (mut all, keys) = (serde_json::json!(self), Self::keys_of(Part::Learning));
+        let (mut all, keys) = (serde_json::json!(self), Self::keys_of(Affects::Learning));
         if let Some(map) = all.as_object_mut() {
             map.retain(|key, _| keys.contains(&key.as_str()));
         }
