@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use hotad_engine::{Error, Result, atomic_file};
-use hotad_models::cross_validation::{Folds, Table};
+use hotad_models::cross_validation::{CrossValidationTable, Folds};
 use hotad_models::jobs::TrainJob;
 use hotad_models::method::CrossValidation;
 use hotad_models::{METHODS, Registration, method};
@@ -31,7 +31,7 @@ pub fn run(mut job: TrainJob, folds: usize, common: &Common) -> Result<u8> {
     job.device = common.device()?;
     let started = Instant::now();
     let settings = (method.settings)(&job.settings)?;
-    let write = |table: &Table| {
+    let write = |table: &CrossValidationTable| {
         let Some(path) = &job.out else { return Ok(()) };
         let json = serde_json::json!({ "settings": settings, "seed": job.seed, "results": table });
         let text = serde_json::to_string_pretty(&json).expect("results are plain data");
@@ -51,7 +51,7 @@ fn both(folds: &Folds) -> String {
 
 /// The table in the form of the paper's: F1 mean and deviation, the point of each fold chosen on the others, and the difference from
 /// the first row; beneath, every point, with precision, recall and AUROC.
-fn print(table: &Table) -> Result<()> {
+fn print(table: &CrossValidationTable) -> Result<()> {
     let (p, n) = (table.positive, table.negative);
     output::line(&format!(
         "{p} positive, {n} negative, P to N ratio {:.3}; {} folds, F1 mean ± deviation",

@@ -154,7 +154,7 @@ impl Row {
 
 /// The whole table.
 #[derive(Clone, Debug, Serialize)]
-pub struct Table {
+pub struct CrossValidationTable {
     /// Defective images.
     pub positive: usize,
     /// Normal images.
@@ -167,7 +167,7 @@ pub struct Table {
     pub rows: Vec<Row>,
 }
 
-impl Table {
+impl CrossValidationTable {
     /// Fills in the differences from the first row.
     pub fn compare(&mut self, seed: u64) {
         let Some((first, rest)) = self.rows.split_first_mut() else { return };

@@ -7,7 +7,7 @@ use serde_json::Value;
 use toml::Table;
 
 use crate::config::{Declared, Setting, Settings, damaged};
-use crate::cross_validation;
+use crate::cross_validation::CrossValidationTable;
 use crate::detector::Detector;
 use crate::fit::FitContext;
 
@@ -49,7 +49,7 @@ pub trait Method {
 /// Cross-validates a method with the settings of a table over its defaults, in a number of folds, on all labelled images of a
 /// context; the last argument sees the results so far after each fold.
 pub type CrossValidation =
-    fn(&Table, &FitContext, usize, &dyn Fn(&cross_validation::Table) -> Result<()>) -> Result<cross_validation::Table>;
+    fn(&Table, &FitContext, usize, &dyn Fn(&CrossValidationTable) -> Result<()>) -> Result<CrossValidationTable>;
 
 /// Methods that can be told apart by name.
 pub type Methods = &'static [Registration];

@@ -18,7 +18,7 @@ use super::learner::{Labelled, learn};
 use super::networks::Networks;
 use super::{LeaNet, Ready, positives_for};
 use crate::color_unet::{Recolouring, require_colour};
-use crate::cross_validation::{PointResult, Prediction, Row, Table};
+use crate::cross_validation::{CrossValidationTable, PointResult, Prediction, Row};
 use crate::fit::FitContext;
 use crate::method::Method;
 
@@ -36,8 +36,8 @@ pub fn cross_validate(
     config: &Config,
     context: &FitContext,
     folds: usize,
-    watch: &dyn Fn(&Table) -> Result<()>,
-) -> Result<Table> {
+    watch: &dyn Fn(&CrossValidationTable) -> Result<()>,
+) -> Result<CrossValidationTable> {
     require_colour(context, LeaNet::NAME)?;
     let normal = context.train;
     let order = random::shuffled(context.defective.len(), context.seed, "positives", 0);
@@ -78,7 +78,8 @@ pub fn cross_validate(
         .chain(defective.iter().zip(&bad_parts))
         .map(|(path, part)| (path, *part))
         .collect();
-    let mut table = Table { positive: defective.len(), negative: normal.len(), folds, done: 0, rows: Vec::new() };
+    let mut table =
+        CrossValidationTable { positive: defective.len(), negative: normal.len(), folds, done: 0, rows: Vec::new() };
     for fold in 0..folds {
         let say = |line: &str| context.observer.say(&format!("fold {}/{folds}: {line}", fold + 1));
         let observer = WithLines { observer: context.observer, say: &say };
