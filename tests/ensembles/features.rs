@@ -14,7 +14,7 @@ use hotad_models::METHODS;
 use hotad_models::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
 use hotad_models::features::backbone::Backbone;
 use hotad_models::features::embedding::{Part, Reduction, Standard};
-use hotad_models::features::pca::{Covariance, Keep};
+use hotad_models::features::pca::{Covariance, Components};
 use hotad_models::features::settings::Layers;
 use hotad_models::features::{Embedding, Extractor, Fusion, Source};
 use hotad_models::method::LoadContext;
@@ -117,7 +117,7 @@ fn a_folded_head_says_what_the_learned_one_says() {
             let mut embedding = embedding(&device);
             if let Some(fusion) = fusion {
                 let whiten = fusion == Fusion::Global;
-                let reduction = Reduction { fusion, keep: Keep::Count(11), standardise: true, whiten };
+                let reduction = Reduction { fusion, keep: Components::Count(11), standardise: true, whiten };
                 embedding.fit(ImageFiles::whole(&paths), reduction).expect("enough maps");
             }
             let d = embedding.dimensions();
@@ -161,13 +161,13 @@ fn a_share_of_variance_keeps_as_few_maps_as_have_it() {
         covariance.add(&Tensor::new(part.to_vec(), &[100, 4]).expect("fits")).expect("rows of one length");
     });
     for (share, count) in [(0.6, 1), (0.95, 2), (0.998, 3), (1.0, 4)] {
-        let pca = covariance.pca(Keep::Share(share)).expect("enough");
+        let pca = covariance.pca(Components::Share(share)).expect("enough");
         assert_eq!(pca.variance.len(), count, "{share}");
     }
     // The axes themselves, by falling variance.
-    let pca = covariance.pca(Keep::Count(2)).expect("enough");
+    let pca = covariance.pca(Components::Count(2)).expect("enough");
     assert!(pca.components[0].abs() > 0.99 && pca.components[4 + 2].abs() > 0.99, "{:?}", pca.components);
-    let error = covariance.pca(Keep::Count(5)).expect_err("there are four").to_string();
+    let error = covariance.pca(Components::Count(5)).expect_err("there are four").to_string();
     assert!(error.contains('5') && error.contains('4'), "{error}");
 }
 
@@ -184,7 +184,7 @@ fn whitened_maps_have_one_variance_and_member_maps_follow_them() {
     let (source, cuts) = Source::read(&paedid, None, &usual, &reading).expect("a member");
     let image = source.extractor().image();
     let mut embedding = Embedding::new(vec![Part { source, cuts }], image, 1, &Device::CPU).expect("fits");
-    let reduction = Reduction { fusion: Fusion::Global, keep: Keep::Share(0.99), standardise: true, whiten: true };
+    let reduction = Reduction { fusion: Fusion::Global, keep: Components::Share(0.99), standardise: true, whiten: true };
     embedding.fit(ImageFiles::whole(&paths), reduction).expect("fitted");
     let d = embedding.dimensions();
     let mut rows: Vec<Vec<f64>> = Vec::new();

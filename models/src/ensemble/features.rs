@@ -17,7 +17,7 @@ use super::fused::{FeatureEnsemble, Head};
 use super::{common_image, member_maps, require_members};
 use crate::config::{CORESET, Settings, ShareOrCount, require, settings};
 use crate::features::embedding::{Part, Reduction};
-use crate::features::pca::Keep;
+use crate::features::pca::Components;
 use crate::features::settings::{Layers, NEIGHBOURHOODS, is_neighbourhood};
 use crate::features::{Embedding, Fusion, Source};
 use crate::fit::FitContext;
@@ -89,7 +89,7 @@ pub(super) fn fit(config: Config, context: &FitContext) -> Result<FeatureEnsembl
     }
     let image = common_image(parts.iter().map(|p| p.source.extractor().image()), context.gray);
     let mut embedding = Embedding::new(parts, image, config.neighbourhood, context.device)?;
-    let keep = if config.maps < 1.0 { Keep::Share(config.maps) } else { Keep::Count(config.maps as usize) };
+    let keep = if config.maps < 1.0 { Components::Share(config.maps) } else { Components::Count(config.maps as usize) };
     let channels: usize = embedding.channels().iter().sum();
     context.observer.say(&format!("fitting principal components of {channels} maps"));
     let Config { fusion, standardise, whiten, .. } = config;

@@ -11,7 +11,7 @@ use hotad_kernels::covariance::moments;
 
 /// How many components are kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Keep {
+pub enum Components {
     /// This many.
     Count(usize),
     /// As few as have at least this share of the variance.
@@ -97,9 +97,9 @@ impl Covariance {
     ///
     /// # Errors
     /// When more are asked for than there are elements, or values are not finite.
-    pub fn components(&self, (first, end): (usize, usize), scale: &[f64], keep: Keep) -> Result<Pca> {
+    pub fn components(&self, (first, end): (usize, usize), scale: &[f64], keep: Components) -> Result<Pca> {
         let d = end - first;
-        if let Keep::Count(k) = keep
+        if let Components::Count(k) = keep
             && k > d
         {
             return Err(Error::Config(format!("PCA: {k} maps are asked for, and there are only {d} to make them of")));
@@ -116,8 +116,8 @@ impl Covariance {
         // They come in rising order.
         let variances = (0..d).rev().map(|i| eigen.S()[i].max(0.0));
         let kept = match keep {
-            Keep::Count(k) => k,
-            Keep::Share(share) => enough(variances.clone(), share),
+            Components::Count(k) => k,
+            Components::Share(share) => enough(variances.clone(), share),
         };
         let vectors = eigen.U().subcols(d - kept, kept);
         Ok(Pca {
@@ -131,7 +131,7 @@ impl Covariance {
     ///
     /// # Errors
     /// As [`Covariance::components`].
-    pub fn pca(&self, keep: Keep) -> Result<Pca> {
+    pub fn pca(&self, keep: Components) -> Result<Pca> {
         let d = self.sums.len();
         self.components((0, d), &vec![1.0; d], keep)
     }
@@ -168,7 +168,7 @@ mod tests {
         let mut covariance = Covariance::new(&Device::CPU);
         let x = Tensor::new(vec![1.0, 2.0, f32::NAN, 3.0, 0.5, 1.0], &[3, 2]).expect("lengths fit");
         covariance.add(&x).expect("summed");
-        let error = covariance.pca(Keep::Count(1)).expect_err("not finite").to_string();
+        let error = covariance.pca(Components::Count(1)).expect_err("not finite").to_string();
         assert!(error.contains("not finite"), "{error}");
     }
 }

@@ -7,7 +7,7 @@ use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::fusion::Projection;
 use hotad_kernels::pool::{PoolOptions, avg_pool2d};
 use hotad_kernels::resize::{Filter, resize};
-use hotad_models::features::pca::{Covariance, Keep, Pca};
+use hotad_models::features::pca::{Covariance, Components, Pca};
 use hotad_models::patchcore::nearest::{Nearest, nearest, reweighted};
 
 use crate::case::{Case, Outputs, floats, nchw, outputs, wide};
@@ -39,7 +39,7 @@ fn components(case: &Case, x: &[f32], d: usize) -> Pca {
         let rows = Tensor::new(part.to_vec(), &[part.len() / d, d]).expect("whole rows");
         covariance.add(&rows).expect("rows of one length");
     }
-    covariance.pca(Keep::Count(case.count("k"))).expect("enough elements")
+    covariance.pca(Components::Count(case.count("k"))).expect("enough elements")
 }
 
 fn fit(case: &Case) -> Outputs {

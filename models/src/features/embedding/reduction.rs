@@ -6,7 +6,7 @@ use hotad_kernels::fusion::Projection;
 use serde::{Deserialize, Serialize};
 
 use super::{Embedding, Part};
-use crate::features::pca::{Covariance, Keep, Pca};
+use crate::features::pca::{Components, Covariance, Pca};
 
 /// A linear map of joined channels.
 pub(super) struct Linear {
@@ -33,7 +33,7 @@ pub struct Reduction {
     /// Of which channels components are made.
     pub fusion: Fusion,
     /// How many are kept.
-    pub keep: Keep,
+    pub keep: Components,
     /// Whether every extractor's channels get the same total variance before, so that none drowns the others by its scale.
     pub standardise: bool,
     /// Whether components get the same variance after: divided by `sqrt(variance + eps)`, eps a share of their mean
