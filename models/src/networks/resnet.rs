@@ -20,12 +20,12 @@ const EPS: f32 = 1e-5;
 const POOL: PoolOptions = PoolOptions { kernel: 3, stride: 2, padding: 1 };
 
 /// A residual block: its convolutions in order, and the shortcut where the size changes.
-struct Residual {
+struct ResidualBlock {
     convs: Vec<Layer>,
     shortcut: Option<Layer>,
 }
 
-impl Block for Residual {
+impl Block for ResidualBlock {
     fn layers(&self) -> Vec<&Layer> {
         self.convs.iter().chain(&self.shortcut).collect()
     }
@@ -55,7 +55,7 @@ impl Block for Residual {
 /// A residual network.
 pub struct ResNet {
     stem: Layer,
-    stages: Vec<Vec<Residual>>,
+    stages: Vec<Vec<ResidualBlock>>,
     fc: Layer,
 }
 
@@ -71,25 +71,25 @@ fn shortcut(name: &str, from: usize, to: usize, stride: usize) -> Option<Layer> 
     (from != to || stride != 1).then(|| layer().norm(format!("{name}downsample.1"), EPS))
 }
 
-fn basic(name: &str, from: usize, to: usize, stride: usize) -> Residual {
+fn basic(name: &str, from: usize, to: usize, stride: usize) -> ResidualBlock {
     let convs = vec![conv(name, 1, from, to, 3, stride), conv(name, 2, to, to, 3, 1)];
-    Residual { convs, shortcut: shortcut(name, from, to, stride) }
+    ResidualBlock { convs, shortcut: shortcut(name, from, to, stride) }
 }
 
 /// The stride is in the 3x3 convolution, as in torchvision.
-fn bottleneck(name: &str, from: usize, to: usize, stride: usize) -> Residual {
+fn bottleneck(name: &str, from: usize, to: usize, stride: usize) -> ResidualBlock {
     narrowed(name, from, to, to / 4, stride)
 }
 
 /// A bottleneck twice as wide inside (Zagoruyko and Komodakis 2016).
-fn wide_bottleneck(name: &str, from: usize, to: usize, stride: usize) -> Residual {
+fn wide_bottleneck(name: &str, from: usize, to: usize, stride: usize) -> ResidualBlock {
     narrowed(name, from, to, to / 2, stride)
 }
 
-fn narrowed(name: &str, from: usize, to: usize, inner: usize, stride: usize) -> Residual {
+fn narrowed(name: &str, from: usize, to: usize, inner: usize, stride: usize) -> ResidualBlock {
     let convs =
         vec![conv(name, 1, from, inner, 1, 1), conv(name, 2, inner, inner, 3, stride), conv(name, 3, inner, to, 1, 1)];
-    Residual { convs, shortcut: shortcut(name, from, to, stride) }
+    ResidualBlock { convs, shortcut: shortcut(name, from, to, stride) }
 }
 
 impl ResNet {
@@ -123,7 +123,7 @@ impl ResNet {
         width: usize,
         depths: &[usize; 4],
         expansion: usize,
-        block: fn(&str, usize, usize, usize) -> Residual,
+        block: fn(&str, usize, usize, usize) -> ResidualBlock,
         outputs: usize,
     ) -> Self {
         let mut from = width;
