@@ -25,7 +25,7 @@ use crate::method::{LoadContext, Method};
 /// Weights of the members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Weights {
+pub enum MemberWeights {
     /// In order.
     Numbers(Vec<f64>),
     /// `"skill"`.
@@ -44,7 +44,7 @@ settings! {
         calibration: Rule = Rule::Logistic;
         /// for combine = "weighted": one number for each member, in order, or "skill" (CAWPE: area under the ROC curve of held-out
         /// normal images against synthetic defects, to the fourth power)
-        weights: Weights = Weights::Numbers(Vec::new());
+        weights: MemberWeights = MemberWeights::Numbers(Vec::new());
     }
 }
 
@@ -53,8 +53,8 @@ impl Settings for Config {
         let weighted = self.combine == Combine::Weighted;
         let allowed = "numbers of 0 or more or \"skill\" with combine = \"weighted\", else none";
         match &self.weights {
-            Weights::Word(word) => require(weighted && word == "skill", "weights", format!("{word:?}"), allowed),
-            Weights::Numbers(numbers) => {
+            MemberWeights::Word(word) => require(weighted && word == "skill", "weights", format!("{word:?}"), allowed),
+            MemberWeights::Numbers(numbers) => {
                 let positive = numbers.iter().all(|w| *w >= 0.0 && w.is_finite()) && numbers.iter().sum::<f64>() > 0.0;
                 let fits = if weighted { positive } else { numbers.is_empty() };
                 require(fits, "weights", format!("{numbers:?}"), allowed)
@@ -66,7 +66,7 @@ impl Settings for Config {
 impl Config {
     /// Whether something is fitted to synthetic defects.
     fn wants_defects(&self) -> bool {
-        let skill = matches!(self.weights, Weights::Word(_));
+        let skill = matches!(self.weights, MemberWeights::Word(_));
         skill || self.combine == Combine::Stacking || self.calibration.wants_defects()
     }
 
@@ -74,8 +74,8 @@ impl Config {
     fn combination(&self, scales: &[&Scale], samples: &[&Sample]) -> Combination {
         match (&self.combine, &self.weights) {
             (Combine::Stacking, _) => Combination::stacked(scales, samples),
-            (Combine::Weighted, Weights::Word(_)) => Combination::new(self.combine, &by_skill(samples)),
-            (Combine::Weighted, Weights::Numbers(numbers)) => Combination::new(self.combine, numbers),
+            (Combine::Weighted, MemberWeights::Word(_)) => Combination::new(self.combine, &by_skill(samples)),
+            (Combine::Weighted, MemberWeights::Numbers(numbers)) => Combination::new(self.combine, numbers),
             _ => Combination::new(self.combine, &vec![1.0; scales.len()]),
         }
     }
@@ -122,7 +122,7 @@ impl Method for ScoreEnsemble {
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         require_members(context, Self::NAME)?;
-        if let Weights::Numbers(numbers) = &config.weights
+        if let MemberWeights::Numbers(numbers) = &config.weights
             && config.combine == Combine::Weighted
             && numbers.len() != context.members.len()
         {
