@@ -26,14 +26,14 @@ pub enum ImageScore {
 /// Widths of the network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Network {
+pub enum NetworkChoice {
     /// `vgg` or `elpv`.
     Name(String),
     /// One width for each layer.
     Widths(Vec<usize>),
 }
 
-impl Network {
+impl NetworkChoice {
     pub(super) fn widths(&self) -> Result<Vec<usize>> {
         match self {
             Self::Name(name) if name == "vgg" => Ok(VGG.to_vec()),
@@ -54,7 +54,7 @@ settings! {
         /// "auto" (1 when all images are gray, else 3), 1 or 3
         channels: Channels = Channels::auto();
         /// "vgg" (64, 128), "elpv" (3, 9, 27, 81) or a list of widths, one for each layer
-        network: Network = Network::Name("elpv".into());
+        network: NetworkChoice = NetworkChoice::Name("elpv".into());
         /// most epochs of the autoencoder
         epochs: usize = 100, in EPOCHS, for Length;
         /// images of one step

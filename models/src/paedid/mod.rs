@@ -46,7 +46,7 @@ use crate::synthetic::{Cracks, cracks};
 
 use decomposition::{Decomposition, lambdas, residual};
 
-pub use config::{Config, ImageScore, Network};
+pub use config::{Config, ImageScore, NetworkChoice};
 
 /// What a model file keeps beside tensors.
 #[derive(Serialize, Deserialize)]
