@@ -69,7 +69,7 @@ impl Layers {
 }
 
 /// Where features come from.
-enum Origin {
+enum BackboneChoice {
     /// Trained on the images.
     Autoencoder,
     /// Part of the program.
@@ -136,23 +136,23 @@ impl FeatureSettings {
     }
 
     /// Where features come from, and what to say about the choice.
-    fn backbone(&self) -> Result<(Origin, String)> {
+    fn backbone(&self) -> Result<(BackboneChoice, String)> {
         if self.backbone.is_empty() {
             let choice = "no backbone wanted: training an autoencoder whose encoder gives the features";
-            return Ok((Origin::Autoencoder, choice.into()));
+            return Ok((BackboneChoice::Autoencoder, choice.into()));
         }
         Ok(match self.backbone.as_str() {
             "auto" => match installed::best()? {
-                Some((network, path)) => (Origin::File(path), best_of_installed(network)),
+                Some((network, path)) => (BackboneChoice::File(path), best_of_installed(network)),
                 None => {
                     let choice = "features of hotad's own backbone; no other is installed (hotad backbone list)";
-                    (Origin::Shipped, choice.into())
+                    (BackboneChoice::Shipped, choice.into())
                 }
             },
             shipped::NAME if installed::find(shipped::NAME).is_err() => {
-                (Origin::Shipped, "features of hotad's own backbone".into())
+                (BackboneChoice::Shipped, "features of hotad's own backbone".into())
             }
-            name => (Origin::File(installed::find(name)?), format!("features of backbone {name}")),
+            name => (BackboneChoice::File(installed::find(name)?), format!("features of backbone {name}")),
         })
     }
 
@@ -165,13 +165,13 @@ impl FeatureSettings {
         context.observer.say(&choice);
         let size = self.image_size.fixed().map(|v| v as usize);
         let (source, cuts) = match origin {
-            Origin::Autoencoder => {
+            BackboneChoice::Autoencoder => {
                 let source = Source::Encoder(self.autoencoder(context, method)?);
                 let cuts = self.layers.of(source.extractor())?;
                 (source, cuts)
             }
-            Origin::Shipped => Source::shipped(size, &self.layers, context.device)?,
-            Origin::File(path) => Source::read(&path, size, &self.layers, &context.reading())?,
+            BackboneChoice::Shipped => Source::shipped(size, &self.layers, context.device)?,
+            BackboneChoice::File(path) => Source::read(&path, size, &self.layers, &context.reading())?,
         };
         let own = source.extractor().image();
         let channels = if context.gray { 1 } else { own.channels };
