@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::augment::Augment;
-use super::masks::Masks;
+use super::masks::MaskKinds;
 use super::standard::Standardise;
 use crate::config::{BATCH, BLUR, Choice, Interval, RATE, SHARE, Settings, WEIGHT, settings};
 use crate::networks::inpainting::REACH;
@@ -74,7 +74,7 @@ settings! {
         adversarial_from: f64 = 0.0, in SHARE;
         /// what images are learned under: "free-form" masks (paper), or "mixed": also cells of checkerboards and fragments, as
         /// at test time
-        masks: Masks = Masks::FreeForm;
+        masks: MaskKinds = MaskKinds::FreeForm;
         /// "none", or "turn": training images are mirrored and turned by multiples of 90 degrees, for textures
         augment: Augment = Augment::None;
         /// weight of the L1 loss of known pixels (0: the loss is on what has to be painted)
@@ -118,7 +118,7 @@ impl Config {
             lr: 1e-3,
             adversarial: 0.01,
             adversarial_from: 2.0 / 3.0,
-            masks: Masks::Mixed,
+            masks: MaskKinds::Mixed,
             test_iterations: 15,
             standardise: Standardise::Pixel,
             score: Aggregate::Top,

@@ -24,7 +24,7 @@ use crate::networks::discriminator::Discriminator;
 use crate::networks::inpainting::{Generator, Inpainted, Inpainting};
 
 /// Masks of a step and the weights of its L1 loss.
-struct Masks {
+struct StepMasks {
     masks: Tensor,
     weights: Tensor,
 }
@@ -48,7 +48,7 @@ pub struct AdversarialLearner {
     side: usize,
     seed: u64,
     /// Made while the device was busy with the step before: its number and size.
-    ahead: Option<((u64, usize), Masks)>,
+    ahead: Option<((u64, usize), StepMasks)>,
     sums: Sums,
 }
 
@@ -76,7 +76,7 @@ impl AdversarialLearner {
         })
     }
 
-    fn masks(&self, n: usize, purpose: &str, number: u64) -> Result<Masks> {
+    fn masks(&self, n: usize, purpose: &str, number: u64) -> Result<StepMasks> {
         let masks = masks::of_step(self.config.masks, n, self.side, self.seed, (purpose, number))?;
         let (gamma, known) = (self.config.discount as f32, self.config.known_weight as f32);
         let mut weights = discount_weights(&masks, (self.side, self.side), gamma, known)?;
@@ -86,7 +86,7 @@ impl AdversarialLearner {
         weights.iter_mut().for_each(|w| *w *= factor);
         let shape = [n, self.side, self.side, 1];
         let put = |values| Tensor::new(values, &shape)?.to(self.params.device());
-        Ok(Masks { masks: put(masks)?, weights: put(weights)? })
+        Ok(StepMasks { masks: put(masks)?, weights: put(weights)? })
     }
 
     /// The images of a step as the generator sees them.
@@ -127,7 +127,7 @@ impl Learner for AdversarialLearner {
     fn step(&mut self, batch: &Batch, number: u64) -> Result<f32> {
         let n = batch.indices.len();
         let images = self.images(batch, number)?;
-        let Masks { masks, weights } = match self.ahead.take() {
+        let StepMasks { masks, weights } = match self.ahead.take() {
             Some((of, masks)) if of == (number, n) => masks,
             _ => self.masks(n, "training masks", number)?,
         };
@@ -193,7 +193,7 @@ mod tests {
     fn the_loss_is_a_mean_over_what_is_painted() {
         let config = Config { image_size: 64, width: 8, discriminator_width: 4, ..Config::default() };
         let learner = AdversarialLearner::new(&config, 64, 10, 1, &Device::CPU).expect("room");
-        let Masks { masks, weights } = learner.masks(2, "test", 0).expect("drawn");
+        let StepMasks { masks, weights } = learner.masks(2, "test", 0).expect("drawn");
         let (masks, weights) = (masks.values().expect("host"), weights.values().expect("host"));
         assert!(masks.iter().zip(weights.iter()).all(|(m, w)| (*m == 1.0) == (*w > 0.0)));
         let mean = weights.iter().map(|w| f64::from(*w)).sum::<f64>() / weights.len() as f64;

@@ -52,7 +52,7 @@ pub use augment::Augment;
 pub use config::{Config, Kept, Preset};
 use iteration::{Painter, Reached, Search, Watch};
 use learner::AdversarialLearner;
-pub use masks::{Masks, free_form};
+pub use masks::{MaskKinds, free_form};
 use picture::{cropped, padded};
 use standard::Standard;
 pub use standard::Standardise;

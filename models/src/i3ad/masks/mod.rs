@@ -22,7 +22,7 @@ const FRAGMENTS: f32 = 0.4;
 /// What images are learned under.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Masks {
+pub enum MaskKinds {
     /// Free-form masks, cells of checkerboards and fragments.
     #[default]
     Mixed,
@@ -30,7 +30,7 @@ pub enum Masks {
     FreeForm,
 }
 
-impl Masks {
+impl MaskKinds {
     /// The masks of a step: `n` of `side` x `side` pixels.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Masks {
 }
 
 /// The masks of a step of one purpose.
-pub fn of_step(kind: Masks, n: usize, side: usize, seed: u64, (purpose, step): (&str, u64)) -> Result<Vec<f32>> {
+pub fn of_step(kind: MaskKinds, n: usize, side: usize, seed: u64, (purpose, step): (&str, u64)) -> Result<Vec<f32>> {
     kind.of_step(n, side, &mut random::stream(seed, purpose, step))
 }
 
@@ -87,8 +87,8 @@ mod tests {
         let share = |mask: &[f32]| mask.iter().sum::<f32>() / mask.len() as f32;
         let (mut small, mut cellular) = (0, 0);
         for step in 0..100 {
-            let masks = of_step(Masks::Mixed, 2, SIDE, 3, ("mask test", step)).expect("drawn");
-            assert_eq!(masks, of_step(Masks::Mixed, 2, SIDE, 3, ("mask test", step)).expect("drawn"));
+            let masks = of_step(MaskKinds::Mixed, 2, SIDE, 3, ("mask test", step)).expect("drawn");
+            assert_eq!(masks, of_step(MaskKinds::Mixed, 2, SIDE, 3, ("mask test", step)).expect("drawn"));
             for mask in masks.chunks_exact(SIDE * SIDE) {
                 assert!(mask.iter().all(|v| *v == 0.0 || *v == 1.0));
                 assert!((0.01..1.0).contains(&share(mask)), "{}", share(mask));
