@@ -6,7 +6,7 @@ use hotad_engine::data::groups::Grouping;
 use hotad_engine::observer::Task;
 use hotad_engine::shard::file;
 use hotad_engine::{Error, Result};
-use hotad_models::evaluate::Options;
+use hotad_models::evaluate::EvaluateOptions;
 use hotad_models::evaluate::shards::{Listing, Sharded};
 use hotad_models::jobs::{TestImages, data_set};
 use serde_json::json;
@@ -37,7 +37,7 @@ pub fn run(args: &EvalArgs, chosen: (&str, &Path), common: &Common) -> Result<u8
     let listing = Listing::narrow(&mut data, shard)?;
     let TestImages { data, broken } = TestImages::of(data, args.on_broken, &common.terminal)?;
     let task = Task::new(&common.terminal, "scoring", data.test.len() as u64, "images");
-    let options = Options {
+    let options = EvaluateOptions {
         batch: common.score_batch(),
         corrupt: None,
         grouping: &grouping,

@@ -50,7 +50,7 @@ pub struct Verdict {
 }
 
 /// How to evaluate.
-pub struct Options<'a> {
+pub struct EvaluateOptions<'a> {
     /// Images scored together.
     pub batch: usize,
     /// A change of the test images.
@@ -114,7 +114,7 @@ fn check_tests(data: &Dataset) -> Result<()> {
 ///
 /// # Errors
 /// When there are none, an image or mask cannot be used, or a score is not finite.
-pub fn evaluate(model: &Model, data: &Dataset, options: &Options) -> Result<Evaluation> {
+pub fn evaluate(model: &Model, data: &Dataset, options: &EvaluateOptions) -> Result<Evaluation> {
     check_tests(data)?;
     let (test, learned) = unseen(model, &data.test)?;
     let paths: Vec<&PathBuf> = test.iter().map(|i| &i.path).collect();

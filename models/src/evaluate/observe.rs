@@ -10,7 +10,7 @@ use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::data::prepare::file_sha256;
 
 use super::truth::{Truth, Truths};
-use super::{Options, Verdict};
+use super::{EvaluateOptions, Verdict};
 use crate::model::Model;
 
 /// A scored test image.
@@ -34,7 +34,7 @@ fn thumbnail(values: &[f32], spec: ImageSpec) -> Result<Thumbnail> {
 pub(super) fn observe(
     model: &Model,
     items: &[Item],
-    options: &Options,
+    options: &EvaluateOptions,
     truths: Option<&Truths>,
     mut take: impl FnMut(Observed) -> Result<()>,
 ) -> Result<()> {

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::aggregate::{Aggregate, Drawn, Facts};
 use super::observe::{Observed, observe, unseen};
 use super::truth::Truth;
-use super::{Evaluation, Options, Verdict, check_tests};
+use super::{EvaluateOptions, Evaluation, Verdict, check_tests};
 use crate::model::Model;
 
 /// A scored test image in a file.
@@ -185,7 +185,7 @@ impl Listing {
 pub struct Sharded<'a> {
     model: &'a Model,
     data: &'a Dataset,
-    options: &'a Options<'a>,
+    options: &'a EvaluateOptions<'a>,
     listing: &'a Listing,
     facts: Facts,
     test: Vec<Item>,
@@ -202,7 +202,7 @@ impl<'a> Sharded<'a> {
         data: &'a Dataset,
         whole: &Dataset,
         listing: &'a Listing,
-        options: &'a Options<'a>,
+        options: &'a EvaluateOptions<'a>,
     ) -> Result<Self> {
         let (test, _) = unseen(model, &data.test)?;
         let paths: Vec<&PathBuf> = test.iter().map(|i| &i.path).collect();

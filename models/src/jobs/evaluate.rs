@@ -13,7 +13,7 @@ use hotad_engine::signature::PublicKey;
 use toml::Table;
 
 use super::{GROUP, ON_BROKEN, SCORE_BATCH, SEED, data_set, prepare};
-use crate::evaluate::{AgainstF32, Evaluation, Metrics, Options, evaluate};
+use crate::evaluate::{AgainstF32, EvaluateOptions, Evaluation, Metrics, evaluate};
 use crate::model::Model;
 
 /// Evaluates a model on the test images of a data set.
@@ -114,7 +114,7 @@ impl EvaluateJob {
         let TestImages { data, broken } = images;
         let grouping = Grouping::of(&self.group)?;
         let task = Task::new(observer, task, data.test.len() as u64, "images");
-        let options = Options {
+        let options = EvaluateOptions {
             batch: self.batch,
             corrupt: self.corrupt,
             grouping: &grouping,
