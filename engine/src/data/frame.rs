@@ -95,7 +95,7 @@ impl Format {
     }
 
     /// Whether it has colour.
-    pub fn is_color(self) -> bool {
+    pub fn is_colour(self) -> bool {
         self.samples() > 2 || self.pattern().is_some()
     }
 
@@ -244,7 +244,7 @@ impl<'a> Frame<'a> {
 
     /// 1 for gray, 3 for colour; alpha is dropped.
     pub fn channels(&self) -> usize {
-        if self.format.is_color() { 3 } else { 1 }
+        if self.format.is_colour() { 3 } else { 1 }
     }
 
     /// Writes the columns from `left` of row `y` in 1 or 3 channels, values in 0..1: as many pixels as `values` holds.
@@ -281,20 +281,20 @@ impl<'a> Frame<'a> {
         pixel == self.format.pixel_bytes() as isize && (alone || sample == self.format.sample_bytes() as isize)
     }
 
-    /// Writes pixels of `N` samples of `B` bytes: `unit` makes a float of a sample, `color` RGB of a pixel's.
+    /// Writes pixels of `N` samples of `B` bytes: `unit` makes a float of a sample, `colour` RGB of a pixel's.
     fn samples<const B: usize, const N: usize>(
         &self,
         y: usize,
         left: usize,
         unit: impl Fn([u8; B]) -> f32,
-        color: impl Fn([f32; N]) -> [f32; 3],
+        colour: impl Fn([f32; N]) -> [f32; 3],
         channels: usize,
         values: &mut [f32],
     ) {
-        let gray = |pixel: [f32; N]| if N > 2 { luma(color(pixel)) } else { pixel[0] };
+        let gray = |pixel: [f32; N]| if N > 2 { luma(colour(pixel)) } else { pixel[0] };
         match channels {
             1 => self.pixels(y, left, unit, |pixel| [gray(pixel)], values),
-            _ => self.pixels(y, left, unit, color, values),
+            _ => self.pixels(y, left, unit, colour, values),
         }
     }
 
@@ -337,10 +337,10 @@ impl<'a> Frame<'a> {
             let beside = [(y, columns[0]), (y, columns[1]), (rows[0], x), (rows[1], x)];
             let across = [(rows[0], columns[0]), (rows[0], columns[1]), (rows[1], columns[0]), (rows[1], columns[1])];
             for (y, x) in beside.into_iter().chain(across) {
-                let color = pattern[y % 2][x % 2];
-                if color != own {
-                    sums[color].0 += sample(y, x);
-                    sums[color].1 += 1.0;
+                let colour = pattern[y % 2][x % 2];
+                if colour != own {
+                    sums[colour].0 += sample(y, x);
+                    sums[colour].1 += 1.0;
                 }
             }
             let rgb = sums.map(|(sum, count)| sum / count / 255.0);

@@ -8,13 +8,13 @@ use hotad_engine::{AtPath, Result};
 /// The stages of a run that have a checkpoint of their own.
 pub mod stage {
     /// The colour network of LEA-Net.
-    pub const COLOR: &str = "color";
+    pub const COLOUR: &str = "color";
     /// The autoencoder that gives features where there is no backbone.
     pub const BACKBONE: &str = "backbone";
     /// The generative network of f-AnoGAN.
     pub const GENERATOR: &str = "generator";
     /// All of them.
-    pub const ALL: [&str; 3] = [COLOR, BACKBONE, GENERATOR];
+    pub const ALL: [&str; 3] = [COLOUR, BACKBONE, GENERATOR];
 }
 
 /// The place of a checkpoint, of a whole run or of a stage.

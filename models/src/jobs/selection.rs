@@ -79,8 +79,8 @@ impl Selection {
         if selection.train.is_empty() || (selection.holdout.is_empty() && !cross_validation) {
             return Err(too_few(&data, job));
         }
-        let color = if selection.gray { "gray" } else { "colour" };
-        observer.detail(&format!("layout: {:?}; images: {color}; parts: {}", data.layout, selection.parts));
+        let colour = if selection.gray { "gray" } else { "colour" };
+        observer.detail(&format!("layout: {:?}; images: {colour}; parts: {}", data.layout, selection.parts));
         Ok(selection)
     }
 

@@ -172,7 +172,7 @@ impl Config {
     }
 
     /// Settings of the colour network.
-    pub fn color(&self) -> color_unet::Config {
+    pub fn colour(&self) -> color_unet::Config {
         color_unet::Config {
             image_size: self.image_size,
             width: self.color_width,
@@ -237,6 +237,6 @@ mod tests {
 
     #[test]
     fn the_colour_network_is_by_default_that_of_color_unet() {
-        assert_eq!(Config::default().color(), color_unet::Config::default());
+        assert_eq!(Config::default().colour(), color_unet::Config::default());
     }
 }

@@ -182,7 +182,7 @@ impl Fold<'_> {
             resume: false,
             ..*context
         };
-        let recolouring = Recolouring::fit(&config.color(), &inner, None)?;
+        let recolouring = Recolouring::fit(&config.colour(), &inner, None)?;
         let set = |tested: bool| {
             let (good, bad) = (self.some(&self.normal, self.good, tested), self.some(self.defective, self.bad, tested));
             let labels = good.iter().map(|_| 0.0).chain(bad.iter().map(|_| 1.0)).collect();

@@ -117,8 +117,8 @@ impl Method for LeaNet {
         }
         // Before hours go into colours.
         Networks::new(&config).known_weights(&config)?;
-        let color = FitContext { stage: Some(stage::COLOR), ..*context };
-        let recolouring = Recolouring::fit(&config.color(), &color, Some(stage::COLOR))?;
+        let colour = FitContext { stage: Some(stage::COLOUR), ..*context };
+        let recolouring = Recolouring::fit(&config.colour(), &colour, Some(stage::COLOUR))?;
         context.observer.say("making the anomaly maps of the training images");
         let wanted = positives_for(config.positive_share, context.train.len(), context.defective.len());
         let order = random::shuffled(context.defective.len(), context.seed, "positives", 0);
@@ -134,8 +134,8 @@ impl Method for LeaNet {
 
     fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
         let config = Config::of_file(&file.config["settings"])?;
-        let color = container::restore(&file.tensors, "color.")?;
-        let recolouring = Recolouring::new(config.color(), color, context.device)?;
+        let colour = container::restore(&file.tensors, "color.")?;
+        let recolouring = Recolouring::new(config.colour(), colour, context.device)?;
         Self::new(config, recolouring, container::restore(&file.tensors, "network.")?, context.device)
     }
 }
@@ -151,7 +151,7 @@ impl LeaNet {
     /// # Errors
     /// When the device is out of memory.
     pub fn untrained(config: Config, seed: u64, device: &Device) -> Result<Self> {
-        let recolouring = Recolouring::untrained(config.color(), seed, device)?;
+        let recolouring = Recolouring::untrained(config.colour(), seed, device)?;
         let state = Networks::new(&config).init(&config, seed)?.values()?;
         Self::new(config, recolouring, state, device)
     }
