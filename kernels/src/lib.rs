@@ -27,6 +27,7 @@
 // Without any GPU runtime a `Gpu` cannot exist, and what would run on one is never reached.
 #![cfg_attr(not(any(feature = "cuda", feature = "wgpu")), allow(unreachable_code, unused, dead_code))]
 
+pub mod absolute_difference;
 pub mod activation;
 pub mod adam;
 pub mod addressing;
@@ -59,12 +60,10 @@ pub mod memory;
 pub mod noise;
 pub mod peak;
 pub mod pool;
-pub mod prior;
-
 pub mod projection;
 pub mod recolour;
 pub(crate) mod reduce;
-pub mod residual;
+pub mod replacement;
 pub mod resize;
 pub mod rows;
 pub mod self_attention;

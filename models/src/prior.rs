@@ -13,7 +13,7 @@ use hotad_engine::{Error, Result};
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::device::Buffer;
 use hotad_kernels::elementwise::affine;
-use hotad_kernels::prior::replace_unlike;
+use hotad_kernels::replacement::replace_unlike;
 
 use crate::autoencoder::TrainedAutoencoder;
 use crate::config::BankType;

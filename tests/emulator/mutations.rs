@@ -6,7 +6,7 @@
 use hotad_kernels::KernelError;
 use hotad_kernels::device::emulator::{Order, Settings};
 use hotad_kernels::device::{Device, Gpu};
-use hotad_kernels::prior::replace_unlike;
+use hotad_kernels::replacement::replace_unlike;
 
 use crate::{agrees, open};
 

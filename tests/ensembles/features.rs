@@ -14,7 +14,7 @@ use hotad_models::METHODS;
 use hotad_models::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
 use hotad_models::features::backbone::Backbone;
 use hotad_models::features::embedding::{Part, Reduction, Standard};
-use hotad_models::features::pca::{Covariance, Components};
+use hotad_models::features::pca::{Components, Covariance};
 use hotad_models::features::settings::Layers;
 use hotad_models::features::{Embedding, Extractor, Fusion, Source};
 use hotad_models::method::LoadContext;
@@ -184,7 +184,8 @@ fn whitened_maps_have_one_variance_and_member_maps_follow_them() {
     let (source, cuts) = Source::read(&paedid, None, &usual, &reading).expect("a member");
     let image = source.extractor().image();
     let mut embedding = Embedding::new(vec![Part { source, cuts }], image, 1, &Device::CPU).expect("fits");
-    let reduction = Reduction { fusion: Fusion::Global, keep: Components::Share(0.99), standardise: true, whiten: true };
+    let reduction =
+        Reduction { fusion: Fusion::Global, keep: Components::Share(0.99), standardise: true, whiten: true };
     embedding.fit(ImageFiles::whole(&paths), reduction).expect("fitted");
     let d = embedding.dimensions();
     let mut rows: Vec<Vec<f64>> = Vec::new();

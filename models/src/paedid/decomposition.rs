@@ -4,10 +4,10 @@ use hotad_engine::Result;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
+use hotad_kernels::absolute_difference::mean_absolute_difference;
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::decompose::{DecomposeOptions, decompose_while};
 use hotad_kernels::device::View;
-use hotad_kernels::residual::mean_absolute_difference;
 use hotad_kernels::ssim::SsimOptions;
 use hotad_kernels::window::{Border, Window};
 

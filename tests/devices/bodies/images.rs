@@ -1,3 +1,4 @@
+use hotad_kernels::absolute_difference::mean_absolute_difference;
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::blur::gaussian_blur;
 use hotad_kernels::ciede2000::{ciede2000, ciede2000_rgb};
@@ -5,7 +6,6 @@ use hotad_kernels::colour::srgb_to_lab;
 use hotad_kernels::decompose::{DecomposeOptions, decompose};
 use hotad_kernels::device::Device;
 use hotad_kernels::recolour::{recolour, recolour_difference, split_colour};
-use hotad_kernels::residual::mean_absolute_difference;
 use hotad_kernels::resize::{Filter, resize, resize_backward};
 use hotad_kernels::ssim::{SsimOptions, ssim_map_with_gradient, ssim_mask};
 use hotad_kernels::window::{Border, Window};

@@ -6,7 +6,7 @@ use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::device::{Buffer, Device};
 use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::mahalanobis::{Factors, LocationGaussians, halved, pack};
-use hotad_kernels::prior::replace_unlike;
+use hotad_kernels::replacement::replace_unlike;
 
 use super::{Results, exact, host, integers, noise, put, room};
 

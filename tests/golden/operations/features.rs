@@ -7,7 +7,7 @@ use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::fusion::Projection;
 use hotad_kernels::pool::{PoolOptions, avg_pool2d};
 use hotad_kernels::resize::{Filter, resize};
-use hotad_models::features::pca::{Covariance, Components, Pca};
+use hotad_models::features::pca::{Components, Covariance, Pca};
 use hotad_models::patchcore::nearest::{Nearest, nearest, reweighted};
 
 use crate::case::{Case, Outputs, floats, nchw, outputs, wide};

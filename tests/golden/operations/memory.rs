@@ -6,7 +6,7 @@ use hotad_kernels::coreset::greedy_coreset;
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::device::Buffer;
 use hotad_kernels::flat_bank::FlatBank;
-use hotad_kernels::prior::replace_unlike;
+use hotad_kernels::replacement::replace_unlike;
 
 use crate::case::{Case, Outputs, host, outputs, wide};
 
