@@ -12,26 +12,26 @@ use crate::reduce::cube_sum;
 
 /// Replaces in `features` (`[image][location][dim]`) the vectors of the locations of highest `score`
 /// (`[image][location]`) by those of `nearest`. Writes to `mask` 1 where it did, else 0, and to
-/// `unlikeness` (`[image]`) the mean score of the replaced locations, or the highest score when none
+/// `image_scores` (`[image]`) the mean score of the replaced locations, or the highest score when none
 /// is replaced.
 ///
 /// # Errors
 /// When `alpha` is outside 0..=1, or lengths or devices do not fit together.
-pub fn replace_unlike<'a>(
+pub fn replace_farthest<'a>(
     features: impl Into<ViewMut<'a>>,
     nearest: impl Into<View<'a>>,
     score: impl Into<View<'a>>,
     alpha: f64,
     mask: impl Into<ViewMut<'a, u32>>,
-    unlikeness: impl Into<ViewMut<'a>>,
+    image_scores: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "prior";
     let (features, nearest, score) = (features.into(), nearest.into(), score.into());
-    let (mask, unlikeness) = (mask.into(), unlikeness.into());
+    let (mask, image_scores) = (mask.into(), image_scores.into());
     if !(0.0..=1.0).contains(&alpha) {
         return shape_error(OP, format!("alpha {alpha} is outside 0..1"));
     }
-    let images = unlikeness.len();
+    let images = image_scores.len();
     let locations = score.len() / images.max(1);
     let dim = features.len() / score.len().max(1);
     check_len(OP, "score", score.len(), images * locations)?;
@@ -39,12 +39,12 @@ pub fn replace_unlike<'a>(
     check_len(OP, "nearest", nearest.len(), features.len())?;
     check_len(OP, "features", features.len(), dim * score.len())?;
     let count = (alpha * locations as f64 + 0.5).floor() as usize;
-    match place(OP, &[&features, &nearest, &score, &mask, &unlikeness])? {
+    match place(OP, &[&features, &nearest, &score, &mask, &image_scores])? {
         None => {
             let (features, nearest, mask) = (features.host(), nearest.host(), mask.host());
             let per_image = score.host().chunks_exact(locations).zip(mask.chunks_exact_mut(locations));
-            for ((score, mask), unlikeness) in per_image.zip(unlikeness.host()) {
-                *unlikeness = choose(score, count, mask);
+            for ((score, mask), image_score) in per_image.zip(image_scores.host()) {
+                *image_score = choose(score, count, mask);
             }
             let pairs = features.chunks_exact_mut(dim).zip(nearest.chunks_exact(dim));
             for ((to, from), _) in pairs.zip(mask).filter(|(_, replace)| **replace == 1) {
@@ -53,9 +53,9 @@ pub fn replace_unlike<'a>(
         }
         Some(gpu) => {
             let (features, nearest, score) = (features.device(), nearest.device(), score.device());
-            let (mask, unlikeness) = (mask.device(), unlikeness.device());
+            let (mask, image_scores) = (mask.device(), image_scores.device());
             let shape = (grid(images), CubeDim::new_1d(UNITS));
-            launch!(gpu, choose_kernel, shape, score.arg(), mask.arg(), unlikeness.arg(), images, locations, count);
+            launch!(gpu, choose_kernel, shape, score.arg(), mask.arg(), image_scores.arg(), images, locations, count);
             let n = features.len();
             launch!(gpu, replace_kernel, units(n), features.arg(), nearest.arg(), mask.arg(), n, dim);
         }
@@ -81,7 +81,7 @@ fn choose(score: &[f32], count: usize, mask: &mut [u32]) -> f32 {
 fn choose_kernel(
     score: &Array<f32>,
     mask: &mut Array<u32>,
-    unlikeness: &mut Array<f32>,
+    image_scores: &mut Array<f32>,
     images: usize,
     locations: usize,
     count: usize,
@@ -108,7 +108,7 @@ fn choose_kernel(
         }
         let total = cube_sum(sum);
         if UNIT_POS == 0 {
-            unlikeness[image] = total / f32::cast_from(usize::max(count, 1));
+            image_scores[image] = total / f32::cast_from(usize::max(count, 1));
         }
     }
 }

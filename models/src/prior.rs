@@ -13,7 +13,7 @@ use hotad_engine::{Error, Result};
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::device::Buffer;
 use hotad_kernels::elementwise::affine;
-use hotad_kernels::replacement::replace_unlike;
+use hotad_kernels::replacement::replace_farthest;
 
 use crate::autoencoder::TrainedAutoencoder;
 use crate::config::BankType;
@@ -23,8 +23,8 @@ use crate::detector::EditableBank;
 pub struct Background {
     /// A normal background for each image; same shape as the batch.
     pub images: Tensor,
-    /// How unlike any normal image each one is; larger is more anomalous.
-    pub unlikeness: Buffer,
+    /// Of each image; larger is more anomalous.
+    pub image_scores: Buffer,
 }
 
 /// A normal background for each image of a batch.
@@ -57,7 +57,7 @@ struct Replaced {
     /// 1 = replaced.
     mask: Buffer<u32>,
     /// Image by image, the mean of s over the replaced locations (over the least normal one when alpha is 0).
-    unlikeness: Buffer,
+    image_scores: Buffer,
 }
 
 /// What happens to a batch on the way to its background.
@@ -137,10 +137,10 @@ impl PatchPrior {
         let (mut nearest, mut distance) = (device.alloc(found * d)?, device.alloc(found)?);
         self.bank.gather(&index, &mut nearest)?;
         affine(&cosine, -1.0, 1.0, &mut distance)?;
-        let (mut mask, mut unlikeness) = (device.alloc(found)?, device.alloc(shape[0])?);
+        let (mut mask, mut image_scores) = (device.alloc(found)?, device.alloc(shape[0])?);
         let mut features = latent.into_buffer()?;
-        replace_unlike(&mut features, &nearest, &distance, self.alpha, &mut mask, &mut unlikeness)?;
-        Ok(Replaced { features: Tensor::from_buffer(features, &shape)?, distance, mask, unlikeness })
+        replace_farthest(&mut features, &nearest, &distance, self.alpha, &mut mask, &mut image_scores)?;
+        Ok(Replaced { features: Tensor::from_buffer(features, &shape)?, distance, mask, image_scores })
     }
 
     /// What happens to a batch on the way to its background.
@@ -200,8 +200,8 @@ pub fn entry_name(path: &std::path::Path) -> String {
 
 impl BackgroundPrior for PatchPrior {
     fn background(&self, images: &Tensor) -> Result<Background> {
-        let Replaced { features, unlikeness, .. } = self.replaced(self.autoencoder.encode(images)?)?;
-        Ok(Background { images: self.autoencoder.decode(&features)?, unlikeness })
+        let Replaced { features, image_scores, .. } = self.replaced(self.autoencoder.encode(images)?)?;
+        Ok(Background { images: self.autoencoder.decode(&features)?, image_scores })
     }
 }
 

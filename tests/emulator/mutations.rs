@@ -6,7 +6,7 @@
 use hotad_kernels::KernelError;
 use hotad_kernels::device::emulator::{Order, Settings};
 use hotad_kernels::device::{Device, Gpu};
-use hotad_kernels::replacement::replace_unlike;
+use hotad_kernels::replacement::replace_farthest;
 
 use crate::{agrees, open};
 
@@ -20,9 +20,9 @@ fn replaced(gpu: Gpu) -> Result<Vec<f32>, KernelError> {
     let score: Vec<f32> = (0..images * locations).map(|i| (i * 7 % 301) as f32).collect();
     let (nearest, score) = (device.upload(vec![0.0; features.len()])?, device.upload(score)?);
     let mut features = device.upload(features)?;
-    let (mut mask, mut unlikeness) =
+    let (mut mask, mut image_scores) =
         (device.upload(vec![0_u32; images * locations])?, device.upload(vec![0.0; images])?);
-    replace_unlike(&mut features, &nearest, &score, 0.3, &mut mask, &mut unlikeness)?;
+    replace_farthest(&mut features, &nearest, &score, 0.3, &mut mask, &mut image_scores)?;
     features.to_vec()
 }
 

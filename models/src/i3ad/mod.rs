@@ -201,11 +201,11 @@ impl I3ad {
         let [n, h, w, c] = images.nhwc()?;
         let reached = self.iterate(&padded(images, self.painter.side)?, until, None)?;
         let mean = |map: &[f32]| map.iter().sum::<f32>() / map.len() as f32;
-        let unlikeness = reached.iter().map(|r| mean(&self.cut(&r.dissimilarity, 1))).collect();
+        let image_scores = reached.iter().map(|r| mean(&self.cut(&r.dissimilarity, 1))).collect();
         let made = reached.iter().flat_map(|r| self.cut(&r.reconstruction, c)).collect();
         let made = Tensor::new(made, &[n, h, w, c])?;
         let device = images.device();
-        Ok(Background { images: made.to(&device)?, unlikeness: device.upload(unlikeness)? })
+        Ok(Background { images: made.to(&device)?, image_scores: device.upload(image_scores)? })
     }
 }
 

@@ -204,14 +204,14 @@ impl Detector for Paedid {
 
     fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
         let images = images.to(self.prior.autoencoder.params.device())?;
-        let Background { images: prior, unlikeness } = self.prior.background(&images)?;
+        let Background { images: prior, image_scores } = self.prior.background(&images)?;
         let maps = match self.lambda {
             Some(lambda) => self.decomposition(lambda).maps_until(&images, &prior, until)?,
             None => residual(&images, prior.view())?,
         };
         let mut scores = scores(maps, self.image, self.config.score_blur as f32, Aggregate::Max)?;
         if self.config.score == ImageScore::Patch {
-            scores.iter_mut().zip(unlikeness.into_vec()?).for_each(|(score, u)| score.value = u);
+            scores.iter_mut().zip(image_scores.into_vec()?).for_each(|(score, u)| score.value = u);
         }
         Ok(scores)
     }

@@ -6,7 +6,7 @@ use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::device::{Buffer, Device};
 use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::mahalanobis::{Factors, LocationGaussians, halved, pack};
-use hotad_kernels::replacement::replace_unlike;
+use hotad_kernels::replacement::replace_farthest;
 
 use super::{Results, exact, host, integers, noise, put, room};
 
@@ -87,11 +87,12 @@ pub fn prior(device: &Device) -> Results {
         let mut score = noise(images * locations, 3);
         score[1] = score[0];
         let mut mask: Buffer<u32> = put(device, vec![u32::MAX; images * locations]);
-        let mut unlikeness = room(device, images);
-        replace_unlike(&mut features, &nearest, &put(device, score), alpha, &mut mask, &mut unlikeness).expect("fits");
+        let mut image_scores = room(device, images);
+        replace_farthest(&mut features, &nearest, &put(device, score), alpha, &mut mask, &mut image_scores)
+            .expect("fits");
         out.push((host(&features), 0.0));
         out.push((integers(&mask), 0.0));
-        out.push((host(&unlikeness), 1e-5));
+        out.push((host(&image_scores), 1e-5));
     }
     out
 }

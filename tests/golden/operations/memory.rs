@@ -6,7 +6,7 @@ use hotad_kernels::coreset::greedy_coreset;
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::device::Buffer;
 use hotad_kernels::flat_bank::FlatBank;
-use hotad_kernels::replacement::replace_unlike;
+use hotad_kernels::replacement::replace_farthest;
 
 use crate::case::{Case, Outputs, host, outputs, wide};
 
@@ -42,8 +42,8 @@ fn cosine(case: &Case) -> Outputs {
 fn prior(case: &Case) -> Outputs {
     let (mut features, nearest) = (case.put(case.flat("query")), case.put(case.flat("nearest")));
     let score = case.put(case.flat("score"));
-    let (mut mask, mut unlikeness) = (case.room_u32(score.len()), case.room(1));
-    replace_unlike(&mut features, &nearest, &score, case.number("alpha"), &mut mask, &mut unlikeness)
+    let (mut mask, mut image_scores) = (case.room_u32(score.len()), case.room(1));
+    replace_farthest(&mut features, &nearest, &score, case.number("alpha"), &mut mask, &mut image_scores)
         .expect("shapes fit");
     outputs([("features", wide(&features)), ("mask", integers(&mask))])
 }
