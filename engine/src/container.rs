@@ -96,7 +96,7 @@ struct Envelope {
 /// Parameters as stored tensors, names prefixed.
 ///
 /// # Errors
-/// When they live on a device that is lost.
+/// When the device of the weights is lost.
 pub fn store(state: &State, prefix: &str) -> Result<BTreeMap<String, Stored>> {
     let stored = |t: &Tensor| -> Result<Stored> { Ok(Stored::F32(t.shape().to_vec(), t.values()?.into_owned())) };
     state.iter().map(|(k, t)| Ok((format!("{prefix}{k}"), stored(t)?))).collect()

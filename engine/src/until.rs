@@ -1,4 +1,4 @@
-//! A moment at which work that goes on in steps ends with what it has.
+//! A deadline for work in steps: it stops there with the result that it has.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;

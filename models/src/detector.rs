@@ -13,7 +13,7 @@ use crate::explanation::Explainable;
 use crate::export::Exported;
 use crate::features::Extractor;
 
-/// The verdict on one image.
+/// Score and anomaly map of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Score {
     /// Larger is more anomalous.
@@ -23,7 +23,7 @@ pub struct Score {
 }
 
 impl Score {
-    /// Whether every number is one.
+    /// Whether all values are finite.
     pub fn is_finite(&self) -> bool {
         self.value.is_finite() && self.map.iter().all(|v| v.is_finite())
     }
@@ -55,7 +55,7 @@ pub trait Detector: Send + Sync {
     /// Weights and banks, for the model file.
     ///
     /// # Errors
-    /// When they live on a device that is lost.
+    /// When the device of the weights is lost.
     fn tensors(&self) -> Result<BTreeMap<String, Stored>>;
 
     /// As a network whose inner maps can be had.

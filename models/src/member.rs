@@ -61,7 +61,7 @@ impl Member {
     /// Its tensors, names prefixed.
     ///
     /// # Errors
-    /// When they live on a device that is lost.
+    /// When the device of the weights is lost.
     pub fn tensors(&self, prefix: &str) -> Result<BTreeMap<String, Stored>> {
         let own = self.model.detector.tensors()?;
         Ok(own.into_iter().map(|(k, t)| (format!("{prefix}{k}"), t)).collect())

@@ -37,9 +37,9 @@ pub trait Method {
     /// Settings, members or images that cannot be used, divergence, interruption.
     fn fit(config: Self::Config, context: &FitContext) -> Result<Self::Trained>;
 
-    /// Reads a trained one, of which [`Registration::load`] has checked what all methods have in common. A model file is believed no
-    /// more than a command line: settings pass the checks of `--set`, and whatever they imply is compared with the tensors before
-    /// memory is taken for it.
+    /// Reads a trained one, of which [`Registration::load`] has checked what all methods have in common. A model file is
+    /// untrusted input: settings pass the checks of `--set`, and the shapes that they imply are compared with the tensors before
+    /// memory is taken for them.
     ///
     /// # Errors
     /// Names the setting, tensor or number that cannot be.

@@ -144,7 +144,7 @@ impl Model {
     /// What its file holds.
     ///
     /// # Errors
-    /// When weights live on a device that is lost.
+    /// When the device of the weights is lost.
     pub fn to_file(&self) -> Result<ModelFile> {
         Ok(ModelFile {
             method: self.method.into(),

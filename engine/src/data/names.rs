@@ -37,7 +37,7 @@ pub fn make_distinct<'a>(names: impl Iterator<Item = &'a mut String>) {
     }
 }
 
-/// What names are told apart by.
+/// What two names are compared by: file systems may ignore the case.
 fn key(name: &str) -> String {
     name.to_lowercase()
 }

@@ -1,5 +1,5 @@
-//! What a user should know about images that are read all the same. Images are read deep inside of training and scoring and
-//! again and again, so it is noted there, and said once by whoever speaks to the user.
+//! Warnings about images that can be read. An image is read many times during training and scoring, so warnings are collected here;
+//! the program takes them and prints each once.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -3,11 +3,11 @@
 /// Pixels of a predicted and a true mask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Overlap {
-    /// In both.
+    /// Defective in both masks.
     pub both: u64,
-    /// In the prediction.
+    /// Defective in the predicted mask.
     pub predicted: u64,
-    /// In the truth.
+    /// Defective in the true mask.
     pub actual: u64,
 }
 

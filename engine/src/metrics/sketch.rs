@@ -1,5 +1,5 @@
-//! What metrics over pixels need of each map, in some ten kilobytes: counts by score, scores told apart to a few bits. For what
-//! would be too slow or too large pixel by pixel: the best threshold over images, and resampled metrics.
+//! Counts of the pixels of each map by score, scores quantised to a few bits: some ten kilobytes a map. For what would be too
+//! slow or too large pixel by pixel: the best threshold over images, and resampled metrics.
 
 use super::ranking::{Point, Ranking};
 use super::region::{CurvePoint, Region, area};

@@ -5,16 +5,16 @@
 //! with how much overlap the regions gain there. As regions saturate by their own pixels alone, `min(pixels in P /
 //! saturation, 1)`, each image's share is known at once. Exact as long as there are no more distinct scores than a limit
 //! (32 million by default: 256 MB, as much again while new ones are sorted in, and three times as much for a ranking); beyond
-//! it scores are told apart to fewer bits, and [`Tally::auroc_bound`] says how far off that can be.
+//! it scores are quantised to fewer bits, and [`Tally::auroc_bound`] bounds the error.
 
 use super::buckets::Buckets;
 use super::ranking::{Point, Ranking};
 use super::region::{CurvePoint, Region};
 
-/// Distinct scores of normal pixels that are kept apart.
+/// Most distinct scores of normal pixels.
 const LIMIT: usize = 32 << 20;
 
-/// Normal pixels that wait, at least, before they are sorted in.
+/// Normal pixels that are collected, at least, before they are sorted in.
 const WAITING: usize = 8 << 20;
 
 /// Normal pixels of one score.
@@ -46,7 +46,7 @@ pub(super) struct Entry {
 /// Counts of pixels by score.
 pub struct Tally {
     limit: usize,
-    /// Low bits of keys that are no longer told apart.
+    /// Low bits of keys that are dropped.
     coarse: u32,
     /// By rising key, each once, as long as a count fits.
     normal: Vec<Normal>,
@@ -234,7 +234,7 @@ impl Tally {
         (normal as f64, defective as f64)
     }
 
-    /// How far the area under the ROC curve over pixels can be from the exact one, given what was not told apart: half of all
+    /// How far the area under the ROC curve over pixels can be from the exact one, given the quantised scores: half of all
     /// pairs of a normal and a defective pixel that share an entry.
     pub fn auroc_bound(&mut self) -> f64 {
         self.settle();
@@ -246,8 +246,8 @@ impl Tally {
         0.5 * pairs / (normal * defective)
     }
 
-    /// How far the area under the curve of overlap up to a false positive rate of `limit` can be from the exact one, given what was
-    /// not told apart: within an entry the curve runs somewhere in the rectangle between its ends.
+    /// How far the area under the curve of overlap up to a false positive rate of `limit` can be from the exact one, given the quantised
+    /// scores: within an entry the curve runs somewhere in the rectangle between its ends.
     pub fn overlap_bound(&mut self, limit: f64) -> f64 {
         if self.is_exact() {
             return 0.0;

@@ -1,4 +1,4 @@
-//! Activations on their own, where no kernel before them can take them along.
+//! Activations as operations of their own, where they are not part of the kernel before them.
 
 use std::sync::Arc;
 

@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 pub struct BatchNormParams<'a> {
     /// Multiplies the normalised value, one for each channel.
     pub weight: Tensor,
-    /// Is added after that.
+    /// Added after that, one for each channel.
     pub bias: Tensor,
     /// Running mean and variance.
     pub running: [&'a Mutex<Buffer>; 2],

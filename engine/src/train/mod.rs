@@ -91,9 +91,9 @@ pub struct TrainOptions<'a> {
 
 /// Images for training and for watching it.
 pub struct TrainData<'a> {
-    /// Learned from.
+    /// Images that are learned from.
     pub train: ImageFiles<'a>,
-    /// Only watched; when empty, the training loss is.
+    /// Images whose loss is watched, for early stopping; without any, that of the training images is.
     pub validation: ImageFiles<'a>,
     /// Size they are brought to.
     pub spec: ImageSpec,

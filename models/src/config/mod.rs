@@ -85,7 +85,7 @@ pub trait Settings: Declared + Serialize + DeserializeOwned + Default {
         Ok(settings)
     }
 
-    /// Settings that a model file holds; they are believed no more than those of a table.
+    /// Settings that a model file holds, checked like those of a table.
     ///
     /// # Errors
     /// When they are damaged or out of range.

@@ -6,7 +6,7 @@
 //! of all that was compared on mvtec_transistor, mvtec_leather_crops and elpv_mono it ranks images best and costs least
 //! (docs/results.md). The thesis's own head is SimpleNet's discriminator, without its adapter (section 4.1). Components
 //! should be whitened for it: they come in order of variance, but anomalies often lie in what varies least, and noise of one
-//! deviation on all axes would swamp the small ones and be invisible on the large. The deviation of the noise is drawn from
+//! deviation on all axes would be larger than the features on the small axes and negligible on the large. The deviation of the noise is drawn from
 //! a range, in units of the features' own (1 where they are whitened). Left open by the thesis: whether every member's
 //! features get the same total variance before (`standardise`); neighbourhoods are averaged as in SimpleNet.
 

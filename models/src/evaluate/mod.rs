@@ -1,6 +1,7 @@
 //! Metrics of a model on a labelled data set.
 //!
-//! Maps are counted and forgotten image by image (pixels.rs): of each stay some ten kilobytes, which intervals are drawn from.
+//! Maps are added to running counts image by image and dropped (pixels.rs); of each, some ten kilobytes of counts stay, from which
+//! intervals are resampled.
 
 mod against_f32;
 mod aggregate;

@@ -34,7 +34,7 @@ pub struct Pixels {
     sketches: Vec<Sketch>,
 }
 
-/// Bits of a value that tell pixels apart in a sketch.
+/// Bits of a score that a sketch keeps.
 const BITS: u32 = 16;
 
 impl Pixels {

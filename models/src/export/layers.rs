@@ -46,7 +46,7 @@ impl Writer {
     /// With the weights of a network, under the names of its layers.
     ///
     /// # Errors
-    /// When they live on a device that is lost.
+    /// When the device of the weights is lost.
     pub fn new(state: &State) -> Result<Self> {
         Ok(Self { state: on_host(state)? })
     }

@@ -95,7 +95,7 @@ impl Source {
     /// Its tensors, names prefixed, as far as they are needed for maps up to a cut.
     ///
     /// # Errors
-    /// When they live on a device that is lost.
+    /// When the device of the weights is lost.
     pub fn tensors(&self, last: usize, prefix: &str) -> Result<BTreeMap<String, Stored>> {
         match self {
             Self::Backbone(b) => container::store(&b.state(last), prefix),

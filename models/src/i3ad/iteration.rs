@@ -21,7 +21,7 @@ use hotad_kernels::ssim::{SsimOptions, ssim_mask};
 use super::picture::{signed, unit};
 use crate::networks::inpainting::{Generator, Inpainting, Ready};
 
-/// How a test image is gone about.
+/// Inference settings: when the iteration over a test image masks, and when it ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Search {
     /// Dissimilarity above which a pixel is masked.

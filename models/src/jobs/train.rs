@@ -225,7 +225,7 @@ impl TrainJob {
             method: method.name,
             detector,
             roi: selection.roi.clone(),
-            // Until they are found below.
+            // Replaced below, where the thresholds are found.
             calibration: Calibration::of_scores(vec![(0.0, 0)], self.false_alarm_rate),
             provenance,
             input_ranges: BTreeMap::new(),

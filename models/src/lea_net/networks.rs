@@ -25,9 +25,9 @@ const HIDDEN: usize = 1280;
 
 /// The detection network (ADN) and, where attention is learned, the attention network (CAAN).
 pub struct Networks {
-    /// ADN.
+    /// Sees the image.
     pub detection: Box<dyn Classifier>,
-    /// CAAN.
+    /// Sees the anomaly map.
     pub attention: Option<Box<dyn Classifier>>,
     kind: Attention,
     point: usize,

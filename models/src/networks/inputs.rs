@@ -54,7 +54,7 @@ impl Inputs {
         self.note(x)
     }
 
-    /// Notes the range of an input. One that is not finite is not noted: whoever looks at the scores finds it.
+    /// Notes the range of an input. One that is not finite is left out; the check of the scores reports it.
     ///
     /// # Errors
     /// As [`Inputs::check`].

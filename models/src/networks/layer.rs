@@ -276,7 +276,7 @@ impl Prepared {
 /// A state on the host.
 ///
 /// # Errors
-/// When it lives on a device that is lost.
+/// When the device of the weights is lost.
 pub fn on_host(state: &State) -> Result<State> {
     state.iter().map(|(k, t)| Ok((k.clone(), t.to(&Device::CPU)?))).collect()
 }

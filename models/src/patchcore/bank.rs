@@ -228,7 +228,7 @@ impl PatchBank {
     /// The vectors, for the model file.
     ///
     /// # Errors
-    /// When they live on a device that is lost.
+    /// When the device of the weights is lost.
     pub fn stored(&self) -> Result<Stored> {
         let shape = vec![self.owners.len(), self.vectors.dimension()];
         Ok(match self.vectors.vectors()? {

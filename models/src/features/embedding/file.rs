@@ -52,7 +52,7 @@ impl Embedding {
     /// Its tensors.
     ///
     /// # Errors
-    /// When they live on a device that is lost.
+    /// When the device of the weights is lost.
     pub fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
         let mut tensors = BTreeMap::new();
         for (i, part) in self.parts.iter().enumerate() {
