@@ -42,7 +42,7 @@ pub fn collect_images(paths: &[PathBuf]) -> Result<Collected> {
             continue;
         }
         let found = lister.walk(path)?;
-        // A folder that was searched before for another path is not empty.
+        // Nothing new is found in a folder that an earlier path has covered; that is no empty folder.
         if found.is_empty() && Lister::default().walk(path)?.is_empty() {
             empty.push(path.clone());
         }

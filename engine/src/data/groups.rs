@@ -39,7 +39,7 @@ impl Thumbnail {
     }
 }
 
-/// In eight sums, which lanes can hold.
+/// Squared Euclidean distance, in eight partial sums for vector registers.
 fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0; 8];
     for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
@@ -79,7 +79,7 @@ pub fn numbered<T: std::hash::Hash + Eq>(labels: &[T]) -> Vec<usize> {
         .collect()
 }
 
-/// The group of each image, by likeness: images are of one group when their thumbnails, less the mean of all, are nearly equal,
+/// The group of each image, by similarity: images are of one group when their thumbnails, less the mean of all, are nearly equal,
 /// or when a chain of such images joins them. Where one group would hold more than a quarter, equal images alone are joined.
 pub fn alike(thumbnails: &[Thumbnail]) -> Vec<usize> {
     let n = thumbnails.len();
@@ -90,7 +90,7 @@ pub fn alike(thumbnails: &[Thumbnail]) -> Vec<usize> {
     let mut sizes = vec![0; n];
     groups.iter().for_each(|g| sizes[*g] += 1);
     let most = sizes.iter().max().copied().unwrap_or(0);
-    // Two images are of one part even in a small set.
+    // A pair is no large group, however small the set.
     if most > 2 && most as f64 > LARGEST * n as f64 { joined(&rest, 0.0) } else { groups }
 }
 

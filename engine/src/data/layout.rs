@@ -124,7 +124,7 @@ impl Reader {
     fn kind(&mut self, folder: &Path, kind: String, truth: &Contents, layout: Layout) -> Result<Vec<Item>> {
         let images = self.images(folder)?;
         let masks = match truth.folder(folder.file_name().unwrap_or_default()) {
-            // A link to another kind holds nothing of its own.
+            // A link to the folder of another kind adds no images, and needs no masks.
             Some(truth) if !images.is_empty() => Masks::read(truth, &images, &mut self.lister)?,
             _ => Masks::default(),
         };

@@ -181,7 +181,7 @@ fn is_squashed((height, width): (usize, usize), spec: ImageSpec) -> bool {
 pub struct Loaded {
     /// Those that could be decoded; `None` where none could.
     pub batch: Option<Batch>,
-    /// Those that could not, by number of the loader's path, and why.
+    /// Those that could not be decoded: the number of the path among the loader's, and the error.
     pub broken: Vec<(usize, Error)>,
 }
 

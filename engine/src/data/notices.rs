@@ -28,11 +28,11 @@ impl Notice {
     }
 }
 
-/// What was noted of a kind.
+/// The state of a kind of warning.
 enum Noted {
-    /// The first such image by its path.
+    /// Not yet printed: the first such image by its path.
     First(PathBuf),
-    /// It has been said.
+    /// Printed.
     Said,
 }
 

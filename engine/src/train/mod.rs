@@ -114,7 +114,7 @@ pub struct TrainReport {
     pub best_loss: f64,
 }
 
-/// Where a run stands.
+/// The progress of a run, as a checkpoint keeps it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Position {
     epoch: usize,

@@ -13,10 +13,10 @@ impl Rate {
     /// Seconds of steps that an estimate is made from.
     const WATCHED: f64 = 10.0;
 
-    /// Shorter runs are not worth a line.
+    /// Seconds from which on the time of a run is reported.
     const WORTH_SAYING: f64 = 1800.0;
 
-    /// At step `first`.
+    /// A run that begins at step `first`.
     pub fn new(first: u64) -> Self {
         Self { started: Instant::now(), first, said: false }
     }

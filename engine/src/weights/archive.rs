@@ -1,5 +1,4 @@
-//! Zip archives whose sizes are not trusted: an entry is read only as far as its archive's length
-//! makes plausible.
+//! Zip archives whose declared sizes are not trusted: what is unpacked is limited to a multiple of the archive's length.
 
 use std::io::{Cursor, Read, Seek};
 

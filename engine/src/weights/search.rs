@@ -46,7 +46,7 @@ impl Kind {
 /// A file with weights.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// On disk.
+    /// The file on disk.
     pub path: PathBuf,
     /// Inside `path` when that is an archive of files.
     pub entry: Option<String>,

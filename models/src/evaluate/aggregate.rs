@@ -60,7 +60,7 @@ impl Facts {
     }
 }
 
-/// What has been taken so far.
+/// Counts and verdicts of the images so far.
 pub(super) struct Aggregate {
     facts: Facts,
     verdicts: Vec<Verdict>,
@@ -82,7 +82,7 @@ impl Aggregate {
         Self { facts: facts.clone(), verdicts: Vec::new(), thumbnails: Vec::new(), pixels }
     }
 
-    /// Takes the next image.
+    /// Adds the next image.
     pub fn take(&mut self, observed: Observed) -> Result<()> {
         let Observed { mut verdict, thumbnail, pixels } = observed;
         if let (Some(all), Some((map, truth))) = (&mut self.pixels, pixels) {

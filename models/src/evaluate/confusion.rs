@@ -1,4 +1,4 @@
-//! Verdicts at a threshold, counted.
+//! The confusion matrix of a threshold.
 
 use serde::Serialize;
 

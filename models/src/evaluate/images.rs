@@ -48,7 +48,7 @@ impl ImageMetrics {
         [self.auroc, self.ap, self.f1_max, self.f1, self.precision, self.recall, self.false_alarm_rate]
     }
 
-    /// Puts them where they belong.
+    /// Writes them into the metrics of an evaluation.
     pub fn fill(&self, metrics: &mut Metrics) {
         metrics.image_auroc = self.auroc;
         metrics.image_ap = self.ap;

@@ -39,7 +39,7 @@ struct Record {
     pixels: Option<Pixels>,
 }
 
-/// A path, replaced characters and all: it is only ever shown.
+/// A path as it is shown: what is not UTF-8 in it is replaced.
 type PathText = String;
 
 /// A map and the truth about it.

@@ -1,4 +1,4 @@
-//! What masks say of an image, as maps are compared with it.
+//! Ground truth of an image: which pixels its masks call defective.
 
 use hotad_engine::Result;
 use hotad_engine::data::corrupt::Corrupt;

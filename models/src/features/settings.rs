@@ -188,7 +188,7 @@ impl FeatureSettings {
         let settings = serde_json::json!({ "image_size": self.image_size, "channels": self.channels });
         let stage = FitContext { stage: Some(stage::BACKBONE), ..*context };
         let network = PatchAutoencoder::new(&WIDTHS, image);
-        // A name that there is not is said before the network is trained.
+        // A layer that does not exist is refused before the network is trained.
         self.layers.among(&network.cuts(), &[])?;
         TrainedAutoencoder::fit(network, (&schedule, 1e-3), &stage, (method, &settings))
     }

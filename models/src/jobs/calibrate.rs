@@ -121,7 +121,7 @@ impl CalibrateJob {
             (model.calibration, model.provenance.threshold_images) = self.on_labels(model, &images)?;
         } else {
             self.on_normal(model, &images)?;
-            // None depends on labelled images any more.
+            // The new thresholds depend on no labelled image.
             model.provenance.threshold_images = Vec::new();
         }
         model.calibration.warnings.iter().for_each(|warning| observer.warn(warning));

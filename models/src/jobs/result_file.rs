@@ -35,7 +35,7 @@ pub enum Conflict {
 }
 
 impl Conflict {
-    /// What keeps a job that begins in this way from writing to `out`.
+    /// Why a job that begins in this way must not write to `out`, if it must not.
     pub fn of(out: &Path, begin: Begin) -> Option<Self> {
         match (checkpoints(out).first(), begin) {
             _ if out.is_dir() => Some(Self::Folder),

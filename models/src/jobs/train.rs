@@ -260,7 +260,7 @@ fn check_device(device: &Device) -> Result<()> {
     check_precision(device.precision())
 }
 
-/// Says what of a training is not lost with an error.
+/// Names the checkpoint in the error of an interruption; says after another error that there is one to continue from.
 fn kept(error: Error, out: &Path, observer: &dyn Observer) -> Error {
     match (checkpoints(out).pop(), error) {
         (Some(path), Error::Interrupted(None)) => Error::Interrupted(Some(path)),

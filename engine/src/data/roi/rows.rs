@@ -40,7 +40,7 @@ impl Rows {
         builder.done()
     }
 
-    /// Of the runs of a mask.
+    /// The rows of a mask that is given by its runs.
     pub fn of_runs(runs: &Runs) -> Result<(Bounds, Self)> {
         let (mut builder, mut spans) = (Builder::default(), Vec::new());
         let width = u64::from(runs.width);

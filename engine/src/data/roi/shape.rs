@@ -105,7 +105,7 @@ fn polygon_row(corners: &[[f64; 2]], y: f64, crossings: &mut Vec<f64>, spans: &m
 }
 
 impl Runs {
-    /// Of a mask.
+    /// The runs of a mask.
     pub fn of(mask: &Mask) -> Self {
         let mut runs = Vec::new();
         let mut rest = &mask.defect[..];

@@ -1,9 +1,9 @@
-//! Shapes of synthetic defects: which pixels are hit, and how hard.
+//! Shapes of synthetic defects: which pixels they cover, and how strongly.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-/// How much of a change each pixel takes, 0 to 1.
+/// The strength of a defect at each pixel, 0 to 1.
 pub(super) struct Canvas {
     height: usize,
     width: usize,
@@ -12,7 +12,7 @@ pub(super) struct Canvas {
 }
 
 impl Canvas {
-    /// Of no hit pixel.
+    /// A canvas without a defect.
     pub fn new(height: usize, width: usize) -> Self {
         Self { height, width, share: vec![0.0; height * width] }
     }
