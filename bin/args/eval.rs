@@ -7,6 +7,7 @@ use hotad_engine::data::corrupt::Corruption;
 use hotad_engine::data::prepare::OnBroken;
 use hotad_models::jobs::GROUP;
 
+use super::methods::for_those;
 use super::shards::Shards;
 use super::shared::Trust;
 use super::{ON_BROKEN, on_broken};
@@ -38,9 +39,9 @@ pub struct EvalArgs {
     /// names, under all of them
     #[arg(long, value_name = "CHANGE", num_args = 0.., conflicts_with = "shard")]
     pub corrupt: Option<Vec<Corruption>>,
-    /// lea-net, i3ad, paedid: show in the report what happens inside, for these test images (KIND/NAME, e.g.
-    /// color/003, or KIND/FILE.EXT); without names, for the clearest defects and the most suspicious good image
-    #[arg(long, value_name = "KIND/NAME", num_args = 0.., requires = "out")]
+    #[arg(long, value_name = "KIND/NAME", num_args = 0.., requires = "out",
+        help = for_those(|m| m.explainable, "show in the report what happens inside, for these test images (KIND/NAME, e.g. \
+            color/003, or KIND/FILE.EXT); without names, for the clearest defects and the most suspicious good image"))]
     pub explain: Option<Vec<String>>,
     /// Images in each gallery of the report
     #[arg(long, value_name = "N", default_value_t = IMAGES, requires = "out", value_parser = clap::value_parser!(u16).range(1..=10_000))]

@@ -1,10 +1,11 @@
-//! The name of a method as an argument: help and completions know all there are.
+//! Methods on the command line: their names as an argument, which help and completions know, and options for some of them.
 
 use std::ffi::OsStr;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Command};
-use hotad_models::METHODS;
+use hotad_models::method::names;
+use hotad_models::{Entry, METHODS};
 
 /// Takes any name, so that the registry refuses an unknown one in its own words.
 #[derive(Clone)]
@@ -20,4 +21,9 @@ impl TypedValueParser for Methods {
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
         Some(Box::new(METHODS.iter().map(|m| PossibleValue::new(m.name).help(m.summary))))
     }
+}
+
+/// The help of an option for the methods that can do something.
+pub fn for_those(can: impl Fn(&Entry) -> bool, what: &str) -> String {
+    format!("{}: {what}", names(METHODS, can))
 }

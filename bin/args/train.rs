@@ -6,7 +6,7 @@ use clap::Args;
 use hotad_engine::data::prepare::OnBroken;
 use hotad_models::jobs::{DEFECTIVE_SHARE, FALSE_ALARM_RATE, GROUP, HOLDOUT};
 
-use super::methods::Methods;
+use super::methods::{Methods, for_those};
 use super::{ON_BROKEN, on_broken};
 
 #[derive(Args)]
@@ -23,15 +23,14 @@ pub struct TrainArgs {
     /// Model file to write; with --cv, a JSON file for the results
     #[arg(long, required_unless_present = "cv")]
     pub out: Option<PathBuf>,
-    /// lea-net: instead of a model, cross-validate in this many folds over all labelled images and print
-    /// the table of F1 scores (settings rows and points say what it holds)
-    #[arg(long, value_name = "FOLDS", value_parser = clap::value_parser!(u16).range(2..=100))]
+    #[arg(long, value_name = "FOLDS", value_parser = clap::value_parser!(u16).range(2..=100),
+        help = for_those(|m| m.cross_validation.is_some(), "instead of a model, cross-validate in this many folds over all \
+            labelled images and print the table of F1 scores (settings rows and points say what it holds)"))]
     pub cv: Option<u16>,
-    /// lea-net: share of the defective test images that are learned from; eval leaves these out
-    #[arg(long, default_value_t = DEFECTIVE_SHARE)]
+    #[arg(long, default_value_t = DEFECTIVE_SHARE,
+        help = for_those(|m| m.supervised, "share of the defective test images that are learned from; eval leaves these out"))]
     pub defective_share: f64,
-    /// ensemble, score-ensemble: a trained model to build on; to be repeated
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", help = for_those(|m| m.ensemble, "a trained model to build on; to be repeated"))]
     pub member: Vec<PathBuf>,
     /// Look at a region of images alone, in training and ever after: box:LEFT,TOP,WIDTH,HEIGHT or polygon:X,Y,X,Y,... in pixels,
     /// repeated for more of them, or mask:FILE, an image that is above 0 inside

@@ -11,6 +11,7 @@ use hotad_engine::{Error, Result, interrupt};
 use hotad_models::METHODS;
 use hotad_models::detector::EditableBank;
 use hotad_models::jobs::{lock_model, save_changed};
+use hotad_models::method::names;
 use hotad_models::model::Model;
 use hotad_models::prior::entry_name;
 
@@ -20,8 +21,7 @@ use crate::{OK, output};
 /// The bank of a model, or an error that names the method.
 fn bank<'a>(model: &'a mut Model, path: &Path) -> Result<&'a mut dyn EditableBank> {
     let method = model.method;
-    let with: Vec<&str> = METHODS.iter().filter(|m| m.bank).map(|m| m.name).collect();
-    let reason = format!("a {method} model has no memory bank; this works on {}", with.join(", "));
+    let reason = format!("a {method} model has no memory bank; this works on {}", names(METHODS, |m| m.bank));
     model.detector.as_bank().ok_or(Error::Model { path: path.into(), reason })
 }
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 use hotad_engine::{Error, Result, atomic_file};
 use hotad_models::cross_validation::{CrossValidationTable, Folds};
 use hotad_models::jobs::TrainJob;
-use hotad_models::method::CrossValidation;
-use hotad_models::{METHODS, Registration, method};
+use hotad_models::method::{CrossValidation, names};
+use hotad_models::{Registration, METHODS, method};
 
 use super::train;
 use crate::args::Common;
@@ -15,8 +15,7 @@ use crate::{OK, output};
 /// How a method is cross-validated.
 fn of(method: &Registration) -> Result<CrossValidation> {
     method.cross_validation.ok_or_else(|| {
-        let able: Vec<&str> = METHODS.iter().filter(|m| m.cross_validation.is_some()).map(|m| m.name).collect();
-        let (name, able) = (method.name, able.join(", "));
+        let (name, able) = (method.name, names(METHODS, |m| m.cross_validation.is_some()));
         Error::Config(format!("--cv: {name} learns from normal images alone; cross-validation is for {able}"))
     })
 }

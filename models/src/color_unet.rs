@@ -311,6 +311,7 @@ impl Method for ColorUnet {
 
     const NAME: &'static str = "color-unet";
     const SUMMARY: &'static str = "recolouring of gray images and CIEDE2000 anomaly maps";
+    const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         Recolouring::fit(&config, context, None).map(ColorUnet)

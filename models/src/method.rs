@@ -30,6 +30,10 @@ pub trait Method {
     const BANK: bool = false;
     /// How it is cross-validated, if it can be.
     const CROSS_VALIDATION: Option<CrossValidation> = None;
+    /// Whether it shows what happens inside: [`Detector::as_explainable`].
+    const EXPLAINABLE: bool = false;
+    /// Whether its network can be exported: [`Detector::as_exportable`].
+    const EXPORTABLE: bool = false;
 
     /// Trains it.
     ///
@@ -77,6 +81,10 @@ pub struct Registration {
     pub bank: bool,
     /// [`Method::CROSS_VALIDATION`].
     pub cross_validation: Option<CrossValidation>,
+    /// [`Method::EXPLAINABLE`].
+    pub explainable: bool,
+    /// [`Method::EXPORTABLE`].
+    pub exportable: bool,
     /// What is known of each setting.
     pub declared: fn() -> Vec<Setting>,
     /// The default settings as a commented TOML file.
@@ -98,6 +106,8 @@ impl Registration {
             ensemble: M::ENSEMBLE,
             bank: M::BANK,
             cross_validation: M::CROSS_VALIDATION,
+            explainable: M::EXPLAINABLE,
+            exportable: M::EXPORTABLE,
             declared: M::Config::declared,
             documented: M::Config::documented,
             settings: |table| Ok(serde_json::json!(M::Config::from_table(table)?)),
@@ -140,7 +150,12 @@ impl Registration {
 /// When there is none of that name; lists those there are.
 pub fn find(methods: Methods, name: &str) -> Result<&'static Registration> {
     methods.iter().find(|m| m.name == name).ok_or_else(|| {
-        let names: Vec<&str> = methods.iter().map(|m| m.name).collect();
-        Error::Config(format!("unknown method {name:?}; known are {}", names.join(", ")))
+        let known = names(methods, |_| true);
+        Error::Config(format!("unknown method {name:?}; known are {known}"))
     })
+}
+
+/// The names of methods that can do something, in one line.
+pub fn names(methods: Methods, can: impl Fn(&Entry) -> bool) -> String {
+    methods.iter().filter(|m| can(m)).map(|m| m.name).collect::<Vec<_>>().join(", ")
 }

@@ -17,7 +17,6 @@ use hotad_engine::{Error, Result};
 use crate::detector::{Detector, Score};
 use crate::evaluate::map_within;
 use crate::explanation::Explainable;
-use crate::export::{Exported, not_plain};
 use crate::method::{LoadContext, find};
 
 /// A model.
@@ -121,16 +120,6 @@ impl Model {
     pub fn explainable(&self) -> Result<&dyn Explainable> {
         let reason = || Error::Config(format!("--explain: {} has nothing inside to show", self.method));
         self.detector.as_explainable().ok_or_else(reason)
-    }
-
-    /// Its network as a graph of ONNX.
-    ///
-    /// # Errors
-    /// When it has no plain one: says why.
-    pub fn export(&self) -> Result<Exported> {
-        let why = "its scores come from no plain network; those of backbones, patchcore, padim, simplenet, autoencoders, \
-                   color-unet and lea-net can be";
-        self.detector.as_exportable().ok_or_else(|| not_plain(self.method, why))?.export()
     }
 
     /// Writes the model file, whole or not at all.

@@ -9,7 +9,8 @@ use hotad_engine::signature::PublicKey;
 use toml::Table;
 
 use crate::METHODS;
-use crate::method::{LoadContext, Registration, find};
+use crate::export::{Exported, not_plain};
+use crate::method::{Registration, LoadContext, find, names};
 use crate::model::{Model, unreadable};
 use crate::rescoring::with_settings;
 
@@ -53,6 +54,20 @@ impl Model {
     /// When it is damaged or of an unknown method.
     pub fn of_file(file: &ModelFile, device: &Device) -> Result<Self> {
         Self::restore(file, &LoadContext { device, methods: METHODS })
+    }
+
+    /// Its network as a graph of ONNX.
+    ///
+    /// # Errors
+    /// When it has no plain one: says why.
+    pub fn export(&self) -> Result<Exported> {
+        let others = || {
+            format!(
+                "its scores come from no plain network; those of backbones, {} can be",
+                names(METHODS, |m| m.exportable)
+            )
+        };
+        self.detector.as_exportable().ok_or_else(|| not_plain(self.method, &others()))?.export()
     }
 
     /// The same model once more, whose convolutions note the ranges of their inputs; `None` where it does not compute on the

@@ -8,6 +8,7 @@ use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
 use hotad_models::detector::Score;
+use hotad_models::method;
 use hotad_models::model::Model;
 use serde_json::Value;
 
@@ -51,6 +52,15 @@ fn stops_at_once(name: &str, path: &Path) {
     assert!(scores == model.score(&images).expect("scores"), "{name}: a deadline that is kept changes nothing");
 }
 
+/// What the registry says that a method can do is what its models can.
+fn can_what_is_listed(name: &str, path: &Path) {
+    let mut model = Model::load(path, &Device::CPU).expect("the model opens");
+    let listed = method(model.method).expect("the method is there");
+    assert_eq!(model.detector.as_explainable().is_some(), listed.explainable, "{name}");
+    assert_eq!(model.detector.as_bank().is_some(), listed.bank, "{name}");
+    assert_eq!(model.export().is_ok(), listed.exportable, "{name}");
+}
+
 #[test]
 fn every_method_says_what_the_command_line_says() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -59,6 +69,7 @@ fn every_method_says_what_the_command_line_says() {
     let images = ["test/good/000.png", "test/dark/001.png"].map(|name| data.join(name));
     for (name, model) in &models {
         stops_at_once(name, model);
+        can_what_is_listed(name, model);
         let options = Options { device: "cpu".into(), map: MapSize::Frame, ..Options::default() };
         let mut inspector = Inspector::open(model, options).expect("the model opens");
         let frames = images.each_ref().map(|image| pixels(image));

@@ -45,6 +45,7 @@ impl Method for AeGan {
 
     const NAME: &'static str = "ae-gan";
     const SUMMARY: &'static str = "autoencoder with a discriminator (baseline)";
+    const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         let shared = &config.autoencoder;

@@ -163,6 +163,7 @@ impl Method for FAnoGan {
 
     const NAME: &'static str = "f-anogan";
     const SUMMARY: &'static str = "generative network with an encoder for test images (baseline)";
+    const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<AnoGan> {
         fit(config, Inversion::Encoder, context)

@@ -101,6 +101,7 @@ impl Method for L2Ae {
 
     const NAME: &'static str = "l2-ae";
     const SUMMARY: &'static str = "autoencoder trained with squared error (baseline)";
+    const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<PlainAutoencoder> {
         Trained::fit(config, Residual::L2, context, Self::NAME).map(PlainAutoencoder)
@@ -120,6 +121,7 @@ impl Method for SsimAe {
 
     const NAME: &'static str = "ssim-ae";
     const SUMMARY: &'static str = "autoencoder trained with SSIM (baseline)";
+    const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<PlainAutoencoder> {
         Trained::fit(config, Residual::Ssim, context, Self::NAME).map(PlainAutoencoder)

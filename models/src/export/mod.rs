@@ -1,5 +1,5 @@
-//! Networks as ONNX files, for programs that run these: trunks of backbones and of the methods that take features from them,
-//! autoencoders, and the networks of `color-unet` and `lea-net`.
+//! Networks as ONNX files, for programs that run these: trunks of backbones, and the networks of the methods that are
+//! [`EXPORTABLE`](crate::Method::EXPORTABLE).
 //!
 //! Images are NCHW, sRGB or gray values as floats in 0..1, any number of them, of the one size that the model takes;
 //! standardisation is in the graph. Maps are NCHW too. A graph is built beside each network's own `run`, by the same

@@ -80,6 +80,7 @@ impl Method for I3ad {
 
     const NAME: &'static str = "i3ad";
     const SUMMARY: &'static str = "iterative inpainting under SSIM masks (I3AD)";
+    const EXPLAINABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         let steps = context.train.len().div_ceil(config.batch).max(1) as u64;

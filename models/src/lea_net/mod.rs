@@ -108,6 +108,8 @@ impl Method for LeaNet {
     const SUPERVISED: bool = true;
     const CROSS_VALIDATION: Option<CrossValidation> =
         Some(|settings, context, folds, watch| cross_validate(&Config::from_table(settings)?, context, folds, watch));
+    const EXPLAINABLE: bool = true;
+    const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         require_colour(context, Self::NAME)?;

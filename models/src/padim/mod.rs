@@ -65,6 +65,7 @@ impl Method for Padim {
 
     const NAME: &'static str = "padim";
     const SUMMARY: &'static str = "Mahalanobis distances to a Gaussian of normal features at each location (PaDiM)";
+    const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         let mut embedding = config.features.embedding(context, Self::NAME)?;

@@ -61,6 +61,7 @@ impl Method for InpaintedPaedid {
 
     const NAME: &'static str = "paedid-i3ad";
     const SUMMARY: &'static str = "PAEDID's decomposition over a background that I3AD paints";
+    const EXPLAINABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         let prior = I3ad::fit(config.i3ad.clone(), context)?;

@@ -87,6 +87,8 @@ impl Method for Paedid {
     const NAME: &'static str = "paedid";
     const SUMMARY: &'static str = "patch autoencoder, memory bank and deep image decomposition (PAEDID)";
     const BANK: bool = true;
+    const EXPLAINABLE: bool = true;
+    const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         let mut model = fit_prior(config, context, Self::NAME)?;

@@ -18,6 +18,8 @@ impl Method for Pae {
     const NAME: &'static str = "pae";
     const SUMMARY: &'static str = "PAEDID without decomposition (baseline)";
     const BANK: bool = true;
+    const EXPLAINABLE: bool = true;
+    const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Paedid> {
         let mut model = fit_prior(config, context, Self::NAME)?;

@@ -64,6 +64,7 @@ impl Method for PatchCore {
     const NAME: &'static str = "patchcore";
     const SUMMARY: &'static str = "distances to a coreset of normal patch features (PatchCore)";
     const BANK: bool = true;
+    const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         let mut embedding = config.features.embedding(context, Self::NAME)?;

@@ -82,6 +82,7 @@ impl Method for SimpleNet {
 
     const NAME: &'static str = "simplenet";
     const SUMMARY: &'static str = "a discriminator of normal patch features and noisy ones (SimpleNet)";
+    const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         let embedding = config.features.embedding(context, Self::NAME)?;
