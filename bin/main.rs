@@ -81,7 +81,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(e) if is_closed_pipe(&e) => ExitCode::from(OK),
         Err(e) => {
-            output::note(&format!("hotad: error: {e}"));
+            output::note(&format!("hotad: error: {}", output::told(&e)));
             ExitCode::from(if matches!(e, Error::Interrupted(_)) { INTERRUPTED } else { ERROR })
         }
     }

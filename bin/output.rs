@@ -8,6 +8,7 @@ use hotad_engine::data::collect;
 use hotad_engine::data::prepare::hex;
 use hotad_engine::error::shown;
 use hotad_engine::{AtPath, Error, Result, atomic_file};
+use hotad_kernels::KernelError;
 use hotad_models::jobs::{Begin, Conflict};
 
 /// Prints one line to stdout; a closed pipe comes back as an error, not a panic.
@@ -26,9 +27,30 @@ fn plain(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
 
-/// An error in one line.
-pub fn one_line(error: &Error) -> String {
-    plain(&error.to_string())
+/// An error in one line, in the words of the command line: an argument by its option, and which option helps.
+pub fn told(error: &Error) -> String {
+    let advice = match error {
+        Error::Argument { name: "key", reason } => return plain(&format!("--key: {reason}; --new-key makes one")),
+        Error::Argument { name, reason } => return plain(&format!("{}: {reason}", option(name))),
+        Error::TooLarge { megapixels: Some(needed), .. } => format!(" (--max-megapixels {needed})"),
+        Error::TooLarge { megapixels: None, .. } => " (--max-megapixels)".into(),
+        Error::Checkpoint { .. } => " (leave --resume out)".into(),
+        Error::Diverged { .. } => " (--set lr=...)".into(),
+        Error::Interrupted(Some(_)) => "; continue with --resume".into(),
+        Error::Uncalibrated(_) => " (hotad calibrate MODEL --data DIR --device cpu; docs/devices.md)".into(),
+        Error::Kernel(KernelError::Memory(_)) => " (--batch, image_size)".into(),
+        _ => String::new(),
+    };
+    plain(&format!("{error}{advice}"))
+}
+
+/// The option that gives an argument.
+fn option(argument: &str) -> String {
+    match argument {
+        "members" => "--member".into(),
+        "folds" => "--cv".into(),
+        same => format!("--{}", same.replace('_', "-")),
+    }
 }
 
 /// Makes a folder and makes sure that it can be written to.
@@ -59,21 +81,6 @@ pub fn result_file(out: &Path, begin: Begin) -> Result<()> {
         Conflict::NoCheckpoint => "; leave --resume out",
     };
     Err(Error::Config(format!("--out {}: {conflict}{options}", shown(out))))
-}
-
-/// An error about a field of a job, in the name of the option that gives it.
-pub fn by_option(error: Error) -> Error {
-    let Error::Config(reason) = error else { return error };
-    let fields = [
-        ("setting holdout ", "setting --holdout "),
-        ("setting defective_share ", "setting --defective-share "),
-        ("setting false_alarm_rate ", "setting --false-alarm-rate "),
-        ("setting pixel_false_alarm_rate ", "setting --pixel-false-alarm-rate "),
-        ("members: ", "--member: "),
-        ("precision ", "--precision "),
-    ];
-    let named = fields.iter().find_map(|(field, option)| Some(format!("{option}{}", reason.strip_prefix(field)?)));
-    Error::Config(named.unwrap_or(reason))
 }
 
 /// What a path cannot tell as text: its bytes in hexadecimal, where it is not UTF-8.

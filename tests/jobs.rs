@@ -184,8 +184,8 @@ fn a_job_names_the_field_that_is_wrong() {
     let job = || TrainJob::new("paedid", "nowhere");
     let members = vec!["m.safetensors".into()];
     for (job, words) in [
-        (TrainJob { holdout: 1.5, ..job() }, "setting holdout = 1.5 is out of range"),
-        (TrainJob { false_alarm_rate: 0.0, ..job() }, "setting false_alarm_rate = 0 is out of range"),
+        (TrainJob { holdout: 1.5, ..job() }, "holdout: 1.5 is out of range"),
+        (TrainJob { false_alarm_rate: 0.0, ..job() }, "false_alarm_rate: 0 is out of range"),
         (TrainJob { members, ..job() }, "members: paedid is not built on other models"),
         (TrainJob::new("nothing", "nowhere"), "unknown method"),
         (job(), "nowhere: not a folder"),
@@ -195,5 +195,5 @@ fn a_job_names_the_field_that_is_wrong() {
     }
     let job = CalibrateJob { false_alarm_rate: 2.0, ..CalibrateJob::new("nowhere", "nowhere") };
     let error = job.run(&()).map(drop).expect_err("a share is out of range").to_string();
-    assert!(error.contains("setting false_alarm_rate = 2 is out of range"), "{error}");
+    assert!(error.contains("false_alarm_rate: 2 is out of range"), "{error}");
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use hotad_engine::data::limits::{Limits, MEGAPIXELS};
-use hotad_engine::device::Device;
+use hotad_engine::device::{Device, DeviceName};
 use hotad_engine::observer::Observer;
 use hotad_engine::signature::PublicKey;
 use hotad_engine::{Error, Result};
@@ -258,10 +258,7 @@ impl Common {
     /// Sets the number of threads and the limits on images, and checks the form of the device's name.
     fn apply(&self) -> Result<()> {
         Limits::megapixels(self.max_megapixels).choose();
-        let (kind, number) = self.device.split_once(':').unwrap_or((&self.device, "0"));
-        if !matches!(kind, "auto" | "cpu" | "cuda" | "wgpu") || number.parse::<u16>().is_err() {
-            return Err(Error::Device(format!("--device {}: use auto, cpu, cuda[:N] or wgpu[:N]", self.device)));
-        }
+        self.device.parse::<DeviceName>()?;
         // Zero stands for as many as there are cores.
         let threads = rayon::ThreadPoolBuilder::new().num_threads(self.threads.map_or(0, usize::from)).build_global();
         threads.map_err(|e| Error::Device(format!("cpu: no more threads can be started: {e}; use fewer --threads")))

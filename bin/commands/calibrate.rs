@@ -6,8 +6,8 @@ use hotad_engine::Result;
 use hotad_engine::calibration::Calibration;
 use hotad_models::jobs::CalibrateJob;
 
+use crate::OK;
 use crate::args::{CalibrateArgs, Common};
-use crate::{OK, output};
 
 /// Finds thresholds and writes the model with them.
 pub fn run(args: &CalibrateArgs, common: &Common) -> Result<u8> {
@@ -23,7 +23,7 @@ pub fn run(args: &CalibrateArgs, common: &Common) -> Result<u8> {
         seed: common.seed,
         ..CalibrateJob::new(&args.model, &args.data)
     };
-    job.check().map_err(output::by_option)?;
+    job.check()?;
     let job = CalibrateJob { device: common.device()?, ..job };
     let done = job.run(&common.terminal)?;
     common.say(&changed(args.out.as_deref().unwrap_or(&args.model), &done.before, &done.model.calibration));

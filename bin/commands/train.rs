@@ -53,8 +53,8 @@ fn check_settable(key: &str, given: bool, method: &Registration) -> Result<()> {
 
 /// Everything about a job that can be refused before looking at images.
 pub fn check(job: &TrainJob, common: &Common) -> Result<()> {
-    job.check().map_err(output::by_option)?;
-    check_precision(common.precision.parse()?).map_err(output::by_option)?;
+    job.check()?;
+    check_precision(common.precision.parse()?)?;
     job.out.as_deref().map_or(Ok(()), |out| output::result_file(out, job.begin))
 }
 
@@ -98,7 +98,7 @@ pub fn train(mut job: TrainJob, started: Instant, common: &Common) -> Result<u8>
     check(&job, common)?;
     let selection = job.select(&common.terminal)?;
     job.device = common.device()?;
-    let model = job.train(&selection, &common.terminal).map_err(output::by_option)?;
+    let model = job.train(&selection, &common.terminal)?;
     common.say(&format!(
         "wrote {} in {:.0} s: image threshold {:.3e} (promises {:.3} false alarms), pixel threshold {:.3e}",
         job.out.unwrap_or_default().display(),

@@ -47,7 +47,7 @@ impl Source {
             return Ok(Duration::ZERO);
         };
         let started = Instant::now();
-        let raster = decode::decode(file, &Limits::chosen()).map_err(Error::Frame)?;
+        let raster = decode::decode(file, &Limits::chosen()).map_err(|e| Error::Frame(e.to_string()))?;
         let decode = started.elapsed();
         inspector.inspect_arrived(&raster.frame(), due, verdict)?;
         // What the inspector takes for waiting.

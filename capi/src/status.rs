@@ -45,10 +45,10 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let status = match error {
-            Error::Frame(_) | Error::Image { .. } => HOTAD_ERROR_FRAME,
-            Error::Model { .. } | Error::Io { .. } => HOTAD_ERROR_MODEL,
+            Error::Frame(_) | Error::Image { .. } | Error::TooLarge { .. } => HOTAD_ERROR_FRAME,
+            Error::Model { .. } | Error::Io { .. } | Error::Uncalibrated(_) => HOTAD_ERROR_MODEL,
             Error::Kernel(_) | Error::Device(_) => HOTAD_ERROR_DEVICE,
-            Error::Config(_) => HOTAD_ERROR_ARGUMENT,
+            Error::Config(_) | Error::Argument { .. } => HOTAD_ERROR_ARGUMENT,
             _ => HOTAD_ERROR_INTERNAL,
         };
         Self(status, error.to_string())

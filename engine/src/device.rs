@@ -1,6 +1,6 @@
 //! Where work runs, and what this machine has.
 
-pub use hotad_kernels::device::{Cpu, Device, InputRange, InputRanges, Precision, Rounding, hush_drivers};
+pub use hotad_kernels::device::{Cpu, Device, DeviceName, InputRange, InputRanges, Precision, Rounding, hush_drivers};
 use hotad_kernels::device::{Facts, probe};
 use hotad_kernels::peak::Arithmetic;
 use hotad_kernels::simd::{self, Isa};

@@ -18,6 +18,16 @@ pub enum Error {
         /// Cause.
         source: std::io::Error,
     },
+    /// An image or its file is larger than this process reads.
+    #[error("{}: {reason}", shown(path))]
+    TooLarge {
+        /// File.
+        path: PathBuf,
+        /// Cause and remedy.
+        reason: String,
+        /// Limit under which it would be read, where that is known.
+        megapixels: Option<u64>,
+    },
     /// An image that cannot be used.
     #[error("{}: {reason}", shown(path))]
     Image {
@@ -34,7 +44,15 @@ pub enum Error {
         /// Cause and remedy.
         reason: String,
     },
-    /// A model or checkpoint file that cannot be used.
+    /// A checkpoint that a run cannot continue from.
+    #[error("{}: {reason}", shown(path))]
+    Checkpoint {
+        /// File.
+        path: PathBuf,
+        /// Cause and remedy.
+        reason: String,
+    },
+    /// A model or another file of tensors that cannot be used.
     #[error("{}: {reason}", shown(path))]
     Model {
         /// File.
@@ -45,6 +63,19 @@ pub enum Error {
     /// A frame in memory that cannot be used.
     #[error("frame: {0}")]
     Frame(String),
+    /// What a caller has asked for by name, a field of a job or an argument, cannot be.
+    #[error("{name}: {reason}")]
+    Argument {
+        /// Its name.
+        name: &'static str,
+        /// Cause and remedy.
+        reason: String,
+    },
+    /// A model that is asked to score in int8 without ranges of inputs.
+    #[error(
+        "precision int8: the model has no ranges of {0}; calibrate it in f32 on the CPU, if its method has convolutions in int8"
+    )]
+    Uncalibrated(String),
     /// A setting out of range or unknown.
     #[error("{0}")]
     Config(String),
@@ -60,16 +91,24 @@ pub enum Error {
         detail: String,
     },
     /// Training diverged.
-    #[error("loss is not finite at step {step}: lower the learning rate (--set lr=...) or look for broken images{}", .checkpoint.as_ref().map(|p| format!("; the last good checkpoint is {}", p.display())).unwrap_or_default())]
-    NotFinite {
-        /// Step, counted from 1.
-        step: u64,
+    #[error(
+        "{what} not finite: lower the learning rate or look for broken images{}",
+        place(checkpoint, "the last good")
+    )]
+    Diverged {
+        /// What is not finite, and since when.
+        what: String,
         /// Checkpoint of this run from before.
         checkpoint: Option<PathBuf>,
     },
     /// Ctrl-C.
-    #[error("interrupted{}", .0.as_ref().map(|p| format!("; continue with --resume (checkpoint {})", p.display())).unwrap_or_default())]
+    #[error("interrupted{}", place(.0, "its"))]
     Interrupted(Option<PathBuf>),
+}
+
+/// Where a checkpoint is, if there is one.
+fn place(checkpoint: &Option<PathBuf>, which: &str) -> String {
+    checkpoint.as_ref().map_or(String::new(), |path| format!("; {which} checkpoint is {}", shown(path)))
 }
 
 impl Error {
@@ -88,6 +127,7 @@ impl From<KernelError> for Error {
         match error {
             // Kernels are only ever stopped by Ctrl-C.
             KernelError::Stopped => Self::Interrupted(None),
+            KernelError::NoRange(layer) => Self::Uncalibrated(format!("the inputs of layer {layer}")),
             other => Self::Kernel(other),
         }
     }

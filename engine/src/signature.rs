@@ -19,7 +19,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
 use crate::atomic_file;
 use crate::beside::beside;
-use crate::error::{AtPath, Error, Result};
+use crate::error::{AtPath, Error, Result, shown};
 use crate::input_file;
 
 fn refuse(path: &Path, reason: impl Display) -> Error {
@@ -58,8 +58,10 @@ pub fn new_key(path: &Path) -> Result<PathBuf> {
 /// # Errors
 /// When the key is none, and I/O errors.
 pub fn sign(file: &Path, key: &Path) -> Result<PathBuf> {
-    let key = SigningKey::from_pkcs8_pem(&input_file::text(key)?)
-        .map_err(|e| refuse(key, format!("no secret Ed25519 key in PEM ({e}); hotad sign --new-key makes one")))?;
+    let key = SigningKey::from_pkcs8_pem(&input_file::text(key)?).map_err(|e| Error::Argument {
+        name: "key",
+        reason: format!("{}: no secret Ed25519 key in PEM ({e})", shown(key)),
+    })?;
     let signature = key.sign(&input_file::read(file)?);
     let place = signature_of(file);
     atomic_file::write(&place, |out| out.write_all(&signature.to_bytes()))?;

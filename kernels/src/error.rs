@@ -23,9 +23,15 @@ pub enum KernelError {
         /// What is wrong, with the figures.
         detail: String,
     },
-    /// A device that is not there, is out of memory, was lost, or whose compiler refused a kernel.
+    /// A device that is not there, was lost, or whose compiler refused a kernel.
     #[error("{0}")]
     Device(String),
+    /// A device that has not the memory which was asked for.
+    #[error("{0}; use a smaller batch or smaller images")]
+    Memory(String),
+    /// The inputs of this layer have no known range, which int8 needs.
+    #[error("int8: there is no range of the inputs of layer {0}")]
+    NoRange(String),
     /// Whoever watched a long operation broke it off.
     #[error("stopped before the end")]
     Stopped,

@@ -126,8 +126,7 @@ fn check_finite(score: &Score) -> Result<()> {
     if score.is_finite() {
         return Ok(());
     }
-    let reason = "scores of normal images are not finite: training has diverged; lower the learning rate";
-    Err(Error::Config(format!("{reason} (--set lr=...)")))
+    Err(Error::Diverged { what: "training has diverged: scores of normal images are".into(), checkpoint: None })
 }
 
 fn of_pixels(rate: f64) -> String {
@@ -191,7 +190,7 @@ pub fn on_labelled(model: &Model, items: &[Item], batch: usize) -> Result<Calibr
     })?;
     let ranking = Ranking::new(scores.iter().copied());
     let (Some((f1, threshold)), (_, 1..)) = (ranking.f1_max(), ranking.classes()) else {
-        return Err(Error::Config("--f1 needs good and defective test images".into()));
+        return Err(Error::Argument { name: "f1", reason: "there have to be good and defective test images".into() });
     };
     let mut calibration = model.calibration.clone();
     // The ranking counts the threshold itself as an anomaly.

@@ -43,7 +43,7 @@ impl Model {
     /// # Errors
     /// When the file is no model, damaged, of a newer format or of an unknown method.
     pub fn read(path: &Path, context: &LoadContext) -> Result<Self> {
-        Self::restore(&ModelFile::load(path)?, context).map_err(|e| unreadable(path, &e))
+        Self::restore(&ModelFile::load(path)?, context).map_err(|e| unreadable(path, e))
     }
 
     /// The model that a file holds.
@@ -118,8 +118,8 @@ impl Model {
     /// # Errors
     /// When the method has nothing to show.
     pub fn explainable(&self) -> Result<&dyn Explainable> {
-        let reason = || Error::Config(format!("--explain: {} has nothing inside to show", self.method));
-        self.detector.as_explainable().ok_or_else(reason)
+        let reason = format!("{} has nothing inside to show", self.method);
+        self.detector.as_explainable().ok_or(Error::Argument { name: "explain", reason })
     }
 
     /// Writes the model file, whole or not at all.
@@ -148,9 +148,12 @@ impl Model {
     }
 }
 
-/// The error of a model file that cannot be read, with its path.
-pub(crate) fn unreadable(path: &Path, error: &Error) -> Error {
-    Error::Model { path: path.into(), reason: error.to_string() }
+/// The error of a model file that cannot be read, with its path; of one that is whole but not calibrated, as it is.
+pub(crate) fn unreadable(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Uncalibrated(_) => error,
+        other => Error::Model { path: path.into(), reason: other.to_string() },
+    }
 }
 
 /// A device that computes in int8, with the ranges of a file; a member's device has those of the model around it.
@@ -158,9 +161,7 @@ fn with_ranges(device: &Device, file: &ModelFile) -> Result<Device> {
     match device.cpu() {
         Some(cpu) if cpu.precision() == Precision::Int8 && !cpu.has_ranges() => {
             if file.input_ranges.is_empty() {
-                let reason = "precision int8: the model has no ranges of inputs; calibrate it in f32 on the CPU (hotad calibrate MODEL \
-                              --data DIR --device cpu), if its method has convolutions in int8 (docs/devices.md)";
-                return Err(Error::Config(reason.into()));
+                return Err(Error::Uncalibrated("inputs".into()));
             }
             Ok(Device::Cpu(cpu.with_ranges(InputRanges::new(file.input_ranges.clone()))))
         }

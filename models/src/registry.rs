@@ -45,7 +45,7 @@ impl Model {
             let method = method(&file.method)?;
             file = with_settings(file, method, settings)?;
         }
-        Self::of_file(&file, device).map_err(|e| unreadable(path, &e))
+        Self::of_file(&file, device).map_err(|e| unreadable(path, e))
     }
 
     /// The model that a file holds, on a device.

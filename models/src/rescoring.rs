@@ -22,7 +22,7 @@ pub fn with_settings(mut file: ModelFile, method: &Registration, settings: &Tabl
         let those = if known.is_empty() { "it has none such".into() } else { known.join(", ") };
         let name = method.name;
         return Err(Error::Config(format!(
-            "--set {key}: {name} depends on it in training; scoring depends on: {those}"
+            "setting {key}: {name} depends on it in training; scoring depends on: {those}"
         )));
     }
     for (key, value) in settings {

@@ -206,16 +206,17 @@ fn leaving_out_broken_images_does_not_swallow_what_else_is_to_be_said() {
 #[test]
 fn floats_are_refused() {
     for image in [DynamicImage::from(picture(9, 7, COLOUR).to_rgb32f()), picture(9, 7, COLOUR).to_rgba32f().into()] {
-        let reason = decode(&encoded(&image, ImageFormat::Tiff), &LIMITS).map(drop).expect_err("floats");
+        let reason = decode(&encoded(&image, ImageFormat::Tiff), &LIMITS).map(drop).expect_err("floats").to_string();
         assert!(reason.contains("floats") && reason.contains("8 or 16 bits"), "{reason}");
     }
 }
 
 #[test]
 fn other_formats_are_named() {
-    let reason = decode(b"GIF89a and so on, for more than sixteen bytes", &LIMITS).map(drop).expect_err("not read");
+    let reason =
+        decode(b"GIF89a and so on, for more than sixteen bytes", &LIMITS).map(drop).expect_err("not read").to_string();
     assert!(reason.contains("Gif") && reason.contains("convert it to PNG"), "{reason}");
-    let reason = decode(b"", &LIMITS).map(drop).expect_err("nothing");
+    let reason = decode(b"", &LIMITS).map(drop).expect_err("nothing").to_string();
     assert!(reason.contains("empty"), "{reason}");
     // The name does not count.
     let dir = tempfile::tempdir().expect("a folder");

@@ -17,8 +17,8 @@ fn declared_sizes_are_refused_before_memory_is_taken() {
     let _guard = MEASURED.lock();
     let bytes = declaring_png(22_000, 22_000);
     let (outcome, taken) = measured(|| decode(&bytes, &Limits::default()).map(drop));
-    let reason = outcome.expect_err("too large");
-    for word in ["22000 x 22000", "484 megapixels", "limit is 100", "--max-megapixels 484"] {
+    let reason = outcome.expect_err("too large").to_string();
+    for word in ["22000 x 22000", "484 megapixels", "limit is 100", "to 484 megapixels"] {
         assert!(reason.contains(word), "{word:?} is not in: {reason}");
     }
     // The pixels would be 484 MB; other tests run meanwhile.
@@ -32,7 +32,7 @@ fn every_format_is_limited() {
     for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Bmp, ImageFormat::Tiff] {
         let bytes = encoded(&image, format);
         assert!(decode(&bytes, &enough).is_ok(), "{format:?}");
-        let reason = decode(&bytes, &less).map(drop).expect_err("too large");
+        let reason = decode(&bytes, &less).map(drop).expect_err("too large").to_string();
         assert!(reason.contains("40 x 30"), "{format:?}: {reason}");
     }
 }

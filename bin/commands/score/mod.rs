@@ -185,7 +185,7 @@ impl Run<'_> {
 
 /// Names an image that was not scored on stderr; returns its line of output.
 fn unseen_line(path: &Path, error: &Error, on_broken: OnBroken) -> String {
-    let error = output::one_line(error);
+    let error = output::told(error);
     output::note(&match on_broken {
         OnBroken::Refuse => format!("hotad: error: {error}"),
         OnBroken::Skip => format!("hotad: warning: skipped {error}"),

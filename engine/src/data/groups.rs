@@ -111,6 +111,10 @@ fn joined(vectors: &[Vec<f32>], share: f32) -> Vec<usize> {
     sets.numbered()
 }
 
+fn argument(reason: String) -> Error {
+    Error::Argument { name: "group", reason }
+}
+
 /// How images are grouped.
 #[derive(Clone, Debug)]
 pub enum Grouping {
@@ -136,7 +140,7 @@ impl Grouping {
             path if Path::new(path).is_file() => table(Path::new(path)).map(Self::Table),
             pattern => regex::Regex::new(pattern).map(Self::Pattern).map_err(|e| {
                 let why = e.to_string().lines().last().unwrap_or_default().replace("error: ", "");
-                Error::Config(format!("--group {pattern:?} is neither a file nor a regular expression: {why}"))
+                argument(format!("{pattern:?} is neither a file nor a regular expression: {why}"))
             }),
         }
     }
@@ -162,8 +166,7 @@ impl Grouping {
     /// # Errors
     /// An image that the expression or the table says nothing about.
     pub fn labels(&self, paths: &[impl AsRef<Path>]) -> Result<Option<Vec<String>>> {
-        let unknown =
-            |path: &Path, what: &str| Error::Config(format!("--group: {what} says nothing about {}", shown(path)));
+        let unknown = |path: &Path, what: &str| argument(format!("{what} says nothing about {}", shown(path)));
         let label = |path: &Path| match self {
             Self::Pattern(pattern) => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -193,7 +196,7 @@ type Table = HashMap<String, Vec<(String, String)>>;
 fn table(path: &Path) -> Result<Table> {
     let mut table = Table::new();
     for (i, line) in input_file::text(path)?.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let wrong = || Error::Config(format!("--group {}, line {}: expected FILE,PART", shown(path), i + 1));
+        let wrong = || argument(format!("{}, line {}: expected FILE,PART", shown(path), i + 1));
         let (file, part) = line.rsplit_once(',').ok_or_else(wrong)?;
         let name = Path::new(file.trim()).file_name().ok_or_else(wrong)?.to_string_lossy().into_owned();
         table.entry(name).or_default().push((file.trim().into(), part.trim().into()));

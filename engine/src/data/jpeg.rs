@@ -8,7 +8,7 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::decode::unreadable;
-use super::limits::Limits;
+use super::limits::{Limits, Refusal};
 
 const END_OF_IMAGE: u8 = 0xd9;
 
@@ -16,7 +16,7 @@ const END_OF_IMAGE: u8 = 0xd9;
 ///
 /// # Errors
 /// What is wrong and what to do, without the name of the file.
-pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<DynamicImage, String> {
+pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<DynamicImage, Refusal> {
     // Width and height are of 16 bits; their product is what is limited.
     let strict = DecoderOptions::default().set_strict_mode(true).set_max_width(usize::MAX).set_max_height(usize::MAX);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), strict);
@@ -24,7 +24,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<DynamicImage, Stri
     let (width, height) = decoder.dimensions().ok_or_else(|| unreadable("it declares no size"))?;
     limits.check_pixels(width as u64, height as u64)?;
     if !has_end(bytes) {
-        return Err(unreadable("the JPEG data are cut off: there is no end marker"));
+        return Err(unreadable("the JPEG data are cut off: there is no end marker").into());
     }
     let gray = decoder.input_colorspace() == Some(ColorSpace::Luma);
     let space = if gray { ColorSpace::Luma } else { ColorSpace::RGB };

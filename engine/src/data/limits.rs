@@ -1,9 +1,12 @@
 //! How large an image may be. What a file declares is checked before memory is taken for it: a few kilobytes can declare
 //! gigabytes.
 
+use std::path::Path;
 use std::sync::OnceLock;
 
 use image::ImageFormat;
+
+use crate::error::Error;
 
 /// The limits of this process.
 static CHOSEN: OnceLock<Limits> = OnceLock::new();
@@ -29,6 +32,39 @@ impl Default for Limits {
     }
 }
 
+/// Why an image is refused, and what to do; without the name of its file.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// What is wrong with it.
+    #[error("{0}")]
+    Unusable(String),
+    /// It is beyond the limits.
+    #[error("{reason}; raise {} or make the image smaller", .megapixels.map_or("the limit".into(), |n| format!("it to {n} megapixels")))]
+    TooLarge {
+        /// What is too large.
+        reason: String,
+        /// Limit under which it would be read, where that is known.
+        megapixels: Option<u64>,
+    },
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self::Unusable(reason)
+    }
+}
+
+impl Refusal {
+    /// The error of a file.
+    pub fn of_file(self, path: &Path) -> Error {
+        let (path, reason) = (path.into(), self.to_string());
+        match self {
+            Self::Unusable(_) => Error::Image { path, reason },
+            Self::TooLarge { megapixels, .. } => Error::TooLarge { path, reason, megapixels },
+        }
+    }
+}
+
 impl Limits {
     /// So many megapixels, and files that are as much larger; they are never limited to less than by default.
     pub fn megapixels(number: u32) -> Self {
@@ -50,27 +86,26 @@ impl Limits {
     ///
     /// # Errors
     /// Says what the limit is and how it is raised.
-    pub fn check_pixels(&self, width: u64, height: u64) -> Result<(), String> {
+    pub fn check_pixels(&self, width: u64, height: u64) -> Result<(), Refusal> {
         let pixels = width.saturating_mul(height);
         if pixels <= self.pixels {
             return Ok(());
         }
         let (most, needed) = (self.pixels / 1_000_000, pixels.div_ceil(1_000_000));
-        Err(format!(
-            "declares {width} x {height} pixels ({needed} megapixels) but the limit is {most} megapixels; raise it with --max-megapixels {needed} or make the image smaller"
-        ))
+        let reason =
+            format!("declares {width} x {height} pixels ({needed} megapixels) but the limit is {most} megapixels");
+        Err(Refusal::TooLarge { reason, megapixels: Some(needed) })
     }
 
     /// Refuses a file by its length.
-    pub(super) fn check_bytes(&self, bytes: u64) -> Result<(), String> {
+    pub(super) fn check_bytes(&self, bytes: u64) -> Result<(), Refusal> {
         if bytes <= self.bytes {
             return Ok(());
         }
         let (size, most) = (bytes.div_ceil(1_000_000), self.bytes / 1_000_000);
-        Err(format!(
-            "is a file of {size} MB but the limit is {most} MB; raise it with --max-megapixels {} or make the image smaller",
-            bytes.saturating_mul(MEGAPIXELS.into()).div_ceil(BYTES)
-        ))
+        let needed = bytes.saturating_mul(MEGAPIXELS.into()).div_ceil(BYTES);
+        let reason = format!("is a file of {size} MB but the limit is {most} MB");
+        Err(Refusal::TooLarge { reason, megapixels: Some(needed) })
     }
 
     /// Most memory that a decoder may take: of a PNG for a row, texts and a colour profile, which may unpack to gigabytes; of

@@ -94,7 +94,7 @@ impl Dataset {
     /// When the folder is missing, holds no images, or its masks do not belong to its images.
     pub fn open(root: &Path) -> Result<Self> {
         if !root.is_dir() {
-            return bad(root, "not a folder; --data wants the folder of a data set");
+            return bad(root, "not a folder; a data set is one");
         }
         layout::Reader::new(root).read()
     }

@@ -62,7 +62,7 @@ impl Shard {
 }
 
 fn refuse<T>(reason: String) -> Result<T> {
-    Err(Error::Config(format!("--shard {reason}")))
+    Err(Error::Argument { name: "shard", reason })
 }
 
 /// The bytes of a path, with `/` between its parts on every system.

@@ -244,7 +244,7 @@ impl<'a> Run<'a> {
         let loss = pooled(|| learner.step(batch, number))?;
         self.at.step += 1;
         if !loss.is_finite() {
-            return Err(self.not_finite());
+            return Err(self.diverged());
         }
         if let Keep::Average(decay) = learner.keep() {
             Keep::follow(decay, &mut self.kept, learner.params(), number)?;
@@ -283,9 +283,9 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn not_finite(&self) -> Error {
+    fn diverged(&self) -> Error {
         let checkpoint = self.options.checkpoint.clone().filter(|_| self.saved);
-        Error::NotFinite { step: self.at.step, checkpoint }
+        Error::Diverged { what: format!("loss at step {} is", self.at.step), checkpoint }
     }
 
     fn save_checkpoint(&mut self, params: &Params) -> Result<()> {
@@ -294,7 +294,7 @@ impl<'a> Run<'a> {
         for tensor in current.iter().filter(|(name, _)| name.starts_with("value.")).map(|(_, t)| t) {
             if tensor.values()?.iter().any(|v| !v.is_finite()) {
                 // The checkpoint before is good; this one would not be.
-                return Err(self.not_finite());
+                return Err(self.diverged());
             }
         }
         let mut tensors = container::store(&current, "now.")?;
@@ -318,16 +318,16 @@ fn validation_loss(learner: &dyn Learner, images: &Images, batch: usize) -> Resu
 
 fn load_checkpoint(params: &mut Params, options: &TrainOptions) -> Result<(Position, State)> {
     let path = options.checkpoint.as_deref().unwrap_or(Path::new(""));
-    let refuse = |reason: String| Error::Model { path: path.into(), reason };
+    let refuse = |reason: String| Error::Checkpoint { path: path.into(), reason };
     if !path.is_file() {
-        return Err(refuse("no checkpoint to resume from; train without --resume".into()));
+        return Err(refuse("no checkpoint to resume from; begin afresh".into()));
     }
     let contents = container::read(path, "checkpoint")?;
     if let Some(difference) = difference(&contents.meta["fingerprint"], &options.fingerprint) {
-        return Err(refuse(format!("checkpoint of another run: {difference}; repeat it or train without --resume")));
+        return Err(refuse(format!("checkpoint of another run: {difference}; repeat that one or begin afresh")));
     }
     let position = serde_json::from_value(contents.meta["position"].clone())
-        .map_err(|e| refuse(format!("damaged checkpoint ({e}); train without --resume")))?;
+        .map_err(|e| refuse(format!("damaged checkpoint ({e}); begin afresh")))?;
     params.set_full_state(&container::restore(&contents.tensors, "now.")?)?;
     Ok((position, container::restore(&contents.tensors, "kept.")?))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Precision;
-use crate::error::{Result, device_error};
+use crate::error::{KernelError, Result, device_error};
 
 /// The smallest and the largest input of a layer, widened to hold 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -150,10 +150,7 @@ impl Cpu {
             Precision::Bf16 => Ok(Rounding::Bf16),
             Precision::Int8 => match self.ranges.as_ref().and_then(|ranges| ranges.get(layer)) {
                 Some(range) => Ok(Rounding::Int8(range)),
-                None => device_error(format!(
-                    "precision int8: the model has no range of the inputs of layer {layer}; calibrate it in f32 on the CPU \
-                     (hotad calibrate MODEL --data DIR --device cpu)"
-                )),
+                None => Err(KernelError::NoRange(layer.into())),
             },
             _ => Ok(Rounding::None),
         }

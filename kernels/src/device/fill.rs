@@ -33,14 +33,15 @@ pub(crate) fn copy(from: &GpuBuffer, to: &mut GpuBuffer) {
 #[cfg(all(test, feature = "wgpu"))]
 mod tests {
     use super::*;
-    use crate::device::{Gpu, grid};
+    use crate::device::{Device, grid};
 
     #[test]
     fn a_workgroup_that_is_refused_is_an_error_of_the_next_read() {
-        let gpu = match Gpu::open("wgpu") {
-            Ok(gpu) => gpu,
+        let device = match Device::open("wgpu") {
+            Ok(device) => device,
             Err(e) => return eprintln!("skipped: {e}"),
         };
+        let gpu = device.gpu().expect("wgpu is one");
         let x = gpu.alloc::<f32>(4).expect("room");
         launch!(gpu, fill_kernel, (grid(1), CubeDim::new_1d(1 << 20)), x.arg(), 4, 1.0);
         let line = x.read().expect_err("no adapter takes so many units").to_string();

@@ -117,28 +117,6 @@ impl Gpu {
         Self { inner: Arc::new(inner), precision: Precision::F32 }
     }
 
-    /// Opens `cuda:N` or `wgpu:N`; without a number, the first.
-    ///
-    /// # Errors
-    /// When there is no such device; the message says why.
-    pub fn open(name: &str) -> Result<Self> {
-        let (kind, number) = name.split_once(':').unwrap_or((name, "0"));
-        let Ok(number) = number.parse::<usize>() else {
-            return device_error(format!("device {name:?}: use auto, cpu, cuda[:N] or wgpu[:N]"));
-        };
-        match kind {
-            #[cfg(feature = "cuda")]
-            "cuda" => super::cuda::open(number),
-            #[cfg(feature = "wgpu")]
-            "wgpu" => super::wgpu::open(number),
-            #[cfg(not(all(feature = "cuda", feature = "wgpu")))]
-            "cuda" | "wgpu" => {
-                device_error(format!("device {kind}:{number}: this hotad was built without {kind}; use --device cpu"))
-            }
-            _ => device_error(format!("device {name:?}: use auto, cpu, cuda[:N] or wgpu[:N]")),
-        }
-    }
-
     /// The same GPU with convolutions in another precision.
     ///
     /// # Errors
@@ -272,12 +250,9 @@ impl Gpu {
         if bytes as u64 <= most {
             return Ok(());
         }
-        device_error(format!(
-            "{}: a buffer of {} was asked for, {} is the largest possible; use a smaller --batch",
-            self.name(),
-            mebibytes(bytes as u64),
-            mebibytes(most)
-        ))
+        let (asked, most) = (mebibytes(bytes as u64), mebibytes(most));
+        let reason = format!("{}: a buffer of {asked} was asked for, {most} is the largest possible", self.name());
+        Err(KernelError::Memory(reason))
     }
 
     pub(super) fn read<T: Element>(&self, buffer: &GpuBuffer<T>) -> Result<Vec<T>> {
@@ -327,7 +302,8 @@ impl Gpu {
     #[allow(dead_code)] // without any runtime nothing fails
     fn failure(&self, failure: impl Told) -> KernelError {
         let log = failure.log().map_or(String::new(), |text| keep_log(&text));
-        KernelError::Device(format!("{}: {}{log}", self.name(), failure.line()))
+        let line = format!("{}: {}{log}", self.name(), failure.line());
+        if failure.is_memory() { KernelError::Memory(line) } else { KernelError::Device(line) }
     }
 }
 
@@ -335,6 +311,9 @@ impl Gpu {
 pub(super) trait Told {
     /// What happened, and what to do where something can be done.
     fn line(&self) -> String;
+
+    /// Whether it is a lack of memory.
+    fn is_memory(&self) -> bool;
 
     /// All that is known, where that is more.
     fn log(&self) -> Option<String>;

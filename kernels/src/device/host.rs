@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::Element;
 use super::gpu::mebibytes;
 use super::poison;
-use crate::error::{Result, device_error};
+use crate::error::{KernelError, Result};
 use crate::memory::zeros;
 
 /// Elements from which on a buffer is kept.
@@ -82,10 +82,10 @@ impl<T: Element> HostBuffer<T> {
                 }
                 Ok(Self { values, again: true })
             }
-            None => device_error(format!(
-                "cpu: out of memory: {} more could not be had; use a smaller --batch or image_size",
-                mebibytes((len as u64).saturating_mul(size_of::<T>() as u64))
-            )),
+            None => {
+                let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
+                Err(KernelError::Memory(format!("cpu: out of memory: {} more could not be had", mebibytes(bytes))))
+            }
         }
     }
 

@@ -14,6 +14,7 @@ mod fill;
 mod gpu;
 mod host;
 mod launch;
+mod name;
 mod poison;
 mod probe;
 mod reused;
@@ -30,6 +31,7 @@ pub use cuda::emulator;
 pub use cuda::offline;
 pub use gpu::{Gpu, Precision};
 pub use host::HostBuffer;
+pub use name::DeviceName;
 #[doc(hidden)]
 pub use poison::poison_new_buffers;
 pub use probe::{Facts, Probe, hush_drivers, probe};
@@ -86,21 +88,22 @@ impl Device {
         work()
     }
 
-    /// Opens `cpu`, `cuda:N`, `wgpu:N`, `cuda` or `wgpu` (number 0), or `auto`: the first CUDA device,
-    /// else the first hardware wgpu adapter, else the CPU.
+    /// Opens a device by its [name](DeviceName).
     ///
     /// # Errors
     /// When there is no such device, or `HOTAD_ISA` names no instruction set of this CPU; the message says why and
     /// what to do.
     pub fn open(name: &str) -> Result<Self> {
         crate::simd::check()?;
-        match name {
-            "cpu" => Ok(Self::CPU),
-            "auto" => match probe::automatic() {
-                Some(name) => Gpu::open(&name).map(Self::Gpu),
-                None => Ok(Self::CPU),
-            },
-            other => Gpu::open(other).map(Self::Gpu),
+        match name.parse()? {
+            DeviceName::Cpu => Ok(Self::CPU),
+            DeviceName::Auto => probe::automatic().map_or(Ok(Self::CPU), |name| Self::open(&name)),
+            #[cfg(feature = "cuda")]
+            DeviceName::Cuda(number) => cuda::open(number.into()).map(Self::Gpu),
+            #[cfg(feature = "wgpu")]
+            DeviceName::Wgpu(number) => wgpu::open(number.into()).map(Self::Gpu),
+            #[cfg(not(all(feature = "cuda", feature = "wgpu")))]
+            _ => device_error(format!("device {name}: this hotad was built without it; use cpu")),
         }
     }
 

@@ -154,10 +154,14 @@ fn first_line(text: &str) -> String {
 impl Told for ServerError {
     fn line(&self) -> String {
         match cause(self) {
-            Cause::Memory => "out of memory; use a smaller --batch".into(),
+            Cause::Memory => "out of memory".into(),
             Cause::Compilation => format!("a kernel failed to compile: {}", first_line(&self.to_string())),
             Cause::Other => format!("the device was lost or a launch failed: {}", first_line(&self.to_string())),
         }
+    }
+
+    fn is_memory(&self) -> bool {
+        cause(self) == Cause::Memory
     }
 
     fn log(&self) -> Option<String> {

@@ -176,7 +176,7 @@ pub fn require(ok: bool, key: &str, value: impl std::fmt::Display, allowed: impl
 pub fn set(table: &mut Table, assignment: &str) -> Result<()> {
     let (key, value) = assignment
         .split_once('=')
-        .ok_or_else(|| Error::Config(format!("--set {assignment:?}: expected key=value, e.g. alpha=0.05")))?;
+        .ok_or_else(|| Error::Config(format!("setting {assignment:?}: expected key=value, e.g. alpha=0.05")))?;
     let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
     table.insert(key.trim().into(), parsed.unwrap_or_else(|| Value::String(value.trim().into())));
     Ok(())

@@ -131,7 +131,7 @@ impl Method for FeatureEnsemble {
     type Trained = Self;
 
     const NAME: &'static str = "ensemble";
-    const SUMMARY: &'static str = "features of several trained models, fused, under one head (--member)";
+    const SUMMARY: &'static str = "features of several trained models, fused, under one head";
     const ENSEMBLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {

@@ -34,10 +34,8 @@ fn common_image(members: impl Iterator<Item = ImageSpec>, gray: bool) -> ImageSp
 fn require_members(context: &FitContext, method: &str) -> Result<()> {
     if context.members.len() < 2 {
         let given = context.members.len();
-        let reason = format!(
-            "{method} wants two members at least, {given} given: --member a.safetensors --member b.safetensors"
-        );
-        return Err(Error::Config(reason));
+        let reason = format!("{method} wants two models at least to build on, {given} given");
+        return Err(Error::Argument { name: "members", reason });
     }
     Ok(())
 }

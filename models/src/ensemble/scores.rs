@@ -117,7 +117,7 @@ impl Method for ScoreEnsemble {
     type Trained = Self;
 
     const NAME: &'static str = "score-ensemble";
-    const SUMMARY: &'static str = "calibrated scores of several trained models, combined (--member)";
+    const SUMMARY: &'static str = "calibrated scores of several trained models, combined";
     const ENSEMBLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {

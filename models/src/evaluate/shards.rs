@@ -139,10 +139,11 @@ impl Record {
 
     /// For a model whose maps have so many pixels.
     fn read(self, of_map: usize) -> Result<Observed> {
-        Limits::chosen().check_pixels(self.size.1 as u64, self.size.0 as u64).map_err(Error::Config)?;
         let item = Item { path: self.path.into(), kind: self.kind, defective: self.defective, masks: Vec::new() };
+        let (height, width) = self.size;
+        Limits::chosen().check_pixels(width as u64, height as u64).map_err(|e| e.of_file(&item.path))?;
         let verdict = Verdict { item, score: self.score, size: self.size, ms: self.ms, overlap: None };
-        let pixels = self.pixels.map(|pixels| pixels.read(self.size.0 * self.size.1, of_map));
+        let pixels = self.pixels.map(|pixels| pixels.read(height * width, of_map));
         Ok(Observed { verdict, thumbnail: self.thumbnail, pixels: pixels.transpose()? })
     }
 }

@@ -43,7 +43,7 @@ pub fn resolve(config: &Config, painter: &Painter, context: &FitContext) -> Resu
     }
     let largest = CANDIDATES[CANDIDATES.len() - 1];
     context.observer.say(&format!(
-        "hotad: warning: no u brings training normals below an L1 of {limit:.1e} (at {largest} it is {l1:.1e}); took {largest}: train longer, or --set u=VALUE"
+        "hotad: warning: no u brings training normals below an L1 of {limit:.1e} (at {largest} it is {l1:.1e}); took {largest}: train longer, or set u"
     ));
     Ok(largest)
 }

@@ -88,7 +88,7 @@ impl CalibrateJob {
     /// Checks the fields that can be checked without reading a file.
     ///
     /// # Errors
-    /// [`Error::Config`] with the name of the field.
+    /// [`Error::Argument`] with the name of the field.
     pub fn check(&self) -> Result<()> {
         check_share("false_alarm_rate", self.false_alarm_rate)?;
         self.pixel_false_alarm_rate.map_or(Ok(()), |rate| check_share("pixel_false_alarm_rate", rate))

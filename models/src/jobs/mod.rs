@@ -13,11 +13,11 @@ mod train;
 
 use std::path::Path;
 
-use hotad_engine::Result;
 use hotad_engine::data::prepare::{self, OnBroken, Prepared};
 use hotad_engine::data::roi::Roi;
 use hotad_engine::data::{Dataset, Item};
 use hotad_engine::observer::Observer;
+use hotad_engine::{Error, Result};
 
 use crate::config::Interval;
 
@@ -44,8 +44,12 @@ pub const SEED: u64 = 0;
 pub const SCORE_BATCH: usize = 8;
 
 /// Fails unless a share is above 0 and below 1; `name` is that of the field.
-fn check_share(name: &str, value: f64) -> Result<()> {
-    Interval::Open(0.0, 1.0).require(name, value)
+fn check_share(name: &'static str, value: f64) -> Result<()> {
+    let allowed = Interval::Open(0.0, 1.0);
+    match allowed.contains(&value) {
+        true => Ok(()),
+        false => Err(Error::Argument { name, reason: format!("{value} is out of range; allowed: {allowed}") }),
+    }
 }
 
 /// Opens a data set and warns of what the user should know about it.

@@ -16,6 +16,7 @@ use toml::Table;
 use super::{Begin, FALSE_ALARM_RATE, GROUP, ON_BROKEN, SEED, Selection, check_result_file, check_share};
 use crate::calibrate::{CalibrationRule, calibrate};
 use crate::fit::{FitContext, checkpoints, remove_checkpoints};
+use crate::method::names;
 use crate::model::Model;
 use crate::{METHODS, method};
 
@@ -89,7 +90,7 @@ impl TrainJob {
     /// Checks the fields that can be checked without reading a file: method, settings, shares, members.
     ///
     /// # Errors
-    /// [`Error::Config`] with the name of the field or setting.
+    /// [`Error::Argument`] with the name of the field, or [`Error::Config`] with that of the setting.
     pub fn check(&self) -> Result<()> {
         let method = method(&self.method)?;
         method.check(&self.settings)?;
@@ -98,9 +99,9 @@ impl TrainJob {
         check_share("defective_share", self.defective_share)?;
         self.pixel_false_alarm_rate.map_or(Ok(()), |rate| check_share("pixel_false_alarm_rate", rate))?;
         if !self.members.is_empty() && !method.ensemble {
-            let ensembles: Vec<&str> = METHODS.iter().filter(|m| m.ensemble).map(|m| m.name).collect();
-            let known = ensembles.join(" or ");
-            return Err(Error::Config(format!("members: {} is not built on other models; use {known}", method.name)));
+            let (name, ensembles) = (method.name, names(METHODS, |m| m.ensemble));
+            let reason = format!("{name} is not built on other models; those that are: {ensembles}");
+            return Err(Error::Argument { name: "members", reason });
         }
         Ok(())
     }
@@ -142,7 +143,7 @@ impl TrainJob {
         let Selection { train, holdout, defective, parts, .. } = selection;
         let all = train.len() + holdout.len() + defective.len();
         if *parts < all {
-            let how = if self.group == "auto" { ", by their likeness (--group says otherwise)" } else { "" };
+            let how = if self.group == "auto" { ", by their likeness (group says otherwise)" } else { "" };
             observer.say(&format!(
                 "{all} images are of {parts} parts{how}; the images of a part stay on one side of every split"
             ));
@@ -242,20 +243,21 @@ impl TrainJob {
 /// Fails for a precision in which nothing is learned.
 ///
 /// # Errors
-/// [`Error::Config`] with the reason.
+/// [`Error::Argument`] with the reason.
 pub fn check_precision(precision: Precision) -> Result<()> {
     let reason = match precision {
-        Precision::F16 => "precision f16: small gradients vanish in it; train with tf32 or bf16, score with any",
-        Precision::Int8 => "precision int8: nothing is learned in whole numbers; train in f32, score in int8",
+        Precision::F16 => "small gradients vanish in f16; train with tf32 or bf16, score with any",
+        Precision::Int8 => "nothing is learned in whole numbers; train in f32, score in int8",
         Precision::F32 | Precision::Tf32 | Precision::Bf16 => return Ok(()),
     };
-    Err(Error::Config(reason.into()))
+    Err(Error::Argument { name: "precision", reason: reason.into() })
 }
 
 /// Fails for a device that nothing is learned on.
 fn check_device(device: &Device) -> Result<()> {
     if device.cpu().is_some() && device.precision() == Precision::Bf16 {
-        return Err(Error::Config("precision bf16: the CPU learns in f32 alone; train in it, score in bf16".into()));
+        let reason = "the CPU learns in f32 alone; train in it, score in bf16".into();
+        return Err(Error::Argument { name: "precision", reason });
     }
     check_precision(device.precision())
 }
@@ -264,8 +266,10 @@ fn check_device(device: &Device) -> Result<()> {
 fn kept(error: Error, out: &Path, observer: &dyn Observer) -> Error {
     match (checkpoints(out).pop(), error) {
         (Some(path), Error::Interrupted(None)) => Error::Interrupted(Some(path)),
-        (Some(path), other) if !matches!(other, Error::Model { .. } | Error::NotFinite { .. }) => {
-            observer.say(&format!("what was learned is in {}: continue with --resume", path.display()));
+        (Some(path), other)
+            if !matches!(other, Error::Model { .. } | Error::Checkpoint { .. } | Error::Diverged { .. }) =>
+        {
+            observer.say(&format!("what was learned is in {}; resuming continues from it", path.display()));
             other
         }
         (_, other) => other,

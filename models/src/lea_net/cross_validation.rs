@@ -50,9 +50,8 @@ pub fn cross_validate(
     for (kind, parts) in [("normal", good_parts), ("defective", &bad_parts)] {
         let n = parts.iter().collect::<HashSet<_>>().len();
         if n < folds {
-            let reason =
-                format!("--cv {folds}: {n} {kind} parts are fewer than the folds; use fewer folds or add images");
-            return Err(Error::Config(reason));
+            let reason = format!("{n} {kind} parts are fewer than {folds} folds; use fewer folds or add images");
+            return Err(Error::Argument { name: "folds", reason });
         }
     }
     let mut variants = Vec::new();
@@ -69,8 +68,8 @@ pub fn cross_validate(
     let dealt = groups::folds(&[good_parts, &bad_parts].concat(), &class, folds, context.seed);
     let (good, bad) = dealt.split_at(normal.len());
     if let Some(fold) = (0..folds).find(|fold| !good.contains(fold) || !bad.contains(fold)) {
-        let reason = format!("--cv {folds}: fold {} lacks a class, as no part is divided; use fewer folds", fold + 1);
-        return Err(Error::Config(reason));
+        let reason = format!("fold {} of {folds} lacks a class, as no part is divided; use fewer folds", fold + 1);
+        return Err(Error::Argument { name: "folds", reason });
     }
     let parts_of: HashMap<&PathBuf, usize> = normal
         .iter()

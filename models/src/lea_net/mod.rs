@@ -203,8 +203,8 @@ impl Detector for LeaNet {
 impl Explainable for LeaNet {
     fn explanation(&self) -> Result<Explanation> {
         if self.config.attention == Attention::None {
-            let reason = "this model was trained with attention = \"none\"; train one with attention";
-            return Err(Error::Config(format!("--explain: {reason}")));
+            let reason = "this model was trained with attention = \"none\"; train one with attention".into();
+            return Err(Error::Argument { name: "explain", reason });
         }
         Ok(Explanation {
             heading: "Attention inside",

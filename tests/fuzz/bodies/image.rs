@@ -18,7 +18,8 @@ pub fn check(bytes: &[u8]) -> bool {
             assert_eq!(small.values.len(), spec.len());
             true
         }
-        Err(reason) => {
+        Err(refusal) => {
+            let reason = refusal.to_string();
             assert!(!reason.contains('\n') && reason.len() < 1000, "{reason}");
             false
         }

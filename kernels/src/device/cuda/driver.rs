@@ -11,7 +11,7 @@ pub type Address = u64;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Failure {
     /// No memory for a buffer.
-    #[error("out of memory: {} was asked for, {} is free; use a smaller --batch", mebibytes(*asked), free.map_or("unknown".into(), mebibytes))]
+    #[error("out of memory: {} was asked for, {} is free", mebibytes(*asked), free.map_or("unknown".into(), mebibytes))]
     Memory {
         /// Bytes.
         asked: u64,
@@ -45,6 +45,10 @@ pub enum Failure {
 impl Told for Failure {
     fn line(&self) -> String {
         self.to_string()
+    }
+
+    fn is_memory(&self) -> bool {
+        matches!(self, Self::Memory { .. })
     }
 
     fn log(&self) -> Option<String> {
