@@ -9,11 +9,10 @@ use hotad_engine::data::prepare::file_sha256;
 use hotad_engine::device::Device;
 use hotad_engine::{Error, Result, interrupt};
 use hotad_models::METHODS;
-use hotad_models::detector::EditableBank;
+use hotad_models::detector::{EditableBank, entry_name};
 use hotad_models::jobs::{lock_model, save_changed};
 use hotad_models::method::names;
 use hotad_models::model::Model;
-use hotad_models::prior::entry_name;
 
 use crate::args::{BankAction, BankAddArgs, BankArgs, BankRemoveArgs, Common, Shared};
 use crate::{OK, output};

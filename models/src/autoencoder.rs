@@ -44,6 +44,24 @@ pub struct PatchAutoencoder {
     image: ImageSpec,
 }
 
+/// The shape of latent maps: a vector for each patch of an image.
+#[derive(Clone, Copy, Debug)]
+pub struct Latent {
+    /// Patches one above the other.
+    pub rows: usize,
+    /// Patches side by side.
+    pub columns: usize,
+    /// Elements of each vector.
+    pub elements: usize,
+}
+
+impl Latent {
+    /// Patches of an image.
+    pub fn locations(self) -> usize {
+        self.rows * self.columns
+    }
+}
+
 impl PatchAutoencoder {
     /// A network for images whose sides are multiples of `2^widths.len()`.
     pub fn new(widths: &[usize], image: ImageSpec) -> Self {
@@ -79,10 +97,11 @@ impl PatchAutoencoder {
         (0..self.widths.len()).map(|i| format!("encoder.{i}")).collect()
     }
 
-    /// Latent rows, columns and elements per patch.
-    pub fn latent(&self) -> (usize, usize, usize) {
+    /// The shape of its latent maps.
+    pub fn latent(&self) -> Latent {
         let shrink = 1 << self.widths.len();
-        (self.image.height / shrink, self.image.width / shrink, *self.widths.last().unwrap_or(&0))
+        let (rows, columns) = (self.image.height / shrink, self.image.width / shrink);
+        Latent { rows, columns, elements: *self.widths.last().unwrap_or(&0) }
     }
 
     /// Layers of the encoder, each followed by a pooling.

@@ -36,7 +36,7 @@ use crate::features::Extractor;
 use crate::fit::{FitContext, Schedule};
 use crate::method::{LoadContext, Method};
 use crate::networks::layer::{Prepared, Weights};
-use crate::networks::unet::{Drop, UNet};
+use crate::networks::unet::{Dropout, UNet};
 
 /// Scale of the anomaly map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +123,7 @@ struct ColourLearner {
 }
 
 impl ColourLearner {
-    fn loss_of(&self, images: &Tensor, mode: Mode, drop: Option<Drop>) -> Result<Tensor> {
+    fn loss_of(&self, images: &Tensor, mode: Mode, drop: Option<Dropout>) -> Result<Tensor> {
         let (lightness, colour) = split(&images.to(self.params.device())?)?;
         loss(Loss::Mse, &self.unet.learn(&self.params, &lightness, mode, drop)?, &colour)
     }
@@ -141,7 +141,8 @@ impl ColourLearner {
 
 impl Learner for ColourLearner {
     fn step(&mut self, batch: &Batch, number: u64) -> Result<f32> {
-        let drop = (self.dropout, random::stream(self.seed, "colour dropout", number).random());
+        let seed = random::stream(self.seed, "colour dropout", number).random();
+        let drop = Dropout { probability: self.dropout, seed };
         let loss = self.loss_of(&self.augmented(&batch.images, number)?, Mode::Train, Some(drop))?;
         self.params.adam(&mut backward(&loss)?, &self.adam)?;
         loss.item()

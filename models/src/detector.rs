@@ -1,10 +1,12 @@
 //! What every trained method can do, and what some can beside.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use hotad_engine::Result;
 use hotad_engine::container::Stored;
 use hotad_engine::data::picture::{ImageSpec, Picture};
+use hotad_engine::error::shown;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
 use serde_json::Value;
@@ -102,9 +104,14 @@ pub trait Exportable {
     fn export(&self) -> Result<Exported>;
 }
 
+/// The name of an image in a bank: its file name, in one line of text.
+pub fn entry_name(path: &Path) -> String {
+    shown(Path::new(path.file_name().unwrap_or_default()))
+}
+
 /// A memory bank that can be extended and pruned after training, without retraining.
 pub trait EditableBank {
-    /// Names of its entries, one per image.
+    /// Names of its entries, one per image: [`entry_name`].
     fn entries(&self) -> &[String];
 
     /// Adds the images of a batch under the given names.

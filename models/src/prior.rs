@@ -7,7 +7,6 @@ use half::f16;
 use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::error::shown;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
@@ -17,7 +16,7 @@ use hotad_kernels::replacement::replace_farthest;
 
 use crate::autoencoder::TrainedAutoencoder;
 use crate::config::BankType;
-use crate::detector::EditableBank;
+use crate::detector::{EditableBank, entry_name};
 
 /// What a prior says of a batch.
 pub struct Background {
@@ -113,16 +112,19 @@ impl PatchPrior {
         autoencoder: TrainedAutoencoder,
         files: ImageFiles,
         spec: ImageSpec,
-        (batch, kind, alpha): (usize, BankType, f64),
+        batch: usize,
+        bank: BankType,
+        alpha: f64,
     ) -> Result<Self> {
-        let (p1, p2, d) = autoencoder.network.latent();
-        let mut data = zeros(kind, files.len() * p1 * p2 * d);
+        let latent = autoencoder.network.latent();
+        let (locations, d) = (latent.locations(), latent.elements);
+        let mut data = zeros(bank, files.len() * locations * d);
         let order: Vec<usize> = (0..files.len()).collect();
         for_each_batch(&Images::new(files, spec), &order, batch, |loaded| {
             let latent = autoencoder.encode(&loaded.images)?;
             fill_data(&mut data, files.len(), loaded.indices[0], &latent)
         })?;
-        let bank = LocationBank::new(p1 * p2, files.len(), d, data)?;
+        let bank = LocationBank::new(locations, files.len(), d, data)?;
         let entries = files.iter().map(|p| entry_name(p)).collect();
         Ok(Self { autoencoder, bank, entries, alpha })
     }
@@ -171,31 +173,23 @@ impl PatchPrior {
 
     /// Copies the kept entries of the present bank to the front of each location of `data`.
     fn copy_kept(&self, kept: &[usize], entries: usize, data: &mut BankData) {
-        fn copy<T: Copy>(
-            from: &[T],
-            to: &mut [T],
-            kept: &[usize],
-            (locations, had, has, d): (usize, usize, usize, usize),
-        ) {
+        /// Vectors `[location][entry][d]`; `to` has `entries` of them at each location.
+        fn copy<T: Copy>(from: &[T], [locations, had, d]: [usize; 3], to: &mut [T], entries: usize, kept: &[usize]) {
             for location in 0..locations {
                 for (new, old) in kept.iter().enumerate() {
-                    let (a, b) = ((location * had + old) * d, (location * has + new) * d);
+                    let (a, b) = ((location * had + old) * d, (location * entries + new) * d);
                     to[b..b + d].copy_from_slice(&from[a..a + d]);
                 }
             }
         }
         let (locations, had, d) = self.bank.shape();
+        let shape = [locations, had, d];
         match (self.bank.data(), data) {
-            (BankData::F16(from), BankData::F16(to)) => copy(from, to, kept, (locations, had, entries, d)),
-            (BankData::F32(from), BankData::F32(to)) => copy(from, to, kept, (locations, had, entries, d)),
+            (BankData::F16(from), BankData::F16(to)) => copy(from, shape, to, entries, kept),
+            (BankData::F32(from), BankData::F32(to)) => copy(from, shape, to, entries, kept),
             _ => unreachable!("a bank is rebuilt with the type it has"),
         }
     }
-}
-
-/// The name of an image in the bank: its file name, in one line of text.
-pub fn entry_name(path: &std::path::Path) -> String {
-    shown(std::path::Path::new(path.file_name().unwrap_or_default()))
 }
 
 impl BackgroundPrior for PatchPrior {

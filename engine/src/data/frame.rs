@@ -331,19 +331,19 @@ impl<'a> Frame<'a> {
         let rows = neighbours(y, self.height);
         for (x, value) in (left..).zip(values.chunks_exact_mut(channels)) {
             let columns = neighbours(x, self.width);
-            let mut sums = [(0.0f32, 0.0f32); 3];
+            let (mut sums, mut counts) = ([0.0f32; 3], [0.0f32; 3]);
             let own = pattern[y % 2][x % 2];
-            sums[own] = (sample(y, x), 1.0);
+            (sums[own], counts[own]) = (sample(y, x), 1.0);
             let beside = [(y, columns[0]), (y, columns[1]), (rows[0], x), (rows[1], x)];
             let across = [(rows[0], columns[0]), (rows[0], columns[1]), (rows[1], columns[0]), (rows[1], columns[1])];
             for (y, x) in beside.into_iter().chain(across) {
                 let colour = pattern[y % 2][x % 2];
                 if colour != own {
-                    sums[colour].0 += sample(y, x);
-                    sums[colour].1 += 1.0;
+                    sums[colour] += sample(y, x);
+                    counts[colour] += 1.0;
                 }
             }
-            let rgb = sums.map(|(sum, count)| sum / count / 255.0);
+            let rgb = std::array::from_fn(|c| sums[c] / counts[c] / 255.0);
             if channels == 1 { value[0] = luma(rgb) } else { value.copy_from_slice(&rgb) }
         }
     }

@@ -81,8 +81,14 @@ impl Prepared {
     }
 }
 
-/// What is found out about an image: whether it is gray, rows and columns, SHA-256, thumbnail.
-type Found = (bool, (usize, usize), [u8; 32], Thumbnail);
+/// What is found out about an image.
+struct Found {
+    gray: bool,
+    /// Rows and columns.
+    size: (usize, usize),
+    sha256: String,
+    thumbnail: Thumbnail,
+}
 
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
@@ -116,7 +122,8 @@ pub fn prepare(items: &[Item], roi: Option<&Roi>, on_broken: OnBroken) -> Result
             let bytes = decode::read(&item.path)?;
             let raster = decode::decode_at(&item.path, &bytes)?;
             let thumbnail = Thumbnail::new(&raster.fit(Thumbnail::SPEC, roi).map_err(|e| e.of_file(&item.path))?);
-            Ok((raster.channels() == 1, (raster.height(), raster.width()), Sha256::digest(&bytes).into(), thumbnail))
+            let size = (raster.height(), raster.width());
+            Ok(Found { gray: raster.channels() == 1, size, sha256: hex(&Sha256::digest(&bytes)), thumbnail })
         })
         .collect();
     let mut prepared = Prepared {
@@ -130,11 +137,11 @@ pub fn prepare(items: &[Item], roi: Option<&Roi>, on_broken: OnBroken) -> Result
     };
     for (item, result) in items.iter().zip(looked_at) {
         match result {
-            Ok((gray, size, digest, thumbnail)) => {
+            Ok(Found { gray, size, sha256, thumbnail }) => {
                 prepared.thumbnails.push(thumbnail);
                 prepared.gray &= gray;
                 prepared.sizes.push(size);
-                prepared.hashes.push(hex(&digest));
+                prepared.hashes.push(sha256);
                 prepared.items.push(item.clone());
             }
             Err(error) if on_broken == OnBroken::Skip => prepared.skipped.push(error.to_string()),

@@ -34,14 +34,15 @@ pub fn best_mean_dice(sketches: &[Sketch]) -> Option<(f64, f32)> {
     let mut steps: Vec<(u32, usize, Entry)> =
         some.iter().enumerate().flat_map(|(i, s)| s.entries.iter().map(move |e| (e.key, i, *e))).collect();
     steps.sort_by_key(|(key, image, _)| (std::cmp::Reverse(*key), *image));
-    let mut counts = vec![(0u64, 0u64); some.len()];
-    let dice = |i: usize, (hit, called): (u64, u64)| 2.0 * hit as f64 / (called + some[i].defective) as f64;
+    // Pixels above the threshold, the defective ones among them.
+    let (mut hit, mut called) = (vec![0u64; some.len()], vec![0u64; some.len()]);
+    let dice = |i: usize, hit: u64, called: u64| 2.0 * hit as f64 / (called + some[i].defective) as f64;
     let (mut sum, mut best) = (0.0, None::<(f64, u32)>);
     for (at, (key, i, entry)) in steps.iter().enumerate() {
-        sum -= dice(*i, counts[*i]);
-        counts[*i].0 += u64::from(entry.defective);
-        counts[*i].1 += u64::from(entry.defective) + u64::from(entry.normal);
-        sum += dice(*i, counts[*i]);
+        sum -= dice(*i, hit[*i], called[*i]);
+        hit[*i] += u64::from(entry.defective);
+        called[*i] += u64::from(entry.defective) + u64::from(entry.normal);
+        sum += dice(*i, hit[*i], called[*i]);
         let last = steps.get(at + 1).is_none_or(|next| next.0 != *key);
         if last && best.is_none_or(|(b, _)| sum > b) {
             best = Some((sum, *key));
@@ -62,6 +63,14 @@ pub struct PixelMetrics {
     pub dice_max: Option<f64>,
     /// Area under the per-region overlap up to a false positive rate of `pro_limit`.
     pub aupro: Option<f64>,
+}
+
+/// Pixels of pooled maps with one score, and the sum of their overlaps with regions.
+#[derive(Clone, Default)]
+struct Sum {
+    normal: u64,
+    defective: u64,
+    overlap: f64,
 }
 
 /// Maps that are pooled again and again, each a number of times.
@@ -87,23 +96,23 @@ impl<'a> Pool<'a> {
 
     /// The metrics when each map counts so many times.
     pub fn metrics(&self, times: &[u32]) -> PixelMetrics {
-        let mut sums = vec![(0u64, 0u64, 0.0); self.keys.len()];
+        let mut sums = vec![Sum::default(); self.keys.len()];
         let mut regions = 0;
         for ((sketch, at), times) in self.sketches.iter().zip(&self.at).zip(times).filter(|(_, times)| **times > 0) {
             for (entry, at) in sketch.entries.iter().zip(at) {
                 let sum = &mut sums[*at as usize];
-                sum.0 += u64::from(*times) * u64::from(entry.normal);
-                sum.1 += u64::from(*times) * u64::from(entry.defective);
-                sum.2 += f64::from(*times) * entry.overlap;
+                sum.normal += u64::from(*times) * u64::from(entry.normal);
+                sum.defective += u64::from(*times) * u64::from(entry.defective);
+                sum.overlap += f64::from(*times) * entry.overlap;
             }
             regions += u64::from(*times) * sketch.regions;
         }
         let (mut true_positives, mut false_positives) = (0, 0);
         // Scores of maps that do not count are none.
-        let counted = self.keys.iter().zip(&sums).filter(|(_, (normal, defective, _))| normal + defective > 0);
-        let points = counted.map(|(key, (normal, defective, _))| {
-            true_positives += defective;
-            false_positives += normal;
+        let counted = self.keys.iter().zip(&sums).filter(|(_, sum)| sum.normal + sum.defective > 0);
+        let points = counted.map(|(key, sum)| {
+            true_positives += sum.defective;
+            false_positives += sum.normal;
             Point { threshold: score(*key), true_positives, false_positives }
         });
         let ranking = Ranking::of_points(points.collect());
@@ -115,15 +124,15 @@ impl<'a> Pool<'a> {
         }
     }
 
-    fn aupro(&self, sums: &[(u64, u64, f64)], regions: u64) -> Option<f64> {
-        let normal: u64 = sums.iter().map(|s| s.0).sum();
+    fn aupro(&self, sums: &[Sum], regions: u64) -> Option<f64> {
+        let normal: u64 = sums.iter().map(|s| s.normal).sum();
         if regions == 0 || normal == 0 {
             return None;
         }
         let (mut outside, mut overlap) = (0, 0.0);
         let points = self.keys.iter().zip(sums).map(|(key, sum)| {
-            outside += sum.0;
-            overlap += sum.2;
+            outside += sum.normal;
+            overlap += sum.overlap;
             CurvePoint {
                 fpr: outside as f64 / normal as f64,
                 overlap: overlap / regions as f64,

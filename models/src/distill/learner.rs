@@ -27,10 +27,30 @@ pub struct Student {
     hints: Hints,
     params: Params,
     config: Config,
-    /// Steps of one pass over the images, and images of a step.
-    pass: (usize, usize),
-    /// Sums of the losses of the hints since they were last asked for, and how many.
-    losses: (Vec<f64>, usize),
+    pass: Pass,
+    losses: Losses,
+}
+
+/// One pass over the images.
+#[derive(Clone, Copy)]
+pub struct Pass {
+    /// How many.
+    pub steps: usize,
+    /// Images of each.
+    pub batch: usize,
+}
+
+/// Losses of the hints since they were last asked for.
+struct Losses {
+    /// Of each hint.
+    sums: Vec<f64>,
+    steps: usize,
+}
+
+impl Losses {
+    fn none(hints: usize) -> Self {
+        Self { sums: vec![0.0; hints], steps: 0 }
+    }
 }
 
 impl Student {
@@ -43,7 +63,7 @@ impl Student {
         (trunk, teacher): (Trunk, Teacher),
         hints: Hints,
         start: Option<State>,
-        pass: (usize, usize),
+        pass: Pass,
         job: &Job,
     ) -> Result<Self> {
         let places = &teacher.places;
@@ -54,7 +74,7 @@ impl Student {
             None => scaled(params.values()?, &trunk, &hints.0, places)?,
         };
         params.set_values(&values)?;
-        let losses = (vec![0.0; hints.0.len()], 0);
+        let losses = Losses::none(hints.0.len());
         let params = params.to(job.device)?;
         Ok(Self { trunk, teacher, hints, params, config: config.clone(), pass, losses })
     }
@@ -92,12 +112,12 @@ impl Learner for Student {
         let mut grads = backward(&total(&losses)?)?;
         self.params.adam(&mut grads, &adam)?;
         let mut sum = 0.0;
-        for (seen, loss) in self.losses.0.iter_mut().zip(&losses) {
+        for (seen, loss) in self.losses.sums.iter_mut().zip(&losses) {
             let loss = loss.item()?;
             *seen += f64::from(loss);
             sum += loss;
         }
-        self.losses.1 += 1;
+        self.losses.steps += 1;
         Ok(sum / losses.len() as f32)
     }
 
@@ -111,9 +131,9 @@ impl Learner for Student {
 
     /// The loss of the last hint.
     fn details(&mut self) -> Vec<(&'static str, f64)> {
-        let (sums, count) = std::mem::replace(&mut self.losses, (vec![0.0; self.hints.0.len()], 0));
+        let Losses { sums, steps } = std::mem::replace(&mut self.losses, Losses::none(self.hints.0.len()));
         let last = sums.last().copied().unwrap_or(f64::NAN);
-        vec![("last_hint_loss", last / count.max(1) as f64)]
+        vec![("last_hint_loss", last / steps.max(1) as f64)]
     }
 
     fn params(&mut self) -> &mut Params {
@@ -122,7 +142,7 @@ impl Learner for Student {
 
     /// A shuffle in whole batches, and in the last pass only as many as steps are left.
     fn order(&self, n: usize, seed: u64, epoch: u64) -> Vec<usize> {
-        let (steps, batch) = self.pass;
+        let Pass { steps, batch } = self.pass;
         let left = self.config.steps.saturating_sub(epoch * steps as u64).min(steps as u64) as usize;
         let mut order = random::shuffled(n, seed, "epoch order", epoch);
         order.truncate(left * batch);

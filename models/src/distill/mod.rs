@@ -32,7 +32,7 @@ use crate::features::settings::Layers;
 use crate::networks::import;
 pub use config::{Config, HintChoice};
 use hints::Hints;
-use learner::Student;
+use learner::{Pass, Student};
 use maps::Places;
 use teacher::Teacher;
 
@@ -93,7 +93,7 @@ pub fn distill(config: &Config, job: &Job) -> Result<BackboneFile> {
     let crop = Crop { size: config.crop, seed: job.seed };
     let shown = |images: &Tensor| teacher.maps(&images.to(job.device)?);
     let hints = Hints::measured(shown, (job.images, crop), batch, job.device)?;
-    let pass = (job.images.len() / batch, batch);
+    let pass = Pass { steps: job.images.len() / batch, batch };
     let mut learner = Student::new(config, (student.trunk(), teacher), hints, start, pass, job)?;
     let spec = ImageSpec { height: config.crop, width: config.crop, channels: 3 };
     let data =

@@ -116,7 +116,7 @@ impl Logistic {
             let pick = |rows: &[f64]| -> Vec<f64> {
                 rows.chunks_exact(d).flat_map(|row| used.iter().map(|i| row[*i]).collect::<Vec<_>>()).collect()
             };
-            let found = Self::unbounded(&pick(normal), &pick(defective), used.len(), (normal.len() / d, ridge));
+            let found = Self::unbounded(&pick(normal), &pick(defective), used.len(), normal.len() / d, ridge);
             let least = (0..used.len()).min_by(|a, b| found[*a].total_cmp(&found[*b])).filter(|i| found[*i] < 0.0);
             let Some(least) = least else {
                 let mut weights = vec![0.0; d];
@@ -128,7 +128,7 @@ impl Logistic {
     }
 
     /// Weights and, last, the intercept.
-    fn unbounded(normal: &[f64], defective: &[f64], d: usize, (normals, ridge): (usize, f64)) -> Col<f64> {
+    fn unbounded(normal: &[f64], defective: &[f64], d: usize, normals: usize, ridge: f64) -> Col<f64> {
         if d == 0 {
             return Col::zeros(1);
         }

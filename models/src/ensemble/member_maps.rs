@@ -28,20 +28,31 @@ pub fn standards(embedding: &Embedding, context: &FitContext) -> Result<(Standar
 }
 
 fn of(embedding: &Embedding, files: ImageFiles) -> Result<Standards> {
-    // Count, sum and sum of squares of each member.
-    let mut sums = vec![None::<(f64, f64, f64)>; embedding.parts().len()];
-    embedding.for_each_member_map(files, |member, map| {
-        let (n, sum, squares) = sums[member].get_or_insert((0.0, 0.0, 0.0));
+    let mut sums = vec![None::<Sums>; embedding.parts().len()];
+    embedding.for_each_member_map(files, |member, map| sums[member].get_or_insert_default().add(map))?;
+    Ok(sums.into_iter().map(|s| s.map(Sums::standard)).collect())
+}
+
+/// Sums over the values of a member's maps.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    count: f64,
+    values: f64,
+    squares: f64,
+}
+
+impl Sums {
+    fn add(&mut self, map: &[f32]) {
         for v in map {
-            *n += 1.0;
-            *sum += f64::from(*v);
-            *squares += f64::from(*v).powi(2);
+            self.count += 1.0;
+            self.values += f64::from(*v);
+            self.squares += f64::from(*v).powi(2);
         }
-    })?;
-    let standard = |(n, sum, squares): (f64, f64, f64)| {
-        let mean = sum / n;
-        let deviation = (squares / n - mean * mean).max(0.0).sqrt().max(LEAST);
+    }
+
+    fn standard(self) -> Standard {
+        let mean = self.values / self.count;
+        let deviation = (self.squares / self.count - mean * mean).max(0.0).sqrt().max(LEAST);
         Standard { mean: mean as f32, deviation: deviation as f32 }
-    };
-    Ok(sums.into_iter().map(|s| s.map(standard)).collect())
+    }
 }

@@ -38,6 +38,15 @@ struct Sums {
     l1: f64,
 }
 
+/// Masks of a step that is to come.
+struct Ahead {
+    /// Its number.
+    step: u64,
+    /// Its images.
+    images: usize,
+    masks: Masks,
+}
+
 /// Both networks while they learn.
 pub struct AdversarialLearner {
     pub params: Params,
@@ -47,8 +56,8 @@ pub struct AdversarialLearner {
     phases: Phases,
     side: usize,
     seed: u64,
-    /// Made while the device was busy with the step before: its number and size.
-    ahead: Option<((u64, usize), StepMasks)>,
+    /// Made while the device was busy with the step before.
+    ahead: Option<Ahead>,
     sums: Sums,
 }
 
@@ -128,7 +137,7 @@ impl Learner for AdversarialLearner {
         let n = batch.indices.len();
         let images = self.images(batch, number)?;
         let StepMasks { masks, weights } = match self.ahead.take() {
-            Some((of, masks)) if of == (number, n) => masks,
+            Some(ahead) if (ahead.step, ahead.images) == (number, n) => ahead.masks,
             _ => self.masks(n, "training masks", number)?,
         };
         let made = self.generator.run(&Inpainting::Learned(&self.params, Mode::Train), &images, &masks)?;
@@ -144,7 +153,8 @@ impl Learner for AdversarialLearner {
         let adam = self.adam(self.config.lr, number);
         self.params.adam(&mut backward(&total)?, &adam)?;
 
-        self.ahead = Some(((number + 1, n), self.masks(n, "training masks", number + 1)?));
+        let masks = self.masks(n, "training masks", number + 1)?;
+        self.ahead = Some(Ahead { step: number + 1, images: n, masks });
         let (judged, misled) = match verdict {
             Some((judged, misled)) => (judged.item()?, misled.item()?),
             None => (0.0, 0.0),

@@ -17,17 +17,30 @@ const EPS: f32 = 1e-3;
 /// Channels after the stem.
 const STEM: usize = 32;
 
-/// Repeats, kernel, stride of the first, expansion, output channels.
-type Row = (usize, usize, usize, usize, usize);
+/// Blocks one after another.
+#[derive(Clone, Copy)]
+struct Row {
+    repeats: usize,
+    kernel: usize,
+    /// Of the first block; 1 for the others.
+    stride: usize,
+    expansion: usize,
+    /// After each block.
+    channels: usize,
+}
+
+const fn row(repeats: usize, kernel: usize, stride: usize, expansion: usize, channels: usize) -> Row {
+    Row { repeats, kernel, stride, expansion, channels }
+}
 
 const ROWS: [Row; 7] = [
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
+    row(1, 3, 1, 1, 16),
+    row(2, 3, 2, 6, 24),
+    row(2, 5, 2, 6, 40),
+    row(3, 3, 2, 6, 80),
+    row(3, 5, 1, 6, 112),
+    row(4, 5, 2, 6, 192),
+    row(1, 3, 1, 6, 320),
 ];
 
 /// A convolution with SAME padding, its normalisation and ReLU6.
@@ -36,11 +49,11 @@ fn conv(name: &str, norm: &str, from: usize, to: usize, kernel: usize, stride: u
     Layer { opts: ConvOptions { padding: Padding::Same, ..layer.opts }, ..layer }
 }
 
-fn block(index: usize, from: usize, to: usize, (_, kernel, stride, expansion, _): Row) -> InvertedResidual {
+fn block(index: usize, from: usize, to: usize, stride: usize, row: &Row) -> InvertedResidual {
     let name = |part: &str| format!("_blocks.{index}.{part}");
-    let wide = from * expansion;
-    let expand = (expansion > 1).then(|| conv(&name("_expand_conv"), &name("_bn0"), from, wide, 1, 1));
-    let depthwise = conv(&name("_depthwise_conv"), &name("_bn1"), wide, wide, kernel, stride).depthwise();
+    let wide = from * row.expansion;
+    let expand = (row.expansion > 1).then(|| conv(&name("_expand_conv"), &name("_bn0"), from, wide, 1, 1));
+    let depthwise = conv(&name("_depthwise_conv"), &name("_bn1"), wide, wide, row.kernel, stride).depthwise();
     let project = conv(&name("_project_conv"), &name("_bn2"), wide, to, 1, 1).then(Activation::Identity);
     InvertedResidual { expand, depthwise, squeeze: None, project }
 }
@@ -53,9 +66,7 @@ pub fn lite(width: f64, depth: f64) -> Trunk {
 
 /// Lite0 with half the channels within its blocks, and as many after each.
 pub fn narrow_lite0() -> Trunk {
-    let half = |(repeats, kernel, stride, expansion, channels): Row| {
-        (repeats, kernel, stride, expansion.div_ceil(2), channels)
-    };
+    let half = |row: Row| Row { expansion: row.expansion.div_ceil(2), ..row };
     scaled(1.0, 1.0, &ROWS.map(half))
 }
 
@@ -64,15 +75,13 @@ fn scaled(width: f64, depth: f64, rows: &[Row; 7]) -> Trunk {
         vec![("stem".into(), Box::new(conv("_conv_stem", "_bn0", 3, STEM, 3, 2)))];
     let mut from = STEM;
     for (number, row) in rows.iter().enumerate() {
-        let (repeats, kernel, stride, expansion, channels) = *row;
         let scaled = number > 0 && number + 1 < rows.len();
-        let repeats = if scaled { (repeats as f64 * depth).ceil() as usize } else { repeats };
-        let to = divisible_by_8(channels as f64 * width);
+        let repeats = if scaled { (row.repeats as f64 * depth).ceil() as usize } else { row.repeats };
+        let to = divisible_by_8(row.channels as f64 * width);
         for repeat in 0..repeats {
-            let stride = if repeat == 0 { stride } else { 1 };
+            let stride = if repeat == 0 { row.stride } else { 1 };
             let index = blocks.len() - 1;
-            let row = (repeats, kernel, stride, expansion, channels);
-            let block = block(index, std::mem::replace(&mut from, to), to, row);
+            let block = block(index, std::mem::replace(&mut from, to), to, stride, row);
             blocks.push((format!("block{index}"), Box::new(block)));
         }
     }

@@ -31,46 +31,62 @@ pub enum Squeeze {
     Full,
 }
 
-/// Expanded channels, kernel, output channels, squeeze-and-excitation, hard swish, stride.
-type Row = (usize, usize, usize, bool, bool, usize);
+/// A bottleneck.
+#[derive(Clone, Copy)]
+struct Row {
+    /// Channels of the depthwise convolution.
+    wide: usize,
+    kernel: usize,
+    /// Channels after it.
+    channels: usize,
+    /// Whether it has squeeze-and-excitation.
+    excites: bool,
+    /// Hard swish instead of ReLU.
+    swish: bool,
+    stride: usize,
+}
+
+const fn row(wide: usize, kernel: usize, channels: usize, excites: bool, swish: bool, stride: usize) -> Row {
+    Row { wide, kernel, channels, excites, swish, stride }
+}
 
 const SMALL: [Row; 11] = [
-    (16, 3, 16, true, false, 2),
-    (72, 3, 24, false, false, 2),
-    (88, 3, 24, false, false, 1),
-    (96, 5, 40, true, true, 2),
-    (240, 5, 40, true, true, 1),
-    (240, 5, 40, true, true, 1),
-    (120, 5, 48, true, true, 1),
-    (144, 5, 48, true, true, 1),
-    (288, 5, 96, true, true, 2),
-    (576, 5, 96, true, true, 1),
-    (576, 5, 96, true, true, 1),
+    row(16, 3, 16, true, false, 2),
+    row(72, 3, 24, false, false, 2),
+    row(88, 3, 24, false, false, 1),
+    row(96, 5, 40, true, true, 2),
+    row(240, 5, 40, true, true, 1),
+    row(240, 5, 40, true, true, 1),
+    row(120, 5, 48, true, true, 1),
+    row(144, 5, 48, true, true, 1),
+    row(288, 5, 96, true, true, 2),
+    row(576, 5, 96, true, true, 1),
+    row(576, 5, 96, true, true, 1),
 ];
 
 /// Entries of `features` in stages 1 to 5.
 const STAGES: [std::ops::Range<usize>; POINTS] = [0..1, 1..2, 2..4, 4..9, 9..12];
 
 const LARGE: [Row; 15] = [
-    (16, 3, 16, false, false, 1),
-    (64, 3, 24, false, false, 2),
-    (72, 3, 24, false, false, 1),
-    (72, 5, 40, true, false, 2),
-    (120, 5, 40, true, false, 1),
-    (120, 5, 40, true, false, 1),
-    (240, 3, 80, false, true, 2),
-    (200, 3, 80, false, true, 1),
-    (184, 3, 80, false, true, 1),
-    (184, 3, 80, false, true, 1),
-    (480, 3, 112, true, true, 1),
-    (672, 3, 112, true, true, 1),
-    (672, 5, 160, true, true, 2),
-    (960, 5, 160, true, true, 1),
-    (960, 5, 160, true, true, 1),
+    row(16, 3, 16, false, false, 1),
+    row(64, 3, 24, false, false, 2),
+    row(72, 3, 24, false, false, 1),
+    row(72, 5, 40, true, false, 2),
+    row(120, 5, 40, true, false, 1),
+    row(120, 5, 40, true, false, 1),
+    row(240, 3, 80, false, true, 2),
+    row(200, 3, 80, false, true, 1),
+    row(184, 3, 80, false, true, 1),
+    row(184, 3, 80, false, true, 1),
+    row(480, 3, 112, true, true, 1),
+    row(672, 3, 112, true, true, 1),
+    row(672, 5, 160, true, true, 2),
+    row(960, 5, 160, true, true, 1),
+    row(960, 5, 160, true, true, 1),
 ];
 
 fn bottleneck(index: usize, from: usize, row: Row, squeeze: Squeeze) -> InvertedResidual {
-    let (wide, kernel, to, excites, swish, stride) = row;
+    let Row { wide, kernel, channels: to, excites, swish, stride } = row;
     let activation = if swish { Activation::HardSwish } else { Activation::Relu };
     let part = |at: usize, kind: &str| format!("features.{index}.block.{at}.{kind}");
     let conv = |at: usize, from, to, kernel, stride| {
@@ -95,7 +111,7 @@ fn bottleneck(index: usize, from: usize, row: Row, squeeze: Squeeze) -> Inverted
 
 fn bottlenecks(rows: &[Row], squeeze: Squeeze) -> Vec<InvertedResidual> {
     let mut from = STEM;
-    let block = |(i, row): (usize, &Row)| bottleneck(i + 1, std::mem::replace(&mut from, row.2), *row, squeeze);
+    let block = |(i, row): (usize, &Row)| bottleneck(i + 1, std::mem::replace(&mut from, row.channels), *row, squeeze);
     rows.iter().enumerate().map(block).collect()
 }
 
@@ -112,7 +128,7 @@ fn trunk(rows: &[Row]) -> Trunk {
     for (i, block) in bottlenecks(rows, Squeeze::Quarter).into_iter().enumerate() {
         blocks.push((format!("features.{}", i + 1), Box::new(block)));
     }
-    let (last, from) = (format!("features.{}", rows.len() + 1), rows[rows.len() - 1].2);
+    let (last, from) = (format!("features.{}", rows.len() + 1), rows[rows.len() - 1].channels);
     let layer = outer(&last, from, 6 * from, 1, 1);
     blocks.push((last, Box::new(layer)));
     Trunk::new(blocks)

@@ -28,8 +28,14 @@ pub struct UNet {
     up: Vec<Layer>,
 }
 
-/// Dropout after the first three up blocks: probability, and a seed of the step.
-pub type Drop = (f32, u32);
+/// Dropout after the first three up blocks.
+#[derive(Clone, Copy)]
+pub struct Dropout {
+    /// Share of the elements that become 0.
+    pub probability: f32,
+    /// Of the step.
+    pub seed: u32,
+}
 
 impl UNet {
     /// For square images of `size` pixels, with `width` channels after the first convolution (64).
@@ -92,13 +98,13 @@ impl UNet {
     ///
     /// # Errors
     /// When the batch has another shape.
-    pub fn run(&self, weights: &Weights, x: &Tensor, drop: Option<Drop>) -> Result<Tensor> {
+    pub fn run(&self, weights: &Weights, x: &Tensor, drop: Option<Dropout>) -> Result<Tensor> {
         let mut maps = self.maps(weights, x, self.down.len())?;
         let mut y = maps.pop().unwrap_or_else(|| x.clone());
         for (i, layer) in self.up.iter().enumerate() {
             y = weights.run(layer, &y, None, None)?;
-            if let Some((p, seed)) = drop.filter(|(p, _)| i < DROPPED && *p > 0.0) {
-                y = dropout(&y, p, seed.wrapping_add(i as u32))?;
+            if let Some(drop) = drop.filter(|drop| i < DROPPED && drop.probability > 0.0) {
+                y = dropout(&y, drop.probability, drop.seed.wrapping_add(i as u32))?;
             }
             if let Some(known) = maps.pop() {
                 y = concat_channels(&y, &known)?;
@@ -128,7 +134,7 @@ impl UNet {
     }
 
     /// The network on the tape, or not.
-    pub fn learn(&self, params: &Params, x: &Tensor, mode: Mode, drop: Option<Drop>) -> Result<Tensor> {
+    pub fn learn(&self, params: &Params, x: &Tensor, mode: Mode, drop: Option<Dropout>) -> Result<Tensor> {
         self.run(&Weights::Learned(params, "", mode), x, drop)
     }
 }

@@ -8,6 +8,7 @@ use hotad_engine::until::Until;
 
 use super::decomposition::residual;
 use super::{Decomposition, Paedid};
+use crate::autoencoder::Latent;
 use crate::explanation::{Explanation, Illustration};
 
 /// What the table in a report is about.
@@ -23,14 +24,14 @@ pub fn illustrations(
     images: &Tensor,
     decomposition: Option<Decomposition>,
 ) -> Result<Vec<Vec<Illustration>>> {
-    let (image, (p1, p2, _)) = (model.image, model.prior.autoencoder.network.latent());
+    let (image, latent) = (model.image, model.prior.autoencoder.network.latent());
     let steps = model.prior.steps(images)?;
     let background = decomposition.map(|d| d.backgrounds(images, &steps.images, &Until::done())).transpose()?;
     let defect = residual(images, background.as_ref().unwrap_or(&steps.images).view())?;
     let (prior, decomposed) = (steps.images.values()?, background.map(|b| b.values().map(|v| v.to_vec())).transpose()?);
     let one = |i: usize| -> Vec<Illustration> {
-        let distance = enlarged(|at| steps.distance[i * p1 * p2 + at], (p1, p2), image);
-        let replaced = enlarged(|at| steps.mask[i * p1 * p2 + at] as f32, (p1, p2), image);
+        let distance = enlarged(|at| steps.distance[i * latent.locations() + at], latent, image);
+        let replaced = enlarged(|at| steps.mask[i * latent.locations() + at] as f32, latent, image);
         let whole = |values: &[f32]| picture(values[i * image.len()..][..image.len()].to_vec(), image);
         let pixels = image.height * image.width;
         let gray = ImageSpec { channels: 1, ..image };
@@ -61,7 +62,7 @@ fn to_largest(mut values: Vec<f32>) -> Vec<f32> {
 }
 
 /// A map over patches at the size of the image, each patch a rectangle.
-fn enlarged(patches: impl Fn(usize) -> f32, (rows, columns): (usize, usize), image: ImageSpec) -> Vec<f32> {
+fn enlarged(patches: impl Fn(usize) -> f32, Latent { rows, columns, .. }: Latent, image: ImageSpec) -> Vec<f32> {
     let at = |y: usize, x: usize| patches(y * rows / image.height * columns + x * columns / image.width);
     (0..image.height * image.width).map(|i| at(i / image.width, i % image.width)).collect()
 }

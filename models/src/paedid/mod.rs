@@ -103,13 +103,13 @@ impl Method for Paedid {
         require_square(file.image, saved.settings.image_size)?;
         let network = PatchAutoencoder::checked(&saved.settings.network.widths()?, file.image)?;
         let params = network.load(&container::restore(&file.tensors, "network.")?, context.device)?;
-        let (p1, p2, d) = network.latent();
+        let latent = network.latent();
         let data = match file.tensors.get("bank") {
             Some(Stored::F16(_, v)) => BankData::F16(v.clone()),
             Some(Stored::F32(_, v)) => BankData::F32(v.clone()),
             None => return Err(Error::Config("tensor \"bank\" is missing".into())),
         };
-        let bank = LocationBank::new(p1 * p2, saved.entries.len(), d, data)?;
+        let bank = LocationBank::new(latent.locations(), saved.entries.len(), latent.elements, data)?;
         let prior = PatchPrior {
             autoencoder: TrainedAutoencoder::new(network, params)?,
             bank,
@@ -129,8 +129,7 @@ pub(crate) fn fit_prior(config: Config, context: &FitContext, method: &str) -> R
     let settings = config.learning();
     let autoencoder = TrainedAutoencoder::fit(network, (&schedule, config.lr), context, (method, &settings))?;
     context.observer.say(&format!("building the memory bank from {} images", context.train.len()));
-    let options = (config.batch, config.bank, PAPER_ALPHA);
-    let prior = PatchPrior::build(autoencoder, context.train, image, options)?;
+    let prior = PatchPrior::build(autoencoder, context.train, image, config.batch, config.bank, PAPER_ALPHA)?;
     Ok(Paedid { config, image, prior, lambda: None })
 }
 

@@ -23,9 +23,9 @@ use super::config::Config;
 use super::latency::largest_in_time;
 use super::nearest::nearest;
 use crate::config::BankType;
+use crate::detector::entry_name;
 use crate::features::Embedding;
 use crate::fit::FitContext;
-use crate::prior::entry_name;
 
 /// Vectors that distances are measured to.
 pub struct PatchBank {

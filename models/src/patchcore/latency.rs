@@ -106,36 +106,43 @@ pub(super) fn largest_in_time(
     if least > limit {
         return refused(format!("{fewest} bank vectors take {least:.2} ms, {features:.2} ms of it for features"));
     }
-    let (n, ms) = largest(&trial, (fewest, least), limit, m)?;
+    let Timed { vectors, ms } = largest(&trial, Timed { vectors: fewest, ms: least }, limit, m)?;
     context.observer.say(&format!(
-        "max_latency_ms = {limit}: {n} bank vectors; an image takes {ms:.2} ms, {features:.2} ms of it for features"
+        "max_latency_ms = {limit}: {vectors} bank vectors; an image takes {ms:.2} ms, {features:.2} ms of it for features"
     ));
-    Ok(n)
+    Ok(vectors)
 }
 
-/// The largest size up to `m` within the limit, and its milliseconds; `fewest` is a size that is, with its own.
-fn largest(trial: &Trial, fewest: (usize, f64), limit: f64, m: usize) -> Result<(usize, f64)> {
-    let (mut within, mut n) = (fewest, SECOND.clamp(fewest.0, m));
+/// A size of the bank, and how long an image takes with it.
+#[derive(Clone, Copy)]
+struct Timed {
+    vectors: usize,
+    ms: f64,
+}
+
+/// The largest size up to `m` within the limit; `fewest` is one that is.
+fn largest(trial: &Trial, fewest: Timed, limit: f64, m: usize) -> Result<Timed> {
+    let (mut within, mut vectors) = (fewest, SECOND.clamp(fewest.vectors, m));
     for _ in 0..ATTEMPTS {
-        if n <= within.0 {
+        if vectors <= within.vectors {
             break;
         }
-        let ms = trial.scoring(n)?;
-        let next = on_line(fewest, (n, ms), limit).min(m);
-        if ms <= limit {
-            within = (n, ms);
+        let tried = Timed { vectors, ms: trial.scoring(vectors)? };
+        let next = on_line(fewest, tried, limit).min(m);
+        if tried.ms <= limit {
+            within = tried;
         }
         // A size within 5 % is near enough.
-        if next <= within.0 + within.0 / 20 {
+        if next <= within.vectors + within.vectors / 20 {
             break;
         }
-        n = next;
+        vectors = next;
     }
     Ok(within)
 }
 
 /// The size at which a line through two measured ones comes to the limit.
-fn on_line((n0, t0): (usize, f64), (n1, t1): (usize, f64), limit: f64) -> usize {
-    let per_vector = (t1 - t0) / (n1 - n0) as f64;
-    if per_vector > 0.0 { n0.saturating_add(((limit - t0) / per_vector) as usize) } else { usize::MAX }
+fn on_line(a: Timed, b: Timed, limit: f64) -> usize {
+    let per_vector = (b.ms - a.ms) / (b.vectors - a.vectors) as f64;
+    if per_vector > 0.0 { a.vectors.saturating_add(((limit - a.ms) / per_vector) as usize) } else { usize::MAX }
 }

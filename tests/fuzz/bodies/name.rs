@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hotad_models::prior::entry_name;
+use hotad_models::detector::entry_name;
 
 #[cfg(unix)]
 fn path(bytes: &[u8]) -> PathBuf {
