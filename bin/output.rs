@@ -9,6 +9,7 @@ use hotad_engine::data::prepare::hex;
 use hotad_engine::error::shown;
 use hotad_engine::{AtPath, Error, Result, atomic_file};
 use hotad_kernels::KernelError;
+use hotad_models::AnomalyMap;
 use hotad_models::jobs::{Begin, Conflict};
 
 /// Prints one line to stdout; a closed pipe comes back as an error, not a panic.
@@ -88,8 +89,9 @@ pub fn bytes_of(path: &Path) -> Option<String> {
     path.to_str().is_none().then(|| hex(path.as_os_str().as_encoded_bytes()))
 }
 
-/// Writes a two-dimensional f32 array in NumPy's format 1.0.
-pub fn write_npy(path: &Path, values: &[f32], height: usize, width: usize) -> Result<()> {
+/// Writes a map as a two-dimensional f32 array in NumPy's format 1.0.
+pub fn write_npy(path: &Path, map: &AnomalyMap) -> Result<()> {
+    let (height, width) = (map.height, map.width);
     let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({height}, {width}), }}");
     let padding = 64 - (10 + header.len() + 1) % 64;
     header.push_str(&" ".repeat(padding));
@@ -98,7 +100,7 @@ pub fn write_npy(path: &Path, values: &[f32], height: usize, width: usize) -> Re
         out.write_all(b"\x93NUMPY\x01\x00")?;
         out.write_all(&(header.len() as u16).to_le_bytes())?;
         out.write_all(header.as_bytes())?;
-        values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes()))
+        map.values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes()))
     })
 }
 

@@ -2,6 +2,7 @@
 
 use hotad_engine::calibration::Calibration;
 use hotad_engine::data::picture::{Mask, Picture};
+use hotad_models::AnomalyMap;
 
 /// Of what exceeds the threshold.
 const RED: [f32; 3] = [1.0, 0.0, 0.0];
@@ -35,11 +36,11 @@ fn lay(picture: &mut Picture, at: usize, colour: [f32; 3], weight: f32) {
 }
 
 /// The image with its anomaly map laid over, and the outline of what exceeds the pixel threshold in red.
-pub fn overlay(image: Picture, map: &[f32], calibration: &Calibration) -> Picture {
+pub fn overlay(image: Picture, map: &AnomalyMap, calibration: &Calibration) -> Picture {
     let mut picture = image.with_channels(3);
     let size = (picture.height, picture.width);
-    let hit: Vec<bool> = map.iter().map(|v| *v > calibration.pixel_threshold).collect();
-    for (at, value) in map.iter().enumerate() {
+    let hit: Vec<bool> = map.values.iter().map(|v| *v > calibration.pixel_threshold).collect();
+    for (at, value) in map.values.iter().enumerate() {
         let edge = hit[at] && around(&hit, size, at, 1).any(|flag| flag != Some(true));
         let v = calibration.pictured(*value);
         let (colour, weight) = if edge { (RED, 1.0) } else { (heat(v), 0.6 * v) };

@@ -336,7 +336,7 @@ impl Inspector {
         if self.options.map == MapSize::Frame {
             verdict.map_size = (frame.height(), frame.width());
             let roi = self.model.roi.as_ref().map(|roi| (roi, normal));
-            self.enlarger.run(&score.map, (spec.height, spec.width), roi, verdict.map_size, &mut verdict.map)?;
+            self.enlarger.run(&score.map.values, (spec.height, spec.width), roi, verdict.map_size, &mut verdict.map)?;
         }
         let outside = |map: &mut [f32], value: f32| {
             if let Some(roi) = &self.model.roi {
@@ -344,13 +344,13 @@ impl Inspector {
             }
         };
         // No region lies outside, whatever the threshold.
-        outside(&mut score.map, f32::NEG_INFINITY);
+        outside(&mut score.map.values, f32::NEG_INFINITY);
         let (place, most) = (self.placement(frame), self.options.regions.min(Regions::most(spec.width, spec.height)));
         verdict.regions.reserve(most);
-        self.regions.find(&score.map, spec.width, pixel, place, most, &mut verdict.regions);
+        self.regions.find(&score.map.values, spec.width, pixel, place, most, &mut verdict.regions);
         if self.options.map == MapSize::Model {
-            outside(&mut score.map, normal);
-            verdict.map.extend_from_slice(&score.map);
+            outside(&mut score.map.values, normal);
+            verdict.map.extend_from_slice(&score.map.values);
             verdict.map_size = (spec.height, spec.width);
         }
         Ok(())

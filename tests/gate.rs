@@ -10,11 +10,12 @@ use common::{bars, binary, exits, ok, refused, text, trained};
 use hotad_engine::Result;
 use hotad_engine::calibration::Calibration;
 use hotad_engine::container::Stored;
-use hotad_engine::data::loader::Batch;
+use hotad_engine::data::loader::{Batch, BatchFile};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::model_file::Provenance;
 use hotad_engine::tensor::Tensor;
+use hotad_models::AnomalyMap;
 use hotad_models::detector::{Detector, Score};
 use hotad_models::model::Model;
 use serde_json::Value;
@@ -132,7 +133,10 @@ impl Detector for Darkness {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let score = |image: &[f32]| Score { value: 1.0 / image[0], map: image.to_vec() };
+        let score = |image: &[f32]| Score {
+            value: 1.0 / image[0],
+            map: AnomalyMap { height: 16, width: 16, values: image.to_vec() },
+        };
         Ok(images.values()?.chunks_exact(self.image().len()).map(score).collect())
     }
 
@@ -161,8 +165,9 @@ fn a_score_that_is_no_number_is_an_error_of_its_image_alone() {
     let paths = ["a.png", "black.png", "c.png"].map(PathBuf::from);
     let values = [0.25, 0.0, 0.5].iter().flat_map(|v| [*v; 256]).collect();
     let images = Tensor::new(values, &[3, 16, 16, 1]).expect("three images");
-    let batch = Batch { images, indices: vec![0, 1, 2], original_sizes: vec![(16, 16); 3] };
-    let scores = model.score_files(&batch, &paths).expect("scores");
+    let file = |(index, path)| BatchFile { index, path, size: (16, 16), original: None };
+    let batch = Batch { images, files: paths.into_iter().enumerate().map(file).collect() };
+    let scores = model.score_files(&batch).expect("scores");
     let values: Vec<Option<f32>> = scores.iter().map(|s| s.as_ref().ok().map(|s| s.value)).collect();
     assert_eq!(values, [Some(4.0), None, Some(2.0)]);
     let error = scores[1].as_ref().expect_err("no number").to_string();

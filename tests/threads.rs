@@ -3,8 +3,10 @@
 #[path = "common/instruction_sets.rs"]
 mod instruction_sets;
 
+use std::path::PathBuf;
+
 use half::f16;
-use hotad_engine::data::loader::Batch;
+use hotad_engine::data::loader::{Batch, BatchFile};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::random;
 use hotad_engine::tensor::Tensor;
@@ -95,7 +97,8 @@ fn depthwise_gradients_and_inverted_residuals() {
 fn training_steps() {
     let image = ImageSpec { height: 36, width: 28, channels: 3 };
     let images = Tensor::new(noise(5 * image.len(), 0), &[5, 36, 28, 3]).expect("lengths fit");
-    let batch = Batch { images, indices: (0..5).collect(), original_sizes: vec![(36, 28); 5] };
+    let file = |index| BatchFile { index, path: PathBuf::new(), size: (36, 28), original: None };
+    let batch = Batch { images, files: (0..5).map(file).collect() };
     same_bits(|| {
         let network = PatchAutoencoder::new(&[7, 19], image);
         let mut learner = Training {

@@ -1,9 +1,10 @@
 //! The hot paths, on any device; those through whole networks are in networks.rs.
 
 use std::hint::black_box;
+use std::path::PathBuf;
 
 use half::f16;
-use hotad_engine::data::loader::Batch;
+use hotad_engine::data::loader::{Batch, BatchFile};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::{Cpu, Device, InputRange, InputRanges, Precision, Rounding};
 use hotad_engine::tensor::Tensor;
@@ -196,7 +197,8 @@ fn train_step(device: &Device) -> Work {
         adam: AdamOptions::default(),
         loss: move |params: &_, images: &_, tracked| network.reconstruction_loss(params, images, tracked),
     };
-    let batch = Batch { images: images(device, 16), indices: (0..16).collect(), original_sizes: vec![(128, 128); 16] };
+    let file = |index| BatchFile { index, path: PathBuf::new(), size: (128, 128), original: None };
+    let batch = Batch { images: images(device, 16), files: (0..16).map(file).collect() };
     Work {
         title: "patch autoencoder vgg, training step, batch 16, 128x128",
         name: "train_step",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use hotad_engine::data::files::ImageFiles;
-use hotad_engine::data::loader::{Images, for_each_batch};
+use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::data::prepare::file_sha256;
 use hotad_engine::device::Device;
 use hotad_engine::{Error, Result, interrupt};
@@ -73,17 +73,11 @@ fn add(args: &BankAddArgs, common: &Common) -> Result<()> {
     bank(&mut model, path)?;
     let (images, hashes) = new_images(args, &model.provenance.added_images)?;
     let editable = bank(&mut model, path)?;
-    let order: Vec<usize> = (0..images.len()).collect();
-    for_each_batch(
-        &Images::new(ImageFiles::new(&images, roi.as_ref()), spec),
-        &order,
-        common.score_batch(),
-        |batch| {
-            interrupt::check()?;
-            let names: Vec<String> = batch.indices.iter().map(|i| entry_name(&images[*i])).collect();
-            editable.add(&batch.images, &names)
-        },
-    )?;
+    for_all(&Images::new(ImageFiles::new(&images, roi.as_ref()), spec), common.score_batch(), |batch| {
+        interrupt::check()?;
+        let names: Vec<String> = batch.files.iter().map(|file| entry_name(&file.path)).collect();
+        editable.add(&batch.images, &names)
+    })?;
     let total = editable.entries().len();
     if !images.is_empty() {
         model.provenance.added_images.extend(hashes);

@@ -9,6 +9,7 @@ use hotad_engine::data::names::make_distinct;
 use hotad_engine::data::picture::{Mask, Picture};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
+use hotad_models::AnomalyMap;
 use hotad_models::evaluate::Verdict;
 use hotad_models::model::Model;
 
@@ -58,7 +59,7 @@ impl<'a> Gallery<'a> {
     }
 
     /// The map of a verdict, computed again: evaluating keeps none.
-    fn map_of(&self, verdict: &Verdict) -> Result<Vec<f32>> {
+    fn map_of(&self, verdict: &Verdict) -> Result<AnomalyMap> {
         let spec = self.model.detector.image();
         let picture = files::read(&verdict.item.path, spec, self.model.roi.as_ref())?;
         let images = Tensor::new(picture.values, &[1, spec.height, spec.width, spec.channels])?;

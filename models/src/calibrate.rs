@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use hotad_engine::calibration::{Calibration, UpperQuantile, quantile};
 use hotad_engine::data::Item;
 use hotad_engine::data::files::ImageFiles;
-use hotad_engine::data::loader::{Images, for_each_batch};
+use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::data::picture::Mask;
 use hotad_engine::device::{Cpu, InputRange};
 use hotad_engine::metrics::ranking::Ranking;
@@ -69,8 +69,7 @@ pub fn calibrate(
 /// thresholds is asked: to see all inputs it runs one by one what else is one pass, and its scores may differ in their last bits.
 fn input_ranges(model: &Model, images: ImageFiles) -> Result<Option<BTreeMap<String, InputRange>>> {
     let Some(observing) = model.observing()? else { return Ok(None) };
-    let order: Vec<usize> = (0..images.len()).collect();
-    for_each_batch(&Images::new(images, observing.detector.image()), &order, BATCH, |batch| {
+    for_all(&Images::new(images, observing.detector.image()), BATCH, |batch| {
         interrupt::check()?;
         pooled(|| observing.detector.score(&batch.images)).map(drop)
     })?;
@@ -86,19 +85,18 @@ fn thresholds(
     seed: u64,
 ) -> Result<Calibration> {
     let spec = detector.image();
-    let order: Vec<usize> = (0..normal.len()).collect();
     let mut values = Vec::with_capacity(normal.len());
     let rate = rule.pixel_false_alarm_rate.unwrap_or(NORMAL_PIXELS);
     let inside = normal.roi().filter(|roi| !roi.is_rectangle()).map(|roi| roi.inside((spec.height, spec.width)));
     let area = inside.as_ref().map_or(spec.height * spec.width, |inside| inside.iter().filter(|flag| **flag).count());
     let mut pixels = UpperQuantile::new(rate, normal.len() * area);
     let mut some = Vec::new();
-    for_each_batch(&Images::new(normal, spec), &order, BATCH, |batch| {
+    for_all(&Images::new(normal, spec), BATCH, |batch| {
         interrupt::check()?;
         for score in pooled(|| detector.score(&batch.images))? {
             check_finite(&score)?;
             values.push((score.value, groups[values.len()]));
-            let map = inside_alone(score.map, inside.as_deref());
+            let map = inside_alone(score.map.values, inside.as_deref());
             pixels.extend(&map);
             some.extend(map.iter().step_by(STRIDE));
         }
@@ -146,7 +144,7 @@ fn of_defects(
         let scores = pooled(|| detector.score(&batch.images))?;
         scores.iter().try_for_each(check_finite)?;
         for (score, mask) in scores.iter().zip(&batch.masks) {
-            let above: Vec<f32> = score.map.iter().map(|v| v - middle).collect();
+            let above: Vec<f32> = score.map.values.iter().map(|v| v - middle).collect();
             sketches.push(Sketch::new(&above, mask, &[], BITS));
         }
     }
@@ -171,19 +169,18 @@ fn of_defects(
 pub fn on_labelled(model: &Model, items: &[Item], batch: usize) -> Result<Calibration> {
     let spec = model.detector.image();
     let paths: Vec<PathBuf> = items.iter().map(|i| i.path.clone()).collect();
-    let order: Vec<usize> = (0..paths.len()).collect();
     let masks = items.iter().all(|i| !i.defective || !i.masks.is_empty());
     let (mut scores, mut sketches) = (Vec::new(), Vec::new());
-    for_each_batch(&Images::new(model.files(&paths), spec), &order, batch, |loaded| {
+    for_all(&Images::new(model.files(&paths), spec), batch, |loaded| {
         interrupt::check()?;
-        let scored = model.score_files(&loaded, &paths)?.into_iter();
-        for ((score, index), (h, w)) in scored.zip(&loaded.indices).zip(&loaded.original_sizes) {
-            let (score, item) = (score?, &items[*index]);
+        for (score, file) in model.score_files(&loaded)?.into_iter().zip(loaded.files) {
+            let (score, item) = (score?, &items[file.index]);
             scores.push((score.value, item.defective));
             if masks && item.defective {
-                let map = model.map_at(score.map, (*h, *w))?;
-                let mask = LookedAt::new(model.roi.as_ref(), (*h, *w))?.mask(Mask::of_item(item, *h, *w)?);
-                sketches.push(Sketch::new(&map, &mask.defect, &[], BITS));
+                let map = model.map_at(score.map, file.size)?;
+                let mask = Mask::of_item(item, map.height, map.width)?;
+                let mask = LookedAt::new(model.roi.as_ref(), file.size)?.mask(mask);
+                sketches.push(Sketch::new(&map.values, &mask.defect, &[], BITS));
             }
         }
         Ok(())

@@ -28,6 +28,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::anomaly_map::AnomalyMap;
 use crate::config::{BATCH, EPOCHS, Interval, RATE, SHARE, Settings, settings};
 use crate::detector::{Detector, Exportable, Recolours, Score};
 use crate::export::{self, Exported};
@@ -333,12 +334,12 @@ impl Detector for ColorUnet {
         let maps = self.0.maps(images)?;
         let pixels = self.0.config.image_size * self.0.config.image_size;
         let at = ((pixels - 1) as f64 * self.0.config.score_quantile).round() as usize;
-        let score = |map: &[f32]| {
-            let mut sorted = map.to_vec();
+        let score = |map: AnomalyMap| {
+            let mut sorted = map.values.clone();
             let value = *sorted.select_nth_unstable_by(at, f32::total_cmp).1;
-            Score { value, map: map.to_vec() }
+            Score { value, map }
         };
-        Ok(maps.values()?.chunks_exact(pixels).map(score).collect())
+        Ok(AnomalyMap::of_batch(&maps.values()?, self.image()).map(score).collect())
     }
 
     fn config(&self) -> Value {

@@ -11,6 +11,7 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
 use serde_json::Value;
 
+use crate::anomaly_map::AnomalyMap;
 use crate::explanation::Explainable;
 use crate::export::Exported;
 use crate::features::Extractor;
@@ -20,14 +21,14 @@ use crate::features::Extractor;
 pub struct Score {
     /// Larger is more anomalous.
     pub value: f32,
-    /// Anomaly map, `height x width` of the model's [`ImageSpec`], row by row.
-    pub map: Vec<f32>,
+    /// Anomaly map, of the size of the model's [`ImageSpec`].
+    pub map: AnomalyMap,
 }
 
 impl Score {
     /// Whether all values are finite.
     pub fn is_finite(&self) -> bool {
-        self.value.is_finite() && self.map.iter().all(|v| v.is_finite())
+        self.value.is_finite() && self.map.values.iter().all(|v| v.is_finite())
     }
 }
 

@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod anomaly_map;
 pub mod autoencoder;
 pub mod autoencoders;
 pub mod calibrate;
@@ -53,6 +54,7 @@ pub mod simplenet;
 pub mod sweep;
 pub mod synthetic;
 
+pub use anomaly_map::AnomalyMap;
 pub use method::{Method, Registration};
 pub use registry::method;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hotad_engine::calibration::Calibration;
 use hotad_engine::data::files::ImageFiles;
-use hotad_engine::data::loader::Batch;
+use hotad_engine::data::loader::{Batch, BatchFile};
 use hotad_engine::data::roi::Roi;
 use hotad_engine::device::{Device, InputRange, InputRanges, Precision};
 use hotad_engine::model_file::{ModelFile, Provenance};
@@ -14,8 +14,8 @@ use hotad_engine::threads::on;
 use hotad_engine::until::Until;
 use hotad_engine::{Error, Result};
 
+use crate::anomaly_map::AnomalyMap;
 use crate::detector::{Detector, Score};
-use crate::evaluate::map_within;
 use crate::explanation::Explainable;
 use crate::method::{LoadContext, find};
 
@@ -74,11 +74,8 @@ impl Model {
     ///
     /// # Errors
     /// When a side is 0, or the region does not lie in the image.
-    pub fn map_at(&self, map: Vec<f32>, size: (usize, usize)) -> Result<Vec<f32>> {
-        let spec = self.detector.image();
-        let own = (spec.height, spec.width);
-        let roi = self.roi.as_ref().map(|roi| (roi, self.calibration.normal_pixel));
-        map_within(map, own, roi, size)
+    pub fn map_at(&self, map: AnomalyMap, size: (usize, usize)) -> Result<AnomalyMap> {
+        map.of_whole(size, self.roi.as_ref().map(|roi| (roi, self.calibration.normal_pixel)))
     }
 
     /// Scores a batch of images; see [`Detector::score`].
@@ -97,20 +94,19 @@ impl Model {
         on(&self.device, || self.detector.score_until(images, until))
     }
 
-    /// Scores a batch of files, of `paths` those that it names; a file whose score or map holds numbers that are not finite has
-    /// an error of its own.
+    /// Scores a batch of files; one whose score or map holds numbers that are not finite has an error of its own.
     ///
     /// # Errors
     /// As [`Model::score`].
-    pub fn score_files(&self, batch: &Batch, paths: &[PathBuf]) -> Result<Vec<Result<Score>>> {
-        let checked = |(score, index): (Score, &usize)| match score.is_finite() {
+    pub fn score_files(&self, batch: &Batch) -> Result<Vec<Result<Score>>> {
+        let checked = |(score, file): (Score, &BatchFile)| match score.is_finite() {
             true => Ok(score),
             false => Err(Error::Image {
-                path: paths[*index].clone(),
+                path: file.path.clone(),
                 reason: "the model scores it with numbers that are not finite; train the model again".into(),
             }),
         };
-        Ok(self.score(&batch.images)?.into_iter().zip(&batch.indices).map(checked).collect())
+        Ok(self.score(&batch.images)?.into_iter().zip(&batch.files).map(checked).collect())
     }
 
     /// Its inside, for a report.

@@ -5,7 +5,7 @@
 
 use half::f16;
 use hotad_engine::data::files::ImageFiles;
-use hotad_engine::data::loader::{Images, for_each_batch};
+use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
@@ -119,10 +119,9 @@ impl PatchPrior {
         let latent = autoencoder.network.latent();
         let (locations, d) = (latent.locations(), latent.elements);
         let mut data = zeros(bank, files.len() * locations * d);
-        let order: Vec<usize> = (0..files.len()).collect();
-        for_each_batch(&Images::new(files, spec), &order, batch, |loaded| {
+        for_all(&Images::new(files, spec), batch, |loaded| {
             let latent = autoencoder.encode(&loaded.images)?;
-            fill_data(&mut data, files.len(), loaded.indices[0], &latent)
+            fill_data(&mut data, files.len(), loaded.files[0].index, &latent)
         })?;
         let bank = LocationBank::new(locations, files.len(), d, data)?;
         let entries = files.iter().map(|p| entry_name(p)).collect();

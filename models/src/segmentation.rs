@@ -8,6 +8,7 @@ use hotad_kernels::window::Border;
 
 use serde::{Deserialize, Serialize};
 
+use crate::anomaly_map::AnomalyMap;
 use crate::detector::Score;
 
 /// What an image score is of its anomaly map.
@@ -56,8 +57,8 @@ pub fn top_scores(
         Aggregate::Mean => m.iter().sum::<f32>() / m.len() as f32,
         Aggregate::Top => top_mean(m, share),
     };
-    let pairs = maps.chunks_exact(pixels).zip(smooth.chunks_exact(pixels));
-    Ok(pairs.map(|(map, smooth)| Score { value: value(smooth), map: map.to_vec() }).collect())
+    let values = smooth.chunks_exact(pixels).map(value);
+    Ok(values.zip(AnomalyMap::of_batch(&maps, image)).map(|(value, map)| Score { value, map }).collect())
 }
 
 /// Mean of the largest values of a map, a share of all, one at least. A NaN counts as the largest.
@@ -72,7 +73,7 @@ fn top_mean(map: &[f32], share: f64) -> f32 {
 ///
 /// # Errors
 /// When the values are no whole maps.
-pub fn enlarged(patches: &[f32], (h, w): (usize, usize), image: ImageSpec, sigma: f32) -> Result<Vec<Vec<f32>>> {
+pub fn enlarged(patches: &[f32], (h, w): (usize, usize), image: ImageSpec, sigma: f32) -> Result<Vec<AnomalyMap>> {
     let (n, pixels) = (patches.len() / (h * w), image.height * image.width);
     let mut maps = vec![0.0; n * pixels];
     resize(patches, [n, h, w, 1], (image.height, image.width), Filter::Bilinear, &mut maps)?;
@@ -81,7 +82,7 @@ pub fn enlarged(patches: &[f32], (h, w): (usize, usize), image: ImageSpec, sigma
         let shape = [n, image.height, image.width, 1];
         gaussian_blur(&sharp, shape, sigma, (4.0 * sigma).ceil() as usize, Border::Symmetric, &mut maps)?;
     }
-    Ok(maps.chunks_exact(pixels).map(<[f32]>::to_vec).collect())
+    Ok(AnomalyMap::of_batch(&maps, image).collect())
 }
 
 /// Scores of images from the anomaly scores of their patches: the largest of each image, and the maps over a grid, enlarged

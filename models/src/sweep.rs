@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hotad_engine::data::loader::{Images, for_each_batch};
+use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::metrics::ranking::Ranking;
 use hotad_engine::threads::pooled;
 use hotad_engine::{Result, interrupt};
@@ -30,9 +30,8 @@ pub struct Curve {
 pub fn curves(model: &Model, verdicts: &[Verdict], batch: usize, seen: &dyn Fn(usize)) -> Result<Vec<Curve>> {
     let Some(inside) = model.detector.as_explainable() else { return Ok(Vec::new()) };
     let paths: Vec<PathBuf> = verdicts.iter().map(|v| v.item.path.clone()).collect();
-    let order: Vec<usize> = (0..paths.len()).collect();
     let mut all: Vec<Vec<Sweep>> = Vec::with_capacity(paths.len());
-    for_each_batch(&Images::new(model.files(&paths), model.detector.image()), &order, batch, |loaded| {
+    for_all(&Images::new(model.files(&paths), model.detector.image()), batch, |loaded| {
         interrupt::check()?;
         all.extend(pooled(|| inside.sweeps(&loaded.images))?);
         seen(all.len());

@@ -49,8 +49,8 @@ fn survives(dir: &Path, model: &Path) {
         let got = first.score(&images).expect("scored");
         let (g, w) = (got[0].value, want[0].value);
         assert!((g - w).abs() <= 1e-3 * w.abs().max(0.1), "{} on {}: {g}, {w}", model.display(), device.name());
-        let largest = want[0].map.iter().fold(0.1f32, |m, v| m.max(v.abs()));
-        let off = got[0].map.iter().zip(&want[0].map).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        let largest = want[0].map.values.iter().fold(0.1f32, |m, v| m.max(v.abs()));
+        let off = got[0].map.values.iter().zip(&want[0].map.values).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
         assert!(off <= 2e-3 * largest, "{} on {}: the map is off by {off}", model.display(), device.name());
     }
 }

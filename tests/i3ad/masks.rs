@@ -55,12 +55,12 @@ fn dissimilarity_is_that_of_images_from_0_to_1() {
         let want = dissimilarity(&values, &picture("reconstruction"), SIZE);
         assert!(want.iter().any(|v| *v > 1e-3), "the reconstruction differs");
         let score = model.score(&images).expect("scored").remove(0);
-        for map in [picture("1 - SSIM"), score.map] {
+        for map in [picture("1 - SSIM"), score.map.values] {
             let worst = map.iter().zip(&want).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
             assert!(worst < 1e-3, "{worst} on {}", device.name());
         }
         let l2 = I3ad::untrained(Config { residual: Residual::L2, ..config.clone() }, 0.5, 3, &device).expect("room");
-        let l2 = l2.score(&images).expect("scored").remove(0).map;
+        let l2 = l2.score(&images).expect("scored").remove(0).map.values;
         let made = picture("reconstruction");
         for (pixel, got) in l2.iter().enumerate() {
             let want = (0..3).map(|c| (values[3 * pixel + c] - made[3 * pixel + c]).powi(2)).sum::<f32>() / 3.0;

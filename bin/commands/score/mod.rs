@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use hotad_engine::data::collect::{Collected, collect_images};
 use hotad_engine::data::left_out::{LeftOut, Reason};
-use hotad_engine::data::loader::{Batch, Images, Loaded, for_each_loaded};
+use hotad_engine::data::loader::{Batch, BatchFile, Images, Loaded, for_each_loaded};
 use hotad_engine::data::prepare::OnBroken;
 use hotad_engine::{Error, Result};
 use hotad_models::detector::Score;
@@ -50,8 +50,7 @@ struct BrokenLine {
 /// An image that was scored.
 struct Scored {
     score: Score,
-    /// Rows and columns of its file.
-    size: (usize, usize),
+    file: BatchFile,
     ms: f64,
 }
 
@@ -91,6 +90,7 @@ impl Run<'_> {
         let own = |path: &Path| selection.is_none_or(|s| s.takes(path));
         let order: Vec<usize> = (0..self.paths.len()).filter(|i| own(&self.paths[*i])).collect();
         let images = Images::new(self.model.files(self.paths), self.model.detector.image());
+        let images = images.with_originals(self.folder.is_some());
         for_each_loaded(&images, &order, batch, |loaded| {
             hotad_engine::interrupt::check()?;
             self.report(loaded, take)
@@ -124,20 +124,21 @@ impl Run<'_> {
 
     fn scored(&mut self, batch: Batch) -> Result<Vec<(usize, Result<Scored>)>> {
         let started = Instant::now();
-        let scores = self.model.score_files(&batch, self.paths)?;
+        let scores = self.model.score_files(&batch)?;
         let ms = started.elapsed().as_secs_f64() * 1e3 / scores.len() as f64;
         self.anomaly |= scores.iter().flatten().any(|s| s.value > self.model.calibration.image_threshold);
         if let Some(folder) = &self.folder {
             folder.write_recoloured(self.model, &batch, self.images)?;
         }
-        let scored = |(score, size): (Result<Score>, _)| score.map(|score| Scored { score, size, ms });
-        Ok(batch.indices.into_iter().zip(scores.into_iter().zip(batch.original_sizes).map(scored)).collect())
+        let scored =
+            |(score, file): (Result<Score>, BatchFile)| (file.index, score.map(|score| Scored { score, file, ms }));
+        Ok(scores.into_iter().zip(batch.files).map(scored).collect())
     }
 
-    fn line(&self, index: usize, Scored { score, size, ms }: Scored) -> Result<String> {
+    fn line(&self, index: usize, Scored { score, file, ms }: Scored) -> Result<String> {
         let (path, value, calibration) = (&self.paths[index], score.value, &self.model.calibration);
         let map = match &self.folder {
-            Some(folder) => folder.write(self.model, &self.images[index], size, score)?,
+            Some(folder) => folder.write(self.model, &self.images[index].1, file, score)?,
             None => None,
         };
         Ok(json(&Line {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use hotad_engine::data::loader::Batch;
+use hotad_engine::data::loader::{Batch, BatchFile};
 use hotad_engine::data::picture::Picture;
 use hotad_engine::{Error, Result};
 use hotad_models::detector::Score;
@@ -62,21 +62,15 @@ impl<'a> Folder<'a> {
     }
 
     /// Writes map and overlay of one image; returns the path of the map.
-    pub fn write(
-        &self,
-        model: &Model,
-        (path, name): &(PathBuf, String),
-        size: (usize, usize),
-        score: Score,
-    ) -> Result<Option<PathBuf>> {
-        let map = model.map_at(score.map, size)?;
-        overlay::overlay(Picture::read(path)?, &map, &model.calibration).write_png(&self.overlay(name))?;
+    pub fn write(&self, model: &Model, name: &str, image: BatchFile, score: Score) -> Result<Option<PathBuf>> {
+        let map = model.map_at(score.map, image.size)?;
+        overlay::overlay(image.into_original()?.picture(), &map, &model.calibration).write_png(&self.overlay(name))?;
         let file = self.map(name);
         match (&file, self.maps) {
-            (Some(file), Maps::Npy) => output::write_npy(file, &map, size.0, size.1)?,
+            (Some(file), Maps::Npy) => output::write_npy(file, &map)?,
             (Some(file), _) => {
-                let values = map.iter().map(|v| model.calibration.pictured(*v)).collect();
-                Picture { height: size.0, width: size.1, channels: 1, values }.write_png(file)?;
+                let values = map.values.iter().map(|v| model.calibration.pictured(*v)).collect();
+                Picture { height: map.height, width: map.width, channels: 1, values }.write_png(file)?;
             }
             (None, _) => {}
         }
@@ -87,10 +81,11 @@ impl<'a> Folder<'a> {
     pub fn write_recoloured(&self, model: &Model, batch: &Batch, images: &[(PathBuf, String)]) -> Result<()> {
         let Some(recolouring) = model.detector.as_recolouring() else { return Ok(()) };
         let pictures = recolouring.recoloured(&batch.images)?;
-        for ((picture, index), size) in pictures.into_iter().zip(&batch.indices).zip(&batch.original_sizes) {
-            let file = self.path.join(format!("{}_recoloured.png", images[*index].1));
+        for (picture, image) in pictures.into_iter().zip(&batch.files) {
+            let file = self.path.join(format!("{}_recoloured.png", images[image.index].1));
             self.check(&file)?;
-            let (height, width) = model.roi.as_ref().map_or(*size, |roi| (roi.bounds().height, roi.bounds().width));
+            let (height, width) =
+                model.roi.as_ref().map_or(image.size, |roi| (roi.bounds().height, roi.bounds().width));
             picture.resized(height, width)?.write_png(&file)?;
         }
         Ok(())

@@ -12,6 +12,7 @@ use super::decode;
 use super::files::ImageFiles;
 use super::notices::{Notice, note};
 use super::picture::ImageSpec;
+use super::raster::Raster;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
@@ -21,18 +22,45 @@ const AHEAD: usize = 2;
 /// Bytes of decoded images that are kept between epochs.
 const KEPT: usize = 1 << 30;
 
+/// Bytes of decoded files that wait beside the images of a batch, where they are asked for.
+const ORIGINALS: usize = 1 << 27;
+
 /// Some images of a data set.
 pub struct Batch {
     /// `[n, height, width, channels]`, values in 0..1.
     pub images: Tensor,
-    /// Which of the loader's paths these are.
-    pub indices: Vec<usize>,
-    /// Rows and columns of each file before resizing.
-    pub original_sizes: Vec<(usize, usize)>,
+    /// The file of each.
+    pub files: Vec<BatchFile>,
 }
 
-/// A decoded image at the size of the model, and rows and columns of its file.
-type Decoded = (Vec<f32>, (usize, usize));
+/// The file of an image of a batch.
+pub struct BatchFile {
+    /// Which of the loader's paths it is.
+    pub index: usize,
+    /// The path.
+    pub path: PathBuf,
+    /// Rows and columns before resizing.
+    pub size: (usize, usize),
+    /// All of it as decoded, where that was asked for and there is room.
+    pub original: Option<Raster>,
+}
+
+impl BatchFile {
+    /// All of it as decoded; read again where that was not kept.
+    ///
+    /// # Errors
+    /// When it has to be read again and cannot be.
+    pub fn into_original(self) -> Result<Raster> {
+        self.original.map_or_else(|| decode::open(&self.path), Ok)
+    }
+}
+
+/// A decoded image at the size of the model.
+struct Decoded {
+    values: Vec<f32>,
+    /// Rows and columns of its file.
+    size: (usize, usize),
+}
 
 /// Random views of images whose pixels are kept in 8 bits, those that are decoded first up to [`KEPT`] bytes.
 struct Views {
@@ -44,7 +72,9 @@ struct Views {
 impl Views {
     /// View `number` of image `i`, and rows and columns of its file.
     fn view(&self, path: &Path, i: usize, number: u64) -> Result<Decoded> {
-        let of = |pixels: &Pixels| Ok((self.crop.view(pixels, number)?, (pixels.height, pixels.width)));
+        let of = |pixels: &Pixels| {
+            Ok(Decoded { values: self.crop.view(pixels, number)?, size: (pixels.height, pixels.width) })
+        };
         if let Some(pixels) = self.kept[i].get() {
             return of(pixels);
         }
@@ -69,12 +99,13 @@ pub struct Images<'a> {
     corrupt: Option<Corrupt>,
     views: Option<Arc<Views>>,
     pass: u64,
+    originals: bool,
 }
 
 impl<'a> Images<'a> {
     /// Decoded anew each time.
     pub fn new(files: ImageFiles<'a>, spec: ImageSpec) -> Self {
-        Self { files, spec, kept: None, corrupt: None, views: None, pass: 0 }
+        Self { files, spec, kept: None, corrupt: None, views: None, pass: 0, originals: false }
     }
 
     /// Decoded once when all together take less than a gibibyte.
@@ -104,6 +135,12 @@ impl<'a> Images<'a> {
         Self { corrupt, ..self }
     }
 
+    /// With all of each file as decoded, as far as there is room, for those that are decoded anew each time.
+    #[must_use]
+    pub fn with_originals(self, originals: bool) -> Self {
+        Self { originals, ..self }
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.files.len()
@@ -114,7 +151,7 @@ impl<'a> Images<'a> {
         self.files.is_empty()
     }
 
-    fn decode(&self, i: usize) -> Result<Decoded> {
+    fn decode(&self, i: usize) -> Result<(Decoded, Raster)> {
         let (path, roi) = (&self.files[i], self.files.roi());
         let raster = decode::open(path)?;
         let size = (raster.height(), raster.width());
@@ -125,48 +162,54 @@ impl<'a> Images<'a> {
             Some(corrupt) => corrupt.apply(raster.picture(), i)?.fit_within(self.spec, roi),
             None => raster.fit(self.spec, roi),
         };
-        Ok((picture.map_err(|e| e.of_file(path))?.values, size))
+        let values = picture.map_err(|e| e.of_file(path))?.values;
+        Ok((Decoded { values, size }, raster))
     }
 
-    /// Appends the values of one image; returns rows and columns of its file.
-    fn append(&self, i: usize, values: &mut Vec<f32>) -> Result<(usize, usize)> {
+    /// Appends the values of one image; returns its file.
+    fn append(&self, i: usize, values: &mut Vec<f32>) -> Result<BatchFile> {
+        let file = |size, original| BatchFile { index: i, path: self.files[i].clone(), size, original };
         if let Some(views) = &self.views {
             let number = self.pass * self.files.len() as u64 + i as u64;
-            let (own, size) = views.view(&self.files[i], i, number)?;
-            values.extend(own);
-            return Ok(size);
+            let view = views.view(&self.files[i], i, number)?;
+            values.extend(view.values);
+            return Ok(file(view.size, None));
         }
         let Some(slot) = self.kept.as_ref().map(|kept| &kept[i]) else {
-            let (own, size) = self.decode(i)?;
-            values.extend(own);
-            return Ok(size);
+            let (decoded, raster) = self.decode(i)?;
+            values.extend(decoded.values);
+            return Ok(file(decoded.size, self.originals.then_some(raster)));
         };
         if slot.get().is_none() {
-            let decoded = self.decode(i)?;
+            let (decoded, _) = self.decode(i)?;
             slot.get_or_init(|| decoded);
         }
-        let (own, size) = slot.get().expect("just filled");
-        values.extend(own);
-        Ok(*size)
+        let decoded = slot.get().expect("just filled");
+        values.extend(&decoded.values);
+        Ok(file(decoded.size, None))
     }
 
     fn load(&self, indices: &[usize]) -> Result<Loaded> {
         let mut values = Vec::with_capacity(indices.len() * self.spec.len());
-        let (mut read, mut original_sizes, mut broken) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut files, mut broken, mut room) = (Vec::new(), Vec::new(), ORIGINALS);
         for i in indices {
             match self.append(*i, &mut values) {
-                Ok(size) => {
-                    read.push(*i);
-                    original_sizes.push(size);
+                Ok(mut file) => {
+                    let bytes = file.original.as_ref().map_or(0, Raster::bytes);
+                    match room.checked_sub(bytes) {
+                        Some(rest) => room = rest,
+                        None => file.original = None,
+                    }
+                    files.push(file);
                 }
                 Err(error) => broken.push((*i, error)),
             }
         }
-        if read.is_empty() {
+        if files.is_empty() {
             return Ok(Loaded { batch: None, broken });
         }
-        let shape = [read.len(), self.spec.height, self.spec.width, self.spec.channels];
-        let batch = Batch { images: Tensor::new(values, &shape)?, indices: read, original_sizes };
+        let shape = [files.len(), self.spec.height, self.spec.width, self.spec.channels];
+        let batch = Batch { images: Tensor::new(values, &shape)?, files };
         Ok(Loaded { batch: Some(batch), broken })
     }
 }
@@ -183,6 +226,14 @@ pub struct Loaded {
     pub batch: Option<Batch>,
     /// Those that could not be decoded: the number of the path among the loader's, and the error.
     pub broken: Vec<(usize, Error)>,
+}
+
+/// Calls `work` with all images in their order, `batch` at a time.
+///
+/// # Errors
+/// The first error of decoding or of `work`.
+pub fn for_all(images: &Images, batch: usize, work: impl FnMut(Batch) -> Result<()>) -> Result<()> {
+    for_each_batch(images, &(0..images.len()).collect::<Vec<_>>(), batch, work)
 }
 
 /// Calls `work` with the images in the given order, `batch` at a time.

@@ -38,6 +38,11 @@ impl Raster {
         if self.image.color().has_color() { 3 } else { 1 }
     }
 
+    /// Bytes of its samples.
+    pub(super) fn bytes(&self) -> usize {
+        self.image.as_bytes().len()
+    }
+
     /// The samples as the file has them.
     pub fn into_image(self) -> DynamicImage {
         self.image

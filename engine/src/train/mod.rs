@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::container::{self, Contents};
 use crate::data::crop::Crop;
 use crate::data::files::ImageFiles;
-use crate::data::loader::{Batch, Images, for_each_batch};
+use crate::data::loader::{Batch, Images, for_all, for_each_batch};
 use crate::data::picture::ImageSpec;
 use crate::error::{AtPath, Error, Result};
 use crate::interrupt;
@@ -307,10 +307,9 @@ impl<'a> Run<'a> {
 }
 
 fn validation_loss(learner: &dyn Learner, images: &Images, batch: usize) -> Result<f64> {
-    let order: Vec<usize> = (0..images.len()).collect();
     let mut sum = 0.0;
-    for_each_batch(images, &order, batch, |loaded| {
-        sum += f64::from(pooled(|| learner.loss(&loaded))?) * loaded.indices.len() as f64;
+    for_all(images, batch, |loaded| {
+        sum += f64::from(pooled(|| learner.loss(&loaded))?) * loaded.files.len() as f64;
         Ok(())
     })?;
     Ok(sum / images.len() as f64)

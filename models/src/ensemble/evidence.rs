@@ -1,7 +1,7 @@
 //! What output-level ensembles are fitted to: members' scores of held-out normal images and, for what needs defects, of
 //! synthetic ones drawn on the same images. No test image is looked at.
 
-use hotad_engine::data::loader::{Images, for_each_batch};
+use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::data::synth::{Kind, draw};
 use hotad_engine::device::Device;
@@ -9,7 +9,6 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result, interrupt, random};
 
 use crate::detector::Score;
-use crate::evaluate::map_at;
 use crate::features::fitted;
 use crate::fit::FitContext;
 use crate::member::Member;
@@ -55,9 +54,7 @@ pub fn scored(member: &Member, images: &Tensor, size: (usize, usize)) -> Result<
         let reason = format!("member {} gives scores that are not finite; train it again", member.name);
         return Err(Error::Config(reason));
     }
-    let at_size = |score: Score| -> Result<Score> {
-        Ok(Score { value: score.value, map: map_at(score.map, (spec.height, spec.width), size)? })
-    };
+    let at_size = |score: Score| Ok(Score { value: score.value, map: score.map.resized(size)? });
     scores.into_iter().map(at_size).collect()
 }
 
@@ -68,13 +65,12 @@ pub fn scored(member: &Member, images: &Tensor, size: (usize, usize)) -> Result<
 pub fn collect(members: &[Member], image: ImageSpec, defects: bool, context: &FitContext) -> Result<Vec<Evidence>> {
     let size = (image.height, image.width);
     let mut all = vec![Evidence::default(); members.len()];
-    let order: Vec<usize> = (0..context.holdout.len()).collect();
-    for_each_batch(&Images::new(context.holdout, image), &order, BATCH, |batch| {
+    for_all(&Images::new(context.holdout, image), BATCH, |batch| {
         interrupt::check()?;
         for (member, evidence) in members.iter().zip(&mut all) {
             for score in scored(member, &batch.images, size)? {
                 evidence.images.normal.push(score.value);
-                evidence.pixels.normal.extend(score.map.iter().step_by(STRIDE));
+                evidence.pixels.normal.extend(score.map.values.iter().step_by(STRIDE));
             }
         }
         Ok(())
@@ -114,7 +110,7 @@ fn add_defects(
     for (member, evidence) in members.iter().zip(all) {
         for (score, mask) in scored(member, &images, (normal.height, normal.width))?.iter().zip(&masks) {
             evidence.images.defective.push(score.value);
-            let hit = score.map.iter().zip(mask).filter(|(_, hit)| **hit).map(|(v, _)| *v);
+            let hit = score.map.values.iter().zip(mask).filter(|(_, hit)| **hit).map(|(v, _)| *v);
             evidence.pixels.defective.extend(hit);
         }
     }

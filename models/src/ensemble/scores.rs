@@ -16,6 +16,7 @@ use super::calibration::{Rule, Scale};
 use super::combination::{Combination, Combine, by_skill};
 use super::evidence::{Sample, collect, scored};
 use super::{common_image, require_members};
+use crate::anomaly_map::AnomalyMap;
 use crate::config::{Settings, checked, damaged, require, settings};
 use crate::detector::{Detector, Score};
 use crate::fit::FitContext;
@@ -182,9 +183,10 @@ impl ScoreEnsemble {
             combination.of(&parts)
         };
         let value = of(&self.images, &|s| s.value, |s| &s.images);
-        let pixels = self.image.height * self.image.width;
-        let map = (0..pixels).map(|at| of(&self.pixels, &|s| s.map[at], |s| &s.pixels)).collect();
-        Score { value, map }
+        let ImageSpec { height, width, .. } = self.image;
+        let pixel = |at: usize| of(&self.pixels, &|s| s.map.values[at], |s| &s.pixels);
+        let values = (0..height * width).map(pixel).collect();
+        Score { value, map: AnomalyMap { height, width, values } }
     }
 }
 

@@ -13,7 +13,7 @@ use super::looked_at::LookedAt;
 use super::observe::Observed;
 use super::pixels::Pixels;
 use super::truth::Truths;
-use super::{ByKind, Confusion, Evaluation, KINDS, Metrics, Verdict, intervals, kinds, map_within};
+use super::{ByKind, Confusion, Evaluation, KINDS, Metrics, Verdict, intervals, kinds};
 use crate::model::Model;
 
 /// What metrics depend on beside the images.
@@ -23,7 +23,7 @@ pub(super) struct Facts {
     data: String,
     loco: bool,
     /// Rows and columns of anomaly maps.
-    size: (usize, usize),
+    pub size: (usize, usize),
     /// Where pixels are compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     roi: Option<Roi>,
@@ -88,9 +88,9 @@ impl Aggregate {
         if let (Some(all), Some((map, truth))) = (&mut self.pixels, pixels) {
             let roi = self.facts.roi.as_ref();
             let with_normal = roi.map(|roi| (roi, self.facts.normal_pixel));
-            let map = map_within(map, self.facts.size, with_normal, verdict.size)?;
+            let map = map.of_whole(verdict.size, with_normal)?;
             let looked_at = LookedAt::new(roi, verdict.size)?;
-            verdict.overlap = all.take(&verdict.item, truth, map, (verdict.size, &looked_at));
+            verdict.overlap = all.take(&verdict.item, truth, map, &looked_at);
         }
         self.verdicts.push(verdict);
         self.thumbnails.push(thumbnail);
@@ -120,11 +120,6 @@ impl Aggregate {
 }
 
 impl Facts {
-    /// Pixels of an anomaly map.
-    pub fn pixels(&self) -> usize {
-        self.size.0.saturating_mul(self.size.1)
-    }
-
     /// Metrics of image scores.
     fn metrics(&self, verdicts: &[Verdict], (defective, good): (u64, u64)) -> Metrics {
         let called = verdicts.iter().map(|v| (v.score > self.image_threshold, v.item.defective));

@@ -20,8 +20,6 @@ use std::path::PathBuf;
 
 use hotad_engine::data::corrupt::Corrupt;
 use hotad_engine::data::groups::Grouping;
-use hotad_engine::data::picture::Picture;
-use hotad_engine::data::roi::Roi;
 use hotad_engine::data::{Dataset, Item};
 use hotad_engine::metrics::overlap::Overlap;
 use hotad_engine::metrics::ranking::Ranking;
@@ -74,32 +72,6 @@ pub struct Evaluation {
     pub images: Ranking,
     /// Ranking of pixels.
     pub pixels: Option<Ranking>,
-}
-
-/// Resizes an anomaly map to the size of its image (bilinear).
-///
-/// # Errors
-/// When a side is 0.
-pub fn map_at(map: Vec<f32>, from: (usize, usize), to: (usize, usize)) -> Result<Vec<f32>> {
-    Ok(Picture { height: from.0, width: from.1, channels: 1, values: map }.resized(to.0, to.1)?.values)
-}
-
-/// An anomaly map at the size of its image, which a model looks at within a region; outside is the value that comes with it.
-///
-/// # Errors
-/// When a side is 0, or the region does not lie in the image.
-pub fn map_within(
-    map: Vec<f32>,
-    from: (usize, usize),
-    roi: Option<(&Roi, f32)>,
-    to: (usize, usize),
-) -> Result<Vec<f32>> {
-    let Some((roi, outside)) = roi else { return map_at(map, from, to) };
-    roi.check(to.0, to.1)?;
-    let part = map_at(map, from, (roi.bounds().height, roi.bounds().width))?;
-    let mut whole = vec![0.0; to.0 * to.1];
-    roi.place(&part, outside, to.1, &mut whole);
-    Ok(whole)
 }
 
 /// Refuses a data set without test images.

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use hotad_engine::Result;
 use hotad_engine::data::Item;
 use hotad_engine::data::groups::Thumbnail;
-use hotad_engine::data::loader::{Images, for_each_batch};
+use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::data::prepare::file_sha256;
 
 use super::truth::{Truth, Truths};
 use super::{EvaluateOptions, Verdict};
+use crate::anomaly_map::AnomalyMap;
 use crate::model::Model;
 
 /// A scored test image.
@@ -20,7 +21,7 @@ pub(super) struct Observed {
     /// Of the image, as the model sees it.
     pub thumbnail: Thumbnail,
     /// The anomaly map at the size of the model, and what masks say, where pixels are compared.
-    pub pixels: Option<(Vec<f32>, Truth)>,
+    pub pixels: Option<(AnomalyMap, Truth)>,
 }
 
 /// The thumbnail of an image of a batch.
@@ -40,22 +41,19 @@ pub(super) fn observe(
 ) -> Result<()> {
     let spec = model.detector.image();
     let paths: Vec<PathBuf> = items.iter().map(|i| i.path.clone()).collect();
-    let order: Vec<usize> = (0..paths.len()).collect();
     let mut seen = 0;
-    for_each_batch(&Images::new(model.files(&paths), spec).changed(options.corrupt), &order, options.batch, |loaded| {
+    for_all(&Images::new(model.files(&paths), spec).changed(options.corrupt), options.batch, |loaded| {
         hotad_engine::interrupt::check()?;
         let started = std::time::Instant::now();
-        let scores = model.score_files(&loaded, &paths)?;
+        let scores = model.score_files(&loaded)?;
         let ms = 1e3 * started.elapsed().as_secs_f64() / scores.len() as f64;
         let values = loaded.images.values()?;
         let images = values.chunks_exact(spec.len());
-        for (((score, index), size), image) in
-            scores.into_iter().zip(&loaded.indices).zip(&loaded.original_sizes).zip(images)
-        {
-            let (score, item) = (score?, items[*index].clone());
-            let truth = truths.map(|truths| truths.of(&item, *index, *size)).transpose()?;
+        for ((score, file), image) in scores.into_iter().zip(&loaded.files).zip(images) {
+            let (score, item) = (score?, items[file.index].clone());
+            let truth = truths.map(|truths| truths.of(&item, file.index, file.size)).transpose()?;
             take(Observed {
-                verdict: Verdict { item, score: score.value, size: *size, ms, overlap: None },
+                verdict: Verdict { item, score: score.value, size: file.size, ms, overlap: None },
                 thumbnail: thumbnail(image, spec)?,
                 pixels: truth.map(|truth| (score.map, truth)),
             })?;

@@ -10,6 +10,7 @@ use hotad_engine::metrics::tally::Tally;
 use super::looked_at::LookedAt;
 use super::truth::Truth;
 use super::{ByKind, KINDS, Metrics};
+use crate::anomaly_map::AnomalyMap;
 
 /// Limit of the false positive rate for AU-PRO.
 pub(super) const PRO_LIMIT: f64 = 0.3;
@@ -54,15 +55,10 @@ impl Pixels {
 
     /// Counts those pixels of a test image's map, at the size of its file, that are looked at; its overlap with the mask where it
     /// is defective.
-    pub fn take(
-        &mut self,
-        item: &Item,
-        truth: Truth,
-        mut map: Vec<f32>,
-        ((_, width), looked_at): ((usize, usize), &LookedAt),
-    ) -> Option<Overlap> {
+    pub fn take(&mut self, item: &Item, truth: Truth, map: AnomalyMap, looked_at: &LookedAt) -> Option<Overlap> {
         let Truth { mut defect, mut saturating } = truth;
-        let mut regions = components(&defect, width);
+        let mut regions = components(&defect, map.width);
+        let mut map = map.values;
         looked_at.keep(&mut map);
         looked_at.keep(&mut defect);
         [Some(&mut regions), saturating.as_mut()].into_iter().flatten().for_each(|some| looked_at.renumber(some));

@@ -22,6 +22,7 @@ use super::aggregate::{Aggregate, Drawn, Facts};
 use super::observe::{Observed, observe, unseen};
 use super::truth::Truth;
 use super::{EvaluateOptions, Evaluation, Verdict, check_tests};
+use crate::anomaly_map::AnomalyMap;
 use crate::model::Model;
 
 /// A scored test image in a file.
@@ -99,8 +100,8 @@ impl Pixels {
         }
     }
 
-    /// For an image of a number of pixels, and a map of another.
-    fn read(self, pixels: usize, of_map: usize) -> Result<(Vec<f32>, Truth)> {
+    /// For an image of a number of pixels, and a map of a size.
+    fn read(self, pixels: usize, (height, width): (usize, usize)) -> Result<(AnomalyMap, Truth)> {
         let damaged = || Error::Config("a shard holds a map or mask that is damaged; run the shard again".into());
         let whole = |runs: &[u32]| runs.iter().map(|r| u64::from(*r)).sum::<u64>() == pixels as u64;
         let regions = self.saturating.iter().flatten().map(|(_, runs)| runs);
@@ -108,16 +109,16 @@ impl Pixels {
             return Err(damaged());
         }
         let bytes = STANDARD.decode(self.map).map_err(|_| damaged())?;
-        if bytes.len() != 4 * of_map {
+        if bytes.len() != height.saturating_mul(width).saturating_mul(4) {
             return Err(damaged());
         }
-        let map = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         let region = |(saturation, runs): (f64, Vec<u32>)| {
             let inside = values(&runs);
             Region { pixels: (0..inside.len() as u32).filter(|i| inside[*i as usize]).collect(), saturation }
         };
         let saturating = self.saturating.map(|regions| regions.into_iter().map(region).collect());
-        Ok((map, Truth { defect: values(&self.mask), saturating }))
+        let map = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        Ok((AnomalyMap { height, width, values: map }, Truth { defect: values(&self.mask), saturating }))
     }
 }
 
@@ -133,12 +134,12 @@ impl Record {
             ms: verdict.ms,
             group,
             thumbnail,
-            pixels: pixels.map(|(map, truth)| Pixels::new(&map, &truth)),
+            pixels: pixels.map(|(map, truth)| Pixels::new(&map.values, &truth)),
         }
     }
 
-    /// For a model whose maps have so many pixels.
-    fn read(self, of_map: usize) -> Result<Observed> {
+    /// For a model whose maps have this size.
+    fn read(self, of_map: (usize, usize)) -> Result<Observed> {
         let item = Item { path: self.path.into(), kind: self.kind, defective: self.defective, masks: Vec::new() };
         let (height, width) = self.size;
         Limits::chosen().check_pixels(width as u64, height as u64).map_err(|e| e.of_file(&item.path))?;
@@ -254,7 +255,7 @@ pub fn merge(files: &[ShardFile]) -> Result<Merged> {
     let mut labels = Vec::new();
     merged(files, |record: Record| {
         labels.extend(record.group.clone());
-        aggregate.take(record.read(first.facts.pixels())?)
+        aggregate.take(record.read(first.facts.size)?)
     })?;
     let groups = (!labels.is_empty()).then(|| numbered(&labels));
     let sum = |of: fn(&About) -> usize| abouts.iter().map(of).sum();

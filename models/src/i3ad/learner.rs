@@ -44,7 +44,7 @@ struct Ahead {
     step: u64,
     /// Its images.
     images: usize,
-    masks: Masks,
+    masks: StepMasks,
 }
 
 /// Both networks while they learn.
@@ -134,7 +134,7 @@ impl AdversarialLearner {
 
 impl Learner for AdversarialLearner {
     fn step(&mut self, batch: &Batch, number: u64) -> Result<f32> {
-        let n = batch.indices.len();
+        let n = batch.files.len();
         let images = self.images(batch, number)?;
         let StepMasks { masks, weights } = match self.ahead.take() {
             Some(ahead) if (ahead.step, ahead.images) == (number, n) => ahead.masks,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::groups;
-use hotad_engine::data::loader::{Images, for_each_batch};
+use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::observer::{Observer, Progress};
 use hotad_engine::threads::pooled;
 use hotad_engine::{Error, Result, interrupt, random};
@@ -198,11 +198,10 @@ fn evaluate(config: &Config, train: &Labelled, test: &Labelled, context: &FitCon
     let inner = FitContext { model_path: None, resume: false, observer: &observer, ..*context };
     let params = learn(&Networks::new(config), config, train, &inner)?;
     let ready = Ready::new(config, &params.values()?, context.device)?;
-    let order: Vec<usize> = (0..test.paths.len()).collect();
-    let mut all = Vec::with_capacity(order.len());
-    for_each_batch(&Images::new(test.files(), config.image()), &order, config.batch, |batch| {
+    let mut all = Vec::with_capacity(test.paths.len());
+    for_all(&Images::new(test.files(), config.image()), config.batch, |batch| {
         interrupt::check()?;
-        let maps = test.maps_of(&batch.indices, config.image(), context.device)?;
+        let maps = test.maps_of(&batch, config.image(), context.device)?;
         all.extend(pooled(|| ready.probabilities(&batch.images, &maps))?);
         Ok(())
     })?;

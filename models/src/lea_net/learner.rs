@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use hotad_engine::data::files::ImageFiles;
-use hotad_engine::data::loader::{Batch, Images, for_each_batch};
+use hotad_engine::data::loader::{Batch, Images, for_all};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::data::roi::Roi;
 use hotad_engine::device::Device;
@@ -44,10 +44,9 @@ impl Labelled {
     /// # Errors
     /// When an image cannot be read.
     pub fn new(files: ImageFiles, labels: Vec<f32>, recolouring: &Recolouring, batch: usize) -> Result<Self> {
-        let order: Vec<usize> = (0..files.len()).collect();
         let spec = recolouring.image();
         let mut maps = Vec::with_capacity(files.len());
-        for_each_batch(&Images::new(files, spec), &order, batch, |loaded| {
+        for_all(&Images::new(files, spec), batch, |loaded| {
             interrupt::check()?;
             let values = pooled(|| recolouring.maps(&loaded.images))?;
             maps.extend(values.values()?.chunks_exact(spec.height * spec.width).map(<[f32]>::to_vec));
@@ -61,13 +60,13 @@ impl Labelled {
         ImageFiles::new(&self.paths, self.roi.as_ref())
     }
 
-    /// The anomaly maps of some images, `[n, h, w, 1]`.
+    /// The anomaly maps of the images of a batch, `[n, h, w, 1]`.
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn maps_of(&self, indices: &[usize], spec: ImageSpec, device: &Device) -> Result<Tensor> {
-        let values = indices.iter().flat_map(|i| self.maps[*i].iter().copied()).collect();
-        Tensor::new(values, &[indices.len(), spec.height, spec.width, 1])?.to(device)
+    pub fn maps_of(&self, batch: &Batch, spec: ImageSpec, device: &Device) -> Result<Tensor> {
+        let values = batch.files.iter().flat_map(|file| self.maps[file.index].iter().copied()).collect();
+        Tensor::new(values, &[batch.files.len(), spec.height, spec.width, 1])?.to(device)
     }
 }
 
@@ -83,9 +82,9 @@ struct LeaLearner<'a> {
 impl Learner for LeaLearner<'_> {
     fn step(&mut self, batch: &Batch, _: u64) -> Result<f32> {
         let device = self.params.device();
-        let labels = batch.indices.iter().map(|i| self.data.labels[*i]).collect();
-        let target = Tensor::new(labels, &[batch.indices.len(), 1])?.to(device)?;
-        let maps = self.data.maps_of(&batch.indices, self.spec, device)?;
+        let labels = batch.files.iter().map(|file| self.data.labels[file.index]).collect();
+        let target = Tensor::new(labels, &[batch.files.len(), 1])?.to(device)?;
+        let maps = self.data.maps_of(batch, self.spec, device)?;
         let detection = Weights::Learned(&self.params, DETECTION, Mode::Train);
         let attention = Weights::Learned(&self.params, ATTENTION, Mode::Train);
         let images = batch.images.to(device)?;

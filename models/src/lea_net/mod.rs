@@ -33,6 +33,7 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Error, Result, random};
 use serde_json::Value;
 
+use crate::anomaly_map::AnomalyMap;
 use crate::color_unet::{Recolouring, require_colour};
 use crate::config::Settings;
 use crate::detector::{Detector, Exportable, Recolours, Score};
@@ -168,9 +169,8 @@ impl Detector for LeaNet {
         let maps = self.recolouring.maps(images)?;
         let probabilities = self.ready.probabilities(images, &maps)?;
         let values = maps.values()?;
-        let pixels = values.len() / probabilities.len().max(1);
-        let maps = values.chunks_exact(pixels.max(1));
-        Ok(probabilities.into_iter().zip(maps).map(|(value, map)| Score { value, map: map.to_vec() }).collect())
+        let maps = AnomalyMap::of_batch(&values, self.config.image());
+        Ok(probabilities.into_iter().zip(maps).map(|(value, map)| Score { value, map }).collect())
     }
 
     fn config(&self) -> Value {

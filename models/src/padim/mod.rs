@@ -29,6 +29,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::anomaly_map::AnomalyMap;
 use crate::config::{BankType, checked, damaged};
 use crate::detector::{Detector, Exportable, Score};
 use crate::export::{self, Exported};
@@ -192,7 +193,7 @@ impl Detector for Padim {
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
         let patches = distances(&self.gaussians, &self.embedding.embed(images)?)?;
         let maps = enlarged(&patches, self.embedding.grid(), self.image(), self.config.blur as f32)?;
-        let largest = |map: &[f32]| map.iter().copied().fold(0.0, f32::max);
+        let largest = |map: &AnomalyMap| map.values.iter().copied().fold(0.0, f32::max);
         Ok(maps.into_iter().map(|map| Score { value: largest(&map), map }).collect())
     }
 

@@ -1,7 +1,7 @@
 //! Members' own anomaly maps as the last channels.
 
 use hotad_engine::data::files::ImageFiles;
-use hotad_engine::data::loader::{Images, for_each_batch};
+use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result, interrupt};
@@ -29,8 +29,7 @@ impl Embedding {
     /// # Errors
     /// When an image cannot be read, or what a member reports.
     pub fn for_each_member_map(&self, files: ImageFiles, mut work: impl FnMut(usize, &[f32])) -> Result<()> {
-        let order: Vec<usize> = (0..files.len()).collect();
-        for_each_batch(&Images::new(files, self.image), &order, BATCH, |batch| {
+        for_all(&Images::new(files, self.image), BATCH, |batch| {
             interrupt::check()?;
             for (number, part) in self.parts.iter().enumerate() {
                 if let Some(map) = member_map(&part.source, &batch.images, self.grid())? {
@@ -95,7 +94,7 @@ pub(super) fn member_map(source: &Source, images: &Tensor, grid: (usize, usize))
     let Source::Member(member) = source else { return Ok(None) };
     let spec = member.model.detector.image();
     let scores = member.model.score(&fitted(images, spec, &Device::CPU)?)?;
-    let maps: Vec<f32> = scores.into_iter().flat_map(|s| s.map).collect();
+    let maps: Vec<f32> = scores.into_iter().flat_map(|s| s.map.values).collect();
     let n = images.shape()[0];
     let mut at_grid = vec![0.0; n * grid.0 * grid.1];
     resize(&maps, [n, spec.height, spec.width, 1], grid, Filter::BilinearAntialias, &mut at_grid)?;

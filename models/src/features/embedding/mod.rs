@@ -10,7 +10,7 @@ mod member_maps;
 mod reduction;
 
 use hotad_engine::data::files::ImageFiles;
-use hotad_engine::data::loader::{Images, for_each_batch};
+use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::ops::concat_channels;
@@ -141,8 +141,7 @@ impl Embedding {
     /// # Errors
     /// When an image cannot be read, or what `work` says.
     pub fn for_each(&self, files: ImageFiles, mut work: impl FnMut(Tensor) -> Result<()>) -> Result<()> {
-        let order: Vec<usize> = (0..files.len()).collect();
-        for_each_batch(&Images::new(files, self.image), &order, BATCH, |batch| {
+        for_all(&Images::new(files, self.image), BATCH, |batch| {
             interrupt::check()?;
             work(self.embed(&batch.images)?)
         })
