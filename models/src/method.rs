@@ -156,6 +156,6 @@ pub fn find(methods: Methods, name: &str) -> Result<&'static Registration> {
 }
 
 /// The names of methods that can do something, in one line.
-pub fn names(methods: Methods, can: impl Fn(&Entry) -> bool) -> String {
+pub fn names(methods: Methods, can: impl Fn(&Registration) -> bool) -> String {
     methods.iter().filter(|m| can(m)).map(|m| m.name).collect::<Vec<_>>().join(", ")
 }
