@@ -8,11 +8,11 @@ use std::ops::Range;
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use super::{PoolOptions, Sizes, inputs, spot, windows};
+use super::{PoolOptions, Sizes, inputs, windows};
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::elementwise::{add_product, add_scaled};
 use crate::error::{Result, check_len};
-use crate::shape::Nhwc;
+use crate::shape::{Nhwc, pixel_at, place_of};
 use crate::simd::lanes_fn;
 
 /// Reciprocal of what a window of `inside` pixels is divided by.
@@ -142,12 +142,12 @@ fn window_share(j: usize, i: usize, s: Sizes, #[comptime] count_padding: bool) -
 fn average_kernel(x: &Array<f32>, y: &mut Array<f32>, total: usize, s: Sizes, #[comptime] count_padding: bool) {
     let at = ABSOLUTE_POS;
     if at < total {
-        let o = spot(at, s.oh, s.ow, s.c);
+        let o = place_of(at, s.oh, s.ow, s.c);
         let (rows, columns) = (inputs(o.y, s.h, s), inputs(o.x, s.w, s));
         let mut sum = f32::new(0.0);
         for sy in rows.first..rows.end {
             for sx in columns.first..columns.end {
-                sum += x[((o.image * s.h + sy) * s.w + sx) * s.c + o.channel];
+                sum += x[pixel_at(o.image, sy, sx, s.h, s.w) * s.c + o.channel];
             }
         }
         y[at] = sum * window_share(o.y, o.x, s, count_padding);
@@ -165,12 +165,12 @@ fn average_backward_kernel(
 ) {
     let at = ABSOLUTE_POS;
     if at < total {
-        let p = spot(at, s.h, s.w, s.c);
+        let p = place_of(at, s.h, s.w, s.c);
         let mut sum = f32::new(0.0);
         let (down, across) = (windows(p.y, s.oh, s), windows(p.x, s.ow, s));
         for j in down.first..down.end {
             for i in across.first..across.end {
-                let value = grad[((p.image * s.oh + j) * s.ow + i) * s.c + p.channel];
+                let value = grad[pixel_at(p.image, j, i, s.oh, s.ow) * s.c + p.channel];
                 sum += value * window_share(j, i, s, count_padding);
             }
         }

@@ -8,10 +8,10 @@ use std::ops::Range;
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use super::{PoolOptions, Sizes, inputs, spot, windows};
+use super::{PoolOptions, Sizes, inputs, windows};
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
-use crate::shape::Nhwc;
+use crate::shape::{Nhwc, pixel_at, place_of};
 use crate::simd::{LANES, by_registers, lanes_fn};
 
 lanes_fn! {
@@ -116,12 +116,12 @@ pub fn max_pool2d_backward<'a>(
 fn pool_kernel(x: &Array<f32>, y: &mut Array<f32>, total: usize, s: Sizes) {
     let at = ABSOLUTE_POS;
     if at < total {
-        let o = spot(at, s.oh, s.ow, s.c);
+        let o = place_of(at, s.oh, s.ow, s.c);
         let (rows, columns) = (inputs(o.y, s.h, s), inputs(o.x, s.w, s));
         let mut best = f32::new(-3.4e38);
         for sy in rows.first..rows.end {
             for sx in columns.first..columns.end {
-                best = f32::max(best, x[((o.image * s.h + sy) * s.w + sx) * s.c + o.channel]);
+                best = f32::max(best, x[pixel_at(o.image, sy, sx, s.h, s.w) * s.c + o.channel]);
             }
         }
         y[at] = best;
@@ -133,7 +133,7 @@ fn pool_kernel(x: &Array<f32>, y: &mut Array<f32>, total: usize, s: Sizes) {
 fn pool_backward_kernel(x: &Array<f32>, grad: &Array<f32>, dx: &mut Array<f32>, total: usize, s: Sizes) {
     let at = ABSOLUTE_POS;
     if at < total {
-        let p = spot(at, s.h, s.w, s.c);
+        let p = place_of(at, s.h, s.w, s.c);
         let own = x[at];
         let mut sum = f32::new(0.0);
         let (down, across) = (windows(p.y, s.oh, s), windows(p.x, s.ow, s));
@@ -143,7 +143,7 @@ fn pool_backward_kernel(x: &Array<f32>, grad: &Array<f32>, dx: &mut Array<f32>, 
                 let mut largest = true;
                 for sy in rows.first..rows.end {
                     for sx in columns.first..columns.end {
-                        let other = x[((p.image * s.h + sy) * s.w + sx) * s.c + p.channel];
+                        let other = x[pixel_at(p.image, sy, sx, s.h, s.w) * s.c + p.channel];
                         let before = sy * s.w + sx < p.y * s.w + p.x;
                         if other > own || (before && other == own) {
                             largest = false;
@@ -151,7 +151,7 @@ fn pool_backward_kernel(x: &Array<f32>, grad: &Array<f32>, dx: &mut Array<f32>, 
                     }
                 }
                 if largest {
-                    sum += grad[((p.image * s.oh + j) * s.ow + i) * s.c + p.channel];
+                    sum += grad[pixel_at(p.image, j, i, s.oh, s.ow) * s.c + p.channel];
                 }
             }
         }

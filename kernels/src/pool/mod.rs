@@ -69,21 +69,6 @@ impl Sizes {
     }
 }
 
-/// Where an element of a map lies: its pixel, channel and image.
-#[derive(CubeType, Clone, Copy)]
-pub(super) struct Spot {
-    image: usize,
-    y: usize,
-    x: usize,
-    channel: usize,
-}
-
-/// Element `at` of a map of `h x w x c`.
-#[cube]
-pub(super) fn spot(at: usize, h: usize, w: usize, c: usize) -> Spot {
-    Spot { image: at / (c * w * h), y: (at / (c * w)) % h, x: (at / c) % w, channel: at % c }
-}
-
 /// From `first` to before `end`.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Span {

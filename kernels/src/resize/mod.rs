@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use crate::device::{Gpu, GpuBuffer, Reused, View, ViewMut, launch, place, units};
 use crate::elementwise::{add_product, add_scaled};
 use crate::error::{Result, check_len, shape_error};
-use crate::shape::Nhwc;
+use crate::shape::{Nhwc, place_of};
 use crate::simd::lanes_fn;
 use crate::sparse_rows::SparseRows;
 
@@ -56,6 +56,31 @@ impl GpuRows {
         let (columns, weights): (Vec<u32>, Vec<f32>) = rows.iter().flatten().map(|(i, w)| (*i as u32, *w)).unzip();
         Ok(Self { starts: gpu.upload(&starts)?, columns: gpu.upload(&columns)?, weights: gpu.upload(&weights)? })
     }
+
+    /// As a kernel argument.
+    fn arg<R: Runtime>(&self) -> SparseLaunch<R> {
+        SparseLaunch::new(self.starts.arg(), self.columns.arg(), self.weights.arg())
+    }
+}
+
+/// A sparse matrix inside a kernel.
+#[derive(CubeType, CubeLaunch)]
+struct Sparse {
+    starts: Array<u32>,
+    columns: Array<u32>,
+    weights: Array<f32>,
+}
+
+/// Sizes of maps before and after.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Sizes {
+    /// Elements that are written.
+    total: usize,
+    h: usize,
+    w: usize,
+    c: usize,
+    oh: usize,
+    ow: usize,
 }
 
 /// Applies one matrix to the rows and one to the columns of every channel.
@@ -75,19 +100,10 @@ fn apply_on_gpu(
         sparse_kernel,
         units(total),
         x.arg(),
-        r.starts.arg(),
-        r.columns.arg(),
-        r.weights.arg(),
-        s.starts.arg(),
-        s.columns.arg(),
-        s.weights.arg(),
+        r.arg(),
+        s.arg(),
         y.arg(),
-        total,
-        h,
-        w,
-        c,
-        oh,
-        ow,
+        SizesLaunch::new(total, h, w, c, oh, ow),
         add
     );
     Ok(())
@@ -95,41 +111,22 @@ fn apply_on_gpu(
 
 /// One unit for each output element: the weighted sum over its rows and columns.
 #[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)] // two sparse matrices and a shape
-fn sparse_kernel(
-    x: &Array<f32>,
-    row_starts: &Array<u32>,
-    row_at: &Array<u32>,
-    row_weights: &Array<f32>,
-    column_starts: &Array<u32>,
-    column_at: &Array<u32>,
-    column_weights: &Array<f32>,
-    y: &mut Array<f32>,
-    total: usize,
-    h: usize,
-    w: usize,
-    c: usize,
-    oh: usize,
-    ow: usize,
-    #[comptime] add: bool,
-) {
+fn sparse_kernel(x: &Array<f32>, rows: &Sparse, columns: &Sparse, y: &mut Array<f32>, s: Sizes, #[comptime] add: bool) {
     let at = ABSOLUTE_POS;
-    if at < total {
-        let channel = at % c;
-        let i = (at / c) % ow;
-        let j = (at / (c * ow)) % oh;
-        let image = at / (c * ow * oh);
+    if at < s.total {
+        let o = place_of(at, s.oh, s.ow, s.c);
         let mut sum = f32::new(0.0);
         if comptime!(add) {
             sum = y[at];
         }
-        for r in row_starts[j]..row_starts[j + 1] {
-            let line = (image * h + row_at[r as usize] as usize) * w;
+        for r in rows.starts[o.y]..rows.starts[o.y + 1] {
+            let line = (o.image * s.h + rows.columns[r as usize] as usize) * s.w;
             let mut part = f32::new(0.0);
-            for s in column_starts[i]..column_starts[i + 1] {
-                part += column_weights[s as usize] * x[(line + column_at[s as usize] as usize) * c + channel];
+            for q in columns.starts[o.x]..columns.starts[o.x + 1] {
+                let pixel = line + columns.columns[q as usize] as usize;
+                part += columns.weights[q as usize] * x[pixel * s.c + o.channel];
             }
-            sum += row_weights[r as usize] * part;
+            sum += rows.weights[r as usize] * part;
         }
         y[at] = sum;
     }

@@ -5,17 +5,14 @@ use rayon::prelude::*;
 
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
-use crate::shape::Nhwc;
+use crate::shape::{Nhwc, pixel_at, place_of};
 
 #[cube(launch_unchecked)]
 fn upsample_kernel(x: &Array<f32>, y: &mut Array<f32>, total: usize, h: usize, w: usize, c: usize) {
     let at = ABSOLUTE_POS;
     if at < total {
-        let channel = at % c;
-        let i = (at / c) % (2 * w);
-        let j = (at / (2 * c * w)) % (2 * h);
-        let image = at / (4 * c * w * h);
-        y[at] = x[((image * h + j / 2) * w + i / 2) * c + channel];
+        let o = place_of(at, 2 * h, 2 * w, c);
+        y[at] = x[pixel_at(o.image, o.y / 2, o.x / 2, h, w) * c + o.channel];
     }
 }
 
