@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::kernels::{descend_kernel, known_kernel};
+use super::kernels::{FiguresLaunch, ReadLaunch, TablesLaunch, Variant, WrittenLaunch, descend_kernel, known_kernel};
 use crate::adam::{AdamOptions, AdamStep};
 use crate::device::{GpuBuffer, UNITS, copy, fill, grid, launch};
 use crate::error::{Result, shape_error};
@@ -77,8 +77,7 @@ fn known_moments(layout: &Layout, prior: &GpuBuffer) -> Result<GpuBuffer> {
         layout.weights.arg(),
         known.arg(),
         layout.arg(cubes),
-        layout.size,
-        layout.border
+        layout.variant()
     );
     Ok(known)
 }
@@ -97,24 +96,11 @@ fn descend(
         layout.gpu,
         descend_kernel,
         (grid(cubes), CubeDim::new_1d(UNITS)),
-        x.arg(),
-        prior.arg(),
-        from.arg(),
-        to.arg(),
-        state.adam.arg(),
-        state.known.arg(),
-        layout.weights.arg(),
-        layout.row_band.arg(),
-        layout.column_band.arg(),
-        state.sums[0].arg(),
-        state.sums[1].arg(),
+        ReadLaunch::new(x.arg(), prior.arg(), from.arg(), state.known.arg()),
+        TablesLaunch::new(layout.weights.arg(), layout.row_band.arg(), layout.column_band.arg()),
+        WrittenLaunch::new(to.arg(), state.adam.arg(), state.sums[0].arg(), state.sums[1].arg()),
         layout.arg(cubes),
-        to.len(),
-        upstream,
-        lambda,
-        step.arg(),
-        measured,
-        layout.size,
-        layout.border
+        FiguresLaunch::new(to.len(), upstream, lambda, step.arg()),
+        Variant { measured, size: layout.size, border: layout.border }
     );
 }

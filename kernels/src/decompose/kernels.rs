@@ -10,13 +10,15 @@
 
 use cubecl::prelude::*;
 
+use super::slopes::{adjoint, adjoint_rows, background_means, coefficients};
 use crate::adam::{AdamState, AdamStep, adam_update};
 use crate::border::Border;
 use crate::device::UNITS;
 use crate::loss::absolute_error_slope;
 use crate::reduce::cube_sum;
-use crate::ssim::gpu::{Shapes, load_square, moment, moments, spot, tile};
-use crate::ssim::{Moments, ssim_slopes};
+use crate::shape::pixel_at;
+use crate::ssim;
+use crate::ssim::gpu::{GROUP, Shapes, TILE, Tile, load_square, moment, moments, spot, tile};
 use crate::window::lead;
 
 /// Means of the prior and of its square on one tile.
@@ -26,19 +28,18 @@ pub(super) fn known_kernel(
     weights: &Array<f32>,
     known: &mut Array<f32>,
     s: Shapes,
-    #[comptime] size: usize,
-    #[comptime] border: Border,
+    #[comptime] v: ssim::gpu::Variant,
 ) {
     if CUBE_POS < s.cubes {
         let at = tile(s.oh, s.ow, s.c);
-        let found = moments(prior, prior, weights, at, s, size, border);
+        let found = moments(prior, prior, weights, at, s, v);
         #[unroll]
-        for o in 0..4usize {
+        for o in 0..GROUP {
             let (row, column) = spot(o);
             let (j, i) = (at.top + row, at.left + column);
             if j < s.oh && i < s.ow {
                 let m = moment(&found, o);
-                let to = ((at.image * s.oh + j) * s.ow + i) * s.c + at.channel;
+                let to = pixel_at(at.image, j, i, s.oh, s.ow) * s.c + at.channel;
                 known[to] = m.y;
                 known[s.section + to] = m.yy;
             }
@@ -46,259 +47,222 @@ pub(super) fn known_kernel(
     }
 }
 
-/// One step on one tile. Sizes for a window of `size`: the adjoint on 16x16 pixels needs coefficients on
-/// `halo` x `halo`, and those need the background on `wide` x `wide`.
-#[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)] // images, state, tables, shapes and the figures of a step
-pub(super) fn descend_kernel(
-    x: &Array<f32>,
-    prior: &Array<f32>,
-    from: &Array<f32>,
-    to: &mut Array<f32>,
-    adam: &mut Array<f32>,
-    known: &Array<f32>,
-    weights: &Array<f32>,
-    row_band: &Array<f32>,
-    column_band: &Array<f32>,
-    similar: &mut Array<f32>,
-    distance: &mut Array<f32>,
-    s: Shapes,
+/// Images and maps that a step reads; the background of the step before is `from`.
+#[derive(CubeType, CubeLaunch)]
+pub(super) struct Read {
+    x: Array<f32>,
+    prior: Array<f32>,
+    from: Array<f32>,
+    /// Means of the prior and of its square, one map after the other.
+    known: Array<f32>,
+}
+
+/// Weights of the window, and its adjoint along rows and columns.
+#[derive(CubeType, CubeLaunch)]
+pub(super) struct Tables {
+    weights: Array<f32>,
+    row_band: Array<f32>,
+    column_band: Array<f32>,
+}
+
+/// What a step writes.
+#[derive(CubeType, CubeLaunch)]
+pub(super) struct Written {
+    /// The background.
+    to: Array<f32>,
+    /// First and second moments of Adam, one after the other.
+    adam: Array<f32>,
+    /// Sums of SSIM and of |x - l| over the pixels of each cube.
+    similar: Array<f32>,
+    distance: Array<f32>,
+}
+
+/// The figures of a step.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(super) struct Figures {
+    /// Elements of an image batch; second moments lie that far behind the first.
     len: usize,
+    /// Slope of the loss in SSIM.
     upstream: f32,
     lambda: f32,
-    step: AdamStep,
-    #[comptime] measured: bool,
-    #[comptime] size: usize,
-    #[comptime] border: Border,
+    adam: AdamStep,
+}
+
+/// What the kernel is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Variant {
+    /// Whether the loss is wanted.
+    pub measured: bool,
+    /// Pixels along one side of the window.
+    pub size: usize,
+    pub border: Border,
+}
+
+impl Variant {
+    /// Side of the square of coefficients that the adjoint reads for a tile.
+    pub fn halo(self) -> usize {
+        TILE - 1 + self.size
+    }
+
+    /// Side of the square of background that those coefficients need.
+    pub fn wide(self) -> usize {
+        TILE - 2 + 2 * self.size
+    }
+
+    /// Rows above and columns left of a tile in that square.
+    fn reach(self) -> usize {
+        self.before() + if self.border == Border::Valid { 0 } else { self.size / 2 }
+    }
+
+    /// Rows above and columns left of a tile in the square of coefficients.
+    pub fn before(self) -> usize {
+        lead(self.size, self.border)
+    }
+
+    /// Floats between two horizontal means of the background.
+    pub fn plane(self) -> usize {
+        self.wide() * self.halo()
+    }
+
+    /// Floats between two maps of coefficients.
+    pub fn square(self) -> usize {
+        self.halo() * self.halo()
+    }
+
+    /// Floats for the background and the prior of a tile, or for three coefficient maps.
+    fn tiles_len(self) -> usize {
+        (2 * self.wide() * self.wide() + GROUP).max(3 * self.square())
+    }
+
+    /// Floats for three horizontal means of a tile; the last group of rows reads two lines beyond.
+    fn rows_len(self) -> usize {
+        3 * self.plane() + 3 * self.halo()
+    }
+}
+
+/// The pixel that a unit moves; outside the image the corner of the tile, which no other cube writes.
+#[derive(CubeType, Clone, Copy)]
+struct Pixel {
+    inside: bool,
+    place: usize,
+    l: f32,
+    x: f32,
+    prior: f32,
+    first_moment: f32,
+    second_moment: f32,
+}
+
+/// One step on one tile.
+#[cube(launch_unchecked)]
+pub(super) fn descend_kernel(
+    read: &Read,
+    tables: &Tables,
+    written: &mut Written,
+    s: Shapes,
+    figures: Figures,
+    #[comptime] v: Variant,
 ) {
     if CUBE_POS < s.cubes {
         let at = tile(s.h, s.w, s.c);
-        let halo = comptime!(15 + size);
-        let wide = comptime!(14 + 2 * size);
-        let groups = comptime!((15 + size).div_ceil(4));
-        let square = comptime!((14 + 2 * size) * (14 + 2 * size));
-        let plane = comptime!((14 + 2 * size) * (15 + size));
-        let before = comptime!(lead(size, border));
-        let reach = comptime!(lead(size, border) + if border == Border::Valid { 0 } else { size / 2 });
         // Background and prior, then the coefficient maps; a group at the edge reads a little beyond.
-        let mut tiles = SharedMemory::<f32>::new(comptime!(tiles_len(size)));
+        let mut tiles = SharedMemory::<f32>::new(comptime!(v.tiles_len()));
         // Horizontal means of l, l^2 and l * prior, then of the coefficients.
-        let mut rows = SharedMemory::<f32>::new(comptime!(rows_len(size)));
-        let unit = UNIT_POS as usize;
+        let mut rows = SharedMemory::<f32>::new(comptime!(v.rows_len()));
+        // Weights of the adjoint for the rows, then for the columns of the tile.
+        let mut bands = SharedMemory::<f32>::new(comptime!(2 * TILE * v.size));
 
         // All that a unit reads from memory is under way before the first of it is waited for.
-        let (ty, tx) = (unit / 16, unit % 16);
-        let (py, px) = (at.top + ty, at.left + tx);
-        let inside = py < s.h && px < s.w;
-        let pixel = ((at.image * s.h + py) * s.w + px) * s.c + at.channel;
-        // Outside the image the corner of the tile, which no other cube writes.
-        let corner = ((at.image * s.h + at.top) * s.w + at.left) * s.c + at.channel;
-        let place = select(inside, pixel, corner);
-        let (own, target, anchor) = (from[place], x[place], prior[place]);
-        let (first_moment, second_moment) = (adam[place], adam[len + place]);
-        let band = usize::min(unit, comptime!(16 * size - 1));
-        let (line, tap) = (band / size, band % size);
-        let row_weight = row_band[usize::min(at.top + line, s.h - 1) * size + tap];
-        let column_weight = column_band[usize::min(at.left + line, s.w - 1) * size + tap];
-        load_square(from, prior, &mut tiles, at, s, wide, comptime!(reach as i32), UNITS, border);
-        // What groups at the edge read beyond; their sums there are dropped.
-        if unit < 4 {
-            tiles[2 * square + unit] = 0.0;
+        let own = own_pixel(read, &written.adam, at, s, figures.len);
+        let (row_weight, column_weight) = own_band(tables, at, s, v.size);
+        load_square(
+            &read.from,
+            &read.prior,
+            &mut tiles,
+            at,
+            s,
+            comptime!(v.wide()),
+            comptime!(v.reach() as i32),
+            UNITS,
+            v.border,
+        );
+        clear_beyond(&mut tiles, &mut rows, v);
+        if (UNIT_POS as usize) < comptime!(TILE * v.size) {
+            bands[UNIT_POS as usize] = row_weight;
+            bands[comptime!(TILE * v.size) + UNIT_POS as usize] = column_weight;
         }
-        if unit < comptime!(3 * halo) {
-            rows[3 * plane + unit] = 0.0;
-        }
-        // Weights of the adjoint for the rows, then for the columns of the tile.
-        let mut bands = SharedMemory::<f32>::new(comptime!(32 * size));
-        if unit < comptime!(16 * size) {
-            bands[unit] = row_weight;
-            bands[comptime!(16 * size) + unit] = column_weight;
-        }
-        let mut window = Array::<f32>::new(size);
+        let mut window = Array::<f32>::new(v.size);
         #[unroll]
-        for t in 0..size {
-            window[t] = weights[t];
+        for t in 0..v.size {
+            window[t] = tables.weights[t];
         }
         sync_cube();
-
-        let mut i = unit;
-        while i < comptime!(wide * groups) {
-            let (row, first) = (i / groups, i % groups * 4);
-            let mut sums = Array::<f32>::new(12usize);
-            #[unroll]
-            for k in 0..12usize {
-                sums[k] = f32::new(0.0);
-            }
-            #[unroll]
-            for t in 0..comptime!(size + 3) {
-                let a = tiles[row * wide + first + t];
-                let b = tiles[square + row * wide + first + t];
-                let (aa, ab) = (a * a, a * b);
-                #[unroll]
-                for o in 0..4usize {
-                    if comptime!(t >= o && t < o + size) {
-                        let weight = window[comptime!(t - o)];
-                        sums[3 * o] += weight * a;
-                        sums[3 * o + 1] += weight * aa;
-                        sums[3 * o + 2] += weight * ab;
-                    }
-                }
-            }
-            #[unroll]
-            for o in 0..4usize {
-                if first + o < halo {
-                    let place = row * halo + first + o;
-                    rows[place] = sums[3 * o];
-                    rows[plane + place] = sums[3 * o + 1];
-                    rows[2 * plane + place] = sums[3 * o + 2];
-                }
-            }
-            i += 256;
-        }
+        background_means(&tiles, &window, &mut rows, v);
         sync_cube();
-
-        let mut likeness = f32::new(0.0);
-        let mut i = unit;
-        while i < comptime!(halo * groups) {
-            let (column, first) = (i % halo, i / halo * 4);
-            let px = at.left + column;
-            let mut means = Array::<f32>::new(8usize); // of the prior and of its square
-            #[unroll]
-            for o in 0..4usize {
-                let py = at.top + first + o;
-                let inside = py >= before && px >= before && py < s.oh + before && px < s.ow + before;
-                let pixel = ((at.image * s.oh + py - before) * s.ow + px - before) * s.c + at.channel;
-                let place = select(inside, pixel, 0usize);
-                means[2 * o] = known[place];
-                means[2 * o + 1] = known[s.section + place];
-            }
-            let mut sums = Array::<f32>::new(12usize);
-            #[unroll]
-            for k in 0..12usize {
-                sums[k] = f32::new(0.0);
-            }
-            #[unroll]
-            for t in 0..comptime!(size + 3) {
-                let place = (first + t) * halo + column;
-                let (a, aa, ab) = (rows[place], rows[plane + place], rows[2 * plane + place]);
-                #[unroll]
-                for o in 0..4usize {
-                    if comptime!(t >= o && t < o + size) {
-                        let weight = window[comptime!(t - o)];
-                        sums[3 * o] += weight * a;
-                        sums[3 * o + 1] += weight * aa;
-                        sums[3 * o + 2] += weight * ab;
-                    }
-                }
-            }
-            #[unroll]
-            for o in 0..4usize {
-                let row = first + o;
-                let py = at.top + row;
-                let inside = py >= before && px >= before && py < s.oh + before && px < s.ow + before;
-                let mut p = f32::new(0.0);
-                let mut q = f32::new(0.0);
-                let mut r = f32::new(0.0);
-                if inside && row < halo {
-                    let m = Moments {
-                        x: sums[3 * o],
-                        y: means[2 * o],
-                        xx: sums[3 * o + 1],
-                        yy: means[2 * o + 1],
-                        xy: sums[3 * o + 2],
-                    };
-                    let slopes = ssim_slopes(m, s.k);
-                    p = upstream * slopes.x;
-                    q = upstream * slopes.squares;
-                    r = upstream * slopes.product;
-                    let own = row >= before && row < before + 16 && column >= before && column < before + 16;
-                    likeness += select(own, slopes.value, f32::new(0.0));
-                }
-                if row < halo {
-                    let place = row * halo + column;
-                    tiles[place] = p;
-                    tiles[comptime!(halo * halo) + place] = q;
-                    tiles[comptime!(2 * halo * halo) + place] = r;
-                }
-            }
-            i += 256;
-        }
+        let likeness = coefficients(&rows, &window, &read.known, &mut tiles, at, s, figures.upstream, v);
         sync_cube();
-
-        let mut i = unit;
-        while i < comptime!(halo * 4) {
-            let (row, first) = (i / 4, i % 4 * 4);
-            let mut sums = Array::<f32>::new(12usize);
-            #[unroll]
-            for k in 0..12usize {
-                sums[k] = f32::new(0.0);
-            }
-            #[unroll]
-            for t in 0..comptime!(size + 3) {
-                let place = row * halo + first + t;
-                let p = tiles[place];
-                let q = tiles[comptime!(halo * halo) + place];
-                let r = tiles[comptime!(2 * halo * halo) + place];
-                #[unroll]
-                for o in 0..4usize {
-                    if comptime!(t >= o && t < o + size) {
-                        let weight = bands[comptime!(16 * size + t - o) + (first + o) * size];
-                        sums[3 * o] += weight * p;
-                        sums[3 * o + 1] += weight * q;
-                        sums[3 * o + 2] += weight * r;
-                    }
-                }
-            }
-            #[unroll]
-            for o in 0..4usize {
-                let place = row * 16 + first + o;
-                rows[place] = sums[3 * o];
-                rows[comptime!(16 * halo) + place] = sums[3 * o + 1];
-                rows[comptime!(32 * halo) + place] = sums[3 * o + 2];
-            }
-            i += 256;
-        }
+        adjoint_rows(&tiles, &bands, &mut rows, v);
         sync_cube();
-
-        let mut p = f32::new(0.0);
-        let mut q = f32::new(0.0);
-        let mut r = f32::new(0.0);
-        #[unroll]
-        for d in 0..size {
-            let weight = bands[ty * size + d];
-            let place = (ty + d) * 16 + tx;
-            p += weight * rows[place];
-            q += weight * rows[comptime!(16 * halo) + place];
-            r += weight * rows[comptime!(32 * halo) + place];
-        }
+        let slopes = adjoint(&rows, &bands, v);
         let mut apart = f32::new(0.0);
-        if inside {
-            let slope = p + 2.0 * own * q + anchor * r + lambda * absolute_error_slope(own, target);
-            let next = adam_update(AdamState { p: own, m: first_moment, v: second_moment }, slope, step);
-            to[place] = next.p;
-            adam[place] = next.m;
-            adam[len + place] = next.v;
-            apart = (own - target).abs();
+        if own.inside {
+            let similarity = slopes.l + 2.0 * own.l * slopes.square + own.prior * slopes.product;
+            let slope = similarity + figures.lambda * absolute_error_slope(own.l, own.x);
+            let state = AdamState { p: own.l, m: own.first_moment, v: own.second_moment };
+            let next = adam_update(state, slope, figures.adam);
+            written.to[own.place] = next.p;
+            written.adam[own.place] = next.m;
+            written.adam[figures.len + own.place] = next.v;
+            apart = (own.l - own.x).abs();
         }
-        if comptime!(measured) {
+        if comptime!(v.measured) {
             let alike = cube_sum(likeness);
             let far = cube_sum(apart);
             if UNIT_POS == 0 {
-                similar[CUBE_POS] = alike;
-                distance[CUBE_POS] = far;
+                written.similar[CUBE_POS] = alike;
+                written.distance[CUBE_POS] = far;
             }
         }
     }
 }
 
-/// Floats for the background and the prior of a tile, or for three coefficient maps.
-fn tiles_len(size: usize) -> usize {
-    let (wide, halo) = (14 + 2 * size, 15 + size);
-    (2 * wide * wide + 4).max(3 * halo * halo)
+/// Reads the pixel of this unit.
+#[cube]
+fn own_pixel(read: &Read, adam: &Array<f32>, at: Tile, s: Shapes, len: usize) -> Pixel {
+    let unit = UNIT_POS as usize;
+    let (y, x) = (at.top + unit / TILE, at.left + unit % TILE);
+    let inside = y < s.h && x < s.w;
+    let pixel = pixel_at(at.image, y, x, s.h, s.w) * s.c + at.channel;
+    let corner = pixel_at(at.image, at.top, at.left, s.h, s.w) * s.c + at.channel;
+    let place = select(inside, pixel, corner);
+    Pixel {
+        inside,
+        place,
+        l: read.from[place],
+        x: read.x[place],
+        prior: read.prior[place],
+        first_moment: adam[place],
+        second_moment: adam[len + place],
+    }
 }
 
-/// Floats for three horizontal means of a tile; the last group of rows reads two lines beyond.
-fn rows_len(size: usize) -> usize {
-    let (wide, halo) = (14 + 2 * size, 15 + size);
-    3 * wide * halo + 3 * halo
+/// The weight of the adjoint along rows and the one along columns that this unit brings to shared memory.
+#[cube]
+fn own_band(tables: &Tables, at: Tile, s: Shapes, #[comptime] size: usize) -> (f32, f32) {
+    let band = usize::min(UNIT_POS as usize, comptime!(TILE * size - 1));
+    let (line, tap) = (band / size, band % size);
+    let row_weight = tables.row_band[usize::min(at.top + line, s.h - 1) * size + tap];
+    let column_weight = tables.column_band[usize::min(at.left + line, s.w - 1) * size + tap];
+    (row_weight, column_weight)
+}
+
+/// Clears what groups at the edge read beyond; their sums there are dropped.
+#[cube]
+fn clear_beyond(tiles: &mut SharedMemory<f32>, rows: &mut SharedMemory<f32>, #[comptime] v: Variant) {
+    let unit = UNIT_POS as usize;
+    if unit < GROUP {
+        tiles[comptime!(2 * v.wide() * v.wide()) + unit] = 0.0;
+    }
+    if unit < comptime!(3 * v.halo()) {
+        rows[comptime!(3 * v.plane()) + unit] = 0.0;
+    }
 }

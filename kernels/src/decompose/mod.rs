@@ -8,6 +8,7 @@
 
 mod gpu;
 mod kernels;
+mod slopes;
 
 use rayon::prelude::*;
 

@@ -3,35 +3,31 @@
 use cubecl::prelude::*;
 
 use super::super::gradient::ssim_slopes;
-use super::{Layout, QUARTER, Shapes, moment, moments, spot, tile};
-use crate::border::Border;
+use super::{GROUP, Layout, Pair, QUARTER, Shapes, TILE, Tile, Variant, moment, moments, spot, tile};
 use crate::device::{GpuBuffer, UNITS, grid, launch};
+use crate::shape::pixel_at;
 use crate::window::lead;
 
 /// The SSIM map, and coefficient maps of its gradient, one after the other: p, q, r and p of y.
 #[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)] // two images, maps and their shape
 fn slopes_kernel(
-    x: &Array<f32>,
-    y: &Array<f32>,
-    weights: &Array<f32>,
+    pair: &Pair,
     upstream: &Array<f32>,
     map: &mut Array<f32>,
     coefficients: &mut Array<f32>,
     s: Shapes,
-    #[comptime] size: usize,
-    #[comptime] border: Border,
+    #[comptime] v: Variant,
 ) {
     if CUBE_POS < s.cubes {
         let at = tile(s.oh, s.ow, s.c);
-        let found = moments(x, y, weights, at, s, size, border);
+        let found = moments(&pair.x, &pair.y, &pair.weights, at, s, v);
         #[unroll]
-        for o in 0..4usize {
+        for o in 0..GROUP {
             let (row, column) = spot(o);
             let (j, i) = (at.top + row, at.left + column);
             if j < s.oh && i < s.ow {
                 let slopes = ssim_slopes(moment(&found, o), s.k);
-                let to = ((at.image * s.oh + j) * s.ow + i) * s.c + at.channel;
+                let to = pixel_at(at.image, j, i, s.oh, s.ow) * s.c + at.channel;
                 let g = upstream[to];
                 map[to] = slopes.value;
                 coefficients[to] = g * slopes.x;
@@ -56,106 +52,142 @@ pub(crate) fn slopes(
         l.gpu,
         slopes_kernel,
         (grid(cubes), CubeDim::new_1d(QUARTER)),
-        x.arg(),
-        y.arg(),
-        l.weights.arg(),
+        l.pair(x, y),
         upstream.arg(),
         map.arg(),
         coefficients.arg(),
         l.arg(cubes),
-        l.size,
-        l.border
+        l.variant()
     );
 }
 
-/// `F'(p) + 2 x F'(q) + y F'(r)` on a tile of 16x16, one unit for each pixel: coefficients of the tile
-/// and its surroundings, horizontal sums, vertical sums. p begins at `first`, q and r after one and two
-/// sections.
+/// The images of a gradient, coefficient maps, and the adjoint of the windowed mean along rows and columns.
+#[derive(CubeType, CubeLaunch)]
+struct Inputs {
+    x: Array<f32>,
+    y: Array<f32>,
+    coefficients: Array<f32>,
+    row_band: Array<f32>,
+    column_band: Array<f32>,
+}
+
+/// Sums of the three coefficient maps.
+#[derive(CubeType, Clone, Copy)]
+struct Sums {
+    p: f32,
+    q: f32,
+    r: f32,
+}
+
+/// `F'(p) + 2 x F'(q) + y F'(r)` on a tile, one unit for each pixel: coefficients of the tile and its surroundings,
+/// horizontal sums, vertical sums. p begins at `first`, q and r after one and two sections.
 #[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)] // two images, maps and their shape
-fn gradient_kernel(
-    x: &Array<f32>,
-    y: &Array<f32>,
-    coefficients: &Array<f32>,
-    row_band: &Array<f32>,
-    column_band: &Array<f32>,
-    dx: &mut Array<f32>,
-    s: Shapes,
-    first: usize,
-    #[comptime] size: usize,
-    #[comptime] border: Border,
-) {
+fn gradient_kernel(inputs: &Inputs, dx: &mut Array<f32>, s: Shapes, first: usize, #[comptime] v: Variant) {
     if CUBE_POS < s.cubes {
         let at = tile(s.h, s.w, s.c);
-        let halo = comptime!(15 + size);
-        let before = comptime!(lead(size, border));
-        let square = comptime!((15 + size) * (15 + size));
-        let plane = comptime!(16 * (15 + size));
-        let mut maps = SharedMemory::<f32>::new(comptime!(3 * square));
-        let mut rows = SharedMemory::<f32>::new(comptime!(3 * plane));
+        let mut maps = SharedMemory::<f32>::new(comptime!(3 * v.halo() * v.halo()));
+        let mut rows = SharedMemory::<f32>::new(comptime!(3 * TILE * v.halo()));
+        load_coefficients(&inputs.coefficients, &mut maps, at, first, s, v);
+        sync_cube();
+        horizontal_sums(&maps, &inputs.column_band, &mut rows, at, s, v);
+        sync_cube();
         let unit = UNIT_POS as usize;
-        // All loads of a unit are under way before the first is waited for.
-        let each = comptime!(square.div_ceil(UNITS as usize));
-        let mut found = Array::<f32>::new(comptime!(3 * each));
-        #[unroll]
-        for k in 0..each {
-            let i = unit + k * comptime!(UNITS as usize);
-            let row = at.top + i / halo;
-            let column = at.left + i % halo;
-            let inside = row >= before && column >= before && row - before < s.oh && column - before < s.ow;
-            let pixel = ((at.image * s.oh + row - before) * s.ow + column - before) * s.c + at.channel;
-            let from = select(inside, pixel, 0usize);
-            found[3 * k] = select(inside, coefficients[first + from], f32::new(0.0));
-            found[3 * k + 1] = select(inside, coefficients[s.section + from], f32::new(0.0));
-            found[3 * k + 2] = select(inside, coefficients[2 * s.section + from], f32::new(0.0));
-        }
-        #[unroll]
-        for k in 0..each {
-            let i = unit + k * comptime!(UNITS as usize);
-            if i < square {
-                maps[i] = found[3 * k];
-                maps[square + i] = found[3 * k + 1];
-                maps[2 * square + i] = found[3 * k + 2];
-            }
-        }
-        sync_cube();
-        let mut i = unit;
-        while i < plane {
-            let from = (i / 16) * halo + i % 16;
-            let band = usize::min(at.left + i % 16, s.w - 1) * size;
-            let mut p = f32::new(0.0);
-            let mut q = f32::new(0.0);
-            let mut r = f32::new(0.0);
-            #[unroll]
-            for d in 0..size {
-                let weight = column_band[band + d];
-                p += weight * maps[from + d];
-                q += weight * maps[square + from + d];
-                r += weight * maps[2 * square + from + d];
-            }
-            rows[i] = p;
-            rows[plane + i] = q;
-            rows[2 * plane + i] = r;
-            i += 256;
-        }
-        sync_cube();
-        let (j, i) = (at.top + unit / 16, at.left + unit % 16);
-        let band = usize::min(j, s.h - 1) * size;
-        let mut p = f32::new(0.0);
-        let mut q = f32::new(0.0);
-        let mut r = f32::new(0.0);
-        #[unroll]
-        for d in 0..size {
-            let weight = row_band[band + d];
-            let from = (unit / 16 + d) * 16 + unit % 16;
-            p += weight * rows[from];
-            q += weight * rows[plane + from];
-            r += weight * rows[2 * plane + from];
-        }
+        let (j, i) = (at.top + unit / TILE, at.left + unit % TILE);
+        let band = usize::min(j, s.h - 1) * v.size;
+        let sums = weighted(&rows, unit, TILE, comptime!(TILE * v.halo()), &inputs.row_band, band, v.size);
         if j < s.h && i < s.w {
-            let to = ((at.image * s.h + j) * s.w + i) * s.c + at.channel;
-            dx[to] = p + 2.0 * x[to] * q + y[to] * r;
+            let to = pixel_at(at.image, j, i, s.h, s.w) * s.c + at.channel;
+            dx[to] = sums.p + 2.0 * inputs.x[to] * sums.q + inputs.y[to] * sums.r;
         }
+    }
+}
+
+/// Sums over three maps that lie `plane` elements apart, of elements `step` apart beginning with `from`.
+#[cube]
+fn weighted(
+    maps: &SharedMemory<f32>,
+    from: usize,
+    #[comptime] step: usize,
+    #[comptime] plane: usize,
+    weights: &Array<f32>,
+    first_weight: usize,
+    #[comptime] size: usize,
+) -> Sums {
+    let mut p = f32::new(0.0);
+    let mut q = f32::new(0.0);
+    let mut r = f32::new(0.0);
+    #[unroll]
+    for d in 0..size {
+        let weight = weights[first_weight + d];
+        let at = from + comptime!(d * step);
+        p += weight * maps[at];
+        q += weight * maps[plane + at];
+        r += weight * maps[2 * plane + at];
+    }
+    Sums { p, q, r }
+}
+
+/// Coefficients of a tile and its surroundings, zeros outside the map. All loads of a unit are under way before the first
+/// is waited for.
+#[cube]
+fn load_coefficients(
+    coefficients: &Array<f32>,
+    maps: &mut SharedMemory<f32>,
+    at: Tile,
+    first: usize,
+    s: Shapes,
+    #[comptime] v: Variant,
+) {
+    let halo = comptime!(v.halo());
+    let square = comptime!(v.halo() * v.halo());
+    let before = comptime!(lead(v.size, v.border));
+    let each = comptime!(square.div_ceil(UNITS as usize));
+    let unit = UNIT_POS as usize;
+    let mut found = Array::<f32>::new(comptime!(3 * each));
+    #[unroll]
+    for k in 0..each {
+        let i = unit + k * comptime!(UNITS as usize);
+        let row = at.top + i / halo;
+        let column = at.left + i % halo;
+        let inside = row >= before && column >= before && row - before < s.oh && column - before < s.ow;
+        let pixel = pixel_at(at.image, row - before, column - before, s.oh, s.ow) * s.c + at.channel;
+        let from = select(inside, pixel, 0usize);
+        found[3 * k] = select(inside, coefficients[first + from], f32::new(0.0));
+        found[3 * k + 1] = select(inside, coefficients[s.section + from], f32::new(0.0));
+        found[3 * k + 2] = select(inside, coefficients[2 * s.section + from], f32::new(0.0));
+    }
+    #[unroll]
+    for k in 0..each {
+        let i = unit + k * comptime!(UNITS as usize);
+        if i < square {
+            maps[i] = found[3 * k];
+            maps[square + i] = found[3 * k + 1];
+            maps[2 * square + i] = found[3 * k + 2];
+        }
+    }
+}
+
+/// Horizontal sums for the columns of the tile.
+#[cube]
+fn horizontal_sums(
+    maps: &SharedMemory<f32>,
+    column_band: &Array<f32>,
+    rows: &mut SharedMemory<f32>,
+    at: Tile,
+    s: Shapes,
+    #[comptime] v: Variant,
+) {
+    let halo = comptime!(v.halo());
+    let plane = comptime!(TILE * v.halo());
+    let mut i = UNIT_POS as usize;
+    while i < plane {
+        let band = usize::min(at.left + i % TILE, s.w - 1) * v.size;
+        let from = (i / TILE) * halo + i % TILE;
+        let sums = weighted(maps, from, 1usize, comptime!(halo * halo), column_band, band, v.size);
+        rows[i] = sums.p;
+        rows[plane + i] = sums.q;
+        rows[2 * plane + i] = sums.r;
+        i += comptime!(UNITS as usize);
     }
 }
 
@@ -172,15 +204,10 @@ pub(crate) fn gradient(
         l.gpu,
         gradient_kernel,
         (grid(cubes), CubeDim::new_1d(UNITS)),
-        x.arg(),
-        y.arg(),
-        coefficients.arg(),
-        l.row_band.arg(),
-        l.column_band.arg(),
+        InputsLaunch::new(x.arg(), y.arg(), coefficients.arg(), l.row_band.arg(), l.column_band.arg()),
         dx.arg(),
         l.arg(cubes),
         first * l.map_len(),
-        l.size,
-        l.border
+        l.variant()
     );
 }

@@ -3,31 +3,22 @@
 use cubecl::prelude::*;
 
 use super::super::ssim;
-use super::{Layout, QUARTER, Shapes, Tile, moment, moments, spot, tile};
-use crate::border::Border;
+use super::{GROUP, Layout, Pair, QUARTER, Shapes, Tile, Variant, moment, moments, spot, tile};
 use crate::device::{GpuBuffer, grid, launch};
+use crate::shape::pixel_at;
 
 #[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)] // two images, a map and their shape
-fn ssim_map_kernel(
-    x: &Array<f32>,
-    y: &Array<f32>,
-    weights: &Array<f32>,
-    map: &mut Array<f32>,
-    s: Shapes,
-    #[comptime] size: usize,
-    #[comptime] border: Border,
-) {
+fn ssim_map_kernel(pair: &Pair, map: &mut Array<f32>, s: Shapes, #[comptime] v: Variant) {
     if CUBE_POS < s.cubes {
         let at = tile(s.oh, s.ow, s.c);
-        let found = moments(x, y, weights, at, s, size, border);
+        let found = moments(&pair.x, &pair.y, &pair.weights, at, s, v);
         #[unroll]
-        for o in 0..4usize {
+        for o in 0..GROUP {
             let (row, column) = spot(o);
             let (j, i) = (at.top + row, at.left + column);
             if j < s.oh && i < s.ow {
                 let value = ssim(moment(&found, o), s.k);
-                map[((at.image * s.oh + j) * s.ow + i) * s.c + at.channel] = value;
+                map[pixel_at(at.image, j, i, s.oh, s.ow) * s.c + at.channel] = value;
             }
         }
     }
@@ -37,56 +28,41 @@ fn ssim_map_kernel(
 pub(crate) fn map(l: &Layout, x: &GpuBuffer, y: &GpuBuffer, map: &mut GpuBuffer) {
     let cubes = l.map_cubes();
     let shape = (grid(cubes), CubeDim::new_1d(QUARTER));
-    launch!(
-        l.gpu,
-        ssim_map_kernel,
-        shape,
-        x.arg(),
-        y.arg(),
-        l.weights.arg(),
-        map.arg(),
-        l.arg(cubes),
-        l.size,
-        l.border
-    );
+    launch!(l.gpu, ssim_map_kernel, shape, l.pair(x, y), map.arg(), l.arg(cubes), l.variant());
 }
 
 /// All channels of a tile, one after the other; the mask is updated in place.
 #[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)] // two images, two maps and their shape
 fn ssim_mask_kernel(
-    x: &Array<f32>,
-    y: &Array<f32>,
-    weights: &Array<f32>,
+    pair: &Pair,
     dissimilarity: &mut Array<f32>,
     mask: &mut Array<f32>,
     changed: &mut Array<Atomic<u32>>,
     s: Shapes,
     threshold: f32,
-    #[comptime] size: usize,
-    #[comptime] border: Border,
+    #[comptime] v: Variant,
 ) {
     if CUBE_POS < s.cubes {
         let place = tile(s.oh, s.ow, 1usize);
-        let mut sums = Array::<f32>::new(4usize);
+        let mut sums = Array::<f32>::new(GROUP);
         #[unroll]
-        for o in 0..4usize {
+        for o in 0..GROUP {
             sums[o] = f32::new(0.0);
         }
         for channel in 0..s.c {
             let at = Tile { image: place.image, channel, top: place.top, left: place.left };
-            let found = moments(x, y, weights, at, s, size, border);
+            let found = moments(&pair.x, &pair.y, &pair.weights, at, s, v);
             #[unroll]
-            for o in 0..4usize {
+            for o in 0..GROUP {
                 sums[o] += ssim(moment(&found, o), s.k);
             }
         }
         #[unroll]
-        for o in 0..4usize {
+        for o in 0..GROUP {
             let (row, column) = spot(o);
             let (j, i) = (place.top + row, place.left + column);
             if j < s.oh && i < s.ow {
-                let to = (place.image * s.oh + j) * s.ow + i;
+                let to = pixel_at(place.image, j, i, s.oh, s.ow);
                 let d = 1.0 - sums[o] / f32::cast_from(s.c);
                 let masked = select(d > threshold, f32::new(1.0), f32::new(0.0));
                 dissimilarity[to] = d;
@@ -123,15 +99,12 @@ pub(crate) fn mask(
         l.gpu,
         ssim_mask_kernel,
         shape,
-        x.arg(),
-        y.arg(),
-        l.weights.arg(),
+        l.pair(x, y),
         dissimilarity.arg(),
         mask.arg(),
         changed.arg(),
         l.arg(cubes),
         threshold,
-        l.size,
-        l.border
+        l.variant()
     );
 }

@@ -17,11 +17,11 @@ use super::{Moments, SsimConstants, SsimConstantsLaunch, SsimOptions};
 use crate::border::{Border, mirror};
 use crate::device::{Gpu, GpuBuffer};
 use crate::error::{Result, shape_error};
-use crate::shape::Nhwc;
+use crate::shape::{Nhwc, pixel_at};
 use crate::window::adjoint_band;
 
 /// Pixels along one side of a tile.
-const TILE: usize = 16;
+pub(crate) const TILE: usize = 16;
 
 /// Largest window whose tile fits into 32 KiB of shared memory, in the gradient.
 const LARGEST_WINDOW: usize = 29;
@@ -74,6 +74,11 @@ impl Layout {
         ShapesLaunch::new(cubes, h, w, c, oh, ow, self.map_len(), k)
     }
 
+    /// What kernels are compiled for.
+    pub fn variant(&self) -> Variant {
+        Variant { size: self.size, border: self.border }
+    }
+
     /// Elements of the map.
     pub fn map_len(&self) -> usize {
         self.shape[0] * self.out.0 * self.out.1 * self.shape[3]
@@ -111,6 +116,41 @@ pub(crate) struct Shapes {
     pub k: SsimConstants,
 }
 
+/// Two batches, and the weights of the window over them.
+#[derive(CubeType, CubeLaunch)]
+struct Pair {
+    x: Array<f32>,
+    y: Array<f32>,
+    weights: Array<f32>,
+}
+
+impl Layout {
+    /// As a kernel argument.
+    fn pair<R: Runtime>(&self, x: &GpuBuffer, y: &GpuBuffer) -> PairLaunch<R> {
+        PairLaunch::new(x.arg(), y.arg(), self.weights.arg())
+    }
+}
+
+/// What a kernel is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Variant {
+    /// Pixels along one side of the window.
+    pub size: usize,
+    pub border: Border,
+}
+
+impl Variant {
+    /// Side of a tile and its surroundings.
+    fn halo(self) -> usize {
+        TILE - 1 + self.size
+    }
+
+    /// Rows above and columns left of a tile that its windows see.
+    fn before(self) -> usize {
+        if self.border == Border::Valid { 0 } else { self.size / 2 }
+    }
+}
+
 /// Where a cube's tile lies.
 #[derive(CubeType, Clone, Copy)]
 pub(crate) struct Tile {
@@ -124,22 +164,24 @@ pub(crate) struct Tile {
 /// The tile of this cube among `images x channels` maps of `h` x `w`; images outermost.
 #[cube]
 pub(crate) fn tile(h: usize, w: usize, channels: usize) -> Tile {
-    let down = h.div_ceil(16);
-    let across = w.div_ceil(16);
-    let left = (CUBE_POS % across) * 16;
-    let top = ((CUBE_POS / across) % down) * 16;
+    let down = h.div_ceil(TILE);
+    let across = w.div_ceil(TILE);
+    let left = (CUBE_POS % across) * TILE;
+    let top = ((CUBE_POS / across) % down) * TILE;
     let map = CUBE_POS / (across * down);
     Tile { image: map / channels, channel: map % channels, top, left }
 }
 
-/// Units of a cube that makes [`moments`]: each makes four, one below the other.
-pub(crate) const QUARTER: u32 = 64;
+/// Neighbouring means that a unit makes at a time, one below the other.
+pub(crate) const GROUP: usize = 4;
+/// Units of a cube that makes [`moments`].
+pub(crate) const QUARTER: u32 = (TILE * TILE / GROUP) as u32;
 
-/// Row and column in the tile of the `o`-th of the four pixels of this unit.
+/// Row and column in the tile of the `o`-th of the pixels of this unit.
 #[cube]
 pub(crate) fn spot(o: usize) -> (usize, usize) {
     let unit = UNIT_POS as usize;
-    (unit / 16 * 4 + o, unit % 16)
+    (unit / TILE * GROUP + o, unit % TILE)
 }
 
 /// Copies the pixels of two maps in a square of `side` x `side`, which begins `reach` above and left of a tile, to shared
@@ -166,7 +208,7 @@ pub(crate) fn load_square(
         let row = mirror((at.top + i / side) as i32 - reach, s.h as i32, border);
         let column = mirror((at.left + i % side) as i32 - reach, s.w as i32, border);
         let inside = row >= 0 && column >= 0;
-        let pixel = ((at.image * s.h + row as usize) * s.w + column as usize) * s.c + at.channel;
+        let pixel = pixel_at(at.image, row as usize, column as usize, s.h, s.w) * s.c + at.channel;
         let from = select(inside, pixel, 0usize);
         a[j] = select(inside, x[from], f32::new(0.0));
         b[j] = select(inside, y[from], f32::new(0.0));
@@ -181,8 +223,11 @@ pub(crate) fn load_square(
     }
 }
 
-/// The moments of the four pixels of this unit, five numbers each: means of x, y, x^2, y^2 and xy. A
-/// unit makes four neighbouring means at a time, so that each value of a window is read once for them.
+/// Means of a unit: of x, y, x^2, y^2 and xy.
+const MEANS: usize = 5;
+
+/// The moments of the pixels of this unit, [`MEANS`] numbers each. A unit makes [`GROUP`] neighbouring means at a time, so
+/// that each value of a window is read once for them.
 #[cube]
 pub(crate) fn moments(
     x: &Array<f32>,
@@ -190,67 +235,35 @@ pub(crate) fn moments(
     weights: &Array<f32>,
     at: Tile,
     s: Shapes,
-    #[comptime] size: usize,
-    #[comptime] border: Border,
+    #[comptime] v: Variant,
 ) -> Array<f32> {
-    let halo = comptime!(15 + size);
-    let plane = comptime!(16 * (15 + size));
-    let shift = comptime!(if border == Border::Valid { 0i32 } else { (size / 2) as i32 });
+    let halo = comptime!(v.halo());
+    let plane = comptime!(TILE * v.halo());
     let mut tiles = SharedMemory::<f32>::new(comptime!(2 * halo * halo)); // of x, then of y
-    let mut rows = SharedMemory::<f32>::new(comptime!(5 * plane));
-    let unit = UNIT_POS as usize;
-    let mut window = Array::<f32>::new(size);
+    let mut rows = SharedMemory::<f32>::new(comptime!(MEANS * plane));
+    let mut window = Array::<f32>::new(v.size);
     #[unroll]
-    for t in 0..size {
+    for t in 0..v.size {
         window[t] = weights[t];
     }
     // A unit may still read what the channel before has left here.
     sync_cube();
-    load_square(x, y, &mut tiles, at, s, halo, shift, QUARTER, border);
+    load_square(x, y, &mut tiles, at, s, halo, comptime!(v.before() as i32), QUARTER, v.border);
     sync_cube();
-    let mut i = unit;
-    while i < comptime!(4 * halo) {
-        let (row, first) = (i / 4, i % 4 * 4);
-        let mut sums = zeros();
-        #[unroll]
-        for t in 0..comptime!(size + 3) {
-            let a = tiles[row * halo + first + t];
-            let b = tiles[comptime!(halo * halo) + row * halo + first + t];
-            let (aa, bb, ab) = (a * a, b * b, a * b);
-            #[unroll]
-            for o in 0..4usize {
-                if comptime!(t >= o && t < o + size) {
-                    let weight = window[comptime!(t - o)];
-                    sums[5 * o] += weight * a;
-                    sums[5 * o + 1] += weight * b;
-                    sums[5 * o + 2] += weight * aa;
-                    sums[5 * o + 3] += weight * bb;
-                    sums[5 * o + 4] += weight * ab;
-                }
-            }
-        }
-        #[unroll]
-        for o in 0..4usize {
-            #[unroll]
-            for k in 0..5usize {
-                rows[k * plane + row * 16 + first + o] = sums[5 * o + k];
-            }
-        }
-        i += 64;
-    }
+    horizontal_means(&tiles, &window, &mut rows, v);
     sync_cube();
     let (first, column) = spot(0usize);
     let mut sums = zeros();
     #[unroll]
-    for t in 0..comptime!(size + 3) {
-        let from = (first + t) * 16 + column;
+    for t in 0..comptime!(v.size + GROUP - 1) {
+        let from = (first + t) * TILE + column;
         #[unroll]
-        for k in 0..5usize {
+        for k in 0..MEANS {
             let value = rows[k * plane + from];
             #[unroll]
-            for o in 0..4usize {
-                if comptime!(t >= o && t < o + size) {
-                    sums[5 * o + k] += window[comptime!(t - o)] * value;
+            for o in 0..GROUP {
+                if comptime!(t >= o && t < o + v.size) {
+                    sums[MEANS * o + k] += window[comptime!(t - o)] * value;
                 }
             }
         }
@@ -258,19 +271,63 @@ pub(crate) fn moments(
     sums
 }
 
-/// Twenty sums.
+/// Horizontal means over the rows that a tile sees.
+#[cube]
+fn horizontal_means(
+    tiles: &SharedMemory<f32>,
+    window: &Array<f32>,
+    rows: &mut SharedMemory<f32>,
+    #[comptime] v: Variant,
+) {
+    let halo = comptime!(v.halo());
+    let plane = comptime!(TILE * v.halo());
+    let groups = comptime!(TILE / GROUP);
+    let mut i = UNIT_POS as usize;
+    while i < comptime!(halo * groups) {
+        let (row, first) = (i / groups, i % groups * GROUP);
+        let mut sums = zeros();
+        #[unroll]
+        for t in 0..comptime!(v.size + GROUP - 1) {
+            let a = tiles[row * halo + first + t];
+            let b = tiles[comptime!(halo * halo) + row * halo + first + t];
+            let (aa, bb, ab) = (a * a, b * b, a * b);
+            #[unroll]
+            for o in 0..GROUP {
+                if comptime!(t >= o && t < o + v.size) {
+                    let weight = window[comptime!(t - o)];
+                    sums[MEANS * o] += weight * a;
+                    sums[MEANS * o + 1] += weight * b;
+                    sums[MEANS * o + 2] += weight * aa;
+                    sums[MEANS * o + 3] += weight * bb;
+                    sums[MEANS * o + 4] += weight * ab;
+                }
+            }
+        }
+        #[unroll]
+        for o in 0..GROUP {
+            #[unroll]
+            for k in 0..MEANS {
+                rows[k * plane + row * TILE + first + o] = sums[MEANS * o + k];
+            }
+        }
+        i += comptime!(QUARTER as usize);
+    }
+}
+
+/// [`MEANS`] sums for each pixel of a unit, all zero.
 #[cube]
 fn zeros() -> Array<f32> {
-    let mut sums = Array::<f32>::new(20usize);
+    let mut sums = Array::<f32>::new(comptime!(GROUP * MEANS));
     #[unroll]
-    for k in 0..20usize {
+    for k in 0..comptime!(GROUP * MEANS) {
         sums[k] = f32::new(0.0);
     }
     sums
 }
 
-/// The `o`-th of four moments.
+/// The moments of the `o`-th pixel.
 #[cube]
 pub(crate) fn moment(sums: &Array<f32>, o: usize) -> Moments {
-    Moments { x: sums[5 * o], y: sums[5 * o + 1], xx: sums[5 * o + 2], yy: sums[5 * o + 3], xy: sums[5 * o + 4] }
+    let at = MEANS * o;
+    Moments { x: sums[at], y: sums[at + 1], xx: sums[at + 2], yy: sums[at + 3], xy: sums[at + 4] }
 }
