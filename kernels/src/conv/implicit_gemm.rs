@@ -13,173 +13,229 @@
 use cubecl::prelude::*;
 
 use super::masked::masked;
-use super::pass::{Direction, Operands, Sizes, Variant, base, finish, offset, row, taps, weight_at};
+use super::pass::{Direction, Operands, Sizes, Variant, finish, offset, row, weight_at};
+use super::product::{
+    Corner, Inputs, Lines, SIDE, TILE, Terms, Tiles, corner, exists, lines, number, shift, source, tap_column, tap_row,
+    terms,
+};
 use crate::activation::{Activation, activate, sigmoid};
 use crate::device::{Gpu, GpuBuffer, Precision, UNITS, grid, launch};
 use crate::error::Result;
+use crate::shape::pixel_at;
+
+/// Terms at a time.
+const TERMS: usize = 16;
+/// Rows of a unit; with pooling they are a window.
+const ROWS: usize = TILE / SIDE;
+/// Elements from one term of all rows to the next: a spare one between lines.
+const PITCH: usize = TILE + 1;
 
 #[cube(launch_unchecked)]
 fn implicit_gemm_kernel(
-    x: &Array<f32>,
+    inputs: &Inputs,
     mask: &Array<f32>,
-    w: &Array<f32>,
-    bias: &Array<f32>,
-    residual: &Array<f32>,
-    attention: &Array<f32>,
     y: &mut Array<f32>,
     s: Sizes,
-    row_tiles: usize,
-    column_tiles: usize,
-    phases: usize,
+    tiles: Tiles,
     parameter: f32,
     #[comptime] v: Variant,
 ) {
-    let phase = CUBE_POS / (row_tiles * column_tiles);
-    if phase < phases {
-        let width = comptime!(16 * v.columns);
-        let direction = comptime!(v.direction);
-        // Terms by rows of 64 and by columns, a spare element between lines.
-        let mut a = SharedMemory::<f32>::new(1040usize);
-        let mut b = SharedMemory::<f32>::new(comptime!(16 * (width + 1)));
-        let mut base_y = SharedMemory::<i32>::new(64usize);
-        let mut base_x = SharedMemory::<i32>::new(64usize);
-        let mut from = SharedMemory::<i32>::new(64usize);
-        let unit = UNIT_POS as usize;
-        let (tile_row, tile_column) = (unit / 16, unit % 16);
-        // Neighbouring cubes share rows, so that the input stays in the cache.
-        let first_column = (CUBE_POS % column_tiles) * comptime!(if v.gated { 32 } else { 16 * v.columns });
-        let first_row = ((CUBE_POS / column_tiles) % row_tiles) * 64;
-        let py = phase / s.stride;
-        let px = phase % s.stride;
-
-        if unit < 64 {
-            let r = row(first_row + unit, py, px, s, v);
-            base_y[unit] = base(r.y, s.before_h, s, direction);
-            base_x[unit] = base(r.x, s.before_w, s, direction);
-            from[unit] = select(r.inside, r.image as i32, -1);
-        }
-        let rows = taps(py, s.kernel_h, s.before_h, s, direction);
-        let columns = taps(px, s.kernel_w, s.before_w, s, direction);
-        let count = rows.count * columns.count;
-        let chunks = s.in_channels.div_ceil(16);
-        let steps = if comptime!(v.flat) { (count * s.in_channels).div_ceil(16) } else { count * chunks };
-
-        let mut sums = Array::<f32>::new(comptime!(4 * v.columns));
+    let phase = CUBE_POS / (tiles.rows * tiles.columns);
+    if phase < tiles.phases {
+        let mut a = SharedMemory::<f32>::new(comptime!(TERMS * PITCH)); // [term][row]
+        let mut b = SharedMemory::<f32>::new(comptime!(TERMS * (v.width() + 1))); // [term][column]
+        let corner = corner(tiles.rows, tiles.columns, comptime!(v.channels()));
+        let t = terms(phase, s, v.direction, TERMS);
+        let lines = lines(corner.row, t, s, v);
+        let steps = if comptime!(v.flat) { (t.taps * s.in_channels).div_ceil(TERMS) } else { t.taps * t.chunks };
+        let mut sums = Array::<f32>::new(comptime!(ROWS * v.columns));
         #[unroll]
-        for i in 0..comptime!(4 * v.columns) {
+        for i in 0..comptime!(ROWS * v.columns) {
             sums[i] = f32::new(0.0);
         }
         for step in 0..steps {
             sync_cube();
-            // Input: 16 terms of 64 rows.
-            {
-                let mut tap = step / chunks;
-                let mut channel = (step % chunks) * 16 + tile_column;
-                if comptime!(v.flat) {
-                    tap = (step * 16 + tile_column) / s.in_channels;
-                    channel = (step * 16 + tile_column) % s.in_channels;
-                }
-                let live = tap < count && channel < s.in_channels;
-                let dy = offset(rows.first + tap / columns.count * rows.step, py, s.before_h, s, direction);
-                let dx = offset(columns.first + tap % columns.count * columns.step, px, s.before_w, s, direction);
-                #[unroll]
-                for i in 0..4usize {
-                    let line = tile_row + 16 * i;
-                    let (iy, ix, image) = (base_y[line] + dy, base_x[line] + dx, from[line]);
-                    let inside = iy >= 0 && ix >= 0 && iy < s.in_h as i32 && ix < s.in_w as i32 && image >= 0;
-                    let mut value = f32::new(0.0);
-                    if live && inside {
-                        let pixel = (image as usize * s.in_h + iy as usize) * s.in_w + ix as usize;
-                        if comptime!(v.masked) {
-                            value = masked(x[pixel * 3 + usize::min(channel, 2)], mask[pixel], channel);
-                        } else {
-                            value = x[pixel * s.in_stride + s.in_first + channel];
-                        }
-                    }
-                    a[tile_column * 65 + line] = value;
-                }
-            }
-            // Weights: the same terms of every column; neighbours in memory are read by neighbouring units.
-            #[unroll]
-            for i in 0..comptime!(v.columns) {
-                let at = unit + 256 * i;
-                let term = if comptime!(direction == Direction::Gather) { at % 16 } else { at / width };
-                let column = if comptime!(direction == Direction::Gather) { at / 16 } else { at % width };
-                let mut tap = step / chunks;
-                let mut channel = (step % chunks) * 16 + term;
-                if comptime!(v.flat) {
-                    tap = (step * 16 + term) / s.in_channels;
-                    channel = (step * 16 + term) % s.in_channels;
-                }
-                let mut value = f32::new(0.0);
-                let mut out = first_column + column;
-                let mut exists = out < s.out_channels;
-                if comptime!(v.gated) {
-                    out = first_column + column % 32;
-                    exists = out < s.out_channels;
-                    out += column / 32 * s.out_channels;
-                }
-                if tap < count && channel < s.in_channels && exists {
-                    let r = rows.first + tap / columns.count * rows.step;
-                    let q = columns.first + tap % columns.count * columns.step;
-                    value = w[weight_at(channel, out, r, q, s, direction)];
-                }
-                b[term * (width + 1) + column] = value;
-            }
+            load_input(&inputs.x, mask, &lines, &mut a, step, t, s, v);
+            load_weights(&inputs.w, &mut b, step, t, corner.column, s, v);
             sync_cube();
-            #[unroll]
-            for k in 0..16usize {
-                let mut left = Array::<f32>::new(4usize);
-                #[unroll]
-                for i in 0..4usize {
-                    left[i] = a[k * 65 + tile_row * 4 + i];
-                }
-                #[unroll]
-                for j in 0..comptime!(v.columns) {
-                    let right = b[k * (width + 1) + tile_column + 16 * j];
-                    #[unroll]
-                    for i in 0..4usize {
-                        sums[i * comptime!(v.columns) + j] += left[i] * right;
-                    }
-                }
+            multiply(&a, &b, &mut sums, v);
+        }
+        if comptime!(v.pooled) {
+            write_pooled(inputs, &sums, y, corner, s, parameter, v);
+        } else {
+            write_rows(inputs, &sums, y, corner, t, s, parameter, v);
+        }
+    }
+}
+
+/// A tap and a channel of the input.
+#[derive(CubeType, Clone, Copy)]
+struct Term {
+    tap: usize,
+    channel: usize,
+}
+
+/// The `lane`-th term of a step.
+#[cube]
+fn term(step: usize, lane: usize, t: Terms, s: Sizes, #[comptime] flat: bool) -> Term {
+    if comptime!(flat) {
+        let at = step * TERMS + lane;
+        Term { tap: at / s.in_channels, channel: at % s.in_channels }
+    } else {
+        Term { tap: step / t.chunks, channel: (step % t.chunks) * TERMS + lane }
+    }
+}
+
+/// The input's part of a step; zeros outside the image. A unit has one term of every 16th row.
+#[cube]
+fn load_input(
+    x: &Array<f32>,
+    mask: &Array<f32>,
+    lines: &Lines,
+    a: &mut SharedMemory<f32>,
+    step: usize,
+    t: Terms,
+    s: Sizes,
+    #[comptime] v: Variant,
+) {
+    let (first, lane) = (UNIT_POS as usize / SIDE, UNIT_POS as usize % SIDE);
+    let own = term(step, lane, t, s, v.flat);
+    let live = own.tap < t.taps && own.channel < s.in_channels;
+    let dy = offset(tap_row(own.tap, t), t.phase_y, s.before_h, s, v.direction);
+    let dx = offset(tap_column(own.tap, t), t.phase_x, s.before_w, s, v.direction);
+    #[unroll]
+    for i in 0..ROWS {
+        let line = first + SIDE * i;
+        let from = source(lines, line, dy, dx);
+        let mut value = f32::new(0.0);
+        if live && exists(from, s) {
+            let pixel = number(from, s);
+            if comptime!(v.masked) {
+                value = masked(x[pixel * 3 + usize::min(own.channel, 2)], mask[pixel], own.channel);
+            } else {
+                value = x[pixel * s.in_stride + s.in_first + own.channel];
             }
         }
+        a[lane * PITCH + line] = value;
+    }
+}
 
+/// The weights' part of a step: the same terms of every column; neighbours in memory are read by neighbouring units.
+#[cube]
+fn load_weights(
+    w: &Array<f32>,
+    b: &mut SharedMemory<f32>,
+    step: usize,
+    t: Terms,
+    first: usize,
+    s: Sizes,
+    #[comptime] v: Variant,
+) {
+    let width = comptime!(v.width());
+    let gather = comptime!(v.direction == Direction::Gather);
+    #[unroll]
+    for i in 0..v.columns {
+        let at = UNIT_POS as usize + comptime!(UNITS as usize) * i;
+        let lane = if comptime!(gather) { at % TERMS } else { at / width };
+        let column = if comptime!(gather) { at / TERMS } else { at % width };
+        let own = term(step, lane, t, s, v.flat);
+        let mut value = f32::new(0.0);
+        let mut out = first + column;
+        let mut exists = out < s.out_channels;
+        if comptime!(v.gated) {
+            out = first + column % comptime!(v.channels());
+            exists = out < s.out_channels;
+            out += column / comptime!(v.channels()) * s.out_channels;
+        }
+        if own.tap < t.taps && own.channel < s.in_channels && exists {
+            value = w[weight_at(own.channel, out, tap_row(own.tap, t), tap_column(own.tap, t), s, v.direction)];
+        }
+        b[lane * comptime!(width + 1) + column] = value;
+    }
+}
+
+/// Adds the products of a step: a unit has [`ROWS`] neighbouring rows of every 16th column.
+#[cube]
+fn multiply(a: &SharedMemory<f32>, b: &SharedMemory<f32>, sums: &mut Array<f32>, #[comptime] v: Variant) {
+    let (tile_row, tile_column) = (UNIT_POS as usize / SIDE, UNIT_POS as usize % SIDE);
+    #[unroll]
+    for k in 0..TERMS {
+        let mut left = Array::<f32>::new(ROWS);
         #[unroll]
-        for j in 0..comptime!(if v.gated { 2 } else { v.columns }) {
-            let column = first_column + tile_column + 16 * j;
-            if column < s.out_channels {
-                let mut shift = f32::new(0.0);
-                if comptime!(v.bias) {
-                    shift = bias[s.out_first + column];
-                }
-                if comptime!(v.pooled) {
-                    let mut best = activate(sums[j] + shift, parameter, v.activation);
-                    #[unroll]
-                    for i in 1..4usize {
-                        let value = activate(sums[i * comptime!(v.columns) + j] + shift, parameter, v.activation);
-                        best = f32::max(best, value);
-                    }
-                    let window = first_row / 4 + tile_row;
-                    if window < s.images * (s.out_h / 2) * (s.out_w / 2) {
-                        y[window * s.out_stride + s.out_first + column] = best;
-                    }
-                } else {
-                    #[unroll]
-                    for i in 0..4usize {
-                        let r = row(first_row + tile_row * 4 + i, py, px, s, v);
-                        if r.inside {
-                            let pixel = (r.image * s.out_h + r.y) * s.out_w + r.x;
-                            let sum = sums[i * comptime!(v.columns) + j] + shift;
-                            if comptime!(v.gated) {
-                                let gate = sums[i * comptime!(v.columns) + j + 2] + bias[s.out_channels + column];
-                                y[pixel * s.out_stride + column] =
-                                    activate(sum, parameter, v.activation) * sigmoid(gate);
-                            } else {
-                                let at = pixel * s.out_stride + s.out_first + column;
-                                y[at] = finish(sum, residual, attention, pixel, at, parameter, v);
-                            }
-                        }
+        for i in 0..ROWS {
+            left[i] = a[k * PITCH + tile_row * ROWS + i];
+        }
+        #[unroll]
+        for j in 0..v.columns {
+            let right = b[k * comptime!(v.width() + 1) + tile_column + SIDE * j];
+            #[unroll]
+            for i in 0..ROWS {
+                sums[i * v.columns + j] += left[i] * right;
+            }
+        }
+    }
+}
+
+/// Writes the largest of each window of four rows, which are those of a unit.
+#[cube]
+fn write_pooled(
+    inputs: &Inputs,
+    sums: &Array<f32>,
+    y: &mut Array<f32>,
+    corner: Corner,
+    s: Sizes,
+    parameter: f32,
+    #[comptime] v: Variant,
+) {
+    let (tile_row, tile_column) = (UNIT_POS as usize / SIDE, UNIT_POS as usize % SIDE);
+    #[unroll]
+    for j in 0..v.columns {
+        let column = corner.column + tile_column + SIDE * j;
+        if column < s.out_channels {
+            let shift = shift(inputs, column, s, v);
+            let mut best = activate(sums[j] + shift, parameter, v.activation);
+            #[unroll]
+            for i in 1..ROWS {
+                best = f32::max(best, activate(sums[i * v.columns + j] + shift, parameter, v.activation));
+            }
+            let window = corner.row / ROWS + tile_row;
+            if window < s.images * (s.out_h / 2) * (s.out_w / 2) {
+                y[window * s.out_stride + s.out_first + column] = best;
+            }
+        }
+    }
+}
+
+/// Writes the rows of a unit; those of a gated convolution are features, then gates.
+#[cube]
+fn write_rows(
+    inputs: &Inputs,
+    sums: &Array<f32>,
+    y: &mut Array<f32>,
+    corner: Corner,
+    t: Terms,
+    s: Sizes,
+    parameter: f32,
+    #[comptime] v: Variant,
+) {
+    let (tile_row, tile_column) = (UNIT_POS as usize / SIDE, UNIT_POS as usize % SIDE);
+    #[unroll]
+    for j in 0..comptime!(v.channels() / SIDE) {
+        let column = corner.column + tile_column + SIDE * j;
+        if column < s.out_channels {
+            let shift = shift(inputs, column, s, v);
+            #[unroll]
+            for i in 0..ROWS {
+                let r = row(corner.row + tile_row * ROWS + i, t.phase_y, t.phase_x, s, v);
+                if r.inside {
+                    let pixel = pixel_at(r.image, r.y, r.x, s.out_h, s.out_w);
+                    let sum = sums[i * v.columns + j] + shift;
+                    if comptime!(v.gated) {
+                        let gate = sums[i * v.columns + j + 2] + inputs.bias[s.out_channels + column];
+                        y[pixel * s.out_stride + column] = activate(sum, parameter, v.activation) * sigmoid(gate);
+                    } else {
+                        let at = pixel * s.out_stride + s.out_first + column;
+                        y[at] = finish(sum, &inputs.residual, &inputs.attention, pixel, at, parameter, v);
                     }
                 }
             }
@@ -251,25 +307,16 @@ pub(super) fn run_gated(
 }
 
 fn queue(gpu: &Gpu, s: &Sizes, v: Variant, parameter: f32, mask: Option<&GpuBuffer>, operands: &Operands) {
-    let phases = if v.direction == Direction::Gather { 1 } else { s.stride * s.stride };
-    let row_tiles = s.rows(&v).div_ceil(64);
-    let column_tiles = s.out_channels.div_ceil(if v.gated { 32 } else { 16 * v.columns });
-    let Operands { x, w, bias, residual, attention, y } = operands;
+    let tiles = Tiles::new(s, &v);
     launch!(
         gpu,
         implicit_gemm_kernel,
-        (grid(row_tiles * column_tiles * phases), CubeDim::new_1d(UNITS)),
-        x.arg(),
-        mask.unwrap_or(x).arg(),
-        w.arg(),
-        bias.unwrap_or(w).arg(),
-        residual.unwrap_or(x).arg(),
-        attention.unwrap_or(x).arg(),
-        y.arg(),
+        (grid(tiles.count()), CubeDim::new_1d(UNITS)),
+        operands.inputs(),
+        mask.unwrap_or(operands.x).arg(),
+        operands.y.arg(),
         s.arg(),
-        row_tiles,
-        column_tiles,
-        phases,
+        tiles.arg(),
         parameter,
         v
     );

@@ -20,6 +20,7 @@ pub(crate) mod packed;
 mod padding;
 mod pass;
 mod prepared;
+mod product;
 mod reduced;
 mod slab;
 mod tensor_core;

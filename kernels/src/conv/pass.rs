@@ -7,6 +7,7 @@ use super::Geometry;
 use crate::activation::{Kind, activate};
 use crate::attention::lift;
 use crate::device::GpuBuffer;
+use crate::shape::pixel_at;
 
 /// Which way the taps point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +40,13 @@ pub(crate) struct Sizes {
     pub before_h: usize,
     pub before_w: usize,
     pub dilation: usize,
+}
+
+/// Weights and bias of a convolution.
+#[derive(CubeType, CubeLaunch)]
+pub(super) struct Layer {
+    pub weights: Array<f32>,
+    pub bias: Array<f32>,
 }
 
 /// What a pass is compiled for.
@@ -167,7 +175,7 @@ pub(super) fn input_at(x: &Array<f32>, pixel: usize, dy: i32, dx: i32, channel: 
     let mut value = f32::new(0.0);
     if iy >= 0 && ix >= 0 && iy < s.in_h as i32 && ix < s.in_w as i32 {
         let image = pixel / (s.out_w * s.out_h);
-        let at = (image * s.in_h + iy as usize) * s.in_w + ix as usize;
+        let at = pixel_at(image, iy as usize, ix as usize, s.in_h, s.in_w);
         value = x[at * s.in_stride + s.in_first + channel];
     }
     value

@@ -7,12 +7,30 @@
 use cubecl::prelude::*;
 use half::{bf16, f16};
 
-use super::pass::{Direction, Operands, Sizes, Variant, base, finish, input_at, offset, row, taps, weight_at};
+use super::pass::{Direction, Operands, Sizes, Variant, finish, offset, row, weight_at};
+use super::product::{
+    Corner, Cut, Inputs, Lines, TILE, Terms, Tiles, WINDOW, column, corner, exists, factors, lines, number, shift,
+    source, tap_column, tap_row, terms,
+};
 use crate::activation::activate;
 use crate::device::{Gpu, GpuBuffer, Precision, grid, launch};
+use crate::shape::pixel_at;
 
-/// Units of a cube: four planes of 32.
-const PLANES: u32 = 128;
+/// Units of a plane.
+const PLANE: usize = 32;
+/// Units of a cube: two by two planes.
+const UNITS: u32 = 128;
+/// Rows and columns of a fragment.
+const FRAGMENT: usize = 16;
+/// Rows and columns of a plane, two by two fragments.
+const PART: usize = 2 * FRAGMENT;
+/// Terms at a time.
+const TERMS: usize = 32;
+/// Elements of an operand in shared memory, and how many of them each unit loads.
+const OPERAND: usize = TILE * TERMS;
+const LOADS: usize = OPERAND / UNITS as usize;
+/// Lines of a tile that units write at a time, each one element of a line.
+const LINES: usize = UNITS as usize / TILE;
 
 /// Four fragments of sums, all zero.
 #[cube]
@@ -22,8 +40,8 @@ fn fragments(#[comptime] depth: usize) -> Sequence<cmma::Matrix<f32>> {
     for _ in 0..4usize {
         sums.push(cmma::Matrix::<f32>::from_value(
             cmma::MatrixIdent::Accumulator,
-            16usize,
-            16usize,
+            FRAGMENT,
+            FRAGMENT,
             depth,
             cmma::MatrixLayout::Undefined,
             0.0,
@@ -32,45 +50,51 @@ fn fragments(#[comptime] depth: usize) -> Sequence<cmma::Matrix<f32>> {
     sums
 }
 
-/// Adds the products of 32 terms. Operands are `[row or column][32 terms]`, or with `terms_outside`
-/// `[32 terms][64 rows or columns]`.
+/// The part of a tile that the plane of this unit makes.
+#[cube]
+fn part() -> Corner {
+    let plane = UNIT_POS as usize / PLANE;
+    Corner { row: plane / 2 * PART, column: plane % 2 * PART }
+}
+
+/// Adds the products of [`TERMS`] terms. Operands are `[row or column][term]`, or with `terms_outside`
+/// `[term][row or column]`.
 #[cube]
 fn multiply<E: Float>(
     a: &SharedMemory<E>,
     b: &SharedMemory<E>,
     sums: &Sequence<cmma::Matrix<f32>>,
-    plane_row: usize,
-    plane_column: usize,
+    part: Corner,
     #[comptime] terms_outside: bool,
     #[comptime] depth: usize,
 ) {
-    let line = comptime!(if terms_outside { 1usize } else { 32 });
-    let term = comptime!(if terms_outside { 64usize } else { 1 });
-    let stride = comptime!(if terms_outside { 64u32 } else { 32 });
+    let line = comptime!(if terms_outside { 1usize } else { TERMS });
+    let term = comptime!(if terms_outside { TILE } else { 1 });
+    let stride = comptime!(if terms_outside { TILE as u32 } else { TERMS as u32 });
     let rows = comptime!(if terms_outside { cmma::MatrixLayout::ColMajor } else { cmma::MatrixLayout::RowMajor });
     let columns = comptime!(if terms_outside { cmma::MatrixLayout::RowMajor } else { cmma::MatrixLayout::ColMajor });
     #[unroll]
-    for k in 0..comptime!(32 / depth) {
+    for k in 0..comptime!(TERMS / depth) {
         #[unroll]
         for j in 0..2usize {
             let right = cmma::Matrix::<E>::from_slice(
                 cmma::MatrixIdent::B,
-                16usize,
-                16usize,
+                FRAGMENT,
+                FRAGMENT,
                 depth,
                 columns,
-                &b.slice((plane_column + 16 * j) * line + k * depth * term, 2048usize),
+                &b.slice((part.column + FRAGMENT * j) * line + k * depth * term, OPERAND),
                 stride,
             );
             #[unroll]
             for i in 0..2usize {
                 let left = cmma::Matrix::<E>::from_slice(
                     cmma::MatrixIdent::A,
-                    16usize,
-                    16usize,
+                    FRAGMENT,
+                    FRAGMENT,
                     depth,
                     rows,
-                    &a.slice((plane_row + 16 * i) * line + k * depth * term, 2048usize),
+                    &a.slice((part.row + FRAGMENT * i) * line + k * depth * term, OPERAND),
                     stride,
                 );
                 let sum = sums.index(comptime!(2 * i + j));
@@ -80,230 +104,231 @@ fn multiply<E: Float>(
     }
 }
 
-/// Writes the fragments of a plane to the tile of the cube, `[64][64]`.
+/// Writes the fragments of all planes to the tile of the cube, `[TILE][TILE]`, which may take the place of operands.
 #[cube]
-fn spill(sums: &Sequence<cmma::Matrix<f32>>, tile: &mut SharedMemory<f32>, plane_row: usize, plane_column: usize) {
+fn spill(sums: &Sequence<cmma::Matrix<f32>>, tile: &mut SharedMemory<f32>, part: Corner) {
+    // The compiler may give the tile the place of operands that other planes still read.
+    sync_cube();
     #[unroll]
     for i in 0..2usize {
         #[unroll]
         for j in 0..2usize {
-            let begin = (plane_row + 16 * i) * 64 + plane_column + 16 * j;
+            let begin = (part.row + FRAGMENT * i) * TILE + part.column + FRAGMENT * j;
             cmma::store(
-                &mut tile.slice_mut(begin, 4096usize),
+                &mut tile.slice_mut(begin, comptime!(TILE * TILE)),
                 sums.index(comptime!(2 * i + j)),
-                64,
+                comptime!(TILE as u32),
                 cmma::MatrixLayout::RowMajor,
             );
         }
     }
+    sync_cube();
 }
 
 #[cube(launch_unchecked)]
 fn tensor_core_kernel<E: Float>(
-    x: &Array<f32>,
-    w: &Array<f32>,
-    bias: &Array<f32>,
-    residual: &Array<f32>,
-    attention: &Array<f32>,
+    inputs: &Inputs,
     y: &mut Array<f32>,
     s: Sizes,
-    row_tiles: usize,
-    column_tiles: usize,
-    phases: usize,
+    tiles: Tiles,
     parameter: f32,
     #[comptime] v: Variant,
     #[comptime] depth: usize,
 ) {
-    let phase = CUBE_POS / (row_tiles * column_tiles);
-    if phase < phases {
-        let direction = comptime!(v.direction);
-        let mut a = SharedMemory::<E>::new(2048usize); // [row][term]
-        let mut b = SharedMemory::<E>::new(2048usize); // [column][term]
-        let mut tile = SharedMemory::<f32>::new(4096usize);
-        let mut base_y = SharedMemory::<i32>::new(64usize);
-        let mut base_x = SharedMemory::<i32>::new(64usize);
-        let mut from = SharedMemory::<i32>::new(64usize);
-        let unit = UNIT_POS as usize;
-        let plane = unit / 32;
-        let (plane_row, plane_column) = ((plane / 2) * 32, (plane % 2) * 32);
-        let first_column = (CUBE_POS % column_tiles) * 64;
-        let first_row = ((CUBE_POS / column_tiles) % row_tiles) * 64;
-        let py = phase / s.stride;
-        let px = phase % s.stride;
-
-        if unit < 64 {
-            let r = row(first_row + unit, py, px, s, v);
-            base_y[unit] = base(r.y, s.before_h, s, direction);
-            base_x[unit] = base(r.x, s.before_w, s, direction);
-            from[unit] = select(r.inside, r.image as i32, -1);
-        }
-        let rows = taps(py, s.kernel_h, s.before_h, s, direction);
-        let columns = taps(px, s.kernel_w, s.before_w, s, direction);
-        let count = rows.count * columns.count;
-        let chunks = s.in_channels.div_ceil(32);
-
+    let phase = CUBE_POS / (tiles.rows * tiles.columns);
+    if phase < tiles.phases {
+        let mut a = SharedMemory::<E>::new(OPERAND); // [row][term]
+        let mut b = SharedMemory::<E>::new(OPERAND); // [column][term]
+        let mut tile = SharedMemory::<f32>::new(comptime!(TILE * TILE));
+        let part = part();
+        let corner = corner(tiles.rows, tiles.columns, TILE);
+        let t = terms(phase, s, v.direction, TERMS);
+        let lines = lines(corner.row, t, s, v);
         let sums = fragments(depth);
-        for step in 0..count * chunks {
-            let tap = step / chunks;
-            let r = rows.first + tap / columns.count * rows.step;
-            let q = columns.first + tap % columns.count * columns.step;
-            let dy = offset(r, py, s.before_h, s, direction);
-            let dx = offset(q, px, s.before_w, s, direction);
-            let first_channel = (step % chunks) * 32;
+        for step in 0..t.taps * t.chunks {
+            let tap = step / t.chunks;
+            let first = (step % t.chunks) * TERMS;
+            let (r, q) = (tap_row(tap, t), tap_column(tap, t));
+            let dy = offset(r, t.phase_y, s.before_h, s, v.direction);
+            let dx = offset(q, t.phase_x, s.before_w, s, v.direction);
             sync_cube();
-            #[unroll]
-            for i in 0..16usize {
-                let at = unit + 128 * i;
-                let (line, channel) = (at / 32, first_channel + at % 32);
-                let (iy, ix, image) = (base_y[line] + dy, base_x[line] + dx, from[line]);
-                let inside = iy >= 0 && ix >= 0 && iy < s.in_h as i32 && ix < s.in_w as i32 && image >= 0;
-                let mut value = f32::new(0.0);
-                if inside && channel < s.in_channels {
-                    let pixel = (image as usize * s.in_h + iy as usize) * s.in_w + ix as usize;
-                    value = x[pixel * s.in_stride + s.in_first + channel];
-                }
-                a[at] = E::cast_from(value);
-            }
-            #[unroll]
-            for i in 0..16usize {
-                let at = unit + 128 * i;
-                let column = if comptime!(direction == Direction::Gather) { at / 32 } else { at % 64 };
-                let term = if comptime!(direction == Direction::Gather) { at % 32 } else { at / 64 };
-                let channel = first_channel + term;
-                let mut value = f32::new(0.0);
-                if channel < s.in_channels && first_column + column < s.out_channels {
-                    value = w[weight_at(channel, first_column + column, r, q, s, direction)];
-                }
-                b[column * 32 + term] = E::cast_from(value);
-            }
+            load_input::<E>(&inputs.x, &lines, &mut a, dy, dx, first, s);
+            load_weights::<E>(&inputs.w, &mut b, r, q, first, corner.column, s, v.direction);
             sync_cube();
-            multiply::<E>(&a, &b, &sums, plane_row, plane_column, false, depth);
+            multiply::<E>(&a, &b, &sums, part, false, depth);
         }
-        // The compiler may give the tile the place of operands that other planes still read.
-        sync_cube();
-        spill(&sums, &mut tile, plane_row, plane_column);
-        sync_cube();
-
-        let column = first_column + unit % 64;
-        if column < s.out_channels {
-            let mut shift = f32::new(0.0);
-            if comptime!(v.bias) {
-                shift = bias[s.out_first + column];
-            }
+        spill(&sums, &mut tile, part);
+        // A unit writes one column.
+        if corner.column + UNIT_POS as usize % TILE < s.out_channels {
             if comptime!(v.pooled) {
-                for i in 0..8usize {
-                    let group = unit / 64 + 2 * i;
-                    let mut best = activate(tile[group * 256 + unit % 64] + shift, parameter, v.activation);
-                    #[unroll]
-                    for part in 1..4usize {
-                        let at = (group * 4 + part) * 64 + unit % 64;
-                        best = f32::max(best, activate(tile[at] + shift, parameter, v.activation));
-                    }
-                    let window = first_row / 4 + group;
-                    if window < s.images * (s.out_h / 2) * (s.out_w / 2) {
-                        y[window * s.out_stride + s.out_first + column] = best;
-                    }
-                }
+                write_pooled(inputs, &tile, y, corner, s, parameter, v);
             } else {
-                for i in 0..32usize {
-                    let line = unit / 64 + 2 * i;
-                    let r = row(first_row + line, py, px, s, v);
-                    if r.inside {
-                        let pixel = (r.image * s.out_h + r.y) * s.out_w + r.x;
-                        let at = pixel * s.out_stride + s.out_first + column;
-                        let sum = tile[line * 64 + unit % 64] + shift;
-                        y[at] = finish(sum, residual, attention, pixel, at, parameter, v);
-                    }
-                }
+                write_lines(inputs, &tile, y, corner, t, s, parameter, v);
             }
+        }
+    }
+}
+
+/// Channels from `first` on of what the lines see through a tap at (`dy`, `dx`), rounded.
+#[cube]
+fn load_input<E: Float>(
+    x: &Array<f32>,
+    lines: &Lines,
+    a: &mut SharedMemory<E>,
+    dy: i32,
+    dx: i32,
+    first: usize,
+    s: Sizes,
+) {
+    #[unroll]
+    for i in 0..LOADS {
+        let at = UNIT_POS as usize + comptime!(UNITS as usize) * i;
+        let channel = first + at % TERMS;
+        let from = source(lines, at / TERMS, dy, dx);
+        let mut value = f32::new(0.0);
+        if exists(from, s) && channel < s.in_channels {
+            value = x[number(from, s) * s.in_stride + s.in_first + channel];
+        }
+        a[at] = E::cast_from(value);
+    }
+}
+
+/// Weights at tap (`r`, `q`) of the same channels and of the columns from `first_column` on, rounded.
+#[cube]
+fn load_weights<E: Float>(
+    w: &Array<f32>,
+    b: &mut SharedMemory<E>,
+    r: usize,
+    q: usize,
+    first: usize,
+    first_column: usize,
+    s: Sizes,
+    #[comptime] direction: Direction,
+) {
+    let gather = comptime!(direction == Direction::Gather);
+    #[unroll]
+    for i in 0..LOADS {
+        let at = UNIT_POS as usize + comptime!(UNITS as usize) * i;
+        let column = if comptime!(gather) { at / TERMS } else { at % TILE };
+        let term = if comptime!(gather) { at % TERMS } else { at / TILE };
+        let channel = first + term;
+        let mut value = f32::new(0.0);
+        if channel < s.in_channels && first_column + column < s.out_channels {
+            value = w[weight_at(channel, first_column + column, r, q, s, direction)];
+        }
+        b[column * TERMS + term] = E::cast_from(value);
+    }
+}
+
+/// Writes the largest of each window of four lines in one column.
+#[cube]
+fn write_pooled(
+    inputs: &Inputs,
+    tile: &SharedMemory<f32>,
+    y: &mut Array<f32>,
+    corner: Corner,
+    s: Sizes,
+    parameter: f32,
+    #[comptime] v: Variant,
+) {
+    let (first, lane) = (UNIT_POS as usize / TILE, UNIT_POS as usize % TILE);
+    let column = corner.column + lane;
+    let shift = shift(inputs, column, s, v);
+    for i in 0..comptime!(TILE / LINES / WINDOW) {
+        let group = first + LINES * i;
+        let mut best = activate(tile[group * comptime!(WINDOW * TILE) + lane] + shift, parameter, v.activation);
+        #[unroll]
+        for part in 1..WINDOW {
+            let at = (group * WINDOW + part) * TILE + lane;
+            best = f32::max(best, activate(tile[at] + shift, parameter, v.activation));
+        }
+        let window = corner.row / WINDOW + group;
+        if window < s.images * (s.out_h / 2) * (s.out_w / 2) {
+            y[window * s.out_stride + s.out_first + column] = best;
+        }
+    }
+}
+
+/// Writes one column of the tile.
+#[cube]
+fn write_lines(
+    inputs: &Inputs,
+    tile: &SharedMemory<f32>,
+    y: &mut Array<f32>,
+    corner: Corner,
+    t: Terms,
+    s: Sizes,
+    parameter: f32,
+    #[comptime] v: Variant,
+) {
+    let (first, lane) = (UNIT_POS as usize / TILE, UNIT_POS as usize % TILE);
+    let column = corner.column + lane;
+    let shift = shift(inputs, column, s, v);
+    for i in 0..comptime!(TILE / LINES) {
+        let line = first + LINES * i;
+        let r = row(corner.row + line, t.phase_y, t.phase_x, s, v);
+        if r.inside {
+            let pixel = pixel_at(r.image, r.y, r.x, s.out_h, s.out_w);
+            let at = pixel * s.out_stride + s.out_first + column;
+            let sum = tile[line * TILE + lane] + shift;
+            y[at] = finish(sum, &inputs.residual, &inputs.attention, pixel, at, parameter, v);
         }
     }
 }
 
 /// Partial weight gradients of a share of the pixels, as in weight_grad.rs: rows are out channels,
-/// columns taps and in channels, the sum runs over pixels, 32 at a time.
+/// columns taps and in channels, the sum runs over pixels.
 #[cube(launch_unchecked)]
 fn tensor_core_weight_kernel<E: Float>(
     x: &Array<f32>,
     grad: &Array<f32>,
     partial: &mut Array<f32>,
     s: Sizes,
-    row_tiles: usize,
-    column_tiles: usize,
-    splits: usize,
-    per_split: usize,
-    total: usize,
+    cut: Cut,
     #[comptime] depth: usize,
 ) {
-    let split = CUBE_POS / (row_tiles * column_tiles);
-    if split < splits {
-        let mut a = SharedMemory::<E>::new(2048usize); // [pixel][out channel]
-        let mut b = SharedMemory::<E>::new(2048usize); // [pixel][tap and in channel]
-        let mut tile = SharedMemory::<f32>::new(4096usize);
-        let unit = UNIT_POS as usize;
-        let plane = unit / 32;
-        let (plane_row, plane_column) = ((plane / 2) * 32, (plane % 2) * 32);
-        let first_column = (CUBE_POS % column_tiles) * 64;
-        let first_row = ((CUBE_POS / column_tiles) % row_tiles) * 64;
+    let split = CUBE_POS / (cut.row_tiles * cut.column_tiles);
+    if split < cut.splits {
+        let mut a = SharedMemory::<E>::new(OPERAND); // [pixel][out channel]
+        let mut b = SharedMemory::<E>::new(OPERAND); // [pixel][tap and in channel]
+        let mut tile = SharedMemory::<f32>::new(comptime!(TILE * TILE));
+        let part = part();
+        let corner = corner(cut.row_tiles, cut.column_tiles, TILE);
         let width = s.kernel_h * s.kernel_w * s.in_channels;
-        let end = usize::min((split + 1) * per_split, s.images * s.out_h * s.out_w);
-        let (own, lane) = (unit % 64, unit / 64);
-        let column = first_column + own;
-        let channel = column % s.in_channels;
-        let tap = column / s.in_channels;
-        let dy = (tap / s.kernel_w * s.dilation) as i32 - s.before_h as i32;
-        let dx = (tap % s.kernel_w * s.dilation) as i32 - s.before_w as i32;
+        let end = usize::min((split + 1) * cut.per_split, s.images * s.out_h * s.out_w);
+        let (own, lane) = (UNIT_POS as usize % TILE, UNIT_POS as usize / TILE);
+        let column = column(corner.column + own, width, s);
 
         let sums = fragments(depth);
-        let mut first = split * per_split;
+        let mut first = split * cut.per_split;
         while first < end {
             sync_cube();
             #[unroll]
-            for i in 0..16usize {
-                let term = lane + 2 * i;
-                let pixel = first + term;
-                let mut g = f32::new(0.0);
-                let mut value = f32::new(0.0);
-                if pixel < end {
-                    if first_row + own < s.out_channels {
-                        g = grad[pixel * s.out_stride + s.out_first + first_row + own];
-                    }
-                    if column < width {
-                        value = input_at(x, pixel, dy, dx, channel, s);
-                    }
-                }
-                a[term * 64 + own] = E::cast_from(g);
-                b[term * 64 + own] = E::cast_from(value);
+            for i in 0..LOADS {
+                let term = lane + LINES * i;
+                let (g, value) = factors(x, grad, first + term, end, corner.row + own, column, s);
+                a[term * TILE + own] = E::cast_from(g);
+                b[term * TILE + own] = E::cast_from(value);
             }
             sync_cube();
-            multiply::<E>(&a, &b, &sums, plane_row, plane_column, true, depth);
-            first += 32;
+            multiply::<E>(&a, &b, &sums, part, true, depth);
+            first += TERMS;
         }
-        // The compiler may give the tile the place of operands that other planes still read.
-        sync_cube();
-        spill(&sums, &mut tile, plane_row, plane_column);
-        sync_cube();
-        for i in 0..32usize {
-            let line = lane + 2 * i;
-            if first_row + line < s.out_channels && column < width {
-                partial[split * total + (s.out_first + first_row + line) * width + column] = tile[line * 64 + own];
+        spill(&sums, &mut tile, part);
+        for i in 0..comptime!(TILE / LINES) {
+            let line = lane + LINES * i;
+            let row = corner.row + line;
+            if row < s.out_channels && column.inside {
+                let to = split * cut.total + (s.out_first + row) * width + corner.column + own;
+                partial[to] = tile[line * TILE + own];
             }
         }
     }
 }
 
-/// How a weight gradient is cut into cubes.
-pub(super) struct Cut {
-    pub row_tiles: usize,
-    pub column_tiles: usize,
-    pub splits: usize,
-    pub per_split: usize,
-    pub total: usize,
-}
-
 /// Queues the partial weight gradients of one group in the GPU's precision.
 pub(super) fn run_weight(gpu: &Gpu, s: &Sizes, x: &GpuBuffer, grad: &GpuBuffer, partial: &GpuBuffer, cut: &Cut) {
-    let shape = (grid(cut.row_tiles * cut.column_tiles * cut.splits), CubeDim::new_1d(PLANES));
+    let shape = (grid(cut.row_tiles * cut.column_tiles * cut.splits), CubeDim::new_1d(UNITS));
     macro_rules! queue {
         ($element:ty, $depth:expr) => {
             launch!(
@@ -314,11 +339,7 @@ pub(super) fn run_weight(gpu: &Gpu, s: &Sizes, x: &GpuBuffer, grad: &GpuBuffer, 
                 grad.arg(),
                 partial.arg(),
                 s.arg(),
-                cut.row_tiles,
-                cut.column_tiles,
-                cut.splits,
-                cut.per_split,
-                cut.total,
+                cut.arg(),
                 $depth
             )
         };
@@ -334,28 +355,18 @@ pub(super) fn run_weight(gpu: &Gpu, s: &Sizes, x: &GpuBuffer, grad: &GpuBuffer, 
 /// Queues one group in the GPU's precision.
 pub(super) fn run(gpu: &Gpu, s: &Sizes, v: Variant, parameter: f32, operands: &Operands) {
     let v = Variant { flat: false, columns: 4, ..v };
-    let phases = if v.direction == Direction::Gather { 1 } else { s.stride * s.stride };
-    let row_tiles = s.rows(&v).div_ceil(64);
-    let column_tiles = s.out_channels.div_ceil(64);
-    let shape = (grid(row_tiles * column_tiles * phases), CubeDim::new_1d(PLANES));
-    let Operands { x, w, bias, residual, attention, y } = operands;
-    let (bias, residual, attention) = (bias.unwrap_or(w), residual.unwrap_or(x), attention.unwrap_or(x));
+    let tiles = Tiles::new(s, &v);
+    let shape = (grid(tiles.count()), CubeDim::new_1d(UNITS));
     macro_rules! queue {
         ($element:ty, $depth:expr) => {
             launch!(
                 gpu,
                 tensor_core_kernel<$element>,
                 shape,
-                x.arg(),
-                w.arg(),
-                bias.arg(),
-                residual.arg(),
-                attention.arg(),
-                y.arg(),
+                operands.inputs(),
+                operands.y.arg(),
                 s.arg(),
-                row_tiles,
-                column_tiles,
-                phases,
+                tiles.arg(),
                 parameter,
                 v,
                 $depth

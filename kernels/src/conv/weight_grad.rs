@@ -12,10 +12,11 @@ use rayon::prelude::*;
 
 use super::Geometry;
 use super::micro::{MOST_ROWS, NR, Sums, accumulate, load, store};
-use super::pass::{Direction, Sizes, input_at};
+use super::pass::{Direction, Sizes};
+use super::product::{Cut, SIDE, TILE, column, corner, factors};
 use super::reduced::Copied;
 use super::slab::Slab;
-use super::tensor_core::{self, Cut};
+use super::tensor_core;
 use crate::device::{Gpu, GpuBuffer, HostBuffer, Precision, UNITS, grid, launch};
 use crate::error::Result;
 use crate::reduce::add_chunks;
@@ -203,92 +204,79 @@ unsafe fn add_tile<L: Lanes, const V: usize, const P: usize, const R: usize>(
     }
 }
 
+/// Pixels that a cube takes at a time.
+const TERMS: usize = 16;
+/// Rows and columns of a unit.
+const OWN: usize = TILE / SIDE;
+/// Elements of a pixel in shared memory: a spare one between lines.
+const PITCH: usize = TILE + 1;
+
 /// Partial gradients of a share of the pixels: rows are out channels, columns taps and in channels.
 /// A tile of 64 x 64, 4 x 4 sums to a unit, 16 pixels at a time through shared memory.
 #[cube(launch_unchecked)]
-fn weight_grad_kernel(
-    x: &Array<f32>,
-    grad: &Array<f32>,
-    partial: &mut Array<f32>,
-    s: Sizes,
-    row_tiles: usize,
-    column_tiles: usize,
-    splits: usize,
-    per_split: usize,
-    total: usize,
-) {
-    let split = CUBE_POS / (row_tiles * column_tiles);
-    if split < splits {
-        let mut a = SharedMemory::<f32>::new(1040usize); // [pixel][out channel]
-        let mut b = SharedMemory::<f32>::new(1040usize); // [pixel][tap and in channel]
+fn weight_grad_kernel(x: &Array<f32>, grad: &Array<f32>, partial: &mut Array<f32>, s: Sizes, cut: Cut) {
+    let split = CUBE_POS / (cut.row_tiles * cut.column_tiles);
+    if split < cut.splits {
+        let mut a = SharedMemory::<f32>::new(comptime!(TERMS * PITCH)); // [pixel][out channel]
+        let mut b = SharedMemory::<f32>::new(comptime!(TERMS * PITCH)); // [pixel][tap and in channel]
         let unit = UNIT_POS as usize;
-        let (tile_row, tile_column) = (unit / 16, unit % 16);
-        let first_column = (CUBE_POS % column_tiles) * 64;
-        let first_row = ((CUBE_POS / column_tiles) % row_tiles) * 64;
+        let corner = corner(cut.row_tiles, cut.column_tiles, TILE);
         let width = s.kernel_h * s.kernel_w * s.in_channels;
-        let pixels = s.images * s.out_h * s.out_w;
-        let end = usize::min((split + 1) * per_split, pixels);
-
+        let end = usize::min((split + 1) * cut.per_split, s.images * s.out_h * s.out_w);
         // The column that this unit loads never changes.
-        let (own, lane) = (unit % 64, unit / 64);
-        let column = first_column + own;
-        let channel = column % s.in_channels;
-        let tap = column / s.in_channels;
-        let dy = (tap / s.kernel_w * s.dilation) as i32 - s.before_h as i32;
-        let dx = (tap % s.kernel_w * s.dilation) as i32 - s.before_w as i32;
+        let (own, lane) = (unit % TILE, unit / TILE);
+        let column = column(corner.column + own, width, s);
 
-        let mut sums = Array::<f32>::new(16usize);
+        let mut sums = Array::<f32>::new(comptime!(OWN * OWN));
         #[unroll]
-        for i in 0..16usize {
+        for i in 0..comptime!(OWN * OWN) {
             sums[i] = f32::new(0.0);
         }
-        let mut first = split * per_split;
+        let mut first = split * cut.per_split;
         while first < end {
             sync_cube();
             #[unroll]
-            for i in 0..4usize {
-                let term = lane + 4 * i;
-                let pixel = first + term;
-                let mut g = f32::new(0.0);
-                let mut value = f32::new(0.0);
-                if pixel < end {
-                    if first_row + own < s.out_channels {
-                        g = grad[pixel * s.out_stride + s.out_first + first_row + own];
-                    }
-                    if column < width {
-                        value = input_at(x, pixel, dy, dx, channel, s);
-                    }
-                }
-                a[term * 65 + own] = g;
-                b[term * 65 + own] = value;
+            for i in 0..comptime!(TERMS * TILE / UNITS as usize) {
+                let term = lane + comptime!(UNITS as usize / TILE) * i;
+                let (g, value) = factors(x, grad, first + term, end, corner.row + own, column, s);
+                a[term * PITCH + own] = g;
+                b[term * PITCH + own] = value;
             }
             sync_cube();
+            add_tile_product(&a, &b, &mut sums);
+            first += TERMS;
+        }
+        let (tile_row, tile_column) = (unit / SIDE, unit % SIDE);
+        #[unroll]
+        for i in 0..OWN {
             #[unroll]
-            for k in 0..16usize {
-                let mut left = Array::<f32>::new(4usize);
-                #[unroll]
-                for i in 0..4usize {
-                    left[i] = a[k * 65 + tile_row + 16 * i];
-                }
-                #[unroll]
-                for j in 0..4usize {
-                    let right = b[k * 65 + tile_column + 16 * j];
-                    #[unroll]
-                    for i in 0..4usize {
-                        sums[i * 4 + j] += left[i] * right;
-                    }
+            for j in 0..OWN {
+                let (o, k) = (corner.row + tile_row + SIDE * i, corner.column + tile_column + SIDE * j);
+                if o < s.out_channels && k < width {
+                    partial[split * cut.total + (s.out_first + o) * width + k] = sums[i * OWN + j];
                 }
             }
-            first += 16;
+        }
+    }
+}
+
+/// Adds the products of some pixels to the sums of a unit, which has every 16th row and column of a tile.
+#[cube]
+fn add_tile_product(a: &SharedMemory<f32>, b: &SharedMemory<f32>, sums: &mut Array<f32>) {
+    let (tile_row, tile_column) = (UNIT_POS as usize / SIDE, UNIT_POS as usize % SIDE);
+    #[unroll]
+    for k in 0..TERMS {
+        let mut left = Array::<f32>::new(OWN);
+        #[unroll]
+        for i in 0..OWN {
+            left[i] = a[k * PITCH + tile_row + SIDE * i];
         }
         #[unroll]
-        for i in 0..4usize {
+        for j in 0..OWN {
+            let right = b[k * PITCH + tile_column + SIDE * j];
             #[unroll]
-            for j in 0..4usize {
-                let (o, k) = (first_row + tile_row + 16 * i, first_column + tile_column + 16 * j);
-                if o < s.out_channels && k < width {
-                    partial[split * total + (s.out_first + o) * width + k] = sums[i * 4 + j];
-                }
+            for i in 0..OWN {
+                sums[i * OWN + j] += left[i] * right;
             }
         }
     }
@@ -299,7 +287,7 @@ fn weight_grad_kernel(
 pub(super) fn run_on_gpu(gpu: &Gpu, g: &Geometry, x: &GpuBuffer, grad: &GpuBuffer, dw: &mut GpuBuffer) -> Result<()> {
     let pixels = g.y[0] * g.y[1] * g.y[2];
     let (out, width) = (g.y[3] / g.opts.groups, g.w[1] * g.w[2] * g.w[3]);
-    let (row_tiles, column_tiles) = (out.div_ceil(64), width.div_ceil(64));
+    let (row_tiles, column_tiles) = (out.div_ceil(TILE), width.div_ceil(TILE));
     let splits = 512usize.div_ceil(row_tiles * column_tiles).clamp(1, pixels.div_ceil(64).max(1));
     let per_split = pixels.div_ceil(splits).next_multiple_of(32);
     let cut = Cut { row_tiles, column_tiles, splits, per_split, total: dw.len() };
@@ -324,11 +312,7 @@ pub(super) fn run_on_gpu(gpu: &Gpu, g: &Geometry, x: &GpuBuffer, grad: &GpuBuffe
             grad.arg(),
             partial.arg(),
             s.arg(),
-            row_tiles,
-            column_tiles,
-            splits,
-            per_split,
-            cut.total
+            cut.arg()
         );
     }
     add_chunks(&partial, splits, 1.0, dw, true);

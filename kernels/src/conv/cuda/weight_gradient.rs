@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::super::pass::Sizes;
-use super::super::tensor_core::Cut;
+use super::super::product::Cut;
 use super::{STAGES, TERMS, THREADS, TILE, precision};
 use crate::device::{Gpu, GpuBuffer, WARP, Written, launch_written, macros};
 

@@ -3,18 +3,18 @@
 use cubecl::prelude::*;
 
 use super::super::Geometry;
-use super::super::pass::{Direction, Operands, Sizes};
+use super::super::pass::{Direction, Layer, LayerLaunch, Operands, Sizes};
 use crate::activation::{Activation, Kind, activate};
 use crate::device::{Gpu, GpuBuffer, launch, units};
 use crate::error::Result;
 use crate::reduce::add_chunks;
+use crate::shape::{pixel_at, place_of};
 
 /// One unit for each output element.
 #[cube(launch_unchecked)]
 fn depthwise_kernel(
     x: &Array<f32>,
-    w: &Array<f32>,
-    bias: &Array<f32>,
+    layer: &Layer,
     y: &mut Array<f32>,
     s: Sizes,
     total: usize,
@@ -25,21 +25,18 @@ fn depthwise_kernel(
     let at = ABSOLUTE_POS;
     if at < total {
         let c = s.out_stride;
-        let channel = at % c;
-        let i = (at / c) % s.out_w;
-        let j = (at / (c * s.out_w)) % s.out_h;
-        let image = at / (c * s.out_w * s.out_h);
+        let o = place_of(at, s.out_h, s.out_w, c);
         let mut sum = f32::new(0.0);
         if comptime!(biased) {
-            sum = bias[channel];
+            sum = layer.bias[o.channel];
         }
         for r in 0..s.kernel_h {
             for q in 0..s.kernel_w {
-                let iy = (j * s.stride + r * s.dilation) as i32 - s.before_h as i32;
-                let ix = (i * s.stride + q * s.dilation) as i32 - s.before_w as i32;
+                let iy = (o.y * s.stride + r * s.dilation) as i32 - s.before_h as i32;
+                let ix = (o.x * s.stride + q * s.dilation) as i32 - s.before_w as i32;
                 if iy >= 0 && ix >= 0 && iy < s.in_h as i32 && ix < s.in_w as i32 {
-                    let pixel = (image * s.in_h + iy as usize) * s.in_w + ix as usize;
-                    sum += x[pixel * c + channel] * w[(channel * s.kernel_h + r) * s.kernel_w + q];
+                    let pixel = pixel_at(o.image, iy as usize, ix as usize, s.in_h, s.in_w);
+                    sum += x[pixel * c + o.channel] * layer.weights[(o.channel * s.kernel_h + r) * s.kernel_w + q];
                 }
             }
         }
@@ -53,20 +50,17 @@ fn depthwise_backward_kernel(grad: &Array<f32>, w: &Array<f32>, dx: &mut Array<f
     let at = ABSOLUTE_POS;
     if at < total {
         let c = s.in_stride;
-        let channel = at % c;
-        let i = (at / c) % s.in_w;
-        let j = (at / (c * s.in_w)) % s.in_h;
-        let image = at / (c * s.in_w * s.in_h);
+        let p = place_of(at, s.in_h, s.in_w, c);
         let mut sum = f32::new(0.0);
         for r in 0..s.kernel_h {
             for q in 0..s.kernel_w {
-                let oy = (j + s.before_h) as i32 - (r * s.dilation) as i32;
-                let ox = (i + s.before_w) as i32 - (q * s.dilation) as i32;
+                let oy = (p.y + s.before_h) as i32 - (r * s.dilation) as i32;
+                let ox = (p.x + s.before_w) as i32 - (q * s.dilation) as i32;
                 if oy >= 0 && ox >= 0 && oy as usize % s.stride == 0 && ox as usize % s.stride == 0 {
                     let (oy, ox) = (oy as usize / s.stride, ox as usize / s.stride);
                     if oy < s.out_h && ox < s.out_w {
-                        let pixel = (image * s.out_h + oy) * s.out_w + ox;
-                        sum += grad[pixel * c + channel] * w[(channel * s.kernel_h + r) * s.kernel_w + q];
+                        let pixel = pixel_at(p.image, oy, ox, s.out_h, s.out_w);
+                        sum += grad[pixel * c + p.channel] * w[(p.channel * s.kernel_h + r) * s.kernel_w + q];
                     }
                 }
             }
@@ -101,7 +95,7 @@ fn depthwise_weight_kernel(
             let ix = (pixel % s.out_w * s.stride) as i32 + dx;
             if iy >= 0 && ix >= 0 && iy < s.in_h as i32 && ix < s.in_w as i32 {
                 let image = pixel / (s.out_w * s.out_h);
-                let from = (image * s.in_h + iy as usize) * s.in_w + ix as usize;
+                let from = pixel_at(image, iy as usize, ix as usize, s.in_h, s.in_w);
                 sum += x[from * c + channel] * grad[pixel * c + channel];
             }
         }
@@ -119,8 +113,7 @@ pub(in crate::conv) fn forward_on_gpu(gpu: &Gpu, g: &Geometry, operands: &Operan
         depthwise_kernel,
         units(total),
         x.arg(),
-        w.arg(),
-        bias.unwrap_or(w).arg(),
+        LayerLaunch::new(w.arg(), bias.unwrap_or(w).arg()),
         y.arg(),
         s.arg(),
         total,

@@ -11,12 +11,13 @@ use cubecl::prelude::*;
 use super::super::conv2d::on_gpu;
 #[cfg(feature = "cuda")]
 use super::super::pass::Operands;
-use super::super::pass::{Direction, Sizes};
+use super::super::pass::{Direction, Layer, LayerLaunch, Sizes};
 use super::super::{ConvOptions, Geometry};
 use super::ConvWeights;
 use crate::activation::{Activation, Kind, activate};
 use crate::device::{Buffer, Gpu, GpuBuffer, UNITS, grid, launch};
 use crate::error::Result;
+use crate::shape::pixel_at;
 
 /// Output rows and columns of a tile.
 const ROWS: usize = 4;
@@ -55,6 +56,21 @@ impl Variant {
     }
 }
 
+/// The three convolutions.
+#[derive(CubeType, CubeLaunch)]
+struct Layers {
+    expansion: Layer,
+    depthwise: Layer,
+    projection: Layer,
+}
+
+/// Channels of the input and of the output.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Ends {
+    from: usize,
+    to: usize,
+}
+
 /// The first output pixel of a cube's tile.
 #[derive(CubeType, Clone, Copy)]
 struct Tile {
@@ -66,16 +82,10 @@ struct Tile {
 #[cube(launch_unchecked)]
 fn inverted_residual_kernel(
     x: &Array<f32>,
-    expansion: &Array<f32>,
-    expansion_bias: &Array<f32>,
-    depthwise: &Array<f32>,
-    depthwise_bias: &Array<f32>,
-    projection: &Array<f32>,
-    projection_bias: &Array<f32>,
+    layers: &Layers,
     y: &mut Array<f32>,
     s: Sizes,
-    from: usize,
-    to: usize,
+    ends: Ends,
     parameter: f32,
     #[comptime] v: Variant,
 ) {
@@ -95,13 +105,13 @@ fn inverted_residual_kernel(
         }
         for block in 0..s.in_stride.div_ceil(CHANNELS) {
             let first = block * CHANNELS;
-            expand_tile(x, expansion, expansion_bias, &mut wide, first, tile, s, from, parameter, v);
+            expand_tile(x, &layers.expansion, &mut wide, first, tile, s, ends.from, parameter, v);
             sync_cube();
-            mix_tile(&wide, depthwise, depthwise_bias, &mut mixed, first, s, parameter, v);
+            mix_tile(&wide, &layers.depthwise, &mut mixed, first, s, parameter, v);
             sync_cube();
-            project_tile(&mixed, projection, &mut sums, first, s, to, v);
+            project_tile(&mixed, &layers.projection.weights, &mut sums, first, s, ends.to, v);
         }
-        write_tile(x, projection_bias, &sums, y, tile, s, to, v);
+        write_tile(x, &layers.projection.bias, &sums, y, tile, s, ends.to, v);
     }
 }
 
@@ -109,8 +119,7 @@ fn inverted_residual_kernel(
 #[cube]
 fn expand_tile(
     x: &Array<f32>,
-    weights: &Array<f32>,
-    bias: &Array<f32>,
+    layer: &Layer,
     wide: &mut SharedMemory<f32>,
     first: usize,
     tile: Tile,
@@ -127,11 +136,11 @@ fn expand_tile(
         let ix = (tile.left * s.stride + place % width) as i32 - s.before_w as i32;
         let mut value = f32::new(0.0);
         if iy >= 0 && ix >= 0 && iy < s.in_h as i32 && ix < s.in_w as i32 && channel < s.in_stride {
-            let pixel = (tile.image * s.in_h + iy as usize) * s.in_w + ix as usize;
+            let pixel = pixel_at(tile.image, iy as usize, ix as usize, s.in_h, s.in_w);
             if comptime!(v.expand) {
-                let mut sum = bias[channel];
+                let mut sum = layer.bias[channel];
                 for i in 0..from {
-                    sum += x[pixel * from + i] * weights[channel * from + i];
+                    sum += x[pixel * from + i] * layer.weights[channel * from + i];
                 }
                 value = activate(sum, parameter, v.activation);
             } else {
@@ -147,8 +156,7 @@ fn expand_tile(
 #[cube]
 fn mix_tile(
     wide: &SharedMemory<f32>,
-    weights: &Array<f32>,
-    bias: &Array<f32>,
+    layer: &Layer,
     mixed: &mut SharedMemory<f32>,
     first: usize,
     s: Sizes,
@@ -164,12 +172,12 @@ fn mix_tile(
         let corner = (pixel / COLUMNS * width + pixel % COLUMNS) * s.stride;
         let mut value = f32::new(0.0);
         if channel < s.in_stride {
-            let mut sum = bias[channel];
+            let mut sum = layer.bias[channel];
             #[unroll]
             for r in 0..comptime!(v.kernel_h) {
                 #[unroll]
                 for q in 0..comptime!(v.kernel_w) {
-                    let factor = weights[(channel * s.kernel_h + r) * s.kernel_w + q];
+                    let factor = layer.weights[(channel * s.kernel_h + r) * s.kernel_w + q];
                     sum += wide[(corner + r * width + q) * CHANNELS + lane] * factor;
                 }
             }
@@ -228,7 +236,7 @@ fn write_tile(
             let pixel = line + i * LINES;
             let (row, place) = (tile.top + pixel / COLUMNS, tile.left + pixel % COLUMNS);
             if output < to && row < s.out_h && place < s.out_w {
-                let at = ((tile.image * s.out_h + row) * s.out_w + place) * to + output;
+                let at = pixel_at(tile.image, row, place, s.out_h, s.out_w) * to + output;
                 let mut value = sums[j * SHARE + i] + bias[output];
                 if comptime!(v.residual) {
                     value += x[at];
@@ -328,16 +336,14 @@ impl Call<'_> {
             inverted_residual_kernel,
             (grid(s.images * s.out_h.div_ceil(ROWS) * s.out_w.div_ceil(COLUMNS)), CubeDim::new_1d(UNITS)),
             x.arg(),
-            wide.arg(),
-            wide_bias.arg(),
-            depthwise.0.arg(),
-            depthwise.1.arg(),
-            project.0.arg(),
-            project.1.arg(),
+            LayersLaunch::new(
+                LayerLaunch::new(wide.arg(), wide_bias.arg()),
+                LayerLaunch::new(depthwise.0.arg(), depthwise.1.arg()),
+                LayerLaunch::new(project.0.arg(), project.1.arg())
+            ),
             y.arg(),
             s.arg(),
-            self.from,
-            self.to,
+            EndsLaunch::new(self.from, self.to),
             parameter,
             v
         );
