@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::kernels::{ENTRIES, GROUP, best_split_kernel, gather_kernel, nearest_kernel};
+use super::kernels::{ENTRIES, GROUP, Sizes, best_split_kernel, gather_kernel, nearest_kernel};
 use super::{BankData, LocationBank, OP};
 use crate::device::{Gpu, GpuBuffer, UNITS, grid, launch, mixed, units};
 #[cfg(feature = "cuda")]
@@ -95,21 +95,14 @@ impl LocationBank {
         // Enough cubes for a large GPU, each with whole tiles of entries.
         let tiles = entries.div_ceil(ENTRIES);
         let splits = 1024usize.div_ceil(locations * groups).clamp(1, tiles);
-        let per_split = tiles.div_ceil(splits) * ENTRIES;
+        let s = Sizes { images, locations, entries, dim, splits, per_split: tiles.div_ceil(splits) * ENTRIES };
         let (some_index, some_cosine) =
             (gpu.alloc::<u32>(splits * index.len())?, gpu.alloc::<f32>(splits * index.len())?);
         let shape = (grid(locations * splits * groups), CubeDim::new_1d(UNITS));
         #[cfg(feature = "cuda")]
         if let Some(queue) = gpu.cuda().filter(|_| bank.in_whole_words(dim)) {
             let results = if splits == 1 { (&*index, &*cosine) } else { (&some_index, &some_cosine) };
-            let shape = Shape {
-                images: images as i32,
-                locations: locations as i32,
-                entries: entries as i32,
-                splits: splits as i32,
-                per_split: per_split as i32,
-            };
-            bank.search(queue, queries, results, (shape, dim), group);
+            bank.search(queue, queries, results, s, group);
             if splits > 1 {
                 best_of_splits(gpu, (&some_index, &some_cosine), (index, cosine), splits);
             }
@@ -126,12 +119,7 @@ impl LocationBank {
                     bank.inverse_norms.arg(),
                     some_index.arg(),
                     some_cosine.arg(),
-                    images,
-                    locations,
-                    entries,
-                    dim,
-                    splits,
-                    per_split,
+                    s.arg(),
                     group
                 )
             };
@@ -199,7 +187,7 @@ impl GpuBank {
         queue: &Queue,
         queries: &GpuBuffer,
         (index, cosine): (&GpuBuffer<u32>, &GpuBuffer),
-        (shape, dim): (Shape, usize),
+        s: Sizes,
         group: usize,
     ) {
         let (bank, half) = match &self.data {
@@ -211,16 +199,22 @@ impl GpuBank {
             parts: &[WARP, include_str!("nearest.cu")],
             macros: macros(&[
                 ("HALF", half),
-                ("LANES", (dim / self.width()).next_power_of_two().min(32)),
+                ("LANES", (s.dim / self.width()).next_power_of_two().min(32)),
                 ("GROUP", group),
-                ("DIM", dim),
+                ("DIM", s.dim),
             ]),
             threads: UNITS,
-            shared: (group * (dim + 2 * UNITS as usize) * size_of::<f32>()) as u32,
+            shared: (group * (s.dim + 2 * UNITS as usize) * size_of::<f32>()) as u32,
             writable: &[false, false, false, true, true],
         };
-        let groups = (shape.images as usize).div_ceil(group);
-        let blocks = shape.locations as usize * shape.splits as usize * groups;
+        let blocks = s.locations * s.splits * s.images.div_ceil(group);
+        let shape = Shape {
+            images: s.images as i32,
+            locations: s.locations as i32,
+            entries: s.entries as i32,
+            splits: s.splits as i32,
+            per_split: s.per_split as i32,
+        };
         let buffers = [queries.handle(), bank, self.inverse_norms.handle(), index.handle(), cosine.handle()];
         launch_written(queue, kernel, blocks, &buffers, &shape);
     }

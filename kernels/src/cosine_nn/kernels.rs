@@ -2,115 +2,97 @@
 
 use cubecl::prelude::*;
 
+use crate::device::UNITS;
 use crate::reduce::cube_sum;
 
 /// Queries that one pass over the bank serves.
 pub(super) const GROUP: usize = 4;
 /// Entries of a tile.
 pub(super) const ENTRIES: usize = 64;
+/// Elements of an entry in a tile.
+const ELEMENTS: usize = 32;
+/// Elements from one entry to the next in shared memory: no two units meet in a bank.
+const PITCH: usize = ELEMENTS + 1;
+/// Units that share an entry, each with as many elements of it as another.
+const QUARTERS: usize = UNITS as usize / ENTRIES;
+const QUARTER: usize = ELEMENTS / QUARTERS;
 
-/// One cube for a location, a share of its entries and a group of images. A tile of 64 entries by 32
-/// elements is read into shared memory in whole lines; four units share an entry. Only the best entry
-/// of the share is written, `[split][image][location]`.
+/// Sizes of a search, and how its entries are shared among cubes.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(super) struct Sizes {
+    pub images: usize,
+    pub locations: usize,
+    /// Entries of a location.
+    pub entries: usize,
+    pub dim: usize,
+    /// Shares of the entries of a location.
+    pub splits: usize,
+    /// Entries of a share.
+    pub per_split: usize,
+}
+
+impl Sizes {
+    /// As a kernel argument.
+    pub fn arg<R: Runtime>(&self) -> SizesLaunch<R> {
+        SizesLaunch::new(self.images, self.locations, self.entries, self.dim, self.splits, self.per_split)
+    }
+}
+
+/// What a cube searches: a share of the entries of a location, for a group of images.
+#[derive(CubeType, Clone, Copy)]
+struct Task {
+    location: usize,
+    split: usize,
+    first_image: usize,
+}
+
+/// One cube for each task. A tile of entries is read into shared memory in whole lines. Only the best entry of the
+/// share is written, `[split][image][location]`.
 #[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)] // queries, bank, results and their shape
 pub(super) fn nearest_kernel<E: Float>(
     queries: &Array<f32>,
     bank: &Array<E>,
     inverse_norms: &Array<f32>,
     index: &mut Array<u32>,
     cosine: &mut Array<f32>,
-    images: usize,
-    locations: usize,
-    entries: usize,
-    dim: usize,
-    splits: usize,
-    per_split: usize,
+    s: Sizes,
     #[comptime] group: usize,
 ) {
-    let location = CUBE_POS % locations;
-    let split = (CUBE_POS / locations) % splits;
-    let first_image = CUBE_POS / (locations * splits) * group;
-    if first_image < images {
-        let mut tile = SharedMemory::<f32>::new(2112usize); // 64 rows of 33: no two units meet in a bank
-        let mut query = SharedMemory::<f32>::new(comptime!(group * 32));
-        let mut parts = SharedMemory::<f32>::new(comptime!(group * 256));
-        let mut places = SharedMemory::<u32>::new(comptime!(group * 64));
+    let task = Task {
+        location: CUBE_POS % s.locations,
+        split: (CUBE_POS / s.locations) % s.splits,
+        first_image: CUBE_POS / (s.locations * s.splits) * group,
+    };
+    if task.first_image < s.images {
+        let mut tile = SharedMemory::<f32>::new(comptime!(ENTRIES * PITCH));
+        let mut query = SharedMemory::<f32>::new(comptime!(group * ELEMENTS));
+        let mut parts = SharedMemory::<f32>::new(comptime!(group * UNITS as usize));
         let unit = UNIT_POS as usize;
-        let (entry, quarter) = (unit / 4, unit % 4);
-
-        let mut own = Array::<f32>::new(group);
+        let (entry, quarter) = (unit / QUARTERS, unit % QUARTERS);
+        let own = inverse_query_norms(queries, task, s, group);
         let mut best = Array::<f32>::new(group);
         let mut best_at = Array::<u32>::new(group);
         #[unroll]
         for g in 0..group {
-            let image = usize::min(first_image + g, images - 1);
-            let from = (image * locations + location) * dim;
-            let mut square = f32::new(0.0);
-            let mut k = unit;
-            while k < dim {
-                square += queries[from + k] * queries[from + k];
-                k += 256;
-            }
-            let norm = cube_sum(square).sqrt();
-            sync_cube();
-            own[g] = select(norm > 0.0, 1.0 / f32::max(norm, f32::new(1e-37)), f32::new(0.0));
             best[g] = f32::new(-3.4e38);
             best_at[g] = 0;
         }
 
-        let end = usize::min((split + 1) * per_split, entries);
-        let mut first = split * per_split;
+        let end = usize::min((task.split + 1) * s.per_split, s.entries);
+        let mut first = task.split * s.per_split;
         while first < end {
-            let mut sums = Array::<f32>::new(group);
+            let sums = products::<E>(queries, bank, &mut tile, &mut query, task, first, end, s, group);
             #[unroll]
             for g in 0..group {
-                sums[g] = f32::new(0.0);
-            }
-            let mut k0 = 0usize;
-            while k0 < dim {
-                sync_cube();
-                #[unroll]
-                for i in 0..8usize {
-                    let at = unit + 256 * i;
-                    let (row, k) = (first + at / 32, k0 + at % 32);
-                    let mut v = f32::new(0.0);
-                    if row < end && k < dim {
-                        v = f32::cast_from(bank[(location * entries + row) * dim + k]);
-                    }
-                    tile[at / 32 * 33 + at % 32] = v;
-                }
-                if unit < comptime!(group * 32) {
-                    let image = usize::min(first_image + unit / 32, images - 1);
-                    let k = k0 + unit % 32;
-                    let mut v = f32::new(0.0);
-                    if k < dim {
-                        v = queries[(image * locations + location) * dim + k];
-                    }
-                    query[unit] = v;
-                }
-                sync_cube();
-                #[unroll]
-                for k in 0..8usize {
-                    let b = tile[entry * 33 + quarter * 8 + k];
-                    #[unroll]
-                    for g in 0..group {
-                        sums[g] += b * query[g * 32 + quarter * 8 + k];
-                    }
-                }
-                k0 += 32;
-            }
-            #[unroll]
-            for g in 0..group {
-                parts[g * 256 + unit] = sums[g];
+                parts[g * comptime!(UNITS as usize) + unit] = sums[g];
             }
             sync_cube();
-            if quarter == 0 && first + entry < end {
-                let row = first + entry;
-                let scale = inverse_norms[location * entries + row];
+            let row = first + entry;
+            if quarter == 0 && row < end {
+                let scale = inverse_norms[task.location * s.entries + row];
                 #[unroll]
                 for g in 0..group {
-                    let p = g * 256 + unit;
+                    let p = g * comptime!(UNITS as usize) + unit;
                     let dot = (parts[p] + parts[p + 1]) + (parts[p + 2] + parts[p + 3]);
                     let found = dot * scale * own[g];
                     if found > best[g] {
@@ -119,34 +101,160 @@ pub(super) fn nearest_kernel<E: Float>(
                     }
                 }
             }
-            first += 64;
+            first += ENTRIES;
         }
+        write_best(&mut parts, &best, &best_at, index, cosine, task, s, group);
+    }
+}
 
+/// Where the query of the `g`-th image of a task begins; beyond the last image it is that one's.
+#[cube]
+fn query_at(g: usize, task: Task, s: Sizes) -> usize {
+    let image = usize::min(task.first_image + g, s.images - 1);
+    (image * s.locations + task.location) * s.dim
+}
+
+/// 1 / |query| of each image of a task; 0 where the query is 0.
+#[cube]
+fn inverse_query_norms(queries: &Array<f32>, task: Task, s: Sizes, #[comptime] group: usize) -> Array<f32> {
+    let mut inverse = Array::<f32>::new(group);
+    #[unroll]
+    for g in 0..group {
+        let from = query_at(g, task, s);
+        let mut square = f32::new(0.0);
+        let mut k = UNIT_POS as usize;
+        while k < s.dim {
+            square += queries[from + k] * queries[from + k];
+            k += comptime!(UNITS as usize);
+        }
+        let norm = cube_sum(square).sqrt();
         sync_cube();
-        if quarter == 0 {
+        inverse[g] = select(norm > 0.0, 1.0 / f32::max(norm, f32::new(1e-37)), f32::new(0.0));
+    }
+    inverse
+}
+
+/// This unit's part of the products of its entry with each query: those of its quarter of every [`ELEMENTS`].
+#[cube]
+fn products<E: Float>(
+    queries: &Array<f32>,
+    bank: &Array<E>,
+    tile: &mut SharedMemory<f32>,
+    query: &mut SharedMemory<f32>,
+    task: Task,
+    first: usize,
+    end: usize,
+    s: Sizes,
+    #[comptime] group: usize,
+) -> Array<f32> {
+    let (entry, quarter) = (UNIT_POS as usize / QUARTERS, UNIT_POS as usize % QUARTERS);
+    let mut sums = Array::<f32>::new(group);
+    #[unroll]
+    for g in 0..group {
+        sums[g] = f32::new(0.0);
+    }
+    let mut k0 = 0usize;
+    while k0 < s.dim {
+        sync_cube();
+        load_entries::<E>(bank, tile, task.location * s.entries, first, end, k0, s.dim);
+        load_queries(queries, query, task, k0, s, group);
+        sync_cube();
+        #[unroll]
+        for k in 0..QUARTER {
+            let b = tile[entry * PITCH + quarter * QUARTER + k];
             #[unroll]
             for g in 0..group {
-                parts[g * 64 + entry] = best[g];
-                places[g * 64 + entry] = best_at[g];
+                sums[g] += b * query[g * ELEMENTS + quarter * QUARTER + k];
             }
         }
-        sync_cube();
-        if unit < group {
-            let mut top = parts[unit * 64];
-            let mut top_at = places[unit * 64];
-            for e in 1..64usize {
-                let (v, p) = (parts[unit * 64 + e], places[unit * 64 + e]);
-                if v > top || (v == top && p < top_at) {
-                    top = v;
-                    top_at = p;
-                }
+        k0 += ELEMENTS;
+    }
+    sums
+}
+
+/// Elements from `k0` on of the entries from `first` on, as far as `end`, of a location whose entries begin at `base`.
+#[cube]
+fn load_entries<E: Float>(
+    bank: &Array<E>,
+    tile: &mut SharedMemory<f32>,
+    base: usize,
+    first: usize,
+    end: usize,
+    k0: usize,
+    dim: usize,
+) {
+    #[unroll]
+    for i in 0..comptime!(ENTRIES * ELEMENTS / UNITS as usize) {
+        let at = UNIT_POS as usize + comptime!(UNITS as usize) * i;
+        let (row, k) = (first + at / ELEMENTS, k0 + at % ELEMENTS);
+        let mut v = f32::new(0.0);
+        if row < end && k < dim {
+            v = f32::cast_from(bank[(base + row) * dim + k]);
+        }
+        tile[at / ELEMENTS * PITCH + at % ELEMENTS] = v;
+    }
+}
+
+/// Elements from `k0` on of each query of a task.
+#[cube]
+fn load_queries(
+    queries: &Array<f32>,
+    query: &mut SharedMemory<f32>,
+    task: Task,
+    k0: usize,
+    s: Sizes,
+    #[comptime] group: usize,
+) {
+    let unit = UNIT_POS as usize;
+    if unit < comptime!(group * ELEMENTS) {
+        let k = k0 + unit % ELEMENTS;
+        let mut v = f32::new(0.0);
+        if k < s.dim {
+            v = queries[query_at(unit / ELEMENTS, task, s) + k];
+        }
+        query[unit] = v;
+    }
+}
+
+/// Writes the best entry of the share for each image, the first among equals.
+#[cube]
+fn write_best(
+    parts: &mut SharedMemory<f32>,
+    best: &Array<f32>,
+    best_at: &Array<u32>,
+    index: &mut Array<u32>,
+    cosine: &mut Array<f32>,
+    task: Task,
+    s: Sizes,
+    #[comptime] group: usize,
+) {
+    let mut places = SharedMemory::<u32>::new(comptime!(group * ENTRIES));
+    let unit = UNIT_POS as usize;
+    let entry = unit / QUARTERS;
+    sync_cube();
+    if unit % QUARTERS == 0 {
+        #[unroll]
+        for g in 0..group {
+            parts[g * ENTRIES + entry] = best[g];
+            places[g * ENTRIES + entry] = best_at[g];
+        }
+    }
+    sync_cube();
+    if unit < group {
+        let mut top = parts[unit * ENTRIES];
+        let mut top_at = places[unit * ENTRIES];
+        for e in 1..ENTRIES {
+            let (v, p) = (parts[unit * ENTRIES + e], places[unit * ENTRIES + e]);
+            if v > top || (v == top && p < top_at) {
+                top = v;
+                top_at = p;
             }
-            let image = first_image + unit;
-            if image < images {
-                let to = (split * images + image) * locations + location;
-                index[to] = top_at;
-                cosine[to] = top;
-            }
+        }
+        let image = task.first_image + unit;
+        if image < s.images {
+            let to = (task.split * s.images + image) * s.locations + task.location;
+            index[to] = top_at;
+            cosine[to] = top;
         }
     }
 }

@@ -70,10 +70,7 @@ impl LocationGaussians {
                     $factors.arg(),
                     there.scales.arg(),
                     y.arg(),
-                    images,
-                    locations,
-                    dim,
-                    packed_len(dim),
+                    SizesLaunch::new(images, locations, dim, packed_len(dim)),
                     group
                 )
             };
@@ -86,82 +83,118 @@ impl LocationGaussians {
     }
 }
 
-/// 256 rows at a time; of the centred vectors, 256 elements at a time are in shared memory. Eight neighbouring units read
-/// eight neighbouring elements of a factor, whose block of rows begins `32 b (b + 1)` elements in.
+/// Sizes of a call.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Sizes {
+    images: usize,
+    locations: usize,
+    dim: usize,
+    /// Elements of a packed factor.
+    packed: usize,
+}
+
+/// Rows of a factor, and elements of a vector, at a time: one for each unit.
+const ROWS: usize = UNITS as usize;
+/// Rows of a packed factor that lie side by side.
+const BLOCK: usize = 8;
+
+/// [`ROWS`] rows at a time; of the centred vectors, as many elements at a time are in shared memory. Eight neighbouring
+/// units read eight neighbouring elements of a factor.
 #[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)] // vectors, Gaussians, results and their shape
 fn distance_kernel<E: Float>(
     x: &Array<f32>,
     mean: &Array<f32>,
     factors: &Array<E>,
     scales: &Array<f32>,
     y: &mut Array<f32>,
-    images: usize,
-    locations: usize,
-    dim: usize,
-    packed: usize,
+    s: Sizes,
     #[comptime] group: usize,
 ) {
-    let location = CUBE_POS % locations;
-    let first_image = CUBE_POS / locations * group;
-    if first_image < images {
-        let mut centred = SharedMemory::<f32>::new(comptime!(group * 256));
+    let location = CUBE_POS % s.locations;
+    let first_image = CUBE_POS / s.locations * group;
+    if first_image < s.images {
+        let mut centred = SharedMemory::<f32>::new(comptime!(group * ROWS));
         let unit = UNIT_POS as usize;
-        let mut squares = Array::<f32>::new(group);
-        #[unroll]
-        for g in 0..group {
-            squares[g] = f32::new(0.0);
-        }
+        let mut squares = zeros(group);
         let mut first_row = 0usize;
-        while first_row < dim {
+        while first_row < s.dim {
             let row = first_row + unit;
-            let block = row / 8;
-            let from = location * packed + 32 * block * (block + 1) + row % 8;
-            let mut sums = Array::<f32>::new(group);
-            #[unroll]
-            for g in 0..group {
-                sums[g] = f32::new(0.0);
-            }
+            let from = location * s.packed + row_at(row);
+            let mut sums = zeros(group);
             let mut first = 0usize;
             while first <= first_row {
                 sync_cube();
-                #[unroll]
-                for g in 0..group {
-                    let image = usize::min(first_image + g, images - 1);
-                    let column = first + unit;
-                    let mut value = f32::new(0.0);
-                    if column < dim {
-                        value = x[(image * locations + location) * dim + column] - mean[location * dim + column];
-                    }
-                    centred[g * 256 + unit] = value;
-                }
+                load_centred(x, mean, &mut centred, first, first_image, location, s, group);
                 sync_cube();
-                if row < dim {
-                    // `first` is a multiple of 256 that is no larger than the first row.
-                    let count = usize::min(256, row + 1 - first);
+                if row < s.dim {
+                    // `first` is a multiple of `ROWS` that is no larger than the first row.
+                    let count = usize::min(ROWS, row + 1 - first);
                     for k in 0..count {
-                        let w = f32::cast_from(factors[from + 8 * (first + k)]);
+                        let w = f32::cast_from(factors[from + BLOCK * (first + k)]);
                         #[unroll]
                         for g in 0..group {
-                            sums[g] += w * centred[g * 256 + k];
+                            sums[g] += w * centred[g * ROWS + k];
                         }
                     }
                 }
-                first += 256;
+                first += ROWS;
             }
             #[unroll]
             for g in 0..group {
                 squares[g] += sums[g] * sums[g];
             }
-            first_row += 256;
+            first_row += ROWS;
         }
         #[unroll]
         for g in 0..group {
             let total = cube_sum(squares[g]);
             let image = first_image + g;
-            if unit == 0 && image < images {
-                y[image * locations + location] = total.sqrt() * scales[location];
+            if unit == 0 && image < s.images {
+                y[image * s.locations + location] = total.sqrt() * scales[location];
             }
         }
+    }
+}
+
+/// A sum for each image of a group, all zero.
+#[cube]
+fn zeros(#[comptime] group: usize) -> Array<f32> {
+    let mut sums = Array::<f32>::new(group);
+    #[unroll]
+    for g in 0..group {
+        sums[g] = f32::new(0.0);
+    }
+    sums
+}
+
+/// Where row `row` of a packed factor begins: before block b of rows lie `BLOCK^2 / 2 b (b + 1)` elements.
+#[cube]
+fn row_at(row: usize) -> usize {
+    let block = row / BLOCK;
+    comptime!(BLOCK * BLOCK / 2) * block * (block + 1) + row % BLOCK
+}
+
+/// Elements from `first` on of the centred vectors of a group; beyond the last image they are that one's.
+#[cube]
+fn load_centred(
+    x: &Array<f32>,
+    mean: &Array<f32>,
+    centred: &mut SharedMemory<f32>,
+    first: usize,
+    first_image: usize,
+    location: usize,
+    s: Sizes,
+    #[comptime] group: usize,
+) {
+    let unit = UNIT_POS as usize;
+    #[unroll]
+    for g in 0..group {
+        let image = usize::min(first_image + g, s.images - 1);
+        let column = first + unit;
+        let mut value = f32::new(0.0);
+        if column < s.dim {
+            value = x[(image * s.locations + location) * s.dim + column] - mean[location * s.dim + column];
+        }
+        centred[g * ROWS + unit] = value;
     }
 }
