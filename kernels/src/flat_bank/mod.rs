@@ -6,6 +6,7 @@
 //! GPU distances are summed in f32, and a bank in half precision is widened.
 
 mod gpu;
+mod kernels;
 mod panels;
 mod search;
 mod tile;
