@@ -13,6 +13,11 @@ use crate::reduce::{cube_max, cube_sum};
 const TILE: usize = 32;
 /// Channels that a cube sums.
 const CHANNELS: usize = 64;
+/// Channels of rows and columns that are multiplied at a time.
+const DEPTH: usize = 16;
+/// Units of a row, and the columns of each.
+const LANES: usize = UNITS as usize / TILE;
+const OWN: usize = TILE / LANES;
 
 /// What a pass sums, row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,14 +52,14 @@ fn log_sums_kernel(keys: &Array<f32>, queries: &Array<f32>, log_sums: &mut Array
         let mut i = UNIT_POS as usize;
         while i < s.positions {
             largest = f32::max(largest, score(keys, queries, first + i, row, s.keys));
-            i += 256;
+            i += comptime!(UNITS as usize);
         }
         let top = cube_max(largest);
         let mut sum = f32::new(0.0);
         i = UNIT_POS as usize;
         while i < s.positions {
             sum += math::exp(score(keys, queries, first + i, row, s.keys) - top);
-            i += 256;
+            i += comptime!(UNITS as usize);
         }
         let total = cube_sum(sum);
         if UNIT_POS == 0 {
@@ -73,51 +78,65 @@ fn score(keys: &Array<f32>, queries: &Array<f32>, key: usize, query: usize, chan
     sum
 }
 
-/// Products of a unit's row with its four columns of a tile, 16 channels at a time through shared memory.
-#[cube]
-fn dots(
-    rows: &Array<f32>,
-    columns: &Array<f32>,
+/// What the weights of a pass are made of, and what they are weights of.
+#[derive(CubeType, CubeLaunch)]
+struct Inputs {
+    rows: Array<f32>,
+    columns: Array<f32>,
+    row_values: Array<f32>,
+    column_values: Array<f32>,
+    log_sums: Array<f32>,
+    along: Array<f32>,
+    z: Array<f32>,
+}
+
+/// A tile of the matrix of an image.
+#[derive(CubeType, Clone, Copy)]
+struct Tile {
+    /// The first position of the image.
     first: usize,
-    row_tile: usize,
-    column_tile: usize,
-    positions: usize,
-    depth: usize,
-    sums: &mut Array<f32>,
-) {
-    let mut a = SharedMemory::<f32>::new(544usize);
-    let mut b = SharedMemory::<f32>::new(544usize);
+    /// The first row and column of the tile.
+    row: usize,
+    column: usize,
+}
+
+/// Products of a unit's row with its four columns of a tile, [`DEPTH`] channels at a time through shared memory.
+#[cube]
+fn dots(rows: &Array<f32>, columns: &Array<f32>, tile: Tile, positions: usize, depth: usize, sums: &mut Array<f32>) {
+    let mut a = SharedMemory::<f32>::new(comptime!(TILE * (DEPTH + 1)));
+    let mut b = SharedMemory::<f32>::new(comptime!(TILE * (DEPTH + 1)));
     let unit = UNIT_POS as usize;
-    let (row, lane) = (unit / 8, unit % 8);
+    let (row, lane) = (unit / LANES, unit % LANES);
     #[unroll]
-    for j in 0..4usize {
+    for j in 0..OWN {
         sums[j] = f32::new(0.0);
     }
-    for chunk in 0..depth.div_ceil(16) {
+    for chunk in 0..depth.div_ceil(DEPTH) {
         sync_cube();
         #[unroll]
-        for i in 0..2usize {
-            let (line, k) = ((unit + 256 * i) / 16, (unit + 256 * i) % 16);
-            let channel = chunk * 16 + k;
-            let (r, q) = (row_tile * 32 + line, column_tile * 32 + line);
+        for i in 0..comptime!(TILE * DEPTH / UNITS as usize) {
+            let at = unit + comptime!(UNITS as usize) * i;
+            let (line, k) = (at / DEPTH, at % DEPTH);
+            let channel = chunk * DEPTH + k;
+            let (r, q) = (tile.row + line, tile.column + line);
             let mut left = f32::new(0.0);
             let mut right = f32::new(0.0);
             if channel < depth && r < positions {
-                left = rows[(first + r) * depth + channel];
+                left = rows[(tile.first + r) * depth + channel];
             }
             if channel < depth && q < positions {
-                right = columns[(first + q) * depth + channel];
+                right = columns[(tile.first + q) * depth + channel];
             }
-            a[line * 17 + k] = left;
-            b[line * 17 + k] = right;
+            a[line * comptime!(DEPTH + 1) + k] = left;
+            b[line * comptime!(DEPTH + 1) + k] = right;
         }
         sync_cube();
         #[unroll]
-        for k in 0..16usize {
-            let left = a[row * 17 + k];
+        for k in 0..DEPTH {
+            let left = a[row * comptime!(DEPTH + 1) + k];
             #[unroll]
-            for j in 0..4usize {
-                sums[j] += left * b[(lane + 8 * j) * 17 + k];
+            for j in 0..OWN {
+                sums[j] += left * b[(lane + LANES * j) * comptime!(DEPTH + 1) + k];
             }
         }
     }
@@ -125,84 +144,102 @@ fn dots(
 
 /// `out[row] = sum over columns of weight(row, column) * z[column]`.
 #[cube(launch_unchecked)]
-fn weighted_kernel(
-    rows: &Array<f32>,
-    columns: &Array<f32>,
-    row_values: &Array<f32>,
-    column_values: &Array<f32>,
-    log_sums: &Array<f32>,
-    along: &Array<f32>,
-    z: &Array<f32>,
-    out: &mut Array<f32>,
-    s: AttentionShape,
-    channels: usize,
-    #[comptime] what: Sum,
-) {
-    let tiles = s.positions.div_ceil(32);
-    let blocks = channels.div_ceil(64);
+fn weighted_kernel(inputs: &Inputs, out: &mut Array<f32>, s: AttentionShape, channels: usize, #[comptime] what: Sum) {
+    let tiles = s.positions.div_ceil(TILE);
+    let blocks = channels.div_ceil(CHANNELS);
     let image = CUBE_POS / (tiles * blocks);
     if image < s.images {
-        let mut weights = SharedMemory::<f32>::new(1056usize);
-        let mut summed = SharedMemory::<f32>::new(2080usize);
+        let mut weights = SharedMemory::<f32>::new(comptime!(TILE * (TILE + 1)));
+        let mut summed = SharedMemory::<f32>::new(comptime!(TILE * (CHANNELS + 1)));
         let first = image * s.positions;
-        let row_tile = CUBE_POS / blocks % tiles;
-        let from = CUBE_POS % blocks * 64;
-        let unit = UNIT_POS as usize;
-        let (line, lane) = (unit / 8, unit % 8);
-        let row = row_tile * 32 + line;
-        let mut sums = Array::<f32>::new(8usize);
+        let first_row = CUBE_POS / blocks % tiles * TILE;
+        let from = CUBE_POS % blocks * CHANNELS;
+        let (line, lane) = (UNIT_POS as usize / LANES, UNIT_POS as usize % LANES);
+        let mut sums = Array::<f32>::new(comptime!(CHANNELS / LANES));
         #[unroll]
-        for k in 0..8usize {
+        for k in 0..comptime!(CHANNELS / LANES) {
             sums[k] = f32::new(0.0);
         }
-        let mut scores = Array::<f32>::new(4usize);
-        let mut products = Array::<f32>::new(4usize);
+        let mut scores = Array::<f32>::new(OWN);
+        let mut products = Array::<f32>::new(OWN);
         for column_tile in 0..tiles {
-            dots(rows, columns, first, row_tile, column_tile, s.positions, s.keys, &mut scores);
+            let tile = Tile { first, row: first_row, column: column_tile * TILE };
+            dots(&inputs.rows, &inputs.columns, tile, s.positions, s.keys, &mut scores);
             if comptime!(what.slopes()) {
-                dots(row_values, column_values, first, row_tile, column_tile, s.positions, s.values, &mut products);
+                dots(&inputs.row_values, &inputs.column_values, tile, s.positions, s.values, &mut products);
             }
             // The tile before is still being read, and the compiler may share the place of arrays.
             sync_cube();
-            #[unroll]
-            for j in 0..4usize {
-                let column = column_tile * 32 + lane + 8 * j;
-                let mut weight = f32::new(0.0);
-                if row < s.positions && column < s.positions {
-                    let query = first + if comptime!(what.by_query()) { row } else { column };
-                    weight = math::exp(scores[j] - log_sums[query]);
-                    if comptime!(what.slopes()) {
-                        weight *= products[j] - along[query];
-                    }
-                }
-                weights[line * 33 + lane + 8 * j] = weight;
-            }
-            #[unroll]
-            for i in 0..8usize {
-                let (q, channel) = ((unit + 256 * i) / 64, (unit + 256 * i) % 64);
-                let column = column_tile * 32 + q;
-                let mut value = f32::new(0.0);
-                if column < s.positions && from + channel < channels {
-                    value = z[(first + column) * channels + from + channel];
-                }
-                summed[q * 65 + channel] = value;
-            }
+            weigh(inputs, &scores, &products, &mut weights, tile, s.positions, what);
+            load_summed(&inputs.z, &mut summed, tile, from, s.positions, channels);
             sync_cube();
-            for q in 0..32usize {
-                let weight = weights[line * 33 + q];
+            for q in 0..TILE {
+                let weight = weights[line * comptime!(TILE + 1) + q];
                 #[unroll]
-                for k in 0..8usize {
-                    sums[k] += weight * summed[q * 65 + lane + 8 * k];
+                for k in 0..comptime!(CHANNELS / LANES) {
+                    sums[k] += weight * summed[q * comptime!(CHANNELS + 1) + lane + LANES * k];
                 }
             }
         }
+        let row = first_row + line;
         #[unroll]
-        for k in 0..8usize {
-            let channel = from + lane + 8 * k;
+        for k in 0..comptime!(CHANNELS / LANES) {
+            let channel = from + lane + LANES * k;
             if row < s.positions && channel < channels {
                 out[(first + row) * channels + channel] = sums[k];
             }
         }
+    }
+}
+
+/// Writes the weights of a tile; zeros outside the matrix.
+#[cube]
+fn weigh(
+    inputs: &Inputs,
+    scores: &Array<f32>,
+    products: &Array<f32>,
+    weights: &mut SharedMemory<f32>,
+    tile: Tile,
+    positions: usize,
+    #[comptime] what: Sum,
+) {
+    let (line, lane) = (UNIT_POS as usize / LANES, UNIT_POS as usize % LANES);
+    let row = tile.row + line;
+    #[unroll]
+    for j in 0..OWN {
+        let column = tile.column + lane + LANES * j;
+        let mut weight = f32::new(0.0);
+        if row < positions && column < positions {
+            let query = tile.first + if comptime!(what.by_query()) { row } else { column };
+            weight = math::exp(scores[j] - inputs.log_sums[query]);
+            if comptime!(what.slopes()) {
+                weight *= products[j] - inputs.along[query];
+            }
+        }
+        weights[line * comptime!(TILE + 1) + lane + LANES * j] = weight;
+    }
+}
+
+/// Channels from `from` on of what is summed, for the columns of a tile.
+#[cube]
+fn load_summed(
+    z: &Array<f32>,
+    summed: &mut SharedMemory<f32>,
+    tile: Tile,
+    from: usize,
+    positions: usize,
+    channels: usize,
+) {
+    #[unroll]
+    for i in 0..comptime!(TILE * CHANNELS / UNITS as usize) {
+        let at = UNIT_POS as usize + comptime!(UNITS as usize) * i;
+        let (q, channel) = (at / CHANNELS, at % CHANNELS);
+        let column = tile.column + q;
+        let mut value = f32::new(0.0);
+        if column < positions && from + channel < channels {
+            value = z[(tile.first + column) * channels + from + channel];
+        }
+        summed[q * comptime!(CHANNELS + 1) + channel] = value;
     }
 }
 
@@ -245,13 +282,15 @@ impl Pass<'_> {
             self.gpu,
             weighted_kernel,
             (grid(cubes), CubeDim::new_1d(UNITS)),
-            self.rows.arg(),
-            self.columns.arg(),
-            self.row_values.arg(),
-            self.column_values.arg(),
-            self.log_sums.arg(),
-            self.along.arg(),
-            z.arg(),
+            InputsLaunch::new(
+                self.rows.arg(),
+                self.columns.arg(),
+                self.row_values.arg(),
+                self.column_values.arg(),
+                self.log_sums.arg(),
+                self.along.arg(),
+                z.arg()
+            ),
             out.arg(),
             s.arg(),
             channels,
