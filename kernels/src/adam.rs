@@ -154,41 +154,47 @@ pub fn adam<'a>(
             m.device().arg(),
             v.device().arg(),
             n,
-            decay.0,
-            decay.1,
+            DecayLaunch::new(decay.shrink, decay.coupled),
             step.arg(),
         ),
     }
     Ok(())
 }
 
+/// How weights decay in one step.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Decay {
+    /// What the parameter is multiplied by first (AdamW).
+    shrink: f32,
+    /// What share of it joins the gradient (Adam).
+    coupled: f32,
+}
+
 impl AdamOptions {
-    /// What the parameter is multiplied by first (AdamW), and what share of it joins the gradient (Adam).
-    fn decay(&self) -> (f32, f32) {
+    fn decay(&self) -> Decay {
         if self.decoupled {
-            ((1.0 - widen(self.lr) * widen(self.weight_decay)) as f32, 0.0)
+            Decay { shrink: (1.0 - widen(self.lr) * widen(self.weight_decay)) as f32, coupled: 0.0 }
         } else {
-            (1.0, self.weight_decay)
+            Decay { shrink: 1.0, coupled: self.weight_decay }
         }
     }
 }
 
 #[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)] // the figures of a step
 fn adam_kernel(
     p: &mut Array<f32>,
     g: &Array<f32>,
     m: &mut Array<f32>,
     v: &mut Array<f32>,
     n: usize,
-    shrink: f32,
-    coupled: f32,
+    decay: Decay,
     step: AdamStep,
 ) {
     let at = ABSOLUTE_POS;
     if at < n {
         let own = p[at];
-        let next = adam_update(AdamState { p: own * shrink, m: m[at], v: v[at] }, g[at] + coupled * own, step);
+        let state = AdamState { p: own * decay.shrink, m: m[at], v: v[at] };
+        let next = adam_update(state, g[at] + decay.coupled * own, step);
         p[at] = next.p;
         m[at] = next.m;
         v[at] = next.v;
@@ -196,8 +202,8 @@ fn adam_kernel(
 }
 
 lanes_fn! {
-    fn adam_part<L>(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], decay: (f32, f32), step: AdamStep) {
-        let ((shrink, coupled), n) = (decay, p.len());
+    fn adam_part<L>(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], decay: Decay, step: AdamStep) {
+        let (Decay { shrink, coupled }, n) = (decay, p.len());
         let (g, m, v) = (&g[..n], &mut m[..n], &mut v[..n]);
         // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
         let zero = unsafe { L::splat(0.0) };

@@ -56,6 +56,17 @@ pub fn gaussian_blur<'a>(
 }
 
 /// One axis: `n` positions `inner` elements apart become `out`.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Axis {
+    n: usize,
+    out: usize,
+    inner: usize,
+    /// Weights of the window, and those before its centre.
+    taps: usize,
+    shift: usize,
+}
+
+/// Blurs along one axis, `(n, out, inner)`.
 fn axis(
     gpu: &Gpu,
     (x, y, weights): (&GpuBuffer, &GpuBuffer, &GpuBuffer),
@@ -64,33 +75,38 @@ fn axis(
     border: Border,
 ) {
     let (total, taps) = (y.len(), weights.len());
-    launch!(gpu, axis_kernel, units(total), x.arg(), weights.arg(), y.arg(), total, n, out, inner, taps, shift, border);
+    launch!(
+        gpu,
+        axis_kernel,
+        units(total),
+        x.arg(),
+        weights.arg(),
+        y.arg(),
+        total,
+        AxisLaunch::new(n, out, inner, taps, shift),
+        border
+    );
 }
 
 #[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)] // the shape of an axis
 fn axis_kernel(
     x: &Array<f32>,
     weights: &Array<f32>,
     y: &mut Array<f32>,
     total: usize,
-    n: usize,
-    out: usize,
-    inner: usize,
-    taps: usize,
-    shift: usize,
+    a: Axis,
     #[comptime] border: Border,
 ) {
     let at = ABSOLUTE_POS;
     if at < total {
-        let lane = at % inner;
-        let j = (at / inner) % out;
-        let outer = at / (inner * out);
+        let lane = at % a.inner;
+        let j = (at / a.inner) % a.out;
+        let outer = at / (a.inner * a.out);
         let mut sum = f32::new(0.0);
-        for t in 0..taps {
-            let p = mirror((j + t) as i32 - shift as i32, n as i32, border);
+        for t in 0..a.taps {
+            let p = mirror((j + t) as i32 - a.shift as i32, a.n as i32, border);
             if p >= 0 {
-                sum += weights[t] * x[(outer * n + p as usize) * inner + lane];
+                sum += weights[t] * x[(outer * a.n + p as usize) * a.inner + lane];
             }
         }
         y[at] = sum;

@@ -198,6 +198,8 @@ unsafe fn squares<L: Lanes, const N: usize>(point: *const f32, centres: *const f
 
 /// Points of a cube.
 const POINTS: usize = 64;
+/// Units of a point.
+const QUARTERS: usize = UNITS as usize / POINTS;
 
 fn on_gpu(
     gpu: &Gpu,
@@ -225,10 +227,7 @@ fn on_gpu(
             nearest.arg(),
             squares.arg(),
             places.arg(),
-            m,
-            d,
-            step,
-            cubes
+            StepLaunch::new(m, d, step, cubes)
         );
         let one = (grid(1), CubeDim::new_1d(UNITS));
         launch!(gpu, choose_kernel, one, squares.arg(), places.arg(), index.arg(), distance.arg(), cubes, step, start);
@@ -242,7 +241,18 @@ fn is_farther(square: f32, place: u32, other: f32, other_place: u32) -> bool {
     square > other || (square == other && place < other_place)
 }
 
-/// Four units for each of 64 points: squared distance to the point chosen last, the farthest of the cube.
+/// A step of the choice.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Step {
+    /// Points, and elements of each.
+    m: usize,
+    d: usize,
+    /// Points that are chosen already.
+    step: usize,
+    cubes: usize,
+}
+
+/// [`QUARTERS`] units for each of [`POINTS`] points: squared distance to the point chosen last, the farthest of the cube.
 #[cube(launch_unchecked)]
 fn approach_kernel(
     x: &Array<f32>,
@@ -250,48 +260,45 @@ fn approach_kernel(
     nearest: &mut Array<f32>,
     squares: &mut Array<f32>,
     places: &mut Array<u32>,
-    m: usize,
-    d: usize,
-    step: usize,
-    cubes: usize,
+    s: Step,
 ) {
-    let mut parts = SharedMemory::<f32>::new(256usize);
+    let mut parts = SharedMemory::<f32>::new(comptime!(UNITS as usize));
     let unit = UNIT_POS as usize;
-    let point = CUBE_POS * 64 + unit / 4;
-    let chosen = index[step - 1] as usize;
+    let point = CUBE_POS * POINTS + unit / QUARTERS;
+    let chosen = index[s.step - 1] as usize;
     let mut sum = f32::new(0.0);
-    if point < m {
-        let mut k = unit % 4;
-        while k < d {
-            let e = x[point * d + k] - x[chosen * d + k];
+    if point < s.m {
+        let mut k = unit % QUARTERS;
+        while k < s.d {
+            let e = x[point * s.d + k] - x[chosen * s.d + k];
             sum += e * e;
-            k += 4;
+            k += QUARTERS;
         }
     }
     parts[unit] = sum;
     sync_cube();
     let mut own = f32::new(-1.0);
-    if point < m && unit % 4 == 0 {
+    if point < s.m && unit % QUARTERS == 0 {
         let square = (parts[unit] + parts[unit + 1]) + (parts[unit + 2] + parts[unit + 3]);
         own = f32::min(nearest[point], square);
         nearest[point] = own;
     }
     sync_cube();
-    if unit % 4 == 0 {
-        parts[unit / 4] = own;
+    if unit % QUARTERS == 0 {
+        parts[unit / QUARTERS] = own;
     }
     sync_cube();
-    if unit == 0 && CUBE_POS < cubes {
+    if unit == 0 && CUBE_POS < s.cubes {
         let mut top = parts[0];
         let mut top_at = 0usize;
-        for i in 1..64usize {
+        for i in 1..POINTS {
             if parts[i] > top {
                 top = parts[i];
                 top_at = i;
             }
         }
         squares[CUBE_POS] = top;
-        places[CUBE_POS] = (CUBE_POS * 64 + top_at) as u32;
+        places[CUBE_POS] = (CUBE_POS * POINTS + top_at) as u32;
     }
 }
 
@@ -306,8 +313,8 @@ fn choose_kernel(
     step: usize,
     start: usize,
 ) {
-    let mut best = SharedMemory::<f32>::new(256usize);
-    let mut best_at = SharedMemory::<u32>::new(256usize);
+    let mut best = SharedMemory::<f32>::new(comptime!(UNITS as usize));
+    let mut best_at = SharedMemory::<u32>::new(comptime!(UNITS as usize));
     let unit = UNIT_POS as usize;
     let mut top = f32::new(-1.0);
     let mut top_at = u32::MAX.runtime();
@@ -317,7 +324,7 @@ fn choose_kernel(
             top = squares[i];
             top_at = places[i];
         }
-        i += 256;
+        i += comptime!(UNITS as usize);
     }
     best[unit] = top;
     best_at[unit] = top_at;
@@ -327,7 +334,7 @@ fn choose_kernel(
             index[step] = start as u32;
             distance[step] = 0.0;
         } else {
-            for i in 1..256usize {
+            for i in 1..comptime!(UNITS as usize) {
                 if is_farther(best[i], best_at[i], top, top_at) {
                     top = best[i];
                     top_at = best_at[i];

@@ -137,15 +137,21 @@ pub fn weighted_l1<'a>(
                 weight.arg(),
                 dx.arg(),
                 partial.arg(),
-                n,
-                cubes,
-                channels,
+                SizesLaunch::new(n, cubes, channels),
                 scale
             );
             group_sums(&partial, 1, (scale, 0.0), value.device(), (1, 0));
         }
     }
     Ok(())
+}
+
+/// Elements, cubes, and channels of a pixel.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Sizes {
+    n: usize,
+    cubes: usize,
+    channels: usize,
 }
 
 /// Gradient of every element, and the partial sum of every cube.
@@ -156,22 +162,20 @@ fn weighted_kernel(
     weight: &Array<f32>,
     dx: &mut Array<f32>,
     partial: &mut Array<f32>,
-    n: usize,
-    cubes: usize,
-    channels: usize,
+    s: Sizes,
     scale: f32,
 ) {
     let mut sum = f32::new(0.0);
     let mut at = ABSOLUTE_POS;
-    while at < n {
+    while at < s.n {
         let (a, b) = (x[at], y[at]);
-        let factor = weight[at / channels];
+        let factor = weight[at / s.channels];
         sum += factor * (a - b).abs();
         dx[at] = scale * factor * absolute_error_slope(a, b);
-        at += cubes * 256;
+        at += s.cubes * comptime!(UNITS as usize);
     }
     let total = cube_sum(sum);
-    if UNIT_POS == 0 && CUBE_POS < cubes {
+    if UNIT_POS == 0 && CUBE_POS < s.cubes {
         partial[CUBE_POS] = total;
     }
 }

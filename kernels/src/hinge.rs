@@ -79,7 +79,7 @@ fn hinge_kernel(
     while at < n {
         sum += hinge(d[at], margin, sign);
         dd[at] = factor * hinge_slope(d[at], margin, sign);
-        at += cubes * 256;
+        at += cubes * comptime!(UNITS as usize);
     }
     let total = cube_sum(sum);
     if UNIT_POS == 0 && CUBE_POS < cubes {

@@ -157,7 +157,7 @@ fn loss_kernel(
             sum += cross_entropy_with_logits(a, b);
             dx[at] = scale * cross_entropy_with_logits_slope(a, b);
         }
-        at += cubes * 256;
+        at += cubes * comptime!(UNITS as usize);
     }
     let total = cube_sum(sum);
     if UNIT_POS == 0 && CUBE_POS < cubes {

@@ -20,7 +20,7 @@ pub(crate) fn cube_max(value: f32) -> f32 {
 
 #[cube]
 fn cube_reduce(value: f32, #[comptime] largest: bool) -> f32 {
-    let mut shared = SharedMemory::<f32>::new(256usize);
+    let mut shared = SharedMemory::<f32>::new(comptime!(UNITS as usize));
     let unit = UNIT_POS as usize;
     // The compiler may give this array the place of one that other units still read.
     sync_cube();
@@ -41,33 +41,33 @@ fn cube_reduce(value: f32, #[comptime] largest: bool) -> f32 {
     shared[0]
 }
 
-/// `out[g] = offset + scale * sum of the g-th group`, or adds to it.
-#[cube(launch_unchecked)]
-fn group_sums_kernel(
-    x: &Array<f32>,
-    out: &mut Array<f32>,
-    groups: usize,
-    per_group: usize,
+/// Groups of consecutive values, and where their sums go: `stride` elements apart from `at` on.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Groups {
+    count: usize,
+    /// Values of a group.
+    len: usize,
     stride: usize,
     at: usize,
-    scale: f32,
-    offset: f32,
-    #[comptime] add: bool,
-) {
+}
+
+/// `offset + scale * sum` of each group, or that added to what is there.
+#[cube(launch_unchecked)]
+fn group_sums_kernel(x: &Array<f32>, out: &mut Array<f32>, g: Groups, scale: f32, offset: f32, #[comptime] add: bool) {
     let group = CUBE_POS;
-    if group < groups {
+    if group < g.count {
         let mut sum = f32::new(0.0);
         let mut i = UNIT_POS as usize;
-        while i < per_group {
-            sum += x[group * per_group + i];
+        while i < g.len {
+            sum += x[group * g.len + i];
             i += CUBE_DIM as usize;
         }
         let total = cube_sum(sum);
         if UNIT_POS == 0 {
             if comptime!(add) {
-                out[group * stride + at] += scale * total;
+                out[group * g.stride + g.at] += scale * total;
             } else {
-                out[group * stride + at] = offset + scale * total;
+                out[group * g.stride + g.at] = offset + scale * total;
             }
         }
     }
@@ -99,7 +99,17 @@ fn sum_groups(
 ) {
     let per_group = x.len() / groups.max(1);
     let shape = (grid(groups), CubeDim::new_1d(UNITS));
-    launch!(x.gpu(), group_sums_kernel, shape, x.arg(), out.arg(), groups, per_group, stride, at, scale, offset, add);
+    launch!(
+        x.gpu(),
+        group_sums_kernel,
+        shape,
+        x.arg(),
+        out.arg(),
+        GroupsLaunch::new(groups, per_group, stride, at),
+        scale,
+        offset,
+        add
+    );
 }
 
 /// What is summed over the rows of a matrix.
@@ -116,7 +126,18 @@ pub(crate) enum Column {
 /// Columns of a cube.
 const COLUMNS: usize = 32;
 /// Rows that a cube reads at a time.
-const LANES: usize = 8;
+const LANES: usize = UNITS as usize / COLUMNS;
+
+/// How a matrix is cut into cubes.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Chunks {
+    rows: usize,
+    columns: usize,
+    /// Rows of a chunk.
+    chunk: usize,
+    /// Blocks of columns.
+    blocks: usize,
+}
 
 /// Partial column sums of the rows of one chunk: `partial[chunk][column]`.
 #[cube(launch_unchecked)]
@@ -126,41 +147,38 @@ fn column_sums_kernel(
     mean: &Array<f32>,
     inv_std: &Array<f32>,
     partial: &mut Array<f32>,
-    rows: usize,
-    columns: usize,
-    chunk: usize,
-    blocks: usize,
+    s: Chunks,
     #[comptime] what: Column,
 ) {
-    let mut shared = SharedMemory::<f32>::new(256usize);
-    let (block, part) = (CUBE_POS % blocks, CUBE_POS / blocks);
+    let mut shared = SharedMemory::<f32>::new(comptime!(UNITS as usize));
+    let (block, part) = (CUBE_POS % s.blocks, CUBE_POS / s.blocks);
     let unit = UNIT_POS as usize;
-    let (lane, column) = (unit / 32, block * 32 + unit % 32);
+    let (lane, column) = (unit / COLUMNS, block * COLUMNS + unit % COLUMNS);
     let mut sum = f32::new(0.0);
-    if column < columns {
-        let end = usize::min(rows, (part + 1) * chunk);
-        let mut row = part * chunk + lane;
+    if column < s.columns {
+        let end = usize::min(s.rows, (part + 1) * s.chunk);
+        let mut row = part * s.chunk + lane;
         while row < end {
-            let v = x[row * columns + column];
+            let v = x[row * s.columns + column];
             if comptime!(what == Column::Value) {
                 sum += v;
             } else if comptime!(what == Column::SquareDeviation) {
                 let e = v - mean[column];
                 sum += e * e;
             } else {
-                sum += y[row * columns + column] * (v - mean[column]) * inv_std[column];
+                sum += y[row * s.columns + column] * (v - mean[column]) * inv_std[column];
             }
-            row += 8;
+            row += LANES;
         }
     }
     shared[unit] = sum;
     sync_cube();
-    if lane == 0 && column < columns {
+    if lane == 0 && column < s.columns {
         let mut total = f32::new(0.0);
-        for l in 0..8usize {
-            total += shared[l * 32 + unit];
+        for l in 0..LANES {
+            total += shared[l * COLUMNS + unit];
         }
-        partial[part * columns + column] = total;
+        partial[part * s.columns + column] = total;
     }
 }
 
@@ -219,10 +237,7 @@ pub(crate) fn column_sums(
         mean.arg(),
         inv_std.arg(),
         partial.arg(),
-        rows,
-        columns,
-        chunk,
-        blocks,
+        ChunksLaunch::new(rows, columns, chunk, blocks),
         what
     );
     add_chunks(&partial, chunks, scale, out, add);

@@ -177,7 +177,7 @@ fn rows_times_kernel(w: &Array<f32>, v: &Array<f32>, out: &mut Array<f32>, rows:
         let mut column = UNIT_POS as usize;
         while column < columns {
             sum += w[row * columns + column] * v[column];
-            column += 256;
+            column += comptime!(UNITS as usize);
         }
         let total = cube_sum(sum);
         if UNIT_POS == 0 {
@@ -193,13 +193,13 @@ fn normalise_kernel(x: &mut Array<f32>, n: usize) {
     let mut at = UNIT_POS as usize;
     while at < n {
         sum += x[at] * x[at];
-        at += 256;
+        at += comptime!(UNITS as usize);
     }
     let norm = f32::max(cube_sum(sum).sqrt(), f32::new(1e-12));
     at = UNIT_POS as usize;
     while at < n {
         x[at] = x[at] / norm;
-        at += 256;
+        at += comptime!(UNITS as usize);
     }
 }
 
@@ -210,7 +210,7 @@ fn dot_kernel(a: &Array<f32>, b: &Array<f32>, out: &mut Array<f32>, n: usize) {
     let mut at = UNIT_POS as usize;
     while at < n {
         sum += a[at] * b[at];
-        at += 256;
+        at += comptime!(UNITS as usize);
     }
     let total = cube_sum(sum);
     if UNIT_POS == 0 {

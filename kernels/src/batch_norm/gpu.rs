@@ -45,11 +45,18 @@ pub(super) fn train(
         running.1.arg(),
         inv_std.arg(),
         c,
-        momentum,
-        unbiased,
-        eps
+        RunningLaunch::new(momentum, unbiased, eps)
     );
     Ok(Statistics { mean: Buffer::Gpu(mean), inv_std: Buffer::Gpu(inv_std) })
+}
+
+/// How running statistics move.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Running {
+    momentum: f32,
+    /// n / (n - 1), which makes a variance unbiased.
+    unbiased: f32,
+    eps: f32,
 }
 
 /// Moves the running statistics and takes the reciprocal deviation, channel by channel.
@@ -61,15 +68,13 @@ fn statistics_kernel(
     running_var: &mut Array<f32>,
     inv_std: &mut Array<f32>,
     c: usize,
-    momentum: f32,
-    unbiased: f32,
-    eps: f32,
+    r: Running,
 ) {
     let k = ABSOLUTE_POS;
     if k < c {
-        running_mean[k] = (1.0 - momentum) * running_mean[k] + momentum * mean[k];
-        running_var[k] = (1.0 - momentum) * running_var[k] + momentum * unbiased * var[k];
-        inv_std[k] = 1.0 / (var[k] + eps).sqrt();
+        running_mean[k] = (1.0 - r.momentum) * running_mean[k] + r.momentum * mean[k];
+        running_var[k] = (1.0 - r.momentum) * running_var[k] + r.momentum * r.unbiased * var[k];
+        inv_std[k] = 1.0 / (var[k] + r.eps).sqrt();
     }
 }
 
@@ -89,44 +94,53 @@ pub(super) fn normalise(
         normalise_kernel,
         units(n),
         x.arg(),
-        affine.weight.device().arg(),
-        affine.bias.device().arg(),
-        mean.arg(),
-        inv_std.arg(),
+        NormalLaunch::new(affine.weight.device().arg(), affine.bias.device().arg(), mean.arg(), inv_std.arg()),
         after.residual.map_or(x, View::device).arg(),
         y.arg(),
         n,
         c,
         parameter,
-        after.residual.is_some(),
-        kind
+        Variant { residual: after.residual.is_some(), activation: kind }
     );
 }
 
+/// Weight, bias and statistics of each channel.
+#[derive(CubeType, CubeLaunch)]
+struct Normal {
+    weight: Array<f32>,
+    bias: Array<f32>,
+    mean: Array<f32>,
+    inv_std: Array<f32>,
+}
+
+/// What a normalisation is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Variant {
+    /// A map like the output is added before the activation.
+    residual: bool,
+    activation: Kind,
+}
+
 #[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)] // a normalisation has this many operands
 fn normalise_kernel(
     x: &Array<f32>,
-    weight: &Array<f32>,
-    bias: &Array<f32>,
-    mean: &Array<f32>,
-    inv_std: &Array<f32>,
+    channels: &Normal,
     residual: &Array<f32>,
     y: &mut Array<f32>,
     n: usize,
     c: usize,
     parameter: f32,
-    #[comptime] with_residual: bool,
-    #[comptime] kind: Kind,
+    #[comptime] v: Variant,
 ) {
     let at = ABSOLUTE_POS;
     if at < n {
         let k = at % c;
-        let mut value = (x[at] - mean[k]) * (weight[k] * inv_std[k]) + bias[k];
-        if comptime!(with_residual) {
+        let scale = channels.weight[k] * channels.inv_std[k];
+        let mut value = (x[at] - channels.mean[k]) * scale + channels.bias[k];
+        if comptime!(v.residual) {
             value += residual[at];
         }
-        y[at] = activate(value, parameter, kind);
+        y[at] = activate(value, parameter, v.activation);
     }
 }
 
@@ -150,11 +164,7 @@ pub(super) fn backward(
         units(n),
         x.arg(),
         grad.arg(),
-        weight.arg(),
-        mean.arg(),
-        inv_std.arg(),
-        db.arg(),
-        dw.arg(),
+        ChannelsLaunch::new(weight.arg(), mean.arg(), inv_std.arg(), db.arg(), dw.arg()),
         dx.arg(),
         n,
         c,
@@ -163,15 +173,21 @@ pub(super) fn backward(
     Ok(Gradients { x: Buffer::Gpu(dx), weight: Buffer::Gpu(dw), bias: Buffer::Gpu(db) })
 }
 
+/// Weight and statistics of each channel, and the gradients of bias and weight.
+#[derive(CubeType, CubeLaunch)]
+struct Channels {
+    weight: Array<f32>,
+    mean: Array<f32>,
+    inv_std: Array<f32>,
+    db: Array<f32>,
+    dw: Array<f32>,
+}
+
 #[cube(launch_unchecked)]
 fn backward_kernel(
     x: &Array<f32>,
     grad: &Array<f32>,
-    weight: &Array<f32>,
-    mean: &Array<f32>,
-    inv_std: &Array<f32>,
-    db: &Array<f32>,
-    dw: &Array<f32>,
+    channels: &Channels,
     dx: &mut Array<f32>,
     n: usize,
     c: usize,
@@ -180,7 +196,8 @@ fn backward_kernel(
     let at = ABSOLUTE_POS;
     if at < n {
         let k = at % c;
-        let normal = (x[at] - mean[k]) * inv_std[k];
-        dx[at] = weight[k] * inv_std[k] * (grad[at] - share * (db[k] + normal * dw[k]));
+        let normal = (x[at] - channels.mean[k]) * channels.inv_std[k];
+        let through_statistics = share * (channels.db[k] + normal * channels.dw[k]);
+        dx[at] = channels.weight[k] * channels.inv_std[k] * (grad[at] - through_statistics);
     }
 }
