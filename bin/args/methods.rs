@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Command};
 use hotad_models::method::names;
-use hotad_models::{Entry, METHODS};
+use hotad_models::{METHODS, Registration};
 
 /// Takes any name, so that the registry refuses an unknown one in its own words.
 #[derive(Clone)]
@@ -24,6 +24,6 @@ impl TypedValueParser for Methods {
 }
 
 /// The help of an option for the methods that can do something.
-pub fn for_those(can: impl Fn(&Entry) -> bool, what: &str) -> String {
+pub fn for_those(can: impl Fn(&Registration) -> bool, what: &str) -> String {
     format!("{}: {what}", names(METHODS, can))
 }

@@ -6,7 +6,7 @@ use hotad_engine::{Error, Result, atomic_file};
 use hotad_models::cross_validation::{CrossValidationTable, Folds};
 use hotad_models::jobs::TrainJob;
 use hotad_models::method::{CrossValidation, names};
-use hotad_models::{Registration, METHODS, method};
+use hotad_models::{METHODS, Registration, method};
 
 use super::train;
 use crate::args::Common;

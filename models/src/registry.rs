@@ -10,7 +10,7 @@ use toml::Table;
 
 use crate::METHODS;
 use crate::export::{Exported, not_plain};
-use crate::method::{Registration, LoadContext, find, names};
+use crate::method::{LoadContext, Registration, find, names};
 use crate::model::{Model, unreadable};
 use crate::rescoring::with_settings;
 
