@@ -168,7 +168,7 @@ fn an_interrupted_distillation_resumes_bit_identically() {
     assert_eq!(child.wait().expect("it ends").code(), Some(130), "it was still running");
     assert!(!folder.path("parts.safetensors").exists(), "nothing is written before the end");
     let other = folder.args("parts.safetensors", &["--steps", "240", "-q", "--resume", "--lr", "0.02"]);
-    refused(&other.iter().map(String::as_str).collect::<Vec<_>>(), &["another run", "lr was", "0.02"]);
+    refused(&other.iter().map(String::as_str).collect::<Vec<_>>(), &["another run", "--lr", "0.02"]);
     let parts = folder.run("parts.safetensors", &["--steps", "240", "-q", "--resume"]);
     assert!(std::fs::read(whole).expect("bytes") == std::fs::read(parts).expect("bytes"), "the results differ");
     assert!(!folder.path("parts.safetensors.checkpoint").exists(), "the checkpoint is removed");

@@ -261,7 +261,7 @@ fn what_lea_net_cannot_use_is_named() {
     refuse("color-unet", &gray, &[], &["gray", "no colour", "paedid"]);
     refuse("lea-net", &gray, &[], &["gray", "no colour"]);
     refuse("lea-net", &plain, &[], &["defective images", "test/DEFECT"]);
-    refuse("lea-net", &data, &["--cv", "11"], &["--cv 11", "10 defective"]);
+    refuse("lea-net", &data, &["--cv", "11"], &["--cv", "10 defective", "11 folds"]);
     refuse("paedid", &data, &["--cv", "3"], &["--cv", "paedid", "lea-net"]);
     refuse("lea-net", &data, &["--set", "point=6"], &["point", "6", "1 to 5"]);
     refuse("lea-net", &data, &["--set", "image_size=100"], &["image_size", "100"]);

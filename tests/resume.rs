@@ -67,8 +67,8 @@ fn a_checkpoint_is_continued_by_the_same_run_alone() {
     let (data, out) = (folder.path("data"), folder.path("m"));
     interrupted(&folder, &data, &out);
     let again = |more: &[&str], words: &[&str]| refused(&folder.args(&data, &out, more), words);
-    again(&["--resume", "--holdout", "0.4"], &["another run", " holdout was 0.2, is 0.4"]);
-    again(&["--resume", "--seed", "9"], &["another run", " seed was 0, is 9"]);
+    again(&["--resume", "--holdout", "0.4"], &["another run", "--holdout was 0.2, is 0.4"]);
+    again(&["--resume", "--seed", "9"], &["another run", "--seed was 0, is 9"]);
     again(&["--resume", "--set", "lr=0.01"], &["another run", "setting lr was 0.001, is 0.01"]);
     again(&[], &["m.checkpoint", "--resume", "--force"]);
     std::fs::copy(data.join("test/good/024.png"), data.join("train/good/999.png")).expect("one image more");

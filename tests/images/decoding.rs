@@ -1,10 +1,12 @@
 //! What a file says is what is seen: whole, the right way up, every sample.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hotad_engine::data::decode::decode;
+use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::limits::Limits;
-use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::data::loader::{BatchFile, Images, for_all};
+use hotad_engine::data::picture::{ImageSpec, Picture};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageFormat};
 
@@ -226,4 +228,31 @@ fn other_formats_are_named() {
     let path = dir.path().join("jpeg.tif");
     std::fs::write(&path, encoded(&picture(40, 40, GRAY), ImageFormat::Jpeg)).expect("written");
     ok(&["score", "--model", text(&model), text(&path)]);
+}
+
+#[test]
+fn a_batch_carries_its_files() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let paths: Vec<PathBuf> = (0..3).map(|i| dir.path().join(format!("{i}.png"))).collect();
+    for (width, path) in (20..).zip(&paths) {
+        picture(width, 13, COLOUR).save(path).expect("a picture");
+    }
+    let spec = ImageSpec { height: 8, width: 8, channels: 3 };
+    for originals in [true, false] {
+        let images = Images::new(ImageFiles::whole(&paths), spec).with_originals(originals);
+        let mut next = 0;
+        let mut check = |file: BatchFile| {
+            assert_eq!((file.index, &file.path, file.size), (next, &paths[next], (13, 20 + next)));
+            assert_eq!(file.original.is_some(), originals);
+            let picture = file.into_original().expect("it decodes").picture();
+            assert!(picture.values == Picture::read(&paths[next]).expect("a picture").values);
+            next += 1;
+        };
+        for_all(&images, 2, |batch| {
+            batch.files.into_iter().for_each(&mut check);
+            Ok(())
+        })
+        .expect("all are read");
+        assert_eq!(next, 3);
+    }
 }

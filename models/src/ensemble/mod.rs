@@ -34,7 +34,7 @@ fn common_image(members: impl Iterator<Item = ImageSpec>, gray: bool) -> ImageSp
 fn require_members(context: &FitContext, method: &str) -> Result<()> {
     if context.members.len() < 2 {
         let given = context.members.len();
-        let reason = format!("{method} wants two models at least to build on, {given} given");
+        let reason = format!("{method} wants two members at least, {given} given");
         return Err(Error::Argument { name: "members", reason });
     }
     Ok(())

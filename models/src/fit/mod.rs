@@ -86,7 +86,7 @@ impl FitContext<'_> {
     fn fingerprint(&self, method: &str, settings: &Value) -> Map<String, Value> {
         let mut fingerprint = self.chosen.clone();
         fingerprint.insert("method".into(), method.into());
-        fingerprint.insert("seed".into(), self.seed.into());
+        fingerprint.insert("--seed".into(), self.seed.into());
         let settings = settings.as_object().into_iter().flatten();
         fingerprint.extend(settings.map(|(key, value)| (format!("setting {key}"), value.clone())));
         fingerprint

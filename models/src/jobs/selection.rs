@@ -121,9 +121,9 @@ fn chosen_by(job: &TrainJob, sha256_of_lists: [String; 3], defective: bool) -> M
     for (part, sha256) in ["images to learn from", "held-out images", "defective images"].iter().zip(sha256_of_lists) {
         chosen.insert(format!("SHA-256 of the {part}"), sha256.into());
     }
-    chosen.insert("holdout".into(), job.holdout.into());
+    chosen.insert("--holdout".into(), job.holdout.into());
     if defective {
-        chosen.insert("defective_share".into(), job.defective_share.into());
+        chosen.insert("--defective-share".into(), job.defective_share.into());
     }
     chosen
 }

@@ -269,7 +269,7 @@ fn kept(error: Error, out: &Path, observer: &dyn Observer) -> Error {
         (Some(path), other)
             if !matches!(other, Error::Model { .. } | Error::Checkpoint { .. } | Error::Diverged { .. }) =>
         {
-            observer.say(&format!("what was learned is in {}; resuming continues from it", path.display()));
+            observer.say(&format!("what was learned is in {}: continue with --resume", path.display()));
             other
         }
         (_, other) => other,
