@@ -169,6 +169,10 @@ typedef struct {
    * them, or "mask:FILE"; null for that of the model file.
    */
   const char *roi;
+  /**
+   * File with the public key (PEM) that the model file has to be signed by; null where none is asked for.
+   */
+  const char *verify_key;
 } hotad_options;
 
 /**
@@ -208,6 +212,10 @@ typedef struct {
    * A `hotad_format`.
    */
   uint32_t format;
+  /**
+   * Nanoseconds since the frame arrived, from which its deadline counts; 0 for one that arrives with the call.
+   */
+  uint64_t waited_ns;
 } hotad_frame;
 
 /**
@@ -340,6 +348,36 @@ typedef struct {
 } hotad_verdict;
 
 /**
+ * A change of thresholds.
+ */
+typedef struct {
+  /**
+   * When: nanoseconds since the beginning of 1970 (UTC).
+   */
+  uint64_t at_ns;
+  /**
+   * The image threshold before.
+   */
+  float image_before;
+  /**
+   * The pixel threshold before.
+   */
+  float pixel_before;
+  /**
+   * The image threshold since.
+   */
+  float image_after;
+  /**
+   * The pixel threshold since.
+   */
+  float pixel_after;
+  /**
+   * Who, as `hotad_set_thresholds` was told, ended by a zero; cut where it is longer.
+   */
+  char by[64];
+} hotad_threshold_change;
+
+/**
  * What an inspector is of.
  */
 typedef struct {
@@ -433,7 +471,7 @@ hotad_status hotad_warm_up(hotad_inspector inspector,
                            uint32_t format);
 
 /**
- * Inspects a frame that arrives now.
+ * Inspects a frame.
  *
  * # Safety
  * `frame` is null or as its size says, with `data_size` bytes at `data` that nobody writes during the call; `verdict` is null or
@@ -445,7 +483,7 @@ hotad_status hotad_inspect(hotad_inspector inspector,
 
 /**
  * Inspects frames together, of any sizes and formats. Each verdict is the one that its frame alone would get; times are of the
- * whole batch. Where a frame is refused all verdicts are undecided; where a map does not fit, those after it are.
+ * whole batch, which counts as arrived with the frame that has waited longest. Where a frame is refused all verdicts are undecided; where a map does not fit, those after it are.
  *
  * # Safety
  * `frames` and `verdicts` are null or point to `count` pointers, each as for `hotad_inspect`; no two verdicts are the same.
@@ -473,6 +511,18 @@ hotad_status hotad_set_thresholds(hotad_inspector inspector,
  * `image` and `pixel` are null or may be written.
  */
 hotad_status hotad_get_thresholds(hotad_inspector inspector, float *image, float *pixel);
+
+/**
+ * The changes of thresholds since an inspector was opened, oldest first: writes as many as fit into `changes`, which may be null,
+ * and their number in all to `count`.
+ *
+ * # Safety
+ * `changes` is null or has memory for `capacity` of them, `count` is null or may be written.
+ */
+hotad_status hotad_threshold_changes(hotad_inspector inspector,
+                                     hotad_threshold_change *changes,
+                                     size_t capacity,
+                                     size_t *count);
 
 /**
  * What an inspector is of. The caller sets `size`.
