@@ -35,11 +35,10 @@ pub fn told(error: &Error) -> String {
         Error::Argument { name, reason } => return plain(&format!("{}: {reason}", option(name))),
         Error::TooLarge { megapixels: Some(needed), .. } => format!(" (--max-megapixels {needed})"),
         Error::TooLarge { megapixels: None, .. } => " (--max-megapixels)".into(),
-        Error::Checkpoint { .. } => " (leave --resume out)".into(),
-        Error::Diverged { .. } => " (--set lr=...)".into(),
+        Error::Checkpoint { .. } => "; --force in place of --resume begins anew".into(),
         Error::Interrupted(Some(_)) => "; continue with --resume".into(),
         Error::Uncalibrated(_) => " (hotad calibrate MODEL --data DIR --device cpu; docs/devices.md)".into(),
-        Error::Kernel(KernelError::Memory(_)) => " (--batch, image_size)".into(),
+        Error::Kernel(KernelError::Memory(_)) => "; a smaller --batch takes less".into(),
         _ => String::new(),
     };
     plain(&format!("{error}{advice}"))

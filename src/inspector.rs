@@ -8,9 +8,8 @@ use hotad_engine::data::frame::{Format, Frame};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::data::preprocess::Preprocessor;
 use hotad_engine::data::roi::{Bounds, Roi};
-use hotad_engine::device::{Device, Precision};
+use hotad_engine::device::Device;
 use hotad_engine::model_file::{ModelFile, Provenance};
-use hotad_engine::signature::PublicKey;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::threads::{Pool, pooled};
 use hotad_engine::until::Until;
@@ -21,80 +20,10 @@ use hotad_models::model::Model;
 use serde::Serialize;
 
 use crate::enlarger::Enlarger;
+use crate::options::{MapSize, Options};
 use crate::regions::{Placement, Regions};
 use crate::thresholds::{Thresholds, Values};
 use crate::verdict::{Label, Verdict};
-
-/// Which map a verdict holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MapSize {
-    /// None.
-    #[default]
-    None,
-    /// One of the model's size.
-    Model,
-    /// One of the frame's size (bilinear).
-    Frame,
-}
-
-/// How frames are inspected.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// `auto`, `cpu`, `cuda:N` or `wgpu:N`.
-    pub device: String,
-    /// Of convolutions: f32, or on a GPU with tensor cores tf32, f16, bf16.
-    pub precision: Precision,
-    /// Threads of this inspector's own; without a number it shares those of the process, one for each core.
-    pub threads: Option<usize>,
-    /// Thread `i` of its own stays on the core `cores[i]`, if there is one (Linux).
-    pub cores: Vec<usize>,
-    /// Time from the arrival of a frame to its verdict; a later verdict is undecided.
-    pub deadline: Option<Duration>,
-    /// Which map verdicts hold.
-    pub map: MapSize,
-    /// Most regions of a verdict.
-    pub regions: usize,
-    /// The region of frames that is looked at, instead of that of the model file.
-    pub roi: Option<Roi>,
-    /// The key that the model file has to be signed by.
-    pub key: Option<PublicKey>,
-}
-
-/// Most regions by default.
-const REGIONS: usize = 32;
-
-/// Most threads of an inspector.
-const THREADS: usize = 1024;
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            device: "auto".into(),
-            precision: Precision::F32,
-            threads: None,
-            cores: Vec::new(),
-            deadline: None,
-            map: MapSize::None,
-            regions: REGIONS,
-            roi: None,
-            key: None,
-        }
-    }
-}
-
-impl Options {
-    fn check(&self) -> Result<()> {
-        if self.deadline == Some(Duration::ZERO) {
-            return Err(Error::Config("deadline: 0 leaves no time to inspect anything".into()));
-        }
-        match self.threads {
-            Some(n) if !(1..=THREADS).contains(&n) => {
-                Err(Error::Config(format!("threads: {n} is out of range; use 1 to {THREADS}")))
-            }
-            _ => Ok(()),
-        }
-    }
-}
 
 /// What an inspector is of.
 #[derive(Clone, Debug, Serialize)]
@@ -191,7 +120,8 @@ impl Inspector {
         self.thresholds.clone()
     }
 
-    /// Inspects blank frames until all memory is taken and all kernels are compiled that frames of this size need.
+    /// Inspects blank frames until all kernels are compiled and memory is taken that frames of this size need: three, and up to 40
+    /// within half a second, so that every thread has had every part of the work.
     ///
     /// # Errors
     /// As [`Inspector::inspect`].
@@ -211,7 +141,9 @@ impl Inspector {
         blank.resize(stride * height, 0x80);
         let frame = Frame::new(&blank, height, width, stride, format)?;
         let whenever = Timing { arrived: Instant::now(), deadline: None };
-        (0..WARM_UPS)
+        let begun = Instant::now();
+        (0..MOST_WARM_UPS)
+            .take_while(|done| *done < WARM_UPS || begun.elapsed() < WARM_UP)
             .try_for_each(|_| self.inspect_all(std::slice::from_ref(&frame), whenever, std::slice::from_mut(verdict)))
     }
 
@@ -336,7 +268,13 @@ impl Inspector {
         if self.options.map == MapSize::Frame {
             verdict.map_size = (frame.height(), frame.width());
             let roi = self.model.roi.as_ref().map(|roi| (roi, normal));
-            self.enlarger.run(&score.map.values, (spec.height, spec.width), roi, verdict.map_size, &mut verdict.map)?;
+            self.enlarger.run(
+                &score.map.values,
+                (score.map.height, score.map.width),
+                roi,
+                verdict.map_size,
+                &mut verdict.map,
+            )?;
         }
         let outside = |map: &mut [f32], value: f32| {
             if let Some(roi) = &self.model.roi {
@@ -383,8 +321,14 @@ impl Timing {
     }
 }
 
-/// Frames of a warm-up: the second finds the memory of the first, the third is as every other.
+/// Frames of a warm-up at least: the second finds the memory of the first.
 const WARM_UPS: usize = 3;
+
+/// Frames of a warm-up at most: threads share the work as it comes, and each keeps memory for what it has had.
+const MOST_WARM_UPS: usize = 40;
+
+/// Time after which a warm-up ends that has inspected enough.
+const WARM_UP: Duration = Duration::from_millis(500);
 
 /// Runs work on threads of its own, or else on those that the process shares.
 fn on_threads<R: Send>(pool: Option<&Pool>, work: impl FnOnce() -> R + Send) -> R {

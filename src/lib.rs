@@ -23,6 +23,7 @@
 
 mod enlarger;
 mod inspector;
+mod options;
 mod regions;
 mod thresholds;
 mod verdict;
@@ -37,6 +38,7 @@ pub use hotad_engine::device::{Device, Precision};
 pub use hotad_engine::signature::PublicKey;
 pub use hotad_engine::{Error, Result, interrupt, observer};
 pub use hotad_models::jobs;
-pub use inspector::{Info, Inspector, MapSize, Options};
+pub use inspector::{Info, Inspector};
+pub use options::{MapSize, Options};
 pub use thresholds::{Change, Thresholds, Values};
 pub use verdict::{Label, Region, Stages, Verdict};

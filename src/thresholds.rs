@@ -76,8 +76,14 @@ impl Thresholds {
         Ok(before)
     }
 
-    /// All changes since the inspector was opened, oldest first.
+    /// All changes since the inspector was opened, oldest first. They are kept until it is closed, about 100 bytes each.
     pub fn changes(&self) -> Vec<Change> {
-        self.0.changes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.changes_from(0, usize::MAX).0
+    }
+
+    /// At most `count` changes from number `first` on, the oldest being 0, and how many there are in all.
+    pub fn changes_from(&self, first: usize, count: usize) -> (Vec<Change>, usize) {
+        let changes = self.0.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        (changes.iter().skip(first).take(count).cloned().collect(), changes.len())
     }
 }

@@ -513,13 +513,14 @@ hotad_status hotad_set_thresholds(hotad_inspector inspector,
 hotad_status hotad_get_thresholds(hotad_inspector inspector, float *image, float *pixel);
 
 /**
- * The changes of thresholds since an inspector was opened, oldest first: writes as many as fit into `changes`, which may be null,
- * and their number in all to `count`.
+ * The changes of thresholds since an inspector was opened, oldest first, from number `first` on: writes as many as fit into
+ * `changes`, which may be null, and the number of all changes to `count`.
  *
  * # Safety
  * `changes` is null or has memory for `capacity` of them, `count` is null or may be written.
  */
 hotad_status hotad_threshold_changes(hotad_inspector inspector,
+                                     size_t first,
                                      hotad_threshold_change *changes,
                                      size_t capacity,
                                      size_t *count);

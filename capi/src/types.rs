@@ -1,5 +1,6 @@
-//! What crosses the border. Each structure begins with its size, which says its version: fields are only added at its
-//! end, a larger structure of a newer header is taken, a smaller one is refused.
+//! What crosses the border. Each structure that is passed alone begins with its size, which says its version: fields are only added at
+//! its end, a larger structure of a newer header is taken, a smaller one is refused. Elements of arrays (`hotad_region`,
+//! `hotad_threshold_change`) have no size and stay as they are.
 
 use std::ffi::c_char;
 use std::time::UNIX_EPOCH;

@@ -171,18 +171,22 @@ fn changes_of_thresholds_are_told_with_who_made_them() {
     let mut count = 9;
     // SAFETY: texts end with zeros, there is memory for three changes, the number may be written.
     unsafe {
-        assert_eq!(hotad_threshold_changes(c, ptr::null_mut(), 0, &mut count), HOTAD_OK);
+        assert_eq!(hotad_threshold_changes(c, 0, ptr::null_mut(), 0, &mut count), HOTAD_OK);
         assert_eq!(count, 0);
         assert_eq!(hotad_set_thresholds(c, 1.5, 2.5, c"first shift".as_ptr()), HOTAD_OK);
         let long = CString::new("é".repeat(40)).expect("no zeros");
         assert_eq!(hotad_set_thresholds(c, 3.5, 2.5, long.as_ptr()), HOTAD_OK);
-        assert_eq!(hotad_threshold_changes(c, changes.as_mut_ptr(), 1, &mut count), HOTAD_OK);
+        assert_eq!(hotad_threshold_changes(c, 0, changes.as_mut_ptr(), 1, &mut count), HOTAD_OK);
         assert_eq!((count, changes[1].at_ns), (2, 0));
-        assert_eq!(hotad_threshold_changes(c, changes.as_mut_ptr(), 3, &mut count), HOTAD_OK);
+        assert_eq!(hotad_threshold_changes(c, 0, changes.as_mut_ptr(), 3, &mut count), HOTAD_OK);
         assert_eq!(CStr::from_ptr(changes[0].by.as_ptr()), c"first shift");
         // Cut at a whole character.
         assert_eq!(CStr::from_ptr(changes[1].by.as_ptr()).to_str(), Ok(&*"é".repeat(31)));
-        assert_eq!(hotad_threshold_changes(c, changes.as_mut_ptr(), 3, ptr::null_mut()), HOTAD_ERROR_ARGUMENT);
+        assert_eq!(hotad_threshold_changes(c, 1, &mut changes[2], 1, &mut count), HOTAD_OK);
+        assert_eq!((count, changes[2].at_ns), (2, changes[1].at_ns));
+        assert_eq!(hotad_threshold_changes(c, 7, changes.as_mut_ptr(), 3, &mut count), HOTAD_OK);
+        assert_eq!(count, 2);
+        assert_eq!(hotad_threshold_changes(c, 0, changes.as_mut_ptr(), 3, ptr::null_mut()), HOTAD_ERROR_ARGUMENT);
     }
     assert_eq!((changes[1].image_before, changes[1].image_after), (1.5, 3.5));
     assert_eq!((changes[1].pixel_before, changes[1].pixel_after), (2.5, 2.5));
@@ -381,6 +385,7 @@ fn random_calls_end_with_a_status() {
         // themselves are never larger than they are, but for those of `pick`, of which only the known part is read.
         let status = unsafe { hotad_inspect(c, &frame, &mut told) };
         assert_ne!(status, HOTAD_ERROR_INTERNAL, "{}", words());
+        assert!(status != HOTAD_OK || told.wait_ns >= frame.waited_ns, "{} of {}", told.wait_ns, frame.waited_ns);
         assert!(map[map_capacity..].iter().all(|v| *v == 7.25), "written past the map");
         assert!(regions[region_capacity..].iter().all(|r| *r == guard), "written past the regions");
     }

@@ -3,7 +3,7 @@
 use std::ops::{Index, Range};
 
 /// Columns and values of the elements of every row, in the order of the columns that the row was given in.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct SparseRows {
     elements: Vec<(usize, f32)>,
     rows: Vec<Range<usize>>,

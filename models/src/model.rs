@@ -144,10 +144,10 @@ impl Model {
     }
 }
 
-/// The error of a model file that cannot be read, with its path; of one that is whole but not calibrated, as it is.
+/// The error of a model file that cannot be read, with its path; what the file is not to blame for, as it is.
 pub(crate) fn unreadable(path: &Path, error: Error) -> Error {
     match error {
-        Error::Uncalibrated(_) => error,
+        Error::Uncalibrated(_) | Error::Kernel(_) | Error::Device(_) | Error::Interrupted(_) => error,
         other => Error::Model { path: path.into(), reason: other.to_string() },
     }
 }

@@ -155,7 +155,9 @@ impl Regions {
 fn arrival(waited_ms: f64) -> PyResult<Instant> {
     let waited = Duration::try_from_secs_f64(waited_ms / 1e3).ok();
     let arrived = waited.and_then(|waited| Instant::now().checked_sub(waited));
-    arrived.ok_or_else(|| HotadError::new_err(format!("waited_ms: {waited_ms}; expected a number not below 0")))
+    arrived.ok_or_else(|| {
+        HotadError::new_err(format!("waited_ms: {waited_ms}; expected a number not below 0 that a clock can go back"))
+    })
 }
 
 fn format(name: Option<&str>) -> PyResult<Option<Format>> {
@@ -239,19 +241,22 @@ impl Inspector {
         Ok(Verdict(verdict))
     }
 
-    /// Inspects frames together; each verdict is the one that its frame alone would get.
-    #[pyo3(signature = (frames, format = None))]
+    /// Inspects frames together; each verdict is the one that its frame alone would get. Their deadline counts from `waited_ms`
+    /// milliseconds ago, when the first of them arrived.
+    #[pyo3(signature = (frames, format = None, *, waited_ms = 0.0))]
     fn inspect_batch(
         &self,
         py: Python<'_>,
         frames: Vec<Bound<'_, PyAny>>,
         format: Option<&str>,
+        waited_ms: f64,
     ) -> PyResult<Vec<Verdict>> {
+        let arrived = arrival(waited_ms)?;
         let format = self::format(format)?;
         let arrays = frames.iter().map(Array::of).collect::<PyResult<Vec<_>>>()?;
         let frames = arrays.iter().map(|array| array.frame(format)).collect::<PyResult<Vec<_>>>()?;
         let mut verdicts = vec![inspector::Verdict::default(); frames.len()];
-        py.detach(|| self.lock()?.inspect_batch(&frames, &mut verdicts).map_err(raised))?;
+        py.detach(|| self.lock()?.inspect_batch_arrived(&frames, arrived, &mut verdicts).map_err(raised))?;
         Ok(verdicts.into_iter().map(Verdict).collect())
     }
 

@@ -123,7 +123,8 @@ def test_a_deadline_counts_from_the_arrival():
     assert not inspector.inspect(noise(64, 64)).late
     verdict = inspector.inspect(noise(64, 64), waited_ms=3_600_000)
     assert verdict.late and verdict.label == "undecided" and verdict.stages["wait"] >= 3_600_000
-    for waited in [-1, float("nan")]:
+    assert all(v.late for v in inspector.inspect_batch([noise(64, 64)] * 2, waited_ms=3_600_000))
+    for waited in [-1, float("nan"), 1e300]:
         with pytest.raises(hotad.HotadError, match="waited_ms"):
             inspector.inspect(noise(64, 64), waited_ms=waited)
 

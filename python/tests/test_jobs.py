@@ -109,7 +109,7 @@ def test_an_exception_of_a_callback_comes_through(trained):
         ({"roi": "box:1"}, "box:1"),
         ({"roi": ["box:0,0,4000,4000"]}, "region of interest"),
         ({"device": "tpu"}, "tpu"),
-        ({"on_broken": "ignore"}, "refuse or skip"),
+        ({"on_broken": "ignore"}, "refuse and skip"),
     ],
 )
 def test_what_cannot_be_is_refused(trained, options, said):

@@ -38,7 +38,8 @@ impl FromStr for OnBroken {
 
     fn from_str(name: &str) -> Result<Self> {
         let found = [Self::Refuse, Self::Skip].into_iter().find(|choice| choice.name() == name);
-        found.ok_or_else(|| Error::Config(format!("on_broken: {name:?}; use refuse or skip")))
+        let reason = format!("{name:?} is none of refuse and skip");
+        found.ok_or(Error::Argument { name: "on_broken", reason })
     }
 }
 

@@ -321,7 +321,10 @@ fn load_checkpoint(params: &mut Params, options: &TrainOptions) -> Result<(Posit
     if !path.is_file() {
         return Err(refuse("no checkpoint to resume from; begin afresh".into()));
     }
-    let contents = container::read(path, "checkpoint")?;
+    let contents = container::read(path, "checkpoint").map_err(|error| match error {
+        Error::Model { reason, .. } => refuse(reason),
+        other => other,
+    })?;
     if let Some(difference) = difference(&contents.meta["fingerprint"], &options.fingerprint) {
         return Err(refuse(format!("checkpoint of another run: {difference}; repeat that one or begin afresh")));
     }

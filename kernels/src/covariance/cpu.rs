@@ -86,6 +86,7 @@ lanes_fn! {
 lanes_fn! {
     /// Adds the products of a part's `rows` to those of a strip.
     fn add_strip<L, V, R>(rows: usize, strip: usize, packed: &[f32], tiles: &mut [f32]) {
+        const { assert!(MOST_ROWS.is_multiple_of(R), "tiles are whole") };
         let end = (strip + 1) * STRIP;
         assert!(rows <= ROWS && packed.len() >= end * ROWS, "packed strips up to this one");
         let column = |at: usize| &raw const packed[at / NR * ROWS * NR + at % NR];
@@ -141,7 +142,7 @@ mod tests {
     #[test]
     fn sums_are_those_of_double_precision_for_every_cut() {
         // One row, part of a strip, several parts, more parts than are packed at once.
-        for (n, d) in [(1, 1), (129, 31), (130, 67), (900, 300)] {
+        for (n, d) in [(0, 5), (1, 1), (129, 31), (128, 32), (130, 67), (256, 96), (900, 300)] {
             let value = |i: usize, of: usize| ((i * 7919 + of) % 1009) as f32 / 1009.0;
             let x: Vec<f32> = (0..n * d).map(|i| value(i, 0)).collect();
             let shift: Vec<f32> = (0..d).map(|i| value(i, 400)).collect();

@@ -1,7 +1,8 @@
 //! Sums that a covariance is made of: of rows less a shift, `c_i = x_i - s`, the column sums `sum c_i` and the products
 //! `sum c_i c_i^T`.
 //!
-//! With a shift near the mean nothing is cancelled. On the CPU `d^2` operations and `4 d` bytes per row (cpu.rs). On a GPU
+//! With a shift near the mean nothing is cancelled. On the CPU `d^2` operations and `4 d` bytes per row, and memory for half of
+//! the products twice (cpu.rs). On a GPU
 //! a weight gradient of a 1x1 convolution of the centred rows with themselves: `2 d^2` operations, and `4 d` bytes per row
 //! read and written, then read twice.
 

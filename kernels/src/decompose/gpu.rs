@@ -2,7 +2,9 @@
 
 use cubecl::prelude::*;
 
-use super::kernels::{FiguresLaunch, ReadLaunch, TablesLaunch, Variant, WrittenLaunch, descend_kernel, known_kernel};
+use super::kernels::{
+    ReadLaunch, StepConstantsLaunch, StepOutputsLaunch, TablesLaunch, Variant, descend_kernel, known_kernel,
+};
 use crate::adam::{AdamOptions, AdamStep};
 use crate::device::{GpuBuffer, UNITS, copy, fill, grid, launch};
 use crate::error::{Result, shape_error};
@@ -98,9 +100,9 @@ fn descend(
         (grid(cubes), CubeDim::new_1d(UNITS)),
         ReadLaunch::new(x.arg(), prior.arg(), from.arg(), state.known.arg()),
         TablesLaunch::new(layout.weights.arg(), layout.row_band.arg(), layout.column_band.arg()),
-        WrittenLaunch::new(to.arg(), state.adam.arg(), state.sums[0].arg(), state.sums[1].arg()),
+        StepOutputsLaunch::new(to.arg(), state.adam.arg(), state.sums[0].arg(), state.sums[1].arg()),
         layout.arg(cubes),
-        FiguresLaunch::new(to.len(), upstream, lambda, step.arg()),
+        StepConstantsLaunch::new(to.len(), upstream, lambda, step.arg()),
         Variant { measured, size: layout.size, border: layout.border }
     );
 }

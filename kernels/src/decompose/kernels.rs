@@ -67,7 +67,7 @@ pub(super) struct Tables {
 
 /// What a step writes.
 #[derive(CubeType, CubeLaunch)]
-pub(super) struct Written {
+pub(super) struct StepOutputs {
     /// The background.
     to: Array<f32>,
     /// First and second moments of Adam, one after the other.
@@ -77,9 +77,9 @@ pub(super) struct Written {
     distance: Array<f32>,
 }
 
-/// The figures of a step.
+/// Numbers that all elements of a step have in common.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct Figures {
+pub(super) struct StepConstants {
     /// Elements of an image batch; second moments lie that far behind the first.
     len: usize,
     /// Slope of the loss in SSIM.
@@ -157,9 +157,9 @@ struct Pixel {
 pub(super) fn descend_kernel(
     read: &Read,
     tables: &Tables,
-    written: &mut Written,
+    written: &mut StepOutputs,
     s: Shapes,
-    figures: Figures,
+    figures: StepConstants,
     #[comptime] v: Variant,
 ) {
     if CUBE_POS < s.cubes {
@@ -198,12 +198,12 @@ pub(super) fn descend_kernel(
         sync_cube();
         background_means(&tiles, &window, &mut rows, v);
         sync_cube();
-        let likeness = coefficients(&rows, &window, &read.known, &mut tiles, at, s, figures.upstream, v);
+        let own_ssim = coefficients(&rows, &window, &read.known, &mut tiles, at, s, figures.upstream, v);
         sync_cube();
         adjoint_rows(&tiles, &bands, &mut rows, v);
         sync_cube();
         let slopes = adjoint(&rows, &bands, v);
-        let mut apart = f32::new(0.0);
+        let mut own_distance = f32::new(0.0);
         if own.inside {
             let similarity = slopes.l + 2.0 * own.l * slopes.square + own.prior * slopes.product;
             let slope = similarity + figures.lambda * absolute_error_slope(own.l, own.x);
@@ -212,14 +212,14 @@ pub(super) fn descend_kernel(
             written.to[own.place] = next.p;
             written.adam[own.place] = next.m;
             written.adam[figures.len + own.place] = next.v;
-            apart = (own.l - own.x).abs();
+            own_distance = (own.l - own.x).abs();
         }
         if comptime!(v.measured) {
-            let alike = cube_sum(likeness);
-            let far = cube_sum(apart);
+            let ssim_sum = cube_sum(own_ssim);
+            let distance_sum = cube_sum(own_distance);
             if UNIT_POS == 0 {
-                written.similar[CUBE_POS] = alike;
-                written.distance[CUBE_POS] = far;
+                written.similar[CUBE_POS] = ssim_sum;
+                written.distance[CUBE_POS] = distance_sum;
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Working memory of a task, which its thread keeps for the next one: after the first tasks the allocator is not asked.
+//! Working memory of a task, which its thread keeps for the next one: after the first tasks the allocator is not asked. A thread keeps
+//! [`MOST`] buffers of at most [`LARGEST`] words; a buffer dropped on another thread than made it goes to that thread's list.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -11,11 +12,14 @@ use super::poison;
 /// Buffers that a thread keeps at most.
 const MOST: usize = 64;
 
+/// Words of a buffer that is kept, at most (8 MiB).
+const LARGEST: usize = 1 << 20;
+
 thread_local! {
     static KEPT: RefCell<Vec<Vec<u64>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Elements of an alignment of at most eight bytes. To be dropped by the thread that made it, or the other one keeps it.
+/// Elements of an alignment of at most eight bytes.
 #[derive(Debug)]
 pub(crate) struct Reused<T: Pod> {
     words: Vec<u64>,
@@ -26,10 +30,11 @@ pub(crate) struct Reused<T: Pod> {
 impl<T: Pod> Reused<T> {
     /// `len` elements, whatever they are.
     pub fn room(len: usize) -> Self {
-        let count = (len * size_of::<T>()).div_ceil(size_of::<u64>());
+        const { assert!(align_of::<T>() <= align_of::<u64>(), "words are aligned for the elements") };
+        let count = len.checked_mul(size_of::<T>()).expect("fewer bytes than memory has").div_ceil(size_of::<u64>());
         let mut words = KEPT.with_borrow_mut(|kept| take(kept, count));
         if words.len() < count {
-            words.resize(count, 0);
+            words = vec![0; count];
         }
         let mut made = Self { words, len, element: PhantomData };
         if poison::is_on() {
@@ -80,6 +85,9 @@ impl<T: Pod> DerefMut for Reused<T> {
 impl<T: Pod> Drop for Reused<T> {
     fn drop(&mut self) {
         let words = std::mem::take(&mut self.words);
+        if words.len() > LARGEST {
+            return;
+        }
         // Where the thread ends, its buffers have gone before.
         let _ = KEPT.try_with(|kept| {
             let mut kept = kept.borrow_mut();
@@ -105,5 +113,25 @@ mod tests {
         let other = Reused::collect([1usize, 2, 3].into_iter());
         assert_ne!(other.as_ptr() as usize, at);
         assert_eq!(other[..], [1, 2, 3]);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_said() {
+        let many: Vec<_> = (0..MOST + 9).map(|i| Reused::<u8>::room(1 + i)).collect();
+        drop(many);
+        drop(Reused::<u64>::room(LARGEST + 1));
+        KEPT.with_borrow(|kept| {
+            assert_eq!(kept.len(), MOST);
+            assert!(kept.iter().all(|words| words.len() <= LARGEST));
+        });
+        let wanting = Reused::<u64>::filled(40, 7);
+        assert!(wanting.len() == 40 && wanting.iter().all(|word| *word == 7));
+    }
+
+    #[test]
+    fn a_buffer_may_be_dropped_on_another_thread() {
+        let made = Reused::<f32>::filled(10, 1.0);
+        std::thread::spawn(move || drop(made)).join().expect("it ends");
+        assert_eq!(Reused::<f32>::filled(10, 2.0)[..], [2.0; 10]);
     }
 }

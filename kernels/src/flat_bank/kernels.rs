@@ -2,6 +2,8 @@
 
 use cubecl::prelude::*;
 
+/// A squared distance above all others, for before a vector has been looked at.
+const NONE_YET: f32 = 3.4e38;
 /// Queries and bank vectors of a tile.
 pub(super) const TILE: usize = 64;
 /// Units along each side of a cube, and elements of a vector at a time.
@@ -63,7 +65,7 @@ pub(super) fn nearest_kernel(
         let mut best_at = Array::<u32>::new(OWN);
         #[unroll]
         for i in 0..OWN {
-            best[i] = f32::new(3.4e38);
+            best[i] = f32::new(NONE_YET);
             best_at[i] = u32::MAX;
         }
         let end = usize::min((split + 1) * s.per_split, s.vectors);

@@ -83,3 +83,28 @@ fn triangle(o: usize, scale: f64, n: usize, weights: &mut Vec<f32>) -> usize {
     weights.extend((first..end).map(|j| (raw(j) / sum) as f32));
     first
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_sum_to_one_and_lie_inside() {
+        for filter in [Filter::Bilinear, Filter::BilinearAntialias] {
+            for (from, to) in [(1, 1), (1, 9), (9, 1), (7, 7), (5, 13), (100, 3), (3, 100), (101, 100)] {
+                let axis = Axis::new(filter, from, to);
+                assert_eq!(axis.len(), to);
+                let rows = axis.rows();
+                for o in 0..to {
+                    let (first, weights) = axis.taps(o);
+                    assert!(
+                        !weights.is_empty() && first + weights.len() <= from,
+                        "{filter:?} {from} to {to}, pixel {o}"
+                    );
+                    assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{filter:?} {from} to {to}, pixel {o}");
+                    assert!(rows[o].iter().copied().eq((first..).zip(weights.iter().copied())));
+                }
+            }
+        }
+    }
+}
