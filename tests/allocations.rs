@@ -48,7 +48,7 @@ fn an_inspection_leaves_no_memory_behind_and_asks_for_little() {
         count_requests(false);
         let asked = (requests().count - asked) / FRAMES as u64;
         println!("{name}: {asked} requests for a frame");
-        let most = if WITH_STEPS.contains(&&*name) { REQUESTS_OF_STEPS } else { REQUESTS };
+        let most = if WITH_STEPS.contains(&name) { REQUESTS_OF_STEPS } else { REQUESTS };
         assert!(asked <= most, "{name}: {asked} requests for a frame");
         assert!(after <= before + KEPT, "{name}: {} bytes a frame stay", (after - before) / FRAMES);
     }
