@@ -1,5 +1,5 @@
 //! Working memory of a task, which its thread keeps for the next one: after the first tasks the allocator is not asked. A thread keeps
-//! [`MOST`] buffers of at most [`LARGEST`] words; a buffer dropped on another thread than made it goes to that thread's list.
+//! at most [`MOST`] buffers and [`WORDS`] words; a buffer dropped on another thread than made it goes to that thread's list.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -9,14 +9,42 @@ use bytemuck::Pod;
 
 use super::poison;
 
-/// Buffers that a thread keeps at most.
-const MOST: usize = 64;
+/// Buffers that a thread keeps at most: those of the decomposition of an image of 512 rows.
+const MOST: usize = 512;
 
-/// Words of a buffer that is kept, at most (8 MiB).
-const LARGEST: usize = 1 << 20;
+/// Words that a thread keeps at most, all buffers together (32 MiB).
+const WORDS: usize = 1 << 22;
+
+/// Buffers that wait to be used again.
+struct Kept {
+    buffers: Vec<Vec<u64>>,
+    /// Words of all of them.
+    words: usize,
+}
 
 thread_local! {
-    static KEPT: RefCell<Vec<Vec<u64>>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Kept> = const { RefCell::new(Kept { buffers: Vec::new(), words: 0 }) };
+}
+
+impl Kept {
+    /// The smallest buffer of at least `count` words, or the largest.
+    fn take(&mut self, count: usize) -> Vec<u64> {
+        let order = |words: &Vec<u64>| match words.len() >= count {
+            true => (0, words.len()),
+            false => (1, usize::MAX - words.len()),
+        };
+        let best = (0..self.buffers.len()).min_by_key(|at| order(&self.buffers[*at]));
+        let found = best.map(|at| self.buffers.swap_remove(at)).unwrap_or_default();
+        self.words -= found.len();
+        found
+    }
+
+    fn keep(&mut self, words: Vec<u64>) {
+        if self.buffers.len() < MOST && self.words + words.len() <= WORDS {
+            self.words += words.len();
+            self.buffers.push(words);
+        }
+    }
 }
 
 /// Elements of an alignment of at most eight bytes.
@@ -32,7 +60,7 @@ impl<T: Pod> Reused<T> {
     pub fn room(len: usize) -> Self {
         const { assert!(align_of::<T>() <= align_of::<u64>(), "words are aligned for the elements") };
         let count = len.checked_mul(size_of::<T>()).expect("fewer bytes than memory has").div_ceil(size_of::<u64>());
-        let mut words = KEPT.with_borrow_mut(|kept| take(kept, count));
+        let mut words = KEPT.with_borrow_mut(|kept| kept.take(count));
         if words.len() < count {
             words = vec![0; count];
         }
@@ -58,14 +86,6 @@ impl<T: Pod> Reused<T> {
     }
 }
 
-/// The smallest buffer of at least `count` words, or the largest.
-fn take(kept: &mut Vec<Vec<u64>>, count: usize) -> Vec<u64> {
-    let fits = |words: &Vec<u64>| words.len() >= count;
-    let order = |words: &Vec<u64>| if fits(words) { (0, words.len()) } else { (1, usize::MAX - words.len()) };
-    let best = (0..kept.len()).min_by_key(|at| order(&kept[*at]));
-    best.map(|at| kept.swap_remove(at)).unwrap_or_default()
-}
-
 impl<T: Pod> Deref for Reused<T> {
     type Target = [T];
 
@@ -85,16 +105,8 @@ impl<T: Pod> DerefMut for Reused<T> {
 impl<T: Pod> Drop for Reused<T> {
     fn drop(&mut self) {
         let words = std::mem::take(&mut self.words);
-        if words.len() > LARGEST {
-            return;
-        }
         // Where the thread ends, its buffers have gone before.
-        let _ = KEPT.try_with(|kept| {
-            let mut kept = kept.borrow_mut();
-            if kept.len() < MOST {
-                kept.push(words);
-            }
-        });
+        let _ = KEPT.try_with(|kept| kept.borrow_mut().keep(words));
     }
 }
 
@@ -119,10 +131,11 @@ mod tests {
     fn no_more_is_kept_than_said() {
         let many: Vec<_> = (0..MOST + 9).map(|i| Reused::<u8>::room(1 + i)).collect();
         drop(many);
-        drop(Reused::<u64>::room(LARGEST + 1));
+        drop(Reused::<u64>::room(WORDS + 1));
         KEPT.with_borrow(|kept| {
-            assert_eq!(kept.len(), MOST);
-            assert!(kept.iter().all(|words| words.len() <= LARGEST));
+            // The largest was grown for the one that is too large.
+            assert_eq!(kept.buffers.len(), MOST - 1);
+            assert_eq!(kept.words, kept.buffers.iter().map(Vec::len).sum::<usize>());
         });
         let wanting = Reused::<u64>::filled(40, 7);
         assert!(wanting.len() == 40 && wanting.iter().all(|word| *word == 7));
