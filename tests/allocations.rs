@@ -25,7 +25,7 @@ const REQUESTS: u64 = 500;
 
 /// The same of methods that take steps along gradients for each frame.
 const REQUESTS_OF_STEPS: u64 = 2000;
-const WITH_STEPS: [&str; 2] = ["anogan", "iterative-projection"];
+const WITH_STEPS: [&str; 2] = ["anogan", "projection"];
 
 #[test]
 fn an_inspection_leaves_no_memory_behind_and_asks_for_little() {
