@@ -38,7 +38,7 @@ pub fn told(error: &Error) -> String {
         Error::Checkpoint { .. } => "; --force in place of --resume begins anew".into(),
         Error::Interrupted(Some(_)) => "; continue with --resume".into(),
         Error::Uncalibrated(_) => " (hotad calibrate MODEL --data DIR --device cpu; docs/devices.md)".into(),
-        Error::Kernel(KernelError::Memory(_)) => "; a smaller --batch takes less".into(),
+        Error::Kernel(KernelError::Memory(_)) => " (--batch)".into(),
         _ => String::new(),
     };
     plain(&format!("{error}{advice}"))

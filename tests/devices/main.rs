@@ -87,7 +87,7 @@ fn a_buffer_that_is_too_large_is_refused_with_its_size() {
     for device in devices::under_test().iter().filter(|d| d.gpu().is_some()) {
         let most = device.gpu().expect("filtered").facts().largest_buffer;
         let error = device.alloc::<f32>(most as usize / 4 + 1024).expect_err("too large");
-        for word in ["MiB", "--batch", device.name()] {
+        for word in ["MiB", "smaller batch", device.name()] {
             assert!(error.to_string().contains(word), "{error}");
         }
     }
