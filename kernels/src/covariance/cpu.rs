@@ -151,7 +151,7 @@ mod tests {
             let centred = |row: &[f32], i: usize| f64::from(row[i] - shift[i]);
             for i in 0..d {
                 let sum: f64 = x.chunks(d).map(|row| centred(row, i)).sum();
-                assert!((f64::from(sums[i]) - 1.0 - sum).abs() < 1e-4 * n as f64, "sum of column {i} of {n} x {d}");
+                assert!((f64::from(sums[i]) - 1.0 - sum).abs() <= 1e-4 * n as f64, "sum of column {i} of {n} x {d}");
                 for j in 0..d {
                     let product: f64 = x.chunks(d).map(|row| centred(row, i) * centred(row, j)).sum();
                     let got = f64::from(products[i * d + j]) - 1.0;
