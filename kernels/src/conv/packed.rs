@@ -66,6 +66,8 @@ impl Phase {
         let (columns, run) = self.shape_of_runs(channels);
         let shift =
             |row: &isize, col: &isize| ((row - origin.0) as usize * width + (col - origin.1) as usize) * channels;
+        // Where the kernel is smaller than the stride, a phase may have no taps.
+        let columns = columns.min(self.cols.len());
         let mut starts = Reused::room(self.rows.len() * columns);
         for (row, starts) in self.rows.iter().zip(starts.chunks_exact_mut(columns.max(1))) {
             starts.iter_mut().zip(&self.cols).for_each(|(start, col)| *start = shift(row, col));
