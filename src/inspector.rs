@@ -241,7 +241,7 @@ impl Inspector {
     /// Frames as the model takes them: `[n, height, width, channels]`.
     fn preprocessed(&mut self, frames: &[Frame]) -> Result<Tensor> {
         let spec = self.model.detector.image();
-        let mut values = HostBuffer::try_room(frames.len() * spec.len())?;
+        let mut values = HostBuffer::try_uninit(frames.len() * spec.len())?;
         for (frame, values) in frames.iter().zip(values.chunks_exact_mut(spec.len())) {
             self.preprocessor.run(frame, values)?;
         }

@@ -12,7 +12,7 @@ use hotad_kernels::cosine_nn::BankData;
 use hotad_kernels::covariance::moments;
 use hotad_kernels::flat_bank::FlatBank;
 
-use crate::work::{Work, noise, put, room};
+use crate::work::{Work, noise, put, uninit};
 
 /// Queries, bank vectors and their length: 28 x 28 patches of an image and a bank of PatchCore.
 const KNN: (usize, usize, usize) = (784, 16_385, 1024);
@@ -28,7 +28,7 @@ fn neighbours(
 ) -> Work {
     let query = put(device, noise(q * d, 10));
     let bank = FlatBank::new(BankData::F32(noise(m * d, 11)), d, device).expect("room for a bench");
-    let (mut index, mut distance) = (room(device, q), room(device, q));
+    let (mut index, mut distance) = (uninit(device, q), uninit(device, q));
     Work {
         title,
         name,
@@ -82,7 +82,7 @@ pub fn covariance(device: &Device) -> Work {
 pub fn coreset(device: &Device) -> Work {
     let (m, d, count) = (50_000, 128, 500);
     let x = put(device, noise(m * d, 14));
-    let (mut index, mut distance) = (room(device, count), room(device, count));
+    let (mut index, mut distance) = (uninit(device, count), uninit(device, count));
     Work {
         title: "greedy coreset, 500 of 50,000 x 128",
         name: "coreset",

@@ -77,7 +77,7 @@ pub fn put<T: Element>(device: &Device, values: Vec<T>) -> Buffer<T> {
 }
 
 /// Room on the device.
-pub fn room<T: Element>(device: &Device, len: usize) -> Buffer<T> {
+pub fn uninit<T: Element>(device: &Device, len: usize) -> Buffer<T> {
     device.alloc(len).expect("room for a bench")
 }
 
@@ -87,7 +87,7 @@ fn decomposition(device: &Device) -> Work {
     let shape = [1, 128, 128, 3];
     let n = 128 * 128 * 3;
     let (x, prior) = (put(device, noise(n, 1)), put(device, noise(n, 2)));
-    let mut l = room(device, n);
+    let mut l = uninit(device, n);
     let opts = DecomposeOptions {
         lambda: 1e-5,
         steps,
@@ -111,7 +111,7 @@ fn ssim(device: &Device) -> Work {
     let shape = [8, 256, 256, 3];
     let n = shape.iter().product();
     let (x, y) = (put(device, noise(n, 3)), put(device, noise(n, 4)));
-    let mut map = room(device, n);
+    let mut map = uninit(device, n);
     Work {
         title: "SSIM map, 256x256x3, batch 8",
         name: "ssim_map",
@@ -128,7 +128,7 @@ fn ssim_gradient(device: &Device) -> Work {
     let shape = [8, 256, 256, 3];
     let n = shape.iter().product();
     let (x, y, grad) = (put(device, noise(n, 3)), put(device, noise(n, 4)), put(device, noise(n, 5)));
-    let (mut map, mut dx) = (room(device, n), room(device, n));
+    let (mut map, mut dx) = (uninit(device, n), uninit(device, n));
     let opts = SsimOptions::default();
     Work {
         title: "SSIM map + gradient, 256x256x3, batch 8",
@@ -148,7 +148,7 @@ fn ciede2000(device: &Device) -> Work {
     let pixels = 16 * 256 * 256;
     let bytes = |seed| noise(3 * pixels, seed).iter().map(|v| (v * 255.0) as u8).collect::<Vec<u8>>();
     let (p, q) = (put(device, bytes(6)), put(device, bytes(7)));
-    let mut out = room(device, pixels);
+    let mut out = uninit(device, pixels);
     Work {
         title: "CIEDE2000 from u8 RGB, 256x256, batch 16",
         name: "ciede2000",
@@ -166,7 +166,7 @@ fn cosine_nn(device: &Device) -> Work {
     let data = noise(locations * entries * d, 8).into_iter().map(f16::from_f32).collect();
     let bank = LocationBank::new(locations, entries, d, BankData::F16(data)).expect("shapes fit");
     let query = put(device, noise(locations * d, 9));
-    let (mut index, mut cosine) = (room(device, locations), room(device, locations));
+    let (mut index, mut cosine) = (uninit(device, locations), uninit(device, locations));
     let elements = (locations * entries * d) as f64;
     Work {
         title: "cosine NN, 1024 locations x 800 vectors x 128, f16 bank",

@@ -203,8 +203,8 @@ pub unsafe extern "C" fn hotad_threshold_changes(
     count: *mut usize,
 ) -> hotad_status {
     call(|| {
-        let room = if changes.is_null() { 0 } else { capacity };
-        let (known, all) = handles::get(inspector)?.thresholds.changes_from(first, room);
+        let capacity = if changes.is_null() { 0 } else { capacity };
+        let (known, all) = handles::get(inspector)?.thresholds.changes_from(first, capacity);
         // SAFETY: the caller's.
         unsafe { write(count, "count", all) }?;
         for (i, change) in known.iter().enumerate() {

@@ -10,7 +10,7 @@ pub(crate) struct SparseRows {
 }
 
 impl SparseRows {
-    /// No rows, but room for so many, of so many elements each.
+    /// No rows, with the capacity for so many, of so many elements each.
     pub fn with_capacity(rows: usize, each: usize) -> Self {
         Self { elements: Vec::with_capacity(rows * each), rows: Vec::with_capacity(rows) }
     }

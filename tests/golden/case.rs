@@ -126,7 +126,7 @@ impl Case {
     }
 
     /// Room for floats that an operation must overwrite all.
-    pub fn room(&self, len: usize) -> Buffer {
+    pub fn uninit(&self, len: usize) -> Buffer {
         self.put(vec![f32::NAN; len])
     }
 

@@ -7,7 +7,7 @@ use hotad_kernels::device::Device;
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestCaseResult};
 
-use crate::{adjoint, at_all, near, noise, put, room};
+use crate::{adjoint, at_all, near, noise, put, uninit};
 
 /// Relative to the largest value: sums of up to a thousand products in any order.
 const CLOSE: f64 = 1e-5;
@@ -81,19 +81,19 @@ fn forward_and_backward(device: &Device, s: Shape) -> TestCaseResult {
     let (x, weight, bias) = (noise(xs.iter().product(), 1), noise(ws.iter().product(), 2), noise(ws[0], 3));
     let (xb, wb, bb) = (put(device, &x), put(device, &weight), put(device, &bias));
     let (Some(rows), Some(columns)) = (axis(h, kh, opts), axis(w, kw, opts)) else {
-        let refused = conv2d(&xb, xs, &wb, ws, None, opts, Activation::Identity, &mut room(device, 1)).is_err();
+        let refused = conv2d(&xb, xs, &wb, ws, None, opts, Activation::Identity, &mut uninit(device, 1)).is_err();
         return if refused { Ok(()) } else { Err(TestCaseError::fail("no window fits, and it was not refused")) };
     };
     let len = n * rows.0 * columns.0 * ws[0];
     let mut want: Vec<f64> = (0..len).map(|i| f64::from(bias[i % ws[0]])).collect();
     products(&s, rows, columns, |o, i, k| want[o] += f64::from(x[i]) * f64::from(weight[k]));
-    let (mut y, mut plain) = (room(device, len), room(device, len));
+    let (mut y, mut plain) = (uninit(device, len), uninit(device, len));
     conv2d(&xb, xs, &wb, ws, Some(bb.view()), opts, Activation::Identity, &mut y).expect("a window fits");
     near(&y, &want, CLOSE)?;
 
     conv2d(&xb, xs, &wb, ws, None, opts, Activation::Identity, &mut plain).expect("a window fits");
     let g = noise(len, 4);
-    let (gb, mut dx) = (put(device, &g), room(device, x.len()));
+    let (gb, mut dx) = (put(device, &g), uninit(device, x.len()));
     conv2d_backward_data(&gb, xs, &wb, ws, opts, &mut dx).expect("as forward");
     adjoint(&plain, &g, &x, &dx)?;
     let mut dw = device.zeros(weight.len()).expect("room");
@@ -130,7 +130,7 @@ fn transposed_convolutions() {
         };
         let len = ys.iter().product();
         let (x, weight) = (noise(xs.iter().product(), 1), noise(ws.iter().product(), 2));
-        let (xb, wb, mut y) = (put(device, &x), put(device, &weight), room(device, len));
+        let (xb, wb, mut y) = (put(device, &x), put(device, &weight), uninit(device, len));
         conv_transpose2d(&xb, xs, &wb, ws, None, opts, Activation::Identity, &mut y).expect("it has an output");
         let gathered = Shape { map: [n, ys[1], ys[2]], channels: [co, ci], ..s };
         let (rows, columns) = (axis(ys[1], kh, opts).expect("a window"), axis(ys[2], kw, opts).expect("a window"));
@@ -138,7 +138,7 @@ fn transposed_convolutions() {
         products(&gathered, (h, rows.1), (w, columns.1), |o, i, k| want[i] += f64::from(x[o]) * f64::from(weight[k]));
         near(&y, &want, CLOSE)?;
 
-        let (g, mut dx) = (noise(len, 3), room(device, x.len()));
+        let (g, mut dx) = (noise(len, 3), uninit(device, x.len()));
         conv_transpose2d_backward_data(&put(device, &g), xs, &wb, ws, opts, &mut dx).expect("as forward");
         adjoint(&y, &g, &x, &dx)
     });

@@ -45,7 +45,7 @@ fn put(device: &Device, values: &[f32]) -> Buffer {
 }
 
 /// A buffer that an operation must write all of.
-fn room(device: &Device, len: usize) -> Buffer {
+fn uninit(device: &Device, len: usize) -> Buffer {
     put(device, &vec![f32::NAN; len])
 }
 

@@ -2,7 +2,7 @@ use hotad_kernels::pool::{PoolOptions, avg_pool2d, avg_pool2d_backward, max_pool
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use crate::{adjoint, at_all, host, near, noise, put, room};
+use crate::{adjoint, at_all, host, near, noise, put, uninit};
 
 /// A map, and windows of up to 4 pixels with at most half of their side beyond the border.
 fn shapes() -> impl Strategy<Value = ([usize; 4], PoolOptions)> {
@@ -43,7 +43,7 @@ fn largest_values() {
     at_all(shapes(), |device, (shape, opts)| {
         let Some(out) = output(shape, opts)? else { return Ok(()) };
         let (x, len) = (noise(shape.iter().product(), 1), out.iter().product());
-        let (xb, mut y, mut dx) = (put(device, &x), room(device, len), room(device, x.len()));
+        let (xb, mut y, mut dx) = (put(device, &x), uninit(device, len), uninit(device, x.len()));
         max_pool2d(&xb, shape, opts, &mut y).expect("windows fit");
         let largest =
             windows(&x, shape, opts, out).into_iter().map(|w| w.into_iter().fold(f64::NEG_INFINITY, f64::max));
@@ -61,7 +61,7 @@ fn means() {
     at_all((shapes(), any::<bool>()), |device, ((shape, opts), count_padding)| {
         let Some(out) = output(shape, opts)? else { return Ok(()) };
         let (x, len) = (noise(shape.iter().product(), 1), out.iter().product());
-        let (mut y, mut dx) = (room(device, len), room(device, x.len()));
+        let (mut y, mut dx) = (uninit(device, len), uninit(device, x.len()));
         avg_pool2d(&put(device, &x), shape, opts, count_padding, &mut y).expect("windows fit");
         let mean = |window: Vec<f64>| {
             let count = if count_padding { opts.kernel * opts.kernel } else { window.len() };

@@ -1,7 +1,7 @@
 use hotad_kernels::resize::{Filter, resize, resize_backward};
 use proptest::prelude::*;
 
-use crate::{adjoint, at_all, near, noise, put, room};
+use crate::{adjoint, at_all, near, noise, put, uninit};
 
 /// The weight of input pixel `i` of `from` in output pixel `o` of `to`, not yet made to sum to 1.
 fn weight(filter: Filter, (i, from): (usize, usize), (o, to): (usize, usize)) -> f64 {
@@ -33,7 +33,7 @@ fn sizes_up_and_down() {
     at_all(([1..3usize, 1..24, 1..24, 1..6], 1..40usize, 1..40usize, filter), |device, (shape, oh, ow, filter)| {
         let [n, h, w, c] = shape;
         let (x, len) = (noise(shape.iter().product(), 1), n * oh * ow * c);
-        let (mut y, mut dx) = (room(device, len), room(device, x.len()));
+        let (mut y, mut dx) = (uninit(device, len), uninit(device, x.len()));
         resize(&put(device, &x), shape, (oh, ow), filter, &mut y).expect("there are pixels");
         let rows: Vec<Vec<f64>> = (0..oh).map(|o| weights(filter, h, (o, oh))).collect();
         let columns: Vec<Vec<f64>> = (0..ow).map(|o| weights(filter, w, (o, ow))).collect();

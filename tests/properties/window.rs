@@ -3,7 +3,7 @@ use hotad_kernels::ssim::{SsimOptions, ssim_map};
 use hotad_kernels::window::{Border, Window};
 use proptest::prelude::*;
 
-use crate::{at_all, near, noise, put, room};
+use crate::{at_all, near, noise, put, uninit};
 
 fn border() -> impl Strategy<Value = Border> {
     prop_oneof![Just(Border::Symmetric), Just(Border::Reflect101), Just(Border::Zero), Just(Border::Valid)]
@@ -89,7 +89,7 @@ fn blurs() {
         let x = noise(shape.iter().product(), 1);
         let want = all_means(&widened(&x), shape, &gaussian(radius, sigma), border);
         let Some(want) = want else { return Ok(()) };
-        let mut y = room(device, want.len());
+        let mut y = uninit(device, want.len());
         gaussian_blur(&put(device, &x), shape, sigma, radius, border, &mut y).expect("the window fits");
         near(&y, &want, 2e-6)
     });
@@ -123,7 +123,7 @@ fn similarities() {
             (2.0 * product + c1) * (2.0 * (xy[i] - product) + c2) / ((squares + c1) * (variances + c2))
         };
         let want: Vec<f64> = (0..mx.len()).map(similarity).collect();
-        let (opts, mut map) = (SsimOptions { window, border, ..SsimOptions::default() }, room(device, want.len()));
+        let (opts, mut map) = (SsimOptions { window, border, ..SsimOptions::default() }, uninit(device, want.len()));
         ssim_map(&put(device, &x), &put(device, &y), shape, &opts, &mut map).expect("the window fits");
         // Variances are differences of means, so that a rounding weighs 1 / c2 of them.
         near(&map, &want, 1e-3)

@@ -41,7 +41,7 @@ pub struct BatchFile {
     pub path: PathBuf,
     /// Rows and columns before resizing.
     pub size: (usize, usize),
-    /// All of it as decoded, where that was asked for and there is room.
+    /// All of it as decoded, where that was asked for and fits into the 128 MiB of a batch.
     pub original: Option<Raster>,
 }
 
@@ -135,7 +135,7 @@ impl<'a> Images<'a> {
         Self { corrupt, ..self }
     }
 
-    /// With all of each file as decoded, as far as there is room, for those that are decoded anew each time.
+    /// With all of each file as decoded, up to 128 MiB a batch, for those that are decoded anew each time.
     #[must_use]
     pub fn with_originals(self, originals: bool) -> Self {
         Self { originals, ..self }
@@ -191,13 +191,13 @@ impl<'a> Images<'a> {
 
     fn load(&self, indices: &[usize]) -> Result<Loaded> {
         let mut values = Vec::with_capacity(indices.len() * self.spec.len());
-        let (mut files, mut broken, mut room) = (Vec::new(), Vec::new(), ORIGINALS);
+        let (mut files, mut broken, mut left) = (Vec::new(), Vec::new(), ORIGINALS);
         for i in indices {
             match self.append(*i, &mut values) {
                 Ok(mut file) => {
                     let bytes = file.original.as_ref().map_or(0, Raster::bytes);
-                    match room.checked_sub(bytes) {
-                        Some(rest) => room = rest,
+                    match left.checked_sub(bytes) {
+                        Some(rest) => left = rest,
                         None => file.original = None,
                     }
                     files.push(file);

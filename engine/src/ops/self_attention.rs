@@ -22,8 +22,8 @@ struct AttentionGrad {
 impl Grad for AttentionGrad {
     fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
         let device = grad.device();
-        let room = |b: &Buffer| device.alloc(b.len());
-        let (mut dk, mut dq, mut dv) = (room(&self.keys)?, room(&self.queries)?, room(&self.values)?);
+        let uninit = |b: &Buffer| device.alloc(b.len());
+        let (mut dk, mut dq, mut dv) = (uninit(&self.keys)?, uninit(&self.queries)?, uninit(&self.values)?);
         let projections =
             Projections { keys: self.keys.view(), queries: self.queries.view(), values: self.values.view() };
         let done = Attended { output: self.output.view(), log_sums: self.log_sums.view(), grad: grad.view() };

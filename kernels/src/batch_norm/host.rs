@@ -148,7 +148,7 @@ pub(super) fn backward(
     let a: Vec<f32> = weight.iter().zip(inv_std).map(|(w, i)| w * i).collect();
     let p: Vec<f32> = db.iter().map(|d| (share * d) as f32).collect();
     let q: Vec<f32> = dw.iter().zip(&wide_inv_std).map(|(d, i)| (share * d * i) as f32).collect();
-    let mut dx = HostBuffer::room(x.len());
+    let mut dx = HostBuffer::uninit(x.len());
     dx.par_chunks_mut(ROWS * c).zip(x.par_chunks(ROWS * c).zip(grad.par_chunks(ROWS * c))).for_each(|(d, (x, g))| {
         backward_part(x, g, mean, (&a, &p, &q), d);
     });

@@ -20,7 +20,7 @@ pub(super) struct Aligned<E> {
 
 impl<E> Default for Aligned<E> {
     fn default() -> Self {
-        Self { words: HostBuffer::room(0), first: 0, len: 0, element: PhantomData }
+        Self { words: HostBuffer::uninit(0), first: 0, len: 0, element: PhantomData }
     }
 }
 
@@ -30,7 +30,7 @@ impl<E: Pod> Aligned<E> {
         self.len = bytes.div_ceil(size_of::<f32>());
         let words = self.len + LINE / size_of::<f32>();
         if self.words.len() != words {
-            self.words = HostBuffer::room(words);
+            self.words = HostBuffer::uninit(words);
             self.first = self.words.as_ptr().align_offset(LINE);
         }
     }

@@ -31,7 +31,7 @@ pub(super) fn lattice(pass: &Pass, phase: &Phase, target: &Target) -> (usize, us
 fn places(pass: &Pass, phase: &Phase, slab: &Slab, target: &Target) -> Reused<Place> {
     let (ow, (py, px)) = (pass.y_shape[2], phase.start);
     let (height, width) = lattice(pass, phase, target);
-    let mut places = Reused::room(height * width);
+    let mut places = Reused::uninit(height * width);
     for (j, row) in places.chunks_exact_mut(width.max(1)).enumerate() {
         for (i, place) in row.iter_mut().enumerate() {
             *place = Place {

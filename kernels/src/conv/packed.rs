@@ -45,7 +45,7 @@ impl Packed {
             Rounding::None => Self::F32(packed),
             Rounding::Bf16 if isa() == Isa::Amx => Self::Bf16(Panels::bf16(&packed, runs)),
             Rounding::Bf16 => {
-                let mut rounded = HostBuffer::room(packed.len());
+                let mut rounded = HostBuffer::uninit(packed.len());
                 Rounded.convert(&packed, &mut rounded);
                 Self::Rounded(rounded)
             }
@@ -68,7 +68,7 @@ impl Phase {
             |row: &isize, col: &isize| ((row - origin.0) as usize * width + (col - origin.1) as usize) * channels;
         // Where the kernel is smaller than the stride, a phase may have no taps.
         let columns = columns.min(self.cols.len());
-        let mut starts = Reused::room(self.rows.len() * columns);
+        let mut starts = Reused::uninit(self.rows.len() * columns);
         for (row, starts) in self.rows.iter().zip(starts.chunks_exact_mut(columns.max(1))) {
             starts.iter_mut().zip(&self.cols).for_each(|(start, col)| *start = shift(row, col));
         }
@@ -99,7 +99,7 @@ pub(super) fn pack(
     cout: usize,
     weight: impl Fn(usize, usize, usize) -> f32 + Sync,
 ) -> HostBuffer<f32> {
-    let mut packed = HostBuffer::room(cout.div_ceil(NR) * taps * cin * NR);
+    let mut packed = HostBuffer::uninit(cout.div_ceil(NR) * taps * cin * NR);
     packed.par_chunks_exact_mut((taps * cin * NR).max(1)).enumerate().for_each(|(block, panel)| {
         for (step, lanes) in panel.chunks_exact_mut(NR).enumerate() {
             let (tap, c) = (step / cin, step % cin);
@@ -115,7 +115,7 @@ pub(super) fn pack(
 /// [`pack`] for weights that lie as `[out][tap][in]`: 16 rows become columns.
 pub(crate) fn pack_rows(w: &[f32], cout: usize) -> HostBuffer<f32> {
     let len = w.len() / cout.max(1);
-    let mut packed = HostBuffer::room(cout.div_ceil(NR) * len * NR);
+    let mut packed = HostBuffer::uninit(cout.div_ceil(NR) * len * NR);
     packed.par_chunks_exact_mut((len * NR).max(1)).zip(w.par_chunks((len * NR).max(1))).for_each(|(panel, rows)| {
         let rows: Vec<&[f32]> = rows.chunks_exact(len).collect();
         if rows.len() < NR {
@@ -132,7 +132,7 @@ pub(crate) fn pack_rows(w: &[f32], cout: usize) -> HostBuffer<f32> {
 /// `taps` are taken.
 pub(crate) fn pack_columns(w: &[f32], cin: usize, cout: usize, taps: &[usize]) -> HostBuffer<f32> {
     let all = w.len() / (cin * cout).max(1);
-    let mut packed = HostBuffer::room(cout.div_ceil(NR) * taps.len() * cin * NR);
+    let mut packed = HostBuffer::uninit(cout.div_ceil(NR) * taps.len() * cin * NR);
     packed.par_chunks_exact_mut((taps.len() * cin * NR).max(1)).enumerate().for_each(|(block, panel)| {
         let (first, count) = (block * NR, NR.min(cout - block * NR));
         // Taps of a channel lie close together.

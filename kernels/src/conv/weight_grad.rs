@@ -78,7 +78,7 @@ fn packed_gradient(g: &Geometry, group: usize, grad: &[f32]) -> Vec<HostBuffer<f
     grad.par_chunks(PIXELS * oc)
         .map(|rows| {
             let pixels = rows.len() / oc;
-            let mut packed = HostBuffer::room(cout.div_ceil(NR) * pixels * NR);
+            let mut packed = HostBuffer::uninit(cout.div_ceil(NR) * pixels * NR);
             for (block, panel) in packed.chunks_exact_mut(pixels * NR).enumerate() {
                 let lanes = NR.min(cout - block * NR);
                 let from = group * cout + block * NR;
@@ -112,9 +112,9 @@ pub(super) fn run(g: &Geometry, group: usize, x: &[f32], grad: &[f32], dw: &mut 
 /// Gradient of some columns, `[out / NR][column][NR]`.
 fn column_gradient(g: &Geometry, columns: &Columns, images: &[Slab], gradient: &[HostBuffer<f32>]) -> HostBuffer<f32> {
     let cout = g.y[3] / g.opts.groups;
-    let mut sums = HostBuffer::room(cout.div_ceil(NR) * columns.count.next_multiple_of(MOST_ROWS) * NR);
+    let mut sums = HostBuffer::uninit(cout.div_ceil(NR) * columns.count.next_multiple_of(MOST_ROWS) * NR);
     sums.fill(0.0);
-    let mut packed = HostBuffer::room(columns.count.next_multiple_of(MOST_ROWS) * PIXELS);
+    let mut packed = HostBuffer::uninit(columns.count.next_multiple_of(MOST_ROWS) * PIXELS);
     for (i, gradient) in gradient.iter().enumerate() {
         let pixels = PIXELS.min(g.y[0] * g.y[1] * g.y[2] - i * PIXELS);
         let packed = &mut packed[..columns.count.next_multiple_of(MOST_ROWS) * pixels];

@@ -24,7 +24,7 @@ pub(super) fn add_moments(x: &[f32], shift: &[f32], sums: &mut [f32], products: 
     let d = shift.len();
     let strips = d.div_ceil(STRIP);
     let parts = (PACKED / (ROWS * strips * STRIP)).max(1);
-    let mut packed = HostBuffer::room(parts * strips * ROWS * STRIP);
+    let mut packed = HostBuffer::uninit(parts * strips * ROWS * STRIP);
     let mut strip_sums = vec![[0.0; STRIP]; parts * strips];
     let mut tiles: Vec<HostBuffer<f32>> = (0..strips).map(strip_of_zeros).collect();
     for rows in x.chunks(parts * ROWS * d) {
@@ -51,9 +51,9 @@ pub(super) fn add_moments(x: &[f32], shift: &[f32], sums: &mut [f32], products: 
     });
 }
 
-/// Room for the products of all columns up to the end of a strip and the strip, `[column][STRIP]`.
+/// Zeros for the products of all columns up to the end of a strip and the strip, `[column][STRIP]`.
 fn strip_of_zeros(strip: usize) -> HostBuffer<f32> {
-    let mut tiles = HostBuffer::room(((strip + 1) * STRIP).next_multiple_of(MOST_ROWS) * STRIP);
+    let mut tiles = HostBuffer::uninit(((strip + 1) * STRIP).next_multiple_of(MOST_ROWS) * STRIP);
     tiles.fill(0.0);
     tiles
 }
@@ -94,7 +94,7 @@ lanes_fn! {
         for (tile, to) in tiles.chunks_exact_mut(R * STRIP).enumerate().take(end.div_ceil(R)) {
             // Rows of the last tile that are beyond the end take the last column again; nothing reads their sums.
             let left = std::array::from_fn(|m| column((tile * R + m).min(end - 1)));
-            // SAFETY: a part has room for ROWS rows of NR columns at each panel, and a tile for R rows of PANELS panels.
+            // SAFETY: a part has ROWS rows of NR columns at each panel, and a tile R rows of PANELS panels.
             // `lanes_fn` runs this only on CPUs with the set of `L`.
             unsafe {
                 if L::PANELS == PANELS {

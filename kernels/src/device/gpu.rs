@@ -162,11 +162,11 @@ impl Gpu {
             poison::fill(&mut values);
             return self.upload(&values);
         }
-        self.room(len)
+        self.uninit(len)
     }
 
     /// Room for `len` elements, whole words of at least one.
-    fn room<T: Element>(&self, len: usize) -> Result<GpuBuffer<T>> {
+    fn uninit<T: Element>(&self, len: usize) -> Result<GpuBuffer<T>> {
         let bytes = len.saturating_mul(size_of::<T>()).checked_next_multiple_of(4).unwrap_or(usize::MAX).max(4);
         self.check_size(bytes)?;
         let memory = match self.inner.client {
@@ -190,7 +190,7 @@ impl Gpu {
         match self.inner.client {
             #[cfg(feature = "cuda")]
             Client::Cuda(ref queue) => {
-                let buffer = self.room(data.len())?;
+                let buffer = self.uninit(data.len())?;
                 queue.upload(buffer.handle(), bytes).map_err(|e| self.failure(e))?;
                 Ok(buffer)
             }

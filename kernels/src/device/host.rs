@@ -57,16 +57,16 @@ impl<T: Element> HostBuffer<T> {
         len >= LEAST && size_of::<T>() == size_of::<f32>()
     }
 
-    /// A buffer of `len` numbers, whatever they are; the program ends where there is no memory for them.
-    pub fn room(len: usize) -> Self {
-        Self::try_room(len).unwrap_or_else(|_| vec![T::default(); len].into())
+    /// An uninitialised buffer of `len` numbers: they are what was there before; the program ends where there is no memory for them.
+    pub fn uninit(len: usize) -> Self {
+        Self::try_uninit(len).unwrap_or_else(|_| vec![T::default(); len].into())
     }
 
-    /// A buffer of `len` numbers, whatever they are.
+    /// An uninitialised buffer of `len` numbers.
     ///
     /// # Errors
     /// When there is no memory for them.
-    pub fn try_room(len: usize) -> Result<Self> {
+    pub fn try_uninit(len: usize) -> Result<Self> {
         let waiting = Self::is_kept(len).then(|| {
             let mut kept = kept();
             let kept = kept.as_mut()?;
@@ -121,7 +121,7 @@ impl<T: Element> From<Vec<T>> for HostBuffer<T> {
 
 impl<T: Element> Clone for HostBuffer<T> {
     fn clone(&self) -> Self {
-        let mut copy = Self::room(self.len());
+        let mut copy = Self::uninit(self.len());
         copy.par_chunks_mut(PART).zip(self.par_chunks(PART)).for_each(|(to, from)| to.copy_from_slice(from));
         copy
     }

@@ -165,7 +165,7 @@ impl Device {
     /// When the device cannot have a buffer of this size.
     pub fn alloc<T: Element>(&self, len: usize) -> Result<Buffer<T>> {
         match self {
-            Self::Cpu(_) => HostBuffer::try_room(len).map(Buffer::Host),
+            Self::Cpu(_) => HostBuffer::try_uninit(len).map(Buffer::Host),
             Self::Gpu(gpu) => Ok(Buffer::Gpu(gpu.alloc(len)?)),
         }
     }

@@ -56,8 +56,8 @@ pub(crate) struct Reused<T: Pod> {
 }
 
 impl<T: Pod> Reused<T> {
-    /// `len` elements, whatever they are.
-    pub fn room(len: usize) -> Self {
+    /// `len` uninitialised elements: they are what was there before.
+    pub fn uninit(len: usize) -> Self {
         const { assert!(align_of::<T>() <= align_of::<u64>(), "words are aligned for the elements") };
         let count = len.checked_mul(size_of::<T>()).expect("fewer bytes than memory has").div_ceil(size_of::<u64>());
         let mut words = KEPT.with_borrow_mut(|kept| kept.take(count));
@@ -73,14 +73,14 @@ impl<T: Pod> Reused<T> {
 
     /// `len` times `value`.
     pub fn filled(len: usize, value: T) -> Self {
-        let mut made = Self::room(len);
+        let mut made = Self::uninit(len);
         made.fill(value);
         made
     }
 
     /// The elements of an iterator that knows how many there are.
     pub fn collect(elements: impl ExactSizeIterator<Item = T>) -> Self {
-        let mut made = Self::room(elements.len());
+        let mut made = Self::uninit(elements.len());
         made.iter_mut().zip(elements).for_each(|(to, from)| *to = from);
         made
     }
@@ -119,7 +119,7 @@ mod tests {
         let first = Reused::<f32>::filled(100, 1.0);
         let at = first.as_ptr() as usize;
         drop(first);
-        let smaller = Reused::<[u32; 3]>::room(30);
+        let smaller = Reused::<[u32; 3]>::uninit(30);
         assert_eq!(smaller.as_ptr() as usize, at);
         assert_eq!(smaller.len(), 30);
         let other = Reused::collect([1usize, 2, 3].into_iter());
@@ -129,9 +129,9 @@ mod tests {
 
     #[test]
     fn no_more_is_kept_than_said() {
-        let many: Vec<_> = (0..MOST + 9).map(|i| Reused::<u8>::room(1 + i)).collect();
+        let many: Vec<_> = (0..MOST + 9).map(|i| Reused::<u8>::uninit(1 + i)).collect();
         drop(many);
-        drop(Reused::<u64>::room(WORDS + 1));
+        drop(Reused::<u64>::uninit(WORDS + 1));
         KEPT.with_borrow(|kept| {
             // The largest was grown for the one that is too large.
             assert_eq!(kept.buffers.len(), MOST - 1);

@@ -184,7 +184,7 @@ impl<'a> Task<'a> {
     fn run(mut self, range: Range<usize>) -> Self {
         let len = self.panels.panel_len();
         let per_block = (BLOCK / (len * size_of::<i16>())).clamp(1, range.len());
-        let (mut wide, mut block) = (Reused::room(len), Reused::filled(per_block * len, 0i16));
+        let (mut wide, mut block) = (Reused::uninit(len), Reused::filled(per_block * len, 0i16));
         let mut scales = Vec::with_capacity(per_block);
         for first in range.clone().step_by(per_block) {
             let numbers = first..(first + per_block).min(range.end);

@@ -177,7 +177,7 @@ fn resized(x: View, x_shape: Nhwc, size: (usize, usize), filter: Filter, add: bo
 fn apply_on_host((rows, columns): (&Axis, &Axis), [h, w, c]: [usize; 3], x: &[f32], add: bool, y: &mut [f32]) {
     let (oh, ow) = (rows.len(), columns.len());
     y.par_chunks_mut(ow * c).enumerate().for_each_init(
-        || Reused::room(w * c),
+        || Reused::uninit(w * c),
         |line, (row, out)| {
             let (n, j) = (row / oh, row % oh);
             line.fill(0.0);
@@ -252,7 +252,7 @@ pub fn resize_backward<'a>(
         None => {
             let grad = grad.host();
             dx.host().par_chunks_mut(w * c).enumerate().for_each_init(
-                || Reused::room(ow * c),
+                || Reused::uninit(ow * c),
                 |line, (row, out)| {
                     let (n, j) = (row / h, row % h);
                     line.fill(0.0);

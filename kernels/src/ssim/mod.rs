@@ -124,7 +124,7 @@ impl Scratch {
     pub fn new(plan: &Plan) -> Self {
         Self {
             lines: std::array::from_fn(|_| plan.line()),
-            rows: std::array::from_fn(|_| Reused::room(plan.out_len())),
+            rows: std::array::from_fn(|_| Reused::uninit(plan.out_len())),
         }
     }
 
@@ -334,7 +334,7 @@ fn mask_on_host(
         .with_min_len(8)
         .enumerate()
         .map_init(
-            || (Scratch::new(plan), Reused::room(plan.out_len())),
+            || (Scratch::new(plan), Reused::uninit(plan.out_len())),
             |(scratch, row), (at, (mask, dissimilarity))| {
                 let (n, j) = (at / plan.out_h, at % plan.out_h);
                 let part = n * image..(n + 1) * image;

@@ -36,7 +36,7 @@ fn register<L: Lanes>(zero: L, values: &[f32], b: usize) -> L {
     zero.read(&values[b * L::WIDTH..values.len().min((b + 1) * L::WIDTH)])
 }
 
-/// Writes registers side by side, the last as far as there is room.
+/// Writes registers side by side, the last as far as `to` is long.
 #[inline(always)]
 fn write<L: Lanes, const B: usize>(sums: &[L; B], to: &mut [f32]) {
     for (b, sum) in sums.iter().enumerate() {

@@ -7,7 +7,7 @@ use hotad_kernels::conv::{
 };
 use hotad_kernels::device::Device;
 
-use super::{Results, exact, host, noise, put, room};
+use super::{Results, exact, host, noise, put, uninit};
 
 /// Relative to the largest value; sums of up to a few thousand terms in another order.
 const CLOSE: f32 = 2e-5;
@@ -19,11 +19,11 @@ fn all(device: &Device, x: [usize; 4], w: [usize; 4], opts: ConvOptions, out: &m
     let len = |s: [usize; 4]| s.iter().product::<usize>();
     let (data, weights, bias) =
         (put(device, exact(len(x), 1)), put(device, exact(len(w), 2)), put(device, exact(w[0], 3)));
-    let (mut result, grad) = (room(device, len(y)), put(device, exact(len(y), 4)));
+    let (mut result, grad) = (uninit(device, len(y)), put(device, exact(len(y), 4)));
     let leaky = Activation::LeakyRelu(0.2);
     conv2d(&data, x, &weights, w, Some(bias.view()), opts, leaky, &mut result).expect("shapes fit");
     out.push((host(&result), CLOSE));
-    let mut dx = room(device, len(x));
+    let mut dx = uninit(device, len(x));
     conv2d_backward_data(&grad, x, &weights, w, opts, &mut dx).expect("shapes fit");
     out.push((host(&dx), CLOSE));
     // Gradients of weights are added to what is there.
@@ -84,7 +84,7 @@ pub fn strided(device: &Device) -> Results {
     let len = |s: [usize; 4]| s.iter().product::<usize>();
     let (data, weights) = (put(device, exact(len(x), 1)), put(device, exact(len(w), 2)));
     let (bias, grad) = (put(device, exact(3, 3)), put(device, exact(len(y), 4)));
-    let (mut result, mut dx, mut dw) = (room(device, len(y)), room(device, len(x)), put(device, vec![0.0; len(w)]));
+    let (mut result, mut dx, mut dw) = (uninit(device, len(y)), uninit(device, len(x)), put(device, vec![0.0; len(w)]));
     conv_transpose2d(&data, x, &weights, w, Some(bias.view()), opts, Activation::Sigmoid, &mut result).expect("fits");
     conv_transpose2d_backward_data(&grad, x, &weights, w, opts, &mut dx).expect("fits");
     conv_transpose2d_backward_weight(&data, x, &grad, w, opts, &mut dw).expect("fits");
@@ -98,11 +98,11 @@ pub fn fused(device: &Device) -> Results {
         let len = |s: [usize; 4]| s.iter().product::<usize>();
         let (data, weights, bias) =
             (put(device, exact(len(x), 1)), put(device, exact(len(w), 2)), put(device, exact(w[0], 3)));
-        let mut pooled = room(device, x[0] * (x[1] / 2) * (x[2] / 2) * w[0]);
+        let mut pooled = uninit(device, x[0] * (x[1] / 2) * (x[2] / 2) * w[0]);
         conv2d_max_pool2(&data, x, &weights, w, &bias, ConvOptions::same(3), Activation::Relu, &mut pooled)
             .expect("shapes fit");
         let y = [x[0], 2 * x[1], 2 * x[2], w[0]];
-        let (mut up, mut dx) = (room(device, len(y)), room(device, len(x)));
+        let (mut up, mut dx) = (uninit(device, len(y)), uninit(device, len(x)));
         let (grad, mut dw) = (put(device, exact(len(y), 4)), put(device, exact(len(w), 5)));
         upsample_conv2d(&data, x, &weights, w, Some(bias.view()), Activation::Tanh, &mut up).expect("shapes fit");
         upsample_conv2d_backward_data(&grad, x, &weights, w, &mut dx).expect("shapes fit");
@@ -134,7 +134,7 @@ pub fn activations(device: &Device) -> Results {
     let (x, w) = ([1, 6, 5, 20], [17, 3, 3, 20]);
     let (data, weights) = (put(device, noise(600, 1)), put(device, noise(17 * 180, 2)));
     for activation in kinds {
-        let mut y = room(device, 30 * 17);
+        let mut y = uninit(device, 30 * 17);
         conv2d(&data, x, &weights, w, None, ConvOptions::same(3), activation, &mut y).expect("shapes fit");
         let mut again = put(device, noise(301, 7));
         activation.apply(&mut again);
@@ -159,7 +159,7 @@ pub fn gated(device: &Device) -> Results {
         let (data, weights, bias) =
             (put(device, exact(len(x), 1)), put(device, exact(len(w), 2)), put(device, exact(2 * o, 3)));
         let mask = put(device, exact(len(x) / x[3], 4).into_iter().map(|v| f32::from(v > 0.2)).collect());
-        let mut y = room(device, x[0] * x[1] * x[2] * o);
+        let mut y = uninit(device, x[0] * x[1] * x[2] * o);
         let mask = masked.then(|| mask.view());
         let conv = PreparedGated::new(weights, w, bias, opts, Activation::Elu(1.0)).expect("shapes fit");
         conv.run(&data, x, mask, &mut y).expect("shapes fit");

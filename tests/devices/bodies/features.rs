@@ -6,7 +6,7 @@ use hotad_kernels::noise::add_noise;
 use hotad_kernels::resize::{Filter, resize_add};
 use hotad_kernels::rows::copy_range;
 
-use super::{Results, host, noise, put, room};
+use super::{Results, host, noise, put, uninit};
 
 /// Relative to the largest value; sums of up to a few hundred terms in another order.
 const CLOSE: f32 = 2e-5;
@@ -30,7 +30,7 @@ pub fn fusion(device: &Device) -> Results {
         let maps: Vec<_> = shapes.iter().map(|s| put(device, noise(len(*s), 3))).collect();
         let views: Vec<_> = maps.iter().zip(shapes).map(|(m, s)| (m.view(), *s)).collect();
         let size = shapes.iter().fold((0, 0), |(h, w), s| (h.max(s[1]), w.max(s[2])));
-        let mut y = room(device, shapes[0][0] * size.0 * size.1 * k);
+        let mut y = uninit(device, shapes[0][0] * size.0 * size.1 * k);
         map.run(&views, size, &mut y).expect("shapes fit");
         out.push((host(&y), CLOSE));
     }

@@ -10,7 +10,7 @@ use hotad_kernels::resize::{Filter, resize, resize_backward};
 use hotad_kernels::ssim::{SsimOptions, ssim_map_with_gradient, ssim_mask};
 use hotad_kernels::window::{Border, Window};
 
-use super::{Results, host, integers, noise, put, room};
+use super::{Results, host, integers, noise, put, uninit};
 
 /// Numbers in 0..1.
 fn image(n: usize, index: u64) -> Vec<f32> {
@@ -31,10 +31,10 @@ pub fn similarity(device: &Device) -> Results {
         let len = shape.iter().product();
         let (x, y) = (put(device, image(len, 1)), put(device, image(len, 2)));
         let [_, oh, ow, _] = opts.map_shape(shape).expect("the window fits");
-        let (grad, mut map) = (put(device, noise(n * oh * ow * c, 3)), room(device, n * oh * ow * c));
-        let (mut dx, mut dy) = (room(device, len), room(device, len));
+        let (grad, mut map) = (put(device, noise(n * oh * ow * c, 3)), uninit(device, n * oh * ow * c));
+        let (mut dx, mut dy) = (uninit(device, len), uninit(device, len));
         ssim_map_with_gradient(&x, &y, shape, &opts, &grad, &mut map, &mut dx, Some(dy.view_mut())).expect("fits");
-        let (mut d, mut mask) = (room(device, n * oh * ow), put(device, vec![1.0; n * oh * ow]));
+        let (mut d, mut mask) = (uninit(device, n * oh * ow), put(device, vec![1.0; n * oh * ow]));
         let mut changed = put(device, vec![u32::MAX; n]);
         ssim_mask(&x, &y, shape, &opts, 0.9, &mut d, &mut mask, &mut changed).expect("fits");
         out.extend([&map, &dx, &dy, &d].map(|b| (host(b), 1e-4)));
@@ -45,11 +45,11 @@ pub fn similarity(device: &Device) -> Results {
         let steps = 4;
         let adam = AdamOptions { lr: 0.01, ..AdamOptions::default() };
         let opts = DecomposeOptions { lambda: 1e-3, steps, adam, ssim: opts };
-        let (mut l, mut losses) = (room(device, len), room(device, n * (steps as usize + 1)));
+        let (mut l, mut losses) = (uninit(device, len), uninit(device, n * (steps as usize + 1)));
         decompose(&x, &y, shape, &opts, &mut l, Some(losses.view_mut())).expect("fits");
-        let mut residual = room(device, n * h * w);
+        let mut residual = uninit(device, n * h * w);
         mean_absolute_difference(&x, &l, shape, &mut residual).expect("fits");
-        let mut quiet = room(device, len);
+        let mut quiet = uninit(device, len);
         decompose(&x, &y, shape, &opts, &mut quiet, None).expect("fits");
         assert!(host(&quiet) == host(&l), "losses change nothing");
         // Adam divides by the gradient's size, so an element with almost none may turn either way.
@@ -65,7 +65,7 @@ pub fn large_window(device: &Device) -> Results {
     let window = Window::Uniform { size: 29 };
     let opts = SsimOptions { window, border: Border::Symmetric, sample_covariance: true, ..SsimOptions::default() };
     let (x, y, grad) = (put(device, image(len, 1)), put(device, image(len, 2)), put(device, noise(len, 3)));
-    let (mut map, mut dx) = (room(device, len), room(device, len));
+    let (mut map, mut dx) = (uninit(device, len), uninit(device, len));
     ssim_map_with_gradient(&x, &y, shape, &opts, &grad, &mut map, &mut dx, None).expect("fits");
     [&map, &dx].map(|b| (host(b), 1e-4)).into()
 }
@@ -74,15 +74,16 @@ pub fn colour(device: &Device) -> Results {
     let pixels = 517;
     let bytes = |index| image(3 * pixels, index).into_iter().map(|v| (v * 255.0) as u8).collect::<Vec<u8>>();
     let (p, q) = (put(device, bytes(1)), put(device, bytes(2)));
-    let (mut delta, mut lab, mut other) = (room(device, pixels), room(device, 3 * pixels), room(device, 3 * pixels));
+    let (mut delta, mut lab, mut other) =
+        (uninit(device, pixels), uninit(device, 3 * pixels), uninit(device, 3 * pixels));
     ciede2000_rgb(&p, &q, &mut delta).expect("same lengths");
     srgb_to_lab(&p, &mut lab).expect("same lengths");
     srgb_to_lab(&put(device, image(3 * pixels, 3)), &mut other).expect("same lengths");
-    let mut between = room(device, pixels);
+    let mut between = uninit(device, pixels);
     ciede2000(&lab, &other, &mut between).expect("same lengths");
     let colour = put(device, image(2 * pixels, 4).into_iter().map(|v| 0.3 + 0.4 * v).collect());
-    let (mut lightness, mut own) = (room(device, pixels), room(device, 2 * pixels));
-    let (mut map, mut recoloured) = (room(device, pixels), room(device, 3 * pixels));
+    let (mut lightness, mut own) = (uninit(device, pixels), uninit(device, 2 * pixels));
+    let (mut map, mut recoloured) = (uninit(device, pixels), uninit(device, 3 * pixels));
     split_colour(&p, &mut lightness, &mut own).expect("same pixels");
     recolour_difference(&q, &colour, 0.02, &mut map).expect("same pixels");
     recolour(&put(device, image(3 * pixels, 3)), &colour, &mut recoloured).expect("same pixels");
@@ -97,13 +98,13 @@ pub fn resizing(device: &Device) -> Results {
     {
         let n = 2 * size.0 * size.1 * 3;
         let (x, grad) = (put(device, noise(len, 1)), put(device, noise(n, 2)));
-        let (mut y, mut dx) = (room(device, n), room(device, len));
+        let (mut y, mut dx) = (uninit(device, n), uninit(device, len));
         resize(&x, shape, size, filter, &mut y).expect("sizes fit");
         resize_backward(&grad, shape, size, filter, &mut dx).expect("sizes fit");
         out.extend([&y, &dx].map(|b| (host(b), 1e-5)));
     }
     for (radius, border) in [(3, Border::Symmetric), (20, Border::Reflect101), (4, Border::Zero)] {
-        let mut y = room(device, len);
+        let mut y = uninit(device, len);
         gaussian_blur(&put(device, noise(len, 3)), shape, 2.5, radius, border, &mut y).expect("fits");
         out.push((host(&y), 1e-5));
     }

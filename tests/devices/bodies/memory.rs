@@ -8,7 +8,7 @@ use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::mahalanobis::{Factors, LocationGaussians, halved, pack};
 use hotad_kernels::replacement::replace_farthest;
 
-use super::{Results, exact, host, integers, noise, put, room};
+use super::{Results, exact, host, integers, noise, put, uninit};
 
 /// A bank with a duplicate and a zero vector, queries of which one is zero.
 fn search(device: &Device, images: usize, shape: (usize, usize, usize), half: bool, out: &mut Results) {
@@ -21,9 +21,9 @@ fn search(device: &Device, images: usize, shape: (usize, usize, usize), half: bo
     let mut queries = exact(images * locations * dim, 2);
     queries[..dim].fill(0.0);
     let found = images * locations;
-    let (mut index, mut cosine) = (put(device, vec![u32::MAX; found]), room(device, found));
+    let (mut index, mut cosine) = (put(device, vec![u32::MAX; found]), uninit(device, found));
     bank.nearest(&put(device, queries), &mut index, &mut cosine).expect("shapes fit");
-    let mut vectors = room(device, found * dim);
+    let mut vectors = uninit(device, found * dim);
     bank.gather(&index, &mut vectors).expect("shapes fit");
     out.push((integers(&index), 0.0));
     out.push((host(&cosine), 1e-5));
@@ -47,7 +47,7 @@ pub fn flat(device: &Device) -> Results {
         let data =
             if half { BankData::F16(bank.into_iter().map(f16::from_f32).collect()) } else { BankData::F32(bank) };
         let bank = FlatBank::new(data, d, device).expect("shapes fit");
-        let (mut index, mut distance) = (put(device, vec![u32::MAX; q * k]), room(device, q * k));
+        let (mut index, mut distance) = (put(device, vec![u32::MAX; q * k]), uninit(device, q * k));
         bank.nearest(&put(device, exact(q * d, 2)), k, &mut index, &mut distance).expect("fits");
         out.push((integers(&index), 0.0));
         out.push((host(&distance), 1e-5));
@@ -71,7 +71,7 @@ pub fn gaussians(device: &Device) -> Results {
         let (halves, scales) = halved(&packed, dim);
         for (factors, scales) in [(Factors::F32(packed), vec![1.0; locations]), (halves, scales)] {
             let gaussians = LocationGaussians::new(dim, noise(locations * dim, 2), factors, scales).expect("fits");
-            let (x, mut y) = (put(device, noise(images * locations * dim, 3)), room(device, images * locations));
+            let (x, mut y) = (put(device, noise(images * locations * dim, 3)), uninit(device, images * locations));
             gaussians.distances(&x, &mut y).expect("fits");
             out.push((host(&y), 1e-5));
         }
@@ -87,7 +87,7 @@ pub fn prior(device: &Device) -> Results {
         let mut score = noise(images * locations, 3);
         score[1] = score[0];
         let mut mask: Buffer<u32> = put(device, vec![u32::MAX; images * locations]);
-        let mut image_scores = room(device, images);
+        let mut image_scores = uninit(device, images);
         replace_farthest(&mut features, &nearest, &put(device, score), alpha, &mut mask, &mut image_scores)
             .expect("fits");
         out.push((host(&features), 0.0));
@@ -102,7 +102,7 @@ pub fn coreset(device: &Device) -> Results {
     for (m, d, count) in [(1, 3, 1), (65, 7, 65), (700, 33, 20)] {
         let mut x = noise(m * d, 1);
         x.copy_within(0..d, (m - 1) * d);
-        let (mut index, mut distance) = (put(device, vec![u32::MAX; count]), room(device, count));
+        let (mut index, mut distance) = (put(device, vec![u32::MAX; count]), uninit(device, count));
         greedy_coreset(&put(device, x), d, m / 2, &mut index, &mut distance, &mut |_| ControlFlow::Continue(()))
             .expect("points enough");
         out.push((integers(&index), 0.0));

@@ -113,8 +113,8 @@ fn put<T: Element>(device: &Device, values: Vec<T>) -> Buffer<T> {
     device.upload(values).expect("room for a small test")
 }
 
-/// Poisoned room.
-fn room(device: &Device, len: usize) -> Buffer {
+/// An uninitialised buffer, poisoned.
+fn uninit(device: &Device, len: usize) -> Buffer {
     put(device, vec![f32::NAN; len])
 }
 

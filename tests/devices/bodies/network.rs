@@ -4,7 +4,7 @@ use hotad_kernels::conv::{ConvOptions, ConvWeights, Extra, Padding, PreparedConv
 use hotad_kernels::device::{Buffer, Device, Rounding};
 use hotad_kernels::pool::{PoolOptions, avg_pool2d, avg_pool2d_backward};
 
-use super::{Results, exact, host, noise, put, room};
+use super::{Results, exact, host, noise, put, uninit};
 
 /// Relative to the largest value; sums of up to a few thousand terms in another order.
 const CLOSE: f32 = 2e-5;
@@ -22,7 +22,7 @@ pub fn normalisation(device: &Device) -> Results {
         let (mut mean, mut var) = (put(device, vec![0.0; c]), put(device, vec![1.0; c]));
         let affine = Affine { weight: weight.view(), bias: bias.view() };
         let after = After { residual: Some(residual.view()), activation: Activation::LeakyRelu(0.2) };
-        let mut y = room(device, rows * c);
+        let mut y = uninit(device, rows * c);
         let running = (mean.view_mut(), var.view_mut());
         let statistics = batch_norm2d_train(&x, affine, running, 0.1, 1e-3, after, &mut y).expect("shapes fit");
         let d = batch_norm2d_backward(&x, &grad, affine, &statistics, true).expect("shapes fit");
@@ -38,7 +38,7 @@ pub fn pooling(device: &Device) -> Results {
     for (kernel, stride, padding, count) in [(2, 2, 0, true), (3, 1, 1, false), (3, 2, 1, true)] {
         let opts = PoolOptions { kernel, stride, padding };
         let n = len(opts.output(shape).expect("windows fit"));
-        let (mut y, mut dx, grad) = (room(device, n), room(device, len(shape)), put(device, noise(n, 2)));
+        let (mut y, mut dx, grad) = (uninit(device, n), uninit(device, len(shape)), put(device, noise(n, 2)));
         avg_pool2d(&x, shape, opts, count, &mut y).expect("shapes fit");
         avg_pool2d_backward(&grad, shape, opts, count, &mut dx).expect("shapes fit");
         out.extend([&y, &dx].map(|b| (host(b), CLOSE)));
@@ -56,7 +56,7 @@ fn prepared_on(device: &Device, conv: &PreparedConv, xs: [usize; 4], extras: boo
         true => Extra { residual: Some(residual.view()), attention: Some(attention.view()) },
         false => Extra::default(),
     };
-    let mut y = room(device, len(ys));
+    let mut y = uninit(device, len(ys));
     conv.run(&x, xs, extra, &mut y).expect("shapes fit");
     out.push((host(&y), CLOSE));
 }
@@ -79,7 +79,7 @@ pub fn prepared(device: &Device) -> Results {
         if groups == 1 && xs[1] > 1 {
             let ys = conv.output(xs).expect("the map fits");
             let n = ys[0] * (ys[1] / 2) * (ys[2] / 2);
-            let (x, map, mut y) = (put(device, exact(len(xs), 3)), put(device, exact(n, 6)), room(device, n * ys[3]));
+            let (x, map, mut y) = (put(device, exact(len(xs), 3)), put(device, exact(n, 6)), uninit(device, n * ys[3]));
             conv.run_pooled(&x, xs, Some(map.view()), &mut y).expect("shapes fit");
             out.push((host(&y), CLOSE));
         }
@@ -118,7 +118,7 @@ pub fn inverted_residuals(device: &Device) -> Results {
         );
         let block = block.expect("shapes fit");
         let ys = block.output(xs).expect("the map fits");
-        let (x, mut y) = (put(device, noise(len(xs), 7)), room(device, len(ys)));
+        let (x, mut y) = (put(device, noise(len(xs), 7)), uninit(device, len(ys)));
         block.run(&x, xs, xs == ys, &mut y).expect("shapes fit");
         out.push((host(&y), CLOSE));
     }

@@ -6,7 +6,7 @@ use hotad_kernels::self_attention::{Attended, AttentionShape, Projections, self_
 use hotad_kernels::softmax::{self as soft, softmax_backward};
 use hotad_kernels::spectral_norm::{spectral_norm, spectral_norm_backward};
 
-use super::{Results, host, noise, put, room};
+use super::{Results, host, noise, put, uninit};
 
 /// Relative to the largest value; sums of up to a few thousand terms in another order.
 const CLOSE: f32 = 2e-5;
@@ -22,7 +22,7 @@ pub fn gated(device: &Device) -> Results {
         let mask: Vec<f32> = noise(len(xs) / xs[3], 4).into_iter().map(|v| f32::from(u8::from(v > 0.2))).collect();
         let mask = masked.then(|| put(device, mask));
         let seen = if masked { [xs[0], xs[1], xs[2], 5] } else { xs };
-        let mut y = room(device, len(conv.output(seen).expect("the map fits")));
+        let mut y = uninit(device, len(conv.output(seen).expect("the map fits")));
         conv.run(&x, xs, mask.as_ref().map(Buffer::view), &mut y).expect("shapes fit");
         out.push((host(&y), CLOSE));
     };
@@ -53,10 +53,10 @@ pub fn gated(device: &Device) -> Results {
 
 pub fn masks(device: &Device) -> Results {
     let (h, w, c) = (13, 10, 3);
-    let mut masks = room(device, 4 * h * w);
+    let mut masks = uninit(device, 4 * h * w);
     checkerboard_masks(h, w, 3, &mut masks).expect("a size");
     let made = put(device, noise(2 * 4 * h * w * c, 1));
-    let mut joined = room(device, 2 * h * w * c);
+    let mut joined = uninit(device, 2 * h * w * c);
     join_checkerboard(&made, &masks, c, &mut joined).expect("shapes fit");
     let known = put(device, noise(4 * h * w * c, 2));
     let picked = gather(&known, h * w * c, &[3, 0, 3]).expect("four images");
@@ -71,9 +71,9 @@ pub fn attention(device: &Device) -> Results {
         let map = |channels: usize, index: u64| put(device, noise(n * channels, index));
         let (f, g, h, grad) = (map(keys, 1), map(keys, 2), map(values, 3), map(values, 4));
         let p = Projections { keys: f.view(), queries: g.view(), values: h.view() };
-        let (mut o, mut l) = (room(device, n * values), room(device, n));
+        let (mut o, mut l) = (uninit(device, n * values), uninit(device, n));
         self_attention(p, shape, &mut o, &mut l).expect("shapes fit");
-        let (mut df, mut dg, mut dh) = (room(device, f.len()), room(device, g.len()), room(device, h.len()));
+        let (mut df, mut dg, mut dh) = (uninit(device, f.len()), uninit(device, g.len()), uninit(device, h.len()));
         let done = Attended { output: o.view(), log_sums: l.view(), grad: grad.view() };
         self_attention_backward(p, shape, done, &mut df, &mut dg, &mut dh).expect("shapes fit");
         // One position attends to itself whatever the scores: their gradients are rounding alone.
@@ -87,12 +87,12 @@ pub fn spectral(device: &Device) -> Results {
     let mut out = Results::new();
     for (rows, columns, iterations) in [(1, 1, 1), (7, 301, 2), (300, 33, 3)] {
         let (w, grad) = (put(device, noise(rows * columns, 1)), put(device, noise(rows * columns, 2)));
-        let (mut u, mut v) = (put(device, noise(rows, 3)), room(device, columns));
-        let (mut sigma, mut normal, mut dw) = (room(device, 1), room(device, w.len()), room(device, w.len()));
+        let (mut u, mut v) = (put(device, noise(rows, 3)), uninit(device, columns));
+        let (mut sigma, mut normal, mut dw) = (uninit(device, 1), uninit(device, w.len()), uninit(device, w.len()));
         spectral_norm(&w, iterations, &mut u, &mut v, &mut sigma, &mut normal).expect("shapes fit");
         spectral_norm_backward(&normal, &u, &v, &sigma, &grad, &mut dw).expect("shapes fit");
         // Without iterations the vectors stay as they are.
-        let mut again = room(device, w.len());
+        let mut again = uninit(device, w.len());
         spectral_norm(&w, 0, &mut u, &mut v, &mut sigma, &mut again).expect("shapes fit");
         let largest = if columns == 1 { 1.0 } else { 1e-4 };
         out.extend([&u, &v, &sigma, &normal, &again].map(|b| (host(b), 1e-4)));
@@ -106,7 +106,7 @@ pub fn softmax(device: &Device) -> Results {
     for axis in [[5, 301, 1], [2, 7, 33]] {
         let n = axis.iter().product();
         let (x, grad) = (put(device, noise(n, 1)), put(device, noise(n, 2)));
-        let (mut y, mut dx) = (room(device, n), room(device, n));
+        let (mut y, mut dx) = (uninit(device, n), uninit(device, n));
         soft::softmax(&x, axis, &mut y).expect("shapes fit");
         softmax_backward(&y, axis, &grad, &mut dx).expect("shapes fit");
         out.push((host(&dx), CLOSE));

@@ -40,10 +40,10 @@ fn convolve(case: &Case) -> Outputs {
     let (grad, ys) = case.map("grad_out");
     let bias = case.has("in.b").then(|| case.put(case.flat("b")));
     let (x, grad) = (case.put(x), case.put(grad));
-    let mut y = case.room(grad.len());
+    let mut y = case.uninit(grad.len());
     let bias = bias.as_ref().map(Buffer::view);
     conv2d(&x, xs, &w, ws, bias, opts, Activation::Identity, &mut y).expect("shapes fit");
-    let (mut dx, mut dw, mut db) = (case.room(x.len()), case.zeros(w.len()), case.zeros(ys[3]));
+    let (mut dx, mut dw, mut db) = (case.uninit(x.len()), case.zeros(w.len()), case.zeros(ys[3]));
     conv2d_backward_data(&grad, xs, &w, ws, opts, &mut dx).expect("shapes fit");
     conv2d_backward_weight(&x, xs, &grad, ws, opts, &mut dw).expect("shapes fit");
     conv2d_backward_bias(&grad, ys, &mut db).expect("shapes fit");
@@ -58,9 +58,9 @@ fn transpose(case: &Case) -> Outputs {
     let (grad, ys) = case.map("grad_out");
     let bias = case.put(case.flat("b"));
     let (x, grad) = (case.put(x), case.put(grad));
-    let mut y = case.room(grad.len());
+    let mut y = case.uninit(grad.len());
     conv_transpose2d(&x, xs, &w, ws, Some(bias.view()), opts, Activation::Identity, &mut y).expect("shapes fit");
-    let (mut dx, mut dw, mut db) = (case.room(x.len()), case.zeros(w.len()), case.zeros(ys[3]));
+    let (mut dx, mut dw, mut db) = (case.uninit(x.len()), case.zeros(w.len()), case.zeros(ys[3]));
     conv_transpose2d_backward_data(&grad, xs, &w, ws, opts, &mut dx).expect("shapes fit");
     conv_transpose2d_backward_weight(&x, xs, &grad, ws, opts, &mut dw).expect("shapes fit");
     conv2d_backward_bias(&grad, ys, &mut db).expect("shapes fit");

@@ -54,8 +54,8 @@ fn activate(case: &Case, activation: Activation) -> Outputs {
 
 fn two_sided(case: &Case, loss: Loss) -> Outputs {
     let (x, y) = (case.put(case.flat("x")), case.put(case.flat("y")));
-    let (mut dx, mut dy) = (case.room(x.len()), case.room(x.len()));
-    let (mut value, mut other) = (case.room(1), case.room(1));
+    let (mut dx, mut dy) = (case.uninit(x.len()), case.uninit(x.len()));
+    let (mut value, mut other) = (case.uninit(1), case.uninit(1));
     loss.with_gradient(&x, &y, &mut value, &mut dx).expect("same lengths");
     loss.with_gradient(&y, &x, &mut other, &mut dy).expect("same lengths");
     outputs([("loss", wide(&value)), ("grad_x", wide(&dx)), ("grad_y", wide(&dy))])
@@ -63,7 +63,7 @@ fn two_sided(case: &Case, loss: Loss) -> Outputs {
 
 fn one_sided(case: &Case, loss: Loss, name: &str) -> Outputs {
     let (x, target) = (case.put(case.flat(name)), case.put(case.flat("target")));
-    let (mut dx, mut value) = (case.room(x.len()), case.room(1));
+    let (mut dx, mut value) = (case.uninit(x.len()), case.uninit(1));
     loss.with_gradient(&x, &target, &mut value, &mut dx).expect("same lengths");
     outputs([("loss", wide(&value)), ("grad_p", wide(&dx)), ("grad_x", wide(&dx))])
 }
@@ -100,7 +100,7 @@ fn hinges(case: &Case, names: [&str; 2], margin: f32, scale: f32) -> Outputs {
     let mut total = 0.0;
     for (name, sign) in names.into_iter().zip([1.0, -1.0]) {
         let d = case.put(case.flat(name));
-        let (mut value, mut dd) = (case.room(1), case.room(d.len()));
+        let (mut value, mut dd) = (case.uninit(1), case.uninit(d.len()));
         hinge_loss(&d, margin, sign, scale, &mut value, &mut dd).expect("same lengths");
         total += wide(&value)[0];
         found.insert(format!("grad_{name}"), wide(&dd));
@@ -114,7 +114,7 @@ fn discounted(case: &Case) -> Outputs {
     let (gamma, known) = (case.number("gamma") as f32, case.number("known_weight") as f32);
     let weight = discount_weights(&mask, (shape[1], shape[2]), gamma, known).expect("a known pixel in every image");
     let (x, y, weights) = (case.put(x), case.put(y), case.put(weight.clone()));
-    let (mut value, mut dx) = (case.room(1), case.room(x.len()));
+    let (mut value, mut dx) = (case.uninit(1), case.uninit(x.len()));
     weighted_l1(&x, &y, &weights, &mut value, &mut dx).expect("same lengths");
     outputs([("loss", wide(&value)), ("weight", floats(&weight)), ("grad_x", nchw(&dx, shape))])
 }
@@ -127,7 +127,7 @@ fn axis(case: &Case) -> [usize; 3] {
 
 fn soft(case: &Case) -> Outputs {
     let (x, grad) = (case.put(case.flat("x")), case.put(case.flat("grad_out")));
-    let (mut y, mut dx) = (case.room(x.len()), case.room(x.len()));
+    let (mut y, mut dx) = (case.uninit(x.len()), case.uninit(x.len()));
     softmax(&x, axis(case), &mut y).expect("same lengths");
     softmax_backward(&y, axis(case), &grad, &mut dx).expect("same lengths");
     outputs([("y", wide(&y)), ("grad_x", wide(&dx))])
@@ -135,7 +135,7 @@ fn soft(case: &Case) -> Outputs {
 
 fn log_sums(case: &Case) -> Outputs {
     let (x, grad) = (case.put(case.flat("x")), case.put(case.flat("grad_out")));
-    let (mut y, mut dx) = (case.room(grad.len()), case.room(x.len()));
+    let (mut y, mut dx) = (case.uninit(grad.len()), case.uninit(x.len()));
     log_sum_exp(&x, axis(case), &mut y).expect("same lengths");
     log_sum_exp_backward(&x, &y, axis(case), &grad, &mut dx).expect("same lengths");
     outputs([("y", wide(&y)), ("grad_x", wide(&dx))])

@@ -25,7 +25,7 @@ pub fn run(case: &Case) -> Option<Outputs> {
 
 fn aggregate(case: &Case) -> Outputs {
     let (x, shape) = case.map("x");
-    let mut y = case.room(x.len());
+    let mut y = case.uninit(x.len());
     let window = PoolOptions { kernel: case.count("kernel"), stride: 1, padding: case.count("kernel") / 2 };
     avg_pool2d(&case.put(x), shape, window, case.flag("count_include_pad"), &mut y).expect("shapes fit");
     outputs([("patches", wide(&y))])
@@ -54,7 +54,7 @@ fn fit(case: &Case) -> Outputs {
 fn transform(case: &Case) -> Outputs {
     let s = case.shape("x");
     let map = Projection::new(&case.flat("components"), &case.flat("mean"), &[s[1]], &case.device).expect("fits");
-    let mut y = case.room(s[0] * map.outputs());
+    let mut y = case.uninit(s[0] * map.outputs());
     map.run(&[(case.put(case.flat("x")).view(), [1, 1, s[0], s[1]])], (1, s[0]), &mut y).expect("shapes fit");
     outputs([("y", wide(&y))])
 }
@@ -76,7 +76,7 @@ fn fuse(case: &Case) -> Outputs {
     };
     let map = Projection::new(&components, &mean, &channels, &case.device).expect("fits");
     let shape = [maps[0].1[0], size.0, size.1, map.outputs()];
-    let mut y = case.room(shape.iter().product());
+    let mut y = case.uninit(shape.iter().product());
     let views: Vec<_> = maps.iter().map(|(map, shape)| (map.view(), *shape)).collect();
     map.run(&views, size, &mut y).expect("shapes fit");
     let variance = fitted.map_or(Vec::new(), |pca| floats(&pca.variance));
@@ -88,7 +88,7 @@ fn joined(case: &Case, maps: &[(Buffer, [usize; 4])], size: (usize, usize)) -> V
     let resized: Vec<(Vec<f32>, usize)> = maps
         .iter()
         .map(|(map, s)| {
-            let mut y = case.room(s[0] * size.0 * size.1 * s[3]);
+            let mut y = case.uninit(s[0] * size.0 * size.1 * s[3]);
             resize(map, *s, size, Filter::Bilinear, &mut y).expect("shapes fit");
             (crate::case::host(&y), s[3])
         })

@@ -21,9 +21,9 @@ pub fn run(case: &Case) -> Option<Outputs> {
 fn normalise(case: &Case) -> Outputs {
     let (w, mut u) = (case.put(case.flat("w")), case.put(case.flat("u")));
     let columns = w.len() / u.len();
-    let (mut v, mut sigma, mut normal) = (case.room(columns), case.room(1), case.room(w.len()));
+    let (mut v, mut sigma, mut normal) = (case.uninit(columns), case.uninit(1), case.uninit(w.len()));
     spectral_norm(&w, case.count("n_iter"), &mut u, &mut v, &mut sigma, &mut normal).expect("shapes fit");
-    let (grad, mut dw) = (case.put(case.flat("grad_out")), case.room(w.len()));
+    let (grad, mut dw) = (case.put(case.flat("grad_out")), case.uninit(w.len()));
     spectral_norm_backward(&normal, &u, &v, &sigma, &grad, &mut dw).expect("shapes fit");
     outputs([("w_sn", wide(&normal)), ("u", wide(&u)), ("v", wide(&v)), ("sigma", wide(&sigma)), ("grad_w", wide(&dw))])
 }

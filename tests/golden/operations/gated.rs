@@ -52,27 +52,27 @@ fn convolve(case: &Case, input: &str, mask: Option<&Buffer>) -> Outputs {
     let (x, w, bias) = (case.put(x), case.put(w), case.put([case.flat("b_f"), case.flat("b_g")].concat()));
     let grad = case.put(grad);
     // Inference: one fused pass.
-    let mut y = case.room(grad.len());
+    let mut y = case.uninit(grad.len());
     let copy = |b: &Buffer| b.duplicate().expect("a buffer");
     let prepared = PreparedGated::new(copy(&w), ws, copy(&bias), opts, ELU).expect("shapes fit");
     prepared.run(&x, xs, mask.map(Buffer::view), &mut y).expect("shapes fit");
     // Training: both halves are kept for the gradients.
     let seen = mask.map(|m| masked_input(&x, m).expect("shapes fit"));
     let (seen, seen_shape) = seen.as_ref().map_or((&x, xs), |seen| (seen, [xs[0], xs[1], xs[2], MASKED_CHANNELS]));
-    let (mut halves, mut again) = (case.room(2 * grad.len()), case.room(grad.len()));
+    let (mut halves, mut again) = (case.uninit(2 * grad.len()), case.uninit(grad.len()));
     conv2d(seen, seen_shape, &w, ws, Some(bias.view()), opts, Activation::Identity, &mut halves).expect("shapes fit");
     gate(&halves, channels, ELU, &mut again).expect("shapes fit");
     for (a, b) in host(&y).iter().zip(host(&again)) {
         assert!((a - b).abs() <= 1e-5 * (1.0 + b.abs()), "{}: fused {a}, in steps {b}", case.name);
     }
-    let (mut dh, mut dx) = (case.room(halves.len()), case.room(seen.len()));
+    let (mut dh, mut dx) = (case.uninit(halves.len()), case.uninit(seen.len()));
     let (mut dw, mut db) = (case.zeros(w.len()), case.zeros(2 * channels));
     gate_backward(&halves, channels, ELU, &grad, &mut dh).expect("shapes fit");
     conv2d_backward_data(&dh, seen_shape, &w, ws, opts, &mut dx).expect("shapes fit");
     conv2d_backward_weight(seen, seen_shape, &dh, ws, opts, &mut dw).expect("shapes fit");
     conv2d_backward_bias(&dh, [ys[0], ys[1], ys[2], 2 * channels], &mut db).expect("shapes fit");
     if let Some(mask) = mask {
-        let mut rgb = case.room(x.len());
+        let mut rgb = case.uninit(x.len());
         masked_input_backward(&dx, mask, &mut rgb).expect("shapes fit");
         dx = rgb;
     }
@@ -90,7 +90,7 @@ fn convolve(case: &Case, input: &str, mask: Option<&Buffer>) -> Outputs {
 
 fn masks(case: &Case) -> Outputs {
     let (h, w) = (case.count("height"), case.count("width"));
-    let mut masks = case.room(4 * h * w);
+    let mut masks = case.uninit(4 * h * w);
     checkerboard_masks(h, w, case.count("cell"), &mut masks).expect("a size");
     outputs([("masks", wide(&masks))])
 }

@@ -30,7 +30,7 @@ fn bytes(values: &[f32]) -> Vec<u8> {
 
 fn to_lab(case: &Case) -> Outputs {
     let (rgb, shape) = case.map("rgb");
-    let mut lab = case.room(rgb.len());
+    let mut lab = case.uninit(rgb.len());
     match case.text("input") {
         "u8" => srgb_to_lab(&case.put(bytes(&rgb)), &mut lab),
         _ => srgb_to_lab(&case.put(rgb), &mut lab),
@@ -41,7 +41,7 @@ fn to_lab(case: &Case) -> Outputs {
 
 fn to_srgb(case: &Case) -> Outputs {
     let (lab, shape) = case.map("lab");
-    let mut rgb = case.room(lab.len());
+    let mut rgb = case.uninit(lab.len());
     lab_to_srgb(&case.put(lab), &mut rgb).expect("same lengths");
     let rgb = nchw(&rgb, shape);
     let rounded = rgb.iter().map(|v| f64::from((255.0 * *v as f32 + 0.5).floor())).collect();
@@ -50,14 +50,14 @@ fn to_srgb(case: &Case) -> Outputs {
 
 fn delta_lab(case: &Case) -> Outputs {
     let (p, q) = (case.put(case.flat("lab1")), case.put(case.flat("lab2")));
-    let mut out = case.room(p.len() / 3);
+    let mut out = case.uninit(p.len() / 3);
     ciede2000(&p, &q, &mut out).expect("same lengths");
     outputs([("delta_e", wide(&out))])
 }
 
 fn delta_rgb(case: &Case) -> Outputs {
     let ((p, shape), (q, _)) = (case.map("rgb1"), case.map("rgb2"));
-    let mut out = case.room(p.len() / 3);
+    let mut out = case.uninit(p.len() / 3);
     match case.text("input") {
         "u8" => ciede2000_rgb(&case.put(bytes(&p)), &case.put(bytes(&q)), &mut out),
         _ => ciede2000_rgb(&case.put(p), &case.put(q), &mut out),
@@ -98,20 +98,20 @@ fn pair(case: &Case, names: [&str; 2]) -> (Buffer, Buffer, [usize; 4]) {
 fn map(case: &Case, opts: &SsimOptions) -> Outputs {
     let (x, y, shape) = pair(case, ["x", "y"]);
     let map_shape = opts.map_shape(shape).expect("window fits");
-    let mut s = case.room(map_shape.iter().product());
+    let mut s = case.uninit(map_shape.iter().product());
     ssim_map(&x, &y, shape, opts, &mut s).expect("shapes fit");
     if !case.has("in.grad_out") {
         return outputs([("s", nchw(&s, map_shape))]);
     }
     let grad = case.put(case.map("grad_out").0);
-    let (mut dx, mut dy) = (case.room(x.len()), case.room(x.len()));
+    let (mut dx, mut dy) = (case.uninit(x.len()), case.uninit(x.len()));
     ssim_map_backward(&x, &y, shape, opts, &grad, &mut dx, Some(dy.view_mut())).expect("shapes fit");
     outputs([("s", nchw(&s, map_shape)), ("grad_x", nchw(&dx, shape)), ("grad_y", nchw(&dy, shape))])
 }
 
 fn mean(case: &Case, opts: &SsimOptions) -> Outputs {
     let (x, y, shape) = pair(case, ["x", "y"]);
-    let (mut dx, mut mean, mut again) = (case.room(x.len()), case.room(shape[0]), case.room(shape[0]));
+    let (mut dx, mut mean, mut again) = (case.uninit(x.len()), case.uninit(shape[0]), case.uninit(shape[0]));
     let upstream = if case.has("in.grad_out") { case.flat("grad_out") } else { vec![1.0; shape[0]] };
     let upstream = case.put(upstream);
     ssim_mean_with_gradient(&x, &y, shape, opts, &upstream, &mut again, &mut dx).expect("shapes fit");
@@ -125,7 +125,7 @@ fn mean(case: &Case, opts: &SsimOptions) -> Outputs {
 fn mask(case: &Case, opts: &SsimOptions) -> Outputs {
     let (x, y, shape) = pair(case, ["x", "y"]);
     let [n, h, w, _] = opts.map_shape(shape).expect("window fits");
-    let (mut d, mut m, mut changed) = (case.room(n * h * w), case.zeros(n * h * w), case.room_u32(n));
+    let (mut d, mut m, mut changed) = (case.uninit(n * h * w), case.zeros(n * h * w), case.room_u32(n));
     let threshold = case.number("threshold") as f32;
     ssim_mask(&x, &y, shape, opts, threshold, &mut d, &mut m, &mut changed).expect("shapes fit");
     let set = host(&m).iter().filter(|v| **v == 1.0).count();
@@ -144,7 +144,7 @@ fn background(case: &Case, ssim: &SsimOptions) -> Outputs {
     };
     let steps = case.count("steps");
     let opts = DecomposeOptions { lambda: case.number("lambda") as f32, steps: steps as u32, adam, ssim: *ssim };
-    let (mut l, mut losses) = (case.room(x.len()), case.room(shape[0] * (steps + 1)));
+    let (mut l, mut losses) = (case.uninit(x.len()), case.uninit(shape[0] * (steps + 1)));
     decompose(&x, &prior, shape, &opts, &mut l, Some(losses.view_mut())).expect("shapes fit");
     outputs([("l", nchw(&l, shape)), ("loss", wide(&losses))])
 }

@@ -34,7 +34,7 @@ fn cosine(case: &Case) -> Outputs {
         .flat_map(|at| bank[at..at + d].to_vec())
         .collect();
     let bank = LocationBank::new(locations, n, d, BankData::F32(by_location)).expect("shapes fit");
-    let (mut index, mut cosine) = (case.room_u32(locations), case.room(locations));
+    let (mut index, mut cosine) = (case.room_u32(locations), case.uninit(locations));
     bank.nearest(&case.put(case.flat("query")), &mut index, &mut cosine).expect("shapes fit");
     outputs([("index", integers(&index)), ("cosine", wide(&cosine))])
 }
@@ -42,7 +42,7 @@ fn cosine(case: &Case) -> Outputs {
 fn prior(case: &Case) -> Outputs {
     let (mut features, nearest) = (case.put(case.flat("query")), case.put(case.flat("nearest")));
     let score = case.put(case.flat("score"));
-    let (mut mask, mut image_scores) = (case.room_u32(score.len()), case.room(1));
+    let (mut mask, mut image_scores) = (case.room_u32(score.len()), case.uninit(1));
     replace_farthest(&mut features, &nearest, &score, case.number("alpha"), &mut mask, &mut image_scores)
         .expect("shapes fit");
     outputs([("features", wide(&features)), ("mask", integers(&mask))])
@@ -50,7 +50,7 @@ fn prior(case: &Case) -> Outputs {
 
 fn coreset(case: &Case) -> Outputs {
     let (d, count) = (case.shape("x")[1], case.count("count"));
-    let (mut index, mut distance) = (case.room_u32(count), case.room(count));
+    let (mut index, mut distance) = (case.room_u32(count), case.uninit(count));
     let x = case.put(case.flat("x"));
     greedy_coreset(&x, d, case.count("start"), &mut index, &mut distance, &mut |_| ControlFlow::Continue(()))
         .expect("points enough");
@@ -62,7 +62,7 @@ fn knn(case: &Case) -> Outputs {
     let query = case.put(case.flat("query"));
     let bank = FlatBank::new(BankData::F32(case.flat("bank")), d, &case.device).expect("shapes fit");
     let found = query.len() / d * k;
-    let (mut index, mut distance) = (case.room_u32(found), case.room(found));
+    let (mut index, mut distance) = (case.room_u32(found), case.uninit(found));
     bank.nearest(&query, k, &mut index, &mut distance).expect("shapes fit");
     outputs([("index", integers(&index)), ("distance", wide(&distance))])
 }

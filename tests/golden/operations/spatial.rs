@@ -38,7 +38,7 @@ fn normalise(case: &Case, training: bool) -> Outputs {
     let (mut mean, mut var) = (case.put(case.flat("running_mean")), case.put(case.flat("running_var")));
     let affine = Affine { weight: weight.view(), bias: bias.view() };
     let eps = case.number("eps") as f32;
-    let mut y = case.room(x.len());
+    let mut y = case.uninit(x.len());
     let statistics = if training {
         let momentum = case.number("momentum") as f32;
         let running = (mean.view_mut(), var.view_mut());
@@ -72,7 +72,7 @@ struct Pass {
 impl Pass {
     fn new(case: &Case) -> Self {
         let ((x, xs), (grad, ys)) = (case.map("x"), case.map("grad_out"));
-        let (y, dx) = (case.room(grad.len()), case.room(x.len()));
+        let (y, dx) = (case.uninit(grad.len()), case.uninit(x.len()));
         Self { x: case.put(x), xs, grad: case.put(grad), ys, y, dx }
     }
 
@@ -111,10 +111,10 @@ fn attention(case: &Case) -> Outputs {
     let ((f, fs), (g, gs)) = (case.map("f"), case.map("g"));
     let (f, g, grad) = (case.put(f), case.put(g), case.put(case.map("grad_out").0));
     let pixels = fs[0] * fs[1] * fs[2];
-    let (mut map, mut y) = (case.room(pixels), case.room(f.len()));
+    let (mut map, mut y) = (case.uninit(pixels), case.uninit(f.len()));
     attention_map(&g, &mut map).expect("shapes fit");
     attend(&f, &map, &mut y).expect("shapes fit");
-    let (mut df, mut dm, mut dg) = (case.room(f.len()), case.room(pixels), case.room(g.len()));
+    let (mut df, mut dm, mut dg) = (case.uninit(f.len()), case.uninit(pixels), case.uninit(g.len()));
     attend_backward(&f, &map, &grad, &mut df, &mut dm).expect("shapes fit");
     attention_map_backward(&map, &dm, &mut dg).expect("shapes fit");
     outputs([("y", nchw(&y, fs)), ("attention", wide(&map)), ("grad_f", nchw(&df, fs)), ("grad_g", nchw(&dg, gs))])
@@ -143,7 +143,7 @@ fn blur(case: &Case) -> Option<Outputs> {
     };
     let (x, shape) = case.map("x");
     let x = case.put(x);
-    let mut y = case.room(x.len());
+    let mut y = case.uninit(x.len());
     gaussian_blur(&x, shape, case.number("sigma") as f32, case.count("radius"), border, &mut y).expect("shapes fit");
     Some(outputs([("y", nchw(&y, shape))]))
 }

@@ -193,10 +193,10 @@ impl Call<'_> {
         let block = all.len().div_ceil(blocks).next_multiple_of(granule);
         let layout = Layout::new(g, first, rows, block);
         let wide = self.to.next_multiple_of(LANES);
-        let mut sums = HostBuffer::room(pixels * wide);
-        let mut scratch = Reused::room(layout.height * layout.width * block);
+        let mut sums = HostBuffer::uninit(pixels * wide);
+        let mut scratch = Reused::uninit(layout.height * layout.width * block);
         layout.clear(g, &mut scratch);
-        let mut mixed = Reused::room(pixels * block);
+        let mut mixed = Reused::uninit(pixels * block);
         let (places, corners) = (layout.places(g), layout.corners(g, rows));
         let lines = &x[layout.from * g.x[2] * self.from..layout.to * g.x[2] * self.from];
         let seen = self.seen(lines);
@@ -215,7 +215,7 @@ impl Call<'_> {
         match self.weights.expand.as_ref().map(|(weights, _)| weights) {
             None | Some(Weights::F32(_)) => Seen::F32(x),
             Some(Weights::Rounded(_)) => {
-                let mut rounded = Reused::room(x.len());
+                let mut rounded = Reused::uninit(x.len());
                 Rounded.convert(x, &mut rounded);
                 Seen::Rounded(rounded)
             }

@@ -23,7 +23,7 @@ fn windows<E>(pass: &Pass, phase: &Phase, slab: &Slab<E>, target: &Target) -> Wi
     }
     let stride = pass.in_step * slab.channels * size_of::<E>();
     let (firsts, pixels) = Windows::cut(width);
-    let mut list = Reused::room(height * firsts.len());
+    let mut list = Reused::uninit(height * firsts.len());
     for (j, row) in list.chunks_exact_mut(firsts.len().max(1)).enumerate() {
         row.iter_mut().zip(firsts.clone()).for_each(|(window, i)| {
             *window = Window {

@@ -20,8 +20,8 @@ pub(super) struct Inputs<'a> {
 impl<'a> Inputs<'a> {
     /// The transformed inputs of some tiles of an image.
     pub fn new(grid: &Grid, image: &[f32], tiles: &'a [Tile]) -> Self {
-        let mut inputs = Self { tiles, values: HostBuffer::room(0), channels: grid.channels.1 };
-        inputs.values = HostBuffer::room(PRODUCTS * inputs.plane());
+        let mut inputs = Self { tiles, values: HostBuffer::uninit(0), channels: grid.channels.1 };
+        inputs.values = HostBuffer::uninit(PRODUCTS * inputs.plane());
         transform(grid, image, &mut inputs);
         inputs
     }
@@ -128,7 +128,7 @@ lanes_fn! {
     ) {
         let block_len = PRODUCTS * inputs.channels * NR;
         assert!(target.blocks.end * block_len <= weights.len(), "weights of all blocks");
-        let mut sums = HostBuffer::room(PRODUCTS * inputs.tiles.len() * L::PANELS * NR);
+        let mut sums = HostBuffer::uninit(PRODUCTS * inputs.tiles.len() * L::PANELS * NR);
         let mut block = target.blocks.start;
         while block < target.blocks.end {
             let panels = if block + 1 < target.blocks.end { L::PANELS } else { 1 };

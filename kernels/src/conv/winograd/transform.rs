@@ -45,7 +45,7 @@ simd_fn! {
     /// `G w G^T` of all kernels, from weights as [`crate::conv::packed::pack`] lays them out, as
     /// `[out / NR][product][in][NR]`.
     pub(super) fn weights(packed: &[f32], channels: usize) -> HostBuffer<f32> {
-        let mut to = HostBuffer::room(packed.len() / TAPS * PRODUCTS);
+        let mut to = HostBuffer::uninit(packed.len() / TAPS * PRODUCTS);
         let len = channels * NR; // of the weights of a tap or a product in a block
         for (from, to) in packed.chunks_exact(TAPS * len).zip(to.chunks_exact_mut(PRODUCTS * len)) {
             for c in 0..channels {
