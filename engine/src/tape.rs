@@ -66,12 +66,25 @@ fn add(slot: &mut Option<Buffer>, more: Buffer) -> Result<()> {
 /// # Errors
 /// When `loss` is not one number, is not on the tape, or a kernel refuses.
 pub fn backward(loss: &Tensor) -> Result<Gradients> {
-    let root = loss.node().ok_or(Error::Shape { op: "backward", detail: "the loss depends on no parameter".into() })?;
     if loss.len() != 1 {
         return Err(Error::Shape { op: "backward", detail: format!("a loss is one number, not {:?}", loss.shape()) });
     }
+    backward_from(loss, loss.device().upload(vec![1.0])?)
+}
+
+/// Gradients of the sum of all `value * gradient`, with respect to every leaf; the gradient has the value's elements.
+///
+/// # Errors
+/// When the lengths differ, `value` is not on the tape, or a kernel refuses.
+pub fn backward_from(value: &Tensor, gradient: Buffer) -> Result<Gradients> {
+    const OP: &str = "backward";
+    let root = value.node().ok_or(Error::Shape { op: OP, detail: "the loss depends on no parameter".into() })?;
+    if value.len() != gradient.len() {
+        let detail = format!("{} elements have a gradient of {}", value.len(), gradient.len());
+        return Err(Error::Shape { op: OP, detail });
+    }
     let mut pending: BTreeMap<u64, (Arc<Node>, Option<Buffer>)> = BTreeMap::new();
-    pending.insert(root.id, (Arc::clone(root), Some(loss.device().upload(vec![1.0])?)));
+    pending.insert(root.id, (Arc::clone(root), Some(gradient)));
     let mut leaves = HashMap::new();
     while let Some((id, (node, grad))) = pending.pop_last() {
         let Some(grad) = grad else { continue };

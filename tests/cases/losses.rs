@@ -6,11 +6,7 @@ use hotad_kernels::elementwise::dot;
 use hotad_kernels::loss::Loss;
 
 use super::arrays::{mean, total};
-use super::{Case, Input, SUM, Values, given, learned, mask};
-
-const fn share(shape: &'static [usize]) -> Input {
-    Input { values: Values::Share, ..learned(shape) }
-}
+use super::{Case, SUM, given, learned, mask, share};
 
 pub const CASES: &[Case] = &[
     Case {

@@ -6,19 +6,22 @@
 #![allow(dead_code)] // no program uses all of it
 
 mod arrays;
+mod attention;
+pub mod convolution;
 mod elementwise;
 mod losses;
 mod maps;
+mod normalisation;
+mod resize;
 mod rows;
+mod similarity;
 
 use hotad_engine::Result;
 use hotad_engine::device::Device;
-use hotad_engine::ops::loss;
 use hotad_engine::random;
-use hotad_engine::tape::backward;
+use hotad_engine::tape::backward_from;
 use hotad_engine::tensor::Tensor;
 use hotad_kernels::device::poison_new_buffers;
-use hotad_kernels::loss::Loss;
 use rand::Rng;
 
 pub use arrays::Array;
@@ -34,6 +37,8 @@ enum Values {
     Share,
     /// 0 or 1.
     Mask,
+    /// Multiples of 1/64 from -1 to 1: exact in bf16, f16 and tf32 too.
+    Exact,
 }
 
 /// One input of an operation.
@@ -54,6 +59,16 @@ const fn learned(shape: &'static [usize]) -> Input {
 /// Values from -1 to 1 that get none.
 const fn given(shape: &'static [usize]) -> Input {
     Input { learned: false, ..learned(shape) }
+}
+
+/// Values between 0.05 and 0.95 that get a gradient.
+const fn share(shape: &'static [usize]) -> Input {
+    Input { values: Values::Share, ..learned(shape) }
+}
+
+/// Values that no precision rounds and that get a gradient.
+const fn exact(shape: &'static [usize]) -> Input {
+    Input { values: Values::Exact, ..learned(shape) }
 }
 
 /// Zeros and ones that get none.
@@ -87,8 +102,33 @@ const SUM: f32 = 2e-5;
 
 /// All operations.
 pub fn all() -> impl Iterator<Item = &'static Case> {
-    [elementwise::CASES, losses::CASES, rows::CASES, maps::CASES].into_iter().flatten()
+    let files = [
+        elementwise::CASES,
+        losses::CASES,
+        rows::CASES,
+        maps::CASES,
+        convolution::CASES,
+        normalisation::CASES,
+        similarity::CASES,
+        resize::CASES,
+        attention::CASES,
+    ];
+    files.into_iter().flatten()
 }
+
+/// The operations whose products tensor cores make of rounded operands. All of theirs are exact in any precision.
+pub fn rounded() -> &'static [Case] {
+    convolution::CASES
+}
+
+/// The operation with this name.
+pub fn named(name: &str) -> &'static Case {
+    all().find(|case| case.name == name).unwrap_or_else(|| panic!("no operation is called {name:?}"))
+}
+
+/// How far results of [`rounded`] operations lie from the CPU's in any precision, relative to the largest: sums of the same numbers
+/// in another order.
+pub const SAME_SUMS: f32 = 2e-6;
 
 /// Random values of an input, the same in f32 and f64.
 fn draw(input: &Input, index: usize) -> Vec<f32> {
@@ -98,6 +138,7 @@ fn draw(input: &Input, index: usize) -> Vec<f32> {
         Values::Wide => rng.random_range(-8.0..8.0),
         Values::Share => rng.random_range(0.05..0.95),
         Values::Mask => f32::from(u8::from(rng.random_bool(0.4))),
+        Values::Exact => multiple(&mut rng),
     };
     (0..input.shape.iter().product()).map(|_| value()).collect()
 }
@@ -112,28 +153,33 @@ pub fn arrays(inputs: &[Input]) -> Vec<Array> {
 pub fn tensors(inputs: &[Input], device: &Device) -> Vec<Tensor> {
     let tensor = |(index, input): (usize, &Input)| {
         let host = Tensor::new(draw(input, index), input.shape).expect("lengths fit");
-        let tensor = host.to(device).expect("room for an input");
+        let tensor = host.to(device).expect("memory for an input");
         if input.learned { tensor.leaf() } else { tensor }
     };
     inputs.iter().enumerate().map(tensor).collect()
 }
 
-/// What the output is compared with by the squared error whose gradient is taken.
-pub fn target(len: usize) -> Vec<f32> {
-    let mut rng = random::stream(5, "target", 0);
-    (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
+/// A random multiple of 1/64 from -1 to 1.
+fn multiple(rng: &mut impl Rng) -> f32 {
+    rng.random_range(-64..=64) as f32 / 64.0
 }
 
-/// The output on a device, and the gradients of the learned inputs under the mean squared error to [`target`]. What an operation
-/// does not write is not a number.
+/// The gradient of the output that gradients of the inputs are made of.
+pub fn output_gradient(len: usize) -> Vec<f32> {
+    let mut rng = random::stream(5, "gradient of the output", 0);
+    (0..len).map(|_| multiple(&mut rng)).collect()
+}
+
+/// The output on a device, and the gradients of the learned inputs under [`output_gradient`]. What an operation does not write
+/// is not a number.
 pub fn results(case: &Case, inputs: &[Input], device: &Device) -> Vec<Vec<f32>> {
     poison_new_buffers();
     let tensors = tensors(inputs, device);
     let y = (case.run)(&tensors).expect("the inputs fit");
     let mut results = vec![y.values().expect("the device has done its work").into_owned()];
     if inputs.iter().any(|input| input.learned) {
-        let target = Tensor::new(target(y.len()), y.shape()).expect("lengths fit").to(device).expect("room");
-        let mut gradients = backward(&loss(Loss::Mse, &y, &target).expect("fits")).expect("on the tape");
+        let gradient = device.upload(output_gradient(y.len())).expect("memory for a gradient");
+        let mut gradients = backward_from(&y, gradient).expect("on the tape");
         for (tensor, _) in tensors.iter().zip(inputs).filter(|(_, input)| input.learned) {
             let gradient = gradients.take(tensor).expect("a learned input has a gradient");
             results.push(gradient.into_vec().expect("the device has done its work"));

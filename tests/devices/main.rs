@@ -26,10 +26,7 @@ fn kernels_agree_with_the_cpu() {
 fn operations_agree_with_the_cpu() {
     for device in devices::under_test().iter().filter(|d| d.gpu().is_some()) {
         for case in cases::all() {
-            let on = |device: &Device| -> bodies::Results {
-                let results = case.checked.iter().flat_map(|inputs| cases::results(case, inputs, device));
-                results.map(|values| (values, case.tolerance)).collect()
-            };
+            let on = |device: &Device| bodies::of_case(case, device);
             bodies::compare(&format!("{} on {}", case.name, device.name()), &on(device), &on(&Device::CPU));
         }
     }
@@ -43,10 +40,7 @@ fn tensor_cores_agree_with_the_cpu() {
         let Some(gpu) = device.gpu().filter(|gpu| has_them(gpu)) else { continue };
         for precision in [Precision::Tf32, Precision::F16, Precision::Bf16] {
             let rounding = Device::Gpu(gpu.with_precision(precision).expect("tensor cores"));
-            for (name, body) in bodies::ROUNDED {
-                let name = format!("{name} on {} in {precision:?}", device.name());
-                bodies::compare_within(&name, &body(&rounding), &body(&Device::CPU), bodies::SAME_SUMS);
-            }
+            bodies::agree_when_rounded(&rounding, &format!("{} in {precision:?}", device.name()));
         }
     }
 }
@@ -55,8 +49,8 @@ fn tensor_cores_agree_with_the_cpu() {
 fn operands_on_two_devices_are_refused() {
     use hotad_kernels::activation::Activation;
     for device in devices::under_test().iter().filter(|d| d.gpu().is_some()) {
-        let here = Device::CPU.upload(vec![1.0f32; 4]).expect("room");
-        let mut there = device.upload(vec![1.0f32; 4]).expect("room");
+        let here = Device::CPU.upload(vec![1.0f32; 4]).expect("memory");
+        let mut there = device.upload(vec![1.0f32; 4]).expect("memory");
         let error = Activation::Relu.backward(&here, &mut there).expect_err("two devices");
         assert!(error.to_string().contains("different devices"), "{error}");
     }

@@ -28,29 +28,29 @@ pub fn is_one_line(error: &impl ToString, words: &[&str]) {
 #[test]
 fn out_of_memory_is_told_with_sizes_and_survived() {
     let Some(device) = device(8 * MIB, None) else { return };
-    let first: Buffer = device.zeros(floats(5)).expect("room");
+    let first: Buffer = device.zeros(floats(5)).expect("memory");
     let error = device.alloc::<f32>(floats(4)).expect_err("no room");
     is_one_line(&error, &["emu", "out of memory", "4.0 MiB was asked for", "3.0 MiB is free", "smaller batch"]);
-    assert_eq!(device.zeros(floats(2)).expect("room").to_vec().expect("zeros"), vec![0.0; floats(2)]);
+    assert_eq!(device.zeros(floats(2)).expect("memory").to_vec().expect("zeros"), vec![0.0; floats(2)]);
     // Memory that waits for a buffer of its size is given back to the device for one of another.
     drop(first);
-    assert_eq!(device.zeros(floats(6)).expect("room").to_vec().expect("zeros"), vec![0.0; floats(6)]);
+    assert_eq!(device.zeros(floats(6)).expect("memory").to_vec().expect("zeros"), vec![0.0; floats(6)]);
 }
 
 #[test]
 fn a_refused_launch_is_told_once_and_the_device_goes_on() {
     let Some(device) = device(8 * MIB, Some(Fault::Launch(1))) else { return };
-    let [first, second] = [(); 2].map(|()| device.zeros(100).expect("room"));
+    let [first, second] = [(); 2].map(|()| device.zeros(100).expect("memory"));
     is_one_line(&first.to_vec().expect_err("refused"), &["emu", "launching", "fill_kernel", "refused on purpose"]);
     assert_eq!(first.to_vec().expect("told already"), vec![0.0; 100]);
     assert!(second.to_vec().expect("told already")[0].is_nan(), "poison, since nothing was launched");
-    assert_eq!(device.zeros(100).expect("room").to_vec().expect("works again"), vec![0.0; 100]);
+    assert_eq!(device.zeros(100).expect("memory").to_vec().expect("works again"), vec![0.0; 100]);
 }
 
 #[test]
 fn a_lost_device_says_so_whatever_is_asked() {
     let Some(device) = device(8 * MIB, Some(Fault::Loss(1))) else { return };
-    let buffer = device.zeros(100).expect("room");
+    let buffer = device.zeros(100).expect("memory");
     assert_eq!(buffer.to_vec().expect("not lost yet"), vec![0.0; 100]);
     let lost = ["emu", "the device was lost", "start again"];
     let more = device.zeros(100);

@@ -6,6 +6,8 @@
 
 #[path = "../devices/bodies/mod.rs"]
 mod bodies;
+#[path = "../cases/mod.rs"]
+mod cases;
 #[path = "../common/mod.rs"]
 mod common;
 mod failures;

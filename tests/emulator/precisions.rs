@@ -9,10 +9,7 @@ use crate::{bodies, open};
 fn agree(precision: Precision) {
     let Some(gpu) = open(&Settings::default()) else { return };
     let device = Device::Gpu(gpu.with_precision(precision).expect("tensor cores"));
-    for (name, body) in bodies::ROUNDED {
-        let name = format!("{name} in {precision:?}");
-        bodies::compare_within(&name, &body(&device), &body(&Device::CPU), bodies::SAME_SUMS);
-    }
+    bodies::agree_when_rounded(&device, &format!("the emulator in {precision:?}"));
 }
 
 #[test]

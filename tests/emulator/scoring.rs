@@ -73,7 +73,7 @@ fn a_batch_that_has_no_room_leaves_a_model_that_scores_smaller_ones() {
     let model = Model::load(&path, &Device::Gpu(small)).expect("a model");
     let error = model.score(&images(&data, &model, 32)).expect_err("no room");
     is_one_line(&error, &["emu", "out of memory", "was asked for", "is free", "smaller batch"]);
-    assert_eq!(model.score(&one).expect("room for one"), want);
+    assert_eq!(model.score(&one).expect("memory for one"), want);
 }
 
 #[test]

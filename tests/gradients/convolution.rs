@@ -8,7 +8,8 @@ use hotad_kernels::conv::{
 };
 use hotad_kernels::device::{Buffer, Device};
 
-use crate::naive::{axis, sigmoid};
+use crate::cases::convolution;
+use crate::naive::sigmoid;
 use crate::{devices, narrow, noise};
 
 /// Error relative to the largest value: sums of up to a few thousand f32 products.
@@ -27,28 +28,12 @@ pub fn len(shape: [usize; 4]) -> usize {
 
 impl Case {
     pub fn y(&self) -> [usize; 4] {
-        let size = |n, k| axis(n, k, self.opts).0;
-        [self.x[0], size(self.x[1], self.w[1]), size(self.x[2], self.w[2]), self.w[0]]
+        convolution::output(self.x, self.w, self.opts)
     }
 
     /// Calls `f` with the indices in output, input and weights of every product.
-    fn products(&self, mut f: impl FnMut(usize, usize, usize)) {
-        let ([_, h, wd, c], [o, kh, kw, i], [n, oh, ow, _]) = (self.x, self.w, self.y());
-        let (top, left) = (axis(h, kh, self.opts).1, axis(wd, kw, self.opts).1);
-        for y_at in 0..n * oh * ow * o {
-            let (out, px, py, image) = (y_at % o, y_at / o % ow, y_at / (o * ow) % oh, y_at / (o * ow * oh));
-            for w_at in 0..kh * kw * i {
-                let (inside, s, r) = (w_at % i, w_at / i % kw, w_at / (i * kw));
-                let sy = (py * self.opts.stride + r * self.opts.dilation) as i64 - top as i64;
-                let sx = (px * self.opts.stride + s * self.opts.dilation) as i64 - left as i64;
-                if sy < 0 || sx < 0 || sy >= h as i64 || sx >= wd as i64 {
-                    continue;
-                }
-                let channel = out / (o / self.opts.groups) * i + inside;
-                let x_at = ((image * h + sy as usize) * wd + sx as usize) * c + channel;
-                f(y_at, x_at, out * kh * kw * i + w_at);
-            }
-        }
+    fn products(&self, f: impl FnMut(usize, usize, usize)) {
+        convolution::products(self.x, self.w, self.opts, f);
     }
 
     pub fn forward(&self, x: &[f64], w: &[f64], bias: &[f64]) -> Vec<f64> {
@@ -59,12 +44,12 @@ impl Case {
 }
 
 pub fn put(device: &Device, values: &[f64]) -> Buffer {
-    device.upload(narrow(values)).expect("room")
+    device.upload(narrow(values)).expect("memory")
 }
 
 /// Memory that is not a number until it is written.
 pub fn poisoned(device: &Device, len: usize) -> Buffer {
-    device.upload(vec![f32::NAN; len]).expect("room")
+    device.upload(vec![f32::NAN; len]).expect("memory")
 }
 
 pub fn agree(what: &str, case: &Case, got: &Buffer, want: &[f64]) {
@@ -96,7 +81,7 @@ fn check(case: &Case) {
         let shape = conv2d(x, case.x, w, case.w, Some(bias.view()), case.opts, Activation::Relu6, &mut out);
         assert_eq!(shape.expect("shapes fit"), case.y());
         agree("output", case, &out, &y);
-        let copy = |b: &Buffer| b.duplicate().expect("room");
+        let copy = |b: &Buffer| b.duplicate().expect("memory");
         let prepared = PreparedConv::new(copy(w), case.w, copy(bias), case.opts, Activation::Relu6).expect("fits");
         assert_eq!(prepared.output(case.x).expect("fits"), case.y());
         prepared.run(x, case.x, Extra::default(), &mut again).expect("fits");
@@ -166,7 +151,7 @@ fn pooled_and_gated_convolutions_with_same_padding() {
         let (mut maxima, mut features) = (poisoned(&device, pooled.len()), poisoned(&device, gated.len()));
         conv2d_max_pool2(x, case.x, w, case.w, bias, case.opts, Activation::Identity, &mut maxima).expect("fits");
         agree("maxima", &case, &maxima, &pooled);
-        let copy = |b: &Buffer| b.duplicate().expect("room");
+        let copy = |b: &Buffer| b.duplicate().expect("memory");
         let conv = PreparedGated::new(copy(w), case.w, copy(bias), case.opts, Activation::Relu).expect("fits");
         conv.run(x, case.x, None, &mut features).expect("fits");
         agree("features", &case, &features, &gated);
@@ -178,7 +163,7 @@ fn a_transposed_convolution_refuses_same_padding() {
     let (x, w, mut y) = (vec![0.0f32; 8], vec![0.0f32; 18], vec![0.0f32; 32]);
     let error = conv_transpose2d(&x, [1, 2, 2, 2], &w, [2, 3, 3, 1], None, same(2, 1, 1), Activation::Identity, &mut y);
     assert!(error.expect_err("SAME is ambiguous here").to_string().contains("SAME"));
-    let (weight, bias) = (Device::CPU.upload(w).expect("room"), Device::CPU.upload(vec![0.0]).expect("room"));
+    let (weight, bias) = (Device::CPU.upload(w).expect("memory"), Device::CPU.upload(vec![0.0]).expect("memory"));
     let error = PreparedConv::transposed(weight, [2, 3, 3, 1], bias, same(2, 1, 1), Activation::Identity);
     assert!(error.err().expect("SAME is ambiguous here").to_string().contains("SAME"));
 }
@@ -189,7 +174,7 @@ fn relu6_is_flat_outside_its_range() {
     let (y, slope) = (x.map(|v| v.clamp(0.0, 6.0)), x.map(|v| if v > 0.0 && v < 6.0 { 2.0 } else { 0.0 }));
     for device in devices::under_test() {
         let (mut out, mut grad) =
-            (device.upload(x.to_vec()).expect("room"), device.upload(vec![2.0; x.len()]).expect("room"));
+            (device.upload(x.to_vec()).expect("memory"), device.upload(vec![2.0; x.len()]).expect("memory"));
         Activation::Relu6.apply(&mut out);
         Activation::Relu6.backward(&out, &mut grad).expect("one length");
         assert_eq!(out.to_vec().expect("read"), y, "on {}", device.name());

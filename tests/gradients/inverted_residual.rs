@@ -107,9 +107,9 @@ fn inverted_residuals_that_do_not_fit_are_refused() {
     let error = ready.run(&x, [1, 4, 8, 2], false, &mut y).expect_err("two channels");
     assert!(error.to_string().contains("input channels"), "{error}");
     let weights = |shape: [usize; 4]| ConvWeights {
-        weight: Device::CPU.zeros(len(shape)).expect("room"),
+        weight: Device::CPU.zeros(len(shape)).expect("memory"),
         shape,
-        bias: Device::CPU.zeros(shape[0]).expect("room"),
+        bias: Device::CPU.zeros(shape[0]).expect("memory"),
         rounding: Rounding::None,
     };
     let build = |depthwise, project, opts| {

@@ -76,9 +76,9 @@ fn compare_on(device: &Device, check: &Check, tolerance: f64) -> usize {
         values.insert(name, v);
     }
     params.set_values(&state).expect("shapes fit");
-    let params = params.to(device).expect("room for a small network");
+    let params = params.to(device).expect("memory for a small network");
     let tracked = |name: &str| params.get(name, true).expect("parameter exists");
-    let value = (check.engine)(&tracked, &check.input.to(device).expect("room for an image"));
+    let value = (check.engine)(&tracked, &check.input.to(device).expect("memory for an image"));
     let base = (check.oracle)(&|name| values[name].clone());
     let got = f64::from(value.item().expect("one number"));
     assert!((got - base).abs() < tolerance * (1.0 + base.abs()), "loss {got}, {base} expected");
@@ -186,7 +186,7 @@ fn autoencoder_with_ssim() {
 
 /// Running statistics that a test does not look at.
 fn statistics(device: &Device, channels: usize) -> [std::sync::Mutex<hotad_kernels::device::Buffer>; 2] {
-    [0.0, 1.0].map(|v| std::sync::Mutex::new(device.upload(vec![v; channels]).expect("room")))
+    [0.0, 1.0].map(|v| std::sync::Mutex::new(device.upload(vec![v; channels]).expect("memory")))
 }
 
 fn norm(get: Lookup<Tensor>, name: &str, x: &Tensor, residual: Option<&Tensor>, activation: Activation) -> Tensor {
@@ -230,7 +230,7 @@ fn residual_block_with_batch_norm_and_cross_entropy() {
             let y = norm(get, "an", &h, Some(&known), Activation::LeakyRelu(0.1));
             let mean = reshape(&global_avg_pool2d(&y).expect("a map"), &[1, 1, 1, 4]).expect("four values");
             let logit = conv2d(&mean, &layer(get, "f", Activation::Identity), one).expect("fits");
-            let target = Tensor::new(vec![1.0], &[1]).expect("one value").to(&logit.device()).expect("room");
+            let target = Tensor::new(vec![1.0], &[1]).expect("one value").to(&logit.device()).expect("memory");
             loss(Loss::BceWithLogits, &logit, &target).expect("fits")
         },
         oracle: &|get| {
@@ -255,7 +255,7 @@ fn scale_and_shift_learn_under_running_statistics() {
         input: Tensor::new(narrow(&x.v), &IMAGE).expect("lengths fit"),
         engine: &|get, input| {
             let h = conv2d(input, &without_bias(get, "a"), ConvOptions::same(3)).expect("fits");
-            let put = |v: f64| std::sync::Mutex::new(h.device().upload(vec![v as f32; 2]).expect("room"));
+            let put = |v: f64| std::sync::Mutex::new(h.device().upload(vec![v as f32; 2]).expect("memory"));
             let running = [put(MEAN), put(VARIANCE)];
             let params = BatchNormParams {
                 weight: get("an.g"),
@@ -301,7 +301,7 @@ fn squeeze_and_excitation_with_attention_from_another_branch() {
         input: input.clone(),
         engine: &|get, input| {
             let h = conv2d(input, &layer(get, "a", Activation::Identity), same).expect("fits");
-            let h = activate(&h, Activation::HardSwish).expect("room");
+            let h = activate(&h, Activation::HardSwish).expect("memory");
             let mean = reshape(&global_avg_pool2d(&h).expect("a map"), &[1, 1, 1, 3]).expect("three values");
             let s = conv2d(&mean, &layer(get, "e", Activation::HardSigmoid), one).expect("fits");
             let h = channel_scale(&h, &reshape(&s, &[1, 3]).expect("three values")).expect("fits");
@@ -310,7 +310,7 @@ fn squeeze_and_excitation_with_attention_from_another_branch() {
             let joined = concat_channels(&y, &g).expect("one size");
             let twice = add(&joined, &joined).expect("one shape");
             let target = Tensor::new(vec![0.0; twice.len()], &[twice.len()]).expect("zeros");
-            loss(Loss::Mse, &twice, &target.to(&twice.device()).expect("room")).expect("fits")
+            loss(Loss::Mse, &twice, &target.to(&twice.device()).expect("memory")).expect("fits")
         },
         oracle: &|get| {
             let h = naive_conv(&x, &get("a.w"), [3, 3, 3, 2], &get("a.b"), same);
@@ -336,14 +336,14 @@ fn dropout_drops_its_share_and_the_same_values_of_the_gradient() {
         params.zeros("x", &[10_000]);
         let ones = Tensor::new(vec![1.0; 10_000], &[10_000]).expect("ones");
         params.set_values(&[("x".to_string(), ones)].into()).expect("one shape");
-        let params = params.to(&device).expect("room");
+        let params = params.to(&device).expect("memory");
         let x = params.get("x", true).expect("it exists");
         let y = dropout(&x, 0.3, 5).expect("a probability");
         let values = y.values().expect("read").into_owned();
         let dropped = values.iter().filter(|v| **v == 0.0).count();
         assert!((2_800..3_200).contains(&dropped), "{dropped} of 10000 dropped");
         assert!(values.iter().all(|v| *v == 0.0 || (*v - 1.0 / 0.7).abs() < 1e-6));
-        let target = Tensor::new(vec![-1.0; 10_000], &[10_000]).expect("numbers").to(&device).expect("room");
+        let target = Tensor::new(vec![-1.0; 10_000], &[10_000]).expect("numbers").to(&device).expect("memory");
         let value = loss(Loss::L1, &y, &target).expect("fits");
         let grad = backward(&value).expect("on the tape").take(&x).expect("a gradient").into_vec().expect("read");
         for (g, v) in grad.iter().zip(&values) {
@@ -356,10 +356,10 @@ fn dropout_drops_its_share_and_the_same_values_of_the_gradient() {
 fn running_statistics_follow_the_batches_and_serve_afterwards() {
     for device in devices::under_test() {
         let running = statistics(&device, 2);
-        let ones = Tensor::new(vec![1.0; 2], &[2]).expect("ones").to(&device).expect("room");
-        let zeros = Tensor::new(vec![0.0; 2], &[2]).expect("zeros").to(&device).expect("room");
+        let ones = Tensor::new(vec![1.0; 2], &[2]).expect("ones").to(&device).expect("memory");
+        let zeros = Tensor::new(vec![0.0; 2], &[2]).expect("zeros").to(&device).expect("memory");
         let values: Vec<f32> = (0..12).map(|i| (i * i % 7) as f32).collect();
-        let x = Tensor::new(values.clone(), &[1, 2, 3, 2]).expect("lengths fit").to(&device).expect("room");
+        let x = Tensor::new(values.clone(), &[1, 2, 3, 2]).expect("lengths fit").to(&device).expect("memory");
         let params = BatchNormParams {
             weight: ones,
             bias: zeros,

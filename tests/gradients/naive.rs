@@ -1,6 +1,8 @@
 //! Networks by their definitions, in float64, sharing no code with the kernels.
 
-use hotad_kernels::conv::{ConvOptions, Padding};
+use hotad_kernels::conv::ConvOptions;
+
+use crate::cases::convolution::axis;
 
 /// A map in f64: rows, columns, channels of one image.
 #[derive(Clone)]
@@ -19,19 +21,6 @@ impl Map {
     fn get(&self, y: isize, x: isize, k: usize) -> f64 {
         let inside = y >= 0 && x >= 0 && y < self.h as isize && x < self.w as isize;
         if inside { self.v[(y as usize * self.w + x as usize) * self.c + k] } else { 0.0 }
-    }
-}
-
-/// Output pixels along an axis of `n` pixels, and zeros in front of it. SAME as TensorFlow's
-/// documentation of `tf.nn` has it.
-pub fn axis(n: usize, k: usize, opts: ConvOptions) -> (usize, usize) {
-    let reach = opts.dilation * (k - 1) + 1;
-    match opts.padding {
-        Padding::Each(p) => ((n + 2 * p - reach) / opts.stride + 1, p),
-        Padding::Same => {
-            let last = if n.is_multiple_of(opts.stride) { opts.stride } else { n % opts.stride };
-            (n.div_ceil(opts.stride), reach.saturating_sub(last) / 2)
-        }
     }
 }
 

@@ -27,7 +27,7 @@ fn hole() -> Vec<f64> {
 
 fn on(x: &Tensor, values: &[f64], channels: usize) -> Tensor {
     let t = Tensor::new(narrow(values), &[1, SHAPE[1], SHAPE[2], channels]).expect("lengths fit");
-    t.to(&x.device()).expect("room")
+    t.to(&x.device()).expect("memory")
 }
 
 fn elu(v: f64) -> f64 {
@@ -148,12 +148,12 @@ fn memory_addressed_by_cosines_with_entropy() {
         engine: &|get, input| {
             let plain = |weight| ConvParams { weight, bias: None, activation: Activation::Identity };
             let z = conv2d(input, &projection(get, "e"), one).expect("fits");
-            let memory = normalise_rows(&get("memory")).expect("room");
-            let cosines = conv2d(&normalise_rows(&z).expect("room"), &plain(memory), one).expect("fits");
-            let weights = address(&cosines, threshold).expect("room");
+            let memory = normalise_rows(&get("memory")).expect("memory");
+            let cosines = conv2d(&normalise_rows(&z).expect("memory"), &plain(memory), one).expect("fits");
+            let weights = address(&cosines, threshold).expect("memory");
             let made = conv_transpose2d(&weights, &plain(get("memory")), one).expect("fits");
             let content = weighted_l1(&made, &on(input, &[0.3; 192], 4), &on(input, &[1.0; 48], 1)).expect("fits");
-            add(&content, &mean(&weight_entropy(&weights).expect("room"), 0.2).expect("room")).expect("numbers")
+            add(&content, &mean(&weight_entropy(&weights).expect("memory"), 0.2).expect("memory")).expect("numbers")
         },
         oracle: &|get| {
             let z = naive_conv(&x, &get("e.w"), [4, 1, 1, 3], &get("e.b"), one);
@@ -203,7 +203,7 @@ fn discriminator_with_spectral_norm_and_hinge() {
         engine: &|get, input| {
             let device = input.device();
             let normal = |name: &str, rows: usize, columns: usize| {
-                let put = |v: Vec<f32>| Mutex::new(device.upload(v).expect("room"));
+                let put = |v: Vec<f32>| Mutex::new(device.upload(v).expect("memory"));
                 let (u, v) = (put(narrow(&start(rows))), put(vec![0.0; columns]));
                 let weight = spectral_norm(&get(&format!("{name}.w")), [&u, &v], 1).expect("fits");
                 let bias = Some(get(&format!("{name}.b")));
@@ -211,8 +211,8 @@ fn discriminator_with_spectral_norm_and_hinge() {
             };
             let h = conv2d(input, &normal("a", 4, 75), halve).expect("fits");
             let d = conv2d(&h, &normal("b", 2, 100), halve).expect("fits");
-            let real = hinge_loss(&d, 0.1, 1.0, 1.0).expect("room");
-            let fooled = mean(&d, -0.7).expect("room");
+            let real = hinge_loss(&d, 0.1, 1.0, 1.0).expect("memory");
+            let fooled = mean(&d, -0.7).expect("memory");
             add(&real, &fooled).expect("numbers")
         },
         oracle: &|get| {

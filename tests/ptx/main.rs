@@ -38,9 +38,11 @@ fn drive(gpu: &Gpu) -> Result<(), String> {
         for (_, body) in bodies::ALL {
             body(&device);
         }
-    }
-    for case in cases::all() {
-        case.checked.iter().for_each(|inputs| drop(cases::results(case, inputs, &Device::Gpu(gpu.clone()))));
+        let all: Vec<&cases::Case> =
+            if precision == Precision::F32 { cases::all().collect() } else { cases::rounded().iter().collect() };
+        for case in all {
+            case.checked.iter().for_each(|inputs| drop(cases::results(case, inputs, &device)));
+        }
     }
     gpu.synchronize().map_err(|e| e.to_string())
 }

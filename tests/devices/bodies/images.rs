@@ -6,7 +6,6 @@ use hotad_kernels::colour::srgb_to_lab;
 use hotad_kernels::decompose::{DecomposeOptions, decompose};
 use hotad_kernels::device::Device;
 use hotad_kernels::recolour::{recolour, recolour_difference, split_colour};
-use hotad_kernels::resize::{Filter, resize, resize_backward};
 use hotad_kernels::ssim::{SsimOptions, ssim_map_with_gradient, ssim_mask};
 use hotad_kernels::window::{Border, Window};
 
@@ -90,19 +89,9 @@ pub fn colour(device: &Device) -> Results {
     [&delta, &lab, &other, &between, &lightness, &own, &map, &recoloured].map(|b| (host(b), 2e-5)).into()
 }
 
-pub fn resizing(device: &Device) -> Results {
+pub fn blur(device: &Device) -> Results {
     let mut out = Results::new();
     let (shape, len) = ([2, 13, 9, 3], 2 * 13 * 9 * 3);
-    for (size, filter) in
-        [((31, 20), Filter::Bilinear), ((5, 4), Filter::BilinearAntialias), ((5, 20), Filter::Bilinear)]
-    {
-        let n = 2 * size.0 * size.1 * 3;
-        let (x, grad) = (put(device, noise(len, 1)), put(device, noise(n, 2)));
-        let (mut y, mut dx) = (uninit(device, n), uninit(device, len));
-        resize(&x, shape, size, filter, &mut y).expect("sizes fit");
-        resize_backward(&grad, shape, size, filter, &mut dx).expect("sizes fit");
-        out.extend([&y, &dx].map(|b| (host(b), 1e-5)));
-    }
     for (radius, border) in [(3, Border::Symmetric), (20, Border::Reflect101), (4, Border::Zero)] {
         let mut y = uninit(device, len);
         gaussian_blur(&put(device, noise(len, 3)), shape, 2.5, radius, border, &mut y).expect("fits");

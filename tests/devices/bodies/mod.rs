@@ -12,6 +12,8 @@ use hotad_engine::random;
 use hotad_kernels::device::{Buffer, Device, Element};
 use rand::Rng;
 
+use crate::cases::{self, Case};
+
 /// Numbers of one result, and how far they may lie from the CPU's, relative to its largest.
 pub type Results = Vec<(Vec<f32>, f32)>;
 
@@ -20,27 +22,19 @@ pub type Body = fn(&Device) -> Results;
 
 /// All bodies, by name.
 pub const ALL: &[(&str, Body)] = &[
-    ("convolutions", convolution::plain),
-    ("convolutions with SAME padding", convolution::same),
-    ("grouped and depthwise convolutions", convolution::grouped),
-    ("strided and transposed convolutions", convolution::strided),
-    ("pooled and upsampled convolutions", convolution::fused),
-    ("wide convolutions", convolution::wide),
     ("every activation in the epilogue", convolution::activations),
     ("gated convolutions", convolution::gated),
     ("prepared convolutions", network::prepared),
     ("inverted residuals", network::inverted_residuals),
     ("prepared gated convolutions", painting::gated),
     ("masks of inpainting", painting::masks),
-    ("self-attention", painting::attention),
     ("spectral normalisation", painting::spectral),
     ("gradient of softmax", painting::softmax),
-    ("batch normalisation", network::normalisation),
     ("average pooling", network::pooling),
     ("similarity, decomposition and residual", images::similarity),
     ("similarity in a large window", images::large_window),
     ("colour differences", images::colour),
-    ("resizing and blur", images::resizing),
+    ("blur", images::blur),
     ("location-wise neighbours", memory::locations),
     ("flat neighbours", memory::flat),
     ("Mahalanobis distances", memory::gaussians),
@@ -51,24 +45,33 @@ pub const ALL: &[(&str, Body)] = &[
     ("noise, dropout and copies", features::noisy),
 ];
 
-/// Those whose operands are rounded: convolutions, of [`exact`] ones, and neighbours.
+/// Those whose operands, which are [`exact`], are rounded, beside those of [`cases::rounded`].
 #[allow(dead_code)] // the PTX test runs all bodies in every precision
 pub const ROUNDED: &[(&str, Body)] = &[
-    ("convolutions", convolution::plain),
-    ("convolutions with SAME padding", convolution::same),
-    ("strided and transposed convolutions", convolution::strided),
-    ("pooled and upsampled convolutions", convolution::fused),
-    ("wide convolutions", convolution::wide),
     ("prepared convolutions", network::prepared),
     ("gated convolutions", convolution::gated),
     ("location-wise neighbours", memory::locations),
     ("flat neighbours", memory::flat),
 ];
 
-/// How far results of [`ROUNDED`] lie from the CPU's in any precision, relative to the largest: sums of
-/// the same numbers in another order.
+/// The results of an operation that tests/cases describes.
+#[allow(dead_code)] // the PTX test compares nothing
+pub fn of_case(case: &Case, device: &Device) -> Results {
+    let results = case.checked.iter().flat_map(|inputs| cases::results(case, inputs, device));
+    results.map(|values| (values, case.tolerance)).collect()
+}
+
+/// Compares what is made of rounded operands with the CPU, on a device of any precision.
 #[allow(dead_code)] // as above
-pub const SAME_SUMS: f32 = 2e-6;
+pub fn agree_when_rounded(device: &Device, name: &str) {
+    for (body_name, body) in ROUNDED {
+        compare_within(&format!("{body_name} on {name}"), &body(device), &body(&Device::CPU), cases::SAME_SUMS);
+    }
+    for case in cases::rounded() {
+        let on = |device: &Device| of_case(case, device);
+        compare_within(&format!("{} on {name}", case.name), &on(device), &on(&Device::CPU), cases::SAME_SUMS);
+    }
+}
 
 /// Compares results with those of the CPU.
 #[allow(dead_code)] // the PTX test compares nothing
@@ -110,7 +113,7 @@ fn exact(n: usize, index: u64) -> Vec<f32> {
 
 /// Numbers on the device.
 fn put<T: Element>(device: &Device, values: Vec<T>) -> Buffer<T> {
-    device.upload(values).expect("room for a small test")
+    device.upload(values).expect("memory for a small test")
 }
 
 /// An uninitialised buffer, poisoned.

@@ -1,5 +1,4 @@
 use hotad_kernels::activation::Activation;
-use hotad_kernels::batch_norm::{Affine, After, batch_norm2d_backward, batch_norm2d_train};
 use hotad_kernels::conv::{ConvOptions, ConvWeights, Extra, Padding, PreparedConv, PreparedInvertedResidual};
 use hotad_kernels::device::{Buffer, Device, Rounding};
 use hotad_kernels::pool::{PoolOptions, avg_pool2d, avg_pool2d_backward};
@@ -11,24 +10,6 @@ const CLOSE: f32 = 2e-5;
 
 fn len(shape: [usize; 4]) -> usize {
     shape.iter().product()
-}
-
-pub fn normalisation(device: &Device) -> Results {
-    let mut out = Results::new();
-    for (rows, c) in [(7, 1), (1500, 33), (90, 300)] {
-        let x = put(device, noise(rows * c, 1));
-        let (weight, bias) = (put(device, noise(c, 2)), put(device, noise(c, 3)));
-        let (residual, grad) = (put(device, noise(rows * c, 4)), put(device, noise(rows * c, 5)));
-        let (mut mean, mut var) = (put(device, vec![0.0; c]), put(device, vec![1.0; c]));
-        let affine = Affine { weight: weight.view(), bias: bias.view() };
-        let after = After { residual: Some(residual.view()), activation: Activation::LeakyRelu(0.2) };
-        let mut y = uninit(device, rows * c);
-        let running = (mean.view_mut(), var.view_mut());
-        let statistics = batch_norm2d_train(&x, affine, running, 0.1, 1e-3, after, &mut y).expect("shapes fit");
-        let d = batch_norm2d_backward(&x, &grad, affine, &statistics, true).expect("shapes fit");
-        out.extend([&y, &mean, &var, &d.x, &d.weight, &d.bias].map(|b| (host(b), 5e-5)));
-    }
-    out
 }
 
 pub fn pooling(device: &Device) -> Results {

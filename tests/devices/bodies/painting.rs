@@ -2,7 +2,6 @@ use hotad_kernels::activation::Activation;
 use hotad_kernels::conv::{ConvOptions, PreparedGated, checkerboard_masks, join_checkerboard};
 use hotad_kernels::device::{Buffer, Device};
 use hotad_kernels::gather::gather;
-use hotad_kernels::self_attention::{Attended, AttentionShape, Projections, self_attention, self_attention_backward};
 use hotad_kernels::softmax::{self as soft, softmax_backward};
 use hotad_kernels::spectral_norm::{spectral_norm, spectral_norm_backward};
 
@@ -61,26 +60,6 @@ pub fn masks(device: &Device) -> Results {
     let known = put(device, noise(4 * h * w * c, 2));
     let picked = gather(&known, h * w * c, &[3, 0, 3]).expect("four images");
     [&masks, &joined, &picked].map(|b| (host(b), 0.0)).into()
-}
-
-pub fn attention(device: &Device) -> Results {
-    let mut out = Results::new();
-    for (images, positions, keys, values) in [(1, 1, 1, 1), (2, 45, 3, 17), (1, 100, 20, 70), (3, 64, 16, 64)] {
-        let shape = AttentionShape { images, positions, keys, values };
-        let n = images * positions;
-        let map = |channels: usize, index: u64| put(device, noise(n * channels, index));
-        let (f, g, h, grad) = (map(keys, 1), map(keys, 2), map(values, 3), map(values, 4));
-        let p = Projections { keys: f.view(), queries: g.view(), values: h.view() };
-        let (mut o, mut l) = (uninit(device, n * values), uninit(device, n));
-        self_attention(p, shape, &mut o, &mut l).expect("shapes fit");
-        let (mut df, mut dg, mut dh) = (uninit(device, f.len()), uninit(device, g.len()), uninit(device, h.len()));
-        let done = Attended { output: o.view(), log_sums: l.view(), grad: grad.view() };
-        self_attention_backward(p, shape, done, &mut df, &mut dg, &mut dh).expect("shapes fit");
-        // One position attends to itself whatever the scores: their gradients are rounding alone.
-        let all: &[&Buffer] = if positions == 1 { &[&o, &l, &dh] } else { &[&o, &l, &df, &dg, &dh] };
-        out.extend(all.iter().map(|b| (host(b), 1e-4)));
-    }
-    out
 }
 
 pub fn spectral(device: &Device) -> Results {
