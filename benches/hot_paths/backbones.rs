@@ -36,7 +36,7 @@ fn lite0(device: &Device) -> (Backbone, Vec<usize>) {
     let (mut params, mut rng) = (Params::default(), random::stream(0, "bench", 0));
     trunk.layers(trunk.len()).iter().for_each(|layer| layer.init(&mut params, "", &mut rng));
     let state = params.values().expect("on the host");
-    let backbone = Backbone::new(network, SIZE, state, trunk.len(), device).expect("room for a network");
+    let backbone = Backbone::new(network, SIZE, state, trunk.len(), device).expect("memory for a network");
     let cuts = backbone.usual();
     (backbone, cuts)
 }
@@ -80,7 +80,7 @@ pub fn patchcore(device: &Device) -> [Work; 3] {
         let image = image();
         let embedding = laid_out(device, embedding, |embedding| drop(embedding.embed(&image).expect("shapes fit")));
         let d = embedding.dimensions();
-        let bank = FlatBank::new(BankData::F32(noise(BANK * d, 31)), d, device).expect("room for a bank");
+        let bank = FlatBank::new(BankData::F32(noise(BANK * d, 31)), d, device).expect("memory for a bank");
         Work {
             title,
             name,
@@ -92,10 +92,11 @@ pub fn patchcore(device: &Device) -> [Work; 3] {
             run: Box::new(move || {
                 let vectors = embedding.embed(&image).expect("shapes fit");
                 let patches = vectors.len() / d;
-                let (mut index, mut distance) =
-                    (vectors.device().alloc(patches).expect("room"), vectors.device().alloc(patches).expect("room"));
+                let (mut index, mut distance) = (
+                    vectors.device().alloc(patches).expect("memory"),
+                    vectors.device().alloc(patches).expect("memory"),
+                );
                 bank.nearest(vectors.view(), 1, &mut index, &mut distance).expect("shapes fit");
-                let distance = distance.into_vec().expect("read");
                 black_box(enlarged(&distance, embedding.grid(), IMAGE, 4.0).expect("whole maps"));
             }),
         }
@@ -122,9 +123,9 @@ pub fn padim(device: &Device) -> Work {
         latency: true,
         run: Box::new(move || {
             let vectors = embedding.embed(&image).expect("shapes fit");
-            let mut distance = vectors.device().alloc(h * w).expect("room");
+            let mut distance = vectors.device().alloc(h * w).expect("memory");
             gaussians.distances(vectors.view(), &mut distance).expect("shapes fit");
-            black_box(enlarged(&distance.into_vec().expect("read"), (h, w), IMAGE, 4.0).expect("whole maps"));
+            black_box(enlarged(&distance, (h, w), IMAGE, 4.0).expect("whole maps"));
         }),
     }
 }

@@ -3,6 +3,7 @@
 use hotad_engine::Result;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_kernels::blur::gaussian_blur;
+use hotad_kernels::device::Buffer;
 use hotad_kernels::resize::{Filter, resize};
 use hotad_kernels::window::Border;
 
@@ -69,20 +70,22 @@ fn top_mean(map: &[f32], share: f64) -> f32 {
     sorted[..count].iter().sum::<f32>() / count as f32
 }
 
-/// Maps over a grid of patches at the size of `image` (bilinear), blurred by `sigma` pixels (0: not).
+/// Maps over a grid of patches at the size of `image` (bilinear), blurred by `sigma` pixels (0: not), made where the patches
+/// are.
 ///
 /// # Errors
-/// When the values are no whole maps.
-pub fn enlarged(patches: &[f32], (h, w): (usize, usize), image: ImageSpec, sigma: f32) -> Result<Vec<AnomalyMap>> {
-    let (n, pixels) = (patches.len() / (h * w), image.height * image.width);
-    let mut maps = vec![0.0; n * pixels];
+/// When the values are no whole maps, or the device is out of memory.
+pub fn enlarged(patches: &Buffer, (h, w): (usize, usize), image: ImageSpec, sigma: f32) -> Result<Vec<AnomalyMap>> {
+    let (n, device) = (patches.len() / (h * w), patches.device());
+    let mut maps = device.alloc(n * image.height * image.width)?;
     resize(patches, [n, h, w, 1], (image.height, image.width), Filter::Bilinear, &mut maps)?;
     if sigma > 0.0 {
-        let sharp = maps.clone();
+        let mut smooth = device.alloc(maps.len())?;
         let shape = [n, image.height, image.width, 1];
-        gaussian_blur(&sharp, shape, sigma, (4.0 * sigma).ceil() as usize, Border::Symmetric, &mut maps)?;
+        gaussian_blur(&maps, shape, sigma, (4.0 * sigma).ceil() as usize, Border::Symmetric, &mut smooth)?;
+        maps = smooth;
     }
-    Ok(AnomalyMap::of_batch(&maps, image).collect())
+    Ok(AnomalyMap::of_batch(&maps.into_vec()?, image).collect())
 }
 
 /// Scores of images from the anomaly scores of their patches: the largest of each image, and the maps over a grid, enlarged
@@ -90,9 +93,10 @@ pub fn enlarged(patches: &[f32], (h, w): (usize, usize), image: ImageSpec, sigma
 ///
 /// # Errors
 /// When the scores are no whole images.
-pub(crate) fn of_patches(patches: &[f32], grid: (usize, usize), image: ImageSpec, blur: f32) -> Result<Vec<Score>> {
-    let maps = enlarged(patches, grid, image, blur)?;
+pub(crate) fn of_patches(patches: Buffer, grid: (usize, usize), image: ImageSpec, blur: f32) -> Result<Vec<Score>> {
+    let maps = enlarged(&patches, grid, image, blur)?;
     let largest = |image: &[f32]| image.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let patches = patches.into_vec()?;
     let values = patches.chunks_exact(grid.0 * grid.1).map(largest);
     Ok(values.zip(maps).map(|(value, map)| Score { value, map }).collect())
 }

@@ -102,7 +102,7 @@ fn a_backbone_of_torchvision_gives_features_and_a_wrong_one_is_named() {
 fn embedding(device: &Device) -> Embedding {
     let image = ImageSpec { height: 32, width: 24, channels: 1 };
     let network = PatchAutoencoder::new(&[5, 7, 9], image);
-    let params = network.init(3).to(device).expect("room");
+    let params = network.init(3).to(device).expect("memory");
     let source = Source::Encoder(TrainedAutoencoder::new(network, params).expect("all weights"));
     Embedding::new(vec![Part { source, cuts: vec![1, 2] }], image, 3, device).expect("shapes fit")
 }
@@ -133,7 +133,7 @@ fn a_folded_head_says_what_the_learned_one_says() {
                 *t = Tensor::new(values, t.shape()).expect("lengths fit");
             }
             params.set_values(&state).expect("the same shapes");
-            let params = params.to(&device).expect("room");
+            let params = params.to(&device).expect("memory");
             let values = (0..2 * 32 * 24).map(|_| rng.random()).collect();
             let images = Tensor::new(values, &[2, 32, 24, 1]).expect("fits");
             let vectors = embedding.embed(&images).expect("shapes fit");
@@ -144,7 +144,7 @@ fn a_folded_head_says_what_the_learned_one_says() {
             let want = head.verdicts(&weights, &adapted).expect("shapes fit");
             let folded = Folded::of(&params, &head, &embedding).expect("all tensors");
             let got = folded.scores(&embedding.maps(&images).expect("maps"), &embedding).expect("shapes fit");
-            for (g, w) in got.iter().zip(want.values().expect("read").iter()) {
+            for (g, w) in got.to_vec().expect("read").iter().zip(want.values().expect("read").iter()) {
                 assert!((g + w).abs() < 2e-4, "{fusion:?} on {}: {g}, {} expected", device.name(), -w);
             }
         }
@@ -209,7 +209,7 @@ fn whitened_maps_have_one_variance_and_member_maps_follow_them() {
     let before = embedding.embed(&images).expect("embedded");
     let mut raw = Vec::new();
     embedding.for_each_member_map(ImageFiles::whole(&paths[3..4]), |_, map| raw.extend_from_slice(map)).expect("a map");
-    embedding.add_member_maps(vec![Some(Standard { mean: 0.25, deviation: 0.5 })]).expect("room");
+    embedding.add_member_maps(vec![Some(Standard { mean: 0.25, deviation: 0.5 })]).expect("memory");
     assert_eq!(embedding.dimensions(), d + 1);
     let (after, before) = (embedding.embed(&images).expect("embedded"), before.values().expect("read"));
     for (at, row) in after.values().expect("read").chunks_exact(d + 1).enumerate() {

@@ -7,6 +7,7 @@ use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
+use hotad_kernels::device::Buffer;
 use hotad_kernels::mahalanobis::{Factors, LocationGaussians, pack};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -72,7 +73,7 @@ impl Head {
     }
 
     /// Anomaly scores of the patches of images, image by image in row order.
-    fn scores(&self, embedding: &Embedding, images: &Tensor) -> Result<Vec<f32>> {
+    fn scores(&self, embedding: &Embedding, images: &Tensor) -> Result<Buffer> {
         match self {
             Self::Discriminator(folded) => folded.scores(&embedding.maps(images)?, embedding),
             Self::Gaussians(gaussians) => distances(gaussians, &embedding.embed(images)?),
@@ -162,7 +163,7 @@ impl Detector for FeatureEnsemble {
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
         let patches = self.head.scores(&self.embedding, images)?;
-        of_patches(&patches, self.embedding.grid(), self.image(), self.config.discriminator.blur as f32)
+        of_patches(patches, self.embedding.grid(), self.image(), self.config.discriminator.blur as f32)
     }
 
     fn config(&self) -> Value {

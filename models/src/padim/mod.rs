@@ -24,6 +24,7 @@ use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::threads::pooled;
 use hotad_engine::{Error, Result, random};
+use hotad_kernels::device::Buffer;
 use hotad_kernels::mahalanobis::{Factors, LocationGaussians, halved, pack};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -139,10 +140,10 @@ pub(crate) fn gaussians(
 ///
 /// # Errors
 /// When they are not those of the Gaussians' locations.
-pub(crate) fn distances(gaussians: &LocationGaussians, vectors: &Tensor) -> Result<Vec<f32>> {
+pub(crate) fn distances(gaussians: &LocationGaussians, vectors: &Tensor) -> Result<Buffer> {
     let mut y = vectors.device().alloc(vectors.len() / gaussians.shape().1)?;
     gaussians.distances(vectors.view(), &mut y)?;
-    Ok(y.into_vec()?)
+    Ok(y)
 }
 
 /// Prefix of the Gaussians' tensors.

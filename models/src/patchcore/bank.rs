@@ -92,7 +92,7 @@ fn farthest(vectors: &Buffer, bank: &FlatBank) -> Result<f32> {
     for part in rows.chunks(AT_ONCE) {
         interrupt::check()?;
         let part = Tensor::from_buffer(gather(vectors, d, part)?, &[part.len(), d])?;
-        largest = nearest(&part, bank, 1)?.distance.into_iter().fold(largest, f32::max);
+        largest = nearest(&part, bank, 1)?.distance.into_vec()?.into_iter().fold(largest, f32::max);
     }
     Ok(largest)
 }
@@ -186,7 +186,7 @@ impl PatchBank {
     pub fn add(&mut self, patches: &Tensor, names: &[String]) -> Result<()> {
         let d = self.vectors.dimension();
         let each = patches.len() / d / names.len().max(1);
-        let far = nearest(patches, &self.vectors, 1)?.distance.into_iter().enumerate();
+        let far = nearest(patches, &self.vectors, 1)?.distance.into_vec()?.into_iter().enumerate();
         let far: Vec<usize> = far.filter(|(_, distance)| *distance > self.radius).map(|(i, _)| i).collect();
         let first = self.entries.len();
         self.entries.extend(names.iter().cloned());

@@ -90,7 +90,7 @@ fn scores(
     config: &Config,
 ) -> Result<Vec<Score>> {
     let Nearest { index, distance } = nearest(vectors, bank, 1)?;
-    let values = reweighted(vectors, bank, &distance, &index, config.neighbours)?;
+    let values = reweighted(vectors, bank, &distance.to_vec()?, &index.into_vec()?, config.neighbours)?;
     let maps = enlarged(&distance, grid, image, config.blur as f32)?;
     Ok(values.into_iter().zip(maps).map(|(value, map)| Score { value, map }).collect())
 }

@@ -2,15 +2,16 @@
 
 use hotad_engine::Result;
 use hotad_engine::tensor::Tensor;
+use hotad_kernels::device::Buffer;
 use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::gather::gather;
 
-/// The nearest bank vectors of some queries, on the host.
+/// The nearest bank vectors of some queries, on their device.
 pub struct Nearest {
     /// `[q][k]`.
-    pub index: Vec<u32>,
+    pub index: Buffer<u32>,
     /// `[q][k]`, Euclidean, ascending.
-    pub distance: Vec<f32>,
+    pub distance: Buffer,
 }
 
 /// The `k` nearest of the bank's vectors to each query `[.., d]`.
@@ -21,7 +22,7 @@ pub fn nearest(query: &Tensor, bank: &FlatBank, k: usize) -> Result<Nearest> {
     let (device, found) = (query.device(), query.len() / bank.dimension() * k);
     let (mut index, mut distance) = (device.alloc::<u32>(found)?, device.alloc(found)?);
     bank.nearest(query.view(), k, &mut index, &mut distance)?;
-    Ok(Nearest { index: index.into_vec()?, distance: distance.into_vec()? })
+    Ok(Nearest { index, distance })
 }
 
 /// The most anomalous patch of an image.
@@ -50,7 +51,7 @@ pub fn reweighted(query: &Tensor, bank: &FlatBank, distance: &[f32], index: &[u3
     }
     let hit = bank.select(&worst.iter().map(|w| w.nearest).collect::<Vec<_>>())?;
     let hit = Tensor::new(hit, &[images, d])?.to(&query.device())?;
-    let neighbours = nearest(&hit, bank, b)?.index;
+    let neighbours = nearest(&hit, bank, b)?.index.into_vec()?;
     let around = bank.select(&neighbours.iter().map(|i| *i as usize).collect::<Vec<_>>())?;
     let own = gather(query.view(), d, &worst.iter().map(|w| w.patch).collect::<Vec<_>>())?.into_vec()?;
     let score = |(worst, (own, around)): (&Worst, (&[f32], &[f32]))| {

@@ -13,6 +13,7 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Error, Result};
 use hotad_kernels::batch_norm::fold;
 use hotad_kernels::conv::{ConvOptions, Extra, PreparedConv};
+use hotad_kernels::device::Buffer;
 use hotad_kernels::fusion::Projection;
 
 use super::head::Head;
@@ -27,7 +28,8 @@ pub struct Folded {
     /// `[hidden][channels]`, `[hidden]`, `[hidden]`, `[1]`.
     state: State,
     hidden: Projection,
-    verdict: PreparedConv,
+    /// The verdict, negated.
+    anomaly: PreparedConv,
 }
 
 /// Rows of values as a matrix.
@@ -83,10 +85,12 @@ impl Folded {
         };
         let weight = value("hidden.weight", &[k, channels.iter().sum()])?;
         let hidden = Projection::with_bias(&weight, value("hidden.bias", &[k])?, &channels, device)?;
+        // The verdict is how normal a patch is.
+        let negated = |values: Vec<f32>| device.upload(values.into_iter().map(|v| -v).collect());
         let (weight, bias) = (value("verdict.weight", &[k])?, value("verdict.bias", &[1])?);
-        let (weight, bias) = (device.upload(weight)?, device.upload(bias)?);
-        let verdict = PreparedConv::new(weight, [1, 1, 1, k], bias, ConvOptions::default(), Activation::Identity)?;
-        Ok(Self { state, hidden, verdict })
+        let (weight, bias) = (negated(weight)?, negated(bias)?);
+        let anomaly = PreparedConv::new(weight, [1, 1, 1, k], bias, ConvOptions::default(), Activation::Identity)?;
+        Ok(Self { state, hidden, anomaly })
     }
 
     /// Its tensors, for the model file.
@@ -109,13 +113,13 @@ impl Folded {
     ///
     /// # Errors
     /// When the maps are others.
-    pub fn scores(&self, maps: &[Tensor], embedding: &Embedding) -> Result<Vec<f32>> {
+    pub fn scores(&self, maps: &[Tensor], embedding: &Embedding) -> Result<Buffer> {
         let device = embedding.device();
         let hidden = project(&self.hidden, maps, embedding.grid(), device)?;
         let (shape, mut values) = (hidden.nhwc()?, hidden.into_buffer()?);
         Activation::LeakyRelu(0.2).apply(&mut values);
-        let mut verdicts = device.alloc(shape[..3].iter().product())?;
-        self.verdict.run(values.view(), shape, Extra::default(), &mut verdicts)?;
-        Ok(verdicts.into_vec()?.into_iter().map(|v| -v).collect())
+        let mut scores = device.alloc(shape[..3].iter().product())?;
+        self.anomaly.run(values.view(), shape, Extra::default(), &mut scores)?;
+        Ok(scores)
     }
 }

@@ -108,7 +108,7 @@ impl Detector for SimpleNet {
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
         let patches = self.folded.scores(&self.embedding.maps(images)?, &self.embedding)?;
-        of_patches(&patches, self.embedding.grid(), self.image(), self.config.head.blur as f32)
+        of_patches(patches, self.embedding.grid(), self.image(), self.config.head.blur as f32)
     }
 
     fn config(&self) -> Value {

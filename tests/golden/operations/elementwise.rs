@@ -90,7 +90,7 @@ fn optimise(case: &Case, decoupled: bool) -> Outputs {
 fn generator(case: &Case) -> Outputs {
     let d = case.put(case.flat("d_fake"));
     let d = Tensor::from_buffer(d, case.shape("d_fake")).expect("a shape").leaf();
-    let loss = mean(&d, -1.0).expect("room for one number");
+    let loss = mean(&d, -1.0).expect("memory for one number");
     let grad = backward(&loss).expect("on the tape").take(&d).expect("a gradient");
     outputs([("loss", floats(&loss.values().expect("done"))), ("grad_d_fake", wide(&grad))])
 }

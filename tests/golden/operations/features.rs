@@ -102,6 +102,7 @@ fn patchcore(case: &Case) -> Outputs {
     let query = Tensor::from_buffer(case.put(case.flat("query")), q).expect("a shape");
     let bank = FlatBank::new(BankData::F32(case.flat("bank")), d, &case.device).expect("shapes fit");
     let Nearest { index, distance } = nearest(&query, &bank, 1).expect("shapes fit");
+    let (index, distance) = (index.into_vec().expect("read"), distance.into_vec().expect("read"));
     let images = distance.chunks_exact(q[1]);
     let largest: Vec<f32> = images.clone().map(|p| p.iter().copied().fold(0.0, f32::max)).collect();
     let score = reweighted(&query, &bank, &distance, &index, case.count("b"));

@@ -33,7 +33,7 @@ fn prepared(case: &Case, layers: &[&Layer]) -> Prepared {
     let known: Vec<&Layer> =
         layers.iter().copied().filter(|l| state.contains_key(&format!("{}.weight", l.name))).collect();
     let state = from_torchvision(Path::new(&case.name), &state, &known).expect("torchvision's names and shapes");
-    Prepared::new(&known, &state, &case.device).expect("room for a network")
+    Prepared::new(&known, &state, &case.device).expect("memory for a network")
 }
 
 fn image(case: &Case) -> Tensor {
