@@ -1,5 +1,6 @@
 //! The examples in C and C++, compiled and run: what they print is what `hotad` prints. With valgrind no byte
 //! is read or written that is not theirs. `HOTAD_REQUIRE_CC=1` allows no skip.
+#![cfg(unix)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,11 +39,23 @@ fn run(command: &mut Command, codes: &[i32]) -> String {
     stdout.into_owned()
 }
 
-fn compile(compiler: &str, flags: &[&str], source: &str, out: &Path) {
+/// Installs the libraries of this build as the docs say, below a folder; returns the flags that pkg-config gives for them.
+fn install(folder: &Path) -> Vec<String> {
+    let (built, prefix) = (folder.join("built"), folder.join("prefix"));
+    std::fs::create_dir_all(&built).expect("a folder");
+    std::os::unix::fs::symlink(libraries(), built.join("release")).expect("a link");
+    run(Command::new(here().join("install")).env("CARGO_TARGET_DIR", &built).arg(&prefix), &[0]);
+    let mut flags = Command::new("pkg-config");
+    flags.env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig")).args(["--cflags", "--libs", "hotad"]);
+    let flags = run(&mut flags, &[0]);
+    let rpath = format!("-Wl,-rpath,{}", prefix.join("lib").display());
+    flags.split_whitespace().map(String::from).chain([rpath]).collect()
+}
+
+fn compile(compiler: &str, standard: &str, source: &str, installed: &[String], out: &Path) {
     let mut command = Command::new(compiler);
-    command.args(flags).args(["-Wall", "-Wextra", "-Werror", "-O1", "-g"]);
-    command.arg("-I").arg(here().join("include")).arg(here().join("examples").join(source)).arg("-o").arg(out);
-    command.arg("-L").arg(libraries()).arg("-lhotad").arg(format!("-Wl,-rpath,{}", libraries().display()));
+    command.args([standard, "-Wall", "-Wextra", "-Werror", "-O1", "-g"]);
+    command.arg(here().join("examples").join(source)).args(installed).arg("-o").arg(out);
     run(&mut command, &[0]);
 }
 
@@ -82,13 +95,13 @@ fn parsed(printed: &str) -> Vec<String> {
 
 #[test]
 fn the_c_example_prints_the_verdicts_of_the_library() {
-    if !has("cc") {
+    if !has("cc") || !has("pkg-config") {
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");
     let (program, frame) = (dir.path().join("inspect"), dir.path().join("frame.pgm"));
     std::fs::write(&frame, [format!("P5 {WIDTH} {HEIGHT} 255\n").as_bytes(), &pixels()].concat()).expect("written");
-    compile("cc", &["-std=c11"], "inspect.c", &program);
+    compile("cc", "-std=c11", "inspect.c", &install(dir.path()), &program);
     let printed = run(Command::new(&program).arg(model()).arg(&frame), &[0, 1]);
     assert_eq!(parsed(&printed), expected());
     let wrong = Command::new(&program).arg("nowhere").arg(&frame).output().expect("it runs");
@@ -106,13 +119,13 @@ fn the_c_example_prints_the_verdicts_of_the_library() {
 
 #[test]
 fn the_cpp_example_draws_regions() {
-    if !has("c++") {
+    if !has("c++") || !has("pkg-config") {
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");
     let [program, frame, drawn] = ["draw", "frame.pgm", "drawn.ppm"].map(|name| dir.path().join(name));
     std::fs::write(&frame, [format!("P5 {WIDTH} {HEIGHT} 255\n").as_bytes(), &pixels()].concat()).expect("written");
-    compile("c++", &["-std=c++17"], "draw.cpp", &program);
+    compile("c++", "-std=c++17", "draw.cpp", &install(dir.path()), &program);
     let printed = run(Command::new(&program).arg(model()).arg(&frame).arg(&drawn), &[0]);
     assert!(printed.contains("regions, score "), "{printed}");
     let file = std::fs::read(&drawn).expect("a picture");
