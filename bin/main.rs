@@ -11,6 +11,7 @@ mod memory;
 mod output;
 mod overlay;
 mod report;
+mod reproduce;
 mod terminal;
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ fn run(cli: &Cli) -> Result<u8, Error> {
         Command::Eval(a) => commands::eval::run(&a.own, &a.shared.common()?),
         Command::Merge(a) => commands::merge::run(a),
         Command::Calibrate(a) => commands::calibrate::run(&a.own, &a.shared.common()?),
+        Command::Reproduce(a) => reproduce::run(&a.own, &a.shared.common()?),
         Command::Synth(a) => commands::synth::run(&a.own, &a.shared.common()?),
         Command::Export(a) => commands::export::run(&a.own, &a.shared.common()?),
         Command::Backbone(a) => commands::backbone::run(a),

@@ -10,6 +10,7 @@ mod eval;
 mod export;
 mod look;
 mod methods;
+mod reproduce;
 mod roi;
 mod score;
 mod shards;
@@ -31,6 +32,7 @@ pub use distill::{DistillArgs, Hints};
 pub use eval::{EvalArgs, IMAGES};
 pub use export::ExportArgs;
 pub use look::{CompletionsArgs, ConfigArgs, DevicesArgs, InfoArgs, MethodsArgs};
+pub use reproduce::ReproduceArgs;
 pub use roi::RoiArgs;
 pub use score::{Maps, ScoreArgs, Thresholds};
 pub use shards::MergeArgs;
@@ -61,6 +63,8 @@ pub enum Command {
     Merge(MergeArgs),
     /// Find the thresholds of a model anew, without training
     Calibrate(With<CalibrateArgs, Evaluating>),
+    /// Train and evaluate what a table of a paper compares, beside what was published
+    Reproduce(With<ReproduceArgs, Evaluating>),
     /// Draw defects with exact masks on real normal images
     Synth(With<SynthArgs, Drawing>),
     /// Write the network of a model or a backbone as an ONNX file

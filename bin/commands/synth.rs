@@ -1,5 +1,7 @@
 //! `hotad synth`.
 
+use std::path::Path;
+
 use hotad_engine::data::images_in;
 use hotad_engine::data::picture::Picture;
 use hotad_engine::data::synth::{Kind, draw};
@@ -9,19 +11,37 @@ use hotad_models::jobs::data_set;
 use crate::args::{Common, SynthArgs};
 use crate::{OK, output};
 
+/// What is drawn.
+#[derive(Clone, Copy)]
+pub struct Defects {
+    pub kind: Kind,
+    /// Defective images.
+    pub count: u32,
+    /// Rows and columns to bring images to before; `None` leaves them as they are.
+    pub size: Option<u32>,
+}
+
+/// Draws the defects that are asked for.
+pub fn run(args: &SynthArgs, common: &Common) -> Result<u8> {
+    let defects = Defects { kind: args.kind, count: args.count, size: args.size };
+    draw_data_set(&args.from, &args.out, defects, common)?;
+    Ok(OK)
+}
+
 /// Draws defects on normal images and writes a data set in MVTec AD's layout. The normal images it
 /// draws on are test images where the data set has some, so that no trained image is reused.
-pub fn run(args: &SynthArgs, common: &Common) -> Result<u8> {
-    let (kind, name) = Kind::ALL.into_iter().find(|(kind, _)| *kind == args.kind).expect("all kinds are there");
-    let data = data_set(&args.from, &common.terminal)?;
+pub fn draw_data_set(from: &Path, out: &Path, defects: Defects, common: &Common) -> Result<()> {
+    let Defects { kind, count, size } = defects;
+    let (_, name) = Kind::ALL.into_iter().find(|(one, _)| *one == kind).expect("all kinds are there");
+    let data = data_set(from, &common.terminal)?;
     let held: Vec<_> = data.test.iter().filter(|i| !i.defective).map(|i| i.path.clone()).collect();
     let normals = if held.is_empty() { data.train.iter().map(|i| i.path.clone()).collect() } else { held };
     if normals.is_empty() {
         let reason = "no normal images to draw on; expected test/good or a plain folder";
-        return Err(Error::Data { path: args.from.clone(), reason: reason.into() });
+        return Err(Error::Data { path: from.into(), reason: reason.into() });
     }
     let folders =
-        ["test/good".to_string(), format!("test/{name}"), format!("ground_truth/{name}")].map(|f| args.out.join(f));
+        ["test/good".to_string(), format!("test/{name}"), format!("ground_truth/{name}")].map(|f| out.join(f));
     for folder in &folders {
         output::folder(folder)?;
         if !images_in(folder)?.is_empty() {
@@ -29,9 +49,9 @@ pub fn run(args: &SynthArgs, common: &Common) -> Result<u8> {
         }
     }
     let [good, bad, truth] = folders;
-    let open = |path: &std::path::Path| -> Result<Picture> {
+    let open = |path: &Path| -> Result<Picture> {
         let picture = Picture::read(path)?;
-        match args.size {
+        match size {
             Some(size) => picture.resized(size as usize, size as usize),
             None => Ok(picture),
         }
@@ -40,7 +60,7 @@ pub fn run(args: &SynthArgs, common: &Common) -> Result<u8> {
         hotad_engine::interrupt::check()?;
         open(path)?.write_png(&good.join(format!("{i:04}.png")))?;
     }
-    for i in 0..args.count as usize {
+    for i in 0..count as usize {
         hotad_engine::interrupt::check()?;
         let normal = open(&normals[i % normals.len()])?;
         let (picture, mask) = draw(kind, &normal, &mut random::stream(common.seed, name, i as u64));
@@ -49,11 +69,6 @@ pub fn run(args: &SynthArgs, common: &Common) -> Result<u8> {
         let mask = Picture { height: mask.height, width: mask.width, channels: 1, values };
         mask.write_png(&truth.join(format!("{i:04}_mask.png")))?;
     }
-    common.say(&format!(
-        "wrote {} normal and {} defective images to {}",
-        normals.len(),
-        args.count,
-        args.out.display()
-    ));
-    Ok(OK)
+    common.say(&format!("wrote {} normal and {} defective images to {}", normals.len(), count, out.display()));
+    Ok(())
 }

@@ -1,0 +1,82 @@
+//! `hotad reproduce`: a table over a small data set, with quick settings.
+
+mod common;
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use common::{ok, refused, small_data, text};
+
+/// Settings with which every row of the table trains in a moment.
+const QUICK: [&str; 17] = [
+    "ssim-ae.latent=4",
+    "ssim-ae.epochs=1",
+    "ssim-ae.batch=4",
+    "mem-ae.latent=4",
+    "mem-ae.epochs=1",
+    "mem-ae.batch=4",
+    "mem-ae.slots=10",
+    "patchcore.image_size=64",
+    "rasl.image_size=40",
+    "rasl.images=5",
+    "rasl.rounds=1",
+    "paedid.image_size=32",
+    "paedid.network=[8, 16]",
+    "paedid.steps=5",
+    "paedid.epochs=1",
+    "paedid.batch=4",
+    "paedid.bank=f32",
+];
+
+fn command<'a>(table: &'a str, data: &'a Path, out: &'a Path) -> Vec<&'a str> {
+    let mut args = vec!["reproduce", table, "--data", text(data), "--out", text(out), "-q"];
+    QUICK.iter().for_each(|setting| args.extend(["--set", setting]));
+    args
+}
+
+fn written(file: &Path) -> SystemTime {
+    file.metadata().and_then(|m| m.modified()).expect("a file")
+}
+
+#[test]
+fn a_table_is_filled_cell_by_cell_beside_what_was_published() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, out) = (dir.path().join("bars"), dir.path().join("out"));
+    small_data(&data, 64);
+    let args = command("paedid-1", &data, &out);
+    let table = ok(&args);
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with('|')).collect();
+    assert_eq!(rows[0], "| row | bars | mean | published mean |");
+    for (row, published) in rows[2..].iter().zip(["0.829", "0.700", "0.218", "0.642", "0.954"]) {
+        assert!(row.contains(" [") && row.ends_with(&format!("| {published} |")), "{row} ends with {published}");
+    }
+    assert_eq!(rows.len(), 7);
+    assert!(out.join("cracks/bars/ground_truth/crack/0099_mask.png").is_file());
+    assert_eq!(std::fs::read_to_string(out.join("table.md")).expect("a file").trim(), table.trim());
+
+    // What is there is not done again: not a model, and of the cells the one alone that is gone.
+    let (model, file) = (out.join("models/bars/rasl.safetensors"), out.join("table.json"));
+    let (before, cells) = (written(&model), std::fs::read_to_string(&file).expect("a file"));
+    let mut json: serde_json::Value = serde_json::from_str(&cells).expect("an object");
+    json["cells"].as_object_mut().expect("rows").remove("RASL");
+    std::fs::write(&file, json.to_string()).expect("written");
+    assert_eq!(ok(&args), table);
+    assert_eq!(std::fs::read_to_string(&file).expect("a file"), cells);
+    assert!(written(&model) == before, "the model was trained again");
+
+    refused(&[&args[..], &["--seed", "8"]].concat(), &["another table, --seed or --set", text(&out)]);
+}
+
+#[test]
+fn tables_data_and_settings_that_do_not_exist_are_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, out) = (dir.path().join("bars"), dir.path().join("out"));
+    refused(&command("paedid-9", &data, &out), &["paedid-9", "i3ad-1"]);
+    refused(&["reproduce", "i3ad-1", "--data", text(&data), "--out", text(&out)], &[text(&data)]);
+    std::fs::create_dir_all(&data).expect("a folder");
+    let set = |setting| ["reproduce", "i3ad-1", "--data", text(&data), "--out", text(&out), "--set", setting];
+    refused(&set("iterations=3"), &["METHOD.KEY=VALUE"]);
+    refused(&set("rasl.rounds=1"), &["no row of the table", "rasl"]);
+    let listed = ok(&["reproduce", "--list"]);
+    assert!(listed.lines().any(|line| line.starts_with("i3ad-1 ") && line.contains("table 1")), "{listed}");
+}
