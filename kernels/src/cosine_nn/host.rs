@@ -64,34 +64,56 @@ impl Element for f16 {
 /// Running sums of a dot product, which do not wait for each other.
 const CHAINS: usize = 4;
 
+/// Bytes of the bank that are asked of memory before they are read: processors fetch ahead by themselves, but not beyond a page.
+const AHEAD: usize = 2048;
+
+/// Vectors that all queries are compared with before the next are read.
+const BLOCK: usize = 32;
+
 lanes_fn! {
-    /// Dot product of two vectors of one length.
-    fn dot[T: Element][T]<L>(query: &[f32], vector: &[T]) -> f32 {
-        assert_eq!(query.len(), vector.len(), "query and bank vectors have one length");
+    /// Dot products of a query with some vectors, one behind the other.
+    fn dots[T: Element][T]<L>(query: &[f32], vectors: &[T], to: &mut [f32]) {
         let d = query.len();
-        // SAFETY: every register ends inside both vectors, which are `d` long. `lanes_fn` runs this only on CPUs with
-        // the set of `L`.
-        let (sum, at) = unsafe {
-            let (mut sums, mut at) = ([L::splat(0.0); CHAINS], 0);
-            while at + CHAINS * L::WIDTH <= d {
-                for (k, sum) in sums.iter_mut().enumerate() {
-                    let at = at + k * L::WIDTH;
-                    *sum = L::load(query.as_ptr().add(at)).mul_add(T::load(vector.as_ptr().add(at)), *sum);
+        assert_eq!(vectors.len(), to.len() * d, "query and bank vectors have one length");
+        for (vector, to) in vectors.chunks_exact(d).zip(to) {
+            ahead(vector, AHEAD);
+            // SAFETY: every register ends inside both vectors, which are `d` long. `lanes_fn` runs this only on CPUs with
+            // the set of `L`.
+            let (sum, at) = unsafe {
+                let (mut sums, mut at) = ([L::splat(0.0); CHAINS], 0);
+                while at + CHAINS * L::WIDTH <= d {
+                    for (k, sum) in sums.iter_mut().enumerate() {
+                        let at = at + k * L::WIDTH;
+                        *sum = L::load(query.as_ptr().add(at)).mul_add(T::load(vector.as_ptr().add(at)), *sum);
+                    }
+                    at += CHAINS * L::WIDTH;
                 }
-                at += CHAINS * L::WIDTH;
+                while at + L::WIDTH <= d {
+                    sums[0] = L::load(query.as_ptr().add(at)).mul_add(T::load(vector.as_ptr().add(at)), sums[0]);
+                    at += L::WIDTH;
+                }
+                (sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum(), at)
+            };
+            let mut tail = 0.0;
+            for (q, v) in query[at..].iter().zip(&vector[at..]) {
+                tail += q * v.wide();
             }
-            while at + L::WIDTH <= d {
-                sums[0] = L::load(query.as_ptr().add(at)).mul_add(T::load(vector.as_ptr().add(at)), sums[0]);
-                at += L::WIDTH;
-            }
-            (sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum(), at)
-        };
-        let mut tail = 0.0;
-        for (q, v) in query[at..].iter().zip(&vector[at..]) {
-            tail += q * v.wide();
+            *to = sum + tail;
         }
-        sum + tail
     }
+}
+
+/// Asks memory for as many bytes as a vector has, `distance` bytes behind its begin.
+#[inline(always)]
+fn ahead<T>(vector: &[T], distance: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..size_of_val(vector)).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which reads nothing and may name any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(vector.as_ptr().cast::<i8>().wrapping_add(distance + line)) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (vector, distance);
 }
 
 /// 1 / norm, 0 for a zero vector.
@@ -132,13 +154,18 @@ impl LocationBank {
         let query = |n: usize| &queries[n * image + location * self.dim..][..self.dim];
         let scales = Reused::collect((0..found.len()).map(|n| inverse_norm(query(n))));
         let from = location * self.entries;
-        let vectors = data[from * self.dim..(from + self.entries) * self.dim].chunks_exact(self.dim);
-        for (entry, vector) in vectors.enumerate() {
-            let scale = self.inverse_norms[from + entry];
+        let vectors = data[from * self.dim..(from + self.entries) * self.dim].chunks(BLOCK * self.dim);
+        let norms = self.inverse_norms[from..from + self.entries].chunks(BLOCK);
+        let mut products = [0.0; BLOCK];
+        for (block, (vectors, norms)) in vectors.zip(norms).enumerate() {
+            let products = &mut products[..norms.len()];
             for (n, (best, own)) in found.iter_mut().zip(&*scales).enumerate() {
-                let cosine = dot(query(n), vector) * scale * own;
-                if cosine > best.cosine {
-                    *best = Nearest { index: entry as u32, cosine };
+                dots(query(n), vectors, products);
+                for (entry, (product, scale)) in products.iter().zip(norms).enumerate() {
+                    let cosine = product * scale * own;
+                    if cosine > best.cosine {
+                        *best = Nearest { index: (block * BLOCK + entry) as u32, cosine };
+                    }
                 }
             }
         }
