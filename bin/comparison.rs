@@ -23,6 +23,7 @@ pub struct Run {
 pub struct Block {
     pub title: String,
     pub change: &'static str,
+    pub better: Better,
     pub columns: Vec<String>,
     pub rows: Vec<Row>,
 }
@@ -39,29 +40,74 @@ pub struct Row {
 /// Columns beside the data sets.
 pub const SUMMARY: [&str; 2] = ["mean", "worst"];
 
-/// A metric's name and value.
-type Metric = (&'static str, fn(&Metrics) -> Option<f64>);
+/// Which of two values of a metric is better.
+#[derive(Clone, Copy)]
+pub enum Better {
+    /// The larger one.
+    Larger,
+    /// The smaller one.
+    Smaller,
+}
+
+impl Better {
+    /// The best of some values.
+    pub fn best(self, values: impl Iterator<Item = f64>) -> Option<f64> {
+        values.reduce(match self {
+            Self::Larger => f64::max,
+            Self::Smaller => f64::min,
+        })
+    }
+
+    /// The worst of some values.
+    fn worst(self, values: impl Iterator<Item = f64>) -> Option<f64> {
+        values.reduce(match self {
+            Self::Larger => f64::min,
+            Self::Smaller => f64::max,
+        })
+    }
+}
+
+/// A metric of a comparison.
+#[derive(Clone, Copy)]
+struct Metric {
+    name: &'static str,
+    value: fn(&Metrics) -> Option<f64>,
+    better: Better,
+}
+
+impl Metric {
+    /// One that is better the larger it is.
+    const fn gain(name: &'static str, value: fn(&Metrics) -> Option<f64>) -> Self {
+        Self { name, value, better: Better::Larger }
+    }
+
+    /// One that is better the smaller it is.
+    const fn loss(name: &'static str, value: fn(&Metrics) -> Option<f64>) -> Self {
+        Self { name, value, better: Better::Smaller }
+    }
+}
 
 /// The metrics of a comparison.
-const METRICS: [Metric; 18] = [
-    ("image AUROC", |m| m.image_auroc),
-    ("image AP", |m| m.image_ap),
-    ("image F1-max", |m| m.image_f1_max),
-    ("image F1 at threshold", |m| m.image_f1_at_threshold),
-    ("precision", |m| m.precision),
-    ("recall", |m| m.recall),
-    ("image AUROC, logical", |m| m.image_auroc_by_kind.and_then(|k| k.logical)),
-    ("image AUROC, structural", |m| m.image_auroc_by_kind.and_then(|k| k.structural)),
-    ("pixel AUROC", |m| m.pixel_auroc),
-    ("pixel AP", |m| m.pixel_ap),
-    ("AU-PRO 0.3", |m| m.aupro_30),
-    ("AU-sPRO 0.05, logical", |m| m.auspro.get("auspro_05").and_then(|k| k.logical)),
-    ("AU-sPRO 0.05, structural", |m| m.auspro.get("auspro_05").and_then(|k| k.structural)),
-    ("AU-sPRO 0.05, mean", |m| m.auspro.get("auspro_05").and_then(|k| k.mean)),
-    ("Dice max", |m| m.dice_max),
-    ("Dice, best threshold", |m| m.dice_best_threshold),
-    ("Dice at threshold", |m| m.dice_at_threshold),
-    ("IoU at threshold", |m| m.iou_at_threshold),
+const METRICS: [Metric; 19] = [
+    Metric::gain("image AUROC", |m| m.image_auroc),
+    Metric::gain("image AP", |m| m.image_ap),
+    Metric::gain("image F1-max", |m| m.image_f1_max),
+    Metric::gain("image F1 at threshold", |m| m.image_f1_at_threshold),
+    Metric::gain("precision", |m| m.precision),
+    Metric::gain("recall", |m| m.recall),
+    Metric::loss("false-alarm rate", |m| m.false_alarm_rate),
+    Metric::gain("image AUROC, logical", |m| m.image_auroc_by_kind.and_then(|k| k.logical)),
+    Metric::gain("image AUROC, structural", |m| m.image_auroc_by_kind.and_then(|k| k.structural)),
+    Metric::gain("pixel AUROC", |m| m.pixel_auroc),
+    Metric::gain("pixel AP", |m| m.pixel_ap),
+    Metric::gain("AU-PRO 0.3", |m| m.aupro_30),
+    Metric::gain("AU-sPRO 0.05, logical", |m| m.auspro.get("auspro_05").and_then(|k| k.logical)),
+    Metric::gain("AU-sPRO 0.05, structural", |m| m.auspro.get("auspro_05").and_then(|k| k.structural)),
+    Metric::gain("AU-sPRO 0.05, mean", |m| m.auspro.get("auspro_05").and_then(|k| k.mean)),
+    Metric::gain("Dice max", |m| m.dice_max),
+    Metric::gain("Dice, best threshold", |m| m.dice_best_threshold),
+    Metric::gain("Dice at threshold", |m| m.dice_at_threshold),
+    Metric::gain("IoU at threshold", |m| m.iou_at_threshold),
 ];
 
 /// What appears in runs, in the order of its first appearance.
@@ -81,11 +127,11 @@ pub fn blocks(runs: &[Run]) -> Vec<Block> {
     let models = distinct(runs, |r| (r.model.clone(), r.folder.clone()));
     let categories = distinct(runs, |r| r.category.clone());
     let mut blocks = Vec::new();
-    for (metric, value) in METRICS {
+    for metric in METRICS {
         for change in distinct(runs, |r| r.change) {
             let of = |model: &String, category: &String| {
                 let run = runs.iter().find(|r| r.model == *model && r.category == *category && r.change == change);
-                run.and_then(|r| value(&r.metrics))
+                run.and_then(|r| (metric.value)(&r.metrics))
             };
             let known = |c: &&String| models.iter().any(|(m, _)| of(m, c).is_some());
             let mut columns: Vec<String> = categories.iter().filter(known).cloned().collect();
@@ -100,23 +146,24 @@ pub fn blocks(runs: &[Run]) -> Vec<Block> {
             let mut rows: Vec<Row> = models.iter().map(row).collect();
             if columns.len() > 1 {
                 columns.extend(SUMMARY.map(String::from));
-                rows.iter_mut().for_each(|r| r.values.extend(summary(&r.values)));
+                rows.iter_mut().for_each(|r| r.values.extend(summary(&r.values, metric.better)));
             }
-            let title = if change == "none" { metric.to_string() } else { format!("{metric}, {change}") };
-            blocks.push(Block { title, change, columns, rows });
+            let name = metric.name;
+            let title = if change == "none" { name.to_string() } else { format!("{name}, {change}") };
+            blocks.push(Block { title, change, better: metric.better, columns, rows });
         }
     }
     blocks
 }
 
-/// Mean and smallest of what is known.
-fn summary(values: &[Option<f64>]) -> [Option<f64>; 2] {
+/// Mean and worst of what is known.
+fn summary(values: &[Option<f64>], better: Better) -> [Option<f64>; 2] {
     let known: Vec<f64> = values.iter().flatten().copied().collect();
     if known.is_empty() {
         return [None; 2];
     }
     let mean = known.iter().sum::<f64>() / known.len() as f64;
-    [Some(mean), known.into_iter().reduce(f64::min)]
+    [Some(mean), better.worst(known.into_iter())]
 }
 
 /// A value as tables show it.
@@ -126,5 +173,5 @@ pub fn shown(value: Option<f64>) -> String {
 
 /// The values of a run by metric, for the CSV file.
 pub fn values(run: &Run) -> impl Iterator<Item = (&'static str, f64)> {
-    METRICS.into_iter().filter_map(|(name, value)| Some((name, value(&run.metrics)?)))
+    METRICS.into_iter().filter_map(|metric| Some((metric.name, (metric.value)(&run.metrics)?)))
 }

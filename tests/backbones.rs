@@ -61,7 +61,7 @@ fn maps_are_those_of_torchvision() {
             let layers = trunk.layers(cut + 1);
             let state = from_torchvision(Path::new(name), &published(network, cut + 1), &layers).expect("all tensors");
             let ready = trunk.prepared(cut + 1, &state, &device).expect("all tensors");
-            let image = Tensor::new(nhwc.clone(), &[1, size, size, 3]).expect("fits").to(&device).expect("room");
+            let image = Tensor::new(nhwc.clone(), &[1, size, size, 3]).expect("fits").to(&device).expect("memory");
             let maps = trunk.maps(&Weights::Prepared(&ready), &image, &[cut]).expect("shapes fit");
             let (got, want) = (maps[0].values().expect("read"), floats(&file, key));
             assert_eq!(got.len(), want.len(), "{key}");

@@ -37,6 +37,10 @@ fn models_data_sets_and_changes_are_compared() {
     let csv = std::fs::read_to_string(out.join("comparison.csv")).expect("a file");
     assert_eq!(csv.lines().next(), Some("model,method,data,change,metric,value"));
     assert_eq!(csv.lines().filter(|l| l.contains(",none,image AUROC,")).count(), 4);
+    // The worst false-alarm rate is the largest.
+    let alarms: Vec<&str> = table.lines().skip_while(|l| !l.contains("false-alarm rate")).take(3).collect();
+    let row: Vec<f64> = alarms[1].split_whitespace().filter_map(|v| v.parse().ok()).collect();
+    assert!(alarms[0].trim_end().ends_with("worst") && row[3] == row[0].max(row[1]), "{alarms:?}");
     let report = std::fs::read_to_string(out.join("report.html")).expect("a file");
     assert!(report.contains("nuts/second/report.html") && out.join("nuts/second/report.html").is_file());
     // One value, three ways: alone, in the table's JSON, in the CSV file.

@@ -124,7 +124,7 @@ fn an_evaluation_gives_the_metrics_of_the_command_line() {
     for (job, more) in [(job, &[][..]), (other, &["--set", "alpha=0.9"])] {
         let mut typed: Value = serde_json::from_str(&ok(&[&eval[..], more].concat())).expect("JSON");
         let evaluation = job.run(&()).expect("evaluated");
-        assert_eq!(evaluation.verdicts.len(), 8);
+        assert_eq!(evaluation.scored.len(), 8);
         let text = serde_json::to_string(&evaluation.metrics).expect("plain data");
         let mut own: Value = serde_json::from_str(&text).expect("JSON");
         // The one number that is measured by the clock.

@@ -6,7 +6,7 @@ use hotad_engine::data::picture::Picture;
 use hotad_engine::metrics::bootstrap::Bootstrap;
 use hotad_engine::metrics::overlap::Overlap;
 use hotad_engine::metrics::ranking::Ranking;
-use hotad_engine::metrics::region::{CurvePoint, Region, area, components};
+use hotad_engine::metrics::region::{CurvePoint, DefectRegion, area, components};
 use hotad_engine::metrics::sketch::{Pool, Sketch, best_mean_dice};
 use hotad_engine::metrics::tally::Tally;
 use hotad_engine::random;
@@ -59,7 +59,7 @@ fn pixels_are_ranked_as_by_all_pairs() {
 fn overlap_saturates_region_by_region() {
     let maps = maps(4, 8);
     let mut tally = Tally::default();
-    let mut regions: Vec<(usize, Region)> = Vec::new();
+    let mut regions: Vec<(usize, DefectRegion)> = Vec::new();
     for (i, (map, defect)) in maps.iter().enumerate() {
         let mut own = components(defect, 8);
         own.iter_mut().for_each(|r| r.saturation = (r.pixels.len() as f64 * 0.6).max(0.5));
@@ -75,7 +75,7 @@ fn overlap_saturates_region_by_region() {
     for point in curve.into_iter().chain(bends).filter(|p| p.threshold < f32::INFINITY) {
         let above = |v: f32| v >= point.threshold;
         let fpr = normal.iter().filter(|v| above(**v)).count() as f64 / normal.len() as f64;
-        let one = |(i, r): &(usize, Region)| {
+        let one = |(i, r): &(usize, DefectRegion)| {
             let found = r.pixels.iter().filter(|p| above(maps[*i].0[**p as usize])).count();
             (found as f64 / r.saturation).min(1.0)
         };

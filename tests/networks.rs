@@ -111,7 +111,7 @@ fn sizes_are_those_of_the_papers_tables() {
 /// Numbers in 0..1 as a tensor on a device.
 fn numbers(device: &Device, shape: &[usize], name: &str) -> Tensor {
     let values = hashed(shape.iter().product(), name).into_iter().map(|v| (0.5 + 0.5 * v) as f32).collect();
-    Tensor::new(values, shape).expect("lengths fit").to(device).expect("room")
+    Tensor::new(values, shape).expect("lengths fit").to(device).expect("memory")
 }
 
 fn close(what: &str, got: &Tensor, want: &Tensor) {
@@ -136,7 +136,7 @@ fn prepared_networks_say_what_learning_ones_say() {
         for (name, network) in &networks {
             let mut params = Params::default();
             network.init(&mut params, "", 1);
-            let params = params.to(&device).expect("room");
+            let params = params.to(&device).expect("memory");
             let images = numbers(&device, &[2, 32, 32, 3], "images");
             let learned = |mode| Weights::Learned(&params, "", mode);
             // Running statistics that are not those of the start.
@@ -153,7 +153,7 @@ fn prepared_networks_say_what_learning_ones_say() {
             }
         }
         let unet = UNet::new(1, 2, 32, 4);
-        let params = unet.init(3).to(&device).expect("room");
+        let params = unet.init(3).to(&device).expect("memory");
         let x = numbers(&device, &[2, 32, 32, 1], "lightness");
         unet.learn(&params, &x, Mode::Train, None).expect("shapes fit");
         let ready = Prepared::new(&unet.layers(), &params.values().expect("read"), &device).expect("all weights");

@@ -105,7 +105,8 @@ fn gaussians_and_distances_are_those_of_plain_sums() {
         for (factors, scales, close) in [(Factors::F32(packed), vec![1.0; locations], 1e-5), (halves, scales, 1e-3)] {
             let gaussians = LocationGaussians::new(d, mean.clone(), factors, scales).expect("lengths fit");
             for device in devices::under_test() {
-                let (x, mut y) = (device.upload(query.clone()).expect("room"), device.alloc(locations).expect("room"));
+                let (x, mut y) =
+                    (device.upload(query.clone()).expect("memory"), device.alloc(locations).expect("memory"));
                 gaussians.clone().distances(&x, &mut y).expect("shapes fit");
                 for (got, want) in y.into_vec().expect("read").iter().zip(&want) {
                     let off = (f64::from(*got) / want - 1.0).abs();
@@ -131,8 +132,8 @@ fn distances_of_every_size_are_plain_sums() {
             for device in devices::under_test() {
                 let gaussians =
                     LocationGaussians::new(d, mean.clone(), factors.clone(), scales.clone()).expect("lengths fit");
-                let there = device.upload(x.clone()).expect("room");
-                let mut y = device.upload(vec![f32::NAN; images * locations]).expect("room");
+                let there = device.upload(x.clone()).expect("memory");
+                let mut y = device.upload(vec![f32::NAN; images * locations]).expect("memory");
                 gaussians.distances(&there, &mut y).expect("shapes fit");
                 for (at, got) in y.into_vec().expect("read").into_iter().enumerate() {
                     let l = at % locations;

@@ -95,7 +95,7 @@ fn oracle(case: &Case, x: &[f32], w: &[f32], bias: &[f32], y: [usize; 4]) -> Vec
 }
 
 fn prepared(case: &Case, w: &[f32], bias: &[f32], rounding: Rounding) -> PreparedConv {
-    let upload = |values: &[f32]| Device::CPU.upload(values.to_vec()).expect("room");
+    let upload = |values: &[f32]| Device::CPU.upload(values.to_vec()).expect("memory");
     let make = if case.transposed { PreparedConv::transposed } else { PreparedConv::new };
     let conv = make(upload(w), case.w, upload(bias), case.opts, Activation::Identity).expect("shapes fit");
     conv.rounded(rounding).expect("few terms")
@@ -153,7 +153,8 @@ fn epilogues_follow() {
         let gated = |rounding: Rounding, masked: bool| {
             let from = if masked { 5 } else { 3 };
             let w = random_values(24 * 9 * from, 3, grid);
-            let (w, bias) = (Device::CPU.upload(w).expect("room"), Device::CPU.upload(vec![0.1; 24]).expect("room"));
+            let (w, bias) =
+                (Device::CPU.upload(w).expect("memory"), Device::CPU.upload(vec![0.1; 24]).expect("memory"));
             let conv = match masked {
                 true => PreparedGated::new(w, [24, 3, 3, 5], bias, ConvOptions::same(3), Activation::Elu(1.0)),
                 false => PreparedGated::upsampled(w, [24, 3, 3, 3], bias, Activation::Elu(1.0)),
@@ -168,7 +169,7 @@ fn epilogues_follow() {
             let case = case([1, 12, 10, 3], [20, 3, 3, 3], 1, 1, 1, 1);
             let (w, bias) = (random_values(20 * 27, 4, grid), random_values(20, 5, grid));
             let conv = prepared(&case, &w, &bias, rounding);
-            let (mut y, mut pooled) = (vec![0.0; 120 * 20], Device::CPU.alloc(30 * 20).expect("room"));
+            let (mut y, mut pooled) = (vec![0.0; 120 * 20], Device::CPU.alloc(30 * 20).expect("memory"));
             let (residual, attention) = (random_values(120 * 20, 6, grid), random_values(120, 8, grid));
             let extra = Extra { residual: Some((&residual).into()), attention: Some((&attention).into()) };
             conv.run(&image, case.x, extra, &mut y).expect("lengths fit");
@@ -195,7 +196,7 @@ fn inverted_residuals_follow() {
             let from = x[3];
             let shapes = [[e, 1, 1, from], [e, k, k, 1], [to, 1, 1, e]];
             let values = |n: usize, at, scale: f32| random_values(n, at, |rng| scale * rng.random_range(-1.0..1.0));
-            let upload = |values: Vec<f32>| Device::CPU.upload(values).expect("room");
+            let upload = |values: Vec<f32>| Device::CPU.upload(values).expect("memory");
             let weight = |i: usize| values(shapes[i].iter().product(), 30 + i as u64, [0.4, 0.5, 0.1][i]);
             let bias = |i: usize| values(shapes[i][0], 40 + i as u64, 0.5);
             let roundings = [first, Rounding::None, last];
@@ -245,9 +246,9 @@ fn with_every_instruction_set() {
 fn too_many_terms_and_ranges_without_end_are_refused() {
     let (w, bias) = (Device::CPU.upload(vec![1.0; 70_000]), Device::CPU.upload(vec![0.0]));
     let conv = PreparedConv::new(
-        w.expect("room"),
+        w.expect("memory"),
         [1, 1, 1, 70_000],
-        bias.expect("room"),
+        bias.expect("memory"),
         ConvOptions::default(),
         Activation::Identity,
     );

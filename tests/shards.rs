@@ -116,6 +116,34 @@ fn a_shard_does_not_depend_on_where_data_are_mounted() {
     refused(&["merge", text(&folder), "--out", text(&result)], &["is there already", "--force"]);
 }
 
+#[test]
+fn merged_shards_give_the_report_of_one_run() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = trained(dir.path(), &[]);
+    let (folder, one, merged) = (dir.path().join("shards"), dir.path().join("one"), dir.path().join("merged"));
+    let eval = ["eval", "--model", text(&model), "--data", text(&data), "-q"];
+    ok(&[&eval[..], &["--out", text(&one), "--images", "3"]].concat());
+    for shard in ["0/2", "1/2"] {
+        ok(&[&eval[..], &["--shard", shard, "--shard-folder", text(&folder)]].concat());
+    }
+    let merge = ["merge", text(&folder), "--report", text(&merged)];
+    ok(&[&merge[..], &["--model", text(&model), "--images", "3"]].concat());
+    let read = |file: &Path| std::fs::read(file).expect("written");
+    for overlay in std::fs::read_dir(one.join("overlays")).expect("a folder") {
+        let name = overlay.expect("an entry").file_name();
+        assert!(read(&one.join("overlays").join(&name)) == read(&merged.join("overlays").join(&name)), "{name:?}");
+    }
+    let galleries = |folder: &Path| {
+        let report = String::from_utf8(read(&folder.join("report.html"))).expect("text");
+        let at = report.find("Clearest defects").expect("galleries");
+        report[at..report.find("Most suspicious").expect("galleries")].to_string()
+    };
+    assert!(galleries(&one) == galleries(&merged), "the same images, outlines and maps");
+    let other = dir.path().join("other.safetensors");
+    std::fs::write(&other, "another file").expect("written");
+    refused(&[&merge[..], &["--model", text(&other)]].concat(), &["not the model that the shards are of"]);
+}
+
 /// Shard files of evaluations.
 struct Made {
     dir: tempfile::TempDir,

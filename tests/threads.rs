@@ -49,7 +49,7 @@ fn prepared_convolutions() {
     for (x, dilation) in [([2, 20, 37, 32], 1), ([1, 20, 37, 32], 8), ([1, 5, 7, 32], 1)] {
         let opts = ConvOptions { padding: dilation.into(), dilation, ..ConvOptions::default() };
         let data = noise(x.iter().product(), 13);
-        let upload = |n, index| Device::CPU.upload(noise(n, index)).expect("room");
+        let upload = |n, index| Device::CPU.upload(noise(n, index)).expect("memory");
         let (weight, bias) = (|| upload(72 * 9 * 32, 14), || upload(72, 15));
         let range = InputRange::new(0.0, 1.0).expect("finite");
         for rounding in [Rounding::None, Rounding::Bf16, Rounding::Int8(range)] {
@@ -75,9 +75,9 @@ fn depthwise_gradients_and_inverted_residuals() {
     let opts = ConvOptions { padding: Padding::Same, groups: 48, ..ConvOptions::default() };
     let (data, grad, w) = (noise(3 * 40 * 37 * 48, 10), noise(3 * 40 * 37 * 48, 11), noise(48 * 25, 12));
     let weights = |shape: [usize; 4], at| ConvWeights {
-        weight: Device::CPU.upload(noise(shape.iter().product(), at)).expect("room"),
+        weight: Device::CPU.upload(noise(shape.iter().product(), at)).expect("memory"),
         shape,
-        bias: Device::CPU.upload(noise(shape[0], at + 1)).expect("room"),
+        bias: Device::CPU.upload(noise(shape[0], at + 1)).expect("memory"),
         rounding: Rounding::None,
     };
     let (expand, project) = (weights([144, 1, 1, 48], 13), weights([48, 1, 1, 144], 15));

@@ -125,7 +125,7 @@ impl Other {
 }
 
 fn compare(works: &mut [Work], device: &Device) {
-    let peaks = (peak_flops(device).expect("a kernel runs"), copy_bandwidth(device).expect("room to copy"));
+    let peaks = (peak_flops(device).expect("a kernel runs"), copy_bandwidth(device).expect("memory to copy"));
     let precision = setting("HOTAD_BENCH_PRECISION", "f32");
     let cpu = || format!("cpu, instruction set {}", simd::isa().name());
     println!(

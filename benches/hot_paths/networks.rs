@@ -23,7 +23,7 @@ use crate::work::{Work, laid_out, noise, rounding};
 /// Values as an image batch, or something like it.
 fn batch_of(device: &Device, shape: &[usize], seed: u32) -> Tensor {
     let host = Tensor::new(noise(shape.iter().product(), seed), shape).expect("lengths fit");
-    host.to(device).expect("room for a batch")
+    host.to(device).expect("memory for a batch")
 }
 
 /// Multiply-adds of ResNet-18 and of the U-Net for an image of 256x256, twice.
@@ -39,7 +39,7 @@ pub fn resnet18_forward(device: &Device) -> Work {
     let run = |ready: &Prepared, network: &ResNet, image: &Tensor| {
         black_box(classify(network, &Weights::Prepared(ready), image, None).expect("shapes fit"));
     };
-    let make = |device: &Device| Prepared::new(&network.layers(), &state, device).expect("room for a network");
+    let make = |device: &Device| Prepared::new(&network.layers(), &state, device).expect("memory for a network");
     let ready = laid_out(device, make, |ready| run(ready, &network, &image));
     Work {
         title: "ResNet-18, forward, batch 1, 256x256",
@@ -57,7 +57,7 @@ pub fn resnet18_train(device: &Device) -> Work {
     let network = ResNet::resnet18(3, 64, 1);
     let mut params = Params::default();
     network.init(&mut params, "", 0);
-    let mut params = params.to(device).expect("room for a network");
+    let mut params = params.to(device).expect("memory for a network");
     let (images, labels) = (batch_of(device, &[8, 256, 256, 3], 15), batch_of(device, &[8, 1], 16));
     let adam = AdamOptions { lr: 1e-4, ..AdamOptions::default() };
     Work {
@@ -85,7 +85,7 @@ pub fn unet_forward(device: &Device) -> Work {
     let run = |ready: &Prepared, network: &UNet, image: &Tensor| {
         black_box(network.run(&Weights::Prepared(ready), image, None).expect("shapes fit"));
     };
-    let make = |device: &Device| Prepared::new(&network.layers(), &state, device).expect("room for a network");
+    let make = |device: &Device| Prepared::new(&network.layers(), &state, device).expect("memory for a network");
     let ready = laid_out(device, make, |ready| run(ready, &network, &image));
     Work {
         title: "colour U-Net, forward, batch 1, 256x256",
@@ -101,7 +101,7 @@ pub fn unet_forward(device: &Device) -> Work {
 
 pub fn unet_train(device: &Device) -> Work {
     let network = UNet::new(1, 2, 256, 64);
-    let mut params = network.init(0).to(device).expect("room for a network");
+    let mut params = network.init(0).to(device).expect("memory for a network");
     let (images, target) = (batch_of(device, &[8, 256, 256, 1], 18), batch_of(device, &[8, 256, 256, 2], 19));
     let adam = AdamOptions::default();
     Work {
@@ -126,7 +126,8 @@ pub fn unet_train(device: &Device) -> Work {
 pub fn lea_score(device: &Device) -> Work {
     let config = lea_net::Config::default();
     let image = batch_of(&Device::CPU, &[1, 256, 256, 3], 20);
-    let make = |device: &Device| lea_net::LeaNet::untrained(config.clone(), 0, device).expect("room for the networks");
+    let make =
+        |device: &Device| lea_net::LeaNet::untrained(config.clone(), 0, device).expect("memory for the networks");
     let detector = laid_out(device, make, |detector| drop(detector.score(&image).expect("shapes fit")));
     Work {
         title: "LEA-Net scoring, recolour + map + CAAN + ADN, batch 1, 256x256",
@@ -149,17 +150,17 @@ const GATED_FLOPS: f64 = 2.0 * 64.0 * 64.0 * 192.0 * 9.0 * 192.0;
 /// Small weights, so that values stay of order one.
 fn gated_weights(device: &Device) -> (Tensor, Tensor) {
     let weights = noise(GATED.iter().product(), 21).iter().map(|v| (v - 0.5) / 20.0).collect();
-    let weights = Tensor::new(weights, &GATED).expect("lengths fit").to(device).expect("room for weights");
+    let weights = Tensor::new(weights, &GATED).expect("lengths fit").to(device).expect("memory for weights");
     (weights, batch_of(device, &[GATED[0]], 22))
 }
 
 pub fn gated_forward(device: &Device) -> Work {
     let (weight, bias) = gated_weights(device);
-    let (weight, bias) = (weight.into_buffer().expect("room"), bias.into_buffer().expect("room"));
+    let (weight, bias) = (weight.into_buffer().expect("memory"), bias.into_buffer().expect("memory"));
     let conv = PreparedGated::new(weight, GATED, bias, GATED_OPTIONS, Activation::Elu(1.0)).expect("shapes fit");
     let conv = conv.rounded(rounding(device)).expect("few terms");
     let x = batch_of(device, &GATED_MAP, 23);
-    let mut y = device.alloc(64 * 64 * 96).expect("room for a map");
+    let mut y = device.alloc(64 * 64 * 96).expect("memory for a map");
     Work {
         title: "gated convolution 192 to 2x96, 3x3, dilation 4, 64x64, forward",
         name: "gated_forward",
@@ -180,7 +181,7 @@ pub fn gated_train(device: &Device) -> Work {
     params.zeros("bias", &[GATED[0]]);
     let (weight, bias) = gated_weights(&Device::CPU);
     params.set_values(&[("weight".into(), weight), ("bias".into(), bias)].into()).expect("shapes fit");
-    let params = params.to(device).expect("room for weights");
+    let params = params.to(device).expect("memory for weights");
     let (x, target) = (batch_of(device, &GATED_MAP, 23), batch_of(device, &[1, 64, 64, 96], 24));
     Work {
         title: "gated convolution 192 to 2x96, 3x3, dilation 4, 64x64, forward and backward",
@@ -206,7 +207,8 @@ pub fn gated_train(device: &Device) -> Work {
 pub fn i3ad_score(device: &Device) -> Work {
     let config = i3ad::Config { test_iterations: 10, stop: -1.0, ..i3ad::Config::default() };
     let image = batch_of(&Device::CPU, &[1, 256, 256, 3], 25);
-    let make = |device: &Device| i3ad::I3ad::untrained(config.clone(), 1e-4, 0, device).expect("room for the networks");
+    let make =
+        |device: &Device| i3ad::I3ad::untrained(config.clone(), 1e-4, 0, device).expect("memory for the networks");
     let detector = laid_out(device, make, |detector| drop(detector.score(&image).expect("shapes fit")));
     Work {
         title: "I3AD scoring, 10 iterations, width 48, batch 1, 256x256",

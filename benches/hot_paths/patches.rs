@@ -27,7 +27,7 @@ fn neighbours(
     goal: (f64, f64),
 ) -> Work {
     let query = put(device, noise(q * d, 10));
-    let bank = FlatBank::new(BankData::F32(noise(m * d, 11)), d, device).expect("room for a bench");
+    let bank = FlatBank::new(BankData::F32(noise(m * d, 11)), d, device).expect("memory for a bench");
     let (mut index, mut distance) = (uninit(device, q), uninit(device, q));
     Work {
         title,

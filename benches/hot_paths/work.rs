@@ -73,12 +73,12 @@ pub fn noise(n: usize, seed: u32) -> Vec<f32> {
 
 /// Numbers on the device.
 pub fn put<T: Element>(device: &Device, values: Vec<T>) -> Buffer<T> {
-    device.upload(values).expect("room for a bench")
+    device.upload(values).expect("memory for a bench")
 }
 
 /// Room on the device.
 pub fn uninit<T: Element>(device: &Device, len: usize) -> Buffer<T> {
-    device.alloc(len).expect("room for a bench")
+    device.alloc(len).expect("memory for a bench")
 }
 
 fn decomposition(device: &Device) -> Work {
@@ -187,13 +187,13 @@ const FORWARD_FLOPS: f64 = 2.0 * 9.0 * 2.0 * (128.0 * 128.0 * 3.0 * 64.0 + 64.0 
 
 fn images(device: &Device, n: usize) -> Tensor {
     let host = Tensor::new(noise(n * IMAGE.len(), 12), &[n, 128, 128, 3]).expect("lengths fit");
-    host.to(device).expect("room for a batch")
+    host.to(device).expect("memory for a batch")
 }
 
 fn train_step(device: &Device) -> Work {
     let network = PatchAutoencoder::new(&VGG, IMAGE);
     let mut learner = Training {
-        params: network.init(0).to(device).expect("room for a network"),
+        params: network.init(0).to(device).expect("memory for a network"),
         adam: AdamOptions::default(),
         loss: move |params: &_, images: &_, tracked| network.reconstruction_loss(params, images, tracked),
     };
@@ -221,7 +221,7 @@ fn forward(device: &Device) -> Work {
         let latent = network.encode(&weights, image).expect("shapes fit");
         black_box(network.decode(&weights, &latent).expect("shapes fit"));
     };
-    let make = |device: &Device| network.prepared(&state, device).expect("room for a network");
+    let make = |device: &Device| network.prepared(&state, device).expect("memory for a network");
     let ready = laid_out(device, make, |ready| run(ready, &network, &image));
     Work {
         title: "patch autoencoder vgg, forward, batch 1, 128x128",

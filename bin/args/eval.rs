@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::RangedI64ValueParser;
 use hotad_engine::data::corrupt::Corruption;
 use hotad_engine::data::prepare::OnBroken;
 use hotad_models::jobs::GROUP;
@@ -14,6 +15,11 @@ use super::{ON_BROKEN, on_broken};
 
 /// Images in each gallery of a report, unless told otherwise.
 pub const IMAGES: u16 = 8;
+
+/// Images in each gallery that may be asked for.
+pub fn images() -> RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..=10_000)
+}
 
 #[derive(Args)]
 #[command(
@@ -44,7 +50,7 @@ pub struct EvalArgs {
             color/003, or KIND/FILE.EXT); without names, for the clearest defects and the most suspicious good image"))]
     pub explain: Option<Vec<String>>,
     /// Images in each gallery of the report
-    #[arg(long, value_name = "N", default_value_t = IMAGES, requires = "out", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = IMAGES, requires = "out", value_parser = images())]
     pub images: u16,
     /// Which test images are of one part, which intervals draw together: auto (near-duplicates are found), none, a regular
     /// expression or a file, as for train

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::eval::{IMAGES, images};
+
 #[derive(Args)]
 pub struct Shards {
     /// Take the images of shard I of N alone (I from 0 on), those whose names fall to it; auto: the shard that a task of a Slurm
@@ -23,7 +25,9 @@ impl Shards {
 }
 
 #[derive(Args)]
-#[command(after_help = "Example: hotad merge shards/eval-*.shard --out metrics.json")]
+#[command(
+    after_help = "Example: hotad merge shards/eval-*.shard --out metrics.json --report report --model parts.safetensors"
+)]
 pub struct MergeArgs {
     /// The files of all shards of one run, or folders that hold them and no other shards
     #[arg(required = true, value_name = "SHARD_FILE")]
@@ -34,4 +38,13 @@ pub struct MergeArgs {
     /// Write over a file in the place of --out
     #[arg(long, requires = "out")]
     pub force: bool,
+    /// Folder for the report.html and overlays of an evaluation; its images and masks are read where the shards read them
+    #[arg(long, value_name = "DIR", requires = "model")]
+    pub report: Option<PathBuf>,
+    /// The model that the shards are of, for the report
+    #[arg(long, value_name = "FILE", requires = "report")]
+    pub model: Option<PathBuf>,
+    /// Images in each gallery of the report
+    #[arg(long, value_name = "N", default_value_t = IMAGES, requires = "report", value_parser = images())]
+    pub images: u16,
 }

@@ -112,6 +112,7 @@ fn evaluate_one(
     let root = &images.data.root;
     let (category, label) = (name(root), candidate.label);
     let mut job = job(args, &file(candidate.path, &category), root, common)?;
+    job.keep_maps = if args.out.is_some() { args.images.into() } else { 0 };
     let model = job.load()?;
     let changes = args.corrupt.as_deref().map(|chosen| if chosen.is_empty() { &Corruption::ALL } else { chosen });
     let all = std::iter::once(None).chain(changes.unwrap_or_default().iter().map(|c| Some(*c)));

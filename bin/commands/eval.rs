@@ -5,7 +5,7 @@ use std::path::Path;
 use hotad_engine::Result;
 use hotad_engine::observer::Task;
 use hotad_models::config;
-use hotad_models::evaluate::{Metrics, Verdict};
+use hotad_models::evaluate::{Metrics, ScoredImage};
 use hotad_models::jobs::EvaluateJob;
 use hotad_models::model::Model;
 use hotad_models::sweep::curves;
@@ -90,18 +90,19 @@ pub fn evaluate_to(job: &EvaluateJob, report: Option<&ReportTo>, common: &Common
     if explain.is_some() {
         model.explainable()?.explanation()?;
     }
-    let mut evaluation = job.run_on(&model, &common.terminal)?;
+    let keeping = EvaluateJob { keep_maps: report.map_or(0, |r| r.images), ..job.clone() };
+    let mut evaluation = keeping.run_on(&model, &common.terminal)?;
     job.compare_with_f32(&mut evaluation, &common.terminal)?;
     if let Some(report) = report {
-        let inside = explain.map(|images| inside(&model, &evaluation.verdicts, images, common)).transpose()?;
+        let inside = explain.map(|images| inside(&model, &evaluation.scored, images, common)).transpose()?;
         report::write(report.folder, &model, &evaluation, report.images, inside.as_ref())?;
     }
     Ok(evaluation.metrics)
 }
 
 /// What the report is to show of the model's inside.
-fn inside<'a>(model: &Model, verdicts: &[Verdict], images: &'a [String], common: &Common) -> Result<Inside<'a>> {
-    let task = Task::new(&common.terminal, "curves over", verdicts.len() as u64, "images");
-    let curves = curves(model, verdicts, common.score_batch(), &|n| task.at(n as u64))?;
+fn inside<'a>(model: &Model, scored: &[ScoredImage], images: &'a [String], common: &Common) -> Result<Inside<'a>> {
+    let task = Task::new(&common.terminal, "curves over", scored.len() as u64, "images");
+    let curves = curves(model, scored, common.score_batch(), &|n| task.at(n as u64))?;
     Ok(Inside { images, curves })
 }

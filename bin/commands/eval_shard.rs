@@ -42,6 +42,7 @@ pub fn run(args: &EvalArgs, chosen: (&str, &Path), common: &Common) -> Result<u8
         corrupt: None,
         grouping: &grouping,
         seed: common.seed,
+        keep_maps: 0,
         seen: &|n| task.at(n as u64),
     };
     let sharded = Sharded::new(&model, &data, &whole, &listing, &options)?;

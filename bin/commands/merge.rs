@@ -1,17 +1,19 @@
 //! `hotad merge`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use hotad_engine::data::prepare::file_sha256;
+use hotad_engine::device::Device;
 use hotad_engine::shard::file::{ShardFile, merged, open_all};
 use hotad_engine::{AtPath, Error, Result, atomic_file};
 use hotad_models::evaluate::shards;
 use hotad_models::jobs::note;
+use hotad_models::model::Model;
 use toml::Table;
 
 use super::score;
 use crate::args::MergeArgs;
-use crate::output;
-use crate::{ERROR, OK};
+use crate::{ERROR, OK, output, report};
 
 /// Prints or writes what one run would have printed.
 pub fn run(args: &MergeArgs) -> Result<u8> {
@@ -21,6 +23,9 @@ pub fn run(args: &MergeArgs) -> Result<u8> {
     let files = open_all(&shard_files(&args.shards)?)?;
     match files[0].header.command.as_str() {
         "eval" => eval(args, &files),
+        "score" if args.report.is_some() => {
+            Err(Error::Config("--report: these are shards of `hotad score`; reports are of `hotad eval`".into()))
+        }
         "score" => scores(args, &files),
         other => Err(Error::Config(format!("shards of {other:?} cannot be merged by this hotad; update hotad"))),
     }
@@ -59,14 +64,31 @@ fn deliver(args: &MergeArgs, fill: impl FnOnce(&mut dyn FnMut(&str) -> Result<()
 }
 
 fn eval(args: &MergeArgs, files: &[ShardFile]) -> Result<u8> {
-    let shards::Merged { evaluation, broken } = shards::merge(files)?;
-    let mut metrics = evaluation.metrics;
     let settings = files[0].header.options.get("--set").cloned().unwrap_or_default();
     let settings: Table =
         serde_json::from_value(settings).map_err(|e| Error::Config(format!("--set of a shard: {e}")))?;
-    note(&mut metrics, broken, &settings);
-    deliver(args, |line| line(&serde_json::to_string(&metrics).expect("metrics are plain data")))?;
+    let model = args.model.as_ref().map(|model| of_shards(model, &settings, files)).transpose()?;
+    let report = args.report.as_ref().zip(model);
+    if let Some((folder, _)) = &report {
+        output::folder(folder)?;
+    }
+    let keep_maps = if report.is_some() { args.images.into() } else { 0 };
+    let shards::Merged { mut evaluation, broken } = shards::merge(files, keep_maps)?;
+    note(&mut evaluation.metrics, broken, &settings);
+    deliver(args, |line| line(&serde_json::to_string(&evaluation.metrics).expect("metrics are plain data")))?;
+    if let Some((folder, model)) = &report {
+        report::write(folder, model, &evaluation, args.images.into(), None)?;
+    }
     Ok(OK)
+}
+
+/// The model that shards are of, under the settings that they were scored with.
+fn of_shards(path: &Path, settings: &Table, files: &[ShardFile]) -> Result<Model> {
+    if file_sha256(path)? != files[0].header.model {
+        let reason = "not the model that the shards are of, whose SHA-256 their first lines name";
+        return Err(Error::Model { path: path.into(), reason: reason.into() });
+    }
+    Model::load_with(path, None, settings, &Device::CPU)
 }
 
 fn scores(args: &MergeArgs, files: &[ShardFile]) -> Result<u8> {

@@ -35,7 +35,7 @@ fn cell_text(value: Option<f64>, folder: &str, column: &str, linked: bool) -> Ht
 }
 
 fn table(block: &Block, linked: bool) -> Html {
-    let best = |column: usize| block.rows.iter().filter_map(|r| r.values[column]).reduce(f64::max);
+    let best = |column: usize| block.better.best(block.rows.iter().filter_map(|r| r.values[column]));
     let row = |row: &Row| {
         let cell = |(i, value): (usize, &Option<f64>)| {
             let style = value.map(shade).unwrap_or_default();

@@ -3,7 +3,7 @@
 use hotad_engine::data::files;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
-use hotad_models::evaluate::Verdict;
+use hotad_models::evaluate::ScoredImage;
 use hotad_models::explanation::{Explanation, Illustration};
 use hotad_models::model::Model;
 use hotad_models::sweep::Curve;
@@ -15,22 +15,22 @@ use super::html::Html;
 const CLEAREST: usize = 3;
 
 /// `KIND/NAME` of an image.
-fn name_of(verdict: &Verdict) -> String {
-    format!("{}/{}", verdict.item.kind, stem(&verdict.item.path))
+fn name_of(image: &ScoredImage) -> String {
+    format!("{}/{}", image.item.kind, stem(&image.item.path))
 }
 
 /// `KIND/FILE.EXT` of an image.
-fn file_of(verdict: &Verdict) -> String {
-    let file = verdict.item.path.file_name().unwrap_or_default();
-    format!("{}/{}", verdict.item.kind, file.to_string_lossy())
+fn file_of(image: &ScoredImage) -> String {
+    let file = image.item.path.file_name().unwrap_or_default();
+    format!("{}/{}", image.item.kind, file.to_string_lossy())
 }
 
 /// The image of a name, with the ending of its file where others have the same name.
-fn find<'a>(all: &[&'a Verdict], name: &str) -> Result<&'a Verdict> {
-    if let Some(verdict) = all.iter().find(|v| file_of(v) == name) {
-        return Ok(verdict);
+fn find<'a>(all: &[&'a ScoredImage], name: &str) -> Result<&'a ScoredImage> {
+    if let Some(image) = all.iter().find(|v| file_of(v) == name) {
+        return Ok(image);
     }
-    let named: Vec<&Verdict> = all.iter().copied().filter(|v| name_of(v) == name).collect();
+    let named: Vec<&ScoredImage> = all.iter().copied().filter(|v| name_of(v) == name).collect();
     let refuse = |reason: String| Err(Error::Config(format!("--explain {name}: {reason}")));
     match named[..] {
         [one] => Ok(one),
@@ -46,11 +46,11 @@ fn find<'a>(all: &[&'a Verdict], name: &str) -> Result<&'a Verdict> {
 
 /// The images of these names; without names the clearest defects and the most suspicious good image.
 pub fn chosen<'a>(
-    defective: &[&'a Verdict],
-    good: &[&'a Verdict],
-    all: &[&'a Verdict],
+    defective: &[&'a ScoredImage],
+    good: &[&'a ScoredImage],
+    all: &[&'a ScoredImage],
     names: &[String],
-) -> Result<Vec<&'a Verdict>> {
+) -> Result<Vec<&'a ScoredImage>> {
     if names.is_empty() {
         return Ok(defective.iter().take(CLEAREST).chain(good.iter().take(1)).copied().collect());
     }
@@ -58,7 +58,7 @@ pub fn chosen<'a>(
 }
 
 /// Curves, and a table for each image: steps across, what they do down.
-pub fn section(model: &Model, verdicts: &[&Verdict], curves: &[Curve]) -> Result<Html> {
+pub fn section(model: &Model, scored: &[&ScoredImage], curves: &[Curve]) -> Result<Html> {
     let spec = model.detector.image();
     let explainable = model.explainable()?;
     let Explanation { heading, text } = explainable.explanation()?;
@@ -68,14 +68,14 @@ pub fn section(model: &Model, verdicts: &[&Verdict], curves: &[Curve]) -> Result
         html.add(super::card(&format!("Image AUROC by {chart}"), super::charts::sweep(chart, &lines)));
     }
     html.push("</div>", &[]);
-    for verdict in verdicts {
-        let picture = files::read(&verdict.item.path, spec, model.roi.as_ref())?;
+    for image in scored {
+        let picture = files::read(&image.item.path, spec, model.roi.as_ref())?;
         let images = Tensor::new(picture.values.clone(), &[1, spec.height, spec.width, spec.channels])?;
         let recolours = model.detector.as_recolouring();
         let recoloured = recolours.map(|r| r.recoloured(&images)).transpose()?.unwrap_or_default();
         let score = model.score(&images)?.swap_remove(0);
         let overlay = crate::overlay::overlay(picture.clone(), &score.map, &model.calibration);
-        html.push("<h3>{}: score {}</h3>", &[&file_of(verdict), &format!("{:.3}", verdict.score)]);
+        html.push("<h3>{}: score {}</h3>", &[&file_of(image), &format!("{:.3}", image.score)]);
         let shown =
             [("image", Some(picture)), ("recoloured", recoloured.into_iter().next()), ("anomaly map", Some(overlay))];
         let (mut titles, mut pictures) = (Html::default(), Html::default());

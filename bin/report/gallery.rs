@@ -4,13 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use base64::Engine;
-use hotad_engine::data::files;
 use hotad_engine::data::names::make_distinct;
 use hotad_engine::data::picture::{Mask, Picture};
-use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
 use hotad_models::AnomalyMap;
-use hotad_models::evaluate::Verdict;
+use hotad_models::evaluate::{Evaluation, ScoredImage};
 use hotad_models::model::Model;
 
 use super::html::Html;
@@ -46,49 +44,49 @@ pub struct Gallery<'a> {
     images: usize,
     /// Names of overlays by image.
     names: HashMap<&'a Path, String>,
+    /// Maps by image.
+    maps: HashMap<&'a Path, &'a AnomalyMap>,
 }
 
 impl<'a> Gallery<'a> {
     /// Of some of the images of an evaluation; overlays are also written as files into a folder.
-    pub fn new(folder: &'a Path, model: &'a Model, verdicts: &'a [Verdict], images: usize) -> Self {
-        let name = |v: &Verdict| format!("{}_{}", v.item.kind, stem(&v.item.path));
-        let mut names: Vec<String> = verdicts.iter().map(name).collect();
+    pub fn new(folder: &'a Path, model: &'a Model, evaluation: &'a Evaluation, images: usize) -> Self {
+        let scored = &evaluation.scored;
+        let name = |v: &ScoredImage| format!("{}_{}", v.item.kind, stem(&v.item.path));
+        let mut names: Vec<String> = scored.iter().map(name).collect();
         make_distinct(names.iter_mut());
-        let names = verdicts.iter().map(|v| v.item.path.as_path()).zip(names).collect();
-        Self { folder, model, images, names }
+        let names = scored.iter().map(|v| v.item.path.as_path()).zip(names).collect();
+        Self { folder, model, images, names, maps: evaluation.maps.by_file() }
     }
 
-    /// The map of a verdict, computed again: evaluating keeps none.
-    fn map_of(&self, verdict: &Verdict) -> Result<AnomalyMap> {
-        let spec = self.model.detector.image();
-        let picture = files::read(&verdict.item.path, spec, self.model.roi.as_ref())?;
-        let images = Tensor::new(picture.values, &[1, spec.height, spec.width, spec.channels])?;
-        let map = self.model.score(&images)?.swap_remove(0).map;
-        self.model.map_at(map, verdict.size)
+    /// The map of an image at the size of its file.
+    fn map_of(&self, image: &ScoredImage) -> Result<AnomalyMap> {
+        let map = self.maps.get(image.item.path.as_path()).expect("evaluations keep the maps of their galleries");
+        self.model.map_at((*map).clone(), image.size)
     }
 
     /// Image and overlay side by side; the overlay is also written as a file of its own.
-    fn figure(&self, verdict: &Verdict) -> Result<Html> {
-        let item = &verdict.item;
+    fn figure(&self, image: &ScoredImage) -> Result<Html> {
+        let item = &image.item;
         let picture = Picture::read(&item.path)?;
         let width = picture.height.max(picture.width).div_ceil(SIDE);
         let truth = Mask::of_item(item, picture.height, picture.width)?;
         let left = embed(overlay::outlined(picture.clone(), &truth, width))?;
-        let overlay = overlay::overlay(picture, &self.map_of(verdict)?, &self.model.calibration);
+        let overlay = overlay::overlay(picture, &self.map_of(image)?, &self.model.calibration);
         overlay.write_png(&self.folder.join(format!("{}.png", self.names[item.path.as_path()])))?;
-        let dice = verdict.overlap.map(|o| format!(", Dice {:.3}", o.dice())).unwrap_or_default();
+        let dice = image.overlap.map(|o| format!(", Dice {:.3}", o.dice())).unwrap_or_default();
         Ok(Html::of(
             r#"<figure><div class="pair"><img alt="image" src="{}"><img alt="anomaly map" src="{}"></div><figcaption>{} / {}: score {}{}</figcaption></figure>"#,
-            &[&left, &embed(overlay)?, &item.kind, &stem(&item.path), &format!("{:.3e}", verdict.score), &dice],
+            &[&left, &embed(overlay)?, &item.kind, &stem(&item.path), &format!("{:.3e}", image.score), &dice],
         ))
     }
 
     /// A heading and the first images; nothing where there are none.
-    pub fn section(&self, title: &str, about: &str, verdicts: &[&Verdict]) -> Result<Html> {
-        if verdicts.is_empty() {
+    pub fn section(&self, title: &str, about: &str, scored: &[&ScoredImage]) -> Result<Html> {
+        if scored.is_empty() {
             return Ok(Html::default());
         }
-        let figures: Html = verdicts.iter().take(self.images).map(|v| self.figure(v)).collect::<Result<_>>()?;
+        let figures: Html = scored.iter().take(self.images).map(|v| self.figure(v)).collect::<Result<_>>()?;
         Ok(Html::of(r#"<h2>{}</h2><p>{}</p><div class="gallery">{}</div>"#, &[&title, &about, &figures]))
     }
 }

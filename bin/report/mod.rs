@@ -12,7 +12,7 @@ pub mod rows;
 use std::path::Path;
 
 use hotad_engine::{Result, atomic_file};
-use hotad_models::evaluate::{Confusion, Evaluation, Metrics, Verdict};
+use hotad_models::evaluate::{Confusion, Evaluation, Metrics, ScoredImage};
 use hotad_models::model::Model;
 use hotad_models::sweep::Curve;
 
@@ -101,7 +101,7 @@ fn by_kind(m: &Metrics) -> Html {
 fn results(evaluation: &Evaluation) -> Html {
     let m = &evaluation.metrics;
     let table: Html = rows(m).iter().map(|(k, v)| Html::of("<tr><td>{}</td><td>{}</td></tr>", &[k, v])).collect();
-    let scores: Vec<(f32, bool)> = evaluation.verdicts.iter().map(|v| (v.score, v.item.defective)).collect();
+    let scores: Vec<(f32, bool)> = evaluation.scored.iter().map(|v| (v.score, v.item.defective)).collect();
     let key = r#"{}<p class="key"><i style="background:var(--blue)"></i>good<i style="background:var(--red)"></i>defective<i style="background:var(--ink)"></i>threshold</p>"#;
     let histogram = Html::of(key, &[&charts::histogram(&scores, m.image_threshold)]);
     let mut html = Html::of(r#"<h2>Metrics</h2><div class="row">"#, &[]);
@@ -143,7 +143,7 @@ fn small_print(model: &Model, evaluation: &Evaluation) -> Html {
     html
 }
 
-/// A verdict as a word.
+/// What is said of an image, as a word.
 fn word(anomaly: bool) -> &'static str {
     if anomaly { "anomaly" } else { "normal" }
 }
@@ -151,13 +151,13 @@ fn word(anomaly: bool) -> &'static str {
 /// One line for each image.
 fn image_lines(evaluation: &Evaluation) -> Vec<String> {
     let threshold = evaluation.metrics.image_threshold;
-    let line = |v: &Verdict| {
+    let line = |v: &ScoredImage| {
         let (path, score, ms) = (v.item.path.to_string_lossy(), v.score.to_string(), format!("{:.3}", v.ms));
         let (label, predicted) = (word(v.item.defective), word(v.score > threshold));
         csv::line(&[&path, &v.item.kind, label, &score, predicted, &threshold.to_string(), &ms])
     };
     let head = csv::line(&["path", "kind", "label", "score", "predicted", "threshold", "ms"]);
-    std::iter::once(head).chain(evaluation.verdicts.iter().map(line)).collect()
+    std::iter::once(head).chain(evaluation.scored.iter().map(line)).collect()
 }
 
 /// Writes `report.html`, `images.csv` and `overlays/` into a folder, at most `images` pictures to each gallery.
@@ -168,23 +168,23 @@ pub fn write(
     images: usize,
     inside: Option<&Inside>,
 ) -> Result<()> {
-    let mut ranked: Vec<&Verdict> = evaluation.verdicts.iter().collect();
+    let mut ranked: Vec<&ScoredImage> = evaluation.scored.iter().collect();
     ranked.sort_by(|a, b| b.score.total_cmp(&a.score));
-    let (defective, good): (Vec<&Verdict>, Vec<&Verdict>) = ranked.iter().partition(|v| v.item.defective);
+    let (defective, good): (Vec<&ScoredImage>, Vec<&ScoredImage>) = ranked.iter().partition(|v| v.item.defective);
     // A name that does not exist is refused before anything is written.
     let explained = inside.map(|i| explain::chosen(&defective, &good, &ranked, i.images)).transpose()?;
     let overlays = folder.join("overlays");
     output::folder(&overlays)?;
-    let gallery = Gallery::new(&overlays, model, &evaluation.verdicts, images);
-    let weakest: Vec<&Verdict> = defective.iter().rev().copied().collect();
+    let gallery = Gallery::new(&overlays, model, evaluation, images);
+    let weakest: Vec<&ScoredImage> = defective.iter().rev().copied().collect();
     let about = "Left the image, its ground truth outlined in cyan; right the anomaly map, outlined in red where it exceeds the pixel threshold.";
     let mut body = title(model, evaluation);
     body.add(results(evaluation));
     body.add(gallery.section("Clearest defects", about, &defective)?);
     body.add(gallery.section("Weakest defects", "Defective images with the lowest scores.", &weakest)?);
     body.add(gallery.section("Most suspicious good images", "Good images with the highest scores.", &good)?);
-    if let (Some(inside), Some(verdicts)) = (inside, explained) {
-        body.add(explain::section(model, &verdicts, &inside.curves)?);
+    if let (Some(inside), Some(scored)) = (inside, explained) {
+        body.add(explain::section(model, &scored, &inside.curves)?);
     }
     body.add(small_print(model, evaluation));
     let m = &evaluation.metrics;

@@ -126,7 +126,7 @@ pub(crate) enum Column {
 /// Columns of a cube.
 const COLUMNS: usize = 32;
 /// Rows that a cube reads at a time.
-const LANES: usize = UNITS as usize / COLUMNS;
+const ROWS_AT_ONCE: usize = UNITS as usize / COLUMNS;
 
 /// How a matrix is cut into cubes.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
@@ -168,14 +168,14 @@ fn column_sums_kernel(
             } else {
                 sum += y[row * s.columns + column] * (v - mean[column]) * inv_std[column];
             }
-            row += LANES;
+            row += ROWS_AT_ONCE;
         }
     }
     shared[unit] = sum;
     sync_cube();
     if lane == 0 && column < s.columns {
         let mut total = f32::new(0.0);
-        for l in 0..LANES {
+        for l in 0..ROWS_AT_ONCE {
             total += shared[l * COLUMNS + unit];
         }
         partial[part * s.columns + column] = total;
@@ -225,7 +225,7 @@ pub(crate) fn column_sums(
     let columns = out.len();
     let rows = x.len() / columns.max(1);
     let blocks = columns.div_ceil(COLUMNS);
-    let chunk = rows.div_ceil(256).max(64).next_multiple_of(LANES);
+    let chunk = rows.div_ceil(256).max(64).next_multiple_of(ROWS_AT_ONCE);
     let chunks = rows.div_ceil(chunk).max(1);
     let partial = gpu.alloc::<f32>(chunks * columns)?;
     launch!(

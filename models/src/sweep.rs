@@ -7,7 +7,7 @@ use hotad_engine::metrics::ranking::Ranking;
 use hotad_engine::threads::pooled;
 use hotad_engine::{Result, interrupt};
 
-use crate::evaluate::Verdict;
+use crate::evaluate::ScoredImage;
 use crate::explanation::Sweep;
 use crate::model::Model;
 
@@ -27,9 +27,9 @@ pub struct Curve {
 ///
 /// # Errors
 /// When an image cannot be read.
-pub fn curves(model: &Model, verdicts: &[Verdict], batch: usize, seen: &dyn Fn(usize)) -> Result<Vec<Curve>> {
+pub fn curves(model: &Model, scored: &[ScoredImage], batch: usize, seen: &dyn Fn(usize)) -> Result<Vec<Curve>> {
     let Some(inside) = model.detector.as_explainable() else { return Ok(Vec::new()) };
-    let paths: Vec<PathBuf> = verdicts.iter().map(|v| v.item.path.clone()).collect();
+    let paths: Vec<PathBuf> = scored.iter().map(|v| v.item.path.clone()).collect();
     let mut all: Vec<Vec<Sweep>> = Vec::with_capacity(paths.len());
     for_all(&Images::new(model.files(&paths), model.detector.image()), batch, |loaded| {
         interrupt::check()?;
@@ -42,14 +42,14 @@ pub fn curves(model: &Model, verdicts: &[Verdict], batch: usize, seen: &dyn Fn(u
         chart: sweep.chart,
         name: sweep.name,
         points: (0..sweep.x.len())
-            .filter_map(|i| Some((f64::from(sweep.x[i]), auroc(&all, verdicts, which, i)?)))
+            .filter_map(|i| Some((f64::from(sweep.x[i]), auroc(&all, scored, which, i)?)))
             .collect(),
     };
     Ok(first.iter().enumerate().map(curve).collect())
 }
 
 /// AUROC of all images at value `i` of sweep `which`.
-fn auroc(all: &[Vec<Sweep>], verdicts: &[Verdict], which: usize, i: usize) -> Option<f64> {
-    let pairs = all.iter().zip(verdicts).map(|(sweeps, v)| (sweeps[which].scores[i], v.item.defective));
+fn auroc(all: &[Vec<Sweep>], scored: &[ScoredImage], which: usize, i: usize) -> Option<f64> {
+    let pairs = all.iter().zip(scored).map(|(sweeps, v)| (sweeps[which].scores[i], v.item.defective));
     Ranking::new(pairs).auroc()
 }

@@ -122,7 +122,7 @@ impl Case {
 
     /// Numbers on the device.
     pub fn put<T: Element>(&self, values: Vec<T>) -> Buffer<T> {
-        self.device.upload(values).expect("room for a small case")
+        self.device.upload(values).expect("memory for a small case")
     }
 
     /// Room for floats that an operation must overwrite all.

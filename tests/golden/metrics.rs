@@ -2,7 +2,7 @@
 
 use hotad_engine::metrics::overlap::Overlap;
 use hotad_engine::metrics::ranking::Ranking;
-use hotad_engine::metrics::region::{CurvePoint, Region, area, components};
+use hotad_engine::metrics::region::{CurvePoint, DefectRegion, area, components};
 use hotad_engine::metrics::tally::Tally;
 
 use crate::case::{Case, Outputs, outputs};
@@ -72,7 +72,7 @@ fn overlaps(case: &Case, measure: fn(&Overlap) -> f64) -> Vec<f64> {
 }
 
 /// All images with the regions of each.
-fn tally(case: &Case, regions: Vec<Vec<Region>>) -> Tally {
+fn tally(case: &Case, regions: Vec<Vec<DefectRegion>>) -> Tally {
     let mut tally = Tally::default();
     for (map, regions) in maps(case).iter().zip(regions) {
         let mut defect = vec![false; map.len()];
@@ -82,18 +82,18 @@ fn tally(case: &Case, regions: Vec<Vec<Region>>) -> Tally {
     tally
 }
 
-fn mask_components(case: &Case) -> Vec<Vec<Region>> {
+fn mask_components(case: &Case) -> Vec<Vec<DefectRegion>> {
     let width = case.shape("mask")[3];
     let masks = images(case, "mask").into_iter();
     masks.map(|m| components(&m.iter().map(|v| *v > 0.5).collect::<Vec<_>>(), width)).collect()
 }
 
-fn channels(case: &Case) -> Vec<Vec<Region>> {
+fn channels(case: &Case) -> Vec<Vec<DefectRegion>> {
     let mut regions = vec![Vec::new(); maps(case).len()];
     let places = case.flat("image_index").into_iter().zip(case.flat("saturation"));
     for (gt, (image, saturation)) in images(case, "gt").iter().zip(places) {
         let pixels = gt.iter().enumerate().filter(|(_, v)| **v > 0.5).map(|(i, _)| i as u32).collect();
-        regions[image as usize].push(Region { pixels, saturation: saturation.into() });
+        regions[image as usize].push(DefectRegion { pixels, saturation: saturation.into() });
     }
     regions
 }

@@ -57,14 +57,14 @@ fn the_generator_paints_the_same_prepared_as_on_the_tape() {
                 *tensor = Tensor::new(values, tensor.shape()).expect("lengths fit");
             }
         }
-        let mut params = params.to(&device).expect("room");
+        let mut params = params.to(&device).expect("memory");
         params.set_values(&state).expect("shapes fit");
         let ready = Ready::new(&generator, &state, &device).expect("shapes fit");
         let pixels = |n| (0..n).map(|_| rng.random_range(-1.0..1.0f32)).collect::<Vec<f32>>();
         let mut pixels = pixels;
-        let images = Tensor::new(pixels(2 * 64 * 68 * 3), &[2, 64, 68, 3]).expect("fits").to(&device).expect("room");
+        let images = Tensor::new(pixels(2 * 64 * 68 * 3), &[2, 64, 68, 3]).expect("fits").to(&device).expect("memory");
         let mask = pixels(2 * 64 * 68).into_iter().map(|v| f32::from(u8::from(v > 0.3))).collect();
-        let mask = Tensor::new(mask, &[2, 64, 68, 1]).expect("fits").to(&device).expect("room");
+        let mask = Tensor::new(mask, &[2, 64, 68, 1]).expect("fits").to(&device).expect("memory");
         let on_tape = generator.run(&Inpainting::Learned(&params, Mode::Train), &images, &mask).expect("shapes fit");
         let prepared = generator.run(&Inpainting::Ready(&ready), &images, &mask).expect("shapes fit");
         for (a, b) in [(&on_tape.coarse, &prepared.coarse), (&on_tape.fine, &prepared.fine)] {
@@ -77,7 +77,7 @@ fn the_generator_paints_the_same_prepared_as_on_the_tape() {
             let (values, mask) = (images.values().expect("read"), mask.values().expect("read"));
             values.iter().enumerate().map(|(at, v)| if mask[at / 3] == 1.0 { -v } else { *v }).collect()
         };
-        let hidden = Tensor::new(hidden, &[2, 64, 68, 3]).expect("fits").to(&device).expect("room");
+        let hidden = Tensor::new(hidden, &[2, 64, 68, 3]).expect("fits").to(&device).expect("memory");
         let again = generator.run(&Inpainting::Ready(&ready), &hidden, &mask).expect("shapes fit");
         assert_eq!(prepared.fine.values().expect("read"), again.fine.values().expect("read"));
     }
@@ -87,12 +87,13 @@ fn the_generator_paints_the_same_prepared_as_on_the_tape() {
 fn the_generator_gives_feature_maps() {
     let config = Config { image_size: 66, width: 8, ..Config::default() };
     let images = Tensor::new(bars(66, 1).with_channels(3).values, &[1, 66, 66, 3]).expect("lengths fit");
-    let on_cpu = I3ad::untrained(config.clone(), 0.1, 3, &Device::CPU).expect("room").features(&images).expect("fits");
+    let on_cpu =
+        I3ad::untrained(config.clone(), 0.1, 3, &Device::CPU).expect("memory").features(&images).expect("fits");
     assert_eq!(on_cpu.shape(), [1, 17, 17, 16]);
     let want = on_cpu.values().expect("read");
     assert!(want.iter().any(|v| v.abs() > 1e-3));
     for device in devices::under_test() {
-        let got = I3ad::untrained(config.clone(), 0.1, 3, &device).expect("room").features(&images).expect("fits");
+        let got = I3ad::untrained(config.clone(), 0.1, 3, &device).expect("memory").features(&images).expect("fits");
         for (got, want) in got.values().expect("read").iter().zip(want.iter()) {
             assert!((got - want).abs() < 1e-4, "{got} for {want} on {}", device.name());
         }

@@ -46,7 +46,7 @@ fn dissimilarity_is_that_of_images_from_0_to_1() {
     let images = Tensor::new(values.clone(), &[1, SIZE, SIZE, 3]).expect("lengths fit");
     let config = Config { image_size: SIZE, width: 8, test_iterations: 0, ..Config::default() };
     for device in devices::under_test() {
-        let model = I3ad::untrained(config.clone(), 0.5, 3, &device).expect("room");
+        let model = I3ad::untrained(config.clone(), 0.5, 3, &device).expect("memory");
         let shown = model.explain(&images).expect("explained").remove(0);
         let picture = |row: &str| {
             let found = shown.iter().find(|i| i.row == row && i.column == "iteration 0");
@@ -59,7 +59,7 @@ fn dissimilarity_is_that_of_images_from_0_to_1() {
             let worst = map.iter().zip(&want).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
             assert!(worst < 1e-3, "{worst} on {}", device.name());
         }
-        let l2 = I3ad::untrained(Config { residual: Residual::L2, ..config.clone() }, 0.5, 3, &device).expect("room");
+        let l2 = I3ad::untrained(Config { residual: Residual::L2, ..config.clone() }, 0.5, 3, &device).expect("memory");
         let l2 = l2.score(&images).expect("scored").remove(0).map.values;
         let made = picture("reconstruction");
         for (pixel, got) in l2.iter().enumerate() {
@@ -75,7 +75,7 @@ fn the_checkerboards_are_no_iteration() {
     let images = Tensor::new(bars(66, 1).with_channels(3).values, &[1, 66, 66, 3]).expect("lengths fit");
     let model = |test_iterations| {
         let config = Config { image_size: 66, width: 8, test_iterations, stop: 0.0, ..Config::default() };
-        I3ad::untrained(config, 1e-4, 3, &Device::CPU).expect("room")
+        I3ad::untrained(config, 1e-4, 3, &Device::CPU).expect("memory")
     };
     let sweeps = model(1).sweeps(&images).expect("scored").remove(0);
     assert_eq!(sweeps[0].x, [0.0, 1.0]);

@@ -89,7 +89,7 @@ fn dense(kernel: usize, padding: Padding) -> Call {
 
 fn int8() -> Call {
     let (shape, opts) = ([1, 4, 8, 32], ConvOptions::same(3));
-    let upload = |n| Device::CPU.upload(noise(n)).expect("room");
+    let upload = |n| Device::CPU.upload(noise(n)).expect("memory");
     let conv =
         PreparedConv::new(upload(32 * 9 * 32), [32, 3, 3, 32], upload(32), opts, Activation::Relu).expect("fits");
     let range = InputRange::new(0.0, 1.0).expect("finite");
@@ -102,7 +102,7 @@ fn int8() -> Call {
 
 fn winograd() -> Call {
     let (shape, opts) = ([1, 16, 16, 32], ConvOptions::same(3));
-    let upload = |n| Device::CPU.upload(noise(n)).expect("room");
+    let upload = |n| Device::CPU.upload(noise(n)).expect("memory");
     let conv =
         PreparedConv::new(upload(32 * 9 * 32), [32, 3, 3, 32], upload(32), opts, Activation::Relu).expect("fits");
     let (x, mut y) = (noise(16 * 16 * 32), vec![0.0; 16 * 16 * 32]);

@@ -96,7 +96,7 @@ fn forward_and_backward(device: &Device, s: Shape) -> TestCaseResult {
     let (gb, mut dx) = (put(device, &g), uninit(device, x.len()));
     conv2d_backward_data(&gb, xs, &wb, ws, opts, &mut dx).expect("as forward");
     adjoint(&plain, &g, &x, &dx)?;
-    let mut dw = device.zeros(weight.len()).expect("room");
+    let mut dw = device.zeros(weight.len()).expect("memory");
     conv2d_backward_weight(&xb, xs, &gb, ws, opts, &mut dw).expect("as forward");
     adjoint(&plain, &g, &weight, &dw)
 }

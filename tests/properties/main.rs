@@ -41,7 +41,7 @@ fn noise(len: usize, index: u64) -> Vec<f32> {
 }
 
 fn put(device: &Device, values: &[f32]) -> Buffer {
-    device.upload(values.to_vec()).expect("room for a small map")
+    device.upload(values.to_vec()).expect("memory for a small map")
 }
 
 /// A buffer that an operation must write all of.

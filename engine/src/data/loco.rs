@@ -11,7 +11,7 @@ use super::decode;
 use super::picture::Mask;
 use crate::error::{Error, Result};
 use crate::input_file;
-use crate::metrics::region::Region;
+use crate::metrics::region::DefectRegion;
 
 /// The file that a LOCO data set has beside its images.
 pub const CONFIG: &str = "defects_config.json";
@@ -63,8 +63,8 @@ impl Saturations {
         item: &Item,
         (height, width): (usize, usize),
         changed: &dyn Fn(Mask) -> Mask,
-    ) -> Result<Vec<Region>> {
-        let region = |path: &PathBuf| -> Result<Option<Region>> {
+    ) -> Result<Vec<DefectRegion>> {
+        let region = |path: &PathBuf| -> Result<Option<DefectRegion>> {
             let refuse = |reason: String| Err(Error::Image { path: path.clone(), reason });
             let mask = decode::open(path)?;
             if (mask.height(), mask.width()) != (height, width) {
@@ -89,7 +89,7 @@ impl Saturations {
                 true => (defect.saturation_threshold * area).floor().max(1.0),
                 false => defect.saturation_threshold.min(area),
             };
-            Ok(Some(Region { pixels, saturation }))
+            Ok(Some(DefectRegion { pixels, saturation }))
         };
         let regions = item.masks.iter().map(region).collect::<Result<Vec<_>>>()?;
         Ok(regions.into_iter().flatten().collect())

@@ -7,7 +7,7 @@
 
 /// A region of an image.
 #[derive(Clone, Debug)]
-pub struct Region {
+pub struct DefectRegion {
     /// Its pixels, as positions in the image's map.
     pub pixels: Vec<u32>,
     /// Pixels after which it counts as found whole.
@@ -26,7 +26,7 @@ pub struct CurvePoint {
 }
 
 /// Components of a mask under 8-connectivity, each saturating at its area.
-pub fn components(mask: &[bool], width: usize) -> Vec<Region> {
+pub fn components(mask: &[bool], width: usize) -> Vec<DefectRegion> {
     if !mask.contains(&true) {
         return Vec::new();
     }
@@ -54,7 +54,7 @@ pub fn components(mask: &[bool], width: usize) -> Vec<Region> {
             }
         }
         let saturation = pixels.len() as f64;
-        regions.push(Region { pixels, saturation });
+        regions.push(DefectRegion { pixels, saturation });
     }
     regions
 }

@@ -2,7 +2,7 @@
 //! slow or too large pixel by pixel: the best threshold over images, and resampled metrics.
 
 use super::ranking::{Point, Ranking};
-use super::region::{CurvePoint, Region, area};
+use super::region::{CurvePoint, DefectRegion, area};
 use super::tally::{Entry, Tally, score};
 
 /// Counts of the pixels of one map by score.
@@ -18,7 +18,7 @@ pub struct Sketch {
 impl Sketch {
     /// Of a map, which of its pixels are defective, and its regions. `bits` of the 32 of a score, ordered as numbers, tell scores
     /// apart: of 16 numbers are known to one part in 128, of 20 to one in 2048. Scores should be given less what normal ones are.
-    pub fn new(map: &[f32], defect: &[bool], regions: &[Region], bits: u32) -> Self {
+    pub fn new(map: &[f32], defect: &[bool], regions: &[DefectRegion], bits: u32) -> Self {
         let mut tally = Tally::with_bits(bits);
         tally.add(map, defect, regions);
         let entries = tally.into_entries();

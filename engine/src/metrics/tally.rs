@@ -9,7 +9,7 @@
 
 use super::buckets::Buckets;
 use super::ranking::{Point, Ranking};
-use super::region::{CurvePoint, Region};
+use super::region::{CurvePoint, DefectRegion};
 
 /// Most distinct scores of normal pixels.
 const LIMIT: usize = 32 << 20;
@@ -112,7 +112,7 @@ impl Tally {
     }
 
     /// Takes the map of an image, which of its pixels are defective, and its regions, whose pixels all are.
-    pub fn add(&mut self, map: &[f32], defect: &[bool], regions: &[Region]) {
+    pub fn add(&mut self, map: &[f32], defect: &[bool], regions: &[DefectRegion]) {
         // Room that is not used costs nothing.
         self.new_normal.reserve(if self.new_normal.is_empty() { WAITING + map.len() } else { map.len() });
         if !defect.contains(&true) {
@@ -126,7 +126,7 @@ impl Tally {
         }
     }
 
-    fn add_defective(&mut self, map: &[f32], defect: &[bool], regions: &[Region]) {
+    fn add_defective(&mut self, map: &[f32], defect: &[bool], regions: &[DefectRegion]) {
         self.gained.resize(self.gained.len().max(map.len()), 0.0);
         for region in regions {
             let mut pixels: Vec<u32> = region.pixels.clone();

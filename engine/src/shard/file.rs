@@ -16,7 +16,7 @@ use crate::error::{AtPath, Error, Result, shown};
 use crate::{atomic_file, input_file};
 
 /// The version of this format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Bytes of a line at most: those of the largest maps and masks are some ten megabytes.
 const LONGEST: u64 = 1 << 28;

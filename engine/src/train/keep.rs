@@ -51,12 +51,12 @@ mod tests {
     fn an_average_forgets_its_start_soon_and_then_remembers_long() {
         let (mut params, mut average) = (Params::default(), State::new());
         params.zeros("w", &[1]);
-        Keep::follow(0.999, &mut average, &params, 0).expect("room");
+        Keep::follow(0.999, &mut average, &params, 0).expect("memory");
         let one = State::from([("w".to_string(), Tensor::new(vec![1.0], &[1]).expect("fits"))]);
         params.set_values(&one).expect("fits");
         let mut expected = 0.0_f64;
         for step in 1..=100_u32 {
-            Keep::follow(0.999, &mut average, &params, u64::from(step)).expect("room");
+            Keep::follow(0.999, &mut average, &params, u64::from(step)).expect("memory");
             let decay = f64::min(0.999, f64::from(1 + step) / f64::from(10 + step));
             expected = decay * expected + 1.0 - decay;
             let got = f64::from(average["w"].item().expect("one"));

@@ -42,7 +42,7 @@ mod tests {
             Err(e) => return eprintln!("skipped: {e}"),
         };
         let gpu = device.gpu().expect("wgpu is one");
-        let x = gpu.alloc::<f32>(4).expect("room");
+        let x = gpu.alloc::<f32>(4).expect("memory");
         launch!(gpu, fill_kernel, (grid(1), CubeDim::new_1d(1 << 20)), x.arg(), 4, 1.0);
         let line = x.read().expect_err("no adapter takes so many units").to_string();
         assert!(line.starts_with(gpu.name()) && !line.contains('\n'), "{line}");

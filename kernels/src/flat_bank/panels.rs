@@ -13,10 +13,10 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
-use super::tile::{LANES, ROWS};
+use super::tile::ROWS;
 use crate::cosine_nn::BankData;
 use crate::device::Reused;
-use crate::simd::simd_fn;
+use crate::simd::{LANES, simd_fn};
 
 /// Added to a number below 2^22 it leaves the nearest whole number in the low bits (1.5 * 2^23).
 const ROUND: f32 = 12_582_912.0;

@@ -18,9 +18,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::panels::{Panels, Scale};
-use super::tile::{LANES, PANELS, ROWS, Sums, products};
+use super::tile::{PANELS, ROWS, Sums, products};
 use crate::device::Reused;
-use crate::simd::lanes_fn;
+use crate::simd::{LANES, lanes_fn};
 
 /// Queries that pass the bank together: what is kept of them stays small.
 const QUERIES: usize = 256 * ROWS;

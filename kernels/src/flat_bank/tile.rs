@@ -6,13 +6,12 @@
 //! multiply-add of AVX2 does 8. Two elements a step: 6 broadcasts, 2 loads, 12 products and 12 additions
 //! (AVX2). Sums are exact modulo 2^32; see panels.rs for why they fit.
 
+use crate::simd::LANES;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Isa, isa};
 
 /// Queries of a tile.
 pub(super) const ROWS: usize = 6;
-/// Bank vectors of a tile.
-pub(super) const LANES: usize = 16;
 
 /// Sums of one tile.
 pub(super) type Sums = [[i32; LANES]; ROWS];

@@ -15,9 +15,10 @@ const TILE: usize = 32;
 const CHANNELS: usize = 64;
 /// Channels of rows and columns that are multiplied at a time.
 const DEPTH: usize = 16;
-/// Units of a row, and the columns of each.
-const LANES: usize = UNITS as usize / TILE;
-const OWN: usize = TILE / LANES;
+/// Units of a row.
+const UNITS_OF_ROW: usize = UNITS as usize / TILE;
+/// Columns of a unit.
+const OWN: usize = TILE / UNITS_OF_ROW;
 
 /// What a pass sums, row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,7 +107,7 @@ fn dots(rows: &Array<f32>, columns: &Array<f32>, tile: Tile, positions: usize, d
     let mut a = SharedMemory::<f32>::new(comptime!(TILE * (DEPTH + 1)));
     let mut b = SharedMemory::<f32>::new(comptime!(TILE * (DEPTH + 1)));
     let unit = UNIT_POS as usize;
-    let (row, lane) = (unit / LANES, unit % LANES);
+    let (row, lane) = (unit / UNITS_OF_ROW, unit % UNITS_OF_ROW);
     #[unroll]
     for j in 0..OWN {
         sums[j] = f32::new(0.0);
@@ -136,7 +137,7 @@ fn dots(rows: &Array<f32>, columns: &Array<f32>, tile: Tile, positions: usize, d
             let left = a[row * comptime!(DEPTH + 1) + k];
             #[unroll]
             for j in 0..OWN {
-                sums[j] += left * b[(lane + LANES * j) * comptime!(DEPTH + 1) + k];
+                sums[j] += left * b[(lane + UNITS_OF_ROW * j) * comptime!(DEPTH + 1) + k];
             }
         }
     }
@@ -154,10 +155,10 @@ fn weighted_kernel(inputs: &Inputs, out: &mut Array<f32>, s: AttentionShape, cha
         let first = image * s.positions;
         let first_row = CUBE_POS / blocks % tiles * TILE;
         let from = CUBE_POS % blocks * CHANNELS;
-        let (line, lane) = (UNIT_POS as usize / LANES, UNIT_POS as usize % LANES);
-        let mut sums = Array::<f32>::new(comptime!(CHANNELS / LANES));
+        let (line, lane) = (UNIT_POS as usize / UNITS_OF_ROW, UNIT_POS as usize % UNITS_OF_ROW);
+        let mut sums = Array::<f32>::new(comptime!(CHANNELS / UNITS_OF_ROW));
         #[unroll]
-        for k in 0..comptime!(CHANNELS / LANES) {
+        for k in 0..comptime!(CHANNELS / UNITS_OF_ROW) {
             sums[k] = f32::new(0.0);
         }
         let mut scores = Array::<f32>::new(OWN);
@@ -176,15 +177,15 @@ fn weighted_kernel(inputs: &Inputs, out: &mut Array<f32>, s: AttentionShape, cha
             for q in 0..TILE {
                 let weight = weights[line * comptime!(TILE + 1) + q];
                 #[unroll]
-                for k in 0..comptime!(CHANNELS / LANES) {
-                    sums[k] += weight * summed[q * comptime!(CHANNELS + 1) + lane + LANES * k];
+                for k in 0..comptime!(CHANNELS / UNITS_OF_ROW) {
+                    sums[k] += weight * summed[q * comptime!(CHANNELS + 1) + lane + UNITS_OF_ROW * k];
                 }
             }
         }
         let row = first_row + line;
         #[unroll]
-        for k in 0..comptime!(CHANNELS / LANES) {
-            let channel = from + lane + LANES * k;
+        for k in 0..comptime!(CHANNELS / UNITS_OF_ROW) {
+            let channel = from + lane + UNITS_OF_ROW * k;
             if row < s.positions && channel < channels {
                 out[(first + row) * channels + channel] = sums[k];
             }
@@ -203,11 +204,11 @@ fn weigh(
     positions: usize,
     #[comptime] what: Sum,
 ) {
-    let (line, lane) = (UNIT_POS as usize / LANES, UNIT_POS as usize % LANES);
+    let (line, lane) = (UNIT_POS as usize / UNITS_OF_ROW, UNIT_POS as usize % UNITS_OF_ROW);
     let row = tile.row + line;
     #[unroll]
     for j in 0..OWN {
-        let column = tile.column + lane + LANES * j;
+        let column = tile.column + lane + UNITS_OF_ROW * j;
         let mut weight = f32::new(0.0);
         if row < positions && column < positions {
             let query = tile.first + if comptime!(what.by_query()) { row } else { column };
@@ -216,7 +217,7 @@ fn weigh(
                 weight *= products[j] - inputs.along[query];
             }
         }
-        weights[line * comptime!(TILE + 1) + lane + LANES * j] = weight;
+        weights[line * comptime!(TILE + 1) + lane + UNITS_OF_ROW * j] = weight;
     }
 }
 

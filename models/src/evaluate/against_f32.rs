@@ -23,7 +23,7 @@ impl AgainstF32 {
     /// From evaluations of the same images.
     pub fn new(precision: &'static str, evaluation: &Evaluation, in_f32: &Evaluation) -> Self {
         let threshold = in_f32.metrics.image_threshold;
-        let pairs = || evaluation.verdicts.iter().zip(&in_f32.verdicts).map(|(a, b)| (a.score, b.score));
+        let pairs = || evaluation.scored.iter().zip(&in_f32.scored).map(|(a, b)| (a.score, b.score));
         Self {
             precision,
             image_auroc: in_f32.metrics.image_auroc,

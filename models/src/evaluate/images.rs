@@ -2,7 +2,7 @@
 
 use hotad_engine::metrics::ranking::Ranking;
 
-use super::{Metrics, Verdict};
+use super::{Metrics, ScoredImage};
 
 /// Metrics of image scores.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,11 +21,11 @@ impl ImageMetrics {
     pub const NAMES: [&str; 7] =
         ["image_auroc", "image_ap", "image_f1_max", "image_f1_at_threshold", "precision", "recall", "false_alarm_rate"];
 
-    /// Of verdicts that count so many times; what scores above the threshold is called an anomaly.
-    pub fn new(verdicts: &[Verdict], times: &[u32], threshold: f32) -> Self {
-        let ranking = Ranking::weighted(verdicts.iter().zip(times).map(|(v, t)| (v.score, v.item.defective, *t)));
+    /// Of scored images that count so many times; what scores above the threshold is called an anomaly.
+    pub fn new(scored: &[ScoredImage], times: &[u32], threshold: f32) -> Self {
+        let ranking = Ranking::weighted(scored.iter().zip(times).map(|(v, t)| (v.score, v.item.defective, *t)));
         let count = |called: bool, defective: bool| {
-            let some = verdicts.iter().zip(times);
+            let some = scored.iter().zip(times);
             let some = some.filter(|(v, _)| v.item.defective == defective && (v.score > threshold) == called);
             some.map(|(_, t)| u64::from(*t)).sum::<u64>() as f64
         };

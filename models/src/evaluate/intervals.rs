@@ -6,23 +6,23 @@ use hotad_engine::metrics::sketch::{Pool, Sketch};
 
 use super::images::ImageMetrics;
 use super::pixels::PRO_LIMIT;
-use super::{Metrics, Verdict};
+use super::{Metrics, ScoredImage};
 
 /// Names of the metrics over pixels, in the order that they are computed in.
 const PIXELS: [&str; 6] = ["pixel_auroc", "pixel_ap", "dice_max", "aupro_30", "dice_at_threshold", "iou_at_threshold"];
 
 /// Fills in the intervals of the metrics that there are.
-pub fn fill(metrics: &mut Metrics, verdicts: &[Verdict], sketches: Option<&[Sketch]>, groups: &[usize], seed: u64) {
-    let bootstrap = Bootstrap::new(groups, verdicts.iter().map(|v| v.item.defective), seed);
+pub fn fill(metrics: &mut Metrics, scored: &[ScoredImage], sketches: Option<&[Sketch]>, groups: &[usize], seed: u64) {
+    let bootstrap = Bootstrap::new(groups, scored.iter().map(|v| v.item.defective), seed);
     metrics.parts = bootstrap.groups();
     let threshold = metrics.image_threshold;
-    let images = bootstrap.intervals(|times| ImageMetrics::new(verdicts, times, threshold).values());
+    let images = bootstrap.intervals(|times| ImageMetrics::new(scored, times, threshold).values());
     let mut all: Vec<_> = ImageMetrics::NAMES.into_iter().zip(images).collect();
     if let Some(sketches) = sketches {
         let pool = Pool::new(sketches, PRO_LIMIT);
         let pixels = bootstrap.intervals(|times| {
             let pooled = pool.metrics(times);
-            let mean = |of: fn(&Overlap) -> f64| mean_overlap(verdicts, times, of);
+            let mean = |of: fn(&Overlap) -> f64| mean_overlap(scored, times, of);
             [pooled.auroc, pooled.ap, pooled.dice_max, pooled.aupro, mean(Overlap::dice), mean(Overlap::iou)]
         });
         all.extend(PIXELS.into_iter().zip(pixels));
@@ -31,8 +31,8 @@ pub fn fill(metrics: &mut Metrics, verdicts: &[Verdict], sketches: Option<&[Sket
 }
 
 /// Mean over the defective images with a mask.
-fn mean_overlap(verdicts: &[Verdict], times: &[u32], of: fn(&Overlap) -> f64) -> Option<f64> {
-    let some = verdicts.iter().zip(times).filter_map(|(v, t)| Some((of(v.overlap.as_ref()?), f64::from(*t))));
+fn mean_overlap(scored: &[ScoredImage], times: &[u32], of: fn(&Overlap) -> f64) -> Option<f64> {
+    let some = scored.iter().zip(times).filter_map(|(v, t)| Some((of(v.overlap.as_ref()?), f64::from(*t))));
     let (sum, count) = some.fold((0.0, 0.0), |(sum, count), (value, times)| (sum + times * value, count + times));
     (count > 0.0).then(|| sum / count)
 }

@@ -3,7 +3,7 @@
 use hotad_engine::Result;
 use hotad_engine::data::picture::Mask;
 use hotad_engine::data::roi::Roi;
-use hotad_engine::metrics::region::Region;
+use hotad_engine::metrics::region::DefectRegion;
 
 /// Which pixels of an image are counted.
 pub struct LookedAt {
@@ -34,7 +34,7 @@ impl LookedAt {
     }
 
     /// Numbers the pixels of regions, all of which are counted, among those that are counted.
-    pub fn renumber(&self, regions: &mut [Region]) {
+    pub fn renumber(&self, regions: &mut [DefectRegion]) {
         let Some(inside) = &self.inside else { return };
         let count = |next: &mut u32, inside: &bool| Some(std::mem::replace(next, *next + u32::from(*inside)));
         let numbers: Vec<u32> = inside.iter().scan(0, count).collect();

@@ -4,16 +4,17 @@
 //! intervals are resampled.
 
 mod against_f32;
-mod aggregate;
 mod confusion;
 mod images;
 mod intervals;
+mod kept_maps;
 mod kinds;
 pub(crate) mod looked_at;
 mod metrics;
 mod observe;
 mod pixels;
 pub mod shards;
+mod totals;
 mod truth;
 
 use std::path::PathBuf;
@@ -27,15 +28,16 @@ use hotad_engine::{Error, Result};
 
 use crate::model::Model;
 pub use against_f32::AgainstF32;
-use aggregate::{Aggregate, Drawn, Facts};
 pub use confusion::Confusion;
+pub use kept_maps::KeptMaps;
 use metrics::KINDS;
 pub use metrics::{ByKind, KindMetrics, Metrics};
 use observe::{observe, unseen};
+use totals::{Drawn, Subject, Totals};
 
-/// The verdict on one test image.
+/// A test image and its score.
 #[derive(Clone, Debug)]
-pub struct Verdict {
+pub struct ScoredImage {
     /// Image and label.
     pub item: Item,
     /// Raw score.
@@ -58,6 +60,8 @@ pub struct EvaluateOptions<'a> {
     pub grouping: &'a Grouping,
     /// Seed of the resamples.
     pub seed: u64,
+    /// Anomaly maps that are kept, of either class by highest and by lowest score.
+    pub keep_maps: usize,
     /// Called after each batch with the images done so far.
     pub seen: &'a dyn Fn(usize),
 }
@@ -67,11 +71,13 @@ pub struct Evaluation {
     /// Results.
     pub metrics: Metrics,
     /// Image by image, in the order of the data set.
-    pub verdicts: Vec<Verdict>,
+    pub scored: Vec<ScoredImage>,
     /// Ranking of image scores.
     pub images: Ranking,
     /// Ranking of pixels.
     pub pixels: Option<Ranking>,
+    /// What [`EvaluateOptions::keep_maps`] asks for.
+    pub maps: KeptMaps,
 }
 
 /// Refuses a data set without test images.
@@ -93,10 +99,10 @@ pub fn evaluate(model: &Model, data: &Dataset, options: &EvaluateOptions) -> Res
     let paths: Vec<&PathBuf> = test.iter().map(|i| &i.path).collect();
     // What names say of parts is known before anything is scored.
     let drawn = Drawn { groups: options.grouping.by_names(&paths)?, seed: options.seed };
-    let facts = Facts::new(model, data);
-    let truths = facts.truths(data, options.corrupt)?;
-    let mut aggregate = Aggregate::new(&facts);
-    observe(model, &test, options, truths.as_ref(), |observed| aggregate.take(observed))?;
+    let subject = Subject::new(model, data);
+    let truths = subject.truths(data, options.corrupt)?;
+    let mut totals = Totals::new(&subject, options.keep_maps);
+    observe(model, &test, options, truths.as_ref(), |observed| totals.take(observed))?;
     let changed = |c: Corrupt| format!("test images were changed: {}, seed {}", c.kind.name(), c.seed);
-    aggregate.finish(options.corrupt.map(changed), learned, drawn)
+    totals.finish(options.corrupt.map(changed), learned, drawn)
 }

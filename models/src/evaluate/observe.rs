@@ -10,18 +10,20 @@ use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::data::prepare::file_sha256;
 
 use super::truth::{Truth, Truths};
-use super::{EvaluateOptions, Verdict};
+use super::{EvaluateOptions, ScoredImage};
 use crate::anomaly_map::AnomalyMap;
 use crate::model::Model;
 
 /// A scored test image.
 pub(super) struct Observed {
-    /// The verdict; its overlap is not known yet.
-    pub verdict: Verdict,
+    /// The score; its overlap is not known yet.
+    pub image: ScoredImage,
     /// Of the image, as the model sees it.
     pub thumbnail: Thumbnail,
-    /// The anomaly map at the size of the model, and what masks say, where pixels are compared.
-    pub pixels: Option<(AnomalyMap, Truth)>,
+    /// The anomaly map at the size of the model.
+    pub map: AnomalyMap,
+    /// What masks say, where pixels are compared.
+    pub truth: Option<Truth>,
 }
 
 /// The thumbnail of an image of a batch.
@@ -53,9 +55,10 @@ pub(super) fn observe(
             let (score, item) = (score?, items[file.index].clone());
             let truth = truths.map(|truths| truths.of(&item, file.index, file.size)).transpose()?;
             take(Observed {
-                verdict: Verdict { item, score: score.value, size: file.size, ms, overlap: None },
+                image: ScoredImage { item, score: score.value, size: file.size, ms, overlap: None },
                 thumbnail: thumbnail(image, spec)?,
-                pixels: truth.map(|truth| (score.map, truth)),
+                map: score.map,
+                truth,
             })?;
             seen += 1;
         }

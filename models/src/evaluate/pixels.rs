@@ -110,7 +110,21 @@ impl Pixels {
                 let areas = tallies.each_mut().map(|t| t.bends().map(|c| area(c, limit)));
                 metrics.auspro.insert(name.into(), ByKind::of(areas));
             }
+            metrics.notes.extend(spro_bounds(tallies));
         }
         (pixels, self.sketches)
     }
+}
+
+/// What to say of AU-sPRO where scores were quantised.
+fn spro_bounds(tallies: &mut [Tally; 2]) -> Option<String> {
+    if tallies.iter().all(Tally::is_exact) {
+        return None;
+    }
+    let mut bound = |limit| tallies.iter_mut().map(|tally| tally.overlap_bound(limit)).fold(0.0, f64::max);
+    let bounds: Vec<String> = SPRO_LIMITS.map(|(limit, _)| format!("{:.1e} up to {limit}", bound(limit))).into();
+    Some(format!(
+        "too many distinct pixel scores to keep all apart: AU-sPRO is within {} of the exact one",
+        bounds.join(", ")
+    ))
 }

@@ -1,7 +1,7 @@
 //! Evaluations in shards: each scores its own test images and keeps what metrics are made from; merged, these give the metrics
 //! of one run, to the last bit but for times.
 //!
-//! What is kept of an image are verdict, thumbnail, the anomaly map at the size of the model, and the mask as run lengths.
+//! What is kept of an image are score, thumbnail, the anomaly map at the size of the model, and its masks: their files, and as run lengths.
 //! Merging takes them in the order of the data set and does what [`super::evaluate`] does after scoring.
 
 use std::collections::HashMap;
@@ -12,16 +12,16 @@ use base64::engine::general_purpose::STANDARD;
 use hotad_engine::data::groups::{Thumbnail, numbered};
 use hotad_engine::data::limits::Limits;
 use hotad_engine::data::{Dataset, Item};
-use hotad_engine::metrics::region::Region;
+use hotad_engine::metrics::region::DefectRegion;
 use hotad_engine::shard::file::{At, Header, Lines, ShardFile, merged};
 use hotad_engine::shard::{Shard, listing_sha256};
 use hotad_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::aggregate::{Aggregate, Drawn, Facts};
 use super::observe::{Observed, observe, unseen};
+use super::totals::{Drawn, Subject, Totals};
 use super::truth::Truth;
-use super::{EvaluateOptions, Evaluation, Verdict, check_tests};
+use super::{EvaluateOptions, Evaluation, ScoredImage, check_tests};
 use crate::anomaly_map::AnomalyMap;
 use crate::model::Model;
 
@@ -29,6 +29,8 @@ use crate::model::Model;
 #[derive(Serialize, Deserialize)]
 struct Record {
     path: PathText,
+    /// Files of its masks.
+    masks: Vec<PathText>,
     kind: String,
     defective: bool,
     score: f32,
@@ -37,17 +39,18 @@ struct Record {
     /// Name of its group, where that does not depend on what is to be seen.
     group: Option<String>,
     thumbnail: Thumbnail,
-    pixels: Option<Pixels>,
+    /// The anomaly map: little-endian floats in Base64.
+    map: String,
+    /// Where masks are compared.
+    truth: Option<TruthRecord>,
 }
 
 /// A path as it is shown: what is not UTF-8 in it is replaced.
 type PathText = String;
 
-/// A map and the truth about it.
+/// What masks say of an image.
 #[derive(Serialize, Deserialize)]
-struct Pixels {
-    /// Little-endian floats in Base64.
-    map: String,
+struct TruthRecord {
     /// Pixels that are normal, then defective, and so on in turn.
     mask: Vec<u32>,
     /// For LOCO: saturation and pixels of each region, in the same way.
@@ -57,7 +60,7 @@ struct Pixels {
 /// What a shard keeps beside its images.
 #[derive(Clone, Serialize, Deserialize)]
 struct About {
-    facts: Facts,
+    subject: Subject,
     /// Seed of the resamples.
     seed: u64,
     /// Images that cannot be decoded and are left out.
@@ -85,67 +88,82 @@ fn values(runs: &[u32]) -> Vec<bool> {
     runs.iter().enumerate().flat_map(run).collect()
 }
 
-impl Pixels {
-    fn new(map: &[f32], truth: &Truth) -> Self {
-        let bytes: Vec<u8> = map.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let region = |r: &Region| {
+fn damaged() -> Error {
+    Error::Config("a shard holds a map or mask that is damaged; run the shard again".into())
+}
+
+/// A map as text.
+fn encoded(map: &AnomalyMap) -> String {
+    STANDARD.encode(map.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
+}
+
+/// The reverse of [`encoded`], for a map of a size.
+fn decoded(map: &str, (height, width): (usize, usize)) -> Result<AnomalyMap> {
+    let bytes = STANDARD.decode(map).map_err(|_| damaged())?;
+    if bytes.len() != height.saturating_mul(width).saturating_mul(4) {
+        return Err(damaged());
+    }
+    let values = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    Ok(AnomalyMap { height, width, values })
+}
+
+impl TruthRecord {
+    fn new(truth: &Truth) -> Self {
+        let region = |r: &DefectRegion| {
             let mut inside = vec![false; truth.defect.len()];
             r.pixels.iter().for_each(|at| inside[*at as usize] = true);
             (r.saturation, runs(inside.into_iter()))
         };
         Self {
-            map: STANDARD.encode(bytes),
             mask: runs(truth.defect.iter().copied()),
             saturating: truth.saturating.as_ref().map(|regions| regions.iter().map(region).collect()),
         }
     }
 
-    /// For an image of a number of pixels, and a map of a size.
-    fn read(self, pixels: usize, (height, width): (usize, usize)) -> Result<(AnomalyMap, Truth)> {
-        let damaged = || Error::Config("a shard holds a map or mask that is damaged; run the shard again".into());
+    /// For an image of a number of pixels.
+    fn read(self, pixels: usize) -> Result<Truth> {
         let whole = |runs: &[u32]| runs.iter().map(|r| u64::from(*r)).sum::<u64>() == pixels as u64;
         let regions = self.saturating.iter().flatten().map(|(_, runs)| runs);
         if !regions.chain([&self.mask]).all(|runs| whole(runs)) {
             return Err(damaged());
         }
-        let bytes = STANDARD.decode(self.map).map_err(|_| damaged())?;
-        if bytes.len() != height.saturating_mul(width).saturating_mul(4) {
-            return Err(damaged());
-        }
         let region = |(saturation, runs): (f64, Vec<u32>)| {
             let inside = values(&runs);
-            Region { pixels: (0..inside.len() as u32).filter(|i| inside[*i as usize]).collect(), saturation }
+            DefectRegion { pixels: (0..inside.len() as u32).filter(|i| inside[*i as usize]).collect(), saturation }
         };
         let saturating = self.saturating.map(|regions| regions.into_iter().map(region).collect());
-        let map = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        Ok((AnomalyMap { height, width, values: map }, Truth { defect: values(&self.mask), saturating }))
+        Ok(Truth { defect: values(&self.mask), saturating })
     }
 }
 
 impl Record {
     fn new(observed: Observed, group: Option<String>) -> Self {
-        let Observed { verdict, thumbnail, pixels } = observed;
+        let Observed { image, thumbnail, map, truth } = observed;
         Self {
-            path: verdict.item.path.to_string_lossy().into(),
-            kind: verdict.item.kind,
-            defective: verdict.item.defective,
-            score: verdict.score,
-            size: verdict.size,
-            ms: verdict.ms,
+            path: image.item.path.to_string_lossy().into(),
+            masks: image.item.masks.iter().map(|mask| mask.to_string_lossy().into()).collect(),
+            kind: image.item.kind,
+            defective: image.item.defective,
+            score: image.score,
+            size: image.size,
+            ms: image.ms,
             group,
             thumbnail,
-            pixels: pixels.map(|(map, truth)| Pixels::new(&map.values, &truth)),
+            map: encoded(&map),
+            truth: truth.as_ref().map(TruthRecord::new),
         }
     }
 
     /// For a model whose maps have this size.
     fn read(self, of_map: (usize, usize)) -> Result<Observed> {
-        let item = Item { path: self.path.into(), kind: self.kind, defective: self.defective, masks: Vec::new() };
+        let masks = self.masks.into_iter().map(PathBuf::from).collect();
+        let item = Item { path: self.path.into(), kind: self.kind, defective: self.defective, masks };
         let (height, width) = self.size;
         Limits::chosen().check_pixels(width as u64, height as u64).map_err(|e| e.of_file(&item.path))?;
-        let verdict = Verdict { item, score: self.score, size: self.size, ms: self.ms, overlap: None };
-        let pixels = self.pixels.map(|pixels| pixels.read(height * width, of_map));
-        Ok(Observed { verdict, thumbnail: self.thumbnail, pixels: pixels.transpose()? })
+        let image = ScoredImage { item, score: self.score, size: self.size, ms: self.ms, overlap: None };
+        let map = decoded(&self.map, of_map)?;
+        let truth = self.truth.map(|truth| truth.read(height * width)).transpose()?;
+        Ok(Observed { image, thumbnail: self.thumbnail, map, truth })
     }
 }
 
@@ -189,7 +207,7 @@ pub struct Sharded<'a> {
     data: &'a Dataset,
     options: &'a EvaluateOptions<'a>,
     listing: &'a Listing,
-    facts: Facts,
+    subject: Subject,
     test: Vec<Item>,
     groups: Option<Vec<String>>,
 }
@@ -209,17 +227,17 @@ impl<'a> Sharded<'a> {
         let (test, _) = unseen(model, &data.test)?;
         let paths: Vec<&PathBuf> = test.iter().map(|i| &i.path).collect();
         let groups = options.grouping.labels(&paths)?;
-        Ok(Self { model, data, options, listing, facts: Facts::new(model, whole), test, groups })
+        Ok(Self { model, data, options, listing, subject: Subject::new(model, whole), test, groups })
     }
 
     /// Completes the header of its file; `broken` images were left out before.
     pub fn describe(&self, header: &mut Header, broken: usize) {
         let learned = self.data.test.len() - self.test.len();
-        let about = About { facts: self.facts.clone(), seed: self.options.seed, broken, learned };
+        let about = About { subject: self.subject.clone(), seed: self.options.seed, broken, learned };
         header.listing.clone_from(&self.listing.sha256);
         header.files = self.listing.files;
         header.lines = self.test.len();
-        header.about = serde_json::to_value(about).expect("facts are plain data");
+        header.about = serde_json::to_value(about).expect("the subject is plain data");
     }
 
     /// Scores the images and writes a line for each.
@@ -227,10 +245,10 @@ impl<'a> Sharded<'a> {
     /// # Errors
     /// As [`super::evaluate`]; I/O errors.
     pub fn run(&self, lines: &mut Lines) -> Result<()> {
-        let truths = self.facts.truths(self.data, None)?;
+        let truths = self.subject.truths(self.data, None)?;
         let mut groups = self.groups.iter().flatten().cloned();
         observe(self.model, &self.test, self.options, truths.as_ref(), |observed| {
-            let at = self.listing.numbers[&observed.verdict.item.path];
+            let at = self.listing.numbers[&observed.image.item.path];
             lines.add(&At { at, result: Record::new(observed, groups.next()) })
         })
     }
@@ -244,22 +262,22 @@ pub struct Merged {
     pub broken: usize,
 }
 
-/// Merges the shards of an evaluation.
+/// Merges the shards of an evaluation; keeps maps as [`EvaluateOptions::keep_maps`] says.
 ///
 /// # Errors
 /// When a file is damaged, or nothing is left to evaluate on.
-pub fn merge(files: &[ShardFile]) -> Result<Merged> {
+pub fn merge(files: &[ShardFile], keep_maps: usize) -> Result<Merged> {
     let abouts: Vec<About> = files.iter().map(about).collect::<Result<_>>()?;
     let Some(first) = abouts.first() else { return Err(Error::Config("there are no shards to merge".into())) };
-    let mut aggregate = Aggregate::new(&first.facts);
+    let mut totals = Totals::new(&first.subject, keep_maps);
     let mut labels = Vec::new();
     merged(files, |record: Record| {
         labels.extend(record.group.clone());
-        aggregate.take(record.read(first.facts.size)?)
+        totals.take(record.read(first.subject.size)?)
     })?;
     let groups = (!labels.is_empty()).then(|| numbered(&labels));
     let sum = |of: fn(&About) -> usize| abouts.iter().map(of).sum();
-    let evaluation = aggregate.finish(None, sum(|a| a.learned), Drawn { groups, seed: first.seed })?;
+    let evaluation = totals.finish(None, sum(|a| a.learned), Drawn { groups, seed: first.seed })?;
     Ok(Merged { evaluation, broken: sum(|a| a.broken) })
 }
 

@@ -9,16 +9,17 @@ use hotad_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::images::ImageMetrics;
+use super::kept_maps::KeptMaps;
 use super::looked_at::LookedAt;
 use super::observe::Observed;
 use super::pixels::Pixels;
 use super::truth::Truths;
-use super::{ByKind, Confusion, Evaluation, KINDS, Metrics, Verdict, intervals, kinds};
+use super::{ByKind, Confusion, Evaluation, KINDS, Metrics, ScoredImage, intervals, kinds};
 use crate::model::Model;
 
-/// What metrics depend on beside the images.
+/// What is evaluated: what metrics depend on beside the images.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Facts {
+pub(super) struct Subject {
     method: String,
     data: String,
     loco: bool,
@@ -36,7 +37,7 @@ pub(super) struct Facts {
     pub without_masks: Option<String>,
 }
 
-impl Facts {
+impl Subject {
     /// Of a model on a data set.
     pub fn new(model: &Model, data: &Dataset) -> Self {
         let (image, calibration) = (model.detector.image(), &model.calibration);
@@ -60,12 +61,13 @@ impl Facts {
     }
 }
 
-/// Counts and verdicts of the images so far.
-pub(super) struct Aggregate {
-    facts: Facts,
-    verdicts: Vec<Verdict>,
+/// Counts and scores of the images so far.
+pub(super) struct Totals {
+    subject: Subject,
+    scored: Vec<ScoredImage>,
     thumbnails: Vec<Thumbnail>,
     pixels: Option<Pixels>,
+    maps: KeptMaps,
 }
 
 /// How images are grouped and intervals drawn.
@@ -75,73 +77,81 @@ pub(super) struct Drawn {
     pub seed: u64,
 }
 
-impl Aggregate {
-    pub fn new(facts: &Facts) -> Self {
-        let thresholds = (facts.pixel_threshold, facts.normal_pixel);
-        let pixels = facts.without_masks.is_none().then(|| Pixels::new(thresholds, facts.loco));
-        Self { facts: facts.clone(), verdicts: Vec::new(), thumbnails: Vec::new(), pixels }
+impl Totals {
+    /// Of no images; `keep_maps` as in [`super::EvaluateOptions`].
+    pub fn new(subject: &Subject, keep_maps: usize) -> Self {
+        let thresholds = (subject.pixel_threshold, subject.normal_pixel);
+        let pixels = subject.without_masks.is_none().then(|| Pixels::new(thresholds, subject.loco));
+        Self {
+            subject: subject.clone(),
+            scored: Vec::new(),
+            thumbnails: Vec::new(),
+            pixels,
+            maps: KeptMaps::new(keep_maps),
+        }
     }
 
     /// Adds the next image.
     pub fn take(&mut self, observed: Observed) -> Result<()> {
-        let Observed { mut verdict, thumbnail, pixels } = observed;
-        if let (Some(all), Some((map, truth))) = (&mut self.pixels, pixels) {
-            let roi = self.facts.roi.as_ref();
-            let with_normal = roi.map(|roi| (roi, self.facts.normal_pixel));
-            let map = map.of_whole(verdict.size, with_normal)?;
-            let looked_at = LookedAt::new(roi, verdict.size)?;
-            verdict.overlap = all.take(&verdict.item, truth, map, &looked_at);
+        let Observed { mut image, thumbnail, map, truth } = observed;
+        self.maps.take(&image, &map);
+        if let (Some(all), Some(truth)) = (&mut self.pixels, truth) {
+            let roi = self.subject.roi.as_ref();
+            let with_normal = roi.map(|roi| (roi, self.subject.normal_pixel));
+            let map = map.of_whole(image.size, with_normal)?;
+            let looked_at = LookedAt::new(roi, image.size)?;
+            image.overlap = all.take(&image.item, truth, map, &looked_at);
         }
-        self.verdicts.push(verdict);
+        self.scored.push(image);
         self.thumbnails.push(thumbnail);
         Ok(())
     }
 
     /// The metrics; `learned` images were left out.
     pub fn finish(self, changed: Option<String>, learned: usize, drawn: Drawn) -> Result<Evaluation> {
-        let Self { facts, verdicts, thumbnails, pixels } = self;
-        if verdicts.is_empty() {
+        let Self { subject, scored, thumbnails, pixels, maps } = self;
+        if scored.is_empty() {
             let reason = format!("all {learned} test images were learned from; nothing is left to evaluate on");
-            return Err(Error::Data { path: facts.data.into(), reason });
+            return Err(Error::Data { path: subject.data.into(), reason });
         }
         let groups = drawn.groups.unwrap_or_else(|| alike(&thumbnails));
-        let images = Ranking::new(verdicts.iter().map(|v| (v.score, v.item.defective)));
-        let mut metrics = facts.metrics(&verdicts, images.classes());
+        let images = Ranking::new(scored.iter().map(|v| (v.score, v.item.defective)));
+        let mut metrics = subject.metrics(&scored, images.classes());
         metrics.notes.extend(changed);
-        facts.note(&mut metrics, &verdicts, learned);
+        subject.note(&mut metrics, &scored, learned);
         let pixels = pixels.map(|pixels| pixels.fill(&mut metrics));
         let (pixels, sketches) = pixels.unzip();
         if metrics.precision.is_none() && metrics.recall.is_some() {
             metrics.notes.push("precision is null: no image is called an anomaly".into());
         }
-        intervals::fill(&mut metrics, &verdicts, sketches.as_deref(), &groups, drawn.seed);
-        Ok(Evaluation { metrics, verdicts, images, pixels })
+        intervals::fill(&mut metrics, &scored, sketches.as_deref(), &groups, drawn.seed);
+        Ok(Evaluation { metrics, scored, images, pixels, maps })
     }
 }
 
-impl Facts {
+impl Subject {
     /// Metrics of image scores.
-    fn metrics(&self, verdicts: &[Verdict], (defective, good): (u64, u64)) -> Metrics {
-        let called = verdicts.iter().map(|v| (v.score > self.image_threshold, v.item.defective));
+    fn metrics(&self, scored: &[ScoredImage], (defective, good): (u64, u64)) -> Metrics {
+        let called = scored.iter().map(|v| (v.score > self.image_threshold, v.item.defective));
         let mut metrics = Metrics {
             method: self.method.clone(),
             data: self.data.clone(),
             good: good as usize,
             defective: defective as usize,
             confusion: Confusion::count(called),
-            kinds: kinds::metrics(verdicts, self.image_threshold),
+            kinds: kinds::metrics(scored, self.image_threshold),
             image_threshold: self.image_threshold,
             pixel_threshold: self.pixel_threshold,
-            ms_per_image: verdicts.iter().map(|v| v.ms).sum::<f64>() / verdicts.len() as f64,
+            ms_per_image: scored.iter().map(|v| v.ms).sum::<f64>() / scored.len() as f64,
             notes: self.warnings.clone(),
             ..Metrics::default()
         };
-        ImageMetrics::new(verdicts, &vec![1; verdicts.len()], self.image_threshold).fill(&mut metrics);
+        ImageMetrics::new(scored, &vec![1; scored.len()], self.image_threshold).fill(&mut metrics);
         metrics
     }
 
     /// Notes what is null and why, and fills in metrics of LOCO's kinds.
-    fn note(&self, metrics: &mut Metrics, verdicts: &[Verdict], learned: usize) {
+    fn note(&self, metrics: &mut Metrics, scored: &[ScoredImage], learned: usize) {
         if learned > 0 {
             metrics.notes.push(format!(
                 "{learned} test images were learned from, or thresholds were fitted to them; they are left out"
@@ -154,8 +164,8 @@ impl Facts {
                 .push(format!("image metrics need both classes: {good} good and {defective} defective test images"));
         }
         if self.loco {
-            metrics.image_auroc_by_kind = Some(ByKind::of(KINDS.map(|(folder, _)| kinds::auroc(verdicts, folder))));
-            for (_, kind) in KINDS.iter().filter(|(folder, _)| !verdicts.iter().any(|v| v.item.kind == *folder)) {
+            metrics.image_auroc_by_kind = Some(ByKind::of(KINDS.map(|(folder, _)| kinds::auroc(scored, folder))));
+            for (_, kind) in KINDS.iter().filter(|(folder, _)| !scored.iter().any(|v| v.item.kind == *folder)) {
                 metrics.notes.push(format!("metrics of {kind} defects are null: the data set has none"));
             }
         }

@@ -6,7 +6,7 @@ use hotad_engine::data::loco::Saturations;
 use hotad_engine::data::picture::Mask;
 use hotad_engine::data::roi::Roi;
 use hotad_engine::data::{Dataset, Item, Layout};
-use hotad_engine::metrics::region::Region;
+use hotad_engine::metrics::region::DefectRegion;
 
 use super::looked_at::LookedAt;
 
@@ -15,7 +15,7 @@ pub(super) struct Truth {
     /// Which are defective.
     pub defect: Vec<bool>,
     /// For LOCO: its defects, with the pixels after which each counts as found.
-    pub saturating: Option<Vec<Region>>,
+    pub saturating: Option<Vec<DefectRegion>>,
 }
 
 /// Reads the masks of a data set.

@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn moved_checkerboards_still_cover_every_pixel_once() {
         for (cell, shift) in [(7, 0), (7, 3), (8, 4), (5, 4)] {
-            let masks = moved_checkerboard(20, cell, shift).expect("room");
+            let masks = moved_checkerboard(20, cell, shift).expect("memory");
             assert_eq!(masks.len(), 4 * 400);
             for at in 0..400 {
                 assert_eq!((0..4).map(|k| masks[k * 400 + at]).sum::<f32>(), 1.0);

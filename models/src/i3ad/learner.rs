@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn the_loss_is_a_mean_over_what_is_painted() {
         let config = Config { image_size: 64, width: 8, discriminator_width: 4, ..Config::default() };
-        let learner = AdversarialLearner::new(&config, 64, 10, 1, &Device::CPU).expect("room");
+        let learner = AdversarialLearner::new(&config, 64, 10, 1, &Device::CPU).expect("memory");
         let StepMasks { masks, weights } = learner.masks(2, "test", 0).expect("drawn");
         let (masks, weights) = (masks.values().expect("host"), weights.values().expect("host"));
         assert!(masks.iter().zip(weights.iter()).all(|(m, w)| (*m == 1.0) == (*w > 0.0)));

@@ -37,6 +37,8 @@ pub struct EvaluateJob {
     pub batch: usize,
     /// Seed of the resamples that intervals come from.
     pub seed: u64,
+    /// Anomaly maps that the evaluation keeps, of good and of defective images by highest and by lowest score.
+    pub keep_maps: usize,
     /// Where to compute.
     pub device: Device,
 }
@@ -54,6 +56,7 @@ impl EvaluateJob {
             on_broken: ON_BROKEN,
             batch: SCORE_BATCH,
             seed: SEED,
+            keep_maps: 0,
             device: Device::CPU,
         }
     }
@@ -119,6 +122,7 @@ impl EvaluateJob {
             corrupt: self.corrupt,
             grouping: &grouping,
             seed: self.seed,
+            keep_maps: self.keep_maps,
             seen: &|n| task.at(n as u64),
         };
         let mut evaluation = evaluate(model, data, &options)?;

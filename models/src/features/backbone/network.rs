@@ -18,7 +18,7 @@ use crate::networks::{efficientnet, mobilenet, mobilenet_v2};
 pub struct Network(usize);
 
 /// What is known of a network.
-pub struct Facts {
+pub struct NetworkFacts {
     /// Name in settings, files and of installed backbones.
     pub name: &'static str,
     /// Rows and columns of the images that its weights were learned on.
@@ -41,8 +41,8 @@ const OWN_NARROW: &str = "hotad-lite0-narrow";
 const TORCHVISION: &str = "torchvision's .pth file";
 
 /// All networks, those with the best features first.
-pub const NETWORKS: [Facts; 12] = [
-    Facts {
+pub const NETWORKS: [NetworkFacts; 12] = [
+    NetworkFacts {
         name: "wide_resnet50_2",
         size: 224,
         usual: ["layer2", "layer3"],
@@ -50,7 +50,7 @@ pub const NETWORKS: [Facts; 12] = [
         classifier: &["fc."],
         trunk: || ResNet::wide_resnet50(3, 64, 1000).into_trunk(),
     },
-    Facts {
+    NetworkFacts {
         name: "efficientnet-lite2",
         size: 260,
         usual: ["block6", "block14"],
@@ -58,7 +58,7 @@ pub const NETWORKS: [Facts; 12] = [
         classifier: &["_conv_head.", "_bn1.", "_fc."],
         trunk: || efficientnet::lite(1.1, 1.2),
     },
-    Facts {
+    NetworkFacts {
         name: "efficientnet-lite1",
         size: 240,
         usual: ["block6", "block14"],
@@ -66,7 +66,7 @@ pub const NETWORKS: [Facts; 12] = [
         classifier: &["_conv_head.", "_bn1.", "_fc."],
         trunk: || efficientnet::lite(1.0, 1.1),
     },
-    Facts {
+    NetworkFacts {
         name: "efficientnet-lite0",
         size: 224,
         usual: ["block4", "block10"],
@@ -74,7 +74,7 @@ pub const NETWORKS: [Facts; 12] = [
         classifier: &["_conv_head.", "_bn1.", "_fc."],
         trunk: || efficientnet::lite(1.0, 1.0),
     },
-    Facts {
+    NetworkFacts {
         name: "resnet50",
         size: 224,
         usual: ["layer2", "layer3"],
@@ -82,7 +82,7 @@ pub const NETWORKS: [Facts; 12] = [
         classifier: &["fc."],
         trunk: || ResNet::resnet50(3, 64, 1000).into_trunk(),
     },
-    Facts {
+    NetworkFacts {
         name: "resnet34",
         size: 224,
         usual: ["layer2", "layer3"],
@@ -90,7 +90,7 @@ pub const NETWORKS: [Facts; 12] = [
         classifier: &["fc."],
         trunk: || ResNet::resnet34(3, 64, 1000).into_trunk(),
     },
-    Facts {
+    NetworkFacts {
         name: "mobilenet_v2",
         size: 224,
         usual: ["features.6", "features.13"],
@@ -98,7 +98,7 @@ pub const NETWORKS: [Facts; 12] = [
         classifier: &["classifier."],
         trunk: mobilenet_v2::trunk,
     },
-    Facts {
+    NetworkFacts {
         name: "resnet18",
         size: 224,
         usual: ["layer2", "layer3"],
@@ -106,7 +106,7 @@ pub const NETWORKS: [Facts; 12] = [
         classifier: &["fc."],
         trunk: || ResNet::resnet18(3, 64, 1000).into_trunk(),
     },
-    Facts {
+    NetworkFacts {
         name: "mobilenet_v3_large",
         size: 224,
         usual: ["features.6", "features.12"],
@@ -114,7 +114,7 @@ pub const NETWORKS: [Facts; 12] = [
         classifier: &["classifier."],
         trunk: mobilenet::large,
     },
-    Facts {
+    NetworkFacts {
         name: "mobilenet_v3_small",
         size: 224,
         usual: ["features.3", "features.8"],
@@ -122,7 +122,7 @@ pub const NETWORKS: [Facts; 12] = [
         classifier: &["classifier."],
         trunk: mobilenet::small,
     },
-    Facts {
+    NetworkFacts {
         name: OWN,
         size: 224,
         usual: ["block4", "block10"],
@@ -130,7 +130,7 @@ pub const NETWORKS: [Facts; 12] = [
         classifier: &[],
         trunk: || efficientnet::lite(1.0, 1.0),
     },
-    Facts {
+    NetworkFacts {
         name: OWN_NARROW,
         size: 224,
         usual: ["block4", "block10"],
@@ -152,7 +152,7 @@ impl Network {
     }
 
     /// What is known of it.
-    pub fn facts(self) -> &'static Facts {
+    pub fn facts(self) -> &'static NetworkFacts {
         &NETWORKS[self.0]
     }
 

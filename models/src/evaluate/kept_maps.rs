@@ -1,0 +1,83 @@
+//! Anomaly maps that outlast an evaluation: those of the images that a report shows.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::ScoredImage;
+use crate::anomaly_map::AnomalyMap;
+
+/// The map of one image.
+struct Kept {
+    score: f32,
+    path: PathBuf,
+    map: Arc<AnomalyMap>,
+}
+
+/// Maps, at the size of the model, of the images of either class with the highest and the lowest scores.
+#[derive(Default)]
+pub struct KeptMaps {
+    /// Maps of each kind.
+    most: usize,
+    /// By highest and lowest score: of good images, of defective ones.
+    kept: [Vec<Kept>; 4],
+}
+
+impl KeptMaps {
+    /// At most so many maps of each kind.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, ..Self::default() }
+    }
+
+    /// Keeps the map of an image where it is among the first.
+    pub(super) fn take(&mut self, image: &ScoredImage, map: &AnomalyMap) {
+        if self.most == 0 {
+            return;
+        }
+        let map = Arc::new(map.clone());
+        let of_class = if image.item.defective { &mut self.kept[2..] } else { &mut self.kept[..2] };
+        for (kept, sign) in of_class.iter_mut().zip([1.0, -1.0]) {
+            let order = |kept: &Kept| sign * kept.score;
+            let at = kept.partition_point(|other| order(other).total_cmp(&(sign * image.score)).is_ge());
+            if at < self.most {
+                kept.insert(at, Kept { score: image.score, path: image.item.path.clone(), map: Arc::clone(&map) });
+                kept.truncate(self.most);
+            }
+        }
+    }
+
+    /// Maps by the file of their image.
+    pub fn by_file(&self) -> HashMap<&Path, &AnomalyMap> {
+        self.kept.iter().flatten().map(|kept| (kept.path.as_path(), &*kept.map)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hotad_engine::data::Item;
+
+    use super::*;
+
+    #[test]
+    fn the_maps_of_the_highest_and_lowest_scores_of_either_class_are_kept() {
+        let mut maps = KeptMaps::new(2);
+        for (score, defective) in [(3.0, true), (1.0, true), (5.0, true), (2.0, true), (4.0, true), (0.5, false)] {
+            let item = Item { path: format!("{score}.png").into(), kind: "hole".into(), defective, masks: Vec::new() };
+            let image = ScoredImage { item, score, size: (1, 1), ms: 1.0, overlap: None };
+            maps.take(&image, &AnomalyMap { height: 1, width: 1, values: vec![score] });
+        }
+        let kept = maps.by_file();
+        let mut scores: Vec<f32> = kept.values().map(|map| map.values[0]).collect();
+        scores.sort_by(f32::total_cmp);
+        assert_eq!(scores, [0.5, 1.0, 2.0, 4.0, 5.0]);
+        assert_eq!(kept[Path::new("5.png")].values, [5.0]);
+    }
+
+    #[test]
+    fn nothing_is_kept_unasked() {
+        let mut maps = KeptMaps::new(0);
+        let item = Item { path: "1.png".into(), kind: "good".into(), defective: false, masks: Vec::new() };
+        maps.take(&ScoredImage { item, score: 1.0, size: (1, 1), ms: 1.0, overlap: None }, &AnomalyMap::default());
+        assert!(maps.by_file().is_empty());
+    }
+}
