@@ -45,8 +45,8 @@ pub struct TrainArgs {
     /// Most epochs
     #[arg(long)]
     pub epochs: Option<u32>,
-    /// Continue an interrupted run from MODEL.checkpoint
-    #[arg(long)]
+    /// Continue an interrupted run from the checkpoints beside --out
+    #[arg(long, requires = "out")]
     pub resume: bool,
     /// Write over a model or a checkpoint that is there
     #[arg(long, conflicts_with = "resume")]

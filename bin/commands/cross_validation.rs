@@ -2,42 +2,30 @@
 
 use std::time::Instant;
 
-use hotad_engine::{Error, Result, atomic_file};
+use hotad_engine::{Result, atomic_file};
 use hotad_models::cross_validation::{CrossValidationTable, Folds};
 use hotad_models::jobs::TrainJob;
-use hotad_models::method::{CrossValidation, names};
-use hotad_models::{METHODS, Registration, method};
+use hotad_models::method;
 
 use super::train;
 use crate::args::Common;
 use crate::{OK, output};
 
-/// How a method is cross-validated.
-fn of(method: &Registration) -> Result<CrossValidation> {
-    method.cross_validation.ok_or_else(|| {
-        let (name, able) = (method.name, names(METHODS, |m| m.cross_validation.is_some()));
-        Error::Config(format!("--cv: {name} learns from normal images alone; cross-validation is for {able}"))
-    })
-}
-
 /// Cross-validates the method of a job on its images, prints the table and, with a file to write, writes everything as JSON, anew
 /// after each fold.
 pub fn run(mut job: TrainJob, folds: usize, common: &Common) -> Result<u8> {
     train::check(&job, common)?;
-    let method = method(&job.method)?;
-    let cross_validate = of(method)?;
     let selection = job.select_all(&common.terminal)?;
     job.device = common.device()?;
     let started = Instant::now();
-    let settings = (method.settings)(&job.settings)?;
+    let settings = (method(&job.method)?.settings)(&job.settings)?;
     let write = |table: &CrossValidationTable| {
         let Some(path) = &job.out else { return Ok(()) };
         let json = serde_json::json!({ "settings": settings, "seed": job.seed, "results": table });
         let text = serde_json::to_string_pretty(&json).expect("results are plain data");
         atomic_file::write(path, |file| writeln!(file, "{text}"))
     };
-    // What is done is not lost with a fold that fails.
-    let table = cross_validate(&job.settings, &job.context(&selection, &common.terminal), folds, &write)?;
+    let table = job.cross_validate(&selection, folds, &common.terminal, &write)?;
     print(&table)?;
     common.say(&format!("{folds}-fold cross-validation in {:.0} s", started.elapsed().as_secs_f64()));
     Ok(OK)
@@ -53,9 +41,10 @@ fn both(folds: &Folds) -> String {
 fn print(table: &CrossValidationTable) -> Result<()> {
     let (p, n) = (table.positive, table.negative);
     output::line(&format!(
-        "{p} positive, {n} negative, P to N ratio {:.3}; {} folds, F1 mean ± deviation",
+        "{p} positive, {n} negative, P to N ratio {:.3}; {} folds{}, F1 mean ± deviation",
         p as f64 / n as f64,
-        table.folds
+        table.folds,
+        if table.seeds > 1 { format!(", means over {} seeds", table.seeds) } else { String::new() }
     ))?;
     output::line(
         "| Model | Params | F1, point chosen on the other folds | points | from the first row, 95 % interval |",
@@ -75,7 +64,11 @@ fn print(table: &CrossValidationTable) -> Result<()> {
             let point = p.point.map(|point| format!(", point {point}")).unwrap_or_default();
             let [f1, precision, recall, auroc] = [&p.f1, &p.precision, &p.recall, &p.auroc].map(both);
             let name = &row.model;
-            output::line(&format!("{name}{point}: F1 {f1}, precision {precision}, recall {recall}, AUROC {auroc}"))?;
+            let seeds: Vec<String> = p.f1_of_seeds.iter().map(|f1| format!("{f1:.3}")).collect();
+            let seeds = if table.seeds > 1 { format!(", F1 by seed {}", seeds.join(" ")) } else { String::new() };
+            output::line(&format!(
+                "{name}{point}: F1 {f1}, precision {precision}, recall {recall}, AUROC {auroc}{seeds}"
+            ))?;
         }
     }
     Ok(())

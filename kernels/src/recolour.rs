@@ -95,7 +95,7 @@ fn split_kernel(
     }
 }
 
-/// min(scale * delta E, 1) between sRGB pixels and themselves under another colour.
+/// scale * delta E between sRGB pixels and themselves under another colour.
 ///
 /// # Errors
 /// When lengths or devices do not fit.
@@ -118,7 +118,7 @@ pub fn recolour_difference<'a, T: SrgbValue>(
                 let (mut other, mut delta) = (own, [0.0; BLOCK]);
                 put_colour(ab, &mut other);
                 delta_e_block(&own, &other, &mut delta);
-                map.iter_mut().zip(delta).for_each(|(m, d)| *m = (scale * d).min(1.0));
+                map.iter_mut().zip(delta).for_each(|(m, d)| *m = scale * d);
             });
         }
         Some(gpu) => {
@@ -143,7 +143,7 @@ fn difference_kernel(
     if at < pixels {
         let own = linear_to_lab(load_linear(bytes, floats, at, from_bytes));
         let other = Lab { l: own.l, a: colour_from_unit(colour[2 * at]), b: colour_from_unit(colour[2 * at + 1]) };
-        map[at] = f32::min(scale * delta_e(own, other), 1.0);
+        map[at] = scale * delta_e(own, other);
     }
 }
 

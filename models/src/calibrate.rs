@@ -21,6 +21,7 @@ use hotad_engine::{Error, Result, interrupt};
 use crate::detector::{Detector, Score};
 use crate::evaluate::looked_at::LookedAt;
 use crate::model::Model;
+use crate::normal_pixels::{Inside, STRIDE};
 use crate::synthetic::defects;
 
 /// Images scored together.
@@ -28,9 +29,6 @@ const BATCH: usize = 8;
 
 /// Most normal pixels above a threshold that synthetic defects choose.
 const NORMAL_PIXELS: f64 = 0.02;
-
-/// Every so many pixels tell the median of normal ones; a prime, so that they lie on no grid.
-const STRIDE: usize = 61;
 
 /// Bits of a value that tell pixels apart: one part in 2048.
 const BITS: u32 = 20;
@@ -87,16 +85,15 @@ fn thresholds(
     let spec = detector.image();
     let mut values = Vec::with_capacity(normal.len());
     let rate = rule.pixel_false_alarm_rate.unwrap_or(NORMAL_PIXELS);
-    let inside = normal.roi().filter(|roi| !roi.is_rectangle()).map(|roi| roi.inside((spec.height, spec.width)));
-    let area = inside.as_ref().map_or(spec.height * spec.width, |inside| inside.iter().filter(|flag| **flag).count());
-    let mut pixels = UpperQuantile::new(rate, normal.len() * area);
+    let inside = Inside::new(normal.roi(), spec);
+    let mut pixels = UpperQuantile::new(rate, normal.len() * inside.pixels());
     let mut some = Vec::new();
     for_all(&Images::new(normal, spec), BATCH, |batch| {
         interrupt::check()?;
         for score in pooled(|| detector.score(&batch.images))? {
             check_finite(&score)?;
             values.push((score.value, groups[values.len()]));
-            let map = inside_alone(score.map.values, inside.as_deref());
+            let map = inside.of(score.map.values);
             pixels.extend(&map);
             some.extend(map.iter().step_by(STRIDE));
         }
@@ -111,12 +108,6 @@ fn thresholds(
         None => of_defects(detector, normal, (floor, calibration.normal_pixel), seed)?,
     };
     Ok(calibration)
-}
-
-/// The pixels of a map inside of a region.
-fn inside_alone(map: Vec<f32>, inside: Option<&[bool]>) -> Vec<f32> {
-    let Some(inside) = inside else { return map };
-    map.into_iter().zip(inside).filter(|(_, inside)| **inside).map(|(v, _)| v).collect()
 }
 
 /// Fails for scores that a training which has diverged gives.

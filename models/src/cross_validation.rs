@@ -1,8 +1,11 @@
 //! What a cross-validation reports (tables 3 to 8 of LEA-Net's paper), and how its figures follow from the verdicts of each fold.
+//! Of several seeds, every metric of a fold is the mean over them.
 //!
 //! The paper gives, for rows with attention, the best of the swept points, which is the largest of several noisy numbers. Here
 //! the point of each fold is the one with the largest mean F1 over the other folds, so that no fold chooses for itself; the best
 //! point is given beside.
+
+use std::collections::BTreeSet;
 
 use hotad_engine::metrics::bootstrap::Bootstrap;
 use hotad_engine::metrics::overlap::Overlap;
@@ -21,11 +24,18 @@ pub struct Prediction {
     pub fold: usize,
     /// Whether it is defective.
     pub defective: bool,
+    /// Seed of the network.
+    pub seed: u64,
     /// Probability of a defect.
     pub probability: f32,
     /// The part that it is of.
     #[serde(skip)]
     pub part: usize,
+}
+
+/// F1 of predictions: 2 precision recall / (precision + recall).
+pub fn f1<'a>(predictions: impl IntoIterator<Item = &'a Prediction>) -> f64 {
+    overlap(predictions).dice()
 }
 
 fn overlap<'a>(predictions: impl IntoIterator<Item = &'a Prediction>) -> Overlap {
@@ -35,7 +45,7 @@ fn overlap<'a>(predictions: impl IntoIterator<Item = &'a Prediction>) -> Overlap
 /// A metric of each fold.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Folds {
-    /// Fold by fold.
+    /// Fold by fold, the mean over seeds.
     pub folds: Vec<f64>,
     /// Mean over folds.
     pub mean: f64,
@@ -59,30 +69,45 @@ pub struct PointResult {
     pub point: Option<usize>,
     /// 2 precision recall / (precision + recall).
     pub f1: Folds,
+    /// The mean F1 over folds of each seed.
+    pub f1_of_seeds: Vec<f64>,
     /// Share of the images called defective that are; 0 where none is called so.
     pub precision: Folds,
     /// Share of the defective images that are called so.
     pub recall: Folds,
     /// Area under the ROC curve of probabilities.
     pub auroc: Folds,
-    /// Of every image that was tested.
+    /// Of every image that was tested, by the network of each seed.
     pub predictions: Vec<Prediction>,
 }
 
 impl PointResult {
     /// Of the predictions of some folds.
     pub fn new(point: Option<usize>, predictions: Vec<Prediction>) -> Self {
-        let count = predictions.iter().map(|p| p.fold).max().unwrap_or(0);
-        let fold = |fold: usize| predictions.iter().filter(move |p| p.fold == fold);
-        let each = |of: &dyn Fn(Overlap) -> f64| Folds::of((1..=count).map(|i| of(overlap(fold(i)))).collect());
+        let folds: BTreeSet<usize> = predictions.iter().map(|p| p.fold).collect();
+        let seeds: BTreeSet<u64> = predictions.iter().map(|p| p.seed).collect();
+        let of = |metric: &dyn Fn(&[&Prediction]) -> f64, fold: usize, seed: u64| {
+            metric(&predictions.iter().filter(|p| (p.fold, p.seed) == (fold, seed)).collect::<Vec<_>>())
+        };
+        let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let each = |metric: &dyn Fn(&[&Prediction]) -> f64| {
+            let fold = |fold: &usize| mean(seeds.iter().map(|seed| of(metric, *fold, *seed)).collect());
+            Folds::of(folds.iter().map(fold).collect())
+        };
         let share = |part: u64, of: u64| if of == 0 { 0.0 } else { part as f64 / of as f64 };
-        let auroc = |i: usize| Ranking::new(fold(i).map(|p| (p.probability, p.defective))).auroc().unwrap_or(0.5);
+        let counts = |some: &[&Prediction]| overlap(some.iter().copied());
+        let ranking = |some: &[&Prediction]| Ranking::new(some.iter().map(|p| (p.probability, p.defective)));
+        let dice = |some: &[&Prediction]| counts(some).dice();
         Self {
             point,
-            f1: each(&|o| o.dice()),
-            precision: each(&|o| share(o.both, o.predicted)),
-            recall: each(&|o| share(o.both, o.actual)),
-            auroc: Folds::of((1..=count).map(auroc).collect()),
+            f1: each(&dice),
+            f1_of_seeds: seeds
+                .iter()
+                .map(|seed| mean(folds.iter().map(|fold| of(&dice, *fold, *seed)).collect()))
+                .collect(),
+            precision: each(&|some| share(counts(some).both, counts(some).predicted)),
+            recall: each(&|some| share(counts(some).both, counts(some).actual)),
+            auroc: each(&|some| ranking(some).auroc().unwrap_or(0.5)),
             predictions,
         }
     }
@@ -97,7 +122,7 @@ pub struct Chosen {
     pub f1: Folds,
 }
 
-/// The difference of a row's F1, over the images of all folds together, from that of the first row.
+/// The difference of a row's F1, over the images of all folds and seeds together, from that of the first row.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Difference {
     /// Of the F1 of all images.
@@ -142,12 +167,12 @@ impl Row {
         self.points.iter().max_by(|a, b| a.f1.mean.total_cmp(&b.f1.mean))
     }
 
-    /// The predictions of each fold at its chosen point, by path.
+    /// The predictions of each fold at its chosen point, by path and seed.
     fn chosen_predictions(&self) -> Vec<&Prediction> {
         let at = |point: &PointResult, p: &Prediction| self.chosen.points[p.fold - 1] == point.point;
         let all = self.points.iter().flat_map(|point| point.predictions.iter().filter(move |p| at(point, p)));
         let mut all: Vec<&Prediction> = all.collect();
-        all.sort_by(|a, b| a.path.cmp(&b.path));
+        all.sort_by(|a, b| (&a.path, a.seed).cmp(&(&b.path, b.seed)));
         all
     }
 }
@@ -161,6 +186,8 @@ pub struct CrossValidationTable {
     pub negative: usize,
     /// Folds.
     pub folds: usize,
+    /// Seeds, that is trainings of each network.
+    pub seeds: usize,
     /// Folds that are done.
     pub done: usize,
     /// Rows in the order of the setting.
@@ -179,9 +206,8 @@ impl CrossValidationTable {
 }
 
 /// F1 of predictions that count so many times.
-fn f1(predictions: &[&Prediction], times: &[u32]) -> f64 {
-    let repeated = predictions.iter().zip(times).flat_map(|(p, times)| std::iter::repeat_n(*p, *times as usize));
-    overlap(repeated).dice()
+fn weighted_f1(predictions: &[&Prediction], times: &[u32]) -> f64 {
+    f1(predictions.iter().zip(times).flat_map(|(p, times)| std::iter::repeat_n(*p, *times as usize)))
 }
 
 fn difference(base: &[&Prediction], row: &[&Prediction], seed: u64) -> Option<Difference> {
@@ -190,7 +216,7 @@ fn difference(base: &[&Prediction], row: &[&Prediction], seed: u64) -> Option<Di
     }
     let parts: Vec<usize> = row.iter().map(|p| p.part).collect();
     let bootstrap = Bootstrap::new(&parts, row.iter().map(|p| p.defective), seed);
-    let [interval] = bootstrap.intervals(|times| [Some(f1(row, times) - f1(base, times))]);
-    let once = vec![1; row.len()];
-    Some(Difference { f1: f1(row, &once) - f1(base, &once), interval })
+    let [interval] = bootstrap.intervals(|times| [Some(weighted_f1(row, times) - weighted_f1(base, times))]);
+    let all = |some: &[&Prediction]| f1(some.iter().copied());
+    Some(Difference { f1: all(row) - all(base), interval })
 }

@@ -41,6 +41,7 @@ pub mod member;
 pub mod method;
 pub mod model;
 pub mod networks;
+pub mod normal_pixels;
 pub mod padim;
 pub mod paedid;
 pub mod patchcore;

@@ -1,5 +1,7 @@
 //! What a method is: a name, settings, training and reading.
 
+use std::path::PathBuf;
+
 use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::{Error, Result};
@@ -34,6 +36,11 @@ pub trait Method {
     const EXPLAINABLE: bool = false;
     /// Whether its network can be exported: [`Detector::as_exportable`].
     const EXPORTABLE: bool = false;
+
+    /// Model files that settings name and that it is built on, as an ensemble is on its members.
+    fn built_on(_config: &Self::Config) -> Vec<PathBuf> {
+        Vec::new()
+    }
 
     /// Trains it.
     ///
@@ -91,6 +98,8 @@ pub struct Registration {
     pub documented: fn() -> String,
     /// All settings, those of a table over the defaults, as JSON; fails for those that the method does not take.
     pub settings: fn(&Table) -> Result<Value>,
+    /// [`Method::built_on`].
+    pub built_on: fn(&Table) -> Result<Vec<PathBuf>>,
     /// Trains it with the settings of a table over its defaults.
     pub fit: fn(&Table, &FitContext) -> Result<Box<dyn Detector>>,
     load: fn(&ModelFile, &LoadContext) -> Result<Box<dyn Detector>>,
@@ -111,6 +120,7 @@ impl Registration {
             declared: M::Config::declared,
             documented: M::Config::documented,
             settings: |table| Ok(serde_json::json!(M::Config::from_table(table)?)),
+            built_on: |table| Ok(M::built_on(&M::Config::from_table(table)?)),
             fit: |table, context| Ok(Box::new(M::fit(M::Config::from_table(table)?, context)?)),
             load: |file, context| Ok(Box::new(M::load(file, context)?)),
         }

@@ -11,11 +11,11 @@ use crate::common::{ok, text};
 /// Rows and columns of the pictures.
 const SIZE: usize = 48;
 
-/// Method, name of the model, settings; members are models before it.
+/// Method, name of the model, settings, in which {folder} is that of the models; members are models before it.
 type Recipe = (&'static str, &'static str, &'static [&'static str], &'static [&'static str]);
 
 /// What is trained; every method is in it.
-const RECIPES: [Recipe; 22] = [
+const RECIPES: [Recipe; 23] = [
     ("paedid", "paedid", &["image_size=32", "network=[8, 16]", "steps=5", "epochs=1", "batch=4"], &[]),
     ("pae", "pae", &["image_size=32", "network=[8, 16]", "epochs=1", "batch=4", "bank=f32"], &[]),
     ("l2-ae", "l2-ae", &["latent=4", "epochs=1", "batch=4"], &[]),
@@ -33,6 +33,12 @@ const RECIPES: [Recipe; 22] = [
         "lea-net",
         "lea-net",
         &["image_size=32", "width=4", "color_width=4", "epochs=1", "color_epochs=1", "batch=4"],
+        &[],
+    ),
+    (
+        "lea-net",
+        "guided",
+        &["guide={folder}/paedid.safetensors", "image_size=32", "width=4", "epochs=1", "batch=4"],
         &[],
     ),
     ("patchcore", "patchcore", &["image_size=64"], &[]),
@@ -105,6 +111,7 @@ pub fn train_all(folder: &Path) -> Vec<(&'static str, PathBuf)> {
     for (method, name, settings, members) in RECIPES {
         let out = file(name);
         let mut args = vec!["train", method, "--data", text(&data), "--out", text(&out), "-q", "--holdout", "0.4"];
+        let settings: Vec<String> = settings.iter().map(|s| s.replace("{folder}", text(folder))).collect();
         settings.iter().for_each(|s| args.extend(["--set", s]));
         let members: Vec<PathBuf> = members.iter().map(|m| file(m)).collect();
         members.iter().for_each(|m| args.extend(["--member", text(m)]));

@@ -217,7 +217,7 @@ fn crafted_models_neither_panic_nor_take_memory_nor_time() {
 }
 
 /// Model, place of a setting, what an attacker puts there, and words of the line that says so.
-const OUT_OF_RANGE: [(&str, &str, &str, &[&str]); 33] = [
+const OUT_OF_RANGE: [(&str, &str, &str, &[&str]); 40] = [
     ("paedid", "/settings/network", "[0]", &["network", "1 to 6 widths"]),
     ("paedid", "/settings/network", "[]", &["network", "1 to 6 widths"]),
     ("paedid", "/settings/network", "[1099511627776]", &["network", "1 to 6 widths"]),
@@ -242,7 +242,14 @@ const OUT_OF_RANGE: [(&str, &str, &str, &[&str]); 33] = [
     ("color-unet", "/settings/score_quantile", "7.0", &["score_quantile", "1 at most"]),
     ("color-unet", "/settings/image_size", "33", &["image_size"]),
     ("lea-net", "/settings/point", "9", &["point", "1 to 5"]),
+    ("color-unet", "/unit", "0.0", &["a unit of maps of 0"]),
+    ("color-unet", "/unit", "1e39", &["a unit of maps of inf"]),
+    ("color-unet", "/unit", "null", &["maps without a unit", "train it again"]),
     ("lea-net", "/settings/width", "0", &["width", "4 to 256"]),
+    ("lea-net", "/guide/unit", "-1.0", &["a unit of maps of -1"]),
+    ("lea-net", "/guide", "null", &["the guide", "train it again"]),
+    ("guided", "/guide/scale/one", "-1e30", &["the guide's scale"]),
+    ("guided", "/guide/member/method", "\"psychic\"", &["member paedid", "psychic"]),
     ("patchcore", "/embedding/cuts", "[[99]]", &["cuts [99]"]),
     ("patchcore", "/embedding/neighbourhood", "1000001", &["neighbourhood", "1, 3, 5, 7 or 9"]),
     ("patchcore", "/bank/radius", "-1.0", &["memory bank", "radius of -1"]),

@@ -61,7 +61,8 @@ impl Grad for BatchNormGrad {
 /// `activation(norm(x) + residual)` over images and pixels of `[.., c]`.
 ///
 /// # Errors
-/// When the channels do not fit, or the activation's slope needs its input.
+/// When the channels do not fit, the activation's slope needs its input, or a batch to normalise by has one value for each
+/// channel, which would become 0 whatever it is.
 pub fn batch_norm2d(
     x: &Tensor,
     p: &BatchNormParams,
@@ -73,6 +74,11 @@ pub fn batch_norm2d(
     if activation.slope_needs_input() {
         let detail = format!("{activation:?} cannot be fused; apply it afterwards");
         return Err(Error::Shape { op: OP, detail });
+    }
+    if mode == Mode::Train && x.len() == p.weight.len() {
+        let detail =
+            "one value for each channel cannot be normalised by its batch; use batches of more images or larger ones";
+        return Err(Error::Shape { op: OP, detail: detail.into() });
     }
     let affine = Affine { weight: p.weight.view(), bias: p.bias.view() };
     let after = After { residual: residual.map(Tensor::view), activation };

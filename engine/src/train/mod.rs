@@ -28,6 +28,9 @@ use fingerprint::difference;
 pub use keep::Keep;
 use rate::Rate;
 
+/// The kind of a checkpoint's file; its `meta` has the `fingerprint` of the run that it was made for.
+pub const CHECKPOINT: &str = "checkpoint";
+
 /// Something that learns from batches of images.
 pub trait Learner: Send + Sync {
     /// One optimiser step, the `number`-th of the run, counted from 0; the loss before it. Random choices
@@ -300,7 +303,7 @@ impl<'a> Run<'a> {
         let mut tensors = container::store(&current, "now.")?;
         tensors.extend(container::store(&self.kept, "kept.")?);
         let meta = json!({ "fingerprint": self.options.fingerprint, "position": self.at });
-        container::write(path, &Contents { kind: "checkpoint".into(), meta, tensors })?;
+        container::write(path, &Contents { kind: CHECKPOINT.into(), meta, tensors })?;
         self.saved = true;
         Ok(())
     }
@@ -315,21 +318,32 @@ fn validation_loss(learner: &dyn Learner, images: &Images, batch: usize) -> Resu
     Ok(sum / images.len() as f64)
 }
 
-fn load_checkpoint(params: &mut Params, options: &TrainOptions) -> Result<(Position, State)> {
-    let path = options.checkpoint.as_deref().unwrap_or(Path::new(""));
+/// Reads a checkpoint that has been made for a fingerprint.
+///
+/// # Errors
+/// When there is none, it is damaged or of another run; says in what it differs.
+pub fn read_checkpoint(path: &Path, fingerprint: &serde_json::Map<String, Value>) -> Result<Contents> {
     let refuse = |reason: String| Error::Checkpoint { path: path.into(), reason };
     if !path.is_file() {
         return Err(refuse("no checkpoint to resume from; begin afresh".into()));
     }
-    let contents = container::read(path, "checkpoint").map_err(|error| match error {
+    let contents = container::read(path, CHECKPOINT).map_err(|error| match error {
         Error::Model { reason, .. } => refuse(reason),
         other => other,
     })?;
-    if let Some(difference) = difference(&contents.meta["fingerprint"], &options.fingerprint) {
-        return Err(refuse(format!("checkpoint of another run: {difference}; repeat that one or begin afresh")));
+    match difference(&contents.meta["fingerprint"], fingerprint) {
+        Some(what) => Err(refuse(format!("checkpoint of another run: {what}; repeat that one or begin afresh"))),
+        None => Ok(contents),
     }
-    let position = serde_json::from_value(contents.meta["position"].clone())
-        .map_err(|e| refuse(format!("damaged checkpoint ({e}); begin afresh")))?;
+}
+
+fn load_checkpoint(params: &mut Params, options: &TrainOptions) -> Result<(Position, State)> {
+    let path = options.checkpoint.as_deref().unwrap_or(Path::new(""));
+    let contents = read_checkpoint(path, &options.fingerprint)?;
+    let position = serde_json::from_value(contents.meta["position"].clone()).map_err(|e| Error::Checkpoint {
+        path: path.into(),
+        reason: format!("damaged checkpoint ({e}); begin afresh"),
+    })?;
     params.set_full_state(&container::restore(&contents.tensors, "now.")?)?;
     Ok((position, container::restore(&contents.tensors, "kept.")?))
 }

@@ -93,7 +93,7 @@ fn recoloured(network: &Recolouring, image: &GraphValue) -> Result<(GraphValue, 
     let colours = network.unet().export(&writer, &(&own.l / 100.0))?;
     let channel = |c: usize| 255.0 * colours.channels(c, c + 1) - 128.0;
     let predicted = Lab { l: own.l.clone(), a: channel(0), b: channel(1) };
-    let map = (0.01 * ciede2000(&own, &predicted)).at_most(1.0);
+    let map = ciede2000(&own, &predicted) / network.unit();
     let map = match network.map_scale() {
         MapScale::Fixed => map,
         MapScale::Image => {
@@ -119,7 +119,8 @@ pub fn lea_net(networks: &Networks, colour: &Recolouring, detection: &State, att
     let graph = Graph::default();
     let image = images(&graph, colour.image());
     let (_, map) = recoloured(colour, &image)?;
-    let logit = networks.export(&Writer::new(detection)?, &Writer::new(attention)?, &image, &map)?;
+    let seen = map.at_least(0.0).at_most(1.0);
+    let logit = networks.export(&Writer::new(detection)?, &Writer::new(attention)?, &image, &seen)?;
     graph.output_numbers("score", &logit.apply("Sigmoid"));
     graph.output("map", &map);
     Ok(Exported { graph, holds: "scores and anomaly maps of LEA-Net".into(), left_out: "" })

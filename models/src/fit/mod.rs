@@ -1,21 +1,23 @@
 //! What a method gets to learn from, and how its training runs.
 
+mod batch_norms;
 mod checkpoints;
 mod training;
 
 use std::path::{Path, PathBuf};
 
-use hotad_engine::Result;
 use hotad_engine::beside::beside;
 use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::observer::Observer;
 use hotad_engine::train::{Keep, Learner, TrainData, TrainOptions, TrainReport, train};
+use hotad_engine::{AtPath, Result};
 use serde_json::{Map, Value};
 
 use crate::method::{LoadContext, Methods};
 
+pub use batch_norms::BatchNorms;
 use checkpoints::{checkpoint, ending};
 pub use checkpoints::{checkpoints, remove_checkpoints, stage};
 pub use training::Training;
@@ -72,8 +74,16 @@ impl FitContext<'_> {
         LoadContext { device: self.device, methods: self.methods }
     }
 
+    /// The same for a stage, or for what follows all stages: it continues where it has a checkpoint, as an interruption may have
+    /// come before it began.
+    #[must_use]
+    pub fn of_stage(&self, stage: Option<&'static str>) -> Self {
+        let own = Self { stage, ..*self };
+        Self { resume: self.resume && own.has_checkpoint(), ..own }
+    }
+
     /// The checkpoint of this stage.
-    fn checkpoint(&self) -> Option<PathBuf> {
+    pub(crate) fn checkpoint(&self) -> Option<PathBuf> {
         self.model_path.map(|model| checkpoint(model, self.stage))
     }
 
@@ -82,8 +92,18 @@ impl FitContext<'_> {
         self.checkpoint().is_some_and(|path| path.is_file())
     }
 
+    /// Removes the checkpoints of stages whose result is kept elsewhere.
+    ///
+    /// # Errors
+    /// I/O errors, with the path.
+    pub fn remove_stages(&self, stages: impl IntoIterator<Item = &'static str>) -> Result<()> {
+        let Some(model) = self.model_path else { return Ok(()) };
+        let files = stages.into_iter().map(|stage| checkpoint(model, Some(stage)));
+        files.filter(|path| path.exists()).try_for_each(|path| std::fs::remove_file(&path).at(&path))
+    }
+
     /// What a checkpoint of this run has to be of.
-    fn fingerprint(&self, method: &str, settings: &Value) -> Map<String, Value> {
+    pub(crate) fn fingerprint(&self, method: &str, settings: &Value) -> Map<String, Value> {
         let mut fingerprint = self.chosen.clone();
         fingerprint.insert("method".into(), method.into());
         fingerprint.insert("--seed".into(), self.seed.into());

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
+use hotad_engine::container;
 use hotad_engine::data::groups::{Grouping, set_aside};
 use hotad_engine::data::prepare::{Prepared, list_sha256};
 use hotad_engine::data::roi::Roi;
@@ -59,25 +60,32 @@ impl Selection {
         }
         let named: HashSet<PathBuf> = data.validation.iter().map(|i| i.path.clone()).collect();
         let candidates = candidates(&data, job, cross_validation)?;
-        let Members { learned: members, lists_all_images, roi } = Members::read(job, observer)?;
-        let prepared = prepare(&candidates, roi.as_ref(), job.on_broken, observer)?;
-        let paths: Vec<&PathBuf> = prepared.items.iter().map(|i| &i.path).collect();
-        let groups = grouping.groups(&paths, &prepared.thumbnails)?;
+        let Members { learned: members, lists_all_images, roi, weights } = Members::read(job, observer)?;
+        let mut prepared = prepare(&candidates, roi.as_ref(), job.on_broken, observer)?;
+        let paths = |prepared: &Prepared| prepared.items.iter().map(|i| i.path.clone()).collect::<Vec<_>>();
+        let mut groups = grouping.groups(&paths(&prepared), &prepared.thumbnails)?;
+        if cross_validation {
+            (prepared, groups) = unlearned(prepared, groups, &members, observer);
+        }
+        let (paths, built) = (paths(&prepared), !members.is_empty());
         let holdout = match (cross_validation, named.is_empty()) {
             (true, _) => Vec::new(),
             (false, true) => held_out(&prepared, &groups, &members, job),
-            (false, false) => (0..paths.len()).filter(|i| named.contains(paths[*i])).collect(),
+            (false, false) => (0..paths.len()).filter(|i| named.contains(&paths[*i])).collect(),
         };
         warn_of_divided(&groups, &holdout, observer);
         check_twice(&prepared, &holdout, &members)?;
         let mut selection = Self { lists_all_images, ..Self::of(job, prepared, &groups, &holdout, members) };
+        if !weights.is_empty() {
+            selection.chosen.insert("SHA-256 of the models built on".into(), list_sha256(&weights).into());
+        }
         if let Some(roi) = &roi {
             let plain = serde_json::to_value(roi).expect("a region is plain data");
             selection.chosen.insert("region of interest".into(), plain);
         }
         selection.roi = roi;
         if selection.train.is_empty() || (selection.holdout.is_empty() && !cross_validation) {
-            return Err(too_few(&data, job));
+            return Err(too_few(&data, built));
         }
         let colour = if selection.gray { "gray" } else { "colour" };
         observer.detail(&format!("layout: {:?}; images: {colour}; parts: {}", data.layout, selection.parts));
@@ -115,6 +123,26 @@ impl Selection {
     }
 }
 
+/// Images without the groups that a model which is built on has learned from, tested on which it would be judged too kindly;
+/// and their groups.
+fn unlearned(
+    prepared: Prepared,
+    groups: Vec<usize>,
+    members: &HashSet<String>,
+    observer: &dyn Observer,
+) -> (Prepared, Vec<usize>) {
+    let learned: HashSet<usize> =
+        (0..groups.len()).filter(|i| members.contains(&prepared.hashes[*i])).map(|i| groups[i]).collect();
+    let wanted: Vec<bool> = groups.iter().map(|group| !learned.contains(group)).collect();
+    let left_out = wanted.iter().filter(|wanted| !**wanted).count();
+    if left_out > 0 {
+        let why = "the model that is built on has learned from them, or from images of the same part";
+        observer.say(&format!("{left_out} images are left out: {why}"));
+    }
+    let kept = groups.into_iter().filter(|group| !learned.contains(group)).collect();
+    (prepared.only(&wanted), kept)
+}
+
 /// What decides which images are learned from: the SHA-256 of the lists, and the shares that they were drawn by.
 fn chosen_by(job: &TrainJob, sha256_of_lists: [String; 3], defective: bool) -> Map<String, Value> {
     let mut chosen = Map::new();
@@ -147,14 +175,19 @@ struct Members {
     lists_all_images: bool,
     /// The region that they and the job look at.
     roi: Option<Roi>,
+    /// SHA-256 of the tensors of each.
+    weights: Vec<String>,
 }
 
 impl Members {
     /// Of the members of a job.
     fn read(job: &TrainJob, observer: &dyn Observer) -> Result<Self> {
-        let mut all = Self { learned: HashSet::new(), lists_all_images: true, roi: job.roi.clone() };
-        for (i, member) in job.members.iter().enumerate() {
-            let ModelFile { provenance, roi, .. } = ModelFile::load(member)?;
+        let mut all =
+            Self { learned: HashSet::new(), lists_all_images: true, roi: job.roi.clone(), weights: Vec::new() };
+        let built_on = (method(&job.method)?.built_on)(&job.settings)?;
+        for (i, member) in job.members.iter().chain(&built_on).enumerate() {
+            let ModelFile { provenance, roi, tensors, .. } = ModelFile::load(member)?;
+            all.weights.push(container::sha256_of(&tensors));
             if i == 0 && job.roi.is_none() {
                 all.roi = roi.clone();
             }
@@ -219,10 +252,10 @@ fn check_twice(prepared: &Prepared, holdout: &[usize], members: &HashSet<String>
 }
 
 /// Nothing is left to learn from or to calibrate with.
-fn too_few(data: &Dataset, job: &TrainJob) -> Error {
-    let reason = match job.members.is_empty() {
-        true => "two normal images of different parts at least are needed: one to learn from, one to calibrate with",
-        false => {
+fn too_few(data: &Dataset, built_on_others: bool) -> Error {
+    let reason = match built_on_others {
+        false => "two normal images of different parts at least are needed: one to learn from, one to calibrate with",
+        true => {
             "every normal image, or one of the same part, was learned from by a member; nothing is left to calibrate with"
         }
     };

@@ -15,8 +15,9 @@ use toml::Table;
 
 use super::{Begin, FALSE_ALARM_RATE, GROUP, ON_BROKEN, SEED, Selection, check_result_file, check_share};
 use crate::calibrate::{CalibrationRule, calibrate};
+use crate::cross_validation::CrossValidationTable;
 use crate::fit::{FitContext, checkpoints, remove_checkpoints};
-use crate::method::names;
+use crate::method::{CrossValidation, names};
 use crate::model::Model;
 use crate::{METHODS, method};
 
@@ -132,6 +133,9 @@ impl TrainJob {
 
     fn selection(&self, cross_validation: bool, observer: &dyn Observer) -> Result<Selection> {
         self.check()?;
+        if cross_validation {
+            self.cross_validation()?;
+        }
         self.out.as_deref().map_or(Ok(()), |out| check_result_file(out, self.begin))?;
         let selection = Selection::new(self, cross_validation, observer)?;
         self.announce(&selection, observer);
@@ -201,6 +205,39 @@ impl TrainJob {
         let model = trained.map_err(|e| kept(e, out, observer))?;
         remove_checkpoints(out)?;
         Ok(model)
+    }
+
+    /// How the method is cross-validated.
+    fn cross_validation(&self) -> Result<CrossValidation> {
+        let method = method(&self.method)?;
+        method.cross_validation.ok_or_else(|| {
+            let (name, able) = (method.name, names(METHODS, |m| m.cross_validation.is_some()));
+            let reason = format!("{name} learns from normal images alone; cross-validation is for {able}");
+            Error::Argument { name: "folds", reason }
+        })
+    }
+
+    /// Cross-validates on the images that [`TrainJob::select_all`] has chosen. `watch` sees the table of the folds so far when a
+    /// fold is done. With a file to write, which is left to `watch`, checkpoints stand beside it until the table is whole.
+    ///
+    /// # Errors
+    /// As [`TrainJob::train`], too few images for so many folds, or what `watch` reports.
+    pub fn cross_validate(
+        &self,
+        selection: &Selection,
+        folds: usize,
+        observer: &dyn Observer,
+        watch: &dyn Fn(&CrossValidationTable) -> Result<()>,
+    ) -> Result<CrossValidationTable> {
+        check_device(&self.device)?;
+        let run = || self.cross_validation()?(&self.settings, &self.context(selection, observer), folds, watch);
+        let Some(out) = &self.out else { return run() };
+        if self.begin == Begin::Over {
+            remove_checkpoints(out)?;
+        }
+        let table = run().map_err(|e| kept(e, out, observer))?;
+        remove_checkpoints(out)?;
+        Ok(table)
     }
 
     /// Trains and calibrates.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::color_unet;
 use crate::color_unet::{MapScale, SIZES, is_size};
 use crate::config::{BATCH, Choice, EPOCHS, Interval, RATE, SHARE, Settings, require, settings};
+use crate::fit::stage;
 use crate::networks::POINTS;
 
 /// The network that decides.
@@ -137,12 +138,20 @@ settings! {
         class_aware: bool = false;
         /// share of defective images among all learned from, by leaving some out (section 4-4); 0 takes all
         positive_share: f64 = 0.0, in Interval::RightOpen(0.0, 1.0);
-        /// safetensors file with torchvision's weights for the detector; "" for a random start
+        /// file with torchvision's weights for the detector; "" for a random start; where it sees the map, the first filters are
+        /// summed over colours (input = "map") or get a channel of zeros ("rgb+map")
         weights: String = String::new();
         /// train --cv: rows of the table, of none, direct, mobilenet, resnet, map, rgb+map, attended, resnet50, vgg16, vgg19, cnn
         rows: Vec<String> = ["none", "direct", "mobilenet", "resnet"].map(String::from).to_vec();
         /// train --cv: attention points that are swept
         points: Vec<usize> = (1..=POINTS).collect();
+        /// train --cv: trainings of each network, with seeds counted on from --seed; metrics are means over them
+        seeds: usize = 1, in 1..=100;
+        /// trained model whose anomaly maps take the place of the colour network's; "" for that
+        guide: String = String::new();
+        /// parts of the images for cross-fitted maps: those of a part come from a colour network that has learned from the normal
+        /// images of the others; 1 for the maps of the one colour network, too clean for what it has learned from
+        map_parts: usize = 2, in 1..=stage::COLOUR_PARTS.len();
         /// channels of the colour network after its first convolution (paper: 64)
         color_width: usize = 64, in color_unet::WIDTH;
         /// most epochs of the colour network
@@ -155,7 +164,8 @@ settings! {
         fancy_pca: f64 = 0.08, in SHARE;
         /// dropout of the colour network (the public code: 0.5; paper: none)
         color_dropout: f64 = 0.0, in color_unet::DROPOUT;
-        /// "fixed" (delta E / 100, at most 1) or "image" (divided by the largest value of each image)
+        /// maps are colour differences divided by: "fixed", their 99.9 % quantile over held-out normal images, or "image",
+        /// the largest value of each image; networks see 1 at most
         map_scale: MapScale = MapScale::Fixed;
     }
 }

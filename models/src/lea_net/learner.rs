@@ -1,74 +1,25 @@
 //! Learning both networks of LEA-Net together (equation 1).
 
-use std::path::PathBuf;
-
 use hotad_engine::data::files::ImageFiles;
-use hotad_engine::data::loader::{Batch, Images, for_all};
+use hotad_engine::data::loader::Batch;
 use hotad_engine::data::picture::ImageSpec;
-use hotad_engine::data::roi::Roi;
-use hotad_engine::device::Device;
 use hotad_engine::ops::{Mode, add, loss};
 use hotad_engine::params::Params;
 use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::threads::pooled;
 use hotad_engine::train::{Learner, TrainData};
-use hotad_engine::{Error, Result, interrupt, random};
+use hotad_engine::{Error, Result, random};
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::loss::Loss;
 
 use super::LeaNet;
 use super::config::Config;
+use super::labelled::Labelled;
 use super::networks::{ATTENTION, DETECTION, Networks};
-use crate::color_unet::Recolouring;
 use crate::config::Settings;
-use crate::fit::{FitContext, Schedule};
+use crate::fit::{BatchNorms, FitContext, Schedule};
 use crate::method::Method;
 use crate::networks::layer::Weights;
-
-/// Labelled images with their anomaly maps.
-pub struct Labelled {
-    /// Image files.
-    pub paths: Vec<PathBuf>,
-    /// The region of them that is looked at.
-    roi: Option<Roi>,
-    /// 1 for defective, 0 for normal.
-    pub labels: Vec<f32>,
-    /// Anomaly map of each image.
-    pub maps: Vec<Vec<f32>>,
-}
-
-impl Labelled {
-    /// Makes the anomaly maps of images. Memory: one map for each image.
-    ///
-    /// # Errors
-    /// When an image cannot be read.
-    pub fn new(files: ImageFiles, labels: Vec<f32>, recolouring: &Recolouring, batch: usize) -> Result<Self> {
-        let spec = recolouring.image();
-        let mut maps = Vec::with_capacity(files.len());
-        for_all(&Images::new(files, spec), batch, |loaded| {
-            interrupt::check()?;
-            let values = pooled(|| recolouring.maps(&loaded.images))?;
-            maps.extend(values.values()?.chunks_exact(spec.height * spec.width).map(<[f32]>::to_vec));
-            Ok(())
-        })?;
-        Ok(Self { paths: files.to_vec(), roi: files.roi().cloned(), labels, maps })
-    }
-
-    /// The images as they are looked at.
-    pub fn files(&self) -> ImageFiles<'_> {
-        ImageFiles::new(&self.paths, self.roi.as_ref())
-    }
-
-    /// The anomaly maps of the images of a batch, `[n, h, w, 1]`.
-    ///
-    /// # Errors
-    /// When the device is out of memory.
-    pub fn maps_of(&self, batch: &Batch, spec: ImageSpec, device: &Device) -> Result<Tensor> {
-        let values = batch.files.iter().flat_map(|file| self.maps[file.index].iter().copied()).collect();
-        Tensor::new(values, &[batch.files.len(), spec.height, spec.width, 1])?.to(device)
-    }
-}
 
 struct LeaLearner<'a> {
     networks: &'a Networks,
@@ -77,6 +28,7 @@ struct LeaLearner<'a> {
     spec: ImageSpec,
     adam: AdamOptions,
     class_aware: bool,
+    norms: BatchNorms,
 }
 
 impl Learner for LeaLearner<'_> {
@@ -109,13 +61,18 @@ impl Learner for LeaLearner<'_> {
     fn order(&self, n: usize, seed: u64, epoch: u64) -> Vec<usize> {
         let order = random::shuffled(n, seed, "epoch order", epoch);
         if !self.class_aware {
-            return order;
+            return self.norms.order(order);
         }
         let (bad, good): (Vec<usize>, Vec<usize>) = order.into_iter().partition(|i| self.data.labels[*i] > 0.5);
         let classes = [bad, good].map(|c| c.into_iter().cycle());
         let [mut bad, mut good] = classes;
-        (0..n).filter_map(|i| if i % 2 == 0 { bad.next() } else { good.next() }).collect()
+        self.norms.order((0..n).filter_map(|i| if i % 2 == 0 { bad.next() } else { good.next() }).collect())
     }
+}
+
+/// The batches that networks normalise by.
+pub fn norms(networks: &Networks, config: &Config) -> BatchNorms {
+    BatchNorms { batch: config.batch, pixels: networks.smallest_map(config.image_size) }
 }
 
 /// Trains both networks on labelled images; returns their parameters.
@@ -130,6 +87,7 @@ pub fn learn(networks: &Networks, config: &Config, data: &Labelled, context: &Fi
         spec: config.image(),
         adam: AdamOptions { lr: config.learning_rate() as f32, ..AdamOptions::default() },
         class_aware: config.class_aware,
+        norms: norms(networks, config),
     };
     let schedule = Schedule { epochs: config.epochs, batch: config.batch, patience: 0 };
     let images =

@@ -1,14 +1,14 @@
 //! LEA-Net: layer-wise external attention (Katafuchi and Tokunaga 2022, papers/lea-net).
 //!
 //! 1. A colour network learns normal images; its CIEDE2000 map of any image is the prior knowledge
-//!    (section 3-1, [`crate::color_unet`]).
+//!    (section 3-1, [`crate::color_unet`]). Another model's map may take its place ([`guide`]).
 //! 2. An attention network (CAAN, table 1) sees the map; the features g_p of its stage p become the
 //!    attention map M = sigmoid(mean over channels of g_p) (equation 2).
 //! 3. A detection network (ADN) sees the image; at the same point p its features become (1 + M) f
 //!    (equation 3). "Direct attention" takes the map itself, resized, as M.
-//! 4. Both learn together on images labelled normal or defective: binary cross-entropy of one plus that
-//!    of the other (equation 1). The image score is the detection network's probability; the anomaly map
-//!    is the colour network's.
+//! 4. Both learn together on images labelled normal or defective, with maps by networks that have not learned from them
+//!    ([`labelled`]): binary cross-entropy of one plus that of the other (equation 1). The image score is the detection
+//!    network's probability; the anomaly map is the colour network's.
 //!
 //! What the paper leaves open: no validation set is watched, the weights of the epoch with the lowest
 //! training loss are kept; images are standardised by ImageNet's colours, so that torchvision's weights
@@ -19,10 +19,14 @@
 
 mod config;
 mod cross_validation;
+mod guide;
+mod labelled;
 mod learner;
 mod networks;
+mod verdicts;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use hotad_engine::container::{self, Stored};
 use hotad_engine::data::picture::{ImageSpec, Picture};
@@ -40,21 +44,24 @@ use crate::detector::{Detector, Exportable, Recolours, Score};
 use crate::explanation::{Explainable, Explanation, Illustration};
 use crate::export::{self, Exported};
 use crate::features::Extractor;
-use crate::fit::{FitContext, stage};
+use crate::fit::FitContext;
 use crate::method::{CrossValidation, LoadContext, Method};
 use crate::networks::layer::{Prepared, Weights};
 use crate::networks::{POINTS, part};
 
 pub use config::{Attention, Config, DetectionNetwork, Input};
 pub use cross_validation::cross_validate;
-use learner::{Labelled, learn};
+pub use guide::Guide;
+use labelled::seen;
+pub use labelled::{Labelled, Material};
+use learner::{learn, norms};
 use networks::{ATTENTION, DETECTION};
 pub use networks::{Networks, attention_network};
 
 /// A trained LEA-Net.
 pub struct LeaNet {
     config: Config,
-    recolouring: Recolouring,
+    guide: Guide,
     /// Weights of both networks, names prefixed.
     state: State,
     ready: Ready,
@@ -79,7 +86,7 @@ impl Ready {
         Ok(Self { networks, detection, attention, device: device.clone() })
     }
 
-    /// Probabilities that images with their anomaly maps are defective.
+    /// Probabilities that images are defective, with their anomaly maps as networks see them.
     fn probabilities(&self, images: &Tensor, maps: &Tensor) -> Result<Vec<f32>> {
         let images = images.to(&self.device)?;
         let attention = self.attention.as_ref().map(Weights::Prepared);
@@ -89,6 +96,20 @@ impl Ready {
         Activation::Sigmoid.apply(&mut values);
         Ok(values.into_vec()?)
     }
+}
+
+/// Refuses gray images where colours guide.
+fn require_guide(config: &Config, context: &FitContext) -> Result<()> {
+    let instead = "set guide to a trained model, such as one of paedid";
+    if config.guide.is_empty() { require_colour(context, LeaNet::NAME, instead) } else { Ok(()) }
+}
+
+/// Numbers of the defective images that are learned from, in order.
+fn positives(config: &Config, context: &FitContext) -> Vec<usize> {
+    let all = context.defective.len();
+    let wanted = positives_for(config.positive_share, context.train.len(), all);
+    let order = random::shuffled(all, context.seed, "positives", 0);
+    order.into_iter().take(wanted).collect()
 }
 
 /// How many positives make up `share` of all images beside `negatives`; all for a share of 0.
@@ -113,40 +134,42 @@ impl Method for LeaNet {
     const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
-        require_colour(context, Self::NAME)?;
+        require_guide(&config, context)?;
         if context.defective.is_empty() {
             let reason = "learns from defective images too, and there are none: put some into test/DEFECT or positive/";
             return Err(Error::Config(format!("lea-net {reason}, or use color-unet")));
         }
         // Before hours go into colours.
-        Networks::new(&config).known_weights(&config)?;
-        let colour = FitContext { stage: Some(stage::COLOUR), ..*context };
-        let recolouring = Recolouring::fit(&config.colour(), &colour, Some(stage::COLOUR))?;
-        context.observer.say("making the anomaly maps of the training images");
-        let wanted = positives_for(config.positive_share, context.train.len(), context.defective.len());
-        let order = random::shuffled(context.defective.len(), context.seed, "positives", 0);
-        let chosen = order.into_iter().take(wanted).map(|i| context.defective[i].clone());
-        let paths: Vec<_> = context.train.iter().cloned().chain(chosen).collect();
-        let labels = (0..paths.len()).map(|i| f32::from(u8::from(i >= context.train.len()))).collect();
-        let data = Labelled::new(context.train.with(&paths), labels, &recolouring, config.batch)?;
-        // An interruption may have come before this stage had a checkpoint.
-        let resume = context.resume && context.has_checkpoint();
-        let params = learn(&Networks::new(&config), &config, &data, &FitContext { resume, ..*context })?;
-        LeaNet::new(config, recolouring, params.values()?, context.device)
+        let networks = Networks::new(&config);
+        networks.known_weights(&config)?;
+        let (good, bad) = context.groups.split_at(context.train.len());
+        let chosen = positives(&config, context);
+        let paths: Vec<PathBuf> =
+            context.train.iter().cloned().chain(chosen.iter().map(|i| context.defective[*i].clone())).collect();
+        let groups: Vec<usize> = good.iter().copied().chain(chosen.iter().map(|i| bad[*i])).collect();
+        let labels = (0..paths.len()).map(|i| f32::from(u8::from(i >= good.len()))).collect();
+        norms(&networks, &config).check(paths.len(), context.observer)?;
+        let material = Material { images: context.train.with(&paths), labels, groups: &groups };
+        let (guide, data) = material.guided(&config, context)?;
+        let params = learn(&networks, &config, &data, &context.of_stage(None))?;
+        LeaNet::new(config, guide, params.values()?, context.device)
     }
 
     fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
         let config = Config::of_file(&file.config["settings"])?;
-        let colour = container::restore(&file.tensors, "color.")?;
-        let recolouring = Recolouring::new(config.colour(), colour, context.device)?;
-        Self::new(config, recolouring, container::restore(&file.tensors, "network.")?, context.device)
+        let guide = Guide::restore(&config, &file.config["guide"], &file.tensors, context)?;
+        Self::new(config, guide, container::restore(&file.tensors, "network.")?, context.device)
+    }
+
+    fn built_on(config: &Config) -> Vec<PathBuf> {
+        Some(PathBuf::from(&config.guide)).filter(|path| !path.as_os_str().is_empty()).into_iter().collect()
     }
 }
 
 impl LeaNet {
-    fn new(config: Config, recolouring: Recolouring, state: State, device: &Device) -> Result<Self> {
+    fn new(config: Config, guide: Guide, state: State, device: &Device) -> Result<Self> {
         let ready = Ready::new(&config, &state, device)?;
-        Ok(Self { config, recolouring, state, ready })
+        Ok(Self { config, guide, state, ready })
     }
 
     /// With fresh weights: as fast as a trained one, and as wise as a coin.
@@ -154,9 +177,9 @@ impl LeaNet {
     /// # Errors
     /// When the device is out of memory.
     pub fn untrained(config: Config, seed: u64, device: &Device) -> Result<Self> {
-        let recolouring = Recolouring::untrained(config.colour(), seed, device)?;
+        let guide = Guide::Colour(Recolouring::untrained(config.colour(), seed, device)?);
         let state = Networks::new(&config).init(&config, seed)?.values()?;
-        Self::new(config, recolouring, state, device)
+        Self::new(config, guide, state, device)
     }
 }
 
@@ -166,20 +189,20 @@ impl Detector for LeaNet {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let maps = self.recolouring.maps(images)?;
-        let probabilities = self.ready.probabilities(images, &maps)?;
+        let maps = self.guide.maps(images)?;
+        let probabilities = self.ready.probabilities(images, &seen(&maps)?)?;
         let values = maps.values()?;
         let maps = AnomalyMap::of_batch(&values, self.config.image());
         Ok(probabilities.into_iter().zip(maps).map(|(value, map)| Score { value, map }).collect())
     }
 
     fn config(&self) -> Value {
-        serde_json::json!({ "settings": self.config })
+        serde_json::json!({ "settings": self.config, "guide": self.guide.saved() })
     }
 
     fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
         let mut tensors = container::store(&self.state, "network.")?;
-        tensors.extend(container::store(self.recolouring.state(), "color.")?);
+        tensors.extend(self.guide.tensors()?);
         Ok(tensors)
     }
 
@@ -188,7 +211,7 @@ impl Detector for LeaNet {
     }
 
     fn as_recolouring(&self) -> Option<&dyn Recolours> {
-        Some(&self.recolouring)
+        self.guide.colour().map(|network| network as &dyn Recolours)
     }
 
     fn as_explainable(&self) -> Option<&dyn Explainable> {
@@ -215,7 +238,7 @@ impl Explainable for LeaNet {
     /// Figure 5: at every point, the mean over channels of the features before attention, the attention
     /// map, and the features after it. Pictures of features share a scale with their other row.
     fn explain(&self, images: &Tensor) -> Result<Vec<Vec<Illustration>>> {
-        let maps = self.recolouring.maps(images)?;
+        let maps = seen(&self.guide.maps(images)?)?;
         let images = images.to(&self.ready.device)?;
         let attention = self.ready.attention.as_ref().map(Weights::Prepared);
         let detection = Weights::Prepared(&self.ready.detection);
@@ -248,7 +271,11 @@ impl Explainable for LeaNet {
 impl Exportable for LeaNet {
     fn export(&self) -> Result<Exported> {
         let [detection, attention] = [DETECTION, ATTENTION].map(|prefix| part(&self.state, prefix));
-        export::lea_net(&self.ready.networks, &self.recolouring, &detection, &attention)
+        let Some(colour) = self.guide.colour() else {
+            let why = format!("its guide is another model, {}; export the file of that one", self.config.guide);
+            return Err(export::not_plain(Self::NAME, &why));
+        };
+        export::lea_net(&self.ready.networks, colour, &detection, &attention)
     }
 }
 
@@ -268,7 +295,7 @@ impl Extractor for LeaNet {
     }
 
     fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Vec<Tensor>> {
-        let maps = self.recolouring.maps(images)?;
+        let maps = seen(&self.guide.maps(images)?)?;
         let (images, last) = (images.to(&self.ready.device)?, cuts.last().map_or(0, |c| c + 1));
         let taps = self.ready.networks.maps(&Weights::Prepared(&self.ready.detection), &images, &maps, last)?;
         Ok(cuts.iter().map(|c| taps[*c].clone()).collect())

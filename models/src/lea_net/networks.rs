@@ -1,9 +1,11 @@
 //! The two networks of LEA-Net and how attention goes from one to the other.
 
-use hotad_engine::Result;
+use std::path::Path;
+
 use hotad_engine::ops::{attend, attention_map, concat_channels};
 use hotad_engine::params::{Params, State};
 use hotad_engine::tensor::Tensor;
+use hotad_engine::{Result, weights};
 use hotad_kernels::resize::{Filter, resize};
 
 use super::config::{Attention, Config, DetectionNetwork, Input};
@@ -13,7 +15,7 @@ use crate::networks::layer::Weights;
 use crate::networks::mobilenet::{MobileNetV3Small, Squeeze};
 use crate::networks::resnet::ResNet;
 use crate::networks::vgg::Vgg;
-use crate::networks::{Classifier, classify, count, features, import, standardised};
+use crate::networks::{Classifier, POINTS, classify, count, features, import, standardised};
 
 /// Prefix of the detection network's parameters.
 pub const DETECTION: &str = "detection.";
@@ -66,7 +68,10 @@ impl Networks {
         if config.weights.is_empty() {
             return Ok(State::new());
         }
-        import::torchvision(config.weights.as_ref(), &self.detection.layers())
+        let (path, layers) = (Path::new(&config.weights), self.detection.layers());
+        let mut file = weights::read(path)?;
+        import::adapt_input(&mut file, layers[0], config.input.channels())?;
+        import::from_torchvision(path, &file, &layers)
     }
 
     /// Fresh parameters, or torchvision's where the settings name a file.
@@ -86,6 +91,14 @@ impl Networks {
             params.set_values(&state)?;
         }
         Ok(params)
+    }
+
+    /// Pixels of the smallest map that is normalised by batches, of square images of `size` pixels; the largest number without
+    /// such a map.
+    pub fn smallest_map(&self, size: usize) -> usize {
+        let networks = std::iter::once(&self.detection).chain(&self.attention);
+        let normalises = networks.flat_map(|n| n.layers()).any(|layer| layer.norm.is_some());
+        if normalises { (size >> POINTS).pow(2) } else { usize::MAX }
     }
 
     /// Scalars that are learned.
@@ -129,7 +142,7 @@ impl Networks {
         match (self.kind, &self.attention, attention) {
             (Attention::Direct, ..) => Ok((at(&shrunk(maps, self.point)?)?, None)),
             (_, Some(network), Some(weights)) => {
-                let last = if both { crate::networks::POINTS } else { self.point };
+                let last = if both { POINTS } else { self.point };
                 let taps = features(network.as_ref(), weights, maps, last)?;
                 let logits = at(&attention_map(&taps[self.point - 1])?)?;
                 Ok((logits, both.then(|| network.head(weights, &taps[last - 1])).transpose()?))
@@ -171,7 +184,7 @@ impl Networks {
             let map = map.as_ref().filter(|_| point == self.point);
             self.detection.export_stage(point, detection, &x, map)
         };
-        let last = (1..=crate::networks::POINTS).try_fold(seen, stage)?;
+        let last = (1..=POINTS).try_fold(seen, stage)?;
         self.detection.export_head(detection, &last)
     }
 
@@ -189,10 +202,10 @@ impl Networks {
     ) -> Result<Vec<(Tensor, Tensor)>> {
         let all: Vec<Tensor> = match (&self.attention, attention) {
             (Some(network), Some(weights)) => {
-                let taps = features(network.as_ref(), weights, maps, crate::networks::POINTS)?;
+                let taps = features(network.as_ref(), weights, maps, POINTS)?;
                 taps.iter().map(attention_map).collect::<Result<_>>()?
             }
-            _ => (1..=crate::networks::POINTS).map(|p| shrunk(maps, p)).collect::<Result<_>>()?,
+            _ => (1..=POINTS).map(|p| shrunk(maps, p)).collect::<Result<_>>()?,
         };
         let mut x = self.seen(images, maps)?;
         let mut inside = Vec::new();

@@ -11,6 +11,9 @@ use super::layer::Layer;
 /// Tensors of a batch normalisation.
 const NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
+/// Channels that torchvision's networks see.
+const RGB: usize = 3;
+
 /// Weights of the given layers from a file with torchvision's names and layouts (OIHW). Left out is the
 /// last layer when the file has another number of outputs there, and a layer over a whole map when the
 /// file's was learned on images of another size.
@@ -49,6 +52,24 @@ pub fn from_torchvision(path: &Path, file: &State, layers: &[&Layer]) -> Result<
         }
     }
     Ok(state)
+}
+
+/// Adapts the first filters of a file, which see RGB, to `channels` of input: of one channel, such as a map, they are summed
+/// over the colours, so that gray is seen as before; of more, those after RGB begin with zeros. Other files stay as they are.
+///
+/// # Errors
+/// Never for shapes that fit their values.
+pub fn adapt_input(file: &mut State, first: &Layer, channels: usize) -> Result<()> {
+    let name = format!("{}.weight", first.name);
+    let Some(&[to, RGB, rows, columns]) = file.get(&name).map(Tensor::shape) else { return Ok(()) };
+    let (values, pixels) = (file[&name].values()?.into_owned(), rows * columns);
+    let adapted = values.chunks_exact(RGB * pixels).flat_map(|filter| match channels {
+        1 => (0..pixels).map(|p| (0..RGB).map(|c| filter[c * pixels + p]).sum::<f32>()).collect(),
+        _ => [filter, &vec![0.0; channels.saturating_sub(RGB) * pixels]].concat(),
+    });
+    let adapted = Tensor::new(adapted.collect(), &[to, channels, rows, columns])?;
+    file.insert(name, adapted);
+    Ok(())
 }
 
 /// The reverse of [`from_torchvision`] for plain convolutions: weights of the given layers in OIHW, under the same names.

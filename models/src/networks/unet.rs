@@ -81,6 +81,11 @@ impl UNet {
         self.down.iter().map(|l| l.name.clone()).collect()
     }
 
+    /// Pixels of the smallest map, the last on the way down, of square images of `size` pixels.
+    pub fn smallest_map(&self, size: usize) -> usize {
+        (size >> self.down.len()).pow(2)
+    }
+
     /// The first maps on the way down.
     ///
     /// # Errors

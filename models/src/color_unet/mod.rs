@@ -5,45 +5,42 @@
 //! recoloured self is the anomaly map; a high quantile of it is the image score. Early stopping watches
 //! held-out normal images. Colours are varied by Fancy PCA while learning.
 //!
-//! The public code converts to Lab twice; here once. It divides each map by its own maximum; here a map
-//! is delta E / 100, at most 1, so that maps of different images can be compared; the other is a setting.
+//! The public code converts to Lab twice; here once. It divides each map by its own maximum; here a map is the
+//! difference over its 99.9 % quantile on held-out normal images, so that maps of different images can be compared and
+//! 1 is what hardly any normal pixel reaches; the other is a setting.
+
+mod learner;
 
 use std::collections::BTreeMap;
 
 use hotad_engine::container::{self, Stored};
-use hotad_engine::data::loader::Batch;
 use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
-use hotad_engine::ops::{Mode, loss};
-use hotad_engine::params::{Params, State};
-use hotad_engine::tape::backward;
+use hotad_engine::params::State;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::train::Learner;
-use hotad_engine::{Error, Result, random};
-use hotad_kernels::adam::AdamOptions;
-use hotad_kernels::loss::Loss;
-use hotad_kernels::recolour::{recolour, recolour_difference, split_colour};
-use rand::Rng;
+use hotad_engine::{Error, Result};
+use hotad_kernels::recolour::{recolour, recolour_difference};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::anomaly_map::AnomalyMap;
-use crate::config::{BATCH, EPOCHS, Interval, RATE, SHARE, Settings, settings};
+use crate::config::{BATCH, EPOCHS, Interval, RATE, SHARE, Settings, damaged, settings};
 use crate::detector::{Detector, Exportable, Recolours, Score};
 use crate::export::{self, Exported};
-use crate::fancy_pca::FancyPca;
 use crate::features::Extractor;
-use crate::fit::{FitContext, Schedule};
+use crate::fit::FitContext;
 use crate::method::{LoadContext, Method};
 use crate::networks::layer::{Prepared, Weights};
-use crate::networks::unet::{Dropout, UNet};
+use crate::networks::unet::UNet;
+use crate::normal_pixels::NormalPixels;
+use learner::{learn, split};
 
 /// Scale of the anomaly map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MapScale {
-    /// Delta E / 100, at most 1.
+    /// Divided by the 99.9 % quantile over held-out normal images.
     #[default]
     Fixed,
     /// Divided by the largest value of each image, as the public code has it.
@@ -69,7 +66,8 @@ settings! {
         fancy_pca: f64 = 0.08, in SHARE;
         /// probability of dropout after the first three up blocks (the public code: 0.5; paper: none)
         dropout: f64 = 0.0, in DROPOUT;
-        /// "fixed" (delta E / 100, at most 1) or "image" (divided by the largest value of each image)
+        /// maps are colour differences divided by: "fixed", their 99.9 % quantile over held-out normal images, or "image",
+        /// the largest value of each image
         map_scale: MapScale = MapScale::Fixed, for Scoring;
         /// quantile of the anomaly map that is the image score
         score_quantile: f64 = 0.995, in Interval::LeftOpen(0.0, 1.0), for Scoring;
@@ -102,115 +100,59 @@ impl Config {
     }
 }
 
-/// Refuses images without colour.
+/// Refuses images without colour for a method; says what can be done instead.
 ///
 /// # Errors
 /// When all images are gray.
-pub fn require_colour(context: &FitContext, method: &str) -> Result<()> {
+pub fn require_colour(context: &FitContext, method: &str, instead: &str) -> Result<()> {
     if context.gray {
-        let reason = "the images are gray, so there is no colour to predict; use paedid";
-        return Err(Error::Config(format!("{method}: {reason}")));
+        let reason = format!("{method}: the images are gray, so there is no colour to predict; {instead}");
+        return Err(Error::Config(reason));
     }
     Ok(())
 }
 
-struct ColourLearner {
-    unet: UNet,
-    params: Params,
-    adam: AdamOptions,
-    augmentation: Option<FancyPca>,
-    dropout: f32,
-    seed: u64,
-}
-
-impl ColourLearner {
-    fn loss_of(&self, images: &Tensor, mode: Mode, drop: Option<Dropout>) -> Result<Tensor> {
-        let (lightness, colour) = split(&images.to(self.params.device())?)?;
-        loss(Loss::Mse, &self.unet.learn(&self.params, &lightness, mode, drop)?, &colour)
-    }
-
-    /// Images with their colours shifted.
-    fn augmented(&self, images: &Tensor, number: u64) -> Result<Tensor> {
-        let Some(pca) = &self.augmentation else { return Ok(images.clone()) };
-        let mut rng = random::stream(self.seed, "fancy pca", number);
-        let mut values = images.values()?.into_owned();
-        let image = images.len() / images.shape()[0].max(1);
-        values.chunks_exact_mut(image).for_each(|image| pca.apply(image, &mut rng));
-        Tensor::new(values, images.shape())
-    }
-}
-
-impl Learner for ColourLearner {
-    fn step(&mut self, batch: &Batch, number: u64) -> Result<f32> {
-        let seed = random::stream(self.seed, "colour dropout", number).random();
-        let drop = Dropout { probability: self.dropout, seed };
-        let loss = self.loss_of(&self.augmented(&batch.images, number)?, Mode::Train, Some(drop))?;
-        self.params.adam(&mut backward(&loss)?, &self.adam)?;
-        loss.item()
-    }
-
-    fn loss(&self, batch: &Batch) -> Result<f32> {
-        self.loss_of(&batch.images, Mode::Eval, None)?.item()
-    }
-
-    fn params(&mut self) -> &mut Params {
-        &mut self.params
-    }
-}
-
-/// Lightness `[n, h, w, 1]` and colour `[n, h, w, 2]` of RGB images.
-fn split(images: &Tensor) -> Result<(Tensor, Tensor)> {
-    let [n, h, w, _] = images.nhwc()?;
-    let device = images.device();
-    let (mut lightness, mut colour) = (device.alloc(n * h * w)?, device.alloc(2 * n * h * w)?);
-    split_colour::<f32>(images.view(), &mut lightness, &mut colour)?;
-    Ok((Tensor::from_buffer(lightness, &[n, h, w, 1])?, Tensor::from_buffer(colour, &[n, h, w, 2])?))
-}
+/// Smallest unit of maps, where held-out images are predicted to the bit. A difference of 1 can just be seen.
+const LEAST_UNIT: f32 = 1e-3;
 
 /// A network that colours images as normal ones are coloured.
 pub struct Recolouring {
     config: Config,
     unet: UNet,
     state: State,
+    /// The colour difference (CIEDE2000) that is 1 in maps.
+    unit: f32,
     ready: Prepared,
     device: Device,
 }
 
 impl Recolouring {
-    /// Trains on the context's normal images; `stage` names the run within a longer one.
+    /// Trains on the context's normal images; the unit of its maps is found on the held-out ones, or without any on those.
     ///
     /// # Errors
     /// Gray or broken images, divergence, interruption.
-    pub fn fit(config: &Config, context: &FitContext, stage: Option<&str>) -> Result<Self> {
-        require_colour(context, ColorUnet::NAME)?;
-        let (unet, image) = (config.network(), config.image());
-        let augmentation = match config.fancy_pca > 0.0 {
-            true => Some(FancyPca::of(context.train, image, config.fancy_pca as f32, context.seed)?),
-            false => None,
-        };
-        let mut learner = ColourLearner {
-            params: unet.init(context.seed).to(context.device)?,
-            unet,
-            adam: AdamOptions { lr: config.lr as f32, ..AdamOptions::default() },
-            augmentation,
-            dropout: config.dropout as f32,
-            seed: context.seed,
-        };
-        let schedule = Schedule { epochs: config.epochs, batch: config.batch, patience: config.patience };
-        let settings = config.learning();
-        let context = FitContext { stage, ..*context };
-        context.run(&mut learner, image, &schedule, ColorUnet::NAME, &settings)?;
-        Self::new(config.clone(), learner.params.values()?, context.device)
+    pub fn fit(config: &Config, context: &FitContext) -> Result<Self> {
+        require_colour(context, ColorUnet::NAME, "use paedid")?;
+        let state = learn(config, context)?.values()?;
+        let fixed = Config { map_scale: MapScale::Fixed, ..config.clone() };
+        let in_differences = Self::new(fixed, state.clone(), 1.0, context.device)?;
+        let normal = if context.holdout.is_empty() { context.train } else { context.holdout };
+        let maps = |images: &Tensor| Ok(in_differences.maps(images)?.values()?.into_owned());
+        let unit = NormalPixels::of(normal, config.image(), config.batch, maps)?.high.max(LEAST_UNIT);
+        Self::new(config.clone(), state, unit, context.device)
     }
 
-    /// From the weights of a trained one.
+    /// From the weights of a trained one and the unit of its maps.
     ///
     /// # Errors
-    /// When one is missing or has another shape.
-    pub fn new(config: Config, state: State, device: &Device) -> Result<Self> {
+    /// When a weight is missing or has another shape, or the unit is no positive number.
+    pub fn new(config: Config, state: State, unit: f32, device: &Device) -> Result<Self> {
+        if !unit.is_finite() || unit < LEAST_UNIT {
+            return Err(damaged(format!("a unit of maps of {unit}")));
+        }
         let unet = config.network();
         let ready = Prepared::new(&unet.layers(), &state, device)?;
-        Ok(Self { config, unet, state, ready, device: device.clone() })
+        Ok(Self { config, unet, state, unit, ready, device: device.clone() })
     }
 
     /// With fresh weights.
@@ -219,7 +161,7 @@ impl Recolouring {
     /// When the device is out of memory.
     pub fn untrained(config: Config, seed: u64, device: &Device) -> Result<Self> {
         let state = config.network().init(seed).values()?;
-        Self::new(config, state, device)
+        Self::new(config, state, 1.0, device)
     }
 
     /// Size of the images it takes.
@@ -237,6 +179,11 @@ impl Recolouring {
         self.config.map_scale
     }
 
+    /// The colour difference (CIEDE2000) that is 1 in maps, unless each image has its own scale.
+    pub fn unit(&self) -> f32 {
+        self.unit
+    }
+
     /// Its weights, for the model file.
     pub fn state(&self) -> &State {
         &self.state
@@ -248,7 +195,7 @@ impl Recolouring {
         self.unet.run(&Weights::Prepared(&self.ready), &lightness, None)
     }
 
-    /// Colour anomaly maps `[n, h, w, 1]` in 0..1 of RGB images, on its device.
+    /// Colour anomaly maps `[n, h, w, 1]` of RGB images, on its device: 0 or more.
     ///
     /// # Errors
     /// When the batch has another shape.
@@ -256,7 +203,7 @@ impl Recolouring {
         let images = images.to(&self.device)?;
         let [n, h, w, _] = images.nhwc()?;
         let mut map = self.device.alloc(n * h * w)?;
-        recolour_difference::<f32>(images.view(), self.colours(&images)?.view(), 0.01, &mut map)?;
+        recolour_difference::<f32>(images.view(), self.colours(&images)?.view(), 1.0 / self.unit, &mut map)?;
         if self.config.map_scale == MapScale::Image {
             let mut values = map.into_vec()?;
             for image in values.chunks_exact_mut((h * w).max(1)) {
@@ -304,6 +251,14 @@ impl Extractor for Recolouring {
     }
 }
 
+/// The unit of maps that a model file tells.
+///
+/// # Errors
+/// When there is none.
+pub fn unit_of(saved: &Value) -> Result<f32> {
+    saved["unit"].as_f64().map(|unit| unit as f32).ok_or_else(|| damaged("maps without a unit; train it again"))
+}
+
 /// A trained colour network as a detector of its own.
 pub struct ColorUnet(Recolouring);
 
@@ -316,12 +271,13 @@ impl Method for ColorUnet {
     const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
-        Recolouring::fit(&config, context, None).map(ColorUnet)
+        Recolouring::fit(&config, context).map(ColorUnet)
     }
 
     fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
         let config = Config::of_file(&file.config["settings"])?;
-        Recolouring::new(config, container::restore(&file.tensors, "network.")?, context.device).map(Self)
+        let unit = unit_of(&file.config)?;
+        Recolouring::new(config, container::restore(&file.tensors, "network.")?, unit, context.device).map(Self)
     }
 }
 
@@ -343,7 +299,7 @@ impl Detector for ColorUnet {
     }
 
     fn config(&self) -> Value {
-        serde_json::json!({ "settings": self.0.config })
+        serde_json::json!({ "settings": self.0.config, "unit": self.0.unit })
     }
 
     fn tensors(&self) -> Result<BTreeMap<String, Stored>> {

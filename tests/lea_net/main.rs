@@ -1,8 +1,14 @@
 //! Colour U-Net and LEA-Net end to end, through the command line.
 
+mod batches;
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "common/devices.rs"]
+mod cross_validation;
+#[path = "../common/devices.rs"]
 mod devices;
+mod guide;
+mod maps;
+mod weights;
 
 use std::path::{Path, PathBuf};
 
@@ -150,27 +156,28 @@ fn one_seed_gives_one_lea_net_with_any_number_of_threads() {
     assert!(one != file("other", &["--seed", "1"]), "another seed gives the same file");
 }
 
-/// Interrupts a run by a signal once a log of a stage has so many lines, then resumes.
+/// Interrupts a run by a signal as soon as something has happened.
 #[cfg(unix)]
-fn interrupt_and_resume(data: &Path, model: &Path, log: &str, epochs: &[&str]) {
-    let mut args = vec!["train", "lea-net", "--data", text(data), "--out", text(model), "-q", "--batch", "8"];
-    args.extend(SMALL);
-    args.extend(epochs);
-    let child = binary().args(&args).stderr(std::process::Stdio::null()).spawn().expect("the binary runs");
-    let log = model.with_file_name(log);
-    while std::fs::read_to_string(&log).unwrap_or_default().lines().count() < 2 {
+fn interrupt(args: &[&str], happened: impl Fn() -> bool) {
+    let child = binary().args(args).stderr(std::process::Stdio::null()).spawn().expect("the binary runs");
+    let started = std::time::Instant::now();
+    while !happened() {
+        assert!(started.elapsed() < std::time::Duration::from_secs(120), "no progress of {args:?}");
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
     assert!(kill.success());
     assert_eq!(child.wait_with_output().expect("it ends").status.code(), Some(130));
-    args.push("--resume");
-    ok(&args);
+}
+
+/// Lines of a log, 0 where there is none yet.
+fn lines(log: &Path) -> usize {
+    std::fs::read_to_string(log).unwrap_or_default().lines().count()
 }
 
 #[cfg(unix)]
 #[test]
-fn both_stages_resume_bit_identically() {
+fn all_stages_resume_bit_identically() {
     let dir = tempfile::tempdir().expect("a folder");
     let data = dir.path().join("data");
     coloured_data(&data);
@@ -178,70 +185,21 @@ fn both_stages_resume_bit_identically() {
     let path = |name: &str| -> PathBuf { dir.path().join(name) };
     train(&data, &path("whole"), &epochs);
     let whole = std::fs::read(path("whole")).expect("bytes");
-    for (name, log) in [("color", "color.color.log.jsonl"), ("both", "both.log.jsonl")] {
-        interrupt_and_resume(&data, &path(name), log, &epochs);
-        assert!(whole == std::fs::read(path(name)).expect("bytes"), "interrupted in {log}");
-        for ending in ["checkpoint", "color.checkpoint"] {
+    for (name, log) in
+        [("color", "color.color.log.jsonl"), ("part", "part.color-2.log.jsonl"), ("both", "both.log.jsonl")]
+    {
+        let (model, log) = (path(name), path(log));
+        let mut args = vec!["train", "lea-net", "--data", text(&data), "--out", text(&model), "-q", "--batch", "8"];
+        args.extend(SMALL);
+        args.extend(epochs);
+        interrupt(&args, || lines(&log) >= 2);
+        args.push("--resume");
+        ok(&args);
+        assert!(whole == std::fs::read(&model).expect("bytes"), "interrupted in {}", log.display());
+        for ending in ["checkpoint", "color.checkpoint", "color-1.checkpoint", "color-2.checkpoint"] {
             assert!(!path(&format!("{name}.{ending}")).exists(), "{ending} is removed at the end");
         }
     }
-}
-
-#[test]
-fn cross_validation_prints_the_papers_table() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let (data, out) = (dir.path().join("data"), dir.path().join("cv.json"));
-    coloured_data(&data);
-    let rows = r#"rows=["none", "rgb+map", "direct", "mobilenet"]"#;
-    let mut args = vec!["train", "lea-net", "--data", text(&data), "--cv", "2", "--out", text(&out), "-q", "--force"];
-    args.extend(SMALL);
-    args.extend(["--batch", "8", "--epochs", "4", "--set", "color_epochs=4", "--set", "points=[1, 5]", "--set", rows]);
-    let table = ok(&args);
-    assert!(table.starts_with("10 positive, 30 negative, P to N ratio 0.333; 2 folds"), "{table}");
-    for row in [
-        "| ResNet18 |",
-        "| ResNet18 (4ch input) |",
-        "| ResNet18 + Direct Attention |",
-        "| ResNet18 + MobileNet-small CAAN |",
-    ] {
-        assert_eq!(table.matches(row).count(), 1, "{row} in {table}");
-    }
-    let results = json(&std::fs::read_to_string(&out).expect("a file"));
-    let rows = results["results"]["rows"].as_array().expect("rows").clone();
-    assert_eq!(rows.len(), 4);
-    for row in &rows {
-        for point in row["points"].as_array().expect("points") {
-            let f1: Vec<f64> =
-                point["f1"]["folds"].as_array().expect("folds").iter().filter_map(|v| v.as_f64()).collect();
-            let mean = (f1[0] + f1[1]) / 2.0;
-            assert_eq!(f1.len(), 2);
-            assert!((point["f1"]["mean"].as_f64().expect("a number") - mean).abs() < 1e-12);
-            assert!((point["f1"]["deviation"].as_f64().expect("a number") - (f1[0] - f1[1]).abs() / 2.0).abs() < 1e-12);
-            // Every image is tested once.
-            let predictions = point["predictions"].as_array().expect("predictions");
-            let paths: std::collections::BTreeSet<String> = predictions.iter().map(|p| p["path"].to_string()).collect();
-            assert_eq!((predictions.len(), paths.len()), (40, 40));
-        }
-        // Of two folds, each takes the point that is best on the other.
-        let point = |fold: usize, of: &serde_json::Value| of["f1"]["folds"][fold].as_f64().expect("a number");
-        let points = row["points"].as_array().expect("points");
-        for fold in 0..2 {
-            let best = points.iter().map(|p| point(1 - fold, p)).fold(0.0, f64::max);
-            let chosen = points.iter().find(|p| p["point"] == row["chosen"]["points"][fold]).expect("a point");
-            assert_eq!(point(1 - fold, chosen), best);
-            assert_eq!(row["chosen"]["f1"]["folds"][fold].as_f64(), Some(point(fold, chosen)));
-        }
-    }
-    assert!(rows[0]["difference"].is_null());
-    for row in &rows[1..] {
-        let [low, high] = [0, 1].map(|i| row["difference"]["interval"][i].as_f64().expect("a bound"));
-        let value = row["difference"]["f1"].as_f64().expect("a number");
-        assert!(low <= value && value <= high, "{low} {value} {high}");
-    }
-    assert_eq!(results["results"]["done"], 2);
-    // A share of a quarter beside 30 normal images is 10; of a tenth, 3.
-    let fewer = ok(&[&args[..], &["--set", "positive_share=0.1", "--set", "rows=[\"none\"]"]].concat());
-    assert!(fewer.starts_with("3 positive, 30 negative"), "{fewer}");
 }
 
 #[test]
@@ -259,7 +217,7 @@ fn what_lea_net_cannot_use_is_named() {
         refused(&[&["train", method, "--data", text(data), "--out", &out], more].concat(), words);
     };
     refuse("color-unet", &gray, &[], &["gray", "no colour", "paedid"]);
-    refuse("lea-net", &gray, &[], &["gray", "no colour"]);
+    refuse("lea-net", &gray, &[], &["gray", "no colour", "guide"]);
     refuse("lea-net", &plain, &[], &["defective images", "test/DEFECT"]);
     refuse("lea-net", &data, &["--cv", "11"], &["--cv", "10 defective", "11 folds"]);
     refuse("paedid", &data, &["--cv", "3"], &["--cv", "paedid", "lea-net"]);
@@ -270,6 +228,7 @@ fn what_lea_net_cannot_use_is_named() {
     refuse("lea-net", &data, &["--set", "rows=[\"magic\"]"], &["rows", "magic", "mobilenet"]);
     refuse("lea-net", &data, &["--defective-share", "1.5"], &["--defective-share", "1.5"]);
     refuse("lea-net", &data, &["--resume"], &["no checkpoint"]);
+    refuse("lea-net", &data, &["--set", "map_parts=6"], &["map_parts", "1 to 5"]);
     // Weights that are no safetensors file, and those of another network.
     let weights = |path: &Path, words: &[&str]| {
         let setting = format!("weights={}", text(path));
