@@ -21,7 +21,7 @@ use hotad_engine::{Error, Result, interrupt};
 use crate::detector::{Detector, Score};
 use crate::evaluate::looked_at::LookedAt;
 use crate::model::Model;
-use crate::synthetic::defects;
+use crate::synthetic::{Purpose, defects};
 
 /// Images scored together.
 const BATCH: usize = 8;
@@ -139,7 +139,7 @@ fn of_defects(
     seed: u64,
 ) -> Result<(f32, String)> {
     let mut sketches = Vec::new();
-    for batch in defects(normal, detector.image(), seed)? {
+    for batch in defects(normal, detector.image(), seed, Purpose::Thresholds)? {
         interrupt::check()?;
         let scores = pooled(|| detector.score(&batch.images))?;
         scores.iter().try_for_each(check_finite)?;
