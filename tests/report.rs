@@ -181,3 +181,32 @@ fn paedid_shows_its_steps() {
         assert_eq!(found, steps, "{method}");
     }
 }
+
+#[test]
+fn score_writes_what_happens_inside() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = trained(dir.path(), &[]);
+    let (images, out) = (data.join("test/crack"), dir.path().join("out"));
+    let score = ["score", "--model", text(&model), text(&images), "-q", "--explain"];
+    ok(&[&score[..], &["--out", text(&out)]].concat());
+    let steps = ["1-cosine", "replaced", "background-prior", "background-l", "defect-s"];
+    let file = |step: &str| out.join(format!("000_steps-{step}.png"));
+    for step in steps {
+        let picture = image::open(file(step)).unwrap_or_else(|e| panic!("{step}: {e}"));
+        assert_eq!((picture.width(), picture.height()), (40, 40), "{step} has the size of the image");
+    }
+    let defect = image::open(file("defect-s")).expect("a picture").to_luma8();
+    assert!(defect.pixels().map(|p| p[0]).max() > Some(150), "scaled to its largest, then enlarged");
+    // As the others, they are not written over.
+    std::fs::rename(file("background-l"), dir.path().join("kept.png")).expect("renamed");
+    for step in ["overlay", "map"] {
+        (0..4).for_each(|i| std::fs::remove_file(out.join(format!("00{i}_{step}.png"))).expect("there"));
+    }
+    refused(&[&score[..], &["--out", text(&out)]].concat(), &["000_steps-1-cosine.png", "is there already"]);
+    exits(2, &score);
+    let ae = dir.path().join("ae");
+    let settings = ["--set", "latent=4", "--set", "epochs=1", "--set", "batch=4"];
+    ok(&[&["train", "l2-ae", "--data", text(&data), "--out", text(&ae), "-q"], &settings[..]].concat());
+    let plain = ["score", "--model", text(&ae), text(&images), "--explain", "--out", text(&out), "--force"];
+    refused(&plain, &["--explain", "l2-ae has nothing inside to show"]);
+}

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use hotad_engine::data::prepare::OnBroken;
 
+use super::methods::for_those;
 use super::shards::Shards;
 use super::shared::Trust;
 use super::{ON_BROKEN, on_broken};
@@ -39,6 +40,9 @@ pub struct ScoreArgs {
     /// Write over files in --out that were there before; images that are scored are never written over
     #[arg(long, requires = "out")]
     pub force: bool,
+    #[arg(long, requires = "out", help = for_those(|m| m.explainable, "write to --out what happens inside for each image: PAEDID's \
+        background prior and defect |S|, masks and reconstructions, attention, as NAME_STEP.png"))]
+    pub explain: bool,
     #[command(flatten)]
     pub thresholds: Thresholds,
     /// Exit with 1 when an anomaly was found, and with 2 when none was but an image was not scored

@@ -69,6 +69,7 @@ pub mod rows;
 pub mod self_attention;
 pub mod shape;
 pub mod simd;
+pub mod soft_threshold;
 pub mod softmax;
 pub(crate) mod sparse_rows;
 pub mod spectral_norm;

@@ -2,7 +2,8 @@
 //!
 //! Of every image the `floor(alpha * n + 0.5)` locations of highest score take their nearest normal
 //! vector; among equal scores the first in row order. Bytes: 8 read and 4 written per element;
-//! operations: n comparisons per location on a GPU, a sort on the CPU.
+//! operations: n comparisons per location on a GPU, a sort on the CPU. The same choice is made among
+//! any other scores of images.
 
 use cubecl::prelude::*;
 
@@ -58,6 +59,37 @@ pub fn replace_farthest<'a>(
             launch!(gpu, choose_kernel, shape, score.arg(), mask.arg(), image_scores.arg(), images, locations, count);
             let n = features.len();
             launch!(gpu, replace_kernel, units(n), features.arg(), nearest.arg(), mask.arg(), n, dim);
+        }
+    }
+    Ok(())
+}
+
+/// Writes to `mask` (`[image][score]`) 1 for the `count` highest of `scores` of each image, the first among equals, else 0.
+///
+/// # Errors
+/// When the scores are no whole images of `of_image` each, or lengths or devices do not fit together.
+pub fn mark_highest<'a>(
+    scores: impl Into<View<'a>>,
+    of_image: usize,
+    count: usize,
+    mask: impl Into<ViewMut<'a, u32>>,
+) -> Result<()> {
+    const OP: &str = "highest";
+    let (scores, mask) = (scores.into(), mask.into());
+    let images = scores.len() / of_image.max(1);
+    check_len(OP, "scores", scores.len(), images * of_image)?;
+    check_len(OP, "mask", mask.len(), scores.len())?;
+    match place(OP, &[&scores, &mask])? {
+        None => {
+            let per_image = scores.host().chunks_exact(of_image).zip(mask.host().chunks_exact_mut(of_image));
+            per_image.for_each(|(scores, mask)| {
+                choose(scores, count.min(of_image), mask);
+            });
+        }
+        Some(gpu) => {
+            let (scores, mask, means) = (scores.device(), mask.device(), gpu.alloc::<f32>(images)?);
+            let shape = (grid(images), CubeDim::new_1d(UNITS));
+            launch!(gpu, choose_kernel, shape, scores.arg(), mask.arg(), means.arg(), images, of_image, count);
         }
     }
     Ok(())

@@ -22,7 +22,7 @@ use crate::detector::{Detector, Score};
 use crate::evaluate::looked_at::LookedAt;
 use crate::model::Model;
 use crate::normal_pixels::{Inside, STRIDE};
-use crate::synthetic::defects;
+use crate::synthetic::{Purpose, defects};
 
 /// Images scored together.
 const BATCH: usize = 8;
@@ -130,7 +130,7 @@ fn of_defects(
     seed: u64,
 ) -> Result<(f32, String)> {
     let mut sketches = Vec::new();
-    for batch in defects(normal, detector.image(), seed)? {
+    for batch in defects(normal, detector.image(), seed, Purpose::Thresholds)? {
         interrupt::check()?;
         let scores = pooled(|| detector.score(&batch.images))?;
         scores.iter().try_for_each(check_finite)?;

@@ -9,30 +9,22 @@ use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
-use hotad_kernels::cosine_nn::{BankData, LocationBank};
-use hotad_kernels::device::Buffer;
+use hotad_kernels::cosine_nn::{BankData, LocationBank, Neighbourhood};
+use hotad_kernels::device::{Buffer, View};
 use hotad_kernels::elementwise::affine;
-use hotad_kernels::replacement::replace_farthest;
+use hotad_kernels::replacement::{mark_highest, replace_farthest};
 
 use crate::autoencoder::TrainedAutoencoder;
 use crate::config::BankType;
 use crate::detector::{EditableBank, entry_name};
 
-/// What a prior says of a batch.
-pub struct Background {
-    /// A normal background for each image; same shape as the batch.
-    pub images: Tensor,
-    /// Of each image; larger is more anomalous.
-    pub image_scores: Buffer,
-}
-
 /// A normal background for each image of a batch.
 pub trait BackgroundPrior: Send + Sync {
-    /// Backgrounds and how much each image had to change.
+    /// The backgrounds, of the shape of the batch.
     ///
     /// # Errors
     /// When the batch has another shape.
-    fn background(&self, images: &Tensor) -> Result<Background>;
+    fn background(&self, images: &Tensor) -> Result<Tensor>;
 }
 
 /// Patch autoencoder and memory bank: latent vectors that look unlike any normal one at their
@@ -46,17 +38,22 @@ pub struct PatchPrior {
     pub entries: Vec<String>,
     /// Share of locations that are replaced.
     pub alpha: f64,
+    /// Rows and columns around a location that are searched too.
+    pub reach: usize,
+    /// Entries that are searched, those most like the image; 0 for all.
+    pub similar: usize,
 }
 
-/// A latent map with replaced locations.
-struct Replaced {
-    features: Tensor,
-    /// s = 1 - largest cosine of each location.
-    distance: Buffer,
-    /// 1 = replaced.
-    mask: Buffer<u32>,
+/// Latent maps with replaced locations.
+pub struct Replaced {
+    /// The maps, `[n, p1, p2, d]`.
+    pub features: Tensor,
+    /// s = 1 - largest cosine of each location, `[n, p1, p2]`.
+    pub distance: Buffer,
+    /// 1 = replaced, `[n, p1, p2]`.
+    pub mask: Buffer<u32>,
     /// Image by image, the mean of s over the replaced locations (over the least normal one when alpha is 0).
-    image_scores: Buffer,
+    pub image_scores: Buffer,
 }
 
 /// What happens to a batch on the way to its background.
@@ -125,20 +122,49 @@ impl PatchPrior {
         })?;
         let bank = LocationBank::new(locations, files.len(), d, data)?;
         let entries = files.iter().map(|p| entry_name(p)).collect();
-        Ok(Self { autoencoder, bank, entries, alpha })
+        Ok(Self { autoencoder, bank, entries, alpha, reach: 0, similar: 0 })
     }
 
-    /// The latent map with the share alpha of locations replaced that is least like any normal one.
-    fn replaced(&self, latent: Tensor) -> Result<Replaced> {
-        let (locations, _, d) = self.bank.shape();
-        let (device, shape) = (latent.device(), latent.nhwc()?);
-        let found = shape[0] * locations;
+    /// The nearest normal vector of each location, and s = 1 - cosine to it. `among`, `[image][entry]`, says which entries are
+    /// searched.
+    ///
+    /// # Errors
+    /// When shapes or devices differ.
+    pub fn nearest(&self, latent: &Tensor, among: Option<View<u32>>) -> Result<(Buffer<u32>, Buffer)> {
+        let (device, found) = (latent.device(), latent.len() / self.bank.shape().2);
         let (mut index, mut cosine) = (device.alloc(found)?, device.alloc(found)?);
-        self.bank.nearest(latent.view(), &mut index, &mut cosine)?;
-        let (mut nearest, mut distance) = (device.alloc(found * d)?, device.alloc(found)?);
-        self.bank.gather(&index, &mut nearest)?;
+        let near = Neighbourhood { columns: self.autoencoder.network.latent().columns, reach: self.reach };
+        self.bank.nearest_within(latent.view(), (near, among), &mut index, &mut cosine)?;
+        let mut distance = device.alloc(found)?;
         affine(&cosine, -1.0, 1.0, &mut distance)?;
-        let (mut mask, mut image_scores) = (device.alloc(found)?, device.alloc(shape[0])?);
+        Ok((index, distance))
+    }
+
+    /// Marks the entries most like each image, where not all are searched.
+    fn alike(&self, latent: &Tensor) -> Result<Option<Buffer<u32>>> {
+        let (device, (locations, entries, d)) = (latent.device(), self.bank.shape());
+        if !(1..entries).contains(&self.similar) {
+            return Ok(None);
+        }
+        let pairs = latent.len() / (locations * d) * entries;
+        let (mut means, mut mask) = (device.alloc(pairs)?, device.alloc(pairs)?);
+        self.bank.mean_cosines(latent.view(), &mut means)?;
+        mark_highest(&means, entries, self.similar, &mut mask)?;
+        Ok(Some(mask))
+    }
+
+    /// The latent maps of images with the share alpha of locations replaced that is least like any normal one.
+    ///
+    /// # Errors
+    /// When the batch has another shape.
+    pub fn replaced(&self, images: &Tensor) -> Result<Replaced> {
+        let latent = self.autoencoder.encode(images)?;
+        let (device, shape) = (latent.device(), latent.nhwc()?);
+        let alike = self.alike(&latent)?;
+        let (index, distance) = self.nearest(&latent, alike.as_ref().map(Buffer::view))?;
+        let mut nearest = device.alloc(latent.len())?;
+        self.bank.gather(&index, &mut nearest)?;
+        let (mut mask, mut image_scores) = (device.alloc(index.len())?, device.alloc(shape[0])?);
         let mut features = latent.into_buffer()?;
         replace_farthest(&mut features, &nearest, &distance, self.alpha, &mut mask, &mut image_scores)?;
         Ok(Replaced { features: Tensor::from_buffer(features, &shape)?, distance, mask, image_scores })
@@ -149,7 +175,7 @@ impl PatchPrior {
     /// # Errors
     /// When the batch has another shape.
     pub fn steps(&self, images: &Tensor) -> Result<PriorSteps> {
-        let replaced = self.replaced(self.autoencoder.encode(images)?)?;
+        let replaced = self.replaced(images)?;
         Ok(PriorSteps {
             images: self.autoencoder.decode(&replaced.features)?,
             distance: replaced.distance.into_vec()?,
@@ -192,9 +218,8 @@ impl PatchPrior {
 }
 
 impl BackgroundPrior for PatchPrior {
-    fn background(&self, images: &Tensor) -> Result<Background> {
-        let Replaced { features, image_scores, .. } = self.replaced(self.autoencoder.encode(images)?)?;
-        Ok(Background { images: self.autoencoder.decode(&features)?, image_scores })
+    fn background(&self, images: &Tensor) -> Result<Tensor> {
+        self.autoencoder.decode(&self.replaced(images)?.features)
     }
 }
 

@@ -63,7 +63,7 @@ pub fn top_scores(
 }
 
 /// Mean of the largest values of a map, a share of all, one at least. A NaN counts as the largest.
-fn top_mean(map: &[f32], share: f64) -> f32 {
+pub(crate) fn top_mean(map: &[f32], share: f64) -> f32 {
     let count = ((share * map.len() as f64).round() as usize).clamp(1, map.len());
     let mut sorted = map.to_vec();
     sorted.sort_unstable_by(|a, b| b.total_cmp(a));

@@ -1,5 +1,5 @@
 //! Held-out normal images with synthetic defects: cracks, which settings are chosen on, and every kind of defect, which pixel
-//! thresholds are chosen on.
+//! thresholds and image scores are chosen on.
 //!
 //! PAEDID's paper chooses lambda and the threshold by cross-validation on such images (section 3.1); no test image is ever looked
 //! at. What thresholds are chosen on is drawn apart from what settings are chosen on.
@@ -73,16 +73,36 @@ pub struct Defects {
     pub masks: Vec<Vec<bool>>,
 }
 
+/// What is chosen on defects of every kind; for each they are drawn apart.
+#[derive(Clone, Copy, Debug)]
+pub enum Purpose {
+    /// Thresholds.
+    Thresholds,
+    /// Settings.
+    Settings,
+}
+
+impl Purpose {
+    /// Names of its random streams: of the order of images and of the defects.
+    fn streams(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Thresholds => ("images of validation defects", "validation defect"),
+            Self::Settings => ("images of defects for settings", "defect for settings"),
+        }
+    }
+}
+
 /// Draws defects of every kind, each kind on up to 12 images, faint and strong, on held-out images in an order drawn by the
 /// seed. A kind that shows on none of them is left out.
 ///
 /// # Errors
 /// When an image cannot be read.
-pub fn defects(holdout: ImageFiles, spec: ImageSpec, seed: u64) -> Result<Vec<Defects>> {
+pub fn defects(holdout: ImageFiles, spec: ImageSpec, seed: u64, purpose: Purpose) -> Result<Vec<Defects>> {
+    let (order, drawing) = purpose.streams();
     if holdout.is_empty() {
         return Ok(Vec::new());
     }
-    let order = random::shuffled(holdout.len(), seed, "images of validation defects", 0);
+    let order = random::shuffled(holdout.len(), seed, order, 0);
     let chosen = order.iter().take(OF_EACH_KIND * Kind::ALL.len()).map(|i| holdout.read(*i, spec));
     let pictures: Vec<Picture> = chosen.collect::<Result<_>>()?;
     let mut all = Vec::new();
@@ -91,7 +111,7 @@ pub fn defects(holdout: ImageFiles, spec: ImageSpec, seed: u64) -> Result<Vec<De
         for i in 0..OF_EACH_KIND {
             // Kinds share images only where there are too few.
             let number = k * OF_EACH_KIND + i;
-            let mut rng = random::stream(seed, "validation defect", number as u64);
+            let mut rng = random::stream(seed, drawing, number as u64);
             let opacity = rng.random_range(OPACITY);
             let (mut picture, mut mask) = draw_faint(kind, &pictures[number % pictures.len()], opacity, &mut rng);
             holdout.undraw_outside(&mut picture, &mut mask);

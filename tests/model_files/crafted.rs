@@ -217,7 +217,7 @@ fn crafted_models_neither_panic_nor_take_memory_nor_time() {
 }
 
 /// Model, place of a setting, what an attacker puts there, and words of the line that says so.
-const OUT_OF_RANGE: [(&str, &str, &str, &[&str]); 40] = [
+const OUT_OF_RANGE: [(&str, &str, &str, &[&str]); 44] = [
     ("paedid", "/settings/network", "[0]", &["network", "1 to 6 widths"]),
     ("paedid", "/settings/network", "[]", &["network", "1 to 6 widths"]),
     ("paedid", "/settings/network", "[1099511627776]", &["network", "1 to 6 widths"]),
@@ -227,6 +227,10 @@ const OUT_OF_RANGE: [(&str, &str, &str, &[&str]); 40] = [
     ("paedid", "/settings/steps", "4000000000", &["steps", "1 to 10000"]),
     ("paedid", "/alpha", "7.5", &["alpha", "0 to 1"]),
     ("paedid", "/lambda", "-1.0", &["lambda", "above 0"]),
+    ("paedid", "/score", "\"auto\"", &["a score that is not chosen"]),
+    ("paedid", "/settings/reach", "1099511627776", &["reach", "0 to 1024"]),
+    ("paedid", "/settings/shrink", "1.0", &["shrink", "below 1"]),
+    ("paedid", "/settings/top_share", "0.0", &["top_share", "above 0"]),
     ("paedid", "/entries", "[\"one\"]", &["bank"]),
     ("l2-ae", "/settings/image_size", "64", &["image_size", "128, 256 or 512"]),
     ("l2-ae", "/settings/latent", "0", &["latent", "1 to 4096"]),
@@ -272,6 +276,9 @@ fn settings_of_a_file_pass_the_checks_of_the_command_line() {
             assert!(line.contains(word), "{name} with {place} = {value}: {word:?} is not in {line:?}");
         }
     }
+    let mut file = models["paedid"].clone();
+    file.tensors.insert("spread.deviation".into(), Stored::F32(vec![64], vec![0.0; 64]));
+    assert!(refusal(&file).expect("refused").contains("a deviation of distances of 0"));
     let with = |change: &dyn Fn(&mut ModelFile)| {
         let mut file = models["pae"].clone();
         change(&mut file);

@@ -129,6 +129,7 @@ impl Run<'_> {
         self.anomaly |= scores.iter().flatten().any(|s| s.value > self.model.calibration.image_threshold);
         if let Some(folder) = &self.folder {
             folder.write_recoloured(self.model, &batch, self.images)?;
+            folder.write_steps(self.model, &batch, self.images)?;
         }
         let scored =
             |(score, file): (Result<Score>, BatchFile)| (file.index, score.map(|score| Scored { score, file, ms }));
@@ -209,6 +210,9 @@ fn check_empty(args: &ScoreArgs, empty: &[PathBuf], common: &Common) -> Result<(
 pub fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
     let mut model = common.model(&args.model, &args.trust)?;
     thresholds::set(&mut model.calibration, &args.thresholds)?;
+    if args.explain {
+        model.explainable()?.explanation()?;
+    }
     let Collected { images, left_out, empty } = collect_images(&args.paths)?;
     let paths: Vec<PathBuf> = images.iter().map(|(path, _)| path.clone()).collect();
     check_empty(args, &empty, common)?;

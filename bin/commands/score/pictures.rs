@@ -1,4 +1,4 @@
-//! Maps, overlays and recoloured images, written beside each other and over nothing.
+//! Maps, overlays, recoloured images and what happens inside a model, written beside each other and over nothing.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use hotad_engine::data::loader::{Batch, BatchFile};
 use hotad_engine::data::picture::Picture;
 use hotad_engine::{Error, Result};
 use hotad_models::detector::Score;
+use hotad_models::explanation::Illustration;
 use hotad_models::model::Model;
 
 use crate::args::{Maps, ScoreArgs};
@@ -17,6 +18,8 @@ pub struct Folder<'a> {
     path: &'a Path,
     maps: Maps,
     force: bool,
+    /// Whether what happens inside is written.
+    explain: bool,
     /// What is read; never written over.
     inputs: HashSet<PathBuf>,
 }
@@ -32,7 +35,7 @@ impl<'a> Folder<'a> {
         output::folder(path)?;
         let read = images.iter().map(|(image, _)| image).chain([&args.model]);
         let inputs = read.filter_map(|p| p.canonicalize().ok()).collect();
-        let folder = Self { path, maps: args.maps, force: args.force, inputs };
+        let folder = Self { path, maps: args.maps, force: args.force, explain: args.explain, inputs };
         for (_, name) in images.iter().filter(|(path, _)| own(path)) {
             folder.check(&folder.overlay(name))?;
             folder.map(name).map_or(Ok(()), |map| folder.check(&map))?;
@@ -82,12 +85,42 @@ impl<'a> Folder<'a> {
         let Some(recolouring) = model.detector.as_recolouring() else { return Ok(()) };
         let pictures = recolouring.recoloured(&batch.images)?;
         for (picture, image) in pictures.into_iter().zip(&batch.files) {
-            let file = self.path.join(format!("{}_recoloured.png", images[image.index].1));
-            self.check(&file)?;
-            let (height, width) =
-                model.roi.as_ref().map_or(image.size, |roi| (roi.bounds().height, roi.bounds().width));
-            picture.resized(height, width)?.write_png(&file)?;
+            self.write_picture(model, picture, image, &format!("{}_recoloured", images[image.index].1))?;
         }
         Ok(())
     }
+
+    /// Writes what happens inside the model on the way to the scores, where that is asked for.
+    pub fn write_steps(&self, model: &Model, batch: &Batch, images: &[(PathBuf, String)]) -> Result<()> {
+        if !self.explain {
+            return Ok(());
+        }
+        let steps = model.explainable()?.explain(&batch.images)?;
+        for (steps, image) in steps.into_iter().zip(&batch.files) {
+            for Illustration { row, column, picture } in steps {
+                let name = &images[image.index].1;
+                self.write_picture(
+                    model,
+                    picture,
+                    image,
+                    &format!("{name}_{}", file_name(&format!("{row} {column}"))),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a picture that a model has made, at the size of what it looks at of the image.
+    fn write_picture(&self, model: &Model, picture: Picture, image: &BatchFile, name: &str) -> Result<()> {
+        let file = self.path.join(format!("{name}.png"));
+        self.check(&file)?;
+        let (height, width) = model.roi.as_ref().map_or(image.size, |roi| (roi.bounds().height, roi.bounds().width));
+        picture.resized(height, width)?.write_png(&file)
+    }
+}
+
+/// The words of a text in small letters, joined by `-`.
+fn file_name(text: &str) -> String {
+    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_lowercase).collect::<Vec<_>>().join("-")
 }

@@ -70,6 +70,7 @@ pub fn run(mut run: Run, folder: &Path, selection: &Selection, common: &Common) 
         ("--pixel-threshold", json!(calibration.pixel_threshold)),
         ("--out", json!(args.out)),
         ("--maps", json!(args.maps.extension())),
+        ("--explain", json!(args.explain)),
     ];
     let mut header = shard::header("score", selection.shard, &args.model, &options, common)?;
     selection.describe(&mut header, run.paths, run.left_out)?;

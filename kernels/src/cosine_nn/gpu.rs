@@ -6,7 +6,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::kernels::{ENTRIES, GROUP, Sizes, best_split_kernel, gather_kernel, nearest_kernel};
-use super::{BankData, LocationBank, OP};
+use super::{BankData, LocationBank, Neighbourhood, OP};
 use crate::device::{Gpu, GpuBuffer, UNITS, grid, launch, mixed, units};
 #[cfg(feature = "cuda")]
 use crate::device::{Queue, WARP, Written, launch_written, macros};
@@ -15,20 +15,20 @@ use crate::error::Result;
 /// A bank in the memory of a GPU.
 #[derive(Clone, Debug)]
 pub(super) struct GpuBank {
-    data: GpuBankData,
-    inverse_norms: GpuBuffer,
+    pub data: GpuBankData,
+    pub inverse_norms: GpuBuffer,
 }
 
 /// Bank vectors on a GPU; halves are widened where it has none.
 #[derive(Clone, Debug)]
-enum GpuBankData {
+pub(super) enum GpuBankData {
     F16(GpuBuffer<f16>),
     F32(GpuBuffer),
 }
 
 impl LocationBank {
     /// The bank in the memory of `gpu`, uploaded when first asked for.
-    fn resident(&self, gpu: &Gpu) -> Result<&GpuBank> {
+    pub(super) fn resident(&self, gpu: &Gpu) -> Result<&GpuBank> {
         let bank = match self.resident.get() {
             Some(bank) => bank,
             None => {
@@ -54,22 +54,10 @@ impl LocationBank {
 
     /// Queues the copying of the named vectors.
     pub(super) fn gather_on_gpu(&self, gpu: &Gpu, index: &GpuBuffer<u32>, to: &mut GpuBuffer) -> Result<()> {
-        let (locations, entries, dim) = self.shape();
-        let n = to.len();
+        let (n, count, dim) = (to.len(), self.inverse_norms.len(), self.dim);
         macro_rules! queue {
             ($bank:expr, $element:ty) => {
-                launch!(
-                    gpu,
-                    gather_kernel<$element>,
-                    units(n),
-                    $bank.arg(),
-                    index.arg(),
-                    to.arg(),
-                    n,
-                    locations,
-                    entries,
-                    dim
-                )
+                launch!(gpu, gather_kernel<$element>, units(n), $bank.arg(), index.arg(), to.arg(), n, count, dim)
             };
         }
         match &self.resident(gpu)?.data {
@@ -85,8 +73,8 @@ impl LocationBank {
         gpu: &Gpu,
         queries: &GpuBuffer,
         images: usize,
-        index: &mut GpuBuffer<u32>,
-        cosine: &mut GpuBuffer,
+        (near, among): (Neighbourhood, Option<&GpuBuffer<u32>>),
+        (index, cosine): (&mut GpuBuffer<u32>, &mut GpuBuffer),
     ) -> Result<()> {
         let (locations, entries, dim) = self.shape();
         let bank = self.resident(gpu)?;
@@ -95,14 +83,18 @@ impl LocationBank {
         // Enough cubes for a large GPU, each with whole tiles of entries.
         let tiles = entries.div_ceil(ENTRIES);
         let splits = 1024usize.div_ceil(locations * groups).clamp(1, tiles);
-        let s = Sizes { images, locations, entries, dim, splits, per_split: tiles.div_ceil(splits) * ENTRIES };
+        let per_split = tiles.div_ceil(splits) * ENTRIES;
+        let Neighbourhood { columns, reach } = near;
+        let s = Sizes { images, locations, entries, dim, splits, per_split, columns, reach: reach.min(locations) };
+        let (chosen, all) = (among.is_some(), gpu.alloc::<u32>(1)?);
+        let among = among.unwrap_or(&all);
         let (some_index, some_cosine) =
             (gpu.alloc::<u32>(splits * index.len())?, gpu.alloc::<f32>(splits * index.len())?);
         let shape = (grid(locations * splits * groups), CubeDim::new_1d(UNITS));
         #[cfg(feature = "cuda")]
         if let Some(queue) = gpu.cuda().filter(|_| bank.in_whole_words(dim)) {
             let results = if splits == 1 { (&*index, &*cosine) } else { (&some_index, &some_cosine) };
-            bank.search(queue, queries, results, s, group);
+            bank.search(queue, (queries, among), results, s, (group, chosen));
             if splits > 1 {
                 best_of_splits(gpu, (&some_index, &some_cosine), (index, cosine), splits);
             }
@@ -117,10 +109,12 @@ impl LocationBank {
                     queries.arg(),
                     $data.arg(),
                     bank.inverse_norms.arg(),
+                    among.arg(),
                     some_index.arg(),
                     some_cosine.arg(),
                     s.arg(),
-                    group
+                    group,
+                    chosen
                 )
             };
         }
@@ -164,6 +158,8 @@ struct Shape {
     entries: i32,
     splits: i32,
     per_split: i32,
+    columns: i32,
+    reach: i32,
 }
 
 #[cfg(feature = "cuda")]
@@ -185,10 +181,10 @@ impl GpuBank {
     fn search(
         &self,
         queue: &Queue,
-        queries: &GpuBuffer,
+        (queries, among): (&GpuBuffer, &GpuBuffer<u32>),
         (index, cosine): (&GpuBuffer<u32>, &GpuBuffer),
         s: Sizes,
-        group: usize,
+        (group, chosen): (usize, bool),
     ) {
         let (bank, half) = match &self.data {
             GpuBankData::F16(bank) => (bank.handle(), 1),
@@ -201,11 +197,12 @@ impl GpuBank {
                 ("HALF", half),
                 ("LANES", (s.dim / self.width()).next_power_of_two().min(32)),
                 ("GROUP", group),
+                ("AMONG", usize::from(chosen)),
                 ("DIM", s.dim),
             ]),
             threads: UNITS,
             shared: (group * (s.dim + 2 * UNITS as usize) * size_of::<f32>()) as u32,
-            writable: &[false, false, false, true, true],
+            writable: &[false, false, false, false, true, true],
         };
         let blocks = s.locations * s.splits * s.images.div_ceil(group);
         let shape = Shape {
@@ -214,8 +211,11 @@ impl GpuBank {
             entries: s.entries as i32,
             splits: s.splits as i32,
             per_split: s.per_split as i32,
+            columns: s.columns as i32,
+            reach: s.reach as i32,
         };
-        let buffers = [queries.handle(), bank, self.inverse_norms.handle(), index.handle(), cosine.handle()];
+        let (index, cosine) = (index.handle(), cosine.handle());
+        let buffers = [queries.handle(), bank, self.inverse_norms.handle(), among.handle(), index, cosine];
         launch_written(queue, kernel, blocks, &buffers, &shape);
     }
 }

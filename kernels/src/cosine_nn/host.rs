@@ -1,14 +1,14 @@
-//! The search on the CPU: every location is a task, every bank vector is read once for all queries.
+//! The search on the CPU: every location is a task, which reads every bank vector near it once for all queries.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
-use super::{BankData, LocationBank};
+use super::{BankData, LocationBank, Neighbourhood};
 use crate::device::Reused;
 use crate::simd::{Lanes, lanes_fn};
 
-/// The best entry at one location.
+/// The vector nearest to a query.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Nearest {
     index: u32,
@@ -135,12 +135,21 @@ pub(super) fn inverse_norms<T: Element>(data: &[T], dim: usize) -> Vec<f32> {
 }
 
 impl LocationBank {
-    /// Best entry of every location for every query.
-    pub(super) fn on_host(&self, queries: &[f32], images: usize, index: &mut [u32], cosine: &mut [f32]) {
+    /// Nearest vector of every location for every query.
+    pub(super) fn on_host(
+        &self,
+        queries: &[f32],
+        images: usize,
+        (near, among): (Neighbourhood, Option<&[u32]>),
+        index: &mut [u32],
+        cosine: &mut [f32],
+    ) {
         let mut found = vec![Nearest { index: 0, cosine: f32::NEG_INFINITY }; self.locations * images];
-        found.par_chunks_exact_mut(images.max(1)).enumerate().for_each(|(location, found)| match &self.data {
-            BankData::F16(v) => self.search(v, location, queries, found),
-            BankData::F32(v) => self.search(v, location, queries, found),
+        found.par_chunks_exact_mut(images.max(1)).enumerate().for_each(|(location, found)| {
+            near.each(location, self.locations, |other| match &self.data {
+                BankData::F16(v) => self.search(v, (location, other), queries, among, found),
+                BankData::F32(v) => self.search(v, (location, other), queries, among, found),
+            });
         });
         for (at, (index, cosine)) in index.iter_mut().zip(cosine).enumerate() {
             let found = found[at % self.locations * images + at / self.locations];
@@ -148,12 +157,19 @@ impl LocationBank {
         }
     }
 
-    /// Puts what is nearer than `found` at a location in its place, for every query.
-    fn search<T: Element>(&self, data: &[T], location: usize, queries: &[f32], found: &mut [Nearest]) {
+    /// Puts what another location has nearer than `found` to the queries at a location in its place.
+    fn search<T: Element>(
+        &self,
+        data: &[T],
+        (location, other): (usize, usize),
+        queries: &[f32],
+        among: Option<&[u32]>,
+        found: &mut [Nearest],
+    ) {
         let image = self.locations * self.dim;
         let query = |n: usize| &queries[n * image + location * self.dim..][..self.dim];
         let scales = Reused::collect((0..found.len()).map(|n| inverse_norm(query(n))));
-        let from = location * self.entries;
+        let from = other * self.entries;
         let vectors = data[from * self.dim..(from + self.entries) * self.dim].chunks(BLOCK * self.dim);
         let norms = self.inverse_norms[from..from + self.entries].chunks(BLOCK);
         let mut products = [0.0; BLOCK];
@@ -161,11 +177,41 @@ impl LocationBank {
             let products = &mut products[..norms.len()];
             for (n, (best, own)) in found.iter_mut().zip(&*scales).enumerate() {
                 dots(query(n), vectors, products);
-                for (entry, (product, scale)) in products.iter().zip(norms).enumerate() {
+                for (entry, (product, scale)) in (block * BLOCK..).zip(products.iter().zip(norms)) {
                     let cosine = product * scale * own;
-                    if cosine > best.cosine {
-                        *best = Nearest { index: (block * BLOCK + entry) as u32, cosine };
+                    let searched = among.is_none_or(|among| among[n * self.entries + entry] != 0);
+                    if searched && cosine > best.cosine {
+                        *best = Nearest { index: (from + entry) as u32, cosine };
                     }
+                }
+            }
+        }
+    }
+
+    /// Mean cosine of every image to every entry.
+    pub(super) fn means_on_host(&self, queries: &[f32], means: &mut [f32]) {
+        let image = self.locations * self.dim;
+        means.par_chunks_exact_mut(self.entries).zip(queries.par_chunks_exact(image)).for_each(|(means, queries)| {
+            match &self.data {
+                BankData::F16(v) => self.means(v, queries, means),
+                BankData::F32(v) => self.means(v, queries, means),
+            }
+        });
+    }
+
+    /// Mean cosine of one image to every entry.
+    fn means<T: Element>(&self, data: &[T], queries: &[f32], means: &mut [f32]) {
+        means.fill(0.0);
+        let mut products = [0.0; BLOCK];
+        let locations = data.chunks_exact(self.entries * self.dim).zip(self.inverse_norms.chunks_exact(self.entries));
+        for ((vectors, scales), query) in locations.zip(queries.chunks_exact(self.dim)) {
+            let own = inverse_norm(query) / self.locations as f32;
+            let blocks = vectors.chunks(BLOCK * self.dim).zip(scales.chunks(BLOCK)).zip(means.chunks_mut(BLOCK));
+            for ((vectors, scales), means) in blocks {
+                let products = &mut products[..scales.len()];
+                dots(query, vectors, products);
+                for ((mean, product), scale) in means.iter_mut().zip(products).zip(scales) {
+                    *mean += *product * scale * own;
                 }
             }
         }

@@ -29,16 +29,21 @@ pub(super) struct Sizes {
     pub splits: usize,
     /// Entries of a share.
     pub per_split: usize,
+    /// Locations side by side.
+    pub columns: usize,
+    /// Most rows and columns from the location of a query to one that is searched.
+    pub reach: usize,
 }
 
 impl Sizes {
     /// As a kernel argument.
     pub fn arg<R: Runtime>(&self) -> SizesLaunch<R> {
-        SizesLaunch::new(self.images, self.locations, self.entries, self.dim, self.splits, self.per_split)
+        let Self { images, locations, entries, dim, splits, per_split, columns, reach } = *self;
+        SizesLaunch::new(images, locations, entries, dim, splits, per_split, columns, reach)
     }
 }
 
-/// What a cube searches: a share of the entries of a location, for a group of images.
+/// What a cube searches: a share of the entries near a location, for a group of images.
 #[derive(CubeType, Clone, Copy)]
 struct Task {
     location: usize,
@@ -46,17 +51,19 @@ struct Task {
     first_image: usize,
 }
 
-/// One cube for each task. A tile of entries is read into shared memory in whole lines. Only the best entry of the
-/// share is written, `[split][image][location]`.
+/// One cube for each task. A tile of entries is read into shared memory in whole lines. Only the best vector of the
+/// share is written, `[split][image][location]`. `among` is read where `chosen` says so.
 #[cube(launch_unchecked)]
 pub(super) fn nearest_kernel<E: Float>(
     queries: &Array<f32>,
     bank: &Array<E>,
     inverse_norms: &Array<f32>,
+    among: &Array<u32>,
     index: &mut Array<u32>,
     cosine: &mut Array<f32>,
     s: Sizes,
     #[comptime] group: usize,
+    #[comptime] chosen: bool,
 ) {
     let task = Task {
         location: CUBE_POS % s.locations,
@@ -79,32 +86,56 @@ pub(super) fn nearest_kernel<E: Float>(
         }
 
         let end = usize::min((task.split + 1) * s.per_split, s.entries);
-        let mut first = task.split * s.per_split;
-        while first < end {
-            let sums = products::<E>(queries, bank, &mut tile, &mut query, task, first, end, s, group);
-            #[unroll]
-            for g in 0..group {
-                parts[g * comptime!(UNITS as usize) + unit] = sums[g];
-            }
-            sync_cube();
-            let row = first + entry;
-            if quarter == 0 && row < end {
-                let scale = inverse_norms[task.location * s.entries + row];
+        let rows = near(task.location / s.columns, s.locations / s.columns, s.reach);
+        let columns = near(task.location % s.columns, s.columns, s.reach);
+        for at in 0..rows.count * columns.count {
+            let other = (rows.first + at / columns.count) * s.columns + columns.first + at % columns.count;
+            let base = other * s.entries;
+            let mut first = task.split * s.per_split;
+            while first < end {
+                let sums = products::<E>(queries, bank, &mut tile, &mut query, task, base, first, end, s, group);
                 #[unroll]
                 for g in 0..group {
-                    let p = g * comptime!(UNITS as usize) + unit;
-                    let dot = (parts[p] + parts[p + 1]) + (parts[p + 2] + parts[p + 3]);
-                    let found = dot * scale * own[g];
-                    if found > best[g] {
-                        best[g] = found;
-                        best_at[g] = row as u32;
+                    parts[g * comptime!(UNITS as usize) + unit] = sums[g];
+                }
+                sync_cube();
+                let row = first + entry;
+                if quarter == 0 && row < end {
+                    let scale = inverse_norms[base + row];
+                    #[unroll]
+                    for g in 0..group {
+                        let p = g * comptime!(UNITS as usize) + unit;
+                        let dot = (parts[p] + parts[p + 1]) + (parts[p + 2] + parts[p + 3]);
+                        let mut found = dot * scale * own[g];
+                        if comptime!(chosen) {
+                            let image = usize::min(task.first_image + g, s.images - 1);
+                            found = select(among[image * s.entries + row] != 0, found, f32::new(-3.4e38));
+                        }
+                        if found > best[g] {
+                            best[g] = found;
+                            best_at[g] = (base + row) as u32;
+                        }
                     }
                 }
+                first += ENTRIES;
             }
-            first += ENTRIES;
         }
         write_best(&mut parts, &best, &best_at, index, cosine, task, s, group);
     }
+}
+
+/// Rows or columns of a grid.
+#[derive(CubeType, Clone, Copy)]
+struct Span {
+    first: usize,
+    count: usize,
+}
+
+/// Those at most `reach` from `at`, of `all`.
+#[cube]
+fn near(at: usize, all: usize, reach: usize) -> Span {
+    let first = at - usize::min(at, reach);
+    Span { first, count: usize::min(at + reach + 1, all) - first }
 }
 
 /// Where the query of the `g`-th image of a task begins; beyond the last image it is that one's.
@@ -134,7 +165,8 @@ fn inverse_query_norms(queries: &Array<f32>, task: Task, s: Sizes, #[comptime] g
     inverse
 }
 
-/// This unit's part of the products of its entry with each query: those of its quarter of every [`ELEMENTS`].
+/// This unit's part of the products of its entry with each query: those of its quarter of every [`ELEMENTS`]. The entries of
+/// the location begin at `base`.
 #[cube]
 fn products<E: Float>(
     queries: &Array<f32>,
@@ -142,6 +174,7 @@ fn products<E: Float>(
     tile: &mut SharedMemory<f32>,
     query: &mut SharedMemory<f32>,
     task: Task,
+    base: usize,
     first: usize,
     end: usize,
     s: Sizes,
@@ -156,7 +189,7 @@ fn products<E: Float>(
     let mut k0 = 0usize;
     while k0 < s.dim {
         sync_cube();
-        load_entries::<E>(bank, tile, task.location * s.entries, first, end, k0, s.dim);
+        load_entries::<E>(bank, tile, base, first, end, k0, s.dim);
         load_queries(queries, query, task, k0, s, group);
         sync_cube();
         #[unroll]
@@ -216,7 +249,7 @@ fn load_queries(
     }
 }
 
-/// Writes the best entry of the share for each image, the first among equals.
+/// Writes the best vector of the share for each image, the first among equals.
 #[cube]
 fn write_best(
     parts: &mut SharedMemory<f32>,
@@ -259,7 +292,7 @@ fn write_best(
     }
 }
 
-/// The best of all splits; the first among equals, which has the lower index.
+/// The best of all splits; the lowest index among equals.
 #[cube(launch_unchecked)]
 pub(super) fn best_split_kernel(
     some_index: &Array<u32>,
@@ -274,10 +307,10 @@ pub(super) fn best_split_kernel(
         let mut top = some_cosine[at];
         let mut top_at = some_index[at];
         for split in 1..splits {
-            let v = some_cosine[split * n + at];
-            if v > top {
+            let (v, p) = (some_cosine[split * n + at], some_index[split * n + at]);
+            if v > top || (v == top && p < top_at) {
                 top = v;
-                top_at = some_index[split * n + at];
+                top_at = p;
             }
         }
         index[at] = top_at;
@@ -285,20 +318,19 @@ pub(super) fn best_split_kernel(
     }
 }
 
+/// The named vectors; `count` is how many the bank has.
 #[cube(launch_unchecked)]
 pub(super) fn gather_kernel<E: Float>(
     bank: &Array<E>,
     index: &Array<u32>,
     to: &mut Array<f32>,
     n: usize,
-    locations: usize,
-    entries: usize,
+    count: usize,
     dim: usize,
 ) {
     let at = ABSOLUTE_POS;
     if at < n {
-        let vector = at / dim;
-        let entry = usize::min(index[vector] as usize, entries - 1);
-        to[at] = f32::cast_from(bank[((vector % locations) * entries + entry) * dim + at % dim]);
+        let vector = usize::min(index[at / dim] as usize, count - 1);
+        to[at] = f32::cast_from(bank[vector * dim + at % dim]);
     }
 }

@@ -1,13 +1,14 @@
-// The nearest of a location's bank vectors by cosine, for a group of images and a share of the entries.
+// The nearest of the bank vectors near a location by cosine, for a group of images and a share of the entries.
 //
-// A block of 256 threads serves one location. LANES threads share an entry and read 16 bytes of it each,
+// A block of 256 threads serves one location and searches those up to `reach` rows and columns away. LANES threads share an entry and read 16 bytes of it each,
 // UNROLL entries at a time; the products with the unit queries are added up across them by shuffles, and
 // every group of lanes keeps its best. Bytes: the bank once for each group of images.
 //
-// Macros: HALF (1 for a bank of f16), DIM (elements of a vector), LANES (a power of two up to 32), GROUP (images).
+// Macros: HALF (1 for a bank of f16), DIM (elements of a vector), LANES (a power of two up to 32), GROUP (images),
+// AMONG (1 where `among`, [image][entry], says which entries are searched).
 
 struct Shape {
-    int images, locations, entries, splits, per_split;
+    int images, locations, entries, splits, per_split, columns, reach;
 };
 
 constexpr int THREADS = 256, TEAMS = THREADS / LANES, UNROLL = 4;
@@ -47,8 +48,8 @@ __device__ __forceinline__ float over_lanes(float sum) {
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-nearest_cosine(const float* queries, const unsigned char* bank, const float* inverse_norms, unsigned* index, float* cosine,
-               const __grid_constant__ Shape s) {
+nearest_cosine(const float* queries, const unsigned char* bank, const float* inverse_norms, const unsigned* among,
+               unsigned* index, float* cosine, const __grid_constant__ Shape s) {
 extern __shared__ __align__(16) uint8 dynamic_shared_mem[];
     float* query = reinterpret_cast<float*>(dynamic_shared_mem); // [GROUP][dim], of length one
     float* parts = query + GROUP * DIM;               // [GROUP][THREADS]
@@ -96,37 +97,45 @@ extern __shared__ __align__(16) uint8 dynamic_shared_mem[];
             for (int i = 0; i < (HELD ? WIDTH : 1); ++i) held[g][i] = lane * WIDTH < DIM ? query[g * DIM + lane * WIDTH + i] : 0.0f;
         }
     }
-    int first = split * s.per_split, end = min(first + s.per_split, s.entries);
+    int begin = split * s.per_split, end = min(begin + s.per_split, s.entries);
     constexpr int BYTES = 16 / WIDTH; // of an element
-    const unsigned char* entries = bank + static_cast<long long>(location) * s.entries * DIM * BYTES;
-    for (; first < end; first += TEAMS * UNROLL) {
-        float sums[UNROLL][GROUP] = {};
-        for (int k = lane * WIDTH; k < DIM; k += LANES * WIDTH) {
-            Words words[UNROLL];
-            #pragma unroll
-            for (int u = 0; u < UNROLL; ++u) {
-                int row = min(first + u * TEAMS + team, end - 1);
-                words[u] = *reinterpret_cast<const Words*>(entries + (static_cast<long long>(row) * DIM + k) * BYTES);
-            }
-            #pragma unroll
-            for (int u = 0; u < UNROLL; ++u) {
+    int row = location / s.columns, column = location % s.columns;
+    int top = max(row - s.reach, 0), bottom = min(row + s.reach, s.locations / s.columns - 1);
+    int left = max(column - s.reach, 0), width = min(column + s.reach, s.columns - 1) - left + 1;
+    for (int near = 0; near < (bottom - top + 1) * width; ++near) {
+        long long base = static_cast<long long>((top + near / width) * s.columns + left + near % width) * s.entries;
+        const unsigned char* entries = bank + base * DIM * BYTES;
+        for (int first = begin; first < end; first += TEAMS * UNROLL) {
+            float sums[UNROLL][GROUP] = {};
+            for (int k = lane * WIDTH; k < DIM; k += LANES * WIDTH) {
+                Words words[UNROLL];
                 #pragma unroll
-                for (int g = 0; g < GROUP; ++g) {
-                    const float* own = HELD ? held[g] : query + g * DIM + k;
-                    sums[u][g] = product(words[u], own, sums[u][g]);
+                for (int u = 0; u < UNROLL; ++u) {
+                    int entry = min(first + u * TEAMS + team, end - 1);
+                    words[u] = *reinterpret_cast<const Words*>(entries + (static_cast<long long>(entry) * DIM + k) * BYTES);
+                }
+                #pragma unroll
+                for (int u = 0; u < UNROLL; ++u) {
+                    #pragma unroll
+                    for (int g = 0; g < GROUP; ++g) {
+                        const float* own = HELD ? held[g] : query + g * DIM + k;
+                        sums[u][g] = product(words[u], own, sums[u][g]);
+                    }
                 }
             }
-        }
-        #pragma unroll
-        for (int u = 0; u < UNROLL; ++u) {
-            int row = first + u * TEAMS + team;
-            float scale = inverse_norms[static_cast<long long>(location) * s.entries + min(row, end - 1)];
             #pragma unroll
-            for (int g = 0; g < GROUP; ++g) {
-                float found = over_lanes(sums[u][g]) * scale * inverse[g];
-                if (row < end && found > best[g]) {
-                    best[g] = found;
-                    best_at[g] = row;
+            for (int u = 0; u < UNROLL; ++u) {
+                int entry = first + u * TEAMS + team;
+                float scale = inverse_norms[base + min(entry, end - 1)];
+                #pragma unroll
+                for (int g = 0; g < GROUP; ++g) {
+                    float found = over_lanes(sums[u][g]) * scale * inverse[g];
+                    int image = min(first_image + g, s.images - 1);
+                    bool searched = entry < end && (!AMONG || among[static_cast<long long>(image) * s.entries + entry]);
+                    if (searched && found > best[g]) {
+                        best[g] = found;
+                        best_at[g] = static_cast<unsigned>(base + entry);
+                    }
                 }
             }
         }

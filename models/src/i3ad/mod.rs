@@ -44,7 +44,7 @@ use crate::features::Extractor;
 use crate::fit::{FitContext, Schedule};
 use crate::method::{LoadContext, Method};
 use crate::networks::inpainting::STRIDE;
-use crate::prior::{Background, BackgroundPrior};
+use crate::prior::BackgroundPrior;
 use crate::residual::Residual;
 use crate::segmentation::top_scores;
 
@@ -198,20 +198,16 @@ impl I3ad {
     ///
     /// # Errors
     /// When the batch has another shape.
-    pub fn background_until(&self, images: &Tensor, until: &Until) -> Result<Background> {
+    pub fn background_until(&self, images: &Tensor, until: &Until) -> Result<Tensor> {
         let [n, h, w, c] = images.nhwc()?;
         let reached = self.iterate(&padded(images, self.painter.side)?, until, None)?;
-        let mean = |map: &[f32]| map.iter().sum::<f32>() / map.len() as f32;
-        let image_scores = reached.iter().map(|r| mean(&self.cut(&r.dissimilarity, 1))).collect();
         let made = reached.iter().flat_map(|r| self.cut(&r.reconstruction, c)).collect();
-        let made = Tensor::new(made, &[n, h, w, c])?;
-        let device = images.device();
-        Ok(Background { images: made.to(&device)?, image_scores: device.upload(image_scores)? })
+        Tensor::new(made, &[n, h, w, c])?.to(&images.device())
     }
 }
 
 impl BackgroundPrior for I3ad {
-    fn background(&self, images: &Tensor) -> Result<Background> {
+    fn background(&self, images: &Tensor) -> Result<Tensor> {
         self.background_until(images, &Until::done())
     }
 }

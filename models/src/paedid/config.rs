@@ -5,12 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::autoencoder::{ELPV, VGG, check_widths};
 use crate::config::{
-    BATCH, BLUR, BankType, Channels, Choice, EPOCHS, POSITIVE, RATE, SHARE, Settings, require, settings,
+    BATCH, BLUR, BankType, Channels, Choice, EPOCHS, Interval, POSITIVE, RATE, SHARE, Settings, require, settings,
 };
 
 /// Adam steps of the decomposition. At the default rate the objective has settled by then: on cracks over solar cells the last
 /// ten of 100 steps change it by less than 0.1 %.
 const STEPS: u32 = 100;
+
+/// Thresholds of the defect.
+pub(super) const SHRINK: Interval<f64> = Interval::RightOpen(0.0, 1.0);
 
 /// Where the image score comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,8 +22,12 @@ pub enum ImageScore {
     /// The mean of s = 1 - cosine over the replaced patches: how far they are from any normal one.
     #[default]
     Patch,
+    /// The mean of the largest s, each measured against those of normal images at the same location.
+    Standardised,
     /// The largest value of the blurred anomaly map.
     Map,
+    /// That which tells synthetic defects over held-out normals best.
+    Auto,
 }
 
 /// Widths of the network.
@@ -67,15 +74,26 @@ settings! {
         alpha: Choice = Choice::auto(), allowed "0 to 1, or \"auto\"" if |v| v.is_auto_or(SHARE), for Scoring;
         /// "f16" or "f32": precision of the memory bank
         bank: BankType = BankType::F16, for Scoring;
+        /// rows and columns of patches around a patch that the bank is searched in too; 0 for its own location alone (paper), 1024
+        /// for all of them
+        reach: usize = 0, in 0..=1024, for Scoring;
+        /// images of the bank that are searched, those most like the image (largest mean cosine of patches); 0 for all (paper)
+        similar: usize = 0, in 0..=1_000_000, for Scoring;
         /// weight of the L1 term (paper: 1e-5, 6e-4), or "auto": the best on synthetic cracks over held-out normals
         lambda: Choice = Choice::auto(), allowed "a number above 0, or \"auto\"" if |v| v.is_auto_or(POSITIVE), for Scoring;
         /// Adam steps of the decomposition
         steps: u32 = STEPS, in 1..=10_000, for Scoring;
         /// learning rate of the decomposition
         decompose_lr: f64 = 0.02, in RATE, for Scoring;
-        /// image score: "patch" (mean distance of the replaced patches to the bank) or "map" (largest value of the blurred
-        /// anomaly map)
+        /// values of the defect up to this (images are in 0 to 1) become 0 at the end, larger ones lose as much, so that few pixels
+        /// are left; 0 for none (paper)
+        shrink: f64 = 0.0, in SHRINK, for Scoring;
+        /// image score: "patch" (mean distance of the replaced patches to the bank), "standardised" (mean of the largest distances,
+        /// each less its mean at that location over training images, over their standard deviation; independent of alpha), "map"
+        /// (largest value of the blurred anomaly map) or "auto": the best on synthetic defects over held-out normals
         score: ImageScore = ImageScore::Patch, for Scoring;
+        /// for score = "standardised": share of the patches that are the largest, one at least
+        top_share: f64 = 0.05, in Interval::LeftOpen(0.0, 1.0), for Scoring;
         /// for score = "map": blur in pixels before the largest value is taken; 0 for none
         score_blur: f64 = 1.0, in BLUR, for Scoring;
     }

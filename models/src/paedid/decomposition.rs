@@ -8,6 +8,7 @@ use hotad_kernels::absolute_difference::mean_absolute_difference;
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::decompose::{DecomposeOptions, decompose_while};
 use hotad_kernels::device::View;
+use hotad_kernels::soft_threshold::soft_threshold;
 use hotad_kernels::ssim::SsimOptions;
 use hotad_kernels::window::{Border, Window};
 
@@ -20,6 +21,8 @@ pub struct Decomposition {
     pub steps: u32,
     /// Learning rate.
     pub lr: f32,
+    /// Soft threshold of X - L at the end; 0 for none.
+    pub shrink: f32,
 }
 
 impl Decomposition {
@@ -57,6 +60,9 @@ impl Decomposition {
         };
         let go_on = |taken| until.goes_on(taken);
         decompose_while(images.view(), prior.view(), images.nhwc()?, &opts, &mut background, None, &go_on)?;
+        if self.shrink > 0.0 {
+            soft_threshold(images.view(), &mut background, self.shrink)?;
+        }
         Tensor::from_buffer(background, images.shape())
     }
 }

@@ -14,6 +14,7 @@ use serde_json::Value;
 use toml::Table;
 
 use super::check_lambda;
+use super::config::SHRINK;
 use super::decomposition::{Decomposition, lambdas};
 use crate::config::{Choice, POSITIVE, RATE, Settings, damaged, settings};
 use crate::detector::{Detector, Score};
@@ -21,7 +22,7 @@ use crate::explanation::{Explainable, Explanation, Illustration};
 use crate::fit::FitContext;
 use crate::i3ad::{self, I3ad};
 use crate::method::{LoadContext, Method};
-use crate::prior::{Background, BackgroundPrior};
+use crate::prior::BackgroundPrior;
 use crate::segmentation::{Aggregate, scores};
 use crate::synthetic::cracks;
 
@@ -37,6 +38,9 @@ settings! {
         steps: u32 = 100, in 1..=10_000, for Scoring;
         /// learning rate of the decomposition
         decompose_lr: f64 = 0.02, in RATE, for Scoring;
+        /// values of the defect up to this (images are in 0 to 1) become 0 at the end, larger ones lose as much, so that few pixels
+        /// are left; 0 for none (paper)
+        shrink: f64 = 0.0, in SHRINK, for Scoring;
         ..i3ad: i3ad::Config = i3ad::Config::default();
     }
 }
@@ -84,14 +88,15 @@ impl Method for InpaintedPaedid {
 
 impl InpaintedPaedid {
     fn decomposition(&self, lambda: f32) -> Decomposition {
-        Decomposition { lambda, steps: self.config.steps, lr: self.config.decompose_lr as f32 }
+        let Config { steps, decompose_lr, shrink, .. } = self.config;
+        Decomposition { lambda, steps, lr: decompose_lr as f32, shrink: shrink as f32 }
     }
 
     /// The lambda with the largest Dice on synthetic cracks over held-out normals.
     fn choose(&self, context: &FitContext) -> Result<f32> {
         let cracks = cracks(context.holdout, self.prior.image(), context.seed)?;
         let images = cracks.images.to(&self.device)?;
-        let background = self.prior.background(&images)?.images;
+        let background = self.prior.background(&images)?;
         let mut best = (f64::NEG_INFINITY, self.lambda);
         for lambda in lambdas(self.prior.image()) {
             interrupt::check()?;
@@ -121,7 +126,7 @@ impl Detector for InpaintedPaedid {
     /// What is stopped is the decomposition, or the inpainting and all of the decomposition.
     fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
         let images = images.to(&self.device)?;
-        let Background { images: background, .. } = self.prior.background_until(&images, until)?;
+        let background = self.prior.background_until(&images, until)?;
         let maps = self.decomposition(self.lambda).maps_until(&images, &background, until)?;
         scores(maps, self.prior.image(), SCORE_BLUR, Aggregate::Max)
     }

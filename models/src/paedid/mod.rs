@@ -8,17 +8,22 @@
 //! 4. Decomposition: L minimises (1 - mean SSIM(L, prior)) + lambda * sum |X - L| (equation 3) by
 //!    Adam from L = prior; the defect is S = X - L.
 //! 5. |S|, averaged over channels, is the anomaly map. The image score is the mean of s over the
-//!    replaced patches: the paper notes that s tells where the defect is; or, as a setting, the
+//!    replaced patches: the paper notes that s tells where the defect is; or, as a setting, the mean of
+//!    the largest s, each measured against its location's spread over training images (spread.rs), or the
 //!    maximum of the map after a small blur.
 //!
 //! What the paper leaves open: steps and learning rate (see [`Config::steps`]); alpha and lambda
-//! by cross-validation, here on synthetic cracks over held-out normals.
+//! by cross-validation, here on synthetic cracks over held-out normals (choose.rs). What it does not have,
+//! all off by default: a search of neighbouring locations or of the most similar images alone, and a soft
+//! threshold of S.
 
+mod choose;
 mod config;
 mod decomposition;
 mod explain;
 pub mod inpainting;
 pub mod pae;
+mod spread;
 
 use std::collections::BTreeMap;
 
@@ -40,11 +45,11 @@ use crate::export::{self, Exported};
 use crate::features::Extractor;
 use crate::fit::{FitContext, Schedule};
 use crate::method::{LoadContext, Method};
-use crate::prior::{Background, BackgroundPrior, PatchPrior};
+use crate::prior::{PatchPrior, Replaced};
 use crate::segmentation::{Aggregate, scores};
-use crate::synthetic::{Cracks, cracks};
 
-use decomposition::{Decomposition, lambdas, residual};
+use decomposition::{Decomposition, residual};
+use spread::Spread;
 
 pub use config::{Config, ImageScore, NetworkChoice};
 
@@ -55,6 +60,8 @@ struct Saved {
     settings: Config,
     alpha: f64,
     lambda: Option<f32>,
+    /// What `score` was when training ended; files of earlier versions, whose settings say it, have none.
+    score: Option<ImageScore>,
     entries: Vec<String>,
 }
 
@@ -62,7 +69,19 @@ impl Saved {
     /// Fails for what training never finds.
     fn check(&self) -> Result<()> {
         SHARE.require("alpha", self.alpha)?;
-        check_lambda(self.lambda.unwrap_or(1.0))
+        check_lambda(self.lambda.unwrap_or(1.0))?;
+        if [self.score, Some(self.score())].contains(&Some(ImageScore::Auto)) {
+            return Err(damaged("a score that is not chosen"));
+        }
+        Ok(())
+    }
+
+    /// The image score: that of the settings, or what training has chosen.
+    fn score(&self) -> ImageScore {
+        match self.settings.score {
+            ImageScore::Auto => self.score.unwrap_or(ImageScore::Auto),
+            fixed => fixed,
+        }
     }
 }
 
@@ -78,6 +97,10 @@ pub struct Paedid {
     prior: PatchPrior,
     /// Lambda of the decomposition; `None` for PAE.
     lambda: Option<f32>,
+    /// What s is of normal images; files of earlier versions have none.
+    spread: Option<Spread>,
+    /// The image score, never `Auto`.
+    score: ImageScore,
 }
 
 impl Method for Paedid {
@@ -92,8 +115,7 @@ impl Method for Paedid {
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         let mut model = fit_prior(config, context, Self::NAME)?;
-        let chosen = choose(&mut model, context, true)?;
-        model.lambda = Some(chosen.lambda);
+        model.choose(context, true)?;
         Ok(model)
     }
 
@@ -110,13 +132,24 @@ impl Method for Paedid {
             None => return Err(Error::Config("tensor \"bank\" is missing".into())),
         };
         let bank = LocationBank::new(latent.locations(), saved.entries.len(), latent.elements, data)?;
+        let score = saved.score();
+        let spread = match file.tensors.contains_key("spread.mean") {
+            true => Some(Spread::restored(&container::restore(&file.tensors, "spread.")?, latent.locations())?),
+            false if score == ImageScore::Standardised => {
+                let reason = "this model does not know the spread of distances; train it again";
+                return Err(Error::Config(format!("setting score = \"standardised\": {reason}")));
+            }
+            false => None,
+        };
         let prior = PatchPrior {
             autoencoder: TrainedAutoencoder::new(network, params)?,
             bank,
             entries: saved.entries,
             alpha: saved.alpha,
+            reach: saved.settings.reach,
+            similar: saved.settings.similar,
         };
-        Ok(Self { config: saved.settings, image: file.image, prior, lambda: saved.lambda })
+        Ok(Self { config: saved.settings, image: file.image, prior, lambda: saved.lambda, spread, score })
     }
 }
 
@@ -129,68 +162,49 @@ pub(crate) fn fit_prior(config: Config, context: &FitContext, method: &str) -> R
     let settings = config.learning();
     let autoencoder = TrainedAutoencoder::fit(network, (&schedule, config.lr), context, (method, &settings))?;
     context.observer.say(&format!("building the memory bank from {} images", context.train.len()));
-    let prior = PatchPrior::build(autoencoder, context.train, image, config.batch, config.bank, PAPER_ALPHA)?;
-    Ok(Paedid { config, image, prior, lambda: None })
+    let mut prior = PatchPrior::build(autoencoder, context.train, image, config.batch, config.bank, PAPER_ALPHA)?;
+    (prior.reach, prior.similar) = (config.reach, config.similar);
+    let (zeros, (locations, entries, _)) = (prior.bank.zeros(), prior.bank.shape());
+    if zeros > 0 {
+        context.observer.say(&format!("{zeros} of {} vectors of the memory bank are zero", locations * entries));
+    }
+    let parts = &context.groups[..context.train.len()];
+    let spread = Some(Spread::measured(&prior, parts, context.device, context.seed)?);
+    let score = config.score;
+    Ok(Paedid { config, image, prior, lambda: None, spread, score })
 }
 
 /// The paper's alpha, where there is nothing to choose on.
 const PAPER_ALPHA: f64 = 0.03;
 
-/// Alphas that are tried.
-const ALPHAS: [f64; 6] = [0.03, 0.1, 0.2, 0.3, 0.5, 1.0];
-
-/// Alpha and lambda with the Dice they reach.
-pub(crate) struct Chosen {
-    dice: f64,
-    alpha: f64,
-    lambda: f32,
-}
-
-/// Finds what is `auto` among alpha and lambda: the pair with the largest Dice on synthetic cracks
-/// over held-out normals. Sets the model's alpha. Without decomposition (PAE) there is
-/// no lambda to choose.
-///
-/// # Errors
-/// When a held-out image cannot be read.
-pub(crate) fn choose(model: &mut Paedid, context: &FitContext, decomposes: bool) -> Result<Chosen> {
-    let alphas = model.config.alpha.fixed().map_or(ALPHAS.to_vec(), |a| vec![a]);
-    let lambdas: Vec<f32> = match model.config.lambda.fixed() {
-        Some(lambda) => vec![lambda as f32],
-        None if decomposes => lambdas(model.image),
-        None => vec![1.0],
-    };
-    let mut best = Chosen { dice: f64::NEG_INFINITY, alpha: alphas[0], lambda: lambdas[0] };
-    if alphas.len() * lambdas.len() > 1 {
-        let cracks: Cracks = cracks(context.holdout, model.image, context.seed)?;
-        let images = cracks.images.to(context.device)?;
-        for alpha in alphas {
-            model.prior.alpha = alpha;
-            let background = model.prior.background(&images)?.images;
-            for lambda in &lambdas {
-                hotad_engine::interrupt::check()?;
-                let maps = match decomposes {
-                    true => model.decomposition(*lambda).maps(&images, &background)?,
-                    false => residual(&images, background.view())?,
-                };
-                let dice = cracks.best_dice(&maps).map_or(0.0, |(dice, _)| dice);
-                if dice > best.dice {
-                    best = Chosen { dice, alpha, lambda: *lambda };
-                }
-            }
-        }
-        let lambda = if decomposes { format!(", lambda {:.2e}", best.lambda) } else { String::new() };
-        let line =
-            format!("chose alpha {}{lambda}: Dice {:.4} on {} synthetic cracks", best.alpha, best.dice, cracks.len());
-        context.observer.say(&line);
-    }
-    model.prior.alpha = best.alpha;
-    Ok(best)
-}
-
 impl Paedid {
     /// How images are decomposed for some lambda.
     fn decomposition(&self, lambda: f32) -> Decomposition {
-        Decomposition { lambda, steps: self.config.steps, lr: self.config.decompose_lr as f32 }
+        let Config { steps, decompose_lr, shrink, .. } = self.config;
+        Decomposition { lambda, steps, lr: decompose_lr as f32, shrink: shrink as f32 }
+    }
+
+    /// Scores by the anomaly map, and what the prior has found.
+    fn by_map(&self, images: &Tensor, until: &Until) -> Result<(Vec<Score>, Replaced)> {
+        let images = images.to(self.prior.autoencoder.params.device())?;
+        let replaced = self.prior.replaced(&images)?;
+        let prior = self.prior.autoencoder.decode(&replaced.features)?;
+        let maps = match self.lambda {
+            Some(lambda) => self.decomposition(lambda).maps_until(&images, &prior, until)?,
+            None => residual(&images, prior.view())?,
+        };
+        Ok((scores(maps, self.image, self.config.score_blur as f32, Aggregate::Max)?, replaced))
+    }
+
+    /// Image scores of a kind that is taken from distances to the bank; none where it is taken from the map.
+    fn by_distance(&self, kind: ImageScore, replaced: &Replaced) -> Result<Option<Vec<f32>>> {
+        Ok(match (kind, &self.spread) {
+            (ImageScore::Patch, _) => Some(replaced.image_scores.to_vec()?),
+            (ImageScore::Standardised, Some(spread)) => {
+                Some(spread.scores(&replaced.distance.to_vec()?, self.config.top_share))
+            }
+            _ => None,
+        })
     }
 }
 
@@ -204,15 +218,9 @@ impl Detector for Paedid {
     }
 
     fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
-        let images = images.to(self.prior.autoencoder.params.device())?;
-        let Background { images: prior, image_scores } = self.prior.background(&images)?;
-        let maps = match self.lambda {
-            Some(lambda) => self.decomposition(lambda).maps_until(&images, &prior, until)?,
-            None => residual(&images, prior.view())?,
-        };
-        let mut scores = scores(maps, self.image, self.config.score_blur as f32, Aggregate::Max)?;
-        if self.config.score == ImageScore::Patch {
-            scores.iter_mut().zip(image_scores.into_vec()?).for_each(|(score, u)| score.value = u);
+        let (mut scores, replaced) = self.by_map(images, until)?;
+        if let Some(values) = self.by_distance(self.score, &replaced)? {
+            scores.iter_mut().zip(values).for_each(|(score, value)| score.value = value);
         }
         Ok(scores)
     }
@@ -222,6 +230,7 @@ impl Detector for Paedid {
             settings: self.config.clone(),
             alpha: self.prior.alpha,
             lambda: self.lambda,
+            score: Some(self.score),
             entries: self.prior.entries.clone(),
         };
         serde_json::to_value(saved).expect("settings are plain data")
@@ -236,6 +245,9 @@ impl Detector for Paedid {
         };
         let mut tensors = container::store(&self.prior.autoencoder.params.values()?, "network.")?;
         tensors.insert("bank".into(), bank);
+        if let Some(spread) = &self.spread {
+            tensors.extend(container::store(&spread.state()?, "spread.")?);
+        }
         Ok(tensors)
     }
 

@@ -4,11 +4,11 @@
 use hotad_engine::Result;
 use hotad_engine::model_file::ModelFile;
 
-use super::{Config, Paedid, choose, fit_prior};
+use super::{Config, Paedid, fit_prior};
 use crate::fit::FitContext;
 use crate::method::{LoadContext, Method};
 
-/// PAE; it does not use the settings `lambda`, `steps` and `decompose_lr`.
+/// PAE; it does not use the settings `lambda`, `steps`, `decompose_lr` and `shrink`.
 pub struct Pae;
 
 impl Method for Pae {
@@ -23,7 +23,7 @@ impl Method for Pae {
 
     fn fit(config: Config, context: &FitContext) -> Result<Paedid> {
         let mut model = fit_prior(config, context, Self::NAME)?;
-        choose(&mut model, context, false)?;
+        model.choose(context, false)?;
         Ok(model)
     }
 

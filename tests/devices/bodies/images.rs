@@ -6,6 +6,7 @@ use hotad_kernels::colour::srgb_to_lab;
 use hotad_kernels::decompose::{DecomposeOptions, decompose};
 use hotad_kernels::device::Device;
 use hotad_kernels::recolour::{recolour, recolour_difference, split_colour};
+use hotad_kernels::soft_threshold::soft_threshold;
 use hotad_kernels::ssim::{SsimOptions, ssim_map_with_gradient, ssim_mask};
 use hotad_kernels::window::{Border, Window};
 
@@ -48,6 +49,9 @@ pub fn similarity(device: &Device) -> Results {
         decompose(&x, &y, shape, &opts, &mut l, Some(losses.view_mut())).expect("fits");
         let mut residual = uninit(device, n * h * w);
         mean_absolute_difference(&x, &l, shape, &mut residual).expect("fits");
+        let mut sparse = put(device, image(len, 2));
+        soft_threshold(&x, &mut sparse, 0.25).expect("fits");
+        out.push((host(&sparse), 1e-6));
         let mut quiet = uninit(device, len);
         decompose(&x, &y, shape, &opts, &mut quiet, None).expect("fits");
         assert!(host(&quiet) == host(&l), "losses change nothing");

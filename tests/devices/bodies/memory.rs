@@ -2,11 +2,11 @@ use std::ops::ControlFlow;
 
 use half::f16;
 use hotad_kernels::coreset::greedy_coreset;
-use hotad_kernels::cosine_nn::{BankData, LocationBank};
+use hotad_kernels::cosine_nn::{BankData, LocationBank, Neighbourhood};
 use hotad_kernels::device::{Buffer, Device};
 use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::mahalanobis::{Factors, LocationGaussians, halved, pack};
-use hotad_kernels::replacement::replace_farthest;
+use hotad_kernels::replacement::{mark_highest, replace_farthest};
 
 use super::{Results, exact, host, integers, noise, put, uninit};
 
@@ -36,6 +36,44 @@ pub fn locations(device: &Device) -> Results {
     search(device, 3, (9, 131, 81), true, &mut out);
     search(device, 5, (2, 700, 33), false, &mut out);
     search(device, 1, (17, 64, 64), true, &mut out);
+    out
+}
+
+/// Searches of a grid's neighbourhoods, from the own location alone to all of it, among all entries and among three for each
+/// image.
+pub fn neighbourhoods(device: &Device) -> Results {
+    let mut out = Results::new();
+    for (images, (rows, columns, entries, dim), reach, half) in [
+        (1, (3, 2, 5, 7), 1, false),
+        (3, (3, 4, 131, 81), 1, true),
+        (5, (2, 3, 70, 33), 0, false),
+        (6, (4, 4, 66, 64), 2, true),
+        (2, (2, 5, 7, 32), 9, true),
+    ] {
+        let locations = rows * columns;
+        let data = exact(locations * entries * dim, 1);
+        let data =
+            if half { BankData::F16(data.into_iter().map(f16::from_f32).collect()) } else { BankData::F32(data) };
+        let bank = LocationBank::new(locations, entries, dim, data).expect("shapes fit");
+        let queries = put(device, exact(images * locations * dim, 2));
+        let mut means = uninit(device, images * entries);
+        bank.mean_cosines(&queries, &mut means).expect("shapes fit");
+        out.push((host(&means), 1e-5));
+        let mut alike = put(device, vec![u32::MAX; images * entries]);
+        mark_highest(&put(device, noise(images * entries, 3)), entries, 3, &mut alike).expect("shapes fit");
+        out.push((integers(&alike), 0.0));
+        let found = images * locations;
+        for among in [None, Some(alike.view())] {
+            let (mut index, mut cosine) = (put(device, vec![u32::MAX; found]), uninit(device, found));
+            let near = Neighbourhood { columns, reach };
+            bank.nearest_within(&queries, (near, among), &mut index, &mut cosine).expect("shapes fit");
+            let mut vectors = uninit(device, found * dim);
+            bank.gather(&index, &mut vectors).expect("shapes fit");
+            out.push((integers(&index), 0.0));
+            out.push((host(&cosine), 1e-5));
+            out.push((host(&vectors), 0.0));
+        }
+    }
     out
 }
 

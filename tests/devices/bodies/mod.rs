@@ -36,6 +36,7 @@ pub const ALL: &[(&str, Body)] = &[
     ("colour differences", images::colour),
     ("blur", images::blur),
     ("location-wise neighbours", memory::locations),
+    ("neighbours near a location", memory::neighbourhoods),
     ("flat neighbours", memory::flat),
     ("Mahalanobis distances", memory::gaussians),
     ("background prior", memory::prior),

@@ -36,7 +36,8 @@ fn cosine(case: &Case) -> Outputs {
     let bank = LocationBank::new(locations, n, d, BankData::F32(by_location)).expect("shapes fit");
     let (mut index, mut cosine) = (case.room_u32(locations), case.uninit(locations));
     bank.nearest(&case.put(case.flat("query")), &mut index, &mut cosine).expect("shapes fit");
-    outputs([("index", integers(&index)), ("cosine", wide(&cosine))])
+    let entry = integers(&index).into_iter().map(|vector| vector % n as f64).collect();
+    outputs([("index", entry), ("cosine", wide(&cosine))])
 }
 
 fn prior(case: &Case) -> Outputs {
