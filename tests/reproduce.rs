@@ -6,6 +6,9 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use common::{ok, refused, small_data, text};
+use hotad_engine::data::picture::Picture;
+use hotad_engine::random;
+use rand::Rng;
 
 /// Settings with which every row of the table trains in a moment.
 const QUICK: [&str; 17] = [
@@ -65,6 +68,38 @@ fn a_table_is_filled_cell_by_cell_beside_what_was_published() {
     assert!(written(&model) == before, "the model was trained again");
 
     refused(&[&args[..], &["--seed", "8"]].concat(), &["another table, --seed or --set", text(&out)]);
+}
+
+/// Small coloured pictures, a share of them with a dark spot, in the folders of a labelled data set.
+fn coloured(root: &Path) {
+    for (folder, count) in [("negative", 10), ("positive", 6)] {
+        std::fs::create_dir_all(root.join(folder)).expect("a folder");
+        for i in 0..count {
+            let mut rng = random::stream(1, folder, i);
+            let value = |at: usize| match (at / 3 % 32, at / 96) {
+                (8..16, 8..16) if folder == "positive" => 0.1,
+                _ => rng.random_range(0.2..0.9),
+            };
+            let picture = Picture { height: 32, width: 32, channels: 3, values: (0..32 * 32 * 3).map(value).collect() };
+            picture.write_png(&root.join(folder).join(format!("{i}.png"))).expect("a picture");
+        }
+    }
+}
+
+#[test]
+fn cross_validated_tables_take_the_rows_of_one_cross_validation() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, out) = (dir.path().join("leather"), dir.path().join("out"));
+    coloured(&data);
+    let mut args = vec!["reproduce", "lea-net-7", "--data", text(&data), "--out", text(&out), "-q"];
+    let quick = ["image_size=32", "width=4", "color_width=4", "epochs=1", "color_epochs=1", "batch=4", "points=[3]"];
+    let quick = quick.map(|setting| format!("lea-net.{setting}"));
+    quick.iter().for_each(|setting| args.extend(["--set", setting]));
+    let table = ok(&args);
+    let row = table.lines().find(|line| line.starts_with("| basic CNN + Direct Attention |")).expect("a row");
+    assert!(row.contains("(0.625)") && row.ends_with("| 0.623 |"), "{row}");
+    assert!(out.join("models/leather/lea-net-cnn.json").is_file());
+    assert_eq!(ok(&args), table, "nothing is done again");
 }
 
 #[test]

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use hotad_engine::data::synth::Kind;
 use hotad_engine::{AtPath, Error, Result, atomic_file};
 use hotad_models::config;
-use hotad_models::evaluate::Metrics;
 use hotad_models::jobs::{Begin, Conflict, EvaluateJob, TrainJob};
 use toml::Table as Settings;
 
@@ -41,8 +40,7 @@ pub fn run(args: &ReproduceArgs, common: &Common) -> Result<u8> {
     for column in &columns {
         for row in &table.rows {
             if results.get(&row.label, &column.name).is_none() {
-                let metrics = work.evaluate(row, column)?;
-                results.put(&row.label, &column.name, cell(&metrics, &table.metric))?;
+                results.put(&row.label, &column.name, work.cell(row, column)?)?;
                 write(folder, &results.markdown(table, &names))?;
             }
         }
@@ -61,12 +59,6 @@ fn write(folder: &Path, markdown: &str) -> Result<()> {
 fn list(tables: &Tables) -> Result<u8> {
     tables.iter().try_for_each(|table| output::line(&format!("{:10} {}", table.name, table.title)))?;
     Ok(OK)
-}
-
-/// A metric and its interval.
-fn cell(metrics: &Metrics, metric: &str) -> Cell {
-    let all = serde_json::to_value(metrics).expect("metrics are plain data");
-    Cell { value: all[metric].as_f64(), interval: metrics.intervals.get(metric).copied() }
 }
 
 /// Settings by method, from `METHOD.KEY=VALUE`.
@@ -137,14 +129,19 @@ impl Work<'_> {
         self.overrides.iter().filter(move |(name, _)| name == method).map(|(_, settings)| settings.clone())
     }
 
-    /// The model of a row on a data set, trained where it is not there yet.
-    fn model(&self, row: &Row, column: &Column) -> Result<PathBuf> {
-        let folder = self.folder.join("models").join(&column.name);
-        let out = folder.join(format!("{}.safetensors", row.model));
-        if out.exists() {
-            return Ok(out);
+    /// A cell of the table.
+    fn cell(&self, row: &Row, column: &Column) -> Result<Cell> {
+        match self.table.folds {
+            Some(folds) => self.cross_validated(row, column, folds),
+            None => self.evaluated(row, column),
         }
+    }
+
+    /// The training of a row's model on a data set that leaves its result in a file, begun or continued.
+    fn job(&self, row: &Row, column: &Column, ending: &str) -> Result<TrainJob> {
+        let folder = self.folder.join("models").join(&column.name);
         output::folder(&folder)?;
+        let out = folder.join(format!("{}.{ending}", row.model));
         let model = self.tables.model(row);
         let mut settings = model.set.clone();
         self.overrides_of(&model.method).for_each(|more| settings.extend(more));
@@ -152,21 +149,24 @@ impl Work<'_> {
             None => Begin::Resume,
             Some(_) => Begin::Afresh,
         };
-        self.common.say(&format!("training {} on {}", row.model, column.name));
-        let job = TrainJob {
+        Ok(TrainJob {
             settings,
             seed: self.common.seed,
             device: self.common.device()?,
-            out: Some(out.clone()),
+            out: Some(out),
             begin,
             ..TrainJob::new(&model.method, &column.train)
-        };
-        job.run(&self.common.terminal)?;
-        Ok(out)
+        })
     }
 
-    fn evaluate(&self, row: &Row, column: &Column) -> Result<Metrics> {
-        let model = self.model(row, column)?;
+    /// The metric of a trained model, which is trained where it is not there yet.
+    fn evaluated(&self, row: &Row, column: &Column) -> Result<Cell> {
+        let training = self.job(row, column, "safetensors")?;
+        let model = training.out.clone().expect("jobs of tables write files");
+        if !model.exists() {
+            self.common.say(&format!("training {} on {}", row.model, column.name));
+            training.run(&self.common.terminal)?;
+        }
         self.common.say(&format!("{}: {} on {}", self.table.name, row.label, column.name));
         let job = EvaluateJob {
             settings: row.score.clone(),
@@ -175,6 +175,28 @@ impl Work<'_> {
             device: self.common.device()?,
             ..EvaluateJob::new(model, &column.test)
         };
-        Ok(job.run(&self.common.terminal)?.metrics)
+        let metrics = job.run(&self.common.terminal)?.metrics;
+        let all = serde_json::to_value(&metrics).expect("metrics are plain data");
+        let metric = self.table.metric.as_str();
+        Ok(Cell { value: all[metric].as_f64(), interval: metrics.intervals.get(metric).copied() })
+    }
+
+    /// F1 of a row of a model's cross-validation, which is done where its results are not there yet.
+    fn cross_validated(&self, row: &Row, column: &Column, folds: usize) -> Result<Cell> {
+        let job = self.job(row, column, "json")?;
+        let file = job.out.clone().expect("jobs of tables write files");
+        if !file.exists() {
+            self.common.say(&format!("cross-validating {} on {}", row.model, column.name));
+            let selection = job.select_all(&self.common.terminal)?;
+            let table = job.cross_validate(&selection, folds, &self.common.terminal, &|_| Ok(()))?;
+            let text = serde_json::to_string(&table).expect("results are plain data");
+            atomic_file::write(&file, |out| out.write_all(text.as_bytes()))?;
+        }
+        let text = std::fs::read_to_string(&file).at(&file)?;
+        let damaged = || Error::Config(format!("{}: no results of a cross-validation; delete it", file.display()));
+        let table: serde_json::Value = serde_json::from_str(&text).map_err(|_| damaged())?;
+        let rows = table["rows"].as_array().ok_or_else(damaged)?;
+        let own = rows.iter().find(|found| found["model"] == row.label.as_str()).ok_or_else(damaged)?;
+        Ok(Cell { value: own["chosen"]["f1"]["mean"].as_f64(), interval: None })
     }
 }
