@@ -65,7 +65,7 @@ impl Grad for ConvGrad {
             self.activation.backward(&**y, &mut grad)?;
         }
         Ok(vec![
-            wanted[0].then(|| self.data(&grad, wanted[1])).transpose()?,
+            wanted[0].then(|| self.data(&grad)).transpose()?,
             wanted[1].then(|| self.weight(&grad)).transpose()?,
             wanted[2].then(|| self.bias(&grad)).transpose()?,
         ])
@@ -73,12 +73,10 @@ impl Grad for ConvGrad {
 }
 
 impl ConvGrad {
-    /// The input's gradient; `learned` where the weights get one, too.
-    fn data(&self, grad: &Buffer, learned: bool) -> Result<Buffer> {
+    fn data(&self, grad: &Buffer) -> Result<Buffer> {
         let (xs, ws) = (self.x_shape, self.w_shape);
         let (w, mut dx) = (self.w.view(), self.x.device().alloc(self.x.len())?);
         match self.kind {
-            Kind::Plain(opts) if learned => kernel::conv2d_backward_data_learned(grad, xs, w, ws, opts, &mut dx),
             Kind::Plain(opts) => kernel::conv2d_backward_data(grad, xs, w, ws, opts, &mut dx),
             Kind::Transposed(opts) => kernel::conv_transpose2d_backward_data(grad, xs, w, ws, opts, &mut dx),
             Kind::Upsampled => kernel::upsample_conv2d_backward_data(grad, xs, w, ws, &mut dx),
@@ -136,8 +134,7 @@ fn record(kind: Kind, x: &Tensor, p: &ConvParams, y: Buffer, y_shape: Nhwc) -> R
     Tensor::shared(y, &y_shape, node)
 }
 
-/// Convolution: `[n, h, w, i]` to `[n, oh, ow, o]`. Weights that are learned may be multiplied in fewer products
-/// ([`kernel::conv2d_learned`]).
+/// Convolution: `[n, h, w, i]` to `[n, oh, ow, o]`.
 ///
 /// # Errors
 /// When shapes and options do not fit together.
@@ -146,10 +143,7 @@ pub fn conv2d(x: &Tensor, p: &ConvParams, opts: ConvOptions) -> Result<Tensor> {
     let size = |n, k| opts.output(n, k).unwrap_or(0);
     let ys = [xs[0], size(xs[1], ws[1]), size(xs[2], ws[2]), ws[0]];
     let mut y = x.device().alloc(ys.iter().product())?;
-    match p.weight.node() {
-        Some(_) => kernel::conv2d_learned(x.view(), xs, p.weight.view(), ws, p.bias(), opts, p.activation, &mut y)?,
-        None => kernel::conv2d(x.view(), xs, p.weight.view(), ws, p.bias(), opts, p.activation, &mut y)?,
-    };
+    kernel::conv2d(x.view(), xs, p.weight.view(), ws, p.bias(), opts, p.activation, &mut y)?;
     record(Kind::Plain(opts), x, p, y, ys)
 }
 

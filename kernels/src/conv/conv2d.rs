@@ -11,7 +11,7 @@ use super::implicit_gemm;
 use super::micro::NR;
 use super::packed::{Packed, Phase, pack, pack_columns, pack_rows};
 use super::pass::{Direction, Operands, Sizes};
-use super::{ConvOptions, Geometry, depthwise, weight_grad, winograd};
+use super::{ConvOptions, Geometry, depthwise, weight_grad};
 use crate::activation::Activation;
 use crate::device::{Gpu, View, ViewMut, place};
 use crate::error::{Result, check_len};
@@ -56,15 +56,6 @@ pub(super) fn forward_pass<'a>(
     }
 }
 
-/// How products of f32 are summed on the CPU.
-#[derive(Clone, Copy, PartialEq)]
-enum Sums {
-    /// Each on its own.
-    Plain,
-    /// By Winograd's transforms where the shape suits.
-    InTiles,
-}
-
 /// Forward: writes `y` of shape `[n, oh, ow, o]` and returns that shape.
 ///
 /// # Errors
@@ -80,38 +71,8 @@ pub fn conv2d<'a>(
     activation: Activation,
     y: impl Into<ViewMut<'a>>,
 ) -> Result<Nhwc> {
-    forward(Sums::Plain, (x.into(), x_shape), (w.into(), w_shape), bias, opts, activation, y.into())
-}
-
-/// [`conv2d`] with weights that are being learned: 3x3 convolutions of stride 1 with many channels take a quarter of the
-/// multiplications on the CPU, with three times the rounding error.
-///
-/// # Errors
-/// As [`conv2d`].
-#[allow(clippy::too_many_arguments)] // a convolution has this many operands
-pub fn conv2d_learned<'a>(
-    x: impl Into<View<'a>>,
-    x_shape: Nhwc,
-    w: impl Into<View<'a>>,
-    w_shape: [usize; 4],
-    bias: Option<View<'a>>,
-    opts: ConvOptions,
-    activation: Activation,
-    y: impl Into<ViewMut<'a>>,
-) -> Result<Nhwc> {
-    forward(Sums::InTiles, (x.into(), x_shape), (w.into(), w_shape), bias, opts, activation, y.into())
-}
-
-fn forward(
-    sums: Sums,
-    (x, x_shape): (View, Nhwc),
-    (w, w_shape): (View, [usize; 4]),
-    bias: Option<View>,
-    opts: ConvOptions,
-    activation: Activation,
-    y: ViewMut,
-) -> Result<Nhwc> {
     const OP: &str = "conv2d";
+    let (x, w, y) = (x.into(), w.into(), y.into());
     let g = Geometry::new(OP, x_shape, w_shape, opts)?;
     g.check_x(OP, x.len())?;
     g.check_w(OP, w.len())?;
@@ -121,7 +82,7 @@ fn forward(
     }
     let gpu = place(OP, &[&x, &w, &bias.unwrap_or(w), &y])?;
     match gpu {
-        None => on_host(&g, sums, x.host(), w.host(), Epilogue::new(bias.map(View::host), activation), y.host()),
+        None => on_host(&g, x.host(), w.host(), bias.map(View::host), activation, y.host()),
         Some(gpu) => {
             let operands = Operands::new(x.device(), w.device(), bias.map(View::device), y.device());
             on_gpu(&gpu, &g, Direction::Gather, &operands, activation)?;
@@ -130,26 +91,15 @@ fn forward(
     Ok(g.y)
 }
 
-fn on_host(g: &Geometry, sums: Sums, x: &[f32], w: &[f32], epilogue: Epilogue, y: &mut [f32]) {
+fn on_host(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>, activation: Activation, y: &mut [f32]) {
     if g.is_depthwise() {
-        depthwise::forward(g, x, w, epilogue.bias, epilogue.activation, y);
+        depthwise::forward(g, x, w, bias, activation, y);
         return;
     }
     for group in 0..g.opts.groups {
-        let phases = [forward_phase(g, w, group)].map(|phase| summed(phase, sums));
-        run(&forward_pass(g, group, x, &phases, epilogue), y);
+        let phases = [forward_phase(g, w, group)];
+        dense::run(&forward_pass(g, group, x, &phases, Epilogue::new(bias, activation)), y);
     }
-}
-
-/// A phase whose products are summed in some way.
-fn summed(phase: Phase, sums: Sums) -> Phase {
-    if sums == Sums::InTiles { phase.kept() } else { phase }
-}
-
-/// Runs a pass with weights that are used once.
-fn run(pass: &Pass, y: &mut [f32]) {
-    winograd::transform_ahead(pass);
-    dense::run(pass, y);
 }
 
 /// Queues a convolution or its adjoint, group by group; depthwise adjoints do not come here.
@@ -227,33 +177,8 @@ pub fn conv2d_backward_data<'a>(
     opts: ConvOptions,
     dx: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
-    backward_data(Sums::Plain, grad.into(), x_shape, (w.into(), w_shape), opts, dx.into())
-}
-
-/// [`conv2d_backward_data`] with weights that are being learned, as [`conv2d_learned`].
-///
-/// # Errors
-/// As [`conv2d_backward_data`].
-pub fn conv2d_backward_data_learned<'a>(
-    grad: impl Into<View<'a>>,
-    x_shape: Nhwc,
-    w: impl Into<View<'a>>,
-    w_shape: [usize; 4],
-    opts: ConvOptions,
-    dx: impl Into<ViewMut<'a>>,
-) -> Result<()> {
-    backward_data(Sums::InTiles, grad.into(), x_shape, (w.into(), w_shape), opts, dx.into())
-}
-
-fn backward_data(
-    sums: Sums,
-    grad: View,
-    x_shape: Nhwc,
-    (w, w_shape): (View, [usize; 4]),
-    opts: ConvOptions,
-    dx: ViewMut,
-) -> Result<()> {
     const OP: &str = "conv2d_backward_data";
+    let (grad, w, dx) = (grad.into(), w.into(), dx.into());
     let g = Geometry::new(OP, x_shape, w_shape, opts)?;
     g.check_y(OP, grad.len())?;
     g.check_w(OP, w.len())?;
@@ -263,7 +188,7 @@ fn backward_data(
         None => {
             let dx = dx.host();
             for group in 0..opts.groups {
-                scattered(&g, sums, group, grad.host(), w.host(), Epilogue::default(), dx);
+                scatter(&g, group, grad.host(), w.host(), Epilogue::default(), dx);
             }
         }
         Some(gpu) if g.is_depthwise() => {
@@ -280,15 +205,10 @@ fn backward_data(
 /// The adjoint of a convolution, one dense pass per residue of the output position modulo the
 /// stride. Also the forward pass of a transposed convolution.
 pub(super) fn scatter(g: &Geometry, group: usize, grad: &[f32], w: &[f32], epilogue: Epilogue, dx: &mut [f32]) {
-    scattered(g, Sums::Plain, group, grad, w, epilogue, dx);
-}
-
-fn scattered(g: &Geometry, sums: Sums, group: usize, grad: &[f32], w: &[f32], epilogue: Epilogue, dx: &mut [f32]) {
     if is_narrow(g) {
         scatter_joined(g, grad, w, epilogue, dx);
     } else {
-        let phases: Vec<Phase> = scatter_phases(g, group, w).into_iter().map(|phase| summed(phase, sums)).collect();
-        run(&scatter_pass(g, group, grad, &phases, epilogue), dx);
+        dense::run(&scatter_pass(g, group, grad, &scatter_phases(g, group, w), epilogue), dx);
     }
 }
 

@@ -31,10 +31,7 @@ mod conv2d;
 mod transposed;
 mod upsampled;
 
-pub use conv2d::{
-    conv2d, conv2d_backward_bias, conv2d_backward_data, conv2d_backward_data_learned, conv2d_backward_weight,
-    conv2d_learned, conv2d_max_pool2,
-};
+pub use conv2d::{conv2d, conv2d_backward_bias, conv2d_backward_data, conv2d_backward_weight, conv2d_max_pool2};
 pub use gated::{PreparedGated, gate, gate_backward};
 pub use inverted_residual::{ConvWeights, PreparedInvertedResidual};
 pub use masked::{

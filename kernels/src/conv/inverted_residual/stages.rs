@@ -134,7 +134,7 @@ lanes_fn! {
             far + from + channels <= map.len() && to + channels <= kernel.weights.len()
         };
         assert!(kernel.taps.iter().all(inside), "a tap leads out of the scratch");
-        assert!(channels.is_multiple_of(LANES) && channels <= stride && corners.len() * stride <= out.len(), "space for the corners");
+        assert!(channels.is_multiple_of(LANES) && channels <= stride && corners.len() * stride <= out.len(), "room");
         for (first, count) in tiles(corners.len(), R) {
             let corners = &corners[first..first + count];
             for at in (0..channels).step_by(LANES) {
@@ -199,7 +199,7 @@ lanes_fn! {
         sums: &mut [f32],
     ) {
         let pixels = x.values.len() / x.channels;
-        assert!(steps <= x.channels && pixels * wide <= sums.len() && wide.is_multiple_of(LANES), "space for sums");
+        assert!(steps <= x.channels && pixels * wide <= sums.len() && wide.is_multiple_of(LANES), "room for sums");
         assert!(wide == 0 || (wide / LANES - 1) * panel + steps * LANES <= panels.len(), "panels of all channels");
         for (first, count) in tiles(pixels, R) {
             let mut at = 0;

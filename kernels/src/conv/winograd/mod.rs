@@ -1,6 +1,5 @@
-//! 3x3 convolutions of stride 1 with a quarter of the products: F(4x4, 3x3) (transform.rs). For weights that are kept, and for those
-//! that are being learned ([`super::conv2d_learned`]); images that are changed by gradients under given weights are summed
-//! plainly, since their steps add up what is lost. A value that is not finite spoils all outputs of its tiles.
+//! 3x3 convolutions of stride 1 with a quarter of the products: F(4x4, 3x3) (transform.rs). For weights that are kept: what is
+//! learned, and what is projected by gradients, is summed plainly. A value that is not finite spoils all outputs of its tiles.
 //!
 //! A task takes a band of output rows, and of it some tiles of 4x4 outputs at a time: it transforms their inputs, multiplies
 //! them with the transformed weights, one product of matrices for each of the 36 places of a tile, two blocks of channels at
@@ -18,16 +17,7 @@ use super::micro::tiles;
 use super::packed::Packed;
 use grid::TILES;
 use tasks::{Inputs, compute};
-use transform::{weights, weights_on_all_threads};
-
-/// Transforms the weights of a pass on all threads, where it is computed in tiles. To be called before the pass by weights that
-/// are used once.
-pub(super) fn transform_ahead(pass: &Pass) {
-    let Some(grid) = Grid::suited(pass) else { return };
-    if let (Packed::F32(packed), Some(transformed)) = (&pass.phases[0].packed, &pass.phases[0].transformed) {
-        transformed.get_or_init(|| weights_on_all_threads(packed, grid.channels.1));
-    }
-}
+use transform::weights;
 
 /// Some channels of a band of image `n` from output row `row` on.
 pub(super) fn run_band(pass: &Pass, grid: &Grid, n: usize, row: usize, target: &mut Target) {

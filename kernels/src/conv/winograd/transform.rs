@@ -7,8 +7,6 @@
 //! For points p: rows of `A^T` are the powers `p^i`, rows of `G` the powers over the product of `p - q` for the other
 //! points q, rows of `B^T` the coefficients of the product of `z - q` over them.
 
-use rayon::prelude::*;
-
 use crate::conv::micro::NR;
 use crate::device::HostBuffer;
 use crate::simd::{Lanes, simd_fn};
@@ -44,43 +42,30 @@ fn weight_column(w: [&[f64; NR]; 3]) -> [[f64; NR]; IN] {
 }
 
 simd_fn! {
-    /// `G w G^T` of the kernels of a block of outputs, `[tap][in][NR]` to `[product][in][NR]`.
-    fn block_weights(from: &[f32], to: &mut [f32]) {
-        let len = from.len() / TAPS;
-        for at in (0..len).step_by(NR) {
-            let mut taps = [[0.0; NR]; TAPS];
-            for (tap, values) in taps.iter_mut().enumerate() {
-                let packed = &from[tap * len + at..][..NR];
-                values.iter_mut().zip(packed).for_each(|(to, from)| *to = f64::from(*from));
-            }
-            let columns: [_; 3] = std::array::from_fn(|s| weight_column([&taps[s], &taps[3 + s], &taps[6 + s]]));
-            for r in 0..IN {
-                let row = weight_column([&columns[0][r], &columns[1][r], &columns[2][r]]);
-                for (s, values) in row.iter().enumerate() {
-                    let to = &mut to[(r * IN + s) * len + at..][..NR];
-                    to.iter_mut().zip(values).for_each(|(to, from)| *to = *from as f32);
+    /// `G w G^T` of all kernels, from weights as [`crate::conv::packed::pack`] lays them out, as
+    /// `[out / NR][product][in][NR]`.
+    pub(super) fn weights(packed: &[f32], channels: usize) -> HostBuffer<f32> {
+        let mut to = HostBuffer::uninit(packed.len() / TAPS * PRODUCTS);
+        let len = channels * NR; // of the weights of a tap or a product in a block
+        for (from, to) in packed.chunks_exact(TAPS * len).zip(to.chunks_exact_mut(PRODUCTS * len)) {
+            for c in 0..channels {
+                let mut taps = [[0.0; NR]; TAPS];
+                for (tap, values) in taps.iter_mut().enumerate() {
+                    let packed = &from[tap * len + c * NR..][..NR];
+                    values.iter_mut().zip(packed).for_each(|(to, from)| *to = f64::from(*from));
+                }
+                let columns: [_; 3] = std::array::from_fn(|s| weight_column([&taps[s], &taps[3 + s], &taps[6 + s]]));
+                for r in 0..IN {
+                    let row = weight_column([&columns[0][r], &columns[1][r], &columns[2][r]]);
+                    for (s, values) in row.iter().enumerate() {
+                        let to = &mut to[(r * IN + s) * len + c * NR..][..NR];
+                        to.iter_mut().zip(values).for_each(|(to, from)| *to = *from as f32);
+                    }
                 }
             }
         }
+        to
     }
-}
-
-/// `G w G^T` of all kernels, from weights as [`crate::conv::packed::pack`] lays them out, as `[out / NR][product][in][NR]`.
-pub(super) fn weights(packed: &[f32], channels: usize) -> HostBuffer<f32> {
-    let mut to = HostBuffer::uninit(packed.len() / TAPS * PRODUCTS);
-    let len = channels * NR;
-    let blocks = packed.chunks_exact(TAPS * len).zip(to.chunks_exact_mut(PRODUCTS * len));
-    blocks.for_each(|(from, to)| block_weights(from, to));
-    to
-}
-
-/// [`weights`], on all threads.
-pub(super) fn weights_on_all_threads(packed: &[f32], channels: usize) -> HostBuffer<f32> {
-    let mut to = HostBuffer::uninit(packed.len() / TAPS * PRODUCTS);
-    let len = channels * NR;
-    let blocks = packed.par_chunks_exact(TAPS * len).zip(to.par_chunks_exact_mut(PRODUCTS * len));
-    blocks.for_each(|(from, to)| block_weights(from, to));
-    to
 }
 
 /// `B^T` times a column of the input.
