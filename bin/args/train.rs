@@ -27,6 +27,10 @@ pub struct TrainArgs {
         help = for_those(|m| m.cross_validation.is_some(), "instead of a model, cross-validate in this many folds over all \
             labelled images and print the table of F1 scores (settings rows and points say what it holds)"))]
     pub cv: Option<u16>,
+    #[arg(long, value_name = "SHARE,...", value_delimiter = ',', requires_all = ["cv", "out"],
+        help = for_those(|m| m.cross_validation.is_some(), "with --cv, do it once for each share of defective images, by leaving some \
+            out: --out study.json writes study-0.25.json and so on, and study.html with F1 over the share"))]
+    pub imbalance: Vec<f64>,
     #[arg(long, default_value_t = DEFECTIVE_SHARE,
         help = for_those(|m| m.supervised, "share of the defective test images that are learned from; eval leaves these out"))]
     pub defective_share: f64,

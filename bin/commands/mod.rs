@@ -14,6 +14,7 @@ pub mod distill;
 pub mod eval;
 pub mod eval_shard;
 pub mod export;
+pub mod imbalance;
 pub mod info;
 pub mod merge;
 pub mod methods;

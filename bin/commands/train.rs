@@ -8,7 +8,7 @@ use hotad_models::jobs::{TrainJob, check_precision};
 use hotad_models::{Registration, config, method};
 use toml::{Table, Value};
 
-use super::cross_validation;
+use super::{cross_validation, imbalance};
 use crate::args::{Common, TrainArgs};
 use crate::{OK, output};
 
@@ -86,10 +86,13 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     let table = settings(args, common)?;
     method.check(&table).map_err(|e| of_file(e, args))?;
     let job = job(args, common, table)?;
-    match args.cv {
-        Some(folds) => cross_validation::run(job, folds.into(), common),
+    match (args.cv, &args.out) {
+        (Some(folds), Some(out)) if !args.imbalance.is_empty() => {
+            imbalance::run(&job, out, folds.into(), &args.imbalance, common)
+        }
+        (Some(folds), _) => cross_validation::run(job, folds.into(), common),
         // Without --cv, the parser has asked for --out.
-        None => train(job, started, common),
+        (None, _) => train(job, started, common),
     }
 }
 

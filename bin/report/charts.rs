@@ -57,11 +57,24 @@ impl Plot {
         (px, py)
     }
 
+    fn places(&self, points: &[(f64, f64)]) -> String {
+        let place = |(x, y): &(f64, f64)| {
+            let (x, y) = self.at(*x, *y);
+            format!("{x:.1},{y:.1}")
+        };
+        points.iter().map(place).collect::<Vec<_>>().join(" ")
+    }
+
     /// A line through points.
     pub fn line(&mut self, points: &[(f64, f64)], class: &str) {
-        let places: Vec<String> =
-            points.iter().map(|(x, y)| self.at(*x, *y)).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-        self.svg.push(r#"<polyline class="{}" points="{}"/>"#, &[&class, &places.join(" ")]);
+        let places = self.places(points);
+        self.svg.push(r#"<polyline class="{}" points="{}"/>"#, &[&class, &places]);
+    }
+
+    /// A line through points in a colour.
+    pub fn coloured(&mut self, points: &[(f64, f64)], colour: &str) {
+        let places = self.places(points);
+        self.svg.push(r#"<polyline class="curve" style="stroke:{}" points="{}"/>"#, &[&colour, &places]);
     }
 
     fn bar(&mut self, from: f64, to: f64, height: f64, class: &str) {

@@ -6,6 +6,7 @@ mod csv;
 mod explain;
 mod gallery;
 mod html;
+pub mod imbalance;
 pub mod latency;
 pub mod rows;
 

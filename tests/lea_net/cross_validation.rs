@@ -146,3 +146,36 @@ fn an_interrupted_cross_validation_goes_on_to_the_same_table() {
         .collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+/// Figure 4 of the paper: a file for each share, and a page of all. A share that is finished is not done again.
+#[test]
+fn imbalance_is_studied_at_several_shares() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name);
+    let (data, out) = (path("data"), path("study.json"));
+    coloured_data(&data);
+    let settings =
+        ["--epochs", "2", "--set", "color_epochs=2", "--set", "rows=[\"none\", \"direct\"]", "--set", "points=[3]"];
+    let study = |more: &[&'static str]| args(&data, &out, &[&settings[..], more].concat());
+    ok(&study(&["--imbalance", "0.2,0.1"]));
+    let results = |share: &str| json(&std::fs::read_to_string(path(&format!("study-{share}.json"))).expect("a file"));
+    for (share, positive) in [("0.2", 8), ("0.1", 3)] {
+        let one = results(share);
+        assert_eq!((&one["results"]["positive"], &one["results"]["done"]), (&positive.into(), &2.into()), "{share}");
+    }
+    let page = std::fs::read_to_string(path("study.html")).expect("a page");
+    // Of two rows: a line each, and the deviation at both shares.
+    assert_eq!(page.matches("<polyline").count(), 6, "{page}");
+    for words in ["ResNet18 + Direct Attention", "<th>0.091</th><th>0.211</th>", "share of defective images"] {
+        assert!(page.contains(words), "{words}");
+    }
+    refused(&study(&["--imbalance", "0.2,0.1"]), &["study-0.2.json", "is there already", "--force"]);
+    // One share more.
+    let first = std::fs::metadata(path("study-0.2.json")).and_then(|m| m.modified()).expect("a time");
+    ok(&study(&["--imbalance", "0.2,0.15,0.1", "--resume"]));
+    assert_eq!(std::fs::metadata(path("study-0.2.json")).and_then(|m| m.modified()).expect("a time"), first);
+    assert_eq!(results("0.15")["results"]["positive"], 5);
+    let other = study(&["--imbalance", "0.2,0.1", "--resume", "--seed", "1"]);
+    refused(&other, &["study-0.2.json", "another run", "--force"]);
+    refused(&study(&["--imbalance", "1.5"]), &["positive_share", "1.5"]);
+}
