@@ -54,9 +54,9 @@ settings! {
     /// Settings.
     pub struct Config {
         /// rows and columns the images are brought to
-        image_size: usize = 256, allowed SIZES if |v| is_size(*v);
+        image_size: usize = 256, allowed SIZES if |v| is_size(*v), for Shapes;
         /// channels after the first convolution (paper: 64)
-        width: usize = 64, in WIDTH;
+        width: usize = 64, in WIDTH, for Shapes;
         /// most epochs
         epochs: usize = 500, in EPOCHS, for Length;
         /// images of one step
@@ -177,19 +177,21 @@ pub struct Recolouring {
 }
 
 impl Recolouring {
-    /// Trains on the context's normal images; `stage` names the run within a longer one.
+    /// Trains on the context's normal images; `prefix` is that of its tensors in a model file.
     ///
     /// # Errors
     /// Gray or broken images, divergence, interruption.
-    pub fn fit(config: &Config, context: &FitContext, stage: Option<&str>) -> Result<Self> {
+    pub fn fit(config: &Config, context: &FitContext, prefix: &str) -> Result<Self> {
         require_colour(context, ColorUnet::NAME)?;
         let (unet, image) = (config.network(), config.image());
         let augmentation = match config.fancy_pca > 0.0 {
             true => Some(FancyPca::of(context.train, image, config.fancy_pca as f32, context.seed)?),
             false => None,
         };
+        let mut params = unet.init(context.seed);
+        context.warm_start(&mut params, prefix)?;
         let mut learner = ColourLearner {
-            params: unet.init(context.seed).to(context.device)?,
+            params: params.to(context.device)?,
             unet,
             adam: AdamOptions { lr: config.lr as f32, ..AdamOptions::default() },
             augmentation,
@@ -198,7 +200,6 @@ impl Recolouring {
         };
         let schedule = Schedule { epochs: config.epochs, batch: config.batch, patience: config.patience };
         let settings = config.learning();
-        let context = FitContext { stage, ..*context };
         context.run(&mut learner, image, &schedule, ColorUnet::NAME, &settings)?;
         Self::new(config.clone(), learner.params.values()?, context.device)
     }
@@ -313,10 +314,11 @@ impl Method for ColorUnet {
 
     const NAME: &'static str = "color-unet";
     const SUMMARY: &'static str = "recolouring of gray images and CIEDE2000 anomaly maps";
+    const WARM_START: bool = true;
     const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
-        Recolouring::fit(&config, context, None).map(ColorUnet)
+        Recolouring::fit(&config, context, "network.").map(ColorUnet)
     }
 
     fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {

@@ -1,5 +1,7 @@
 //! One model of every method, trained in a moment on a few coloured pictures.
 
+#![allow(dead_code)] // every test binary uses a part
+
 use std::path::{Path, PathBuf};
 
 use hotad_engine::data::picture::Picture;
@@ -59,6 +61,7 @@ const I3AD: &[&str] = &[
     "standardise=pixel",
 ];
 
+
 const PAEDID_I3AD: &[&str] = &[
     "image_size=64",
     "width=8",
@@ -100,16 +103,23 @@ pub fn train_all(folder: &Path) -> Vec<(&'static str, PathBuf)> {
     for method in hotad_models::METHODS {
         assert!(RECIPES.iter().any(|(name, ..)| *name == method.name), "{} has no recipe here", method.name);
     }
+    RECIPES.iter().map(|recipe| (recipe.1, train(folder, recipe, recipe.1, &[]))).collect()
+}
+
+/// Trains the model of a name once more, on the data of [`train_all`] and with more arguments; returns its file.
+pub fn train_again(folder: &Path, name: &str, more: &[&str]) -> PathBuf {
+    let recipe = RECIPES.iter().find(|recipe| recipe.1 == name).expect("a recipe");
+    train(folder, recipe, &format!("{name}-again"), more)
+}
+
+fn train(folder: &Path, (method, _, settings, members): &Recipe, name: &str, more: &[&str]) -> PathBuf {
     let file = |name: &str| folder.join(format!("{name}.safetensors"));
-    let mut models = Vec::new();
-    for (method, name, settings, members) in RECIPES {
-        let out = file(name);
-        let mut args = vec!["train", method, "--data", text(&data), "--out", text(&out), "-q", "--holdout", "0.4"];
-        settings.iter().for_each(|s| args.extend(["--set", s]));
-        let members: Vec<PathBuf> = members.iter().map(|m| file(m)).collect();
-        members.iter().for_each(|m| args.extend(["--member", text(m)]));
-        ok(&args);
-        models.push((name, out));
-    }
-    models
+    let (data, out) = (folder.join("data"), file(name));
+    let mut args = vec!["train", method, "--data", text(&data), "--out", text(&out), "-q", "--holdout", "0.4"];
+    settings.iter().for_each(|s| args.extend(["--set", s]));
+    let members: Vec<PathBuf> = members.iter().map(|m| file(m)).collect();
+    members.iter().for_each(|m| args.extend(["--member", text(m)]));
+    args.extend(more);
+    ok(&args);
+    out
 }

@@ -45,6 +45,7 @@ impl Method for AeGan {
 
     const NAME: &'static str = "ae-gan";
     const SUMMARY: &'static str = "autoencoder with a discriminator (baseline)";
+    const WARM_START: bool = true;
     const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
@@ -55,6 +56,7 @@ impl Method for AeGan {
         let mut params = Params::default();
         network.init(&mut params, &mut random::stream(context.seed, Self::NAME, 0));
         discriminator.init(&mut params, context.seed);
+        context.warm_start(&mut params, "network.")?;
         let mut learner = GanLearner {
             params: params.to(context.device)?,
             discriminator: &discriminator,

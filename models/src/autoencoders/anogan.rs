@@ -144,6 +144,7 @@ impl Method for AnoGan {
 
     const NAME: &'static str = "anogan";
     const SUMMARY: &'static str = "generative network, its latent space searched for each test image (baseline)";
+    const WARM_START: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         fit(config, Inversion::Search, context)
@@ -163,6 +164,7 @@ impl Method for FAnoGan {
 
     const NAME: &'static str = "f-anogan";
     const SUMMARY: &'static str = "generative network with an encoder for test images (baseline)";
+    const WARM_START: bool = true;
     const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<AnoGan> {
@@ -191,6 +193,7 @@ fn fit(config: Config, inversion: Inversion, context: &FitContext) -> Result<Ano
 fn generator(config: &Config, networks: &Networks, inversion: Inversion, context: &FitContext) -> Result<Params> {
     let (mut params, seed) = (Params::default(), context.seed);
     networks.init(&mut params, inversion, seed);
+    context.warm_start(&mut params, "network.")?;
     let mut learner = GanLearner {
         params: params.to(context.device)?,
         discriminator: &networks.discriminator,

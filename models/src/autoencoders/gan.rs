@@ -17,7 +17,7 @@ settings! {
     /// Settings of the discriminator.
     pub struct Adversary {
         /// channels after the discriminator's first convolution
-        discriminator_width: usize = 32, in 4..=256;
+        discriminator_width: usize = 32, in 4..=256, for Shapes;
         /// learning rate of the discriminator (Adam, betas 0.5 and 0.999)
         discriminator_lr: f64 = 4e-4, in RATE;
     }

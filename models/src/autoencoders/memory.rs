@@ -38,7 +38,7 @@ settings! {
     /// Settings.
     pub struct Config {
         /// vectors of the memory (paper: 2000)
-        slots: usize = 2000, in 2..=100_000;
+        slots: usize = 2000, in 2..=100_000, for Shapes;
         /// threshold of the weights, in parts of 1 / slots (paper: 1 to 3); 0 keeps all
         shrink: f64 = 1.0, in 0.0..=10.0;
         /// weight of the entropy of the weights (paper: 2e-4)
@@ -105,11 +105,13 @@ impl Method for MemAe {
 
     const NAME: &'static str = "mem-ae";
     const SUMMARY: &'static str = "autoencoder with a memory of normal latent vectors (baseline)";
+    const WARM_START: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         let image = config.shared.image(context.gray)?;
         let mut params = Params::default();
         init(&mut params, &config, image, context.seed);
+        context.warm_start(&mut params, "network.")?;
         let mut learner = Training {
             params: params.to(context.device)?,
             adam: config.shared.adam(),

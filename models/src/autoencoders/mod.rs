@@ -25,11 +25,11 @@ settings! {
     /// Settings that all of them share.
     pub struct Shared {
         /// rows and columns the images are brought to
-        image_size: usize = 128, allowed "128, 256 or 512" if |v| network::SIZES.contains(v);
+        image_size: usize = 128, allowed "128, 256 or 512" if |v| network::SIZES.contains(v), for Shapes;
         /// "auto" (1 when all images are gray, else 3), 1 or 3
-        channels: Channels = Channels::auto();
+        channels: Channels = Channels::auto(), for Shapes;
         /// elements of the latent vector (paper: 100)
-        latent: usize = 100, in 1..=4096;
+        latent: usize = 100, in 1..=4096, for Shapes;
         /// most epochs
         epochs: usize = 200, in EPOCHS, for Length;
         /// images of one step

@@ -56,6 +56,7 @@ impl Method for Projection {
 
     const NAME: &'static str = "iterative-projection";
     const SUMMARY: &'static str = "autoencoder, test images moved until it reconstructs them (baseline)";
+    const WARM_START: bool = true;
     const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {

@@ -49,7 +49,7 @@ settings! {
         /// rows and columns the images are brought to
         image_size: usize = 256, allowed "64 (what the generator's dilations reach) to 1024" if |v| (REACH..=1024).contains(v);
         /// channels of the generator's convolutions, features and gates together (paper: 48)
-        width: usize = 48, allowed "a multiple of 4 from 8 to 256" if |v| (8..=256).contains(v) && v.is_multiple_of(4);
+        width: usize = 48, allowed "a multiple of 4 from 8 to 256" if |v| (8..=256).contains(v) && v.is_multiple_of(4), for Shapes;
         /// channels after the discriminator's first convolution (paper: 64)
         discriminator_width: usize = 64, in 4..=256;
         /// steps of training (paper: 500000), rounded up to whole epochs

@@ -80,6 +80,7 @@ impl Method for I3ad {
 
     const NAME: &'static str = "i3ad";
     const SUMMARY: &'static str = "iterative inpainting under SSIM masks (I3AD)";
+    const WARM_START: bool = true;
     const EXPLAINABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
@@ -87,6 +88,7 @@ impl Method for I3ad {
         let epochs = config.iterations.div_ceil(steps);
         let mut learner =
             AdversarialLearner::new(&config, side(&config), epochs * steps, context.seed, context.device)?;
+        context.warm_start(&mut learner.params, "network.")?;
         let schedule = Schedule { epochs: epochs as usize, batch: config.batch, patience: 0 };
         let settings = config.learning();
         context.run(&mut learner, config.image(), &schedule, Self::NAME, &settings)?;

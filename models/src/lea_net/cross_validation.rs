@@ -16,7 +16,7 @@ use hotad_engine::{Error, Result, interrupt, random};
 use super::config::Config;
 use super::learner::{Labelled, learn};
 use super::networks::Networks;
-use super::{LeaNet, Ready, positives_for};
+use super::{COLOUR, LeaNet, Ready, positives_for};
 use crate::color_unet::{Recolouring, require_colour};
 use crate::cross_validation::{CrossValidationTable, PointResult, Prediction, Row};
 use crate::fit::FitContext;
@@ -181,7 +181,7 @@ impl Fold<'_> {
             resume: false,
             ..*context
         };
-        let recolouring = Recolouring::fit(&config.colour(), &inner, None)?;
+        let recolouring = Recolouring::fit(&config.colour(), &inner, COLOUR)?;
         let set = |tested: bool| {
             let (good, bad) = (self.some(&self.normal, self.good, tested), self.some(self.defective, self.bad, tested));
             let labels = good.iter().map(|_| 0.0).chain(bad.iter().map(|_| 1.0)).collect();

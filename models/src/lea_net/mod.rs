@@ -51,6 +51,9 @@ use learner::{Labelled, learn};
 use networks::{ATTENTION, DETECTION};
 pub use networks::{Networks, attention_network};
 
+/// Prefix of the colour network's tensors in a model file.
+const COLOUR: &str = "color.";
+
 /// A trained LEA-Net.
 pub struct LeaNet {
     config: Config,
@@ -107,6 +110,7 @@ impl Method for LeaNet {
     const SUMMARY: &'static str =
         "colour anomaly maps as layer-wise attention of a classifier (LEA-Net); learns from defects too";
     const SUPERVISED: bool = true;
+    const WARM_START: bool = true;
     const CROSS_VALIDATION: Option<CrossValidation> =
         Some(|settings, context, folds, watch| cross_validate(&Config::from_table(settings)?, context, folds, watch));
     const EXPLAINABLE: bool = true;
@@ -121,7 +125,7 @@ impl Method for LeaNet {
         // Before hours go into colours.
         Networks::new(&config).known_weights(&config)?;
         let colour = FitContext { stage: Some(stage::COLOUR), ..*context };
-        let recolouring = Recolouring::fit(&config.colour(), &colour, Some(stage::COLOUR))?;
+        let recolouring = Recolouring::fit(&config.colour(), &colour, COLOUR)?;
         context.observer.say("making the anomaly maps of the training images");
         let wanted = positives_for(config.positive_share, context.train.len(), context.defective.len());
         let order = random::shuffled(context.defective.len(), context.seed, "positives", 0);
@@ -137,7 +141,7 @@ impl Method for LeaNet {
 
     fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
         let config = Config::of_file(&file.config["settings"])?;
-        let colour = container::restore(&file.tensors, "color.")?;
+        let colour = container::restore(&file.tensors, COLOUR)?;
         let recolouring = Recolouring::new(config.colour(), colour, context.device)?;
         Self::new(config, recolouring, container::restore(&file.tensors, "network.")?, context.device)
     }
@@ -179,7 +183,7 @@ impl Detector for LeaNet {
 
     fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
         let mut tensors = container::store(&self.state, "network.")?;
-        tensors.extend(container::store(self.recolouring.state(), "color.")?);
+        tensors.extend(container::store(self.recolouring.state(), COLOUR)?);
         Ok(tensors)
     }
 
