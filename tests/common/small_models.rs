@@ -17,7 +17,7 @@ const SIZE: usize = 48;
 type Recipe = (&'static str, &'static str, &'static [&'static str], &'static [&'static str]);
 
 /// What is trained; every method is in it.
-const RECIPES: [Recipe; 22] = [
+const RECIPES: [Recipe; 23] = [
     ("paedid", "paedid", &["image_size=32", "network=[8, 16]", "steps=5", "epochs=1", "batch=4"], &[]),
     ("pae", "pae", &["image_size=32", "network=[8, 16]", "epochs=1", "batch=4", "bank=f32"], &[]),
     ("l2-ae", "l2-ae", &["latent=4", "epochs=1", "batch=4"], &[]),
@@ -29,6 +29,7 @@ const RECIPES: [Recipe; 22] = [
     ("mem-ae", "mem-ae", &["latent=4", "epochs=1", "batch=4", "slots=10"], &[]),
     ("rasl", "rasl", &["image_size=40", "images=5", "rounds=1"], &[]),
     ("i3ad", "i3ad", I3AD, &[]),
+    ("i3ad", "i3ad-tiles", I3AD_TILES, &[]),
     ("paedid-i3ad", "paedid-i3ad", PAEDID_I3AD, &[]),
     ("color-unet", "color-unet", &["image_size=32", "width=4", "epochs=1", "batch=4"], &[]),
     (
@@ -61,6 +62,18 @@ const I3AD: &[&str] = &[
     "standardise=pixel",
 ];
 
+const I3AD_TILES: &[&str] = &[
+    "image_size=80",
+    "tile=64",
+    "width=8",
+    "discriminator_width=4",
+    "iterations=2",
+    "batch=4",
+    "test_iterations=2",
+    "patches=2",
+    "u=0.3",
+    "standardise=all",
+];
 
 const PAEDID_I3AD: &[&str] = &[
     "image_size=64",
