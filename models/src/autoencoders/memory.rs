@@ -21,6 +21,7 @@ use hotad_engine::{Activation, Result, random};
 use hotad_kernels::conv::{ConvOptions, Padding};
 use hotad_kernels::loss::Loss;
 use serde_json::Value;
+use toml::Table;
 
 use super::Shared;
 use crate::config::{SHARE, Settings, require_square, settings};
@@ -47,7 +48,11 @@ settings! {
     }
 }
 
-impl Settings for Config {}
+impl Settings for Config {
+    fn under(table: &Table) -> Result<Table> {
+        Shared::under(table)
+    }
+}
 
 /// In and out channels of each layer of the encoder.
 fn channels(config: &Config, image: ImageSpec) -> [(usize, usize); 4] {
@@ -122,7 +127,7 @@ impl Method for MemAe {
             },
         };
         let settings = config.learning();
-        context.run(&mut learner, image, &config.shared.schedule(), Self::NAME, &settings)?;
+        context.run(&mut learner, image, &config.shared.schedule(context.train.len()), Self::NAME, &settings)?;
         Ok(Self { params: learner.params, config, image })
     }
 

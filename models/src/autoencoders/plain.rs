@@ -58,7 +58,7 @@ impl Trained {
             loss: |params: &_, images: &_, tracked| loss.loss(&network.reconstruct(params, images, tracked)?, images),
         };
         let settings = config.learning();
-        context.run(&mut learner, image, &config.schedule(), method, &settings)?;
+        context.run(&mut learner, image, &config.schedule(context.train.len()), method, &settings)?;
         let params = learner.params;
         Ok(Self { config, loss, image, network, params })
     }
