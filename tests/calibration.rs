@@ -257,7 +257,7 @@ fn an_ensemble_calibrates_on_what_no_member_has_learned_from() {
         learned(&a).iter().chain(&learned(&b)).map(Value::to_string).collect();
     if both.len() == 24 {
         // Both held-out parts together leave nothing.
-        refused(&[&args[..], &members].concat(), &["learned from by a member"]);
+        refused(&[&args[..], &members].concat(), &["learned from by an earlier model"]);
     } else {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let info = json(&ok(&["info", text(&out), "--json"]));

@@ -36,6 +36,7 @@ fn table(declared: &[Setting], defaults: &Table) -> String {
         let default = &defaults[setting.key];
         let of = match setting.affects {
             Affects::Learning => "learning",
+            Affects::Shapes => "learning, shapes",
             Affects::Length => "length",
             Affects::Scoring => "scoring",
         };
@@ -50,8 +51,9 @@ fn settings() -> String {
     let mut page = String::from(
         "# Settings\n\nWritten by `just settings` from the `settings!` declarations in models/; a test compares.\n\n\
          `hotad train METHOD --set key=value` changes one, `--config FILE` reads a TOML file such as `hotad config METHOD` prints. Values are TOML; \
-         text may go\nwithout quotes. Where \"values\" is empty the meaning lists them. The last column says what a setting is of: *learning*; the \
-         *length* of training, with\nwhich `--resume` may go on for longer; or *scoring*, which `hotad eval --set` may\nchange of a trained model, but for `bank` and `u_limit`.\n",
+         text may go\nwithout quotes. Where \"values\" is empty the meaning lists them. The last column says what a setting is of: *learning*, with the \
+         *shapes* of networks,\nwhich the model of `--init` has to share; the *length* of training, with which `--resume` may go on for longer; or *scoring*, which \
+         `hotad eval --set` may\nchange of a trained model, but for `bank` and `u_limit`.\n",
     );
     for method in METHODS {
         let defaults = (method.documented)().parse().expect("TOML");

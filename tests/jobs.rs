@@ -179,6 +179,30 @@ fn an_observer_stops_a_training_that_is_continued() {
 }
 
 #[test]
+fn a_training_that_starts_from_a_model_is_continued_to_the_same_bytes() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a folder");
+    let [data, first, whole, out] = ["data", "first", "whole", "parts"].map(|name| dir.path().join(name));
+    small_data(&data, 40);
+    train_small(&data, &first, &["--epochs", "1", "--group", "none"]);
+    let job = |out: &Path, begin| TrainJob {
+        init: Some(first.clone()),
+        group: "none".into(),
+        begin,
+        ..small_job(&data, out)
+    };
+    job(&whole, Begin::Afresh).run(&()).expect("trained");
+    let stopped = job(&out, Begin::Afresh).run(&Recorder { stop_at: Some(4), ..Recorder::default() });
+    interrupt::withdraw();
+    assert!(matches!(stopped, Err(Error::Interrupted(Some(_)))), "it is interrupted");
+    let other = TrainJob { init: None, ..job(&out, Begin::Resume) };
+    let refused = other.run(&()).map(drop).expect_err("a checkpoint of another run").to_string();
+    assert!(refused.contains("SHA-256 of --init was") && refused.contains("is not set"), "{refused}");
+    job(&out, Begin::Resume).run(&()).expect("continued");
+    assert!(bytes(&out) == bytes(&whole), "the files differ");
+}
+
+#[test]
 fn a_job_names_the_field_that_is_wrong() {
     let _alone = alone();
     let job = || TrainJob::new("paedid", "nowhere");
@@ -187,6 +211,10 @@ fn a_job_names_the_field_that_is_wrong() {
         (TrainJob { holdout: 1.5, ..job() }, "holdout: 1.5 is out of range"),
         (TrainJob { false_alarm_rate: 0.0, ..job() }, "false_alarm_rate: 0 is out of range"),
         (TrainJob { members, ..job() }, "members: paedid is not built on other models"),
+        (
+            TrainJob { init: Some("m".into()), ..TrainJob::new("padim", "nowhere") },
+            "init: training of padim cannot start",
+        ),
         (TrainJob::new("nothing", "nowhere"), "unknown method"),
         (job(), "nowhere: not a folder"),
     ] {

@@ -36,6 +36,8 @@ pub struct TrainArgs {
     pub defective_share: f64,
     #[arg(long, value_name = "MODEL", help = for_those(|m| m.ensemble, "a trained model to build on; to be repeated"))]
     pub member: Vec<PathBuf>,
+    #[arg(long, value_name = "MODEL", help = for_those(|m| m.warm_start, "a trained model of the method whose weights training starts from"))]
+    pub init: Option<PathBuf>,
     /// Look at a region of images alone, in training and ever after: box:LEFT,TOP,WIDTH,HEIGHT or polygon:X,Y,X,Y,... in pixels,
     /// repeated for more of them, or mask:FILE, an image that is above 0 inside
     #[arg(long, value_name = "REGION")]

@@ -87,6 +87,9 @@ fn describe(file: &ModelFile, tensors: bool) -> Result<()> {
     output::line(&format!("pixel threshold  {} ({})", c.pixel_threshold, c.pixel_rule))?;
     output::line(&format!("trained by       hotad {}, seed {}, {} images", p.version, p.seed, p.training_images))?;
     output::line(&format!("training list    sha256 {}", p.training_list_sha256))?;
+    if let Some(init) = &p.init {
+        output::line(&format!("started from     {}, sha256 {}", init.file, init.sha256))?;
+    }
     let choices = choices(file);
     for (key, value) in file.config["settings"].as_object().into_iter().flatten() {
         match choices.get(key) {

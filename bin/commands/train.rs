@@ -63,6 +63,7 @@ fn job(args: &TrainArgs, common: &Common, settings: Table) -> Result<TrainJob> {
     Ok(TrainJob {
         settings,
         members: args.member.clone(),
+        init: args.init.clone(),
         roi: Roi::parse(&args.roi)?,
         group: args.group.clone(),
         holdout: args.holdout,

@@ -169,7 +169,17 @@ pub fn histogram(scores: &[(f32, bool)], threshold: f32) -> Html {
     plot.finish()
 }
 
-/// AUROC along a setting, up to two lines with a key.
+/// Class and colour of each line of a chart.
+const LINES: [(&str, &str); 6] = [
+    ("curve", "var(--blue)"),
+    ("curve other", "var(--red)"),
+    ("curve third", "var(--green)"),
+    ("curve fourth", "var(--amber)"),
+    ("curve fifth", "var(--violet)"),
+    ("curve sixth", "var(--soft)"),
+];
+
+/// AUROC along a setting, up to six lines with a key.
 pub fn sweep(setting: &str, lines: &[&Curve]) -> Html {
     let points = || lines.iter().flat_map(|l| l.points.iter().copied());
     if points().next().is_none() {
@@ -180,7 +190,7 @@ pub fn sweep(setting: &str, lines: &[&Curve]) -> Html {
     let bottom = points().map(|(_, y)| low(y)).fold(1.0, f64::min).min(0.95);
     let mut plot = Plot::new("Image AUROC", (setting, "image AUROC"), (left, right), (bottom, 1.0));
     let mut key = Html::default();
-    for ((line, class), colour) in lines.iter().zip(["curve", "curve other"]).zip(["var(--blue)", "var(--red)"]) {
+    for (line, (class, colour)) in lines.iter().zip(LINES) {
         plot.line(&line.points, class);
         key.push(r#"<i style="background:{}"></i>{}"#, &[&colour, &line.name]);
     }

@@ -45,6 +45,18 @@ pub struct Provenance {
     /// Images added to the bank after training: SHA-256 and name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub added_images: BTreeMap<String, String>,
+    /// The model whose weights training started from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Box<Init>>,
+}
+
+/// A model whose weights a training started from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Init {
+    /// Name of its file.
+    pub file: String,
+    /// SHA-256 of its file.
+    pub sha256: String,
 }
 
 impl Provenance {

@@ -255,6 +255,22 @@ impl Params {
         self.set_running(state, "")
     }
 
+    /// Sets the values that `state` has; returns the names of the others.
+    ///
+    /// # Errors
+    /// When one has another shape.
+    pub fn start_from(&mut self, state: &State) -> Result<Vec<String>> {
+        let (mut values, mut missing) = (self.values()?, Vec::new());
+        for (name, value) in &mut values {
+            match state.get(name) {
+                Some(given) => *value = given.clone(),
+                None => missing.push(name.clone()),
+            }
+        }
+        self.set_values(&values)?;
+        Ok(missing)
+    }
+
     /// Sets values and optimiser state.
     ///
     /// # Errors

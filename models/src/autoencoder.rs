@@ -247,8 +247,10 @@ impl TrainedAutoencoder {
         context: &FitContext,
         (method, settings): (&str, &Value),
     ) -> Result<Self> {
+        let mut params = network.init(context.seed);
+        context.warm_start(&mut params, "network.")?;
         let mut learner = Training {
-            params: network.init(context.seed).to(context.device)?,
+            params: params.to(context.device)?,
             adam: AdamOptions { lr: lr as f32, ..AdamOptions::default() },
             loss: |params: &_, images: &_, tracked| network.reconstruction_loss(params, images, tracked),
         };

@@ -30,6 +30,8 @@ pub trait Method {
     const ENSEMBLE: bool = false;
     /// Whether it has a memory bank that can change after training.
     const BANK: bool = false;
+    /// Whether its training can start from the weights of a trained model: [`FitContext::warm_start`].
+    const WARM_START: bool = false;
     /// How it is cross-validated, if it can be.
     const CROSS_VALIDATION: Option<CrossValidation> = None;
     /// Whether it shows what happens inside: [`Detector::as_explainable`].
@@ -86,6 +88,8 @@ pub struct Registration {
     pub ensemble: bool,
     /// [`Method::BANK`].
     pub bank: bool,
+    /// [`Method::WARM_START`].
+    pub warm_start: bool,
     /// [`Method::CROSS_VALIDATION`].
     pub cross_validation: Option<CrossValidation>,
     /// [`Method::EXPLAINABLE`].
@@ -114,6 +118,7 @@ impl Registration {
             supervised: M::SUPERVISED,
             ensemble: M::ENSEMBLE,
             bank: M::BANK,
+            warm_start: M::WARM_START,
             cross_validation: M::CROSS_VALIDATION,
             explainable: M::EXPLAINABLE,
             exportable: M::EXPORTABLE,

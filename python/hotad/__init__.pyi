@@ -41,6 +41,7 @@ def train(
     *,
     settings: Mapping[str, Any] | None = None,
     members: Sequence[Path] | None = None,
+    init: Path | None = None,
     roi: str | Sequence[str] | None = None,
     group: str | None = None,
     holdout: float | None = None,

@@ -117,9 +117,9 @@ fn key(path: Option<PathBuf>) -> PyResult<Option<PublicKey>> {
 
 /// Trains a method on a data set, finds its thresholds and writes the model file; returns the thresholds.
 #[pyfunction]
-#[pyo3(signature = (method, data, out, *, settings = None, members = None, roi = None, group = None, holdout = None, defective_share = None,
-    false_alarm_rate = None, pixel_false_alarm_rate = None, on_broken = None, seed = None, device = "auto", precision = "f32",
-    resume = false, force = false, progress = None, log = None))]
+#[pyo3(signature = (method, data, out, *, settings = None, members = None, init = None, roi = None, group = None, holdout = None,
+    defective_share = None, false_alarm_rate = None, pixel_false_alarm_rate = None, on_broken = None, seed = None, device = "auto",
+    precision = "f32", resume = false, force = false, progress = None, log = None))]
 #[allow(clippy::too_many_arguments)] // by name, in Python
 pub fn train<'py>(
     py: Python<'py>,
@@ -128,6 +128,7 @@ pub fn train<'py>(
     out: PathBuf,
     settings: Option<Py<PyAny>>,
     members: Option<Vec<PathBuf>>,
+    init: Option<PathBuf>,
     roi: Option<Regions>,
     group: Option<String>,
     holdout: Option<f64>,
@@ -147,6 +148,7 @@ pub fn train<'py>(
     let job = TrainJob {
         settings: table(py, settings)?,
         members: members.unwrap_or_default(),
+        init,
         roi: roi.map_or(Ok(None), |roi| roi.parse()).map_err(raised)?,
         group: group.unwrap_or(defaults.group.clone()),
         holdout: holdout.unwrap_or(defaults.holdout),

@@ -1,5 +1,7 @@
 //! One model of every method, trained in a moment on a few coloured pictures.
 
+#![allow(dead_code)] // every test binary uses a part
+
 use std::path::{Path, PathBuf};
 
 use hotad_engine::data::picture::Picture;
@@ -15,7 +17,7 @@ const SIZE: usize = 48;
 type Recipe = (&'static str, &'static str, &'static [&'static str], &'static [&'static str]);
 
 /// What is trained; every method is in it.
-const RECIPES: [Recipe; 23] = [
+const RECIPES: [Recipe; 24] = [
     ("paedid", "paedid", &["image_size=32", "network=[8, 16]", "steps=5", "epochs=1", "batch=4"], &[]),
     ("pae", "pae", &["image_size=32", "network=[8, 16]", "epochs=1", "batch=4", "bank=f32"], &[]),
     ("l2-ae", "l2-ae", &["latent=4", "epochs=1", "batch=4"], &[]),
@@ -27,6 +29,7 @@ const RECIPES: [Recipe; 23] = [
     ("mem-ae", "mem-ae", &["latent=4", "epochs=1", "batch=4", "slots=10"], &[]),
     ("rasl", "rasl", &["image_size=40", "images=5", "rounds=1"], &[]),
     ("i3ad", "i3ad", I3AD, &[]),
+    ("i3ad", "i3ad-tiles", I3AD_TILES, &[]),
     ("paedid-i3ad", "paedid-i3ad", PAEDID_I3AD, &[]),
     ("color-unet", "color-unet", &["image_size=32", "width=4", "epochs=1", "batch=4"], &[]),
     (
@@ -63,6 +66,19 @@ const I3AD: &[&str] = &[
     "patches=2",
     "u=0.3",
     "standardise=pixel",
+];
+
+const I3AD_TILES: &[&str] = &[
+    "image_size=80",
+    "tile=64",
+    "width=8",
+    "discriminator_width=4",
+    "iterations=2",
+    "batch=4",
+    "test_iterations=2",
+    "patches=2",
+    "u=0.3",
+    "standardise=all",
 ];
 
 const PAEDID_I3AD: &[&str] = &[
@@ -106,17 +122,24 @@ pub fn train_all(folder: &Path) -> Vec<(&'static str, PathBuf)> {
     for method in hotad_models::METHODS {
         assert!(RECIPES.iter().any(|(name, ..)| *name == method.name), "{} has no recipe here", method.name);
     }
+    RECIPES.iter().map(|recipe| (recipe.1, train(folder, recipe, recipe.1, &[]))).collect()
+}
+
+/// Trains the model of a name once more, on the data of [`train_all`] and with more arguments; returns its file.
+pub fn train_again(folder: &Path, name: &str, more: &[&str]) -> PathBuf {
+    let recipe = RECIPES.iter().find(|recipe| recipe.1 == name).expect("a recipe");
+    train(folder, recipe, &format!("{name}-again"), more)
+}
+
+fn train(folder: &Path, (method, _, settings, members): &Recipe, name: &str, more: &[&str]) -> PathBuf {
     let file = |name: &str| folder.join(format!("{name}.safetensors"));
-    let mut models = Vec::new();
-    for (method, name, settings, members) in RECIPES {
-        let out = file(name);
-        let mut args = vec!["train", method, "--data", text(&data), "--out", text(&out), "-q", "--holdout", "0.4"];
-        let settings: Vec<String> = settings.iter().map(|s| s.replace("{folder}", text(folder))).collect();
-        settings.iter().for_each(|s| args.extend(["--set", s]));
-        let members: Vec<PathBuf> = members.iter().map(|m| file(m)).collect();
-        members.iter().for_each(|m| args.extend(["--member", text(m)]));
-        ok(&args);
-        models.push((name, out));
-    }
-    models
+    let (data, out) = (folder.join("data"), file(name));
+    let mut args = vec!["train", method, "--data", text(&data), "--out", text(&out), "-q", "--holdout", "0.4"];
+    let settings: Vec<String> = settings.iter().map(|s| s.replace("{folder}", text(folder))).collect();
+    settings.iter().for_each(|s| args.extend(["--set", s]));
+    let members: Vec<PathBuf> = members.iter().map(|m| file(m)).collect();
+    members.iter().for_each(|m| args.extend(["--member", text(m)]));
+    args.extend(more);
+    ok(&args);
+    out
 }

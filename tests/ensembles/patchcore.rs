@@ -57,6 +57,7 @@ fn a_patchcore_scores_the_same_after_reading() {
             groups: &[0, 1, 2, 3],
             gray: false,
             members: &[],
+            init: None,
             device: &Device::CPU,
             methods: METHODS,
             seed: 1,

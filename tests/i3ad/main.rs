@@ -6,6 +6,7 @@ mod common;
 mod devices;
 mod generator;
 mod masks;
+mod tiles;
 
 use std::path::Path;
 
@@ -60,7 +61,7 @@ fn i3ad_finds_cracks_and_shows_its_way() {
     for row in ["reconstruction", "difference", "1 - SSIM", "next mask"] {
         assert_eq!(html.matches(&format!("alt=\"{row}, iteration 0\"")).count(), 4, "{row}");
     }
-    for chart in ["Image AUROC by iteration", "Image AUROC by threshold u"] {
+    for chart in ["Image AUROC by iteration", "Image AUROC by threshold u", "L2 from 2 to 12 patches"] {
         assert!(html.contains(chart), "{chart}");
     }
     refused(&[&eval[..], &["--explain", "crack/none"]].concat(), &["crack/none", "KIND/NAME"]);

@@ -33,7 +33,7 @@ fn pixels(path: &Path) -> (usize, usize, Vec<u8>) {
 }
 
 /// Models of methods that go on in steps; the others take no notice of a deadline.
-const IN_STEPS: [&str; 5] = ["paedid", "projection", "anogan", "i3ad", "paedid-i3ad"];
+const IN_STEPS: [&str; 6] = ["paedid", "projection", "anogan", "i3ad", "i3ad-tiles", "paedid-i3ad"];
 
 /// A deadline that has passed stops methods that go on in steps before the first one, and they still have a score.
 fn stops_at_once(name: &str, path: &Path) {

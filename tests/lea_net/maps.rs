@@ -57,6 +57,7 @@ fn maps_of_training_images_are_by_networks_that_have_not_seen_them() {
         model_path: None,
         stage: None,
         resume: false,
+        init: None,
         observer: &(),
     };
     let mean = |map_parts| {

@@ -1,24 +1,31 @@
 //! AE-GAN: an autoencoder whose reconstructions also have to pass a discriminator (the "AEGAN" of I3AD, appendix D).
+//!
+//! The autoencoder is that of the other baselines, or, as the paper has it, I3AD's generator with the difference that nothing of an
+//! image is hidden: the fine network then sees the coarse result alone, and squared errors are those of both.
 
 use std::collections::BTreeMap;
 
 use hotad_engine::container::{self, Stored};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::model_file::ModelFile;
+use hotad_engine::ops::add;
 use hotad_engine::params::Params;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::{Result, random};
+use hotad_engine::{Activation, Error, Result, random};
 use serde_json::Value;
+use toml::Table;
 
 use super::Shared;
 use super::gan::{Adversary, GanLearner, Made};
-use super::plain::Trained;
-use crate::config::{Settings, WEIGHT, settings};
+use super::generator::{GeneratorKind, learned};
+use super::network::Autoencoder;
+use crate::config::{Settings, WEIGHT, require_square, settings};
 use crate::detector::{Detector, Exportable, Score};
-use crate::export::{self, Exported};
+use crate::export::{self, Exported, NOT_I3AD, not_plain};
 use crate::fit::FitContext;
 use crate::method::{LoadContext, Method};
 use crate::networks::discriminator::Discriminator;
+use crate::networks::inpainting::{Generator, Inpainted};
 use crate::residual::Residual;
 
 settings! {
@@ -31,12 +38,60 @@ settings! {
     }
 }
 
-impl Settings for Config {}
+impl Settings for Config {
+    fn under(table: &Table) -> Result<Table> {
+        Ok(Shared::under(table)?.into_iter().chain(Adversary::under(table)?).collect())
+    }
+
+    fn check_together(&self) -> Result<()> {
+        self.adversary.check_channels(&self.autoencoder.channels)
+    }
+}
+
+/// What reconstructs images, without its weights.
+enum Network {
+    Autoencoder(Autoencoder),
+    Inpainting(Box<Generator>),
+}
+
+impl Network {
+    fn new(config: &Config, image: ImageSpec) -> Self {
+        match config.adversary.generator {
+            GeneratorKind::Autoencoder => Self::Autoencoder(config.autoencoder.network(image)),
+            GeneratorKind::I3ad => {
+                let generator = Generator::in_range(config.adversary.generator_width, Activation::Sigmoid);
+                Self::Inpainting(Box::new(generator))
+            }
+        }
+    }
+
+    fn init(&self, params: &mut Params, seed: u64) {
+        match self {
+            Self::Autoencoder(network) => network.init(params, &mut random::stream(seed, AeGan::NAME, 0)),
+            Self::Inpainting(generator) => generator.init(params, seed),
+        }
+    }
+
+    /// Reconstructions in 0..1, and the coarse ones they were made of.
+    fn run(&self, params: &Params, images: &Tensor, tracked: bool) -> Result<(Tensor, Option<Tensor>)> {
+        match self {
+            Self::Autoencoder(network) => Ok((network.reconstruct(params, images, tracked)?, None)),
+            Self::Inpainting(generator) => {
+                let Inpainted { coarse, fine } = generator.reconstruct(&learned(params, tracked), images)?;
+                Ok((fine, Some(coarse)))
+            }
+        }
+    }
+}
 
 /// A trained AE-GAN.
 pub struct AeGan {
     config: Config,
-    trained: Trained,
+    image: ImageSpec,
+    network: Network,
+    /// None in files of earlier versions, which did not keep it.
+    discriminator: Option<Discriminator>,
+    params: Params,
 }
 
 impl Method for AeGan {
@@ -45,16 +100,18 @@ impl Method for AeGan {
 
     const NAME: &'static str = "ae-gan";
     const SUMMARY: &'static str = "autoencoder with a discriminator (baseline)";
+    const WARM_START: bool = true;
     const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         let shared = &config.autoencoder;
         let image = shared.image(context.gray)?;
-        let network = shared.network(image);
+        let network = Network::new(&config, image);
         let discriminator = Discriminator::new(image.channels, config.adversary.discriminator_width);
         let mut params = Params::default();
-        network.init(&mut params, &mut random::stream(context.seed, Self::NAME, 0));
+        network.init(&mut params, context.seed);
         discriminator.init(&mut params, context.seed);
+        context.warm_start(&mut params, "network.")?;
         let mut learner = GanLearner {
             params: params.to(context.device)?,
             discriminator: &discriminator,
@@ -62,36 +119,56 @@ impl Method for AeGan {
             adversary: config.adversary.clone(),
             weight: config.adversarial as f32,
             make: |params: &Params, images: &Tensor, _, tracked| {
-                let made = network.reconstruct(params, images, tracked)?;
-                let loss = Some(Residual::L2.loss(&made, images)?);
-                Ok(Made { images: made, loss })
+                let (made, coarse) = network.run(params, images, tracked)?;
+                let mut error = Residual::L2.loss(&made, images)?;
+                if let Some(coarse) = coarse {
+                    error = add(&error, &Residual::L2.loss(&coarse, images)?)?;
+                }
+                Ok(Made { images: made, loss: Some(error) })
             },
             reconstructs: true,
         };
         let settings = config.learning();
-        context.run(&mut learner, image, &shared.schedule(), Self::NAME, &settings)?;
-        let mut params = learner.params;
-        params.drop_all("discriminator.");
-        let trained = Trained { config: shared.clone(), loss: Residual::L2, image, network, params };
-        Ok(Self { config, trained })
+        context.run(&mut learner, image, &shared.schedule(context.train.len()), Self::NAME, &settings)?;
+        let params = learner.params;
+        Ok(Self { config, image, network, discriminator: Some(discriminator), params })
     }
 
     fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
-        let config = Config::of_file(&file.config["settings"])?;
-        let trained = Trained::load(config.autoencoder.clone(), Residual::L2, file, context.device)?;
-        Ok(Self { config, trained })
+        let (config, image) = (Config::of_file(&file.config["settings"])?, file.image);
+        require_square(image, config.autoencoder.image_size)?;
+        let network = Network::new(&config, image);
+        let state = container::restore(&file.tensors, "network.")?;
+        let kept = state.keys().any(|name| name.starts_with("discriminator."));
+        let discriminator = kept.then(|| Discriminator::new(image.channels, config.adversary.discriminator_width));
+        let params = Params::restored(&state, context.device, |params| {
+            network.init(params, 0);
+            discriminator.iter().for_each(|d| d.init(params, 0));
+        })?;
+        if config.adversary.feature_score > 0.0 && !kept {
+            let reason = "feature_score: an earlier hotad trained it, and kept no discriminator; train it again";
+            return Err(Error::Config(reason.into()));
+        }
+        Ok(Self { config, image, network, discriminator, params })
     }
 }
 
 impl Detector for AeGan {
     fn image(&self) -> ImageSpec {
-        self.trained.image
+        self.image
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let Trained { network, params, .. } = &self.trained;
-        let images = images.to(params.device())?;
-        self.trained.compare(&images, &network.reconstruct(params, &images, false)?)
+        let Config { adversary, autoencoder: shared, .. } = &self.config;
+        let images = images.to(self.params.device())?;
+        let (made, _) = self.network.run(&self.params, &images, false)?;
+        let residual = shared.residual.or(Residual::L2);
+        let mut scores = residual.scores(&images, &made, self.image, shared.score_blur, shared.score)?;
+        if let Some(discriminator) = self.discriminator.as_ref().filter(|_| adversary.feature_score > 0.0) {
+            let judge = discriminator.weights(&self.params, 0, false)?;
+            adversary.add_feature_scores(&mut scores, &judge, (&images, &made))?;
+        }
+        Ok(scores)
     }
 
     fn config(&self) -> Value {
@@ -99,7 +176,7 @@ impl Detector for AeGan {
     }
 
     fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
-        container::store(&self.trained.params.values()?, "network.")
+        container::store(&self.params.values()?, "network.")
     }
 
     fn as_exportable(&self) -> Option<&dyn Exportable> {
@@ -109,6 +186,11 @@ impl Detector for AeGan {
 
 impl Exportable for AeGan {
     fn export(&self) -> Result<Exported> {
-        self.trained.export(export::COMPARISON)
+        match &self.network {
+            Network::Autoencoder(network) => {
+                export::reconstruction(network, &self.params, self.image, export::COMPARISON)
+            }
+            Network::Inpainting(_) => Err(not_plain(Self::NAME, NOT_I3AD)),
+        }
     }
 }

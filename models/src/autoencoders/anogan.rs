@@ -1,7 +1,7 @@
 //! AnoGAN (Schlegl et al. 2017) and f-AnoGAN (Schlegl et al. 2019): a generator of normal images, and for a test
 //! image the latent vector whose image is nearest to it.
 //!
-//! The generator is the decoder of the autoencoders over z from N(0, 1), the discriminator that of I3AD, which its paper
+//! The generator is the decoder of the autoencoders, or I3AD's, over z from N(0, 1), the discriminator that of I3AD, whose paper
 //! compares them with. `anogan` finds z by Adam on `(1 - w) mean |x - G(z)| + w mean |f(x) - f(G(z))|`, f the features before the
 //! discriminator's verdicts (equations 3 to 5), z starting at 0. `f-anogan` trains an encoder for it, with the
 //! generator fixed, by the same with squares, `(1 - w) mean (x - G(E(x)))^2 + w mean (f(x) - f(G(E(x))))^2` ("izi_f", its
@@ -23,13 +23,14 @@ use hotad_engine::{Result, interrupt, random};
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::loss::Loss;
 use serde_json::Value;
+use toml::Table;
 
 use super::Shared;
-use super::gan::{Adversary, GanLearner, Made, adam};
-use super::network::Autoencoder;
+use super::gan::{Adversary, GanLearner, Made, adam, features};
+use super::generator::LatentNetwork;
 use crate::config::{EPOCHS, RATE, SHARE, Settings, require_square, settings};
 use crate::detector::{Detector, Exportable, Score};
-use crate::export::{self, Exported, not_plain};
+use crate::export::{self, Exported, NOT_I3AD, not_plain};
 use crate::fit::{FitContext, Schedule, Training, stage};
 use crate::method::{LoadContext, Method};
 use crate::networks::discriminator::{Discriminator, Normalised};
@@ -51,7 +52,15 @@ settings! {
     }
 }
 
-impl Settings for Config {}
+impl Settings for Config {
+    fn under(table: &Table) -> Result<Table> {
+        Ok(Shared::under(table)?.into_iter().chain(Adversary::under(table)?).collect())
+    }
+
+    fn check_together(&self) -> Result<()> {
+        self.adversary.check_channels(&self.shared.channels)
+    }
+}
 
 /// How the latent vector is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,19 +83,19 @@ impl Inversion {
 /// The networks without their weights.
 struct Networks {
     image: ImageSpec,
-    autoencoder: Autoencoder,
+    generator: LatentNetwork,
     discriminator: Discriminator,
 }
 
 impl Networks {
     fn new(config: &Config, image: ImageSpec) -> Self {
         let discriminator = Discriminator::new(image.channels, config.adversary.discriminator_width);
-        Self { image, autoencoder: config.shared.network(image), discriminator }
+        Self { image, generator: LatentNetwork::new(&config.adversary, &config.shared, image), discriminator }
     }
 
     /// Adds fresh parameters; searching wants no encoder.
     fn init(&self, params: &mut Params, inversion: Inversion, seed: u64) {
-        self.autoencoder.init(params, &mut random::stream(seed, "anogan", 0));
+        self.generator.init(params, seed);
         self.discriminator.init(params, seed);
         if inversion == Inversion::Search {
             params.drop_all("encoder.");
@@ -95,7 +104,7 @@ impl Networks {
 
     /// Latent vectors of a step.
     fn noise(&self, n: usize, seed: u64, step: u64, device: &Device) -> Result<Tensor> {
-        let (latent, mut rng) = (self.autoencoder.latent(), random::stream(seed, "latent vectors", step));
+        let (latent, mut rng) = (self.generator.latent(), random::stream(seed, "latent vectors", step));
         let values = (0..n * latent).map(|_| random::normal(&mut rng)).collect();
         Tensor::new(values, &[n, 1, 1, latent])?.to(device)
     }
@@ -124,12 +133,6 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The maps before the discriminator's verdicts.
-fn features(judge: &Normalised, x: &Tensor) -> Result<Tensor> {
-    let mut maps = judge.features(x)?;
-    Ok(maps.swap_remove(maps.len() - 2))
-}
-
 /// A trained AnoGAN or f-AnoGAN.
 pub struct AnoGan {
     config: Config,
@@ -144,6 +147,7 @@ impl Method for AnoGan {
 
     const NAME: &'static str = "anogan";
     const SUMMARY: &'static str = "generative network, its latent space searched for each test image (baseline)";
+    const WARM_START: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         fit(config, Inversion::Search, context)
@@ -163,6 +167,7 @@ impl Method for FAnoGan {
 
     const NAME: &'static str = "f-anogan";
     const SUMMARY: &'static str = "generative network with an encoder for test images (baseline)";
+    const WARM_START: bool = true;
     const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<AnoGan> {
@@ -191,6 +196,7 @@ fn fit(config: Config, inversion: Inversion, context: &FitContext) -> Result<Ano
 fn generator(config: &Config, networks: &Networks, inversion: Inversion, context: &FitContext) -> Result<Params> {
     let (mut params, seed) = (Params::default(), context.seed);
     networks.init(&mut params, inversion, seed);
+    context.warm_start(&mut params, "network.")?;
     let mut learner = GanLearner {
         params: params.to(context.device)?,
         discriminator: &networks.discriminator,
@@ -199,11 +205,11 @@ fn generator(config: &Config, networks: &Networks, inversion: Inversion, context
         weight: 1.0,
         make: |params: &Params, images: &Tensor, number, tracked| {
             let z = networks.noise(images.shape()[0], seed, number, params.device())?;
-            Ok(Made { images: networks.autoencoder.decode(params, &z, tracked)?, loss: None })
+            Ok(Made { images: networks.generator.decode(params, &z, tracked)?, loss: None })
         },
         reconstructs: false,
     };
-    let schedule = Schedule { patience: 0, ..config.shared.schedule() };
+    let schedule = Schedule { patience: 0, ..config.shared.schedule(context.train.len()) };
     let settings = config.learning();
     context.run(&mut learner, networks.image, &schedule, inversion.method(), &settings)?;
     Ok(learner.params)
@@ -215,13 +221,13 @@ fn encoder(config: &Config, networks: &Networks, params: Params, context: &FitCo
         params,
         adam: adam(config.shared.lr),
         loss: |params: &Params, images: &Tensor, tracked| {
-            let z = networks.autoencoder.encode(params, images, tracked)?;
-            let made = networks.autoencoder.decode(params, &z, false)?;
+            let z = networks.generator.encode(params, images, tracked)?;
+            let made = networks.generator.decode(params, &z, false)?;
             let judge = networks.discriminator.weights(params, 0, false)?;
             Target::new(images, &judge, Loss::Mse, weight)?.difference(&made)
         },
     };
-    let schedule = Schedule { epochs: config.encoder_epochs, ..config.shared.schedule() };
+    let schedule = Schedule { epochs: config.encoder_epochs, ..config.shared.schedule(context.train.len()) };
     let settings = config.learning();
     context.run(&mut learner, networks.image, &schedule, &format!("{} encoder", FAnoGan::NAME), &settings)?;
     Ok(learner.params)
@@ -241,7 +247,7 @@ impl AnoGan {
     /// The latent vectors whose images are nearest to some.
     fn latent(&self, images: &Tensor, until: &Until) -> Result<Tensor> {
         if self.inversion == Inversion::Encoder {
-            return self.networks.autoencoder.encode(&self.params, images, false);
+            return self.networks.generator.encode(&self.params, images, false);
         }
         let images_apart =
             (0..images.shape()[0]).map(|i| self.searched(&rows(images, i, 1)?, until)).collect::<Result<Vec<_>>>()?;
@@ -254,16 +260,16 @@ impl AnoGan {
     /// The latent vector whose image is nearest to one. Images of a batch are searched for apart: what their common loss gives
     /// is divided by their number, and Adam does not quite make up for it.
     fn searched(&self, image: &Tensor, until: &Until) -> Result<Tensor> {
-        let autoencoder = &self.networks.autoencoder;
+        let generator = &self.networks.generator;
         let judge = self.networks.discriminator.weights(&self.params, 0, false)?;
         let mut vectors = Params::default();
-        vectors.zeros("z", &[1, 1, 1, autoencoder.latent()]);
+        vectors.zeros("z", &[1, 1, 1, generator.latent()]);
         let mut vectors = vectors.to(self.params.device())?;
         let options = AdamOptions { lr: self.config.test_lr as f32, ..AdamOptions::default() };
         let target = Target::new(image, &judge, Loss::L1, self.config.feature_weight as f32)?;
         for _ in (0..self.config.test_steps as u32).take_while(|taken| until.goes_on(*taken)) {
             interrupt::check()?;
-            let made = autoencoder.decode(&self.params, &vectors.get("z", true)?, false)?;
+            let made = generator.decode(&self.params, &vectors.get("z", true)?, false)?;
             vectors.adam(&mut backward(&target.difference(&made)?)?, &options)?;
         }
         vectors.get("z", false)
@@ -281,10 +287,16 @@ impl Detector for AnoGan {
 
     fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
         let images = images.to(self.params.device())?;
-        let made = self.networks.autoencoder.decode(&self.params, &self.latent(&images, until)?, false)?;
-        let shared = &self.config.shared;
+        let Networks { generator, discriminator, image } = &self.networks;
+        let made = generator.decode(&self.params, &self.latent(&images, until)?, false)?;
+        let Config { shared, adversary, .. } = &self.config;
         let residual = shared.residual.or(Residual::L2);
-        residual.scores(&images, &made, self.networks.image, shared.score_blur, shared.score)
+        let mut scores = residual.scores(&images, &made, *image, shared.score_blur, shared.score)?;
+        if adversary.feature_score > 0.0 {
+            let judge = discriminator.weights(&self.params, 0, false)?;
+            adversary.add_feature_scores(&mut scores, &judge, (&images, &made))?;
+        }
+        Ok(scores)
     }
 
     fn config(&self) -> Value {
@@ -305,6 +317,11 @@ impl Exportable for AnoGan {
         if self.inversion == Inversion::Search {
             return Err(not_plain(Self::NAME, "it searches the latent vector of each image; f-anogan has an encoder"));
         }
-        export::reconstruction(&self.networks.autoencoder, &self.params, self.image(), export::COMPARISON)
+        match &self.networks.generator {
+            LatentNetwork::Autoencoder(network) => {
+                export::reconstruction(network, &self.params, self.image(), export::COMPARISON)
+            }
+            LatentNetwork::Inpainting(_) => Err(not_plain(FAnoGan::NAME, NOT_I3AD)),
+        }
     }
 }

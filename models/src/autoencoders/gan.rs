@@ -9,21 +9,89 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::train::{Keep, Learner};
 use hotad_engine::{Error, Result};
 use hotad_kernels::adam::AdamOptions;
+use toml::{Table, Value};
 
-use crate::config::{RATE, Settings, settings};
-use crate::networks::discriminator::Discriminator;
+use super::generator::GeneratorKind;
+use crate::config::{Channels, RATE, Settings, WEIGHT, settings};
+use crate::detector::Score;
+use crate::networks::discriminator::{Discriminator, Normalised};
 
 settings! {
-    /// Settings of the discriminator.
+    /// Settings of generator and discriminator.
     pub struct Adversary {
+        /// network that makes images: "autoencoder", that of l2-ae, or "i3ad", I3AD's generator (paper, appendix D), which takes 3
+        /// channels
+        generator: GeneratorKind = GeneratorKind::Autoencoder, for Shapes;
+        /// channels of I3AD's generator, features and gates together (paper: 48)
+        generator_width: usize = 48, allowed "a multiple of 4 from 8 to 256" if |v| (8..=256).contains(v) && v.is_multiple_of(4), for Shapes;
         /// channels after the discriminator's first convolution
-        discriminator_width: usize = 32, in 4..=256;
+        discriminator_width: usize = 32, in 4..=256, for Shapes;
         /// learning rate of the discriminator (Adam, betas 0.5 and 0.999)
         discriminator_lr: f64 = 4e-4, in RATE;
+        /// weight of the discriminator in the image score: its mean squared difference of features before the verdicts, between image
+        /// and reconstruction, is added to the score of the map (1 for the paper's L2 + LD, with score = "mean")
+        feature_score: f64 = 0.0, in WEIGHT, for Scoring;
     }
 }
 
-impl Settings for Adversary {}
+impl Settings for Adversary {
+    /// I3AD's generator paints in colour.
+    fn under(table: &Table) -> Result<Table> {
+        let colour = table.get("generator").and_then(Value::as_str) == Some("i3ad");
+        Ok(colour.then(|| ("channels".into(), Value::Integer(3))).into_iter().collect())
+    }
+}
+
+impl Adversary {
+    /// Fails for channels that the generator does not take.
+    ///
+    /// # Errors
+    /// Says which it takes.
+    pub fn check_channels(&self, channels: &Channels) -> Result<()> {
+        if self.generator == GeneratorKind::I3ad && *channels != Channels::Count(3) {
+            return Err(Error::Config("setting channels: generator = \"i3ad\" takes 3".into()));
+        }
+        Ok(())
+    }
+
+    /// Adds to scores what the discriminator finds between images and what was made of them.
+    ///
+    /// # Errors
+    /// When shapes differ.
+    pub fn add_feature_scores(
+        &self,
+        scores: &mut [Score],
+        judge: &Normalised,
+        (images, made): (&Tensor, &Tensor),
+    ) -> Result<()> {
+        let weight = self.feature_score as f32;
+        for (score, distance) in scores.iter_mut().zip(feature_distances(judge, images, made)?) {
+            score.value += weight * distance;
+        }
+        Ok(())
+    }
+}
+
+/// The maps before the discriminator's verdicts.
+///
+/// # Errors
+/// When the images have other channels.
+pub fn features(judge: &Normalised, x: &Tensor) -> Result<Tensor> {
+    let mut maps = judge.features(x)?;
+    Ok(maps.swap_remove(maps.len() - 2))
+}
+
+/// Mean squared differences of these maps, image by image.
+fn feature_distances(judge: &Normalised, images: &Tensor, made: &Tensor) -> Result<Vec<f32>> {
+    let (a, b) = (features(judge, images)?, features(judge, made)?);
+    let len = a.len() / a.shape()[0];
+    let (a, b) = (a.values()?, b.values()?);
+    let distance = |(a, b): (&[f32], &[f32])| {
+        let sum: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a - b) * f64::from(a - b)).sum();
+        (sum / len as f64) as f32
+    };
+    Ok(a.chunks_exact(len).zip(b.chunks_exact(len)).map(distance).collect())
+}
 
 /// Adam as GANs have it.
 pub fn adam(lr: f64) -> AdamOptions {
@@ -81,5 +149,28 @@ impl<F: Fn(&Params, &Tensor, u64, bool) -> Result<Made> + Send + Sync> Learner f
 
     fn keep(&self) -> Keep {
         if self.reconstructs { Keep::Best } else { Keep::Last }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The maps before the last convolution, compared image by image.
+    #[test]
+    fn features_are_compared_image_by_image() {
+        let (discriminator, mut params) = (Discriminator::new(1, 4), Params::default());
+        discriminator.init(&mut params, 1);
+        let judge = discriminator.weights(&params, 1, false).expect("normalised");
+        let batch =
+            |f: fn(usize) -> f32| Tensor::new((0..2 * 64 * 64).map(f).collect(), &[2, 64, 64, 1]).expect("fits");
+        let (a, b) = (batch(|i| (i % 7) as f32 / 7.0), batch(|i| if i < 64 * 64 { (i % 7) as f32 / 7.0 } else { 0.5 }));
+        let distances = feature_distances(&judge, &a, &b).expect("compared");
+        assert!(distances[0] == 0.0 && distances[1] > 0.0, "{distances:?}");
+        let maps =
+            [&a, &b].map(|x| judge.features(x).expect("maps").swap_remove(4).values().expect("host").into_owned());
+        let half = maps[0].len() / 2;
+        let want: f32 = (half..2 * half).map(|i| (maps[0][i] - maps[1][i]).powi(2)).sum::<f32>() / half as f32;
+        assert!((distances[1] - want).abs() < 1e-5 * want, "{distances:?} {want}");
     }
 }

@@ -21,6 +21,7 @@ use hotad_engine::{Activation, Result, random};
 use hotad_kernels::conv::{ConvOptions, Padding};
 use hotad_kernels::loss::Loss;
 use serde_json::Value;
+use toml::Table;
 
 use super::Shared;
 use crate::config::{SHARE, Settings, require_square, settings};
@@ -38,7 +39,7 @@ settings! {
     /// Settings.
     pub struct Config {
         /// vectors of the memory (paper: 2000)
-        slots: usize = 2000, in 2..=100_000;
+        slots: usize = 2000, in 2..=100_000, for Shapes;
         /// threshold of the weights, in parts of 1 / slots (paper: 1 to 3); 0 keeps all
         shrink: f64 = 1.0, in 0.0..=10.0;
         /// weight of the entropy of the weights (paper: 2e-4)
@@ -47,7 +48,11 @@ settings! {
     }
 }
 
-impl Settings for Config {}
+impl Settings for Config {
+    fn under(table: &Table) -> Result<Table> {
+        Shared::under(table)
+    }
+}
 
 /// In and out channels of each layer of the encoder.
 fn channels(config: &Config, image: ImageSpec) -> [(usize, usize); 4] {
@@ -105,11 +110,13 @@ impl Method for MemAe {
 
     const NAME: &'static str = "mem-ae";
     const SUMMARY: &'static str = "autoencoder with a memory of normal latent vectors (baseline)";
+    const WARM_START: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         let image = config.shared.image(context.gray)?;
         let mut params = Params::default();
         init(&mut params, &config, image, context.seed);
+        context.warm_start(&mut params, "network.")?;
         let mut learner = Training {
             params: params.to(context.device)?,
             adam: config.shared.adam(),
@@ -120,7 +127,7 @@ impl Method for MemAe {
             },
         };
         let settings = config.learning();
-        context.run(&mut learner, image, &config.shared.schedule(), Self::NAME, &settings)?;
+        context.run(&mut learner, image, &config.shared.schedule(context.train.len()), Self::NAME, &settings)?;
         Ok(Self { params: learner.params, config, image })
     }
 

@@ -51,13 +51,14 @@ impl Trained {
         let network = config.network(image);
         let mut params = Params::default();
         init(&network, &mut params, context.seed);
+        context.warm_start(&mut params, "network.")?;
         let mut learner = Training {
             params: params.to(context.device)?,
             adam: config.adam(),
             loss: |params: &_, images: &_, tracked| loss.loss(&network.reconstruct(params, images, tracked)?, images),
         };
         let settings = config.learning();
-        context.run(&mut learner, image, &config.schedule(), method, &settings)?;
+        context.run(&mut learner, image, &config.schedule(context.train.len()), method, &settings)?;
         let params = learner.params;
         Ok(Self { config, loss, image, network, params })
     }
@@ -101,6 +102,7 @@ impl Method for L2Ae {
 
     const NAME: &'static str = "l2-ae";
     const SUMMARY: &'static str = "autoencoder trained with squared error (baseline)";
+    const WARM_START: bool = true;
     const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<PlainAutoencoder> {
@@ -121,6 +123,7 @@ impl Method for SsimAe {
 
     const NAME: &'static str = "ssim-ae";
     const SUMMARY: &'static str = "autoencoder trained with SSIM (baseline)";
+    const WARM_START: bool = true;
     const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<PlainAutoencoder> {

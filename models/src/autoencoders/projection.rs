@@ -17,6 +17,7 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
 use hotad_kernels::projection::{Step, projection_step};
 use serde_json::Value;
+use toml::Table;
 
 use super::Shared;
 use super::plain::Trained;
@@ -42,7 +43,11 @@ settings! {
     }
 }
 
-impl Settings for Config {}
+impl Settings for Config {
+    fn under(table: &Table) -> Result<Table> {
+        Shared::under(table)
+    }
+}
 
 /// A trained autoencoder that test images are projected with.
 pub struct Projection {
@@ -56,6 +61,7 @@ impl Method for Projection {
 
     const NAME: &'static str = "iterative-projection";
     const SUMMARY: &'static str = "autoencoder, test images moved until it reconstructs them (baseline)";
+    const WARM_START: bool = true;
     const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {

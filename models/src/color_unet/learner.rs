@@ -68,11 +68,11 @@ impl Learner for ColourLearner {
     }
 }
 
-/// Trains on the context's normal images; returns the parameters.
+/// Trains on the context's normal images; returns the parameters. With a prefix training may start from the tensors under it.
 ///
 /// # Errors
 /// Broken images, batches of one image, divergence, interruption.
-pub fn learn(config: &Config, context: &FitContext) -> Result<Params> {
+pub fn learn(config: &Config, context: &FitContext, prefix: Option<&str>) -> Result<Params> {
     let (unet, image) = (config.network(), config.image());
     let norms = BatchNorms { batch: config.batch, pixels: unet.smallest_map(config.image_size) };
     norms.check(context.train.len(), context.observer)?;
@@ -80,8 +80,10 @@ pub fn learn(config: &Config, context: &FitContext) -> Result<Params> {
         true => Some(FancyPca::of(context.train, image, config.fancy_pca as f32, context.seed)?),
         false => None,
     };
+    let mut params = unet.init(context.seed);
+    prefix.map_or(Ok(()), |prefix| context.warm_start(&mut params, prefix))?;
     let mut learner = ColourLearner {
-        params: unet.init(context.seed).to(context.device)?,
+        params: params.to(context.device)?,
         unet,
         adam: AdamOptions { lr: config.lr as f32, ..AdamOptions::default() },
         augmentation,

@@ -51,9 +51,9 @@ settings! {
     /// Settings.
     pub struct Config {
         /// rows and columns the images are brought to
-        image_size: usize = 256, allowed SIZES if |v| is_size(*v);
+        image_size: usize = 256, allowed SIZES if |v| is_size(*v), for Shapes;
         /// channels after the first convolution (paper: 64)
-        width: usize = 64, in WIDTH;
+        width: usize = 64, in WIDTH, for Shapes;
         /// most epochs
         epochs: usize = 500, in EPOCHS, for Length;
         /// images of one step
@@ -128,12 +128,13 @@ pub struct Recolouring {
 
 impl Recolouring {
     /// Trains on the context's normal images; the unit of its maps is found on the held-out ones, or without any on those.
+    /// `prefix` is that of its tensors in the model that training may start from; without one it starts afresh.
     ///
     /// # Errors
     /// Gray or broken images, divergence, interruption.
-    pub fn fit(config: &Config, context: &FitContext) -> Result<Self> {
+    pub fn fit(config: &Config, context: &FitContext, prefix: Option<&str>) -> Result<Self> {
         require_colour(context, ColorUnet::NAME, "use paedid")?;
-        let state = learn(config, context)?.values()?;
+        let state = learn(config, context, prefix)?.values()?;
         let fixed = Config { map_scale: MapScale::Fixed, ..config.clone() };
         let in_differences = Self::new(fixed, state.clone(), 1.0, context.device)?;
         let normal = if context.holdout.is_empty() { context.train } else { context.holdout };
@@ -268,10 +269,11 @@ impl Method for ColorUnet {
 
     const NAME: &'static str = "color-unet";
     const SUMMARY: &'static str = "recolouring of gray images and CIEDE2000 anomaly maps";
+    const WARM_START: bool = true;
     const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
-        Recolouring::fit(&config, context).map(ColorUnet)
+        Recolouring::fit(&config, context, Some("network.")).map(ColorUnet)
     }
 
     fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {

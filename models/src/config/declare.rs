@@ -10,6 +10,8 @@ pub enum Affects {
     /// What is learned.
     #[default]
     Learning,
+    /// Shapes of networks, and so what is learned: training starts only from a model with the same value.
+    Shapes,
     /// How long training is at most: a run may be continued for longer.
     Length,
     /// Scoring alone: a run may be continued, and a model score, under another value.
@@ -68,7 +70,7 @@ pub trait Declared {
 ///
 /// - `in` an [`Interval`](super::Interval) of numbers or, in its place, `allowed "words" if |value| condition`, where the words, a literal
 ///   or a constant, are what an error says of the condition. Neither for a type that has no other values.
-/// - `for Scoring` or `for Length`: see [`Affects`]; without it, learning depends on the setting.
+/// - `for Scoring`, `for Length` or `for Shapes`: see [`Affects`]; without it, learning depends on the setting.
 ///
 /// Last come settings that are shared with other methods, themselves declared so, and their defaults here:
 ///

@@ -46,7 +46,8 @@ pub trait Settings: Declared + Serialize + DeserializeOwned + Default {
 
     /// The settings that training depends on, without how long it is.
     fn learning(&self) -> serde_json::Value {
-        let (mut all, keys) = (serde_json::json!(self), Self::keys_of(Affects::Learning));
+        let keys = [Affects::Learning, Affects::Shapes].map(Self::keys_of).concat();
+        let mut all = serde_json::json!(self);
         if let Some(map) = all.as_object_mut() {
             map.retain(|key, _| keys.contains(&key.as_str()));
         }

@@ -39,6 +39,10 @@ impl Exported {
 /// What is left out of methods that compare an image with its reconstruction.
 pub(crate) const COMPARISON: &str = "the comparison of image and reconstruction";
 
+/// Why a baseline on I3AD's generator is no plain network.
+pub(crate) const NOT_I3AD: &str =
+    "its generator is I3AD's; one trained with generator = \"autoencoder\" can be exported";
+
 /// The error of a method whose scores no plain network gives.
 pub(crate) fn not_plain(method: &str, why: &str) -> Error {
     Error::Config(format!("{method} cannot be exported as ONNX: {why}"))

@@ -3,6 +3,7 @@
 mod batch_norms;
 mod checkpoints;
 mod training;
+mod warm_start;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,7 @@ pub use batch_norms::BatchNorms;
 use checkpoints::{checkpoint, ending};
 pub use checkpoints::{checkpoints, remove_checkpoints, stage};
 pub use training::Training;
+pub use warm_start::WarmStart;
 
 /// What a method learns from, and how its training run behaves.
 #[derive(Clone, Copy)]
@@ -37,6 +39,8 @@ pub struct FitContext<'a> {
     pub gray: bool,
     /// Trained models to build on, for an ensemble.
     pub members: &'a [PathBuf],
+    /// The trained model whose weights training starts from.
+    pub init: Option<&'a WarmStart>,
     /// Where to compute.
     pub device: &'a Device,
     /// What the members may be.

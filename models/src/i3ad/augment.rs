@@ -1,10 +1,13 @@
-//! Views of square training images that are as normal as they are, for textures without an orientation.
+//! Views of training images that are as normal as they are: what the generator sees of them.
 
 use hotad_engine::Result;
 use hotad_engine::tensor::Tensor;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+
+use super::config::Config;
+use super::picture::{Part, padded, parts};
 
 /// How training images are varied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +18,20 @@ pub enum Augment {
     None,
     /// Mirrored and turned by multiples of 90 degrees.
     Turn,
+}
+
+/// What the generator sees of images `[n, size, size, c]`: each whole, padded to its side, or a random tile of each.
+///
+/// # Errors
+/// When the batch is no map.
+pub fn seen(config: &Config, images: &Tensor, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    let (n, side) = (images.nhwc()?[0], config.side());
+    if config.tile == 0 {
+        return padded(images, side);
+    }
+    let mut start = || rng.random_range(0..=config.image_size - side);
+    let random: Vec<Part> = (0..n).map(|image| Part { image, top: start(), left: start() }).collect();
+    parts(images, side, random.into_iter())
 }
 
 /// Images `[n, side, side, c]`, each mirrored or not and turned by a multiple of 90 degrees.
@@ -44,6 +61,28 @@ mod tests {
     use hotad_engine::random;
 
     use super::*;
+
+    /// Each pixel of a picture tells where it lies.
+    #[test]
+    fn a_tile_is_a_random_part_at_the_resolution_of_the_image() {
+        let config = Config { image_size: 100, tile: 64, ..Config::default() };
+        let image = Tensor::new((0..10_000).map(|v| v as f32).collect(), &[1, 100, 100, 1]).expect("fits");
+        let (mut rng, mut starts) = (random::stream(1, "tiles", 0), std::collections::BTreeSet::new());
+        for _ in 0..200 {
+            let tile = seen(&config, &image, &mut rng).expect("a map");
+            let values = tile.values().expect("host");
+            let first = values[0] as usize;
+            assert!((0..64 * 64).all(|i| values[i] as usize == first + i / 64 * 100 + i % 64));
+            starts.insert(first);
+        }
+        let last = starts.last().expect("some");
+        assert!(starts.len() > 150 && starts.iter().all(|at| at % 100 <= 36 && at / 100 <= 36), "{last}");
+        let whole = Config { tile: 0, ..config };
+        assert_eq!(
+            seen(&whole, &image, &mut rng).expect("a map").values().expect("host"),
+            image.values().expect("host")
+        );
+    }
 
     #[test]
     fn all_eight_views_come_up_and_keep_the_pixels() {

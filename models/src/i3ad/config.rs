@@ -8,8 +8,9 @@ use toml::Table;
 use super::augment::Augment;
 use super::masks::MaskKinds;
 use super::standard::Standardise;
-use crate::config::{BATCH, BLUR, Choice, Interval, RATE, SHARE, Settings, WEIGHT, settings};
-use crate::networks::inpainting::REACH;
+use super::tiles::Tiles;
+use crate::config::{BATCH, BLUR, Choice, Interval, RATE, SHARE, Settings, WEIGHT, require, settings};
+use crate::networks::inpainting::{REACH, STRIDE};
 use crate::residual::Residual;
 use crate::segmentation::{Aggregate, TOP_SHARE};
 
@@ -48,8 +49,11 @@ settings! {
         preset: Preset = Preset::Paper;
         /// rows and columns the images are brought to
         image_size: usize = 256, allowed "64 (what the generator's dilations reach) to 1024" if |v| (REACH..=1024).contains(v);
+        /// rows and columns of what the generator sees at a time: in training a random part of an image, in scoring tiles of it that
+        /// overlap, for textures at their own resolution; 0: all of the image
+        tile: usize = 0, allowed "0, or a multiple of 4 from 64 to image_size" if |v| is_tile(*v);
         /// channels of the generator's convolutions, features and gates together (paper: 48)
-        width: usize = 48, allowed "a multiple of 4 from 8 to 256" if |v| (8..=256).contains(v) && v.is_multiple_of(4);
+        width: usize = 48, allowed "a multiple of 4 from 8 to 256" if |v| (8..=256).contains(v) && v.is_multiple_of(4), for Shapes;
         /// channels after the discriminator's first convolution (paper: 64)
         discriminator_width: usize = 64, in 4..=256;
         /// steps of training (paper: 500000), rounded up to whole epochs
@@ -79,7 +83,7 @@ settings! {
         augment: Augment = Augment::None;
         /// weight of the L1 loss of known pixels (0: the loss is on what has to be painted)
         known_weight: f64 = 0.0, in WEIGHT;
-        /// patches along each side of the first, checkerboard masks (paper: 6)
+        /// patches along each side of the first, checkerboard masks (paper: 6); of a tile where there are tiles
         patches: usize = 6, in 2..=12, for Scoring;
         /// checkerboards, each moved by a part of a cell, whose reconstructions are averaged (paper: 1)
         shifts: usize = 1, in 1..=8, for Scoring;
@@ -104,6 +108,11 @@ settings! {
         /// share of the pixels whose mean is "top"
         top_share: f64 = TOP_SHARE, in Interval::LeftOpen(0.0, 1.0), for Scoring;
     }
+}
+
+/// Whether the generator can see tiles of this size, in some image; 0 stands for none.
+fn is_tile(side: usize) -> bool {
+    side == 0 || (side >= REACH && side.is_multiple_of(STRIDE))
 }
 
 impl Config {
@@ -133,13 +142,28 @@ impl Config {
         }
     }
 
-    /// The images that the generator sees.
+    /// The images that are scored.
     pub fn image(&self) -> ImageSpec {
         ImageSpec { height: self.image_size, width: self.image_size, channels: 3 }
+    }
+
+    /// Rows and columns of what the generator sees.
+    pub fn side(&self) -> usize {
+        if self.tile == 0 { self.image_size.next_multiple_of(STRIDE) } else { self.tile }
+    }
+
+    /// The tiles of an image; one, where the generator sees all of it.
+    pub fn tiles(&self) -> Tiles {
+        Tiles::new(self.image_size, self.side())
     }
 }
 
 impl Settings for Config {
+    fn check_together(&self) -> Result<()> {
+        let most = self.image_size;
+        require(self.tile <= most, "tile", self.tile, format!("0, or a multiple of 4 from 64 to image_size = {most}"))
+    }
+
     fn under(table: &Table) -> Result<Table> {
         let Some(value) = table.get("preset") else { return Ok(Table::new()) };
         let preset: Preset = value.clone().try_into().map_err(|_| {

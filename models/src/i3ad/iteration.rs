@@ -8,7 +8,7 @@
 
 use hotad_engine::Result;
 use hotad_engine::device::Device;
-use hotad_engine::ops::paste;
+use hotad_engine::ops::{paste, rows};
 use hotad_engine::params::State;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
@@ -16,10 +16,15 @@ use hotad_kernels::conv::{checkerboard_masks, join_checkerboard};
 use hotad_kernels::device::Buffer;
 use hotad_kernels::elementwise::approach;
 use hotad_kernels::gather::gather;
+use hotad_kernels::rows::copy_range;
 use hotad_kernels::ssim::{SsimOptions, ssim_mask};
 
 use super::picture::{signed, unit};
 use crate::networks::inpainting::{Generator, Inpainting, Ready};
+
+/// Most pixels that the generator paints in one pass, those of 32 images of 256 x 256, so that memory does not grow with the
+/// tiles of an image.
+const AT_ONCE: usize = 32 * 256 * 256;
 
 /// Inference settings: when the iteration over a test image masks, and when it ends.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +93,15 @@ impl Painter {
 
     /// Images `[n, side, side, 3]` in 0..1, painted under masks `[n, side, side, 1]`, whole.
     fn paint(&self, images: &Tensor, masks: &Tensor) -> Result<Tensor> {
-        unit(&self.generator.run(&Inpainting::Ready(&self.ready), &signed(images)?, masks)?.fine)
+        in_passes(images.shape(), self.at_once(1), |first, count| {
+            let (images, masks) = (some(images, first, count)?, some(masks, first, count)?);
+            unit(&self.generator.run(&Inpainting::Ready(&self.ready), &signed(&images)?, &masks)?.fine)
+        })
+    }
+
+    /// Images of a pass in which each is painted some times.
+    fn at_once(&self, times: usize) -> usize {
+        (AT_ONCE / (times * self.side * self.side)).max(1)
     }
 
     /// Feature maps of images `[n, side, side, 3]` in 0..1, at a quarter of the size.
@@ -100,17 +113,20 @@ impl Painter {
     }
 
     /// Whole reconstructions of images `[n, side, side, 3]` in 0..1 under the four checkerboards of
-    /// `patches` x `patches` cells, all in one batch; of several `shifts` the mean, the cells of each moved up and to
+    /// `patches` x `patches` cells; of several `shifts` the mean, the cells of each moved up and to
     /// the left by a further part of their side.
     ///
     /// # Errors
     /// When the batch has another shape.
     pub fn first(&self, images: &Tensor, patches: usize, shifts: usize) -> Result<Tensor> {
         let cell = self.side.div_ceil(patches);
-        let mut mean = self.checkered(images, cell, 0)?.into_buffer()?;
+        let moved = |pixels| {
+            let make = |first, count| self.checkered(&some(images, first, count)?, cell, pixels);
+            in_passes(images.shape(), self.at_once(4), make)
+        };
+        let mut mean = moved(0)?.into_buffer()?;
         for shift in 1..shifts {
-            let made = self.checkered(images, cell, shift * cell / shifts)?;
-            approach(&mut mean, made.view(), 1.0 / (shift + 1) as f32)?;
+            approach(&mut mean, moved(shift * cell / shifts)?.view(), 1.0 / (shift + 1) as f32)?;
         }
         Tensor::from_buffer(mean, images.shape())
     }
@@ -228,6 +244,27 @@ fn moved_checkerboard(side: usize, cell: usize, shift: usize) -> Result<Vec<f32>
     Ok(rows.flat_map(|(_, row)| row[shift..].iter().copied()).collect())
 }
 
+/// A batch of a shape, of which `make` makes some images from a first one on, `most` at a time.
+fn in_passes(shape: &[usize], most: usize, make: impl Fn(usize, usize) -> Result<Tensor>) -> Result<Tensor> {
+    let (n, len) = (shape[0], shape[1..].iter().product::<usize>());
+    let first = make(0, n.min(most))?;
+    if n <= most {
+        return Ok(first);
+    }
+    let mut all = first.device().alloc(n * len)?;
+    copy_range(first.view(), 0, &mut all, 0, first.len())?;
+    for start in (most..n).step_by(most) {
+        let made = make(start, most.min(n - start))?;
+        copy_range(made.view(), 0, &mut all, start * len, made.len())?;
+    }
+    Tensor::from_buffer(all, shape)
+}
+
+/// Images `first` to `first + count` of a batch.
+fn some(batch: &Tensor, first: usize, count: usize) -> Result<Tensor> {
+    if count == batch.shape()[0] { Ok(batch.clone()) } else { rows(batch, first, count) }
+}
+
 /// Where all images of a batch are.
 fn all(dissimilarity: &Buffer, active: &Active) -> Result<Vec<Reached>> {
     let n = active.images.len();
@@ -240,6 +277,23 @@ fn all(dissimilarity: &Buffer, active: &Active) -> Result<Vec<Reached>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passes_make_the_whole_batch_in_order() {
+        let batch = Tensor::new((0..42).map(|v| v as f32).collect(), &[7, 2, 1, 3]).expect("fits");
+        for most in [1, 2, 3, 7, 9] {
+            let calls = std::cell::Cell::new(0);
+            let make = |first, count| {
+                calls.set(calls.get() + 1);
+                assert!(count <= most);
+                some(&batch, first, count)
+            };
+            let whole = in_passes(batch.shape(), most, make).expect("room");
+            assert_eq!(whole.shape(), batch.shape());
+            assert_eq!(whole.values().expect("host"), batch.values().expect("host"), "{most} at a time");
+            assert_eq!(calls.get(), 7_usize.div_ceil(most));
+        }
+    }
 
     #[test]
     fn moved_checkerboards_still_cover_every_pixel_once() {

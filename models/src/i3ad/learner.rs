@@ -15,11 +15,11 @@ use hotad_engine::{Error, Result, random};
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::discounted_l1::discount_weights;
 
-use super::augment::{Augment, turned};
+use super::augment::{Augment, seen, turned};
 use super::config::{Config, Kept};
 use super::masks;
 use super::phases::Phases;
-use super::picture::{padded, signed};
+use super::picture::signed;
 use crate::networks::discriminator::Discriminator;
 use crate::networks::inpainting::{Generator, Inpainted, Inpainting};
 
@@ -62,11 +62,11 @@ pub struct AdversarialLearner {
 }
 
 impl AdversarialLearner {
-    /// With fresh parameters, for images of `side` pixels and a training of `steps` steps.
+    /// With fresh parameters, for a training of `steps` steps.
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn new(config: &Config, side: usize, steps: u64, seed: u64, device: &Device) -> Result<Self> {
+    pub fn new(config: &Config, steps: u64, seed: u64, device: &Device) -> Result<Self> {
         let (generator, discriminator) =
             (Generator::new(config.width), Discriminator::new(4, config.discriminator_width));
         let mut params = Params::default();
@@ -78,7 +78,7 @@ impl AdversarialLearner {
             discriminator,
             config: config.clone(),
             phases: Phases::new(config, steps),
-            side,
+            side: config.side(),
             seed,
             ahead: None,
             sums: Sums::default(),
@@ -100,7 +100,7 @@ impl AdversarialLearner {
 
     /// The images of a step as the generator sees them.
     fn images(&self, batch: &Batch, number: u64) -> Result<Tensor> {
-        let mut images = padded(&batch.images, self.side)?;
+        let mut images = seen(&self.config, &batch.images, &mut random::stream(self.seed, "tiles", number))?;
         if self.config.augment == Augment::Turn {
             images = turned(&images, &mut random::stream(self.seed, "turned images", number))?;
         }
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn the_loss_is_a_mean_over_what_is_painted() {
         let config = Config { image_size: 64, width: 8, discriminator_width: 4, ..Config::default() };
-        let learner = AdversarialLearner::new(&config, 64, 10, 1, &Device::CPU).expect("memory");
+        let learner = AdversarialLearner::new(&config, 10, 1, &Device::CPU).expect("memory");
         let StepMasks { masks, weights } = learner.masks(2, "test", 0).expect("drawn");
         let (masks, weights) = (masks.values().expect("host"), weights.values().expect("host"));
         assert!(masks.iter().zip(weights.iter()).all(|(m, w)| (*m == 1.0) == (*w > 0.0)));

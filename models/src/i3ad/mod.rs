@@ -12,7 +12,9 @@
 //! free-form inpainting has it. A pixel at the threshold itself is known (the kernel's `>`), where the paper masks it (`>=`):
 //! of real numbers none is met.
 //! Gray images are painted as colour images. Sides that are no multiple of 4 are padded by repetition and
-//! the map is cut back.
+//! the map is cut back. Where the setting `tile` is not 0, the generator sees random tiles of images in training, and all tiles of
+//! a test image, which overlap, at once: masks, iterations and their end are those of tiles; maps are stitched (tiles.rs), then
+//! standardised and scored.
 
 mod augment;
 mod config;
@@ -24,6 +26,8 @@ mod picture;
 mod report;
 mod standard;
 mod threshold;
+mod tiles;
+mod whole;
 
 use std::collections::BTreeMap;
 
@@ -50,12 +54,13 @@ use crate::segmentation::top_scores;
 
 pub use augment::Augment;
 pub use config::{Config, Kept, Preset};
-use iteration::{Painter, Reached, Search, Watch};
+use iteration::{Moment, Painter, Reached, Search, Watch};
 use learner::AdversarialLearner;
 pub use masks::{MaskKinds, free_form};
-use picture::{cropped, padded};
+use picture::padded;
 use standard::Standard;
 pub use standard::Standardise;
+use whole::{Following, stitched};
 
 /// A trained I3AD.
 pub struct I3ad {
@@ -69,30 +74,26 @@ pub struct I3ad {
     standard: Option<Standard>,
 }
 
-/// Rows and columns that the generator sees.
-fn side(config: &Config) -> usize {
-    config.image_size.next_multiple_of(STRIDE)
-}
-
 impl Method for I3ad {
     type Config = Config;
     type Trained = Self;
 
     const NAME: &'static str = "i3ad";
     const SUMMARY: &'static str = "iterative inpainting under SSIM masks (I3AD)";
+    const WARM_START: bool = true;
     const EXPLAINABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         let steps = context.train.len().div_ceil(config.batch).max(1) as u64;
         let epochs = config.iterations.div_ceil(steps);
-        let mut learner =
-            AdversarialLearner::new(&config, side(&config), epochs * steps, context.seed, context.device)?;
+        let mut learner = AdversarialLearner::new(&config, epochs * steps, context.seed, context.device)?;
+        context.warm_start(&mut learner.params, "network.")?;
         let schedule = Schedule { epochs: epochs as usize, batch: config.batch, patience: 0 };
         let settings = config.learning();
         context.run(&mut learner, config.image(), &schedule, Self::NAME, &settings)?;
         let mut state = learner.params.values()?;
         state.retain(|name, _| !name.starts_with("discriminator."));
-        let painter = Painter::new(config.width, side(&config), &state, context.device)?;
+        let painter = Painter::new(config.width, config.side(), &state, context.device)?;
         let u = threshold::resolve(&config, &painter, context)?;
         let mut model = I3ad { config, u, state, painter, standard: None };
         if model.config.standardise != Standardise::None {
@@ -111,7 +112,7 @@ impl Method for I3ad {
         let u = file.config["u"].as_f64().ok_or_else(|| damaged("no u"))? as f32;
         Interval::Open(0.0, 2.0).require("u", u)?;
         let state = container::restore(&file.tensors, "network.")?;
-        let painter = Painter::new(config.width, side(&config), &state, context.device)?;
+        let painter = Painter::new(config.width, config.side(), &state, context.device)?;
         let standard = match config.standardise {
             Standardise::None => None,
             kind => {
@@ -129,9 +130,9 @@ impl I3ad {
     /// # Errors
     /// When the device is out of memory.
     pub fn untrained(config: Config, u: f32, seed: u64, device: &Device) -> Result<Self> {
-        let learner = AdversarialLearner::new(&config, side(&config), 0, seed, &Device::CPU)?;
+        let learner = AdversarialLearner::new(&config, 0, seed, &Device::CPU)?;
         let (state, config) = (learner.params.values()?, Config { standardise: Standardise::None, ..config });
-        let painter = Painter::new(config.width, side(&config), &state, device)?;
+        let painter = Painter::new(config.width, config.side(), &state, device)?;
         Ok(Self { config, u, state, painter, standard: None })
     }
 
@@ -141,25 +142,41 @@ impl I3ad {
     /// # Errors
     /// When the batch has another shape.
     pub fn features(&self, images: &Tensor) -> Result<Tensor> {
-        self.painter.features(&padded(images, self.painter.side)?)
+        self.painter.features(&padded(images, self.config.image_size.next_multiple_of(STRIDE))?)
     }
 
     fn search(&self) -> Search {
         Search { u: self.u, iterations: self.config.test_iterations, stop: self.config.stop as f32 }
     }
 
-    /// The reconstruction under the checkerboards.
-    fn first(&self, images: &Tensor) -> Result<Tensor> {
-        self.painter.first(images, self.config.patches, self.config.shifts)
+    /// The reconstructions of tiles under the checkerboards.
+    fn first(&self, tiles: &Tensor, patches: usize) -> Result<Tensor> {
+        self.painter.first(tiles, patches, self.config.shifts)
     }
 
-    /// Iterates from the checkerboards on.
+    /// Iterates over images from the checkerboards on; where they get to.
     fn iterate(&self, images: &Tensor, until: &Until, watch: Option<Watch>) -> Result<Vec<Reached>> {
-        let first = self.first(images)?;
-        self.painter.iterate(images, first, &self.search(), until, watch)
+        let tiles = self.config.tiles().cut(images)?;
+        let first = self.first(&tiles, self.config.patches)?;
+        self.iterate_from(&tiles, first, &self.search(), until, watch)
     }
 
-    /// The anomaly map of an image `[side, side, 3]`, at the generator's size.
+    /// Iterates over tiles from their first reconstructions; where the images get to that they are of.
+    fn iterate_from(
+        &self,
+        tiles: &Tensor,
+        first: Tensor,
+        search: &Search,
+        until: &Until,
+        watch: Option<Watch>,
+    ) -> Result<Vec<Reached>> {
+        let mut following = Following::new(self.config.tiles(), tiles);
+        let mut see = watch.map(|watch| move |moment: &Moment| following.whole(moment, |whole| watch(whole)));
+        let see = see.as_mut().map(|see| see as Watch);
+        Ok(stitched(&self.config.tiles(), &self.painter.iterate(tiles, first, search, until, see)?))
+    }
+
+    /// The anomaly map of an image `[size, size, 3]`.
     fn map(&self, residual: Residual, image: &[f32], reached: &Reached) -> Vec<f32> {
         match residual {
             Residual::Ssim => reached.dissimilarity.clone(),
@@ -171,11 +188,7 @@ impl I3ad {
         }
     }
 
-    fn cut(&self, map: &[f32], channels: usize) -> Vec<f32> {
-        cropped(map, self.painter.side, (self.config.image_size, self.config.image_size), channels)
-    }
-
-    /// Image scores and maps of one residual; `values` are the images at the generator's size.
+    /// Image scores and maps of one residual; `values` are the images.
     fn scores(&self, residual: Residual, values: &[f32], reached: &[Reached]) -> Result<Vec<Score>> {
         let Config { score, score_blur, top_share, .. } = self.config;
         let mut all = Vec::with_capacity(reached.len() * self.config.image_size * self.config.image_size);
@@ -186,11 +199,10 @@ impl I3ad {
         top_scores(all, self.config.image(), score_blur as f32, score, top_share)
     }
 
-    /// Anomaly maps `[size, size]` of images at the generator's size.
+    /// Anomaly maps `[size, size]` of images.
     fn maps(&self, residual: Residual, values: &[f32], reached: &[Reached]) -> impl Iterator<Item = Vec<f32>> {
         let n = reached.len();
-        let map = move |(i, r): (usize, &Reached)| self.cut(&self.map(residual, image_of(values, n, i), r), 1);
-        reached.iter().enumerate().map(map)
+        reached.iter().enumerate().map(move |(i, r)| self.map(residual, image_of(values, n, i), r))
     }
 }
 impl I3ad {
@@ -199,10 +211,9 @@ impl I3ad {
     /// # Errors
     /// When the batch has another shape.
     pub fn background_until(&self, images: &Tensor, until: &Until) -> Result<Tensor> {
-        let [n, h, w, c] = images.nhwc()?;
-        let reached = self.iterate(&padded(images, self.painter.side)?, until, None)?;
-        let made = reached.iter().flat_map(|r| self.cut(&r.reconstruction, c)).collect();
-        Tensor::new(made, &[n, h, w, c])?.to(&images.device())
+        let reached = self.iterate(images, until, None)?;
+        let made = reached.into_iter().flat_map(|r| r.reconstruction).collect();
+        Tensor::new(made, images.shape())?.to(&images.device())
     }
 }
 
@@ -247,8 +258,7 @@ impl Detector for I3ad {
     }
 
     fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
-        let images = padded(images, self.painter.side)?;
-        let reached = self.iterate(&images, until, None)?;
+        let reached = self.iterate(images, until, None)?;
         self.scores(self.config.residual, &images.values()?, &reached)
     }
 

@@ -5,21 +5,44 @@ use hotad_engine::Result;
 use hotad_engine::tensor::Tensor;
 use hotad_kernels::elementwise::affine;
 
+/// Where a square part of an image of a batch begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Number of the image.
+    pub image: usize,
+    /// First row.
+    pub top: usize,
+    /// First column.
+    pub left: usize,
+}
+
+/// Parts of `side` rows and columns of images `[n, h, w, c]`: `[parts, side, side, c]`. Beyond an image its last row and
+/// column are repeated.
+///
+/// # Errors
+/// When the batch is no map.
+pub fn parts(images: &Tensor, side: usize, parts: impl Iterator<Item = Part>) -> Result<Tensor> {
+    let [_, h, w, c] = images.nhwc()?;
+    let values = images.values()?;
+    let (mut out, mut count) = (Vec::new(), 0);
+    for Part { image, top, left } in parts {
+        for y in top..top + side {
+            let row = &values[(image * h + y.min(h - 1)) * w * c..][..w * c];
+            let inside = &row[left.min(w) * c..(left + side).min(w) * c];
+            out.extend_from_slice(inside);
+            (inside.len() / c..side).for_each(|_| out.extend_from_slice(&row[(w - 1) * c..]));
+        }
+        count += 1;
+    }
+    Tensor::new(out, &[count, side, side, c])
+}
+
 /// Images `[n, h, w, c]` as `[n, side, side, c]`, the last row and column repeated.
 ///
 /// # Errors
 /// When the batch is no map.
 pub fn padded(images: &Tensor, side: usize) -> Result<Tensor> {
-    let [n, h, w, c] = images.nhwc()?;
-    let values = images.values()?;
-    let mut out = Vec::with_capacity(n * side * side * c);
-    for image in values.chunks_exact((h * w * c).max(1)) {
-        for y in 0..side {
-            let row = &image[y.min(h - 1) * w * c..][..w * c];
-            (0..side).for_each(|x| out.extend_from_slice(&row[x.min(w - 1) * c..][..c]));
-        }
-    }
-    Tensor::new(out, &[n, side, side, c])
+    parts(images, side, (0..images.nhwc()?[0]).map(|image| Part { image, top: 0, left: 0 }))
 }
 
 /// Values of 0..1 as the generator sees them, in -1..1.
@@ -43,9 +66,4 @@ fn mapped(x: &Tensor, factor: f32, offset: f32) -> Result<Tensor> {
     let mut y = x.device().alloc(x.len())?;
     affine(x.view(), factor, offset, &mut y)?;
     Tensor::from_buffer(y, x.shape())
-}
-
-/// The first `h` rows and `w` columns of one map of `side` columns.
-pub fn cropped(map: &[f32], side: usize, (h, w): (usize, usize), channels: usize) -> Vec<f32> {
-    map.chunks_exact(side * channels).take(h).flat_map(|row| row[..w * channels].iter().copied()).collect()
 }

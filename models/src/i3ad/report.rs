@@ -6,7 +6,6 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
 
 use super::iteration::{Moment, Reached, Search};
-use super::picture::padded;
 use super::threshold::CANDIDATES;
 use super::{I3ad, image_of};
 use crate::explanation::{Illustration, Sweep};
@@ -18,13 +17,19 @@ const SHOWN: [usize; 7] = [0, 1, 2, 5, 10, 20, 30];
 /// Iterations before scores are compared over thresholds.
 const ITERATIONS: usize = 10;
 
+/// Patches along each side of the checkerboards that are compared (figure 4).
+const PATCHES: [(usize, &str); 6] = [(2, "2"), (4, "4"), (6, "6"), (8, "8"), (10, "10"), (12, "12")];
+
+/// The charts of these, one a residual.
+const BY_PATCHES: [&str; 2] =
+    ["iteration, SSIM from 2 to 12 patches along a side", "iteration, L2 from 2 to 12 patches along a side"];
+
 /// Residuals that curves are drawn of.
 pub const RESIDUALS: [(&str, Residual); 2] = [("SSIM", Residual::Ssim), ("L2", Residual::L2)];
 
 impl I3ad {
     /// Reconstruction, differences and mask of each image after some iterations.
     pub(super) fn illustrations(&self, images: &Tensor) -> Result<Vec<Vec<Illustration>>> {
-        let images = padded(images, self.painter.side)?;
         let (values, n) = (images.values()?, images.shape()[0]);
         let mut all = vec![Vec::new(); n];
         let mut watch = |moment: &Moment| -> Result<()> {
@@ -35,13 +40,13 @@ impl I3ad {
             }
             Ok(())
         };
-        self.iterate(&images, &Until::done(), Some(&mut watch))?;
+        self.iterate(images, &Until::done(), Some(&mut watch))?;
         Ok(all)
     }
 
     /// One column about the `k`-th image of a batch.
     fn shown(&self, moment: &Moment, k: usize, image: &[f32]) -> impl Iterator<Item = Illustration> {
-        let (reached, pixels) = (&moment.reached[k], self.painter.side * self.painter.side);
+        let (reached, pixels) = (&moment.reached[k], self.config.image_size * self.config.image_size);
         // A difference of a quarter of the range is white.
         let l2 = self.map(Residual::L2, image, reached).iter().map(|v| v.sqrt() * 4.0).collect::<Vec<f32>>();
         let pictures = [
@@ -61,26 +66,36 @@ impl I3ad {
     /// A map on a scale from 0 to 1 as a picture.
     fn picture(&self, values: &[f32], channels: usize) -> Picture {
         let size = self.config.image_size;
-        Picture { height: size, width: size, channels, values: self.cut(values, channels) }
+        Picture { height: size, width: size, channels, values: values.to_vec() }
     }
 
-    /// Figures 4 and 5: scores by iteration, and by threshold after 10 iterations.
+    /// Figures 4 and 5: scores by iteration, from the model's own checkerboards and from those of other numbers of patches, and
+    /// by threshold after 10 iterations.
     pub(super) fn curves(&self, images: &Tensor) -> Result<Vec<Vec<Sweep>>> {
-        let images = padded(images, self.painter.side)?;
-        let first = self.first(&images)?;
-        let by_iteration = self.by_iteration(&images, first.clone())?;
-        let by_threshold = self.by_threshold(&images, &first)?;
+        let tiles = self.config.tiles().cut(images)?;
+        let from = |patches| self.by_iteration(images, &tiles, self.first(&tiles, patches)?);
+        let by_iteration = from(self.config.patches)?;
+        let by_patches = PATCHES.iter().map(|(patches, _)| from(*patches)).collect::<Result<Vec<_>>>()?;
+        let by_threshold = self.by_threshold(images, &tiles)?;
         let numbers: Vec<f32> = (0..=self.config.test_iterations).map(|i| i as f32).collect();
-        let all = by_iteration.iter().zip(&by_threshold).map(|(iterations, thresholds)| {
-            let mut all = sweeps("iteration", &numbers, iterations);
-            all.extend(sweeps("threshold u, after 10 iterations", &CANDIDATES, thresholds));
+        let of = |image: usize| {
+            let mut all = sweeps("iteration", &numbers, &by_iteration[image]);
+            all.extend(sweeps("threshold u, after 10 iterations", &CANDIDATES, &by_threshold[image]));
+            for (residual, chart) in BY_PATCHES.into_iter().enumerate() {
+                all.extend(PATCHES.iter().zip(&by_patches).map(|((_, name), lines)| Sweep {
+                    chart,
+                    name,
+                    x: numbers.clone(),
+                    scores: lines[image][residual].clone(),
+                }));
+            }
             all
-        });
-        Ok(all.collect())
+        };
+        Ok((0..images.shape()[0]).map(of).collect())
     }
 
-    /// Of each image and residual, the score after every iteration.
-    fn by_iteration(&self, images: &Tensor, first: Tensor) -> Result<Vec<[Vec<f32>; 2]>> {
+    /// Of each image and residual, the score after every iteration from the first reconstructions of its tiles.
+    fn by_iteration(&self, images: &Tensor, tiles: &Tensor, first: Tensor) -> Result<Vec<[Vec<f32>; 2]>> {
         let (values, n, iterations) = (images.values()?, images.shape()[0], self.config.test_iterations);
         let mut lines = vec![[const { Vec::new() }; 2]; n];
         let mut watch = |moment: &Moment| -> Result<()> {
@@ -89,7 +104,7 @@ impl I3ad {
             }
             Ok(())
         };
-        let last = self.painter.iterate(images, first, &self.search(), &Until::done(), Some(&mut watch))?;
+        let last = self.iterate_from(tiles, first, &self.search(), &Until::done(), Some(&mut watch))?;
         // What an image has reached when it is done, it keeps.
         for (i, (lines, reached)) in lines.iter_mut().zip(&last).enumerate() {
             while lines[0].len() <= iterations {
@@ -100,14 +115,13 @@ impl I3ad {
     }
 
     /// Of each image and residual, the score at every candidate of the threshold.
-    fn by_threshold(&self, images: &Tensor, first: &Tensor) -> Result<Vec<[Vec<f32>; 2]>> {
-        let (values, n) = (images.values()?, images.shape()[0]);
+    fn by_threshold(&self, images: &Tensor, tiles: &Tensor) -> Result<Vec<[Vec<f32>; 2]>> {
+        let (values, n, first) = (images.values()?, images.shape()[0], self.first(tiles, self.config.patches)?);
         let mut lines = vec![[const { Vec::new() }; 2]; n];
         for u in CANDIDATES {
             let search = Search { u, iterations: self.config.test_iterations.min(ITERATIONS), ..self.search() };
-            for (i, reached) in
-                self.painter.iterate(images, first.clone(), &search, &Until::done(), None)?.iter().enumerate()
-            {
+            let reached = self.iterate_from(tiles, first.clone(), &search, &Until::done(), None)?;
+            for (i, reached) in reached.iter().enumerate() {
                 self.extend(&mut lines[i], image_of(&values, n, i), reached)?;
             }
         }

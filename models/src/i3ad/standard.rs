@@ -16,7 +16,6 @@ use hotad_kernels::window::Border;
 use serde::{Deserialize, Serialize};
 
 use super::I3ad;
-use super::picture::padded;
 use super::report::RESIDUALS;
 use crate::residual::Residual;
 
@@ -117,9 +116,8 @@ impl Standard {
         order.truncate(IMAGES);
         for_each_batch(&Images::new(train, model.config.image()), &order, BATCH, |batch| {
             interrupt::check()?;
-            let images = padded(&batch.images, model.painter.side)?;
-            let reached = pooled(|| model.iterate(&images, &Until::done(), None))?;
-            let values = images.values()?;
+            let reached = pooled(|| model.iterate(&batch.images, &Until::done(), None))?;
+            let values = batch.images.values()?;
             for (sums, (_, residual)) in sums.iter_mut().zip(RESIDUALS) {
                 model.maps(residual, &values, &reached).for_each(|map| sums.add(&map));
             }

@@ -10,9 +10,9 @@ use hotad_engine::threads::pooled;
 use hotad_engine::until::Until;
 use hotad_engine::{Result, interrupt, random};
 
+use super::augment::seen;
 use super::config::Config;
 use super::iteration::{Painter, Reached, Search};
-use super::picture::padded;
 use crate::fit::FitContext;
 
 /// Candidates, ascending.
@@ -21,7 +21,7 @@ pub const CANDIDATES: [f32; 9] = [0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40, 0.45
 /// Iterations after which the difference is taken.
 const ITERATIONS: usize = 10;
 
-/// Training images that are looked at, drawn by the seed.
+/// Training images, or tiles of as many, that are looked at, drawn by the seed.
 const IMAGES: usize = 16;
 
 /// The threshold of settings: fixed, or chosen on training normals; says which and why.
@@ -52,10 +52,11 @@ pub fn resolve(config: &Config, painter: &Painter, context: &FitContext) -> Resu
 /// where none does.
 fn choose(config: &Config, painter: &Painter, context: &FitContext) -> Result<(Option<f32>, f64)> {
     let order = drawn(context.train.len(), context.seed);
+    let mut rng = random::stream(context.seed, "tiles that the threshold is chosen on", 0);
     let mut found = (None, f64::INFINITY);
     // All of them are one batch.
     for_each_batch(&Images::new(context.train, config.image()), &order, IMAGES, |batch| {
-        let images = padded(&batch.images, painter.side)?;
+        let images = seen(config, &batch.images, &mut rng)?;
         let first = painter.first(&images, config.patches, config.shifts)?;
         found = pooled(|| smallest(painter, &images, &first, config.u_limit))?;
         Ok(())

@@ -9,13 +9,14 @@ use hotad_engine::data::prepare::{Prepared, list_sha256};
 use hotad_engine::data::roi::Roi;
 use hotad_engine::data::{Dataset, Item};
 use hotad_engine::error::shown;
-use hotad_engine::model_file::ModelFile;
+use hotad_engine::model_file::{ModelFile, Provenance};
 use hotad_engine::observer::Observer;
 use hotad_engine::{Error, Result, random};
 use serde_json::{Map, Value};
 
 use super::train::TrainJob;
 use super::{data_set, prepare};
+use crate::fit::WarmStart;
 use crate::method;
 
 /// The images of a training.
@@ -32,14 +33,17 @@ pub struct Selection {
     pub groups: Vec<usize>,
     /// Parts that all images are of.
     pub parts: usize,
-    /// SHA-256 of all images that the model, and those it is built on, learn from, in ascending order.
+    /// SHA-256 of all images that the model, those it is built on and the one that it starts from learn from, in ascending
+    /// order.
     pub learned: Vec<String>,
-    /// Whether the models it is built on tell all of theirs.
+    /// Whether these models tell all of theirs.
     pub lists_all_images: bool,
     /// Whether all images are gray.
     pub gray: bool,
     /// SHA-256 of the list of all images.
     pub sha256: String,
+    /// The model whose weights training starts from.
+    pub init: Option<WarmStart>,
     /// The region of them that is looked at: the job's, or that of its members.
     pub roi: Option<Roi>,
     /// What decides what is learned from, by name, for checkpoints.
@@ -60,22 +64,31 @@ impl Selection {
         }
         let named: HashSet<PathBuf> = data.validation.iter().map(|i| i.path.clone()).collect();
         let candidates = candidates(&data, job, cross_validation)?;
-        let Members { learned: members, lists_all_images, roi, weights } = Members::read(job, observer)?;
+        if cross_validation && job.init.is_some() {
+            let reason =
+                "what it learned from may be among the images that folds are tested on; folds start afresh".into();
+            return Err(Error::Argument { name: "init", reason });
+        }
+        let init = job.init.as_deref().map(WarmStart::read).transpose()?;
+        let Earlier { learned: earlier, lists_all_images, roi, weights } = Earlier::read(job, init.as_ref(), observer)?;
         let mut prepared = prepare(&candidates, roi.as_ref(), job.on_broken, observer)?;
+        if let Some(init) = &init {
+            init.check(method(&job.method)?, &job.settings, if prepared.gray { 1 } else { 3 })?;
+        }
         let paths = |prepared: &Prepared| prepared.items.iter().map(|i| i.path.clone()).collect::<Vec<_>>();
         let mut groups = grouping.groups(&paths(&prepared), &prepared.thumbnails)?;
         if cross_validation {
-            (prepared, groups) = unlearned(prepared, groups, &members, observer);
+            (prepared, groups) = unlearned(prepared, groups, &earlier, observer);
         }
-        let (paths, built) = (paths(&prepared), !members.is_empty());
+        let (paths, built) = (paths(&prepared), !earlier.is_empty());
         let holdout = match (cross_validation, named.is_empty()) {
             (true, _) => Vec::new(),
-            (false, true) => held_out(&prepared, &groups, &members, job),
+            (false, true) => held_out(&prepared, &groups, &earlier, job),
             (false, false) => (0..paths.len()).filter(|i| named.contains(&paths[*i])).collect(),
         };
         warn_of_divided(&groups, &holdout, observer);
-        check_twice(&prepared, &holdout, &members)?;
-        let mut selection = Self { lists_all_images, ..Self::of(job, prepared, &groups, &holdout, members) };
+        check_twice(&prepared, &holdout, &earlier)?;
+        let mut selection = Self { lists_all_images, ..Self::of(job, prepared, &groups, &holdout, earlier) };
         if !weights.is_empty() {
             selection.chosen.insert("SHA-256 of the models built on".into(), list_sha256(&weights).into());
         }
@@ -83,7 +96,10 @@ impl Selection {
             let plain = serde_json::to_value(roi).expect("a region is plain data");
             selection.chosen.insert("region of interest".into(), plain);
         }
-        selection.roi = roi;
+        if let Some(init) = &init {
+            selection.chosen.insert("SHA-256 of --init".into(), init.origin().sha256.into());
+        }
+        (selection.roi, selection.init) = (roi, init);
         if selection.train.is_empty() || (selection.holdout.is_empty() && !cross_validation) {
             return Err(too_few(&data, built));
         }
@@ -93,7 +109,7 @@ impl Selection {
     }
 
     /// Of looked-at images, of which some are held out.
-    fn of(job: &TrainJob, prepared: Prepared, groups: &[usize], holdout: &[usize], members: HashSet<String>) -> Self {
+    fn of(job: &TrainJob, prepared: Prepared, groups: &[usize], holdout: &[usize], earlier: HashSet<String>) -> Self {
         let held: HashSet<usize> = holdout.iter().copied().collect();
         let pick =
             |wanted: &dyn Fn(usize) -> bool| -> Vec<usize> { (0..groups.len()).filter(|i| wanted(*i)).collect() };
@@ -102,7 +118,7 @@ impl Selection {
         let paths = |some: &[usize]| some.iter().map(|i| prepared.items[*i].path.clone()).collect::<Vec<_>>();
         let hashes = |some: &[usize]| some.iter().map(|i| prepared.hashes[*i].clone()).collect::<Vec<_>>();
         let own: Vec<usize> = train.iter().chain(&defective).copied().collect();
-        let mut learned: Vec<String> = members.into_iter().chain(hashes(&own)).collect();
+        let mut learned: Vec<String> = earlier.into_iter().chain(hashes(&own)).collect();
         learned.sort_unstable();
         learned.dedup();
         let lists = [&train[..], holdout, &defective].map(|some| list_sha256(&hashes(some)));
@@ -118,6 +134,7 @@ impl Selection {
             lists_all_images: true,
             gray: prepared.gray,
             roi: None,
+            init: None,
             sha256: list_sha256(&prepared.hashes),
         }
     }
@@ -167,21 +184,21 @@ fn candidates(data: &Dataset, job: &TrainJob, cross_validation: bool) -> Result<
     })
 }
 
-/// What members say of the images that they have learned from.
-struct Members {
+/// What trained models that a job builds on or starts from say of the images that they have learned from.
+struct Earlier {
     /// SHA-256 of these images.
     learned: HashSet<String>,
-    /// Whether all members tell all of theirs.
+    /// Whether all models tell all of theirs.
     lists_all_images: bool,
-    /// The region that they and the job look at.
+    /// The region that members and the job look at.
     roi: Option<Roi>,
     /// SHA-256 of the tensors of each.
     weights: Vec<String>,
 }
 
-impl Members {
-    /// Of the members of a job.
-    fn read(job: &TrainJob, observer: &dyn Observer) -> Result<Self> {
+impl Earlier {
+    /// Of the members of a job, what its settings build on, and the model that it starts from.
+    fn read(job: &TrainJob, init: Option<&WarmStart>, observer: &dyn Observer) -> Result<Self> {
         let mut all =
             Self { learned: HashSet::new(), lists_all_images: true, roi: job.roi.clone(), weights: Vec::new() };
         let built_on = (method(&job.method)?.built_on)(&job.settings)?;
@@ -195,24 +212,31 @@ impl Members {
                 let reason = "looks at another region of interest than the others or this training; members share one";
                 return Err(Error::Model { path: member.clone(), reason: reason.into() });
             }
-            if !provenance.lists_all_images {
-                let what =
-                    "does not say which images it learned from; train it again, or its images may be calibrated with";
-                observer.warn(&format!("member {} {what}", shown(member)));
-            }
-            all.lists_all_images &= provenance.lists_all_images;
-            all.learned.extend(provenance.learned_images);
-            all.learned.extend(provenance.added_images.into_keys());
+            all.add(&format!("member {}", shown(member)), &provenance, observer);
+        }
+        if let Some(init) = init {
+            all.add(&init.origin().file, init.provenance(), observer);
         }
         Ok(all)
+    }
+
+    /// Adds the images of one model.
+    fn add(&mut self, model: &str, provenance: &Provenance, observer: &dyn Observer) {
+        if !provenance.lists_all_images {
+            observer.warn(&format!(
+                "{model} does not say which images it learned from; train it again, or its images may be calibrated with"
+            ));
+        }
+        self.lists_all_images &= provenance.lists_all_images;
+        self.learned.extend(provenance.known().into_iter().map(String::from));
     }
 }
 
 /// Numbers of the normal images that are held out: a share of them, drawn by the seed, whole groups, none of a group with an
-/// image that a member or a supervised method learns from.
-fn held_out(prepared: &Prepared, groups: &[usize], members: &HashSet<String>, job: &TrainJob) -> Vec<usize> {
+/// image that an earlier model or a supervised method learns from.
+fn held_out(prepared: &Prepared, groups: &[usize], earlier: &HashSet<String>, job: &TrainJob) -> Vec<usize> {
     let normal: Vec<usize> = (0..groups.len()).filter(|i| !prepared.items[*i].defective).collect();
-    let learned = |i: usize| prepared.items[i].defective || members.contains(&prepared.hashes[i]);
+    let learned = |i: usize| prepared.items[i].defective || earlier.contains(&prepared.hashes[i]);
     let taken: HashSet<usize> = (0..groups.len()).filter(|i| learned(*i)).map(|i| groups[i]).collect();
     let n = normal.len();
     let wanted = ((n as f64 * job.holdout).round() as usize).clamp(1.min(n.saturating_sub(1)), n.saturating_sub(1));
@@ -237,16 +261,17 @@ fn warn_of_divided(groups: &[usize], holdout: &[usize], observer: &dyn Observer)
 }
 
 /// Fails for an image that is held out and learned from too.
-fn check_twice(prepared: &Prepared, holdout: &[usize], members: &HashSet<String>) -> Result<()> {
+fn check_twice(prepared: &Prepared, holdout: &[usize], earlier: &HashSet<String>) -> Result<()> {
     let held: HashSet<usize> = holdout.iter().copied().collect();
     let own: HashSet<&String> =
         (0..prepared.hashes.len()).filter(|i| !held.contains(i)).map(|i| &prepared.hashes[i]).collect();
-    let twice = |i: &&usize| own.contains(&prepared.hashes[**i]) || members.contains(&prepared.hashes[**i]);
+    let twice = |i: &&usize| own.contains(&prepared.hashes[**i]) || earlier.contains(&prepared.hashes[**i]);
     match holdout.iter().find(twice) {
         None => Ok(()),
         Some(i) => Err(Error::Image {
             path: prepared.items[*i].path.clone(),
-            reason: "is held out, but its content is learned from too, here or by a member; remove the copy".into(),
+            reason: "is held out, but its content is learned from too, here or by an earlier model; remove the copy"
+                .into(),
         }),
     }
 }
@@ -256,7 +281,7 @@ fn too_few(data: &Dataset, built_on_others: bool) -> Error {
     let reason = match built_on_others {
         false => "two normal images of different parts at least are needed: one to learn from, one to calibrate with",
         true => {
-            "every normal image, or one of the same part, was learned from by a member; nothing is left to calibrate with"
+            "every normal image, or one of the same part, was learned from by an earlier model; nothing is left to calibrate with"
         }
     };
     Error::Data { path: data.root.clone(), reason: reason.into() }

@@ -38,6 +38,8 @@ pub struct TrainJob {
     pub settings: Table,
     /// Model files that an ensemble is built on.
     pub members: Vec<PathBuf>,
+    /// A trained model of the same method whose weights training starts from.
+    pub init: Option<PathBuf>,
     /// The region of images that is looked at, in training and ever after; `None` looks at all, or for an ensemble at the region
     /// of its members.
     pub roi: Option<Roi>,
@@ -74,6 +76,7 @@ impl TrainJob {
             data: data.into(),
             settings: Table::new(),
             members: Vec::new(),
+            init: None,
             roi: None,
             group: GROUP.into(),
             holdout: HOLDOUT,
@@ -103,6 +106,11 @@ impl TrainJob {
             let (name, ensembles) = (method.name, names(METHODS, |m| m.ensemble));
             let reason = format!("{name} is not built on other models; those that are: {ensembles}");
             return Err(Error::Argument { name: "members", reason });
+        }
+        if self.init.is_some() && !method.warm_start {
+            let (name, those) = (method.name, names(METHODS, |m| m.warm_start));
+            let reason = format!("training of {name} cannot start from a trained model; that of these can: {those}");
+            return Err(Error::Argument { name: "init", reason });
         }
         Ok(())
     }
@@ -179,6 +187,7 @@ impl TrainJob {
             groups: &selection.groups,
             gray: selection.gray,
             members: &self.members,
+            init: selection.init.as_ref(),
             device: &self.device,
             methods: METHODS,
             seed: self.seed,
@@ -257,6 +266,7 @@ impl TrainJob {
             training_images: selection.train.len() + selection.defective.len(),
             learned_images: selection.learned.clone(),
             lists_all_images: selection.lists_all_images,
+            init: selection.init.as_ref().map(|init| Box::new(init.origin())),
             ..Provenance::default()
         };
         let mut model = Model {

@@ -117,17 +117,17 @@ settings! {
     /// Settings.
     pub struct Config {
         /// rows and columns the images are brought to
-        image_size: usize = 256, allowed SIZES if |v| is_size(*v);
+        image_size: usize = 256, allowed SIZES if |v| is_size(*v), for Shapes;
         /// network that decides: "resnet18", "vgg16", "resnet50", "vgg19" or "cnn"
-        detector: DetectionNetwork = DetectionNetwork::Resnet18;
+        detector: DetectionNetwork = DetectionNetwork::Resnet18, for Shapes;
         /// where attention comes from: "resnet" or "mobilenet" (attention networks), "direct" (the map itself) or "none"
-        attention: Attention = Attention::Resnet;
+        attention: Attention = Attention::Resnet, for Shapes;
         /// attention point, from 1 (largest map) on; the best one differs between data sets (train --cv sweeps it)
         point: usize = 3, in 1..=POINTS;
         /// what the detector sees: "rgb", "map", "rgb+map" or "attended" (the image under the map)
-        input: Input = Input::Rgb;
+        input: Input = Input::Rgb, for Shapes;
         /// channels of the first stage of the detector and of the ResNet-based attention network (paper: 64)
-        width: usize = 64, in 4..=256;
+        width: usize = 64, in 4..=256, for Shapes;
         /// epochs of detector and attention network
         epochs: usize = 100, in EPOCHS, for Length;
         /// images of one step
@@ -153,7 +153,7 @@ settings! {
         /// images of the others; 1 for the maps of the one colour network, too clean for what it has learned from
         map_parts: usize = 2, in 1..=stage::COLOUR_PARTS.len();
         /// channels of the colour network after its first convolution (paper: 64)
-        color_width: usize = 64, in color_unet::WIDTH;
+        color_width: usize = 64, in color_unet::WIDTH, for Shapes;
         /// most epochs of the colour network
         color_epochs: usize = 500, in EPOCHS, for Length;
         /// learning rate of the colour network (Adam; paper: 1e-3)

@@ -22,7 +22,7 @@ use crate::method::LoadContext;
 use crate::normal_pixels::NormalPixels;
 
 /// Prefix of the tensors of a colour network.
-const COLOUR: &str = "color.";
+pub(super) const COLOUR: &str = "color.";
 /// Prefix of the tensors of a model.
 const MODEL: &str = "guide.";
 
@@ -36,9 +36,9 @@ const BATCH: usize = 8;
 /// Gives anomaly maps on a scale that normal pixels hardly exceed 1 on.
 pub enum Guide {
     /// The colour network of the paper.
-    Colour(Recolouring),
+    Colour(Box<Recolouring>),
     /// Another model.
-    Model(GuideModel),
+    Model(Box<GuideModel>),
 }
 
 /// A trained model, and how its maps are standardised.
@@ -124,12 +124,12 @@ impl Guide {
         match saved.map_err(|e| damaged(format!("the guide: {e}; train it again")))? {
             Saved::Color { unit } => {
                 let state = container::restore(tensors, COLOUR)?;
-                Recolouring::new(config.colour(), state, unit, context.device).map(Self::Colour)
+                Recolouring::new(config.colour(), state, unit, context.device).map(Box::new).map(Self::Colour)
             }
             Saved::Model { scale, .. } if !scale.is_whole() => Err(damaged(format!("the guide's scale is {scale:?}"))),
             Saved::Model { member, scale } => {
                 let member = Member::restore(&member, MODEL, tensors, context)?;
-                Ok(Self::Model(GuideModel { member, scale, device: context.device.clone() }))
+                Ok(Self::Model(Box::new(GuideModel { member, scale, device: context.device.clone() })))
             }
         }
     }

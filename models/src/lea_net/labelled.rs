@@ -21,7 +21,7 @@ use hotad_engine::threads::pooled;
 use hotad_engine::{Error, Result, interrupt};
 
 use super::config::Config;
-use super::guide::{Guide, GuideModel};
+use super::guide::{COLOUR, Guide, GuideModel};
 use crate::color_unet::Recolouring;
 use crate::fit::{FitContext, stage};
 
@@ -118,7 +118,7 @@ impl Material<'_> {
         let (own, others): (Vec<usize>, Vec<usize>) = (0..self.images.len()).partition(|i| *i < context.train.len());
         let mut labelled = Labelled::new(self.images, self.labels);
         labelled.make_maps(&own, config, |images| model.maps_on(learned, images))?;
-        let guide = Guide::Model(model);
+        let guide = Guide::Model(Box::new(model));
         labelled.make_maps(&others, config, |images| guide.maps(images))?;
         Ok((guide, labelled))
     }
@@ -126,12 +126,12 @@ impl Material<'_> {
     fn cross_fitted(self, config: &Config, context: &FitContext) -> Result<(Guide, Labelled)> {
         let parts = self.parts(config, context)?;
         let colour = config.colour();
-        let network = Recolouring::fit(&colour, &context.of_stage(Some(stage::COLOUR)))?;
+        let network = Recolouring::fit(&colour, &context.of_stage(Some(stage::COLOUR)), Some(COLOUR))?;
         let mut labelled = Labelled::new(self.images, self.labels);
         if config.map_parts == 1 {
             let all: Vec<usize> = (0..parts.len()).collect();
             labelled.make_maps(&all, config, |images| network.maps(images))?;
-            return Ok((Guide::Colour(network), labelled));
+            return Ok((Guide::Colour(Box::new(network)), labelled));
         }
         let mut chosen = context.chosen.clone();
         chosen.insert("setting map_parts".into(), config.map_parts.into());
@@ -143,12 +143,15 @@ impl Material<'_> {
                 .observer
                 .say(&format!("colours for the maps of part {number} of {count}, from the other normal images"));
             let stage = context.of_stage(Some(stage::COLOUR_PARTS[part]));
-            let network =
-                Recolouring::fit(&colour, &FitContext { train: context.train.with(&train), chosen: &chosen, ..stage })?;
+            let network = Recolouring::fit(
+                &colour,
+                &FitContext { train: context.train.with(&train), chosen: &chosen, ..stage },
+                None,
+            )?;
             let own: Vec<usize> = (0..parts.len()).filter(|i| parts[*i] == part).collect();
             labelled.make_maps(&own, config, |images| network.maps(images))?;
         }
-        Ok((Guide::Colour(network), labelled))
+        Ok((Guide::Colour(Box::new(network)), labelled))
     }
 
     /// The part that the map of each image is made with.

@@ -80,9 +80,11 @@ pub fn norms(networks: &Networks, config: &Config) -> BatchNorms {
 /// # Errors
 /// What the training loop reports.
 pub fn learn(networks: &Networks, config: &Config, data: &Labelled, context: &FitContext) -> Result<Params> {
+    let mut params = networks.init(config, context.seed)?;
+    context.warm_start(&mut params, "network.")?;
     let mut learner = LeaLearner {
         networks,
-        params: networks.init(config, context.seed)?.to(context.device)?,
+        params: params.to(context.device)?,
         data,
         spec: config.image(),
         adam: AdamOptions { lr: config.learning_rate() as f32, ..AdamOptions::default() },

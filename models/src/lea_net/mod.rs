@@ -128,6 +128,7 @@ impl Method for LeaNet {
     const SUMMARY: &'static str =
         "colour anomaly maps as layer-wise attention of a classifier (LEA-Net); learns from defects too";
     const SUPERVISED: bool = true;
+    const WARM_START: bool = true;
     const CROSS_VALIDATION: Option<CrossValidation> =
         Some(|settings, context, folds, watch| cross_validate(&Config::from_table(settings)?, context, folds, watch));
     const EXPLAINABLE: bool = true;
@@ -177,7 +178,7 @@ impl LeaNet {
     /// # Errors
     /// When the device is out of memory.
     pub fn untrained(config: Config, seed: u64, device: &Device) -> Result<Self> {
-        let guide = Guide::Colour(Recolouring::untrained(config.colour(), seed, device)?);
+        let guide = Guide::Colour(Box::new(Recolouring::untrained(config.colour(), seed, device)?));
         let state = Networks::new(&config).init(&config, seed)?.values()?;
         Self::new(config, guide, state, device)
     }

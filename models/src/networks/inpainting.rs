@@ -4,17 +4,19 @@
 //! Everything is gated convolutions; `c` names their output channels before they are split into features and
 //! gates, so that half as many come out. Coarse: masked image, ones and mask to 5x5 c, 3x3 stride 2 to 2c, 2c, stride 2
 //! to 4c, 4c, 4c, dilations 2, 4, 8, 16 at 4c, 4c, 4c, enlarged to 2c, 2c, enlarged to c, c/2, and 3 by tanh. The fine
-//! network sees the image with the coarse result pasted in, as the public code of that paper has it: one branch
+//! network (refinement.rs) sees the image with the coarse result pasted in, as the public code of that paper has it: one branch
 //! of dilated convolutions and one with attention, joined, and a decoder like the first. Images are in -1..1.
 
 use hotad_engine::device::Device;
-use hotad_engine::ops::{Mode, concat_channels, mix, paste, self_attention};
+use hotad_engine::ops::{Mode, paste};
 use hotad_engine::params::{Params, State, fetch};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Result, random};
 
 use super::gated::{Gated, Gates, PreparedGates};
+use super::gated_chain::{Chain, through};
 use super::layer::{Layer, Prepared, Weights};
+use super::refinement::{Refinement, image_layer};
 
 /// Rows and columns are halved twice: sizes must be multiples of this.
 pub const STRIDE: usize = 4;
@@ -23,22 +25,16 @@ pub const STRIDE: usize = 4;
 pub const REACH: usize = 64;
 
 /// Name of the weight of the attention's residual.
-const GAMMA: &str = "attention.gamma";
+pub(super) const GAMMA: &str = "attention.gamma";
 
 /// The generator.
 pub struct Generator {
     coarse: Vec<Gated>,
     coarse_out: Layer,
-    branch: Vec<Gated>,
-    before: Vec<Gated>,
-    /// Keys, queries, values.
-    projections: [Layer; 3],
-    after: Vec<Gated>,
-    decoder: Vec<Gated>,
-    out: Layer,
+    fine: Refinement,
 }
 
-/// Both results, `[n, h, w, 3]` in -1..1, whole images.
+/// Both results, `[n, h, w, 3]`, whole images.
 pub struct Inpainted {
     /// Of the first network.
     pub coarse: Tensor,
@@ -46,82 +42,27 @@ pub struct Inpainted {
     pub fine: Tensor,
 }
 
-/// A chain of gated convolutions under construction.
-struct Chain {
-    name: &'static str,
-    channels: usize,
-    layers: Vec<Gated>,
-}
-
-impl Chain {
-    fn new(name: &'static str, channels: usize) -> Self {
-        Self { name, channels, layers: Vec::new() }
-    }
-
-    fn conv(mut self, to: usize, kernel: usize, stride: usize, dilation: usize) -> Self {
-        let name = format!("{}.{}", self.name, self.layers.len());
-        self.layers.push(Gated::new(name, self.channels, to, kernel, stride, dilation));
-        self.channels = to;
-        self
-    }
-
-    /// 3x3 without stride.
-    fn same(self, to: usize) -> Self {
-        self.conv(to, 3, 1, 1)
-    }
-
-    fn dilated(self) -> Self {
-        let c = self.channels;
-        [2, 4, 8, 16].into_iter().fold(self, |chain, d| chain.conv(c, 3, 1, d))
-    }
-
-    fn up(self, to: usize) -> Self {
-        let mut chain = self.same(to);
-        chain.layers.iter_mut().last().into_iter().for_each(|l| l.upsampled = true);
-        chain
-    }
-
-    /// From a quarter of the size to the whole.
-    fn decoder(self, c: usize) -> Self {
-        let (one, two) = (c / 2, c);
-        self.up(two).same(two).up(one).same(c / 4)
-    }
-}
-
 impl Generator {
-    /// With `c` channels (48 in the paper, a multiple of 4).
+    /// With `c` channels (48 in the paper, a multiple of 4), for images in -1..1.
     pub fn new(c: usize) -> Self {
-        let (one, two, four) = (c / 2, c, 2 * c);
-        let coarse = Chain::new("coarse", 5).conv(one, 5, 1, 1).conv(two, 3, 2, 1).same(two).conv(four, 3, 2, 1);
-        let coarse = coarse.same(four).same(four).dilated().same(four).same(four).decoder(c);
-        let branch = Chain::new("branch", 3).conv(one, 5, 1, 1).conv(one, 3, 2, 1).same(two).conv(two, 3, 2, 1);
-        let branch = branch.same(four).same(four).dilated();
-        let before = Chain::new("attention.before", 3).conv(one, 5, 1, 1).conv(one, 3, 2, 1).same(two);
-        let mut before = before.conv(four, 3, 2, 1).same(four).same(four);
-        before.layers.iter_mut().last().into_iter().for_each(|l| l.features = Activation::Relu);
-        let after = Chain::new("attention.after", four).same(four).same(four);
-        let decoder = Chain::new("fine", 2 * four).same(four).same(four).decoder(c);
-        let keys = (four / 8).max(1);
-        let projection = |name: &str, to| Layer::linear(format!("attention.{name}"), four, to);
-        let out = |name: &str| Layer::conv(name, c / 4, 3, 3, 1).then(Activation::Tanh);
+        Self::in_range(c, Activation::Tanh)
+    }
+
+    /// For images in the range of an activation: tanh, or sigmoid for 0..1.
+    pub fn in_range(c: usize, range: Activation) -> Self {
         Self {
-            coarse: coarse.layers,
-            coarse_out: out("coarse.out"),
-            branch: branch.layers,
-            before: before.layers,
-            projections: [projection("f", keys), projection("g", keys), projection("h", four)],
-            after: after.layers,
-            decoder: decoder.layers,
-            out: out("fine.out"),
+            coarse: Chain::encoder("coarse", c).decoder(c).layers,
+            coarse_out: image_layer("coarse.out", c, range),
+            fine: Refinement::new(c, range),
         }
     }
 
     fn gated(&self) -> impl Iterator<Item = &Gated> {
-        [&self.coarse, &self.branch, &self.before, &self.after, &self.decoder].into_iter().flatten()
+        self.coarse.iter().chain(self.fine.gated())
     }
 
     fn plain(&self) -> Vec<&Layer> {
-        self.projections.iter().chain([&self.coarse_out, &self.out]).collect()
+        self.fine.projections().iter().chain([&self.coarse_out, self.fine.out()]).collect()
     }
 
     /// Adds fresh parameters.
@@ -132,37 +73,47 @@ impl Generator {
         params.zeros(GAMMA, &[1]);
     }
 
+    /// What the coarse network makes of images under masks.
+    fn coarse(&self, weights: &Inpainting, images: &Tensor, mask: &Tensor) -> Result<Tensor> {
+        let gates = weights.gates();
+        let first = gates.run(&self.coarse[0], images, Some(mask))?;
+        weights.plain().run(&self.coarse_out, &through(&gates, &self.coarse[1..], first)?, None, None)
+    }
+
     /// Paints the pixels of `images` (`[n, h, w, 3]` in -1..1) where `mask` (`[n, h, w, 1]`) is 1; what lies under
     /// it is not seen.
     ///
     /// # Errors
     /// When rows or columns are no multiple of [`STRIDE`].
     pub fn run(&self, weights: &Inpainting, images: &Tensor, mask: &Tensor) -> Result<Inpainted> {
-        let gates = weights.gates();
-        let through = |layers: &[Gated], x: Tensor| layers.iter().try_fold(x, |x, l| gates.run(l, &x, None));
-        let first = gates.run(&self.coarse[0], images, Some(mask))?;
-        let coarse = weights.plain().run(&self.coarse_out, &through(&self.coarse[1..], first)?, None, None)?;
-        let seen = paste(&coarse, images, mask)?;
-        let branch = through(&self.branch, seen.clone())?;
-        let features = through(&self.before, seen)?;
-        let [keys, queries, values] =
-            [0, 1, 2].map(|i| weights.plain().run(&self.projections[i], &features, None, None));
-        let attended = self_attention(&keys?, &queries?, &values?)?;
-        let attended = through(&self.after, mix(&attended, &weights.gamma()?, &features)?)?;
-        let fine = through(&self.decoder, concat_channels(&branch, &attended)?)?;
-        Ok(Inpainted { coarse, fine: weights.plain().run(&self.out, &fine, None, None)? })
+        let coarse = self.coarse(weights, images, mask)?;
+        let fine = self.fine.run(weights, paste(&coarse, images, mask)?)?;
+        Ok(Inpainted { coarse, fine })
     }
-}
 
-impl Generator {
+    /// Paints whole images that nothing is hidden of, as an autoencoder does: the fine network sees the coarse result alone.
+    ///
+    /// # Errors
+    /// When rows or columns are no multiple of [`STRIDE`].
+    pub fn reconstruct(&self, weights: &Inpainting, images: &Tensor) -> Result<Inpainted> {
+        let coarse = self.coarse(weights, images, &nothing(images)?)?;
+        let fine = self.fine.run(weights, coarse.clone())?;
+        Ok(Inpainted { coarse, fine })
+    }
+
     /// Feature maps of whole images: what the dilated branch sees of `[n, h, w, 3]` in -1..1, `[n, h / 4, w / 4, 2 c]`.
     ///
     /// # Errors
     /// When rows or columns are no multiple of [`STRIDE`].
     pub fn features(&self, weights: &Inpainting, images: &Tensor) -> Result<Tensor> {
-        let gates = weights.gates();
-        self.branch.iter().try_fold(images.clone(), |x, layer| gates.run(layer, &x, None))
+        self.fine.features(weights, images.clone())
     }
+}
+
+/// Masks `[n, h, w, 1]` that hide nothing of images.
+pub(super) fn nothing(images: &Tensor) -> Result<Tensor> {
+    let [n, h, w, _] = images.nhwc()?;
+    Tensor::from_buffer(images.device().zeros(n * h * w)?, &[n, h, w, 1])
 }
 
 /// The generator's weights laid out for inference.
@@ -195,21 +146,21 @@ pub enum Inpainting<'a> {
 }
 
 impl Inpainting<'_> {
-    fn gates(&self) -> Gates<'_> {
+    pub(super) fn gates(&self) -> Gates<'_> {
         match self {
             Self::Learned(params, mode) => Gates::Learned(params, *mode),
             Self::Ready(ready) => Gates::Prepared(&ready.gates),
         }
     }
 
-    fn plain(&self) -> Weights<'_> {
+    pub(super) fn plain(&self) -> Weights<'_> {
         match self {
             Self::Learned(params, mode) => Weights::Learned(params, "", *mode),
             Self::Ready(ready) => Weights::Prepared(&ready.plain),
         }
     }
 
-    fn gamma(&self) -> Result<Tensor> {
+    pub(super) fn gamma(&self) -> Result<Tensor> {
         match self {
             Self::Learned(params, mode) => params.get(GAMMA, *mode != Mode::Eval),
             Self::Ready(ready) => Ok(ready.gamma.clone()),

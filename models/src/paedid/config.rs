@@ -59,9 +59,9 @@ settings! {
         /// rows and columns the images are brought to; a multiple of 2 for each layer
         image_size: usize = 128;
         /// "auto" (1 when all images are gray, else 3), 1 or 3
-        channels: Channels = Channels::auto();
+        channels: Channels = Channels::auto(), for Shapes;
         /// "vgg" (64, 128), "elpv" (3, 9, 27, 81) or a list of widths, one for each layer
-        network: NetworkChoice = NetworkChoice::Name("elpv".into());
+        network: NetworkChoice = NetworkChoice::Name("elpv".into()), for Shapes;
         /// most epochs of the autoencoder
         epochs: usize = 100, in EPOCHS, for Length;
         /// images of one step

@@ -65,6 +65,7 @@ impl Method for InpaintedPaedid {
 
     const NAME: &'static str = "paedid-i3ad";
     const SUMMARY: &'static str = "PAEDID's decomposition over a background that I3AD paints";
+    const WARM_START: bool = true;
     const EXPLAINABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {

@@ -110,6 +110,7 @@ impl Method for Paedid {
     const NAME: &'static str = "paedid";
     const SUMMARY: &'static str = "patch autoencoder, memory bank and deep image decomposition (PAEDID)";
     const BANK: bool = true;
+    const WARM_START: bool = true;
     const EXPLAINABLE: bool = true;
     const EXPORTABLE: bool = true;
 

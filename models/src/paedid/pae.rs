@@ -18,6 +18,7 @@ impl Method for Pae {
     const NAME: &'static str = "pae";
     const SUMMARY: &'static str = "PAEDID without decomposition (baseline)";
     const BANK: bool = true;
+    const WARM_START: bool = true;
     const EXPLAINABLE: bool = true;
     const EXPORTABLE: bool = true;
 
