@@ -83,7 +83,9 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(e) if is_closed_pipe(&e) => ExitCode::from(OK),
         Err(e) => {
-            output::note(&format!("hotad: error: {}", output::told(&e)));
+            let line = format!("hotad: error: {}", output::told(&e));
+            memory::begin_to_end();
+            output::note(&line);
             ExitCode::from(if matches!(e, Error::Interrupted(_)) { INTERRUPTED } else { ERROR })
         }
     }

@@ -11,12 +11,26 @@ use mimalloc::MiMalloc;
 #[global_allocator]
 static ALLOCATOR: Reporting<MiMalloc> = Reporting { inner: MiMalloc, end: out_of_memory };
 
-/// Ends the process with one line, whichever threads find that there is no memory.
-fn out_of_memory(bytes: usize) -> ! {
-    static ENDING: AtomicBool = AtomicBool::new(false);
-    while ENDING.swap(true, Ordering::SeqCst) {
+/// Whether a thread is saying why the process ends.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Seconds that another thread has to end the process.
+const PATIENCE: u64 = 5;
+
+/// Lets one thread say why the process ends: the first returns, others wait for it to do so.
+pub fn begin_to_end() {
+    for _ in 0..PATIENCE {
+        if !ENDING.swap(true, Ordering::SeqCst) {
+            return;
+        }
         std::thread::sleep(Duration::from_secs(1));
     }
+    std::process::exit(i32::from(crate::ERROR));
+}
+
+/// Ends the process with one line, whichever threads find that there is no memory.
+fn out_of_memory(bytes: usize) -> ! {
+    begin_to_end();
     let megabytes = bytes.div_ceil(1 << 20);
     let _ = writeln!(
         std::io::stderr(),
