@@ -1,13 +1,13 @@
 //! LEA-Net: layer-wise external attention (Katafuchi and Tokunaga 2022, papers/lea-net).
 //!
 //! 1. A colour network learns normal images; its CIEDE2000 map of any image is the prior knowledge
-//!    (section 3-1, [`crate::color_unet`]). Another model's map may take its place ([`guide`]).
+//!    (section 3-1, [`crate::color_unet`]). Another model's map may take its place ([`Guide`]).
 //! 2. An attention network (CAAN, table 1) sees the map; the features g_p of its stage p become the
 //!    attention map M = sigmoid(mean over channels of g_p) (equation 2).
 //! 3. A detection network (ADN) sees the image; at the same point p its features become (1 + M) f
 //!    (equation 3). "Direct attention" takes the map itself, resized, as M.
 //! 4. Both learn together on images labelled normal or defective, with maps by networks that have not learned from them
-//!    ([`labelled`]): binary cross-entropy of one plus that of the other (equation 1). The image score is the detection
+//!    ([`Labelled`]): binary cross-entropy of one plus that of the other (equation 1). The image score is the detection
 //!    network's probability; the anomaly map is the colour network's.
 //!
 //! What the paper leaves open: no validation set is watched, the weights of the epoch with the lowest
