@@ -210,3 +210,19 @@ fn score_writes_what_happens_inside() {
     let plain = ["score", "--model", text(&ae), text(&images), "--explain", "--out", text(&out), "--force"];
     refused(&plain, &["--explain", "l2-ae has nothing inside to show"]);
 }
+
+#[test]
+fn galleries_of_equal_scores_have_their_maps() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = trained(dir.path(), &[]);
+    for folder in ["test/crack", "ground_truth/crack"] {
+        let ending = if folder.starts_with("test") { ".png" } else { "_mask.png" };
+        for i in 4..10 {
+            let [from, to] = [0, i].map(|i| data.join(folder).join(format!("{i:03}{ending}")));
+            std::fs::copy(from, to).expect("copied");
+        }
+    }
+    let out = dir.path().join("report");
+    ok(&["eval", "--model", text(&model), "--data", text(&data), "--out", text(&out), "--images", "2", "-q"]);
+    assert!(std::fs::read_to_string(out.join("report.html")).expect("written").contains("Weakest defects"));
+}

@@ -68,6 +68,11 @@ fn a_table_is_filled_cell_by_cell_beside_what_was_published() {
     assert!(written(&model) == before, "the model was trained again");
 
     refused(&[&args[..], &["--seed", "8"]].concat(), &["another table, --seed or --set", text(&out)]);
+    let elsewhere = dir.path().join("elsewhere/bars");
+    small_data(&elsewhere, 64);
+    refused(&command("paedid-1", &elsewhere, &out), &["bars is", "name a new folder"]);
+    let plain = data.join("train/good");
+    refused(&command("paedid-1", &plain, &dir.path().join("plain")), &["no normal test images"]);
 }
 
 /// Small coloured pictures, a share of them with a dark spot, in the folders of a labelled data set.
@@ -112,6 +117,8 @@ fn tables_data_and_settings_that_do_not_exist_are_refused() {
     let set = |setting| ["reproduce", "i3ad-1", "--data", text(&data), "--out", text(&out), "--set", setting];
     refused(&set("iterations=3"), &["METHOD.KEY=VALUE"]);
     refused(&set("rasl.rounds=1"), &["no row of the table", "rasl"]);
+    let rows = ["reproduce", "lea-net-7", "--data", text(&data), "--out", text(&out), "--set", "lea-net.rows=['none']"];
+    refused(&rows, &["rows", "the table"]);
     let listed = ok(&["reproduce", "--list"]);
     assert!(listed.lines().any(|line| line.starts_with("i3ad-1 ") && line.contains("table 1")), "{listed}");
 }

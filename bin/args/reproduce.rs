@@ -12,8 +12,8 @@ pub struct ReproduceArgs {
     /// Name of the table; --list prints all
     #[arg(required_unless_present = "list")]
     pub table: Option<String>,
-    /// Labelled data set, a column of the table; may be repeated. Where its name holds that of a published column, as in
-    /// mvtec_leather, what was published stands beside
+    /// Labelled data set, a column of the table; may be repeated. Where its folder has the name of a published column, as leather
+    /// or mvtec_leather, what was published stands beside
     #[arg(long, required_unless_present = "list")]
     pub data: Vec<PathBuf>,
     /// Folder for models, table.json and table.md. What an earlier run has left there is not done again

@@ -112,12 +112,12 @@ fn evaluate_one(
     let root = &images.data.root;
     let (category, label) = (name(root), candidate.label);
     let mut job = job(args, &file(candidate.path, &category), root, common)?;
-    job.keep_maps = if args.out.is_some() { args.images.into() } else { 0 };
     let model = job.load()?;
     let changes = args.corrupt.as_deref().map(|chosen| if chosen.is_empty() { &Corruption::ALL } else { chosen });
     let all = std::iter::once(None).chain(changes.unwrap_or_default().iter().map(|c| Some(*c)));
     for kind in all {
         let change = kind.map_or("none", Corruption::name);
+        job.keep_maps = if kind.is_none() && args.out.is_some() { args.images.into() } else { 0 };
         job.corrupt = kind.map(|kind| Corrupt { kind, seed: common.seed });
         let task = format!("{label}, {category}, {change}:");
         let evaluation = job.run_on_images(&model, images, &task, &common.terminal)?;

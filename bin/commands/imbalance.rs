@@ -59,6 +59,13 @@ pub fn run(job: &TrainJob, out: &Path, folds: usize, shares: &[f64], common: &Co
     if !method(&job.method)?.has(SHARE) {
         return Err(Error::Config(format!("--imbalance: {} has no setting {SHARE}", job.method)));
     }
+    if let Some(twice) = (1..shares.len()).find(|i| shares[..*i].contains(&shares[*i])) {
+        return Err(Error::Config(format!("--imbalance: {} is there twice", shares[twice])));
+    }
+    let page = named(out, "", "html");
+    if job.begin == Begin::Afresh {
+        output::result_file(&page, job.begin)?;
+    }
     let jobs: Vec<TrainJob> = shares.iter().map(|share| at(job, out, *share)).collect();
     let known: Vec<Option<Value>> = jobs.iter().map(|job| finished(job, folds)).collect::<Result<_>>()?;
     let missing = |(job, known): (TrainJob, &Option<Value>)| {
@@ -80,7 +87,6 @@ pub fn run(job: &TrainJob, out: &Path, folds: usize, shares: &[f64], common: &Co
             (None, None) => continue,
         });
     }
-    let page = named(out, "", "html");
     imbalance::write(&page, &job.method, &all)?;
     output::line(&format!("F1 over the share of defective images: {}", shown(&page)))?;
     Ok(OK)

@@ -178,7 +178,9 @@ pub fn write(
     let overlays = folder.join("overlays");
     output::folder(&overlays)?;
     let gallery = Gallery::new(&overlays, model, evaluation, images);
-    let weakest: Vec<&ScoredImage> = defective.iter().rev().copied().collect();
+    // Of equal scores the first comes first, as among the maps that were kept.
+    let mut weakest = defective.clone();
+    weakest.sort_by(|a, b| a.score.total_cmp(&b.score));
     let about = "Left the image, its ground truth outlined in cyan; right the anomaly map, outlined in red where it exceeds the pixel threshold.";
     let mut body = title(model, evaluation);
     body.add(results(evaluation));

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use hotad_engine::data::synth::Kind;
 use hotad_engine::{AtPath, Error, Result, atomic_file};
 use hotad_models::config;
-use hotad_models::jobs::{Begin, Conflict, EvaluateJob, TrainJob};
+use hotad_models::cross_validation::CrossValidationTable;
+use hotad_models::jobs::{Begin, Conflict, EvaluateJob, TrainJob, data_set};
 use toml::Table as Settings;
 
 use crate::args::{Common, ReproduceArgs};
@@ -36,6 +37,7 @@ pub fn run(args: &ReproduceArgs, common: &Common) -> Result<u8> {
     output::folder(folder)?;
     let mut results = Results::open(folder, table, common.seed, &args.set)?;
     let columns = work.columns(&args.data)?;
+    columns.iter().try_for_each(|column| results.begin_column(&column.name, &column.train))?;
     let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
     for column in &columns {
         for row in &table.rows {
@@ -74,6 +76,10 @@ fn overrides(assignments: &[String], tables: &Tables, table: &Table) -> Result<V
         }
         let mut settings = Settings::new();
         config::set(&mut settings, assignment)?;
+        if let Some(key) = ["rows", "detector"].iter().find(|key| table.folds.is_some() && settings.contains_key(**key))
+        {
+            return refuse(format!("{key}: the rows of the table say it"));
+        }
         Ok((method.to_string(), settings))
     };
     assignments.iter().map(parse).collect()
@@ -103,7 +109,7 @@ impl Work<'_> {
                 Some(cracks) => self.cracked(train, &name, cracks)?,
                 None => train.clone(),
             };
-            columns.push(Column { name, train: train.clone(), test });
+            columns.push(Column { name, train: whole, test });
         }
         Ok(columns)
     }
@@ -113,6 +119,10 @@ impl Work<'_> {
         let out = self.folder.join("cracks").join(name);
         if out.exists() {
             return Ok(out);
+        }
+        if !data_set(from, &self.common.terminal)?.test.iter().any(|item| !item.defective) {
+            let reason = "no normal test images to draw cracks on; models learn from the others";
+            return Err(Error::Data { path: from.into(), reason: reason.into() });
         }
         let unfinished = self.folder.join("cracks").join(format!("{name}.unfinished"));
         if unfinished.exists() {
@@ -188,9 +198,15 @@ impl Work<'_> {
         if !file.exists() {
             self.common.say(&format!("cross-validating {} on {}", row.model, column.name));
             let selection = job.select_all(&self.common.terminal)?;
-            let table = job.cross_validate(&selection, folds, &self.common.terminal, &|_| Ok(()))?;
-            let text = serde_json::to_string(&table).expect("results are plain data");
-            atomic_file::write(&file, |out| out.write_all(text.as_bytes()))?;
+            // Checkpoints are there until the whole table is in its file.
+            let write = |table: &CrossValidationTable| {
+                if table.done < folds {
+                    return Ok(());
+                }
+                let text = serde_json::to_string(table).expect("results are plain data");
+                atomic_file::write(&file, |out| out.write_all(text.as_bytes()))
+            };
+            job.cross_validate(&selection, folds, &self.common.terminal, &write)?;
         }
         let text = std::fs::read_to_string(&file).at(&file)?;
         let damaged = || Error::Config(format!("{}: no results of a cross-validation; delete it", file.display()));

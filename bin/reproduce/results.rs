@@ -25,6 +25,8 @@ struct Contents {
     seed: u64,
     /// `--set`.
     settings: Vec<String>,
+    /// Folder of each data set.
+    data: BTreeMap<String, PathBuf>,
     /// By row and data set.
     cells: BTreeMap<String, BTreeMap<String, Cell>>,
 }
@@ -49,10 +51,13 @@ impl Results {
             metric: table.metric.clone(),
             seed,
             settings,
+            data: BTreeMap::new(),
             cells: BTreeMap::new(),
         };
         if !file.exists() {
-            return Ok(Self { file, contents: fresh });
+            let results = Self { file, contents: fresh };
+            results.save()?;
+            return Ok(results);
         }
         let text = std::fs::read_to_string(&file).at(&file)?;
         let contents: Contents = serde_json::from_str(&text).map_err(|e| {
@@ -66,6 +71,24 @@ impl Results {
         Ok(Self { file, contents })
     }
 
+    fn save(&self) -> Result<()> {
+        let text = serde_json::to_string_pretty(&self.contents).expect("plain data");
+        atomic_file::write(&self.file, |out| out.write_all(text.as_bytes()))
+    }
+
+    /// Remembers the folder of a data set.
+    ///
+    /// # Errors
+    /// When the cells that are there are of another folder of that name.
+    pub fn begin_column(&mut self, name: &str, folder: &Path) -> Result<()> {
+        let known = self.contents.data.entry(name.into()).or_insert_with(|| folder.into());
+        if known != folder {
+            let (known, folder) = (known.display(), folder.display());
+            return Err(Error::Config(format!("--data {folder}: {name} is {known} in this --out; name a new folder")));
+        }
+        self.save()
+    }
+
     pub fn get(&self, row: &str, data: &str) -> Option<Cell> {
         self.contents.cells.get(row)?.get(data).copied()
     }
@@ -73,8 +96,7 @@ impl Results {
     /// Adds a cell and writes the file.
     pub fn put(&mut self, row: &str, data: &str, cell: Cell) -> Result<()> {
         self.contents.cells.entry(row.into()).or_default().insert(data.into(), cell);
-        let text = serde_json::to_string_pretty(&self.contents).expect("plain data");
-        atomic_file::write(&self.file, |out| out.write_all(text.as_bytes()))
+        self.save()
     }
 
     /// The table as Markdown: a column for each data set, what was published in brackets.
@@ -89,7 +111,10 @@ impl Results {
     fn about(&self) -> String {
         let Contents { metric, seed, settings, .. } = &self.contents;
         let settings = if settings.is_empty() { "none".into() } else { settings.join(", ") };
-        format!("`{metric}`, 95 % interval, (published); seed {seed}, settings other than the table's: {settings}.")
+        format!(
+            "`{metric}`, 95 % interval, (published); seed {seed}, settings other than the table's: {settings}. The mean is over the \
+             data sets here, the published mean over those of the paper."
+        )
     }
 
     fn line(&self, row: &Row, data: &[String]) -> String {
