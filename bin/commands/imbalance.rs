@@ -62,10 +62,6 @@ pub fn run(job: &TrainJob, out: &Path, folds: usize, shares: &[f64], common: &Co
     if let Some(twice) = (1..shares.len()).find(|i| shares[..*i].contains(&shares[*i])) {
         return Err(Error::Config(format!("--imbalance: {} is there twice", shares[twice])));
     }
-    let page = named(out, "", "html");
-    if job.begin == Begin::Afresh {
-        output::result_file(&page, job.begin)?;
-    }
     let jobs: Vec<TrainJob> = shares.iter().map(|share| at(job, out, *share)).collect();
     let known: Vec<Option<Value>> = jobs.iter().map(|job| finished(job, folds)).collect::<Result<_>>()?;
     let missing = |(job, known): (TrainJob, &Option<Value>)| {
@@ -75,6 +71,10 @@ pub fn run(job: &TrainJob, out: &Path, folds: usize, shares: &[f64], common: &Co
     };
     let missing: Vec<Option<TrainJob>> = jobs.into_iter().zip(&known).map(missing).collect();
     missing.iter().flatten().try_for_each(|job| train::check(job, common))?;
+    let page = named(out, "", "html");
+    if job.begin == Begin::Afresh {
+        output::result_file(&page, job.begin)?;
+    }
     let mut all = Vec::new();
     for (known, missing) in known.into_iter().zip(missing) {
         all.push(match (known, missing) {

@@ -178,4 +178,6 @@ fn imbalance_is_studied_at_several_shares() {
     let other = study(&["--imbalance", "0.2,0.1", "--resume", "--seed", "1"]);
     refused(&other, &["study-0.2.json", "another run", "--force"]);
     refused(&study(&["--imbalance", "1.5"]), &["positive_share", "1.5"]);
+    refused(&study(&["--imbalance", "0.3"]), &["study.html", "is there already"]);
+    refused(&study(&["--imbalance", "0.3,0.3"]), &["0.3", "twice"]);
 }
