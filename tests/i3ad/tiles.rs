@@ -17,7 +17,7 @@ const TILE: usize = 64;
 /// With the same weights for each image size.
 fn untrained(config: Config) -> I3ad {
     let config = Config { width: 8, test_iterations: 2, stop: 0.0, ..config };
-    I3ad::untrained(config, 0.2, 3, &Device::CPU).expect("room")
+    I3ad::untrained(config, 0.2, 3, &Device::CPU).expect("memory")
 }
 
 fn images(n: u64) -> Tensor {
@@ -77,7 +77,7 @@ fn reports_show_whole_images() {
     let of = |test_iterations, patches| {
         let config =
             Config { width: 8, image_size: SIZE, tile: TILE, test_iterations, patches, stop: 0.0, ..Config::default() };
-        I3ad::untrained(config, 0.3, 3, &Device::CPU).expect("room")
+        I3ad::untrained(config, 0.3, 3, &Device::CPU).expect("memory")
     };
     let model = of(1, 6);
     let shown = model.explain(&image).expect("explained").remove(0);

@@ -288,7 +288,7 @@ mod tests {
                 assert!(count <= most);
                 some(&batch, first, count)
             };
-            let whole = in_passes(batch.shape(), most, make).expect("room");
+            let whole = in_passes(batch.shape(), most, make).expect("memory");
             assert_eq!(whole.shape(), batch.shape());
             assert_eq!(whole.values().expect("host"), batch.values().expect("host"), "{most} at a time");
             assert_eq!(calls.get(), 7_usize.div_ceil(most));
