@@ -75,7 +75,7 @@ fn a_table_is_filled_cell_by_cell_beside_what_was_published() {
     refused(&command("paedid-1", &plain, &dir.path().join("plain")), &["no normal test images"]);
 }
 
-/// Small coloured pictures, a share of them with a dark spot, in the folders of a labelled data set.
+/// Small coloured pictures, a share of them with a dark square, in the folders of a labelled data set.
 fn coloured(root: &Path) {
     for (folder, count) in [("negative", 10), ("positive", 6)] {
         std::fs::create_dir_all(root.join(folder)).expect("a folder");

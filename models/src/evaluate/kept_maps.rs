@@ -34,13 +34,14 @@ impl KeptMaps {
         if self.most == 0 {
             return;
         }
-        let map = Arc::new(map.clone());
+        let mut shared: Option<Arc<AnomalyMap>> = None;
         let of_class = if image.item.defective { &mut self.kept[2..] } else { &mut self.kept[..2] };
         for (kept, sign) in of_class.iter_mut().zip([1.0, -1.0]) {
             let order = |kept: &Kept| sign * kept.score;
             let at = kept.partition_point(|other| order(other).total_cmp(&(sign * image.score)).is_ge());
             if at < self.most {
-                kept.insert(at, Kept { score: image.score, path: image.item.path.clone(), map: Arc::clone(&map) });
+                let map = Arc::clone(shared.get_or_insert_with(|| Arc::new(map.clone())));
+                kept.insert(at, Kept { score: image.score, path: image.item.path.clone(), map });
                 kept.truncate(self.most);
             }
         }
