@@ -36,6 +36,7 @@ pub mod model_file;
 pub mod observer;
 pub mod ops;
 pub mod params;
+pub mod planned;
 pub mod random;
 pub mod shard;
 pub mod signature;

@@ -1,4 +1,4 @@
-//! The element-wise steps that are no operation of their own: adding, scaling.
+//! The element-wise steps that are no operation of their own: adding, scaling, limiting.
 //!
 //! Bytes: 4 written and up to 8 read per element.
 
@@ -47,6 +47,32 @@ pub fn add<'a>(to: impl Into<ViewMut<'a>>, from: impl Into<View<'a>>) -> Result<
     match place(OP, &[&to, &from])? {
         None => to.host().par_iter_mut().zip(from.host()).with_min_len(1 << 14).for_each(|(t, f)| *t += f),
         Some(gpu) => launch!(gpu, add_kernel, units(n), to.device().arg(), from.device().arg(), n),
+    }
+    Ok(())
+}
+
+#[cube(launch_unchecked)]
+fn clamp_kernel(x: &Array<f32>, y: &mut Array<f32>, n: usize, low: f32, high: f32) {
+    if ABSOLUTE_POS < n {
+        y[ABSOLUTE_POS] = x[ABSOLUTE_POS].clamp(low, high);
+    }
+}
+
+/// `y = min(max(x, low), high)`; what becomes of a NaN is the device's.
+///
+/// # Errors
+/// When lengths or devices differ.
+pub fn clamp<'a>(x: impl Into<View<'a>>, (low, high): (f32, f32), y: impl Into<ViewMut<'a>>) -> Result<()> {
+    const OP: &str = "clamp";
+    let (x, y) = (x.into(), y.into());
+    let n = x.len();
+    check_len(OP, "output", y.len(), n)?;
+    match place(OP, &[&x, &y])? {
+        None => {
+            let pairs = y.host().par_iter_mut().zip(x.host()).with_min_len(1 << 14);
+            pairs.for_each(|(y, x)| *y = x.clamp(low, high));
+        }
+        Some(gpu) => launch!(gpu, clamp_kernel, units(n), x.device().arg(), y.device().arg(), n, low, high),
     }
     Ok(())
 }

@@ -1,15 +1,13 @@
 //! What is left between an image and its reconstruction: the anomaly map of all these baselines.
 
 use hotad_engine::Result;
-use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::ops::{loss, ssim_loss};
 use hotad_engine::tensor::Tensor;
+use hotad_kernels::absolute_difference::mean_squared_difference;
+use hotad_kernels::device::Buffer;
 use hotad_kernels::loss::Loss;
 use hotad_kernels::ssim::{SsimOptions, ssim_mask};
 use serde::{Deserialize, Serialize};
-
-use crate::detector::Score;
-use crate::segmentation::{Aggregate, scores};
 
 /// How images are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,41 +55,22 @@ impl Residual {
         }
     }
 
-    /// Maps `[n, h, w]` of images and their reconstructions, on the host.
+    /// Maps `[n, h, w]` of images and their reconstructions, on their device.
     ///
     /// # Errors
     /// When shapes or devices differ.
-    pub fn maps(self, images: &Tensor, made: &Tensor) -> Result<Vec<f32>> {
+    pub fn maps(self, images: &Tensor, made: &Tensor) -> Result<Buffer> {
         let (device, shape) = (images.device(), images.nhwc()?);
-        let [n, h, w, c] = shape;
+        let [n, h, w, _] = shape;
+        let mut maps = device.alloc(n * h * w)?;
         match self {
-            Self::L2 => {
-                let (a, b) = (images.values()?, made.values()?);
-                let pixels = a.chunks_exact(c).zip(b.chunks_exact(c));
-                let square = |(a, b): (&f32, &f32)| (a - b) * (a - b);
-                Ok(pixels.map(|(a, b)| a.iter().zip(b).map(square).sum::<f32>() / c as f32).collect())
-            }
+            Self::L2 => mean_squared_difference(images.view(), made.view(), shape, &mut maps)?,
             Self::Ssim => {
-                let (mut maps, mut mask) = (device.alloc(n * h * w)?, device.zeros(n * h * w)?);
-                let (opts, mut changed) = (SsimOptions::default(), device.alloc(n)?);
+                let (opts, mut mask, mut changed) =
+                    (SsimOptions::default(), device.zeros(n * h * w)?, device.alloc(n)?);
                 ssim_mask(images.view(), made.view(), shape, &opts, 1.0, &mut maps, &mut mask, &mut changed)?;
-                Ok(maps.into_vec()?)
             }
         }
-    }
-
-    /// Scores of images by their reconstructions.
-    ///
-    /// # Errors
-    /// When shapes or devices differ.
-    pub fn scores(
-        self,
-        images: &Tensor,
-        made: &Tensor,
-        spec: ImageSpec,
-        blur: f64,
-        score: Aggregate,
-    ) -> Result<Vec<Score>> {
-        scores(self.maps(images, made)?, spec, blur as f32, score)
+        Ok(maps)
     }
 }

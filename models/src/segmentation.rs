@@ -27,39 +27,75 @@ pub enum Aggregate {
 /// Share of the pixels whose mean is [`Aggregate::Top`], where no other is set.
 pub const TOP_SHARE: f64 = 0.01;
 
-/// Scores of a batch of maps: the mean of each, or the largest value or values after a Gaussian blur of `sigma` pixels
-/// (0: none). The map itself stays sharp.
-///
-/// # Errors
-/// When the maps do not have the size of `image`.
-pub fn scores(maps: Vec<f32>, image: ImageSpec, sigma: f32, aggregate: Aggregate) -> Result<Vec<Score>> {
-    top_scores(maps, image, sigma, aggregate, TOP_SHARE)
+/// How image scores are taken from anomaly maps.
+#[derive(Clone, Copy, Debug)]
+pub struct Aggregation {
+    /// Size of the maps.
+    pub image: ImageSpec,
+    /// Gaussian blur in pixels before the largest value or values are taken; 0 for none. The map itself stays sharp.
+    pub blur: f32,
+    /// What of a map is its image's score.
+    pub aggregate: Aggregate,
+    /// Share of the pixels (above 0, 1 at most) whose mean is [`Aggregate::Top`].
+    pub share: f64,
 }
 
-/// [`scores`], with the share of the pixels (above 0, 1 at most) whose mean is [`Aggregate::Top`].
+impl Aggregation {
+    /// With the usual share.
+    pub fn new(image: ImageSpec, blur: f64, aggregate: Aggregate) -> Self {
+        Self { image, blur: blur as f32, aggregate, share: TOP_SHARE }
+    }
+
+    /// The maps, and behind them the blurred ones where image scores are taken from those; made where the maps are.
+    ///
+    /// # Errors
+    /// When the maps do not have the size of images, or the device is out of memory.
+    pub fn prepared(&self, maps: Buffer) -> Result<Vec<Buffer>> {
+        let blurred = self.blur > 0.0 && self.aggregate != Aggregate::Mean;
+        let smooth = blurred.then(|| smooth(&maps, self.image, self.blur)).transpose()?;
+        Ok(std::iter::once(maps).chain(smooth).collect())
+    }
+
+    /// Scores from the values of what [`Aggregation::prepared`] has made.
+    pub fn scores(&self, prepared: &[Vec<f32>]) -> Vec<Score> {
+        let value = |m: &[f32]| match self.aggregate {
+            Aggregate::Max => largest(m),
+            Aggregate::Mean => m.iter().sum::<f32>() / m.len() as f32,
+            Aggregate::Top => top_mean(m, self.share),
+        };
+        let [Some(maps), Some(smooth)] = [prepared.first(), prepared.last()] else { return Vec::new() };
+        let values = smooth.chunks_exact(self.image.height * self.image.width).map(value);
+        values.zip(AnomalyMap::of_batch(maps, self.image)).map(|(value, map)| Score { value, map }).collect()
+    }
+
+    /// Scores of a batch of maps.
+    ///
+    /// # Errors
+    /// As [`Aggregation::prepared`], or what went wrong on the device.
+    pub fn of(&self, maps: Buffer) -> Result<Vec<Score>> {
+        let values = |b: Buffer| Ok(b.into_vec()?);
+        let prepared = self.prepared(maps)?.into_iter().map(values).collect::<Result<Vec<_>>>()?;
+        Ok(self.scores(&prepared))
+    }
+}
+
+/// The largest value of a map; a NaN is passed over.
+pub(crate) fn largest(map: &[f32]) -> f32 {
+    map.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Maps blurred by a Gaussian of `sigma` pixels (0: as they are), where they are.
 ///
 /// # Errors
-/// When the maps do not have the size of `image`.
-pub fn top_scores(
-    maps: Vec<f32>,
-    image: ImageSpec,
-    sigma: f32,
-    aggregate: Aggregate,
-    share: f64,
-) -> Result<Vec<Score>> {
-    let pixels = image.height * image.width;
-    let mut smooth = maps.clone();
-    if sigma > 0.0 && aggregate != Aggregate::Mean {
-        let shape = [maps.len() / pixels, image.height, image.width, 1];
-        gaussian_blur(&maps, shape, sigma, (4.0 * sigma).ceil() as usize, Border::Symmetric, &mut smooth)?;
+/// When they do not have the size of images, or the device is out of memory.
+pub(crate) fn smooth(maps: &Buffer, image: ImageSpec, sigma: f32) -> Result<Buffer> {
+    if sigma == 0.0 {
+        return Ok(maps.clone());
     }
-    let value = |m: &[f32]| match aggregate {
-        Aggregate::Max => m.iter().copied().fold(f32::NEG_INFINITY, f32::max),
-        Aggregate::Mean => m.iter().sum::<f32>() / m.len() as f32,
-        Aggregate::Top => top_mean(m, share),
-    };
-    let values = smooth.chunks_exact(pixels).map(value);
-    Ok(values.zip(AnomalyMap::of_batch(&maps, image)).map(|(value, map)| Score { value, map }).collect())
+    let mut smooth = maps.device().alloc(maps.len())?;
+    let shape = [maps.len() / (image.height * image.width), image.height, image.width, 1];
+    gaussian_blur(maps, shape, sigma, (4.0 * sigma).ceil() as usize, Border::Symmetric, &mut smooth)?;
+    Ok(smooth)
 }
 
 /// Mean of the largest values of a map, a share of all, one at least. A NaN counts as the largest.
@@ -75,30 +111,17 @@ pub(crate) fn top_mean(map: &[f32], share: f64) -> f32 {
 ///
 /// # Errors
 /// When the values are no whole maps, or the device is out of memory.
-pub fn enlarged(patches: &Buffer, (h, w): (usize, usize), image: ImageSpec, sigma: f32) -> Result<Vec<AnomalyMap>> {
-    let (n, device) = (patches.len() / (h * w), patches.device());
-    let mut maps = device.alloc(n * image.height * image.width)?;
+pub fn enlarged(patches: &Buffer, (h, w): (usize, usize), image: ImageSpec, sigma: f32) -> Result<Buffer> {
+    let n = patches.len() / (h * w);
+    let mut maps = patches.device().alloc(n * image.height * image.width)?;
     resize(patches, [n, h, w, 1], (image.height, image.width), Filter::Bilinear, &mut maps)?;
-    if sigma > 0.0 {
-        let mut smooth = device.alloc(maps.len())?;
-        let shape = [n, image.height, image.width, 1];
-        gaussian_blur(&maps, shape, sigma, (4.0 * sigma).ceil() as usize, Border::Symmetric, &mut smooth)?;
-        maps = smooth;
-    }
-    Ok(AnomalyMap::of_batch(&maps.into_vec()?, image).collect())
+    if sigma > 0.0 { smooth(&maps, image, sigma) } else { Ok(maps) }
 }
 
-/// Scores of images from the anomaly scores of their patches: the largest of each image, and the maps over a grid, enlarged
-/// and blurred by `blur` pixels.
-///
-/// # Errors
-/// When the scores are no whole images.
-pub(crate) fn of_patches(patches: Buffer, grid: (usize, usize), image: ImageSpec, blur: f32) -> Result<Vec<Score>> {
-    let maps = enlarged(&patches, grid, image, blur)?;
-    let largest = |image: &[f32]| image.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let patches = patches.into_vec()?;
+/// Scores of images from the anomaly scores of their patches: the largest of each image, and the maps of [`enlarged`].
+pub(crate) fn of_patches(patches: &[f32], grid: (usize, usize), maps: &[f32], image: ImageSpec) -> Vec<Score> {
     let values = patches.chunks_exact(grid.0 * grid.1).map(largest);
-    Ok(values.zip(maps).map(|(value, map)| Score { value, map }).collect())
+    values.zip(AnomalyMap::of_batch(maps, image)).map(|(value, map)| Score { value, map }).collect()
 }
 
 #[cfg(test)]
@@ -110,7 +133,7 @@ mod tests {
         let image = ImageSpec { height: 10, width: 10, channels: 1 };
         let maps: Vec<f32> = (0..200).map(|v| v as f32 - 200.0).collect();
         let value = |share, aggregate| -> Vec<f32> {
-            let all = top_scores(maps.clone(), image, 0.0, aggregate, share).expect("two maps");
+            let all = Aggregation { image, blur: 0.0, aggregate, share }.scores(std::slice::from_ref(&maps));
             all.iter().map(|s| s.value).collect()
         };
         assert_eq!(value(0.03, Aggregate::Top), [-102.0, -2.0]);

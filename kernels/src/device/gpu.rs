@@ -205,6 +205,14 @@ impl Gpu {
         }
     }
 
+    /// [`Gpu::upload`] of what is kept for all later work, and is therefore no part of a recording.
+    fn upload_kept<T: Element>(&self, data: &[T]) -> Result<GpuBuffer<T>> {
+        #[cfg(feature = "cuda")]
+        return super::cuda::aside(|| self.upload(data));
+        #[cfg(not(feature = "cuda"))]
+        self.upload(data)
+    }
+
     /// Uploads a small table once; later calls with the same numbers get the same buffer.
     ///
     /// # Errors
@@ -217,7 +225,7 @@ impl Gpu {
             return Ok(GpuBuffer::new(self.clone(), memory, table.len()));
         }
         // Not under the lock: an upload may wait for a thread that asks for constants.
-        let buffer = self.upload(table)?;
+        let buffer = self.upload_kept(table)?;
         known().entry(key).or_insert_with(|| buffer.memory().clone());
         Ok(buffer)
     }
@@ -240,7 +248,7 @@ impl Gpu {
         if let Some((memory, kept_len)) = found {
             return Ok(GpuBuffer::new(self.clone(), memory, kept_len));
         }
-        let buffer = self.upload(&vec![0u32; len.next_power_of_two()])?;
+        let buffer = self.upload_kept(&vec![0u32; len.next_power_of_two()])?;
         *kept() = Some((buffer.memory().clone(), buffer.len()));
         Ok(buffer)
     }
@@ -300,7 +308,7 @@ impl Gpu {
 
     /// One line with the name of the device; what else is known goes to a file.
     #[allow(dead_code)] // without any runtime nothing fails
-    fn failure(&self, failure: impl Told) -> KernelError {
+    pub(super) fn failure(&self, failure: impl Told) -> KernelError {
         let log = failure.log().map_or(String::new(), |text| keep_log(&text));
         let line = format!("{}: {}{log}", self.name(), failure.line());
         if failure.is_memory() { KernelError::Memory(line) } else { KernelError::Device(line) }

@@ -17,6 +17,7 @@ mod launch;
 mod name;
 mod poison;
 mod probe;
+mod recorded;
 mod reused;
 #[cfg(feature = "wgpu")]
 mod wgpu;
@@ -35,6 +36,7 @@ pub use name::DeviceName;
 #[doc(hidden)]
 pub use poison::poison_new_buffers;
 pub use probe::{Facts, Probe, hush_drivers, probe};
+pub use recorded::Recorded;
 
 pub(crate) use buffer::{Place, place};
 #[cfg(feature = "cuda")]

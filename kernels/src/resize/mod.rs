@@ -54,7 +54,11 @@ impl GpuRows {
             starts.push(starts.last().copied().unwrap_or(0) + row.len() as u32);
         }
         let (columns, weights): (Vec<u32>, Vec<f32>) = rows.iter().flatten().map(|(i, w)| (*i as u32, *w)).unzip();
-        Ok(Self { starts: gpu.upload(&starts)?, columns: gpu.upload(&columns)?, weights: gpu.upload(&weights)? })
+        Ok(Self {
+            starts: gpu.constants(&starts)?,
+            columns: gpu.constants(&columns)?,
+            weights: gpu.constants(&weights)?,
+        })
     }
 
     /// As a kernel argument.

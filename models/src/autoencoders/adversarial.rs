@@ -163,7 +163,7 @@ impl Detector for AeGan {
         let images = images.to(self.params.device())?;
         let (made, _) = self.network.run(&self.params, &images, false)?;
         let residual = shared.residual.or(Residual::L2);
-        let mut scores = residual.scores(&images, &made, self.image, shared.score_blur, shared.score)?;
+        let mut scores = shared.aggregation(self.image).of(residual.maps(&images, &made)?)?;
         if let Some(discriminator) = self.discriminator.as_ref().filter(|_| adversary.feature_score > 0.0) {
             let judge = discriminator.weights(&self.params, 0, false)?;
             adversary.add_feature_scores(&mut scores, &judge, (&images, &made))?;

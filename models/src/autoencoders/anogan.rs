@@ -291,7 +291,7 @@ impl Detector for AnoGan {
         let made = generator.decode(&self.params, &self.latent(&images, until)?, false)?;
         let Config { shared, adversary, .. } = &self.config;
         let residual = shared.residual.or(Residual::L2);
-        let mut scores = residual.scores(&images, &made, *image, shared.score_blur, shared.score)?;
+        let mut scores = shared.aggregation(*image).of(residual.maps(&images, &made)?)?;
         if adversary.feature_score > 0.0 {
             let judge = discriminator.weights(&self.params, 0, false)?;
             adversary.add_feature_scores(&mut scores, &judge, (&images, &made))?;

@@ -16,6 +16,7 @@ use hotad_engine::ops::{
     ConvParams, add, address, conv_transpose2d, conv2d, loss, mean, normalise_rows, weight_entropy,
 };
 use hotad_engine::params::Params;
+use hotad_engine::planned::Planned;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Result, random};
 use hotad_kernels::conv::{ConvOptions, Padding};
@@ -102,6 +103,7 @@ pub struct MemAe {
     config: Config,
     image: ImageSpec,
     params: Params,
+    planned: Planned,
 }
 
 impl Method for MemAe {
@@ -128,7 +130,7 @@ impl Method for MemAe {
         };
         let settings = config.learning();
         context.run(&mut learner, image, &config.shared.schedule(context.train.len()), Self::NAME, &settings)?;
-        Ok(Self { params: learner.params, config, image })
+        Ok(Self { params: learner.params, config, image, planned: Planned::default() })
     }
 
     fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
@@ -136,7 +138,7 @@ impl Method for MemAe {
         require_square(file.image, config.shared.image_size)?;
         let state = container::restore(&file.tensors, "network.")?;
         let params = Params::restored(&state, context.device, |p| init(p, &config, file.image, 0))?;
-        Ok(Self { config, image: file.image, params })
+        Ok(Self { config, image: file.image, params, planned: Planned::default() })
     }
 }
 
@@ -146,11 +148,14 @@ impl Detector for MemAe {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let images = images.to(self.params.device())?;
-        let (made, _) = run(&self.config, &self.params, &images, false)?;
         let shared = &self.config.shared;
-        let residual = shared.residual.or(Residual::L2);
-        residual.scores(&images, &made, self.image, shared.score_blur, shared.score)
+        let aggregation = shared.aggregation(self.image);
+        let queued = |images: &Tensor| {
+            let images = images.to(self.params.device())?;
+            let (made, _) = run(&self.config, &self.params, &images, false)?;
+            aggregation.prepared(shared.residual.or(Residual::L2).maps(&images, &made)?)
+        };
+        Ok(aggregation.scores(&self.planned.run(images, self.params.device(), queued)?))
     }
 
     fn config(&self) -> Value {

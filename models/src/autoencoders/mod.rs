@@ -22,7 +22,7 @@ use toml::{Table, Value};
 use crate::config::{BATCH, BLUR, Channels, EPOCHS, RATE, Settings, settings};
 use crate::fit::Schedule;
 use crate::residual::Measure;
-use crate::segmentation::Aggregate;
+use crate::segmentation::{Aggregate, Aggregation};
 
 /// A set of defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +94,11 @@ impl Shared {
     fn image(&self, gray: bool) -> Result<ImageSpec> {
         let channels = self.channels.resolve(gray)?;
         Ok(ImageSpec { height: self.image_size, width: self.image_size, channels })
+    }
+
+    /// How image scores are taken from anomaly maps.
+    fn aggregation(&self, image: ImageSpec) -> Aggregation {
+        Aggregation::new(image, self.score_blur, self.score)
     }
 
     fn network(&self, image: ImageSpec) -> network::Autoencoder {

@@ -11,8 +11,10 @@ use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::params::Params;
+use hotad_engine::planned::Planned;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Result, random};
+use hotad_kernels::device::Buffer;
 use serde_json::Value;
 
 use super::Shared;
@@ -39,6 +41,7 @@ pub(super) struct Trained {
     pub image: ImageSpec,
     pub network: Autoencoder,
     pub params: Params,
+    planned: Planned,
 }
 
 impl Trained {
@@ -60,7 +63,7 @@ impl Trained {
         let settings = config.learning();
         context.run(&mut learner, image, &config.schedule(context.train.len()), method, &settings)?;
         let params = learner.params;
-        Ok(Self { config, loss, image, network, params })
+        Ok(Self { config, loss, image, network, params, planned: Planned::default() })
     }
 
     /// Reads a trained one.
@@ -69,7 +72,7 @@ impl Trained {
         let network = config.network(file.image);
         let state = container::restore(&file.tensors, "network.")?;
         let params = Params::restored(&state, device, |p| init(&network, p, 0))?;
-        Ok(Self { config, loss, image: file.image, network, params })
+        Ok(Self { config, loss, image: file.image, network, params, planned: Planned::default() })
     }
 
     /// The autoencoder as a graph of ONNX.
@@ -79,8 +82,14 @@ impl Trained {
 
     /// Scores of images by some reconstructions of them.
     pub(super) fn compare(&self, images: &Tensor, made: &Tensor) -> Result<Vec<Score>> {
-        let residual = self.config.residual.or(self.loss);
-        residual.scores(images, made, self.image, self.config.score_blur, self.config.score)
+        self.config.aggregation(self.image).of(self.config.residual.or(self.loss).maps(images, made)?)
+    }
+
+    /// What [`Shared::aggregation`] takes scores from, on the device.
+    fn queued(&self, images: &Tensor) -> Result<Vec<Buffer>> {
+        let images = images.to(self.params.device())?;
+        let made = self.network.reconstruct(&self.params, &images, false)?;
+        self.config.aggregation(self.image).prepared(self.config.residual.or(self.loss).maps(&images, &made)?)
     }
 }
 
@@ -141,8 +150,8 @@ impl Detector for PlainAutoencoder {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let images = images.to(self.0.params.device())?;
-        self.0.compare(&images, &self.0.network.reconstruct(&self.0.params, &images, false)?)
+        let values = self.0.planned.run(images, self.0.params.device(), |images| self.0.queued(images))?;
+        Ok(self.0.config.aggregation(self.0.image).scores(&values))
     }
 
     fn config(&self) -> Value {

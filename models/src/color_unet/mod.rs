@@ -18,6 +18,7 @@ use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::params::State;
+use hotad_engine::planned::Planned;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
 use hotad_kernels::recolour::{recolour, recolour_difference};
@@ -124,6 +125,7 @@ pub struct Recolouring {
     unit: f32,
     ready: Prepared,
     device: Device,
+    planned: Planned,
 }
 
 impl Recolouring {
@@ -153,7 +155,7 @@ impl Recolouring {
         }
         let unet = config.network();
         let ready = Prepared::new(&unet.layers(), &state, device)?;
-        Ok(Self { config, unet, state, unit, ready, device: device.clone() })
+        Ok(Self { config, unet, state, unit, ready, device: device.clone(), planned: Planned::default() })
     }
 
     /// With fresh weights.
@@ -289,7 +291,8 @@ impl Detector for ColorUnet {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let maps = self.0.maps(images)?;
+        let queued = |images: &Tensor| Ok(vec![self.0.maps(images)?.into_buffer()?]);
+        let values = self.0.planned.run(images, &self.0.device, queued)?;
         let pixels = self.0.config.image_size * self.0.config.image_size;
         let at = ((pixels - 1) as f64 * self.0.config.score_quantile).round() as usize;
         let score = |map: AnomalyMap| {
@@ -297,7 +300,7 @@ impl Detector for ColorUnet {
             let value = *sorted.select_nth_unstable_by(at, f32::total_cmp).1;
             Score { value, map }
         };
-        Ok(AnomalyMap::of_batch(&maps.values()?, self.image()).map(score).collect())
+        Ok(AnomalyMap::of_batch(&values[0], self.image()).map(score).collect())
     }
 
     fn config(&self) -> Value {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hotad_engine::container::Stored;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::model_file::ModelFile;
+use hotad_engine::planned::Planned;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
 use hotad_kernels::device::Buffer;
@@ -24,7 +25,7 @@ use crate::padim::moments::Limit;
 use crate::padim::{self, distances};
 use crate::patchcore::bank::PatchBank;
 use crate::patchcore::nearest::nearest;
-use crate::segmentation::of_patches;
+use crate::segmentation::{enlarged, of_patches};
 use crate::simplenet::folded::Folded;
 use crate::simplenet::head::{self, Noise, Plan};
 
@@ -108,6 +109,7 @@ pub struct FeatureEnsemble {
     config: Config,
     embedding: Embedding,
     head: Head,
+    planned: Planned,
 }
 
 /// What a model file keeps beside tensors.
@@ -123,7 +125,7 @@ struct Saved {
 impl FeatureEnsemble {
     /// Of fitted parts.
     pub(super) fn new(config: Config, embedding: Embedding, head: Head) -> Self {
-        Self { config, embedding, head }
+        Self { config, embedding, head, planned: Planned::default() }
     }
 }
 
@@ -152,7 +154,7 @@ impl Method for FeatureEnsemble {
                 Head::Bank(PatchBank::restore(&bank, &file.tensors, d, context.device)?)
             }
         };
-        Ok(Self { config: saved.settings, embedding, head })
+        Ok(Self { config: saved.settings, embedding, head, planned: Planned::default() })
     }
 }
 
@@ -162,8 +164,13 @@ impl Detector for FeatureEnsemble {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let patches = self.head.scores(&self.embedding, images)?;
-        of_patches(patches, self.embedding.grid(), self.image(), self.config.discriminator.blur as f32)
+        let queued = |images: &Tensor| {
+            let patches = self.head.scores(&self.embedding, images)?;
+            let maps = enlarged(&patches, self.embedding.grid(), self.image(), self.config.discriminator.blur as f32)?;
+            Ok(vec![patches, maps])
+        };
+        let values = self.planned.run(images, self.embedding.device(), queued)?;
+        Ok(of_patches(&values[0], self.embedding.grid(), &values[1], self.image()))
     }
 
     fn config(&self) -> Value {

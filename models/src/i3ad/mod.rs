@@ -39,6 +39,7 @@ use hotad_engine::params::State;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
 use hotad_engine::{Error, Result};
+use hotad_kernels::device::Buffer;
 use serde_json::Value;
 
 use crate::config::{Interval, Settings, damaged};
@@ -50,7 +51,7 @@ use crate::method::{LoadContext, Method};
 use crate::networks::inpainting::STRIDE;
 use crate::prior::BackgroundPrior;
 use crate::residual::Residual;
-use crate::segmentation::top_scores;
+use crate::segmentation::Aggregation;
 
 pub use augment::Augment;
 pub use config::{Config, Kept, Preset};
@@ -196,7 +197,8 @@ impl I3ad {
             self.standard.iter().for_each(|standard| standard.apply(residual, &mut map));
             all.extend(map);
         }
-        top_scores(all, self.config.image(), score_blur as f32, score, top_share)
+        let aggregation = Aggregation::new(self.config.image(), score_blur, score);
+        Aggregation { share: top_share, ..aggregation }.of(Buffer::Host(all.into()))
     }
 
     /// Anomaly maps `[size, size]` of images.

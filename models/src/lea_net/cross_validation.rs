@@ -256,7 +256,8 @@ fn probabilities(config: &Config, train: &Labelled, test: &Labelled, context: &F
     for_all(&Images::new(test.files(), config.image()), config.batch, |batch| {
         interrupt::check()?;
         let maps = test.maps_of(&batch, config.image(), context.device)?;
-        all.extend(pooled(|| ready.probabilities(&batch.images, &maps))?);
+        let images = batch.images.to(context.device)?;
+        all.extend(pooled(|| ready.probabilities(&images, &maps))?.into_vec()?);
         Ok(())
     })?;
     Ok(all)

@@ -19,6 +19,7 @@ use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::threads::pooled;
 use hotad_engine::{Error, Result, interrupt};
+use hotad_kernels::elementwise::clamp;
 
 use super::config::Config;
 use super::guide::{COLOUR, Guide, GuideModel};
@@ -86,8 +87,9 @@ impl Labelled {
 /// # Errors
 /// When the device is out of memory.
 pub fn seen(maps: &Tensor) -> Result<Tensor> {
-    let limited = maps.values()?.iter().map(|v| v.clamp(0.0, 1.0)).collect();
-    Tensor::new(limited, maps.shape())?.to(&maps.device())
+    let mut limited = maps.device().alloc(maps.len())?;
+    clamp(maps.view(), (0.0, 1.0), &mut limited)?;
+    Tensor::from_buffer(limited, maps.shape())
 }
 
 /// Images to learn from: first the normal ones of the context, then any others.

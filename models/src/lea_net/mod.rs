@@ -33,8 +33,10 @@ use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::params::State;
+use hotad_engine::planned::Planned;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Error, Result, random};
+use hotad_kernels::device::Buffer;
 use serde_json::Value;
 
 use crate::anomaly_map::AnomalyMap;
@@ -65,6 +67,7 @@ pub struct LeaNet {
     /// Weights of both networks, names prefixed.
     state: State,
     ready: Ready,
+    planned: Planned,
 }
 
 /// Both networks, ready for inference.
@@ -86,15 +89,14 @@ impl Ready {
         Ok(Self { networks, detection, attention, device: device.clone() })
     }
 
-    /// Probabilities that images are defective, with their anomaly maps as networks see them.
-    fn probabilities(&self, images: &Tensor, maps: &Tensor) -> Result<Vec<f32>> {
-        let images = images.to(&self.device)?;
+    /// Probabilities that images on its device are defective, with their anomaly maps as networks see them.
+    fn probabilities(&self, images: &Tensor, maps: &Tensor) -> Result<Buffer> {
         let attention = self.attention.as_ref().map(Weights::Prepared);
         let detection = Weights::Prepared(&self.detection);
-        let (logits, _) = self.networks.run(&detection, attention.as_ref(), &images, maps, false)?;
+        let (logits, _) = self.networks.run(&detection, attention.as_ref(), images, maps, false)?;
         let mut values = logits.into_buffer()?;
         Activation::Sigmoid.apply(&mut values);
-        Ok(values.into_vec()?)
+        Ok(values)
     }
 }
 
@@ -170,7 +172,7 @@ impl Method for LeaNet {
 impl LeaNet {
     fn new(config: Config, guide: Guide, state: State, device: &Device) -> Result<Self> {
         let ready = Ready::new(&config, &state, device)?;
-        Ok(Self { config, guide, state, ready })
+        Ok(Self { config, guide, state, ready, planned: Planned::default() })
     }
 
     /// With fresh weights: as fast as a trained one, and as wise as a coin.
@@ -190,11 +192,14 @@ impl Detector for LeaNet {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let maps = self.guide.maps(images)?;
-        let probabilities = self.ready.probabilities(images, &seen(&maps)?)?;
-        let values = maps.values()?;
-        let maps = AnomalyMap::of_batch(&values, self.config.image());
-        Ok(probabilities.into_iter().zip(maps).map(|(value, map)| Score { value, map }).collect())
+        let queued = |images: &Tensor| {
+            let maps = self.guide.maps(images)?;
+            let images = images.to(&self.ready.device)?;
+            Ok(vec![self.ready.probabilities(&images, &seen(&maps)?)?, maps.into_buffer()?])
+        };
+        let values = self.planned.run(images, &self.ready.device, queued)?;
+        let maps = AnomalyMap::of_batch(&values[1], self.config.image());
+        Ok(values[0].iter().zip(maps).map(|(value, map)| Score { value: *value, map }).collect())
     }
 
     fn config(&self) -> Value {

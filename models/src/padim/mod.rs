@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use hotad_engine::container::Stored;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::model_file::ModelFile;
+use hotad_engine::planned::Planned;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::threads::pooled;
 use hotad_engine::{Error, Result, random};
@@ -51,6 +52,7 @@ pub struct Padim {
     config: Config,
     embedding: Embedding,
     gaussians: LocationGaussians,
+    planned: Planned,
 }
 
 /// What a model file keeps beside tensors.
@@ -85,7 +87,7 @@ impl Method for Padim {
         };
         let limit = Limit { mebibytes: config.memory, reduces: "dimensions" };
         let gaussians = gaussians(&embedding, regular, config.factors, &limit, context)?;
-        Ok(Self { config, embedding, gaussians })
+        Ok(Self { config, embedding, gaussians, planned: Planned::default() })
     }
 
     fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
@@ -93,7 +95,7 @@ impl Method for Padim {
         let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, context)?;
         let (h, w) = embedding.grid();
         let gaussians = restored(&file.tensors, h * w, embedding.dimensions())?;
-        Ok(Self { config: saved.settings, embedding, gaussians })
+        Ok(Self { config: saved.settings, embedding, gaussians, planned: Planned::default() })
     }
 }
 
@@ -192,10 +194,14 @@ impl Detector for Padim {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let patches = distances(&self.gaussians, &self.embedding.embed(images)?)?;
-        let maps = enlarged(&patches, self.embedding.grid(), self.image(), self.config.blur as f32)?;
+        let queued = |images: &Tensor| {
+            let patches = distances(&self.gaussians, &self.embedding.embed(images)?)?;
+            Ok(vec![enlarged(&patches, self.embedding.grid(), self.image(), self.config.blur as f32)?])
+        };
+        let values = self.planned.run(images, self.embedding.device(), queued)?;
         let largest = |map: &AnomalyMap| map.values.iter().copied().fold(0.0, f32::max);
-        Ok(maps.into_iter().map(|map| Score { value: largest(&map), map }).collect())
+        let maps = AnomalyMap::of_batch(&values[0], self.image());
+        Ok(maps.map(|map| Score { value: largest(&map), map }).collect())
     }
 
     fn config(&self) -> Value {

@@ -68,7 +68,7 @@ impl Paedid {
                     true => self.decomposition(*lambda).maps(&images, &background)?,
                     false => residual(&images, background.view())?,
                 };
-                let dice = cracks.best_dice(&maps).map_or(0.0, |(dice, _)| dice);
+                let dice = cracks.best_dice(&maps.into_vec()?).map_or(0.0, |(dice, _)| dice);
                 if dice > best.dice {
                     best = Chosen { dice, alpha, lambda: *lambda };
                 }
@@ -109,10 +109,11 @@ impl Paedid {
 
     /// Image scores of each kind of [`SCORES`].
     fn all_scores(&self, images: &Tensor) -> Result<Vec<Vec<f32>>> {
-        let (by_map, replaced) = self.by_map(images, &Until::done())?;
+        let images = images.to(self.prior.autoencoder.params.device())?;
+        let (maps, replaced) = self.maps(&images, &Until::done())?;
         let values = |(kind, _): &(ImageScore, _)| -> Result<Vec<f32>> {
-            let by_distance = self.by_distance(*kind, &replaced)?;
-            Ok(by_distance.unwrap_or_else(|| by_map.iter().map(|score| score.value).collect()))
+            let evidence = self.evidence(*kind, &maps, &replaced)?.to_vec()?;
+            Ok(self.image_scores(*kind, &evidence))
         };
         SCORES.iter().map(values).collect()
     }

@@ -7,7 +7,7 @@ use hotad_engine::until::Until;
 use hotad_kernels::absolute_difference::mean_absolute_difference;
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::decompose::{DecomposeOptions, decompose_while};
-use hotad_kernels::device::View;
+use hotad_kernels::device::{Buffer, View};
 use hotad_kernels::soft_threshold::soft_threshold;
 use hotad_kernels::ssim::SsimOptions;
 use hotad_kernels::window::{Border, Window};
@@ -26,11 +26,11 @@ pub struct Decomposition {
 }
 
 impl Decomposition {
-    /// |X - L| averaged over channels, on the host, L the decomposed background.
+    /// |X - L| averaged over channels, L the decomposed background, on the device of the images.
     ///
     /// # Errors
     /// When shapes or devices differ.
-    pub fn maps(&self, images: &Tensor, prior: &Tensor) -> Result<Vec<f32>> {
+    pub fn maps(&self, images: &Tensor, prior: &Tensor) -> Result<Buffer> {
         self.maps_until(images, prior, &Until::done())
     }
 
@@ -38,7 +38,7 @@ impl Decomposition {
     ///
     /// # Errors
     /// When shapes or devices differ.
-    pub fn maps_until(&self, images: &Tensor, prior: &Tensor, until: &Until) -> Result<Vec<f32>> {
+    pub fn maps_until(&self, images: &Tensor, prior: &Tensor, until: &Until) -> Result<Buffer> {
         residual(images, self.backgrounds(images, prior, until)?.view())
     }
 
@@ -67,15 +67,15 @@ impl Decomposition {
     }
 }
 
-/// |X - L| averaged over channels, on the host.
+/// |X - L| averaged over channels, on the device of the images.
 ///
 /// # Errors
 /// When shapes or devices differ.
-pub fn residual(images: &Tensor, background: View) -> Result<Vec<f32>> {
+pub fn residual(images: &Tensor, background: View) -> Result<Buffer> {
     let shape = images.nhwc()?;
     let mut map = images.device().alloc(shape[0] * shape[1] * shape[2])?;
     mean_absolute_difference(images.view(), background, shape, &mut map)?;
-    Ok(map.into_vec()?)
+    Ok(map)
 }
 
 /// Lambdas that are tried: spaced by half a decade around 1 / (number of elements), where both terms of

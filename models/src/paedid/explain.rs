@@ -27,7 +27,7 @@ pub fn illustrations(
     let (image, latent) = (model.image, model.prior.autoencoder.network.latent());
     let steps = model.prior.steps(images)?;
     let background = decomposition.map(|d| d.backgrounds(images, &steps.images, &Until::done())).transpose()?;
-    let defect = residual(images, background.as_ref().unwrap_or(&steps.images).view())?;
+    let defect = residual(images, background.as_ref().unwrap_or(&steps.images).view())?.into_vec()?;
     let (prior, decomposed) = (steps.images.values()?, background.map(|b| b.values().map(|v| v.to_vec())).transpose()?);
     let one = |i: usize| -> Vec<Illustration> {
         let distance = enlarged(|at| steps.distance[i * latent.locations() + at], latent, image);

@@ -23,11 +23,11 @@ use crate::fit::FitContext;
 use crate::i3ad::{self, I3ad};
 use crate::method::{LoadContext, Method};
 use crate::prior::BackgroundPrior;
-use crate::segmentation::{Aggregate, scores};
+use crate::segmentation::{Aggregate, Aggregation};
 use crate::synthetic::cracks;
 
 /// Blur in pixels before the largest value of a map is taken.
-const SCORE_BLUR: f32 = 1.0;
+const SCORE_BLUR: f64 = 1.0;
 
 settings! {
     /// Settings.
@@ -102,7 +102,7 @@ impl InpaintedPaedid {
         for lambda in lambdas(self.prior.image()) {
             interrupt::check()?;
             let maps = self.decomposition(lambda).maps(&images, &background)?;
-            let dice = cracks.best_dice(&maps).map_or(0.0, |(dice, _)| dice);
+            let dice = cracks.best_dice(&maps.into_vec()?).map_or(0.0, |(dice, _)| dice);
             if dice > best.0 {
                 best = (dice, lambda);
             }
@@ -129,7 +129,7 @@ impl Detector for InpaintedPaedid {
         let images = images.to(&self.device)?;
         let background = self.prior.background_until(&images, until)?;
         let maps = self.decomposition(self.lambda).maps_until(&images, &background, until)?;
-        scores(maps, self.prior.image(), SCORE_BLUR, Aggregate::Max)
+        Aggregation::new(self.prior.image(), SCORE_BLUR, Aggregate::Max).of(maps)
     }
 
     fn config(&self) -> Value {

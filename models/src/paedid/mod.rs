@@ -30,13 +30,16 @@ use std::collections::BTreeMap;
 use hotad_engine::container::{self, Stored};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::model_file::ModelFile;
+use hotad_engine::planned::Planned;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
 use hotad_engine::{Error, Result};
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
+use hotad_kernels::device::Buffer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::anomaly_map::AnomalyMap;
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
 use crate::config::{SHARE, Settings, checked, damaged, require, require_square};
 use crate::detector::{Detector, EditableBank, Exportable, Score};
@@ -46,7 +49,7 @@ use crate::features::Extractor;
 use crate::fit::{FitContext, Schedule};
 use crate::method::{LoadContext, Method};
 use crate::prior::{PatchPrior, Replaced};
-use crate::segmentation::{Aggregate, scores};
+use crate::segmentation::{largest, smooth};
 
 use decomposition::{Decomposition, residual};
 use spread::Spread;
@@ -101,6 +104,7 @@ pub struct Paedid {
     spread: Option<Spread>,
     /// The image score, never `Auto`.
     score: ImageScore,
+    planned: Planned,
 }
 
 impl Method for Paedid {
@@ -150,7 +154,15 @@ impl Method for Paedid {
             reach: saved.settings.reach,
             similar: saved.settings.similar,
         };
-        Ok(Self { config: saved.settings, image: file.image, prior, lambda: saved.lambda, spread, score })
+        Ok(Self {
+            config: saved.settings,
+            image: file.image,
+            prior,
+            lambda: saved.lambda,
+            spread,
+            score,
+            planned: Planned::default(),
+        })
     }
 }
 
@@ -172,7 +184,7 @@ pub(crate) fn fit_prior(config: Config, context: &FitContext, method: &str) -> R
     let parts = &context.groups[..context.train.len()];
     let spread = Some(Spread::measured(&prior, parts, context.device, context.seed)?);
     let score = config.score;
-    Ok(Paedid { config, image, prior, lambda: None, spread, score })
+    Ok(Paedid { config, image, prior, lambda: None, spread, score, planned: Planned::default() })
 }
 
 /// The paper's alpha, where there is nothing to choose on.
@@ -185,27 +197,41 @@ impl Paedid {
         Decomposition { lambda, steps, lr: decompose_lr as f32, shrink: shrink as f32 }
     }
 
-    /// Scores by the anomaly map, and what the prior has found.
-    fn by_map(&self, images: &Tensor, until: &Until) -> Result<(Vec<Score>, Replaced)> {
-        let images = images.to(self.prior.autoencoder.params.device())?;
-        let replaced = self.prior.replaced(&images)?;
+    /// Anomaly maps of images on its device, and what the prior has found.
+    fn maps(&self, images: &Tensor, until: &Until) -> Result<(Buffer, Replaced)> {
+        let replaced = self.prior.replaced(images)?;
         let prior = self.prior.autoencoder.decode(&replaced.features)?;
         let maps = match self.lambda {
-            Some(lambda) => self.decomposition(lambda).maps_until(&images, &prior, until)?,
-            None => residual(&images, prior.view())?,
+            Some(lambda) => self.decomposition(lambda).maps_until(images, &prior, until)?,
+            None => residual(images, prior.view())?,
         };
-        Ok((scores(maps, self.image, self.config.score_blur as f32, Aggregate::Max)?, replaced))
+        Ok((maps, replaced))
     }
 
-    /// Image scores of a kind that is taken from distances to the bank; none where it is taken from the map.
-    fn by_distance(&self, kind: ImageScore, replaced: &Replaced) -> Result<Option<Vec<f32>>> {
-        Ok(match (kind, &self.spread) {
-            (ImageScore::Patch, _) => Some(replaced.image_scores.to_vec()?),
-            (ImageScore::Standardised, Some(spread)) => {
-                Some(spread.scores(&replaced.distance.to_vec()?, self.config.top_share))
-            }
-            _ => None,
-        })
+    /// What image scores of a kind are taken from.
+    fn evidence(&self, kind: ImageScore, maps: &Buffer, replaced: &Replaced) -> Result<Buffer> {
+        match kind {
+            ImageScore::Patch => Ok(replaced.image_scores.clone()),
+            ImageScore::Standardised => Ok(replaced.distance.clone()),
+            ImageScore::Map | ImageScore::Auto => smooth(maps, self.image, self.config.score_blur as f32),
+        }
+    }
+
+    /// Image scores of a kind from the values of [`Paedid::evidence`].
+    fn image_scores(&self, kind: ImageScore, evidence: &[f32]) -> Vec<f32> {
+        match (kind, &self.spread) {
+            (ImageScore::Patch, _) => evidence.to_vec(),
+            (ImageScore::Standardised, Some(spread)) => spread.scores(evidence, self.config.top_share),
+            _ => evidence.chunks_exact(self.image.height * self.image.width).map(largest).collect(),
+        }
+    }
+
+    /// All that is computed on the device: anomaly maps, and what image scores are taken from.
+    fn queued(&self, images: &Tensor, until: &Until) -> Result<Vec<Buffer>> {
+        let images = images.to(self.prior.autoencoder.params.device())?;
+        let (maps, replaced) = self.maps(&images, until)?;
+        let evidence = self.evidence(self.score, &maps, &replaced)?;
+        Ok(vec![maps, evidence])
     }
 }
 
@@ -219,11 +245,10 @@ impl Detector for Paedid {
     }
 
     fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
-        let (mut scores, replaced) = self.by_map(images, until)?;
-        if let Some(values) = self.by_distance(self.score, &replaced)? {
-            scores.iter_mut().zip(values).for_each(|(score, value)| score.value = value);
-        }
-        Ok(scores)
+        let device = self.prior.autoencoder.params.device();
+        let values = self.planned.run(images, device, |images| self.queued(images, until))?;
+        let scores = self.image_scores(self.score, &values[1]).into_iter();
+        Ok(scores.zip(AnomalyMap::of_batch(&values[0], self.image)).map(|(value, map)| Score { value, map }).collect())
     }
 
     fn config(&self) -> Value {

@@ -6,13 +6,14 @@
 use std::time::Instant;
 
 use hotad_engine::data::loader::{Images, for_each_batch};
+use hotad_engine::planned::Planned;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
 use hotad_kernels::flat_bank::FlatBank;
 
+use super::Scorer;
 use super::bank::in_precision;
 use super::config::Config;
-use super::scores;
 use crate::features::Embedding;
 use crate::fit::FitContext;
 
@@ -63,14 +64,13 @@ impl Trial<'_> {
 
     /// Milliseconds of scoring with a bank of `n` vectors.
     fn scoring(&self, n: usize) -> Result<f64> {
-        let (d, image) = (self.embedding.dimensions(), self.embedding.image());
+        let d = self.embedding.dimensions();
         let m = self.patches.len() / d;
         let spread = (0..n).flat_map(|i| &self.patches[i * m / n * d..][..d]).copied().collect();
         let bank = FlatBank::new(in_precision(self.config.bank, spread), d, self.embedding.device())?;
-        median_ms(|| {
-            let vectors = self.embedding.embed(&self.image)?;
-            scores(&vectors, &bank, self.embedding.grid(), image, self.config).map(drop)
-        })
+        let planned = Planned::default();
+        let scorer = Scorer { embedding: self.embedding, bank: &bank, config: self.config, planned: &planned };
+        median_ms(|| scorer.scores(&self.image).map(drop))
     }
 }
 

@@ -24,18 +24,21 @@ use hotad_engine::Result;
 use hotad_engine::container::Stored;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::model_file::ModelFile;
+use hotad_engine::planned::Planned;
 use hotad_engine::tensor::Tensor;
+use hotad_kernels::device::Buffer;
 use hotad_kernels::flat_bank::FlatBank;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::anomaly_map::AnomalyMap;
 use crate::config::{checked, damaged};
 use crate::detector::{Detector, EditableBank, Exportable, Score};
 use crate::export::{self, Exported};
 use crate::features::{Embedding, Extractor};
 use crate::fit::FitContext;
 use crate::method::{LoadContext, Method};
-use crate::segmentation::enlarged;
+use crate::segmentation::{enlarged, of_patches};
 
 use bank::PatchBank;
 pub use config::Config;
@@ -46,6 +49,7 @@ pub struct PatchCore {
     config: Config,
     embedding: Embedding,
     bank: PatchBank,
+    planned: Planned,
 }
 
 /// What a model file keeps beside tensors.
@@ -70,29 +74,53 @@ impl Method for PatchCore {
         let mut embedding = config.features.embedding(context, Self::NAME)?;
         embedding.shorten(config.dimensions)?;
         let bank = PatchBank::build(&embedding, &config, context)?;
-        Ok(Self { config, embedding, bank })
+        Ok(Self { config, embedding, bank, planned: Planned::default() })
     }
 
     fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
         let saved: Saved = serde_json::from_value(file.config.clone()).map_err(damaged)?;
         let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, context)?;
         let bank = PatchBank::restore(&saved.bank, &file.tensors, embedding.dimensions(), context.device)?;
-        Ok(Self { config: saved.settings, embedding, bank })
+        Ok(Self { config: saved.settings, embedding, bank, planned: Planned::default() })
     }
 }
 
-/// Scores of images by the vectors `[n, rows, columns, d]` of their patches.
-fn scores(
-    vectors: &Tensor,
-    bank: &FlatBank,
-    grid: (usize, usize),
-    image: ImageSpec,
-    config: &Config,
-) -> Result<Vec<Score>> {
-    let Nearest { index, distance } = nearest(vectors, bank, 1)?;
-    let values = reweighted(vectors, bank, &distance.to_vec()?, &index.into_vec()?, config.neighbours)?;
-    let maps = enlarged(&distance, grid, image, config.blur as f32)?;
-    Ok(values.into_iter().zip(maps).map(|(value, map)| Score { value, map }).collect())
+/// What scores images.
+struct Scorer<'a> {
+    embedding: &'a Embedding,
+    bank: &'a FlatBank,
+    config: &'a Config,
+    planned: &'a Planned,
+}
+
+impl Scorer<'_> {
+    fn scores(&self, images: &Tensor) -> Result<Vec<Score>> {
+        if self.config.neighbours > 1 {
+            return self.weighted(images);
+        }
+        let values = self.planned.run(images, self.embedding.device(), |images| {
+            let distance = nearest(&self.embedding.embed(images)?, self.bank, 1)?.distance;
+            let maps = self.maps(&distance)?;
+            Ok(vec![distance, maps])
+        })?;
+        Ok(of_patches(&values[0], self.embedding.grid(), &values[1], self.embedding.image()))
+    }
+
+    /// Scores that weigh how dense the bank is around the vector nearest to the worst patch.
+    fn weighted(&self, images: &Tensor) -> Result<Vec<Score>> {
+        let vectors = self.embedding.embed(images)?;
+        let Nearest { index, distance } = nearest(&vectors, self.bank, 1)?;
+        let (index, neighbours) = (index.into_vec()?, self.config.neighbours);
+        let values = reweighted(&vectors, self.bank, &distance.to_vec()?, &index, neighbours)?;
+        let maps = self.maps(&distance)?.into_vec()?;
+        let maps = AnomalyMap::of_batch(&maps, self.embedding.image());
+        Ok(values.into_iter().zip(maps).map(|(value, map)| Score { value, map }).collect())
+    }
+
+    /// Anomaly maps of distances of patches.
+    fn maps(&self, distance: &Buffer) -> Result<Buffer> {
+        enlarged(distance, self.embedding.grid(), self.embedding.image(), self.config.blur as f32)
+    }
 }
 
 impl Detector for PatchCore {
@@ -101,8 +129,8 @@ impl Detector for PatchCore {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let vectors = self.embedding.embed(images)?;
-        scores(&vectors, self.bank.vectors(), self.embedding.grid(), self.image(), &self.config)
+        let Self { config, embedding, bank, planned } = self;
+        Scorer { embedding, bank: bank.vectors(), config, planned }.scores(images)
     }
 
     fn config(&self) -> Value {

@@ -19,6 +19,7 @@ use hotad_engine::model_file::ModelFile;
 use hotad_engine::params::{State, fetch};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Result, random};
+use hotad_kernels::device::Buffer;
 use rayon::prelude::*;
 use serde_json::Value;
 
@@ -26,7 +27,7 @@ use crate::config::{BLUR, Interval, Settings, require, settings};
 use crate::detector::{Detector, Score};
 use crate::fit::FitContext;
 use crate::method::{LoadContext, Method};
-use crate::segmentation::{Aggregate, scores};
+use crate::segmentation::{Aggregate, Aggregation};
 use align::{Frame, Motion};
 use decompose::{against, basis, low_rank};
 
@@ -174,7 +175,7 @@ impl Detector for Rasl {
         let values = images.values()?;
         let image = self.config.image();
         let maps = values.par_chunks_exact(image.len()).map(|i| self.map(i)).collect::<Result<Vec<_>>>()?;
-        scores(maps.concat(), image, self.config.score_blur as f32, self.config.score)
+        Aggregation::new(image, self.config.score_blur, self.config.score).of(Buffer::Host(maps.concat().into()))
     }
 
     fn config(&self) -> Value {

@@ -20,6 +20,7 @@ use hotad_engine::Result;
 use hotad_engine::container::Stored;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::model_file::ModelFile;
+use hotad_engine::planned::Planned;
 use hotad_engine::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -30,7 +31,7 @@ use crate::export::{self, Exported};
 use crate::features::{Embedding, Extractor, FeatureSettings};
 use crate::fit::FitContext;
 use crate::method::{LoadContext, Method};
-use crate::segmentation::of_patches;
+use crate::segmentation::{enlarged, of_patches};
 
 use folded::Folded;
 use head::{HeadSettings, Noise, Plan};
@@ -66,6 +67,7 @@ pub struct SimpleNet {
     config: Config,
     embedding: Embedding,
     folded: Folded,
+    planned: Planned,
 }
 
 /// What a model file keeps beside tensors.
@@ -90,14 +92,14 @@ impl Method for SimpleNet {
         let plan = Plan { adapter: Some(config.adapter_lr), noise: config.noise() };
         let (head, params) = head::train(&config.head, &plan, &embedding, (Self::NAME, &settings), context)?;
         let folded = Folded::of(&params, &head, &embedding)?;
-        Ok(Self { config, embedding, folded })
+        Ok(Self { config, embedding, folded, planned: Planned::default() })
     }
 
     fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
         let saved: Saved = serde_json::from_value(file.config.clone()).map_err(damaged)?;
         let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, context)?;
         let folded = Folded::restore(&file.tensors, &embedding)?;
-        Ok(Self { config: saved.settings, embedding, folded })
+        Ok(Self { config: saved.settings, embedding, folded, planned: Planned::default() })
     }
 }
 
@@ -107,8 +109,13 @@ impl Detector for SimpleNet {
     }
 
     fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let patches = self.folded.scores(&self.embedding.maps(images)?, &self.embedding)?;
-        of_patches(patches, self.embedding.grid(), self.image(), self.config.head.blur as f32)
+        let queued = |images: &Tensor| {
+            let patches = self.folded.scores(&self.embedding.maps(images)?, &self.embedding)?;
+            let maps = enlarged(&patches, self.embedding.grid(), self.image(), self.config.head.blur as f32)?;
+            Ok(vec![patches, maps])
+        };
+        let values = self.planned.run(images, self.embedding.device(), queued)?;
+        Ok(of_patches(&values[0], self.embedding.grid(), &values[1], self.image()))
     }
 
     fn config(&self) -> Value {

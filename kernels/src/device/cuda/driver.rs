@@ -1,6 +1,7 @@
 //! What the server asks of a device: memory by address, images of kernels, one stream of work.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use crate::device::gpu::{Told, mebibytes};
 
@@ -128,6 +129,46 @@ pub struct Launch<'a> {
     pub info: &'a [u64],
 }
 
+/// A launch that can be queued any number of times.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// As in [`Launch`].
+    pub function: Function,
+    /// As in [`Launch`].
+    pub source: Arc<Source>,
+    /// Blocks.
+    pub grid: [u32; 3],
+    /// Buffers, as many as the source has.
+    pub buffers: Vec<Region>,
+    /// The bytes of the last argument.
+    pub info: Vec<u64>,
+}
+
+impl Listed {
+    /// For [`Driver::launch`].
+    pub fn launch(&self) -> Launch<'_> {
+        let Self { function, source, grid, buffers, info } = self;
+        Launch { function: *function, source, grid: *grid, buffers, info }
+    }
+}
+
+/// Launches that are queued as one.
+pub trait Sequence: Debug + Send + Sync {
+    /// Queues them in their order.
+    ///
+    /// # Safety
+    /// As [`Driver::launch`], for each launch; `driver` has made the sequence.
+    unsafe fn queue(&self, driver: &dyn Driver) -> Result<()>;
+}
+
+/// Launch by launch.
+impl Sequence for Vec<Listed> {
+    unsafe fn queue(&self, driver: &dyn Driver) -> Result<()> {
+        // SAFETY: the caller vouches for every launch.
+        self.iter().try_for_each(|listed| unsafe { driver.launch(&listed.launch()) })
+    }
+}
+
 /// Host memory that copies can be queued from and to.
 #[derive(Debug)]
 pub struct Pinned {
@@ -177,6 +218,14 @@ pub trait Driver: Debug + Send + Sync + 'static {
     /// The function was loaded from the source by this driver, every region lies in memory that it has
     /// allocated and not released, and the kernel stays within them.
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()>;
+
+    /// Makes launches ready to be queued as one.
+    ///
+    /// # Safety
+    /// As [`Driver::launch`], for each launch.
+    unsafe fn sequence(&self, launches: Vec<Listed>) -> Result<Box<dyn Sequence>> {
+        Ok(Box::new(launches))
+    }
 
     /// Memory of the device, at least 256 bytes aligned.
     fn allocate(&self, bytes: u64) -> Result<Address>;

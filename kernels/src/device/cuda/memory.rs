@@ -2,9 +2,13 @@
 //!
 //! All work is in one stream and buffers are taken and dropped by those who queue it, so a block that was
 //! dropped can be handed out at once: whatever still waits in the queue comes before its next use.
+//!
+//! Recorded work ([`super::recording`]) runs again at the same addresses. What it writes to comes from a [`Pool`], which hands
+//! its blocks to that work alone; what it only reads belongs to others, and a [`Watch`] tells when that was dropped.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::driver::{Address, Driver, Failure, Result};
 
@@ -22,6 +26,19 @@ struct State {
     leaving: Vec<Address>,
     in_use: u64,
     reserved: u64,
+    /// Who is told when the block at an address is dropped.
+    watched: HashMap<Address, Vec<Weak<AtomicBool>>>,
+}
+
+impl State {
+    /// Tells those who watch a block that it was dropped.
+    fn dropped(&mut self, address: Address) {
+        if self.watched.is_empty() {
+            return;
+        }
+        let told = self.watched.remove(&address).unwrap_or_default();
+        told.iter().filter_map(Weak::upgrade).for_each(|flag| flag.store(true, Ordering::Release));
+    }
 }
 
 /// The memory that hotad holds of one device.
@@ -50,6 +67,7 @@ impl Drop for Block {
     fn drop(&mut self) {
         let mut state = self.arena.state();
         state.in_use -= self.class;
+        state.dropped(self.address);
         state.waiting.entry(self.class).or_default().push(self.address);
     }
 }
@@ -113,10 +131,105 @@ impl Arena {
         Ok(())
     }
 
+    /// Watches blocks, by where they begin.
+    pub fn watch(&self, addresses: impl IntoIterator<Item = Address>) -> Watch {
+        let flag = Arc::new(AtomicBool::new(false));
+        let mut state = self.state();
+        for address in addresses {
+            let watches = state.watched.entry(address).or_default();
+            watches.retain(|w| w.strong_count() > 0);
+            watches.push(Arc::downgrade(&flag));
+        }
+        Watch(flag)
+    }
+
     /// Bytes in use, and bytes held.
     pub fn usage(&self) -> (u64, u64) {
         let state = self.state();
         (state.in_use, state.reserved)
+    }
+}
+
+/// Whether one of some blocks was dropped since they were watched.
+#[derive(Debug)]
+pub struct Watch(Arc<AtomicBool>);
+
+impl Watch {
+    pub fn has_seen(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Memory of recorded work.
+#[derive(Debug)]
+pub struct Pool {
+    arena: Arc<Arena>,
+    /// Blocks that the work has given back, by the bytes of their class.
+    waiting: Mutex<BTreeMap<u64, Vec<Block>>>,
+    /// Where its blocks begin.
+    own: Mutex<HashSet<Address>>,
+}
+
+/// Memory of one buffer of recorded work; dropped, it waits for the next of its class in that work.
+#[derive(Debug)]
+pub struct Pooled {
+    pool: Arc<Pool>,
+    /// There until it is dropped.
+    block: Option<Block>,
+}
+
+impl Pool {
+    pub fn new(arena: Arc<Arena>) -> Self {
+        Self { arena, waiting: Mutex::default(), own: Mutex::default() }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Vec<Block>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn own(&self) -> MutexGuard<'_, HashSet<Address>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether its blocks are of this arena.
+    pub fn is_of(&self, arena: &Arc<Arena>) -> bool {
+        Arc::ptr_eq(&self.arena, arena)
+    }
+
+    /// Memory for a buffer.
+    pub fn take(self: &Arc<Self>, bytes: u64) -> Result<Pooled> {
+        let waiting = self.waiting().get_mut(&class(bytes)).and_then(Vec::pop);
+        let block = match waiting {
+            Some(block) => block,
+            None => self.arena.take(bytes)?,
+        };
+        self.own().insert(block.address);
+        Ok(Pooled { pool: self.clone(), block: Some(block) })
+    }
+
+    /// Whether a buffer that begins there is one of its own.
+    pub fn has(&self, address: Address) -> bool {
+        self.own().contains(&address)
+    }
+
+    /// Bytes that it holds and nobody uses.
+    pub fn bytes(&self) -> u64 {
+        self.waiting().iter().map(|(class, blocks)| class * blocks.len() as u64).sum()
+    }
+}
+
+impl Pooled {
+    /// Where it begins.
+    pub fn address(&self) -> Address {
+        self.block.as_ref().map_or(0, Block::address)
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        if let Some(block) = self.block.take() {
+            self.pool.waiting().entry(block.class).or_default().push(block);
+        }
     }
 }
 

@@ -3,10 +3,15 @@
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
 
-use cudarc::driver::sys::{CUdevice_attribute, CUfunction, CUfunction_attribute, CUresult};
+use cudarc::driver::sys::{
+    CUdevice_attribute, CUfunction, CUfunction_attribute, CUresult, CUstream, CUstreamCaptureMode,
+};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result};
 
-use super::driver::{Address, Driver, Failure, Function, Launch, Limits, Pinned, Region, Result, Source};
+use super::driver::{
+    Address, Driver, Failure, Function, Launch, Limits, Listed, Pinned, Region, Result, Sequence, Source,
+};
+use super::graph::Graph;
 use super::nvrtc::Nvrtc;
 
 /// One GPU, and the stream that all its work is in.
@@ -14,6 +19,8 @@ use super::nvrtc::Nvrtc;
 pub struct Nvidia {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    /// Where launches are captured into graphs; nothing runs in it.
+    capture: Arc<CudaStream>,
     nvrtc: Nvrtc,
     limits: Limits,
     /// `HOTAD_POISON=1`: quiet NaN as f32, far out as an index.
@@ -45,15 +52,34 @@ fn failure(call: &str, error: DriverError) -> Failure {
     }
 }
 
-fn checked<T>(call: &str, result: std::result::Result<T, DriverError>) -> Result<T> {
+pub(super) fn checked<T>(call: &str, result: std::result::Result<T, DriverError>) -> Result<T> {
     result.map_err(|e| failure(call, e))
+}
+
+/// Queues a kernel in a stream.
+///
+/// # Safety
+/// As [`Driver::launch`]; the context is the calling thread's.
+unsafe fn launch_in(stream: CUstream, launch: &Launch<'_>) -> Result<()> {
+    let source = launch.source;
+    let mut addresses: Vec<Address> = launch.buffers.iter().map(|b| b.address).collect();
+    let mut arguments: Vec<*mut c_void> = addresses.iter_mut().map(|a| std::ptr::from_mut(a).cast()).collect();
+    if source.has_info {
+        arguments.push(launch.info.as_ptr().cast_mut().cast());
+    }
+    let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, source.block);
+    let function = launch.function.0 as usize as CUfunction;
+    // SAFETY: the caller vouches for function and buffers; the driver copies the arguments during the call.
+    let launched =
+        unsafe { result::launch_kernel(function, (gx, gy, gz), (bx, by, bz), source.shared, stream, &mut arguments) };
+    launched.map_err(|e| failure(&format!("launching {}", source.name), e))
 }
 
 impl Nvidia {
     /// Opens the device with this number.
     pub fn open(number: usize, capability: u32, nvrtc: Nvrtc) -> std::result::Result<Self, DriverError> {
         let context = CudaContext::new(number)?;
-        let stream = context.new_stream()?;
+        let (stream, capture) = (context.new_stream()?, context.new_stream()?);
         let shared = context.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
         let multiprocessors = context.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let limits = Limits {
@@ -63,7 +89,7 @@ impl Nvidia {
             memory: context.total_mem()? as u64,
         };
         let poison = std::env::var_os("HOTAD_POISON").filter(|v| v == "1").map(|_| 0xff);
-        Ok(Self { context, stream, nvrtc, limits, poison })
+        Ok(Self { context, stream, capture, nvrtc, limits, poison })
     }
 
     /// Makes the context the one of the calling thread.
@@ -114,25 +140,24 @@ impl Driver for Nvidia {
 
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
         self.enter()?;
-        let source = launch.source;
-        let mut addresses: Vec<Address> = launch.buffers.iter().map(|b| b.address).collect();
-        let mut arguments: Vec<*mut c_void> = addresses.iter_mut().map(|a| std::ptr::from_mut(a).cast()).collect();
-        if source.has_info {
-            arguments.push(launch.info.as_ptr().cast_mut().cast());
-        }
-        let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, source.block);
-        // SAFETY: the caller vouches for function and buffers; the driver copies the arguments during the call.
-        let launched = unsafe {
-            result::launch_kernel(
-                launch.function.0 as usize as CUfunction,
-                (gx, gy, gz),
-                (bx, by, bz),
-                source.shared,
-                self.stream.cu_stream(),
-                &mut arguments,
-            )
-        };
-        checked(&format!("launching {}", source.name), launched)
+        // SAFETY: the caller vouches for the launch.
+        unsafe { launch_in(self.stream.cu_stream(), launch) }
+    }
+
+    unsafe fn sequence(&self, launches: Vec<Listed>) -> Result<Box<dyn Sequence>> {
+        self.enter()?;
+        let stream = self.capture.cu_stream();
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream is ours, and launches are captured by this thread alone.
+        checked("cuStreamBeginCapture", unsafe { result::stream::begin_capture(stream, mode) })?;
+        // SAFETY: the caller vouches for every launch.
+        let captured = launches.iter().try_for_each(|listed| unsafe { launch_in(stream, &listed.launch()) });
+        // SAFETY: the capture was begun above; it ends whatever became of the launches.
+        let graph = checked("cuStreamEndCapture", unsafe { result::stream::end_capture(stream) });
+        captured?;
+        // SAFETY: the graph is the one just captured.
+        let graph = unsafe { Graph::new(self.context.clone(), self.stream.clone(), graph?)? };
+        Ok(Box::new(graph))
     }
 
     fn allocate(&self, bytes: u64) -> Result<Address> {

@@ -12,7 +12,8 @@ use cubecl_runtime::memory_management::ManagedMemoryHandle;
 use super::cache::Cache;
 use super::driver::{Address, Driver, Failure, Limits, Region, Result};
 use super::kernels::Kernels;
-use super::memory::{Arena, Block};
+use super::memory::{Arena, Pool};
+use super::recording::{self, Recording};
 use super::server::{Cuda, Number, Server};
 use super::staging::{self, Download, Upload};
 use crate::device::configuration::configure;
@@ -21,7 +22,7 @@ use crate::device::configuration::configure;
 #[derive(Debug)]
 pub struct Core {
     driver: Arc<dyn Driver>,
-    arena: Arc<Arena>,
+    pub(super) arena: Arc<Arena>,
     upload: Mutex<Upload>,
     download: Mutex<Download>,
     /// The first failure of a launch that nobody was told of yet.
@@ -44,13 +45,40 @@ impl Core {
     }
 
     /// The failure of a launch before the one of what came after it. A device that was lost stays so.
-    fn outcome<T>(&self, result: Result<T>) -> Result<T> {
+    pub(super) fn outcome<T>(&self, result: Result<T>) -> Result<T> {
         let mut recorded = lock(&self.failure);
         match recorded.as_ref() {
             None => result,
             Some(Failure::Lost(_)) => Err(recorded.clone().expect("matched")),
             Some(_) => Err(recorded.take().expect("matched")),
         }
+    }
+
+    /// Queues a copy to memory of at least as many bytes, on the thread of the queue.
+    pub(super) fn upload(&self, to: Address, from: &[u8]) -> Result<()> {
+        lock(&self.upload).copy(self.driver(), to, from)
+    }
+
+    /// Copies from memory of at least as many bytes each, after all that was queued before, on the thread of the queue. All of
+    /// it fits into the pinned memory.
+    pub(super) fn download(&self, from: &mut [(Address, &mut [u8])]) -> Result<()> {
+        let mut download = lock(&self.download);
+        let all = download.piece(self.driver(), from.iter().map(|(_, to)| to.len()).sum())?;
+        let mut parts = &mut *all;
+        for (address, to) in from.iter() {
+            let (part, rest) = parts.split_at_mut(to.len());
+            // SAFETY: the caller's buffer holds all bytes; they are read after the stream was waited for.
+            unsafe { self.driver.download(part, *address)? };
+            parts = rest;
+        }
+        self.wait()?;
+        let mut parts = &*all;
+        for (_, to) in from {
+            let (part, rest) = parts.split_at(to.len());
+            to.copy_from_slice(part);
+            parts = rest;
+        }
+        Ok(())
     }
 
     fn wait(&self) -> Result<()> {
@@ -95,7 +123,7 @@ impl Queue {
     }
 
     /// Runs a task after everything that was queued so far has been given to the driver.
-    fn in_order(&self, task: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    pub(super) fn in_order(&self, task: impl FnOnce() -> Result<()> + Send) -> Result<()> {
         let done = self.client.exclusive(task);
         done.unwrap_or_else(|e| Err(Failure::Lost(format!("the thread of its queue has ended: {e}"))))
     }
@@ -112,51 +140,59 @@ impl Queue {
         }
     }
 
+    /// [`Queue::run`] that records what the work does; none where it copies to or from the host.
+    pub fn record<R: Send>(&self, work: impl FnOnce() -> R + Send) -> (R, Option<Recording>) {
+        let pool = Arc::new(Pool::new(self.core.arena.clone()));
+        self.run(|| recording::record(pool, work))
+    }
+
     /// Memory for a buffer, and whoever gives it back when dropped.
-    pub fn allocate(&self, bytes: u64) -> Result<(Handle, Arc<Block>)> {
+    pub fn allocate(&self, bytes: u64) -> Result<(Handle, Arc<dyn Send + Sync>)> {
         let Core { arena, driver, .. } = &*self.core;
-        let block = match arena.take(bytes) {
+        let taken = match self.take(bytes) {
             Err(Failure::Memory { .. }) if arena.retire() => {
                 self.in_order(|| arena.release())?;
-                arena.take(bytes)?
+                self.take(bytes)
             }
-            taken => taken?,
+            taken => taken,
         };
-        let address = block.address();
+        let (address, owner) = taken?;
         if let Some(byte) = driver.poison() {
             // SAFETY: the block has at least so many bytes.
             self.in_order(|| unsafe { driver.fill(Region { address, bytes }, byte) })?;
         }
         let handle = Handle::from_memory(ManagedMemoryHandle::new(), StreamId { value: 0 }, address + bytes);
-        Ok((handle.offset_start(address), Arc::new(block)))
+        Ok((handle.offset_start(address), owner))
+    }
+
+    /// A block of the arena, or of the recording of this thread.
+    fn take(&self, bytes: u64) -> Result<(Address, Arc<dyn Send + Sync>)> {
+        let arena = &self.core.arena;
+        match recording::pool().filter(|pool| pool.is_of(arena)) {
+            Some(pool) => pool.take(bytes).map(|block| (block.address(), Arc::new(block) as Arc<dyn Send + Sync>)),
+            None => arena.take(bytes).map(|block| (block.address(), Arc::new(block) as Arc<dyn Send + Sync>)),
+        }
     }
 
     /// Queues a copy to a buffer of at least as many bytes.
     pub fn upload(&self, to: &Handle, from: &[u8]) -> Result<()> {
-        let copied = self.in_order(|| lock(&self.core.upload).copy(self.core.driver(), address(to), from));
+        recording::copied();
+        let copied = self.in_order(|| self.core.upload(address(to), from));
         self.core.outcome(copied)
     }
 
     /// Copies from a buffer of at least as many bytes, after all that was queued before.
     pub fn read(&self, from: &Handle, to: &mut [u8]) -> Result<()> {
+        recording::copied();
         let copied = self.copy(address(from), to);
         self.core.outcome(copied)
     }
 
     fn copy(&self, from: Address, to: &mut [u8]) -> Result<()> {
-        let driver = self.core.driver();
         for (i, piece) in to.chunks_mut(staging::BYTES).enumerate() {
             let begin = from + (i * staging::BYTES) as u64;
             // The pinned memory is taken on the queue's thread: nobody who holds it waits for that thread.
-            self.in_order(|| {
-                let mut download = lock(&self.core.download);
-                let part = download.piece(driver, piece.len())?;
-                // SAFETY: the buffer holds all bytes; the piece is read after the stream was waited for.
-                unsafe { driver.download(part, begin) }?;
-                self.core.wait()?;
-                piece.copy_from_slice(part);
-                Ok(())
-            })?;
+            self.in_order(|| self.core.download(&mut [(begin, piece)]))?;
         }
         Ok(())
     }
@@ -167,6 +203,11 @@ impl Queue {
         self.core.outcome(waited)
     }
 
+    /// What the queue shares with its server.
+    pub(super) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// Bytes in use, and bytes held for reuse.
     pub fn usage(&self) -> (u64, u64) {
         self.core.arena.usage()
@@ -174,6 +215,6 @@ impl Queue {
 }
 
 /// Where a buffer of this device begins.
-fn address(handle: &Handle) -> Address {
+pub(super) fn address(handle: &Handle) -> Address {
     handle.offset_start.unwrap_or_default()
 }

@@ -30,6 +30,7 @@ use super::driver::{Failure, Launch, Region, Result};
 use super::kernels::Kernels;
 use super::properties::{self, ALIGNMENT, CudaCompiler, MOST_BLOCKS};
 use super::queue::Core;
+use super::recording;
 
 /// The runtime of all drivers.
 #[derive(Clone, Debug)]
@@ -133,7 +134,9 @@ impl Server {
             Launch { function: loaded.function, source: &loaded.source, grid: [x, y, z], buffers: &buffers, info };
         // SAFETY: this driver has loaded the function; a binding keeps its buffer's place in the queue, and
         // its block is not released before all that was queued; the caller of `launch` vouches for the kernel.
-        unsafe { self.core.driver().launch(&launch) }
+        unsafe { self.core.driver().launch(&launch)? };
+        recording::launched(&launch, &loaded.source);
+        Ok(())
     }
 }
 

@@ -1,0 +1,100 @@
+//! Device work of scoring, done anew or replayed.
+//!
+//! A model gives what it does between the upload of images and the download of results as a function of a tensor. The first
+//! batch of a shape is done as always, which compiles kernels and uploads tables. The second is recorded where the device can
+//! ([`Gpu::record`]); later ones are replayed: one upload, one launch, one download. Results are the same, bit for bit.
+//!
+//! [`Gpu::record`]: hotad_kernels::device::Gpu::record
+
+use std::sync::{Mutex, PoisonError};
+
+use hotad_kernels::device::{Buffer, Device, Gpu, Recorded, View};
+use smallvec::SmallVec;
+
+use crate::error::Result;
+use crate::tensor::Tensor;
+
+/// Shapes of batches that are kept recorded: a stream's and that of its last batch.
+const SHAPES: usize = 2;
+
+/// Most bytes of a device that a recording may keep. Work on larger buffers takes so long that launches do not matter.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// What is known of batches of one shape.
+enum State {
+    /// Done once.
+    Seen,
+    /// Recorded.
+    Recorded(Recorded),
+    /// Not to be recorded.
+    Refused,
+}
+
+/// Work of one model on one device, by the shape of its batches.
+#[derive(Default)]
+pub struct Planned {
+    /// The shape used last is the last.
+    shapes: Mutex<Vec<(Shape, State)>>,
+}
+
+type Shape = SmallVec<[usize; 4]>;
+
+impl Planned {
+    /// The values of what `work` makes of `images`, which lie on the host or on `device`. Apart from its weights, which may change
+    /// in place, `work` must give the same for the same images each time.
+    ///
+    /// # Errors
+    /// What `work` reports, or what went wrong on the device.
+    pub fn run(
+        &self,
+        images: &Tensor,
+        device: &Device,
+        work: impl Fn(&Tensor) -> Result<Vec<Buffer>> + Send + Sync,
+    ) -> Result<Vec<Vec<f32>>> {
+        match (device.gpu(), images.view()) {
+            (Some(gpu), View::Host(values)) if device.has_thread() => {
+                device.run(|| self.on_gpu(images, values, gpu, &work))
+            }
+            _ => values(work(&images.to(device)?)?),
+        }
+    }
+
+    /// On the thread of the queue: whoever holds the lock waits for nobody.
+    fn on_gpu(
+        &self,
+        images: &Tensor,
+        host: &[f32],
+        gpu: &Gpu,
+        work: &(impl Fn(&Tensor) -> Result<Vec<Buffer>> + Send + Sync),
+    ) -> Result<Vec<Vec<f32>>> {
+        let mut shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = shapes.iter().position(|(shape, _)| shape.as_slice() == images.shape());
+        let state = known.map(|at| shapes.remove(at).1);
+        if let Some(State::Recorded(recorded)) = &state
+            && let Some(outputs) = recorded.replay(host)?
+        {
+            shapes.extend(state.map(|state| (images.shape().into(), state)));
+            return Ok(outputs);
+        }
+        let (outputs, next) = match state {
+            None => (work(images)?, State::Seen),
+            Some(State::Refused) => (work(images)?, State::Refused),
+            Some(State::Seen | State::Recorded(_)) => {
+                let input = gpu.upload(host)?;
+                let on_device = Tensor::from_buffer(Buffer::Gpu(input.clone()), images.shape())?;
+                let (outputs, recorded) = gpu.record(&input, || work(&on_device))?;
+                let small = recorded.filter(|r| r.bytes() <= MOST_BYTES);
+                (outputs, small.map_or(State::Refused, State::Recorded))
+            }
+        };
+        if shapes.len() == SHAPES {
+            shapes.remove(0);
+        }
+        shapes.push((images.shape().into(), next));
+        values(outputs)
+    }
+}
+
+fn values(buffers: Vec<Buffer>) -> Result<Vec<Vec<f32>>> {
+    buffers.into_iter().map(|b| Ok(b.into_vec()?)).collect()
+}
