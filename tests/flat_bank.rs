@@ -3,37 +3,14 @@
 
 #[path = "common/devices.rs"]
 mod devices;
+#[path = "common/neighbours.rs"]
+mod neighbours;
 
 use half::f16;
-use hotad_engine::random;
 use hotad_kernels::cosine_nn::BankData;
 use hotad_kernels::device::Device;
 use hotad_kernels::flat_bank::FlatBank;
-use rand::Rng;
-
-fn noise(n: usize, index: u64) -> Vec<f32> {
-    let mut rng = random::stream(6, "flat bank test", index);
-    (0..n).map(|_| rng.random::<f32>() - 0.25).collect()
-}
-
-/// Every distance in f64, sorted; the lower index first among equals.
-fn exhaustive(query: &[f32], bank: &[f32], d: usize, k: usize) -> (Vec<u32>, Vec<f64>) {
-    let (mut index, mut distance) = (Vec::new(), Vec::new());
-    for q in query.chunks(d) {
-        let mut all: Vec<(f64, u32)> = Vec::new();
-        for (i, b) in bank.chunks(d).enumerate() {
-            let mut sum = 0.0f64;
-            for j in 0..d {
-                sum += (q[j] as f64 - b[j] as f64) * (q[j] as f64 - b[j] as f64);
-            }
-            all.push((sum.sqrt(), i as u32));
-        }
-        all.sort_by(|a, b| a.partial_cmp(b).expect("distances are numbers"));
-        index.extend(all[..k].iter().map(|a| a.1));
-        distance.extend(all[..k].iter().map(|a| a.0));
-    }
-    (index, distance)
-}
+use neighbours::{exhaustive, noise, spheres};
 
 fn search(data: BankData, query: &[f32], d: usize, k: usize) -> (Vec<u32>, Vec<f32>) {
     search_on(&Device::CPU, data, query, d, k)
@@ -195,19 +172,10 @@ fn a_first_pass_leaves_the_nearest_in_any_shape() {
     agrees_on_all("halves", &BankData::F16(halves), &noise(60 * 80, 23), 80, 2);
 }
 
-/// Vectors on spheres about a point, their distances from it 1e-5 apart: less than halves tell apart.
 #[test]
 fn distances_that_are_nearly_equal() {
     let (q, m, d) = (24, 700, 96);
-    let centre = noise(d, 24);
-    let near = |v: &[f32], radius: f32| -> Vec<f32> {
-        let norm = v.iter().map(|v| v * v).sum::<f32>().sqrt();
-        v.iter().zip(&centre).map(|(v, c)| c + v / norm * radius).collect()
-    };
-    let spread: Vec<f32> = noise(m * d, 25).into_iter().map(|v| v - 0.25).collect();
-    let radius = |i: usize| 1.0 + 1e-5 * (i * 389 % m) as f32;
-    let bank = spread.chunks(d).enumerate().flat_map(|(i, v)| near(v, radius(i))).collect();
-    let query: Vec<f32> = noise(q * d, 26).chunks(d).flat_map(|v| near(v, 1e-4)).collect();
+    let (query, bank) = spheres(q, m, d);
     let bank = BankData::F32(bank);
     for k in [3, 20] {
         agrees_on_all("spheres", &bank, &query, d, k);

@@ -51,7 +51,7 @@ __device__ __forceinline__ float add_square(float a, float b, float sum) {
 
 __device__ __forceinline__ float square_of(const float4* query, const float4* vector) {
     float sum = 0.0f;
-    #pragma unroll 8
+    #pragma unroll 2
     for (int i = threadIdx.x % 32; i < QUADS; i += 32) {
         float4 q = query[i], b = vector[i];
         sum = add_square(q.x, b.x, sum);
