@@ -13,7 +13,8 @@
 // square by `slack`.
 //
 // A found vector is a 64-bit number, the bits of its squared distance above its place: that is the order of
-// distance and index. A block of 256 threads has one query. Bytes: 24 for each group, 32 d for each one measured.
+// distance and index. A block of 256 threads has one query, six share a multiprocessor (40 registers). Bytes: 24 for
+// each group, 32 d for each one measured.
 //
 // Macro: DIM (d, a multiple of 4).
 

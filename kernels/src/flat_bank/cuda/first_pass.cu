@@ -11,7 +11,9 @@
 // 16 x 8. 32 elements at a time come to shared memory asynchronously, three stages deep, in the order of fragments:
 // 16 bytes read by a lane are an operand of 16 rows or two of 8. For 16 elements a lane reads 16 (ROWS + 2) bytes,
 // for 4 ROWS instructions. Bytes: a copy of the bank in halves once for each tile of queries, from the L2 cache
-// but for the first; the queries once for each 128 vectors; half a byte for each pair written.
+// but for the first; the queries once for each 128 vectors; half a byte for each pair written. On sm_90 a thread has
+// 190 registers for ROWS = 7 and 206 for 8, none in memory, and two blocks share a multiprocessor; of the 167
+// instructions of a step 56 multiply, 18 read shared memory and 8 copy.
 //
 // Macro: ROWS (queries of a block, in units of 16; at most 8).
 
