@@ -1,38 +1,16 @@
-//! The flat memory bank on the CPU against exhaustive search in f64.
+//! The flat memory bank against exhaustive search in f64: every case on the CPU, those that a GPU's bounds are for on all
+//! devices.
 
 #[path = "common/devices.rs"]
 mod devices;
+#[path = "common/neighbours.rs"]
+mod neighbours;
 
 use half::f16;
-use hotad_engine::random;
 use hotad_kernels::cosine_nn::BankData;
 use hotad_kernels::device::Device;
 use hotad_kernels::flat_bank::FlatBank;
-use rand::Rng;
-
-fn noise(n: usize, index: u64) -> Vec<f32> {
-    let mut rng = random::stream(6, "flat bank test", index);
-    (0..n).map(|_| rng.random::<f32>() - 0.25).collect()
-}
-
-/// Every distance in f64, sorted; the lower index first among equals.
-fn exhaustive(query: &[f32], bank: &[f32], d: usize, k: usize) -> (Vec<u32>, Vec<f64>) {
-    let (mut index, mut distance) = (Vec::new(), Vec::new());
-    for q in query.chunks(d) {
-        let mut all: Vec<(f64, u32)> = Vec::new();
-        for (i, b) in bank.chunks(d).enumerate() {
-            let mut sum = 0.0f64;
-            for j in 0..d {
-                sum += (q[j] as f64 - b[j] as f64) * (q[j] as f64 - b[j] as f64);
-            }
-            all.push((sum.sqrt(), i as u32));
-        }
-        all.sort_by(|a, b| a.partial_cmp(b).expect("distances are numbers"));
-        index.extend(all[..k].iter().map(|a| a.1));
-        distance.extend(all[..k].iter().map(|a| a.0));
-    }
-    (index, distance)
-}
+use neighbours::{exhaustive, noise, spheres};
 
 fn search(data: BankData, query: &[f32], d: usize, k: usize) -> (Vec<u32>, Vec<f32>) {
     search_on(&Device::CPU, data, query, d, k)
@@ -156,6 +134,107 @@ fn what_is_no_number_has_neighbours_without_distance() {
     bank[nearest * d] = f32::INFINITY;
     let (index, distance) = search(BankData::F32(bank), &query[d..], d, 1);
     assert!(index[0] as usize != nearest && distance[0].is_finite());
+}
+
+/// f32 on a GPU: the distances are those of the exhaustive search, each that of its vector, none is there twice.
+fn agrees_on_all(what: &str, data: &BankData, query: &[f32], d: usize, k: usize) {
+    let bank = match data {
+        BankData::F16(v) => v.iter().map(|v| v.to_f32()).collect(),
+        BankData::F32(v) => v.clone(),
+    };
+    let (q, m) = (query.len() / d, bank.len() / d);
+    let (order, exact) = exhaustive(query, &bank, d, m);
+    for device in devices::under_test() {
+        let (index, distance) = search_on(&device, data.clone(), query, d, k);
+        let case = format!("{what} on {}, {q} queries, {m} vectors of {d}, k {k}", device.name());
+        for n in 0..q {
+            let (index, distance) = (&index[n * k..][..k], &distance[n * k..][..k]);
+            let (order, exact) = (&order[n * m..][..m], &exact[n * m..][..m]);
+            for (i, (found, r)) in index.iter().zip(distance).enumerate() {
+                let own = order.iter().position(|o| o == found).expect("a vector of the bank");
+                let close = |e: f64| (f64::from(*r) - e).abs() <= 2e-6 * e;
+                assert!(close(exact[i]) && close(exact[own]), "{case}, query {n}: {i} is {found} at {r}");
+                assert!(!index[..i].contains(found), "{case}, query {n}: {found} twice");
+            }
+        }
+        assert!(search_on(&device, data.clone(), query, d, k) == (index, distance), "{case}: not the same again");
+    }
+}
+
+#[test]
+fn a_first_pass_leaves_the_nearest_in_any_shape() {
+    for (q, m, d, k) in [(130, 600, 68, 1), (20, 333, 36, 32), (1, 4100, 256, 4), (3, 1025, 512, 3), (70, 1300, 16, 9)]
+    {
+        let bank = BankData::F32(noise(m * d, 20));
+        agrees_on_all("noise", &bank, &noise(q * d, 21), d, k);
+    }
+    let halves = noise(900 * 80, 22).into_iter().map(f16::from_f32).collect();
+    agrees_on_all("halves", &BankData::F16(halves), &noise(60 * 80, 23), 80, 2);
+}
+
+#[test]
+fn distances_that_are_nearly_equal() {
+    let (q, m, d) = (24, 700, 96);
+    let (query, bank) = spheres(q, m, d);
+    let bank = BankData::F32(bank);
+    for k in [3, 20] {
+        agrees_on_all("spheres", &bank, &query, d, k);
+    }
+}
+
+#[test]
+fn offsets_and_outliers_on_all_devices() {
+    let (q, m, d) = (48, 500, 100);
+    let offset = |v: Vec<f32>| v.into_iter().map(|v| 1000.0 + 0.25 * v).collect::<Vec<f32>>();
+    agrees_on_all("offset", &BankData::F32(offset(noise(m * d, 27))), &offset(noise(q * d, 28)), d, 2);
+    let (mut query, mut bank) = (noise(q * d, 29), noise(m * d, 30));
+    bank[77 * d + 5] = 1e6;
+    bank[200 * d..].iter_mut().take(3 * d).for_each(|v| *v *= 1e-3);
+    query[3 * d] = -1e5;
+    query[4 * d..5 * d].fill(0.0);
+    agrees_on_all("outliers", &BankData::F32(bank), &query, d, 2);
+}
+
+/// The lower index first among equals, and copies as many as there are.
+#[test]
+fn copies_on_all_devices() {
+    let (q, m, d, k) = (21, 1003, 40, 6);
+    let (five, query) = (noise(5 * d, 31), noise(q * d, 32));
+    let bank: Vec<f32> = (0..m).flat_map(|i| five[i * i % 5 * d..][..d].to_vec()).collect();
+    let same = [
+        ("copies", bank, query.clone()),
+        ("zeros", vec![0.0; m * d], query),
+        ("all zeros", vec![0.0; m * d], vec![0.0; q * d]),
+    ];
+    for (what, bank, query) in same {
+        let want = exhaustive(&query, &bank, d, k).0;
+        for device in devices::under_test() {
+            let (index, _) = search_on(&device, BankData::F32(bank.clone()), &query, d, k);
+            assert_eq!(index, want, "{what} on {}", device.name());
+        }
+    }
+}
+
+#[test]
+fn what_is_no_number_is_nobodys_neighbour_on_all_devices() {
+    let (q, m, d, k) = (40, 900, 64, 2);
+    let (mut query, mut bank) = (noise(q * d, 33), noise(m * d, 34));
+    query[5 * d + 7] = f32::NAN;
+    query[6 * d] = f32::INFINITY;
+    let sound = exhaustive(&query[7 * d..], &bank, d, 1).0;
+    let broken = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+    for (found, value) in sound.iter().zip(broken) {
+        bank[*found as usize * d + 3] = value;
+    }
+    // In f64 what is no number is far away.
+    let far: Vec<f32> = bank.iter().map(|v| if v.is_finite() { *v } else { 1e9 }).collect();
+    let want = exhaustive(&query[7 * d..], &far, d, k).0;
+    for device in devices::under_test() {
+        let (index, distance) = search_on(&device, BankData::F32(bank.clone()), &query, d, k);
+        assert_eq!(index[7 * k..], want, "{}", device.name());
+        assert!(distance[5 * k..7 * k].iter().all(|v| !v.is_finite()), "{}", device.name());
+        assert!(index.iter().all(|i| *i < m as u32) && distance[..5 * k].iter().all(|v| v.is_finite()));
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // every test binary uses a part
 
+pub mod neighbours;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

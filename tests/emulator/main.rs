@@ -12,6 +12,7 @@ mod cases;
 mod common;
 mod failures;
 mod mutations;
+mod neighbours;
 mod orders;
 mod precisions;
 mod scoring;

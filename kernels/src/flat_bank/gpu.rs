@@ -1,17 +1,71 @@
-//! The search on a GPU: squared differences are summed in f32, one pass over the bank for each neighbour; no
-//! distance is written but the smallest of each cube. Operations: 3 d per pair and neighbour.
+//! The bank on a GPU. Unless tensor cores find what may be nearest (cuda/), squared differences are summed in f32, one
+//! pass over the bank for each neighbour; no distance is written but the smallest of each cube. Operations: 3 d per pair
+//! and neighbour.
 
 use cubecl::prelude::*;
 
+#[cfg(feature = "cuda")]
+use super::cuda::{FirstPass, centre_and_scale};
 use super::kernels::{FoundLaunch, Shape, TILE, nearest_kernel, next_kernel};
+#[cfg(feature = "cuda")]
+use super::panels::mean;
+use super::{narrowed, widened};
+use crate::cosine_nn::BankData;
 use crate::device::{Gpu, GpuBuffer, UNITS, grid, launch, units};
 #[cfg(feature = "cuda")]
 use crate::device::{Queue, WARP, Written, launch_written, macros};
 use crate::error::Result;
 
+/// Vectors in the memory of a GPU.
+#[derive(Clone, Debug)]
+pub(super) struct GpuBank {
+    /// `[len][dimension]`.
+    pub values: GpuBuffer,
+    /// Whether they were given in half precision.
+    halves: bool,
+    #[cfg(feature = "cuda")]
+    first_pass: Option<FirstPass>,
+}
+
+impl GpuBank {
+    /// Of vectors of `d` elements.
+    pub fn new(gpu: &Gpu, data: &BankData, d: usize) -> Result<Self> {
+        let wide = widened(data);
+        let values = gpu.upload(&wide)?;
+        Ok(Self {
+            halves: matches!(data, BankData::F16(_)),
+            #[cfg(feature = "cuda")]
+            first_pass: FirstPass::new(gpu, &values, d, || centre_and_scale(mean(data, d), &wide, d))?,
+            values,
+        })
+    }
+
+    /// All vectors, in the precision they were given in.
+    pub fn vectors(&self) -> Result<BankData> {
+        let values = self.values.read()?;
+        Ok(if self.halves { BankData::F16(narrowed(values)) } else { BankData::F32(values) })
+    }
+
+    /// The `k` nearest vectors of `d` elements of each query.
+    pub fn nearest(
+        &self,
+        gpu: &Gpu,
+        query: &GpuBuffer,
+        (d, k): (usize, usize),
+        index: &mut GpuBuffer<u32>,
+        distance: &mut GpuBuffer,
+    ) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if let Some(first) = self.first_pass.as_ref().filter(|f| f.takes(query.len() / d, k)) {
+            return first.nearest(gpu, query, &self.values, k, index, distance);
+        }
+        in_passes(gpu, query, &self.values, (d, k), index, distance)
+    }
+}
+
 /// One pass over the bank for each neighbour; a pass finds the next one after the last in the order
 /// of distance and index.
-pub(super) fn nearest(
+fn in_passes(
     gpu: &Gpu,
     query: &GpuBuffer,
     bank: &GpuBuffer,

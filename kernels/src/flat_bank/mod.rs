@@ -3,20 +3,26 @@
 //!
 //! On the CPU a first pass in 16-bit integers leaves a few candidates for each query, by a bound that holds for
 //! any data; their distances are measured in f64 (search.rs). A bank in half precision stays so in memory. On a
-//! GPU distances are summed in f32, and a bank in half precision is widened.
+//! GPU a bank in half precision is widened and distances are summed in f32, on NVIDIA's of those candidates that a
+//! first pass on tensor cores leaves (cuda/).
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod gpu;
 mod kernels;
 mod panels;
 mod search;
 mod tile;
 
+use std::borrow::Cow;
+
 use half::f16;
 
 use crate::cosine_nn::BankData;
-use crate::device::{Buffer, Device, View, ViewMut, mixed, place};
+use crate::device::{Device, View, ViewMut, mixed, place};
 use crate::error::{Result, check_len, shape_error};
 use crate::gather::gather;
+use gpu::GpuBank;
 use panels::Panels;
 
 const OP: &str = "flat memory bank";
@@ -32,12 +38,15 @@ pub struct FlatBank {
 #[derive(Clone, Debug)]
 enum Vectors {
     Host(Panels),
-    Gpu {
-        /// `[len][dimension]`.
-        values: Buffer,
-        /// Whether they were given in half precision.
-        halves: bool,
-    },
+    Gpu(GpuBank),
+}
+
+/// Numbers in f32.
+fn widened(data: &BankData) -> Cow<'_, [f32]> {
+    match data {
+        BankData::F16(v) => v.iter().map(|v| v.to_f32()).collect(),
+        BankData::F32(v) => v.into(),
+    }
 }
 
 /// Halves of numbers that were widened from halves.
@@ -46,27 +55,22 @@ fn narrowed(values: Vec<f32>) -> Vec<f16> {
 }
 
 impl FlatBank {
-    /// Prepares vectors laid out `[len][dimension]` on a device.
+    /// Prepares vectors laid out `[len][dimension]` on a device. On an NVIDIA GPU of capability 8.0 or newer they are there
+    /// twice, in f32 and rounded to halves, if there is room.
     ///
     /// # Errors
     /// When there are none, they are no whole number of vectors, or the device is out of memory.
     pub fn new(data: BankData, dimension: usize, device: &Device) -> Result<Self> {
-        let (elements, halves) = match &data {
-            BankData::F16(v) => (v.len(), true),
-            BankData::F32(v) => (v.len(), false),
+        let elements = match &data {
+            BankData::F16(v) => v.len(),
+            BankData::F32(v) => v.len(),
         };
         if elements == 0 || dimension == 0 || !elements.is_multiple_of(dimension) {
             return shape_error(OP, format!("{elements} elements are no vectors of dimension {dimension}"));
         }
         let vectors = match device {
             Device::Cpu(_) => Vectors::Host(Panels::new(&data, dimension)),
-            Device::Gpu(_) => {
-                let values = match data {
-                    BankData::F16(v) => v.into_iter().map(f16::to_f32).collect(),
-                    BankData::F32(v) => v,
-                };
-                Vectors::Gpu { values: device.upload(values)?, halves }
-            }
+            Device::Gpu(gpu) => Vectors::Gpu(GpuBank::new(gpu, &data, dimension)?),
         };
         Ok(Self { len: elements / dimension, dimension, vectors })
     }
@@ -87,11 +91,10 @@ impl FlatBank {
     /// # Errors
     /// When they live on a device that is lost.
     pub fn vectors(&self) -> Result<BankData> {
-        Ok(match &self.vectors {
-            Vectors::Host(panels) => panels.rows(),
-            Vectors::Gpu { values, halves: false } => BankData::F32(values.to_vec()?),
-            Vectors::Gpu { values, halves: true } => BankData::F16(narrowed(values.to_vec()?)),
-        })
+        match &self.vectors {
+            Vectors::Host(panels) => Ok(panels.rows()),
+            Vectors::Gpu(bank) => bank.vectors(),
+        }
     }
 
     /// The vectors with these numbers in their order, widened, on the host.
@@ -108,7 +111,7 @@ impl FlatBank {
                 index.iter().for_each(|i| panels.read(*i, &mut selected));
                 Ok(selected)
             }
-            Vectors::Gpu { values, .. } => gather(values, self.dimension, index)?.into_vec(),
+            Vectors::Gpu(bank) => gather(&bank.values, self.dimension, index)?.into_vec(),
         }
     }
 
@@ -135,8 +138,8 @@ impl FlatBank {
         let place = place(OP, &[&query, &index, &distance])?;
         match (&self.vectors, place) {
             (Vectors::Host(panels), None) => search::nearest(panels, query.host(), k, index.host(), distance.host()),
-            (Vectors::Gpu { values: Buffer::Gpu(bank), .. }, Some(gpu)) if bank.gpu().is(&gpu) => {
-                gpu::nearest(&gpu, query.device(), bank, (d, k), index.device(), distance.device())?;
+            (Vectors::Gpu(bank), Some(gpu)) if bank.values.gpu().is(&gpu) => {
+                bank.nearest(&gpu, query.device(), (d, k), index.device(), distance.device())?;
             }
             _ => return mixed(OP),
         }

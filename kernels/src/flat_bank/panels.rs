@@ -78,7 +78,7 @@ fn lane<T: Copy>(panel: &[T], lane: usize, d: usize) -> impl Iterator<Item = T> 
 }
 
 /// Mean of rows, summed in f64; padded to whole pairs.
-fn mean(data: &BankData, d: usize) -> Vec<f32> {
+pub(super) fn mean(data: &BankData, d: usize) -> Vec<f32> {
     let mut sums = vec![0.0f64; d.next_multiple_of(2)];
     let mut wide = vec![0.0; d];
     let mut add = |row: &[f32]| sums.iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v));

@@ -84,21 +84,24 @@ void multiply(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2], 
     emu_warp(line, 20 + kind, &own, multiply_tile<kind>);
 }
 
-// A value of another lane.
-struct Exchange { float value, result; int lanes; };
-__attribute__((no_sanitize("thread"))) inline void exchange(void** data) {
+// A value of another lane: of lane XOR `lanes`, or of so many lanes before, the own one where there is none.
+enum Exchange { XOR, UP };
+template <class T> struct Exchanged { T value, result; int lanes; };
+template <Exchange kind, class T> __attribute__((no_sanitize("thread"))) void exchange(void** data) {
     for (int lane = 0; lane < 32; ++lane) {
-        auto* own = static_cast<Exchange*>(data[lane]);
-        own->result = static_cast<Exchange*>(data[lane ^ own->lanes])->value;
+        auto* own = static_cast<Exchanged<T>*>(data[lane]);
+        int other = kind == XOR ? lane ^ own->lanes : lane < own->lanes ? lane : lane - own->lanes;
+        own->result = static_cast<Exchanged<T>*>(data[other])->value;
     }
 }
-inline float shuffle_xor(float value, int lanes, int line) {
-    Exchange own{value, value, lanes};
-    emu_warp(line, 30, &own, exchange);
+template <Exchange kind, class T> T shuffle(T value, int lanes, int line) {
+    Exchanged<T> own{value, value, lanes};
+    emu_warp(line, 30 + kind, &own, exchange<kind, T>);
     return own.result;
 }
 }
 #define mma_tf32(sums, a, b) emu::multiply<emu::TF32>(sums, a, b, __LINE__)
 #define mma_f16(sums, a, b) emu::multiply<emu::F16>(sums, a, b, __LINE__)
 #define mma_bf16(sums, a, b) emu::multiply<emu::BF16>(sums, a, b, __LINE__)
-#define __shfl_xor_sync(mask, value, lanes) emu::shuffle_xor(value, lanes, __LINE__)
+#define __shfl_xor_sync(mask, value, lanes) emu::shuffle<emu::XOR>(value, lanes, __LINE__)
+#define __shfl_up_sync(mask, value, lanes) emu::shuffle<emu::UP>(value, lanes, __LINE__)
