@@ -1,5 +1,6 @@
 //! The bank of patches against plain loops in f64: neighbourhoods, chosen entries, means.
 
+use half::f16;
 use hotad_kernels::cosine_nn::{BankData, LocationBank, Neighbourhood};
 use hotad_kernels::device::View;
 
@@ -60,6 +61,39 @@ fn the_nearest_is_sought_near_the_location_among_chosen_entries() {
                 assert_eq!(index[at] as usize, best.1, "{place}");
                 assert!((f64::from(found[at]) - best.0).abs() < 1e-6, "{place}: {} for {}", found[at], best.0);
             }
+        }
+    }
+}
+
+/// What each location finds by itself, searched one by one and in order, is to the bit what a search of all of them finds.
+#[test]
+fn a_neighbourhood_has_the_nearest_of_its_locations_to_the_bit() {
+    const WIDE: usize = 81;
+    let vectors: Vec<f16> = noise(LOCATIONS * ENTRIES * WIDE, 1.7).into_iter().map(f16::from_f32).collect();
+    let queries = noise(IMAGES * LOCATIONS * WIDE, 2.3);
+    let bank = |data| LocationBank::new(LOCATIONS, ENTRIES, WIDE, BankData::F16(data)).expect("shapes fit");
+    let search = |bank: LocationBank, near| {
+        let (mut index, mut found) = (vec![0; IMAGES * LOCATIONS], vec![0.0; IMAGES * LOCATIONS]);
+        bank.nearest_within(&queries, (near, None), &mut index, &mut found).expect("shapes fit");
+        (index, found)
+    };
+    // The vectors of one location everywhere: what each query finds there.
+    let alone: Vec<_> =
+        vectors.chunks(ENTRIES * WIDE).map(|of| search(bank(of.repeat(LOCATIONS)), Neighbourhood::OWN)).collect();
+    for reach in [1, 2, 4_usize] {
+        let (index, found) = search(bank(vectors.clone()), Neighbourhood { columns: COLUMNS, reach });
+        for at in 0..IMAGES * LOCATIONS {
+            let location = at % LOCATIONS;
+            let close = |other: &usize| {
+                (other / COLUMNS).abs_diff(location / COLUMNS) <= reach
+                    && (other % COLUMNS).abs_diff(location % COLUMNS) <= reach
+            };
+            let first_of_the_largest = |best: (u32, f32), other: usize| {
+                let (index, cosine) = (alone[other].0[at] as usize % ENTRIES + other * ENTRIES, alone[other].1[at]);
+                if cosine > best.1 { (index as u32, cosine) } else { best }
+            };
+            let want = (0..LOCATIONS).filter(close).fold((0, f32::NEG_INFINITY), first_of_the_largest);
+            assert_eq!((index[at], found[at].to_bits()), (want.0, want.1.to_bits()), "reach {reach}, {at}");
         }
     }
 }

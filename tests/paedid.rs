@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::{QUICK, bars, hotad, ok, refused, small_data, text, train_small, trained};
 use hotad_engine::container::Stored;
@@ -50,6 +50,75 @@ fn the_standardised_score_does_not_depend_on_alpha() {
 fn a_model_that_does_not_know_the_spread_says_so() {
     let eval = ["eval", "--model", "weights/plate.safetensors", "--data", "weights/samples", "--set"];
     refused(&[&eval[..], &["score=standardised"]].concat(), &["score = \"standardised\"", "train it again"]);
+}
+
+/// A model file without the keys and tensors that files of earlier versions do not have.
+fn as_of_earlier(model: &Path, keys: &[&str], spread: bool) -> PathBuf {
+    let mut file = ModelFile::load(model).expect("a model");
+    file.config.as_object_mut().expect("an object").remove("score").expect("the score");
+    let settings = file.config["settings"].as_object_mut().expect("settings");
+    keys.iter().for_each(|key| drop(settings.remove(*key).expect("a setting")));
+    file.tensors.retain(|name, _| spread || !name.starts_with("spread."));
+    let path = model.with_extension("earlier");
+    file.save(&path).expect("saved");
+    path
+}
+
+#[test]
+fn a_file_without_a_score_is_of_the_patches() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = trained(dir.path(), &[]);
+    let pae = dir.path().join("pae.safetensors");
+    ok(&[&["train", "pae", "--data", text(&data), "--out", text(&pae), "-q", "--epochs", "2"], &QUICK[..]].concat());
+    let picture = bars(40, 70);
+    for model in [&model, &pae] {
+        let [standardised, patch, map] =
+            ["standardised", "patch", "map"].map(|kind| value(model, &format!("score = '{kind}'"), &picture));
+        assert_eq!(value(model, "", &picture), standardised, "the default");
+        assert!(standardised != patch && patch != map);
+        let added = ["score", "reach", "similar", "shrink", "top_share"];
+        for (keys, spread) in [(&added[..], false), (&added[..], true), (&added[..1], false), (&added[..1], true)] {
+            let earlier = as_of_earlier(model, keys, spread);
+            assert_eq!(value(&earlier, "", &picture), patch, "without {keys:?}, spread: {spread}");
+            assert_eq!(value(&earlier, "score = 'map'", &picture), map, "a setting that the file lacks");
+            let standardise = ["eval", "--model", text(&earlier), "--data", text(&data), "--set", "score=standardised"];
+            match spread {
+                true => assert_eq!(value(&earlier, "score = 'standardised'", &picture), standardised),
+                false => refused(&standardise, &["score = \"standardised\"", "train it again"]),
+            }
+        }
+    }
+    // The decomposition has no part in it.
+    assert_eq!(value(&model, "", &picture), value(&pae, "", &picture));
+}
+
+#[test]
+fn a_file_that_says_standardised_without_a_spread_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = trained(dir.path(), &[]);
+    let mut file = ModelFile::load(&model).expect("a model");
+    file.tensors.retain(|name, _| !name.starts_with("spread."));
+    file.save(&model).expect("saved");
+    let test = data.join("test");
+    let score = ["score", "--model", text(&model), text(&test)];
+    refused(&score, &[text(&model), "score = \"standardised\"", "does not know the spread", "train it again"]);
+}
+
+#[test]
+fn auto_is_a_choice_of_training_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = trained(dir.path(), &["--set", "alpha=0.1"]);
+    let shipped = Path::new("weights/plate.safetensors");
+    let earlier = as_of_earlier(&model, &["score"], true);
+    for model in [&model, &earlier, shipped] {
+        let eval = ["eval", "--model", text(model), "--data", text(&data), "--set", "score=auto"];
+        refused(&eval, &["score = \"auto\"", "training", "use \"patch\" or \"standardised\" or \"map\""]);
+    }
+    let eval = ["eval", "--model", text(&model), "--data", text(&data), "--set"];
+    refused(&[&eval[..], &["alpha=auto"]].concat(), &["alpha = \"auto\"", "training", "use a number"]);
+    // What training has chosen is what auto means.
+    let picture = bars(40, 70);
+    assert_eq!(value(&model, "lambda = 'auto'", &picture), value(&model, "", &picture));
 }
 
 /// The mean of s that a model remembers of each location.
@@ -119,7 +188,7 @@ fn more_of_the_bank_is_nearer() {
     let (_, model) = trained(dir.path(), &[]);
     let picture = bars(40, 70);
     // At alpha = 1 the score is the mean of s over all patches.
-    let s = |setting: &str| value(&model, &format!("alpha = 1.0\n{setting}"), &picture);
+    let s = |setting: &str| value(&model, &format!("alpha = 1.0\nscore = 'patch'\n{setting}"), &picture);
     let scores = ["similar = 1", "similar = 5", "", "reach = 1", "reach = 2", "reach = 1024"].map(s);
     assert!(scores.windows(2).all(|pair| pair[0] > pair[1]), "{scores:?}");
     assert_eq!(s("similar = 1000"), s(""), "as many as there are");

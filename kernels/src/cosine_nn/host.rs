@@ -146,9 +146,11 @@ impl LocationBank {
     ) {
         let mut found = vec![Nearest { index: 0, cosine: f32::NEG_INFINITY }; self.locations * images];
         found.par_chunks_exact_mut(images.max(1)).enumerate().for_each(|(location, found)| {
+            let query = |n: usize| &queries[(n * self.locations + location) * self.dim..][..self.dim];
+            let scales = Reused::collect((0..images).map(|n| inverse_norm(query(n))));
             near.each(location, self.locations, |other| match &self.data {
-                BankData::F16(v) => self.search(v, (location, other), queries, among, found),
-                BankData::F32(v) => self.search(v, (location, other), queries, among, found),
+                BankData::F16(v) => self.search(v, other, (&query, &scales), among, found),
+                BankData::F32(v) => self.search(v, other, (&query, &scales), among, found),
             });
         });
         for (at, (index, cosine)) in index.iter_mut().zip(cosine).enumerate() {
@@ -157,25 +159,23 @@ impl LocationBank {
         }
     }
 
-    /// Puts what another location has nearer than `found` to the queries at a location in its place.
-    fn search<T: Element>(
+    /// Puts what location `other` has nearer than `found` to the queries at a location in its place; `scales` are 1 / norm of
+    /// these, 0 for a zero vector.
+    fn search<'a, T: Element>(
         &self,
         data: &[T],
-        (location, other): (usize, usize),
-        queries: &[f32],
+        other: usize,
+        (query, scales): (impl Fn(usize) -> &'a [f32], &[f32]),
         among: Option<&[u32]>,
         found: &mut [Nearest],
     ) {
-        let image = self.locations * self.dim;
-        let query = |n: usize| &queries[n * image + location * self.dim..][..self.dim];
-        let scales = Reused::collect((0..found.len()).map(|n| inverse_norm(query(n))));
         let from = other * self.entries;
         let vectors = data[from * self.dim..(from + self.entries) * self.dim].chunks(BLOCK * self.dim);
         let norms = self.inverse_norms[from..from + self.entries].chunks(BLOCK);
         let mut products = [0.0; BLOCK];
         for (block, (vectors, norms)) in vectors.zip(norms).enumerate() {
             let products = &mut products[..norms.len()];
-            for (n, (best, own)) in found.iter_mut().zip(&*scales).enumerate() {
+            for (n, (best, own)) in found.iter_mut().zip(scales).enumerate() {
                 dots(query(n), vectors, products);
                 for (entry, (product, scale)) in (block * BLOCK..).zip(products.iter().zip(norms)) {
                     let cosine = product * scale * own;

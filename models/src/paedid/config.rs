@@ -1,11 +1,14 @@
 //! Settings of PAEDID and PAE.
 
 use hotad_engine::{Error, Result};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, json};
 
 use crate::autoencoder::{ELPV, VGG, check_widths};
 use crate::config::{
-    BATCH, BLUR, BankType, Channels, Choice, EPOCHS, Interval, POSITIVE, RATE, SHARE, Settings, require, settings,
+    BATCH, BLUR, BankType, Channels, Choice, EPOCHS, Interval, POSITIVE, RATE, SHARE, Settings, checked, require,
+    settings,
 };
 
 /// Adam steps of the decomposition. At the default rate the objective has settled by then: on cracks over solar cells the last
@@ -16,11 +19,10 @@ const STEPS: u32 = 100;
 pub(super) const SHRINK: Interval<f64> = Interval::RightOpen(0.0, 1.0);
 
 /// Where the image score comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageScore {
     /// The mean of s = 1 - cosine over the replaced patches: how far they are from any normal one.
-    #[default]
     Patch,
     /// The mean of the largest s, each measured against those of normal images at the same location.
     Standardised,
@@ -91,7 +93,7 @@ settings! {
         /// image score: "patch" (mean distance of the replaced patches to the bank), "standardised" (mean of the largest distances,
         /// each less its mean at that location over training images, over their standard deviation; independent of alpha), "map"
         /// (largest value of the blurred anomaly map) or "auto": the best on synthetic defects over held-out normals
-        score: ImageScore = ImageScore::Patch, for Scoring;
+        score: ImageScore = ImageScore::Standardised, for Scoring;
         /// for score = "standardised": share of the patches that are the largest, one at least
         top_share: f64 = 0.05, in Interval::LeftOpen(0.0, 1.0), for Scoring;
         /// for score = "map": blur in pixels before the largest value is taken; 0 for none
@@ -108,4 +110,15 @@ impl Settings for Config {
         require(fits, "image_size", size, format!("16 to 1024, a multiple of {multiple}"))?;
         self.channels.resolve(true).map(drop)
     }
+}
+
+/// Settings of a model file, for a field of what it holds. Files of earlier versions may have no score among them; theirs is that
+/// of patches.
+///
+/// # Errors
+/// Those of the settings.
+pub(super) fn of_file<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Config, D::Error> {
+    let mut all = Map::deserialize(from)?;
+    all.entry("score").or_insert_with(|| json!(ImageScore::Patch));
+    checked(serde_json::Value::Object(all)).map_err(D::Error::custom)
 }

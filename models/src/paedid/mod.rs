@@ -7,12 +7,12 @@
 //!    writes argmin and min of the cosine; that is a slip, the nearest is the largest cosine.
 //! 4. Decomposition: L minimises (1 - mean SSIM(L, prior)) + lambda * sum |X - L| (equation 3) by
 //!    Adam from L = prior; the defect is S = X - L.
-//! 5. |S|, averaged over channels, is the anomaly map. The image score is the mean of s over the
-//!    replaced patches: the paper notes that s tells where the defect is; or, as a setting, the mean of
-//!    the largest s, each measured against its location's spread over training images (spread.rs), or the
+//! 5. |S|, averaged over channels, is the anomaly map. The paper has no image score; it notes that s tells
+//!    where the defect is. Here it is the mean of the largest s, each measured against its location's spread
+//!    over training images (spread.rs); or, as a setting, the mean of s over the replaced patches, or the
 //!    maximum of the map after a small blur.
 //!
-//! What the paper leaves open: steps and learning rate (see [`Config::steps`]); alpha and lambda
+//! What else the paper leaves open: steps and learning rate (see [`Config::steps`]); alpha and lambda
 //! by cross-validation, here on synthetic cracks over held-out normals (choose.rs). What it does not have,
 //! all off by default: a search of neighbouring locations or of the most similar images alone, and a soft
 //! threshold of S.
@@ -41,7 +41,7 @@ use serde_json::Value;
 
 use crate::anomaly_map::AnomalyMap;
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
-use crate::config::{SHARE, Settings, checked, damaged, require, require_square};
+use crate::config::{SHARE, Settings, damaged, require, require_square};
 use crate::detector::{Detector, EditableBank, Exportable, Score};
 use crate::explanation::{Explainable, Explanation, Illustration};
 use crate::export::{self, Exported};
@@ -59,7 +59,7 @@ pub use config::{Config, ImageScore, NetworkChoice};
 /// What a model file keeps beside tensors.
 #[derive(Serialize, Deserialize)]
 struct Saved {
-    #[serde(deserialize_with = "checked")]
+    #[serde(deserialize_with = "config::of_file")]
     settings: Config,
     alpha: f64,
     lambda: Option<f32>,

@@ -1,5 +1,6 @@
 //! PAE: PAEDID without decomposition, the baseline of the paper's table 2. The defect is the
-//! difference between the image and the background prior.
+//! difference between the image and the background prior. The table has Dice alone; the paper has no image score for it
+//! either, so it is PAEDID's, which the decomposition has no part in.
 
 use hotad_engine::Result;
 use hotad_engine::model_file::ModelFile;
