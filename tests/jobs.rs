@@ -197,7 +197,7 @@ fn a_training_that_starts_from_a_model_is_continued_to_the_same_bytes() {
     assert!(matches!(stopped, Err(Error::Interrupted(Some(_)))), "it is interrupted");
     let other = TrainJob { init: None, ..job(&out, Begin::Resume) };
     let refused = other.run(&()).map(drop).expect_err("a checkpoint of another run").to_string();
-    assert!(refused.contains("SHA-256 of --init was") && refused.contains("is not set"), "{refused}");
+    assert!(refused.contains("SHA-256 of argument init was") && refused.contains("is not set"), "{refused}");
     job(&out, Begin::Resume).run(&()).expect("continued");
     assert!(bytes(&out) == bytes(&whole), "the files differ");
 }

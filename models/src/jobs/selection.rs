@@ -11,6 +11,7 @@ use hotad_engine::data::{Dataset, Item};
 use hotad_engine::error::shown;
 use hotad_engine::model_file::{ModelFile, Provenance};
 use hotad_engine::observer::Observer;
+use hotad_engine::train::argument;
 use hotad_engine::{Error, Result, random};
 use serde_json::{Map, Value};
 
@@ -97,7 +98,7 @@ impl Selection {
             selection.chosen.insert("region of interest".into(), plain);
         }
         if let Some(init) = &init {
-            selection.chosen.insert("SHA-256 of --init".into(), init.origin().sha256.into());
+            selection.chosen.insert(format!("SHA-256 of {}", argument("init")), init.origin().sha256.into());
         }
         (selection.roi, selection.init) = (roi, init);
         if selection.train.is_empty() || (selection.holdout.is_empty() && !cross_validation) {
@@ -166,9 +167,9 @@ fn chosen_by(job: &TrainJob, sha256_of_lists: [String; 3], defective: bool) -> M
     for (part, sha256) in ["images to learn from", "held-out images", "defective images"].iter().zip(sha256_of_lists) {
         chosen.insert(format!("SHA-256 of the {part}"), sha256.into());
     }
-    chosen.insert("--holdout".into(), job.holdout.into());
+    chosen.insert(argument("holdout"), job.holdout.into());
     if defective {
-        chosen.insert("--defective-share".into(), job.defective_share.into());
+        chosen.insert(argument("defective_share"), job.defective_share.into());
     }
     chosen
 }

@@ -281,7 +281,7 @@ impl TrainJob {
         };
         calibrate(&mut model, context.holdout, &selection.holdout_groups, rule, self.seed)?;
         for warning in &model.calibration.warnings {
-            observer.say(&format!("hotad: warning: {warning}"));
+            observer.warn(warning);
         }
         Ok(model)
     }
@@ -309,14 +309,17 @@ fn check_device(device: &Device) -> Result<()> {
     check_precision(device.precision())
 }
 
-/// Names the checkpoint in the error of an interruption; says after another error that there is one to continue from.
+/// Names the checkpoint in the error of an interruption; tells after another error that there is one to continue from.
 fn kept(error: Error, out: &Path, observer: &dyn Observer) -> Error {
     match (checkpoints(out).pop(), error) {
         (Some(path), Error::Interrupted(None)) => Error::Interrupted(Some(path)),
         (Some(path), other)
-            if !matches!(other, Error::Model { .. } | Error::Checkpoint { .. } | Error::Diverged { .. }) =>
+            if !matches!(
+                other,
+                Error::Model { .. } | Error::Checkpoint { .. } | Error::OtherRun { .. } | Error::Diverged { .. }
+            ) =>
         {
-            observer.say(&format!("what was learned is in {}: continue with --resume", path.display()));
+            observer.kept(&path);
             other
         }
         (_, other) => other,

@@ -11,6 +11,7 @@ use hotad_engine::data::groups;
 use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::observer::{Observer, Progress};
 use hotad_engine::threads::pooled;
+use hotad_engine::train::argument;
 use hotad_engine::{Error, Result, interrupt, random};
 
 use super::config::Config;
@@ -203,7 +204,7 @@ fn train_missing(
     let say = |line: &str| context.observer.say(&format!("fold {}/{folds}: {line}", fold + 1));
     let observer = WithLines { observer: context.observer, say: &say };
     let mut chosen = context.chosen.clone();
-    chosen.insert("--cv".into(), folds.into());
+    chosen.insert(argument("folds"), folds.into());
     chosen.insert("fold".into(), fold.into());
     let context = FitContext { observer: &observer, chosen: &chosen, ..*context };
     let (train, test) = fold_images(config, &context, variants, images, fold)?;

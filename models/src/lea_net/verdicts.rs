@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use hotad_engine::Result;
 use hotad_engine::container::{self, Contents, Stored};
-use hotad_engine::train::{CHECKPOINT, read_checkpoint};
+use hotad_engine::train::{CHECKPOINT, argument, read_checkpoint};
 use serde_json::{Map, Value, json};
 
 use super::LeaNet;
@@ -47,7 +47,7 @@ impl Verdicts {
     /// A checkpoint that cannot be read or is of another run.
     pub fn new(config: &Config, folds: usize, context: &FitContext) -> Result<Self> {
         let mut fingerprint = context.fingerprint(LeaNet::NAME, &json!(config));
-        fingerprint.insert("--cv".into(), folds.into());
+        fingerprint.insert(argument("folds"), folds.into());
         let path = context.checkpoint();
         let all = match &path {
             Some(path) if context.of_stage(None).resume => read_checkpoint(path, &fingerprint)?.tensors,
