@@ -77,7 +77,7 @@ impl Member {
         tensors: &BTreeMap<String, Stored>,
         context: &LoadContext,
     ) -> Result<Self> {
-        let damaged = |e: serde_json::Error| Error::Config(format!("damaged member in the model file ({e})"));
+        let damaged = |e: serde_json::Error| Error::Config(format!("a damaged model within the model file ({e})"));
         let saved: Saved = serde_json::from_value(saved.clone()).map_err(damaged)?;
         let own = tensors.iter().filter_map(|(k, t)| Some((k.strip_prefix(prefix)?.to_string(), t.clone())));
         let file = ModelFile {
@@ -92,7 +92,7 @@ impl Member {
             tensors: own.collect(),
         };
         let model = Model::restore(&file, context)
-            .map_err(|e| Error::Config(format!("member {} of the model file: {e}", saved.name)))?;
+            .map_err(|e| Error::Config(format!("{} within the model file: {e}", saved.name)))?;
         Ok(Self { name: saved.name, model })
     }
 }

@@ -20,6 +20,9 @@ use super::{data_set, prepare};
 use crate::fit::WarmStart;
 use crate::method;
 
+/// What messages call a model that an ensemble is built on; others that a training is built on go by their setting.
+const MEMBER: &str = "member";
+
 /// The images of a training.
 pub struct Selection {
     /// Normal images to learn from.
@@ -203,17 +206,19 @@ impl Earlier {
         let mut all =
             Self { learned: HashSet::new(), lists_all_images: true, roi: job.roi.clone(), weights: Vec::new() };
         let built_on = (method(&job.method)?.built_on)(&job.settings)?;
-        for (i, member) in job.members.iter().chain(&built_on).enumerate() {
-            let ModelFile { provenance, roi, tensors, .. } = ModelFile::load(member)?;
+        let members = job.members.iter().map(|member| (MEMBER, member));
+        for (i, (role, path)) in members.chain(built_on.iter().map(|(role, path)| (*role, path))).enumerate() {
+            let ModelFile { provenance, roi, tensors, .. } = ModelFile::load(path)?;
             all.weights.push(container::sha256_of(&tensors));
             if i == 0 && job.roi.is_none() {
                 all.roi = roi.clone();
             }
             if roi != all.roi {
-                let reason = "looks at another region of interest than the others or this training; members share one";
-                return Err(Error::Model { path: member.clone(), reason: reason.into() });
+                let others = if role == MEMBER { "the other members or this training" } else { "this training" };
+                let reason = format!("this {role} looks at another region of interest than {others}; all share one");
+                return Err(Error::Model { path: path.clone(), reason });
             }
-            all.add(&format!("member {}", shown(member)), &provenance, observer);
+            all.add(&format!("{role} {}", shown(path)), &provenance, observer);
         }
         if let Some(init) = init {
             all.add(&init.origin().file, init.provenance(), observer);
