@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::{bars, ok, small_data, text, train_small, trained};
+use hotad_engine::model_file::ModelFile;
 use hotad_engine::observer::{Observer, Progress};
 use hotad_engine::{Error, interrupt};
 use hotad_models::config;
@@ -200,6 +201,26 @@ fn a_training_that_starts_from_a_model_is_continued_to_the_same_bytes() {
     assert!(refused.contains("SHA-256 of argument init was") && refused.contains("is not set"), "{refused}");
     job(&out, Begin::Resume).run(&()).expect("continued");
     assert!(bytes(&out) == bytes(&whole), "the files differ");
+}
+
+/// Also settings and thresholds of a member decide what an ensemble becomes.
+#[test]
+fn a_run_is_of_the_whole_files_that_it_is_built_on() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a folder");
+    let [data, first, second] = ["data", "first", "second"].map(|name| dir.path().join(name));
+    small_data(&data, 40);
+    train_small(&data, &first, &["--epochs", "1", "--group", "none"]);
+    train_small(&data, &second, &["--epochs", "1", "--group", "none", "--set", "lambda=1"]);
+    let members = vec![first, second.clone()];
+    let job = TrainJob { members, group: "none".into(), ..TrainJob::new("score-ensemble", &data) };
+    let chosen = || job.select(&()).expect("a selection").chosen;
+    let before = chosen();
+    assert_eq!(before, chosen());
+    let mut file = ModelFile::load(&second).expect("a model");
+    file.calibration.image_threshold += 1.0;
+    file.save(&second).expect("saved");
+    assert_ne!(before, chosen());
 }
 
 #[test]

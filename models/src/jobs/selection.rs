@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use hotad_engine::container;
 use hotad_engine::data::groups::{Grouping, set_aside};
-use hotad_engine::data::prepare::{Prepared, list_sha256};
+use hotad_engine::data::prepare::{Prepared, file_sha256, list_sha256};
 use hotad_engine::data::roi::Roi;
 use hotad_engine::data::{Dataset, Item};
 use hotad_engine::error::shown;
@@ -74,7 +73,7 @@ impl Selection {
             return Err(Error::Argument { name: "init", reason });
         }
         let init = job.init.as_deref().map(WarmStart::read).transpose()?;
-        let Earlier { learned: earlier, lists_all_images, roi, weights } = Earlier::read(job, init.as_ref(), observer)?;
+        let Earlier { learned: earlier, lists_all_images, roi, files } = Earlier::read(job, init.as_ref(), observer)?;
         let mut prepared = prepare(&candidates, roi.as_ref(), job.on_broken, observer)?;
         if let Some(init) = &init {
             init.check(method(&job.method)?, &job.settings, if prepared.gray { 1 } else { 3 })?;
@@ -93,8 +92,8 @@ impl Selection {
         warn_of_divided(&groups, &holdout, observer);
         check_twice(&prepared, &holdout, &earlier)?;
         let mut selection = Self { lists_all_images, ..Self::of(job, prepared, &groups, &holdout, earlier) };
-        if !weights.is_empty() {
-            selection.chosen.insert("SHA-256 of the models built on".into(), list_sha256(&weights).into());
+        if !files.is_empty() {
+            selection.chosen.insert("SHA-256 of the models built on".into(), list_sha256(&files).into());
         }
         if let Some(roi) = &roi {
             let plain = serde_json::to_value(roi).expect("a region is plain data");
@@ -196,20 +195,19 @@ struct Earlier {
     lists_all_images: bool,
     /// The region that members and the job look at.
     roi: Option<Roi>,
-    /// SHA-256 of the tensors of each.
-    weights: Vec<String>,
+    /// SHA-256 of each file that is built on.
+    files: Vec<String>,
 }
 
 impl Earlier {
     /// Of the members of a job, what its settings build on, and the model that it starts from.
     fn read(job: &TrainJob, init: Option<&WarmStart>, observer: &dyn Observer) -> Result<Self> {
-        let mut all =
-            Self { learned: HashSet::new(), lists_all_images: true, roi: job.roi.clone(), weights: Vec::new() };
+        let mut all = Self { learned: HashSet::new(), lists_all_images: true, roi: job.roi.clone(), files: Vec::new() };
         let built_on = (method(&job.method)?.built_on)(&job.settings)?;
         let members = job.members.iter().map(|member| (MEMBER, member));
         for (i, (role, path)) in members.chain(built_on.iter().map(|(role, path)| (*role, path))).enumerate() {
-            let ModelFile { provenance, roi, tensors, .. } = ModelFile::load(path)?;
-            all.weights.push(container::sha256_of(&tensors));
+            let ModelFile { provenance, roi, .. } = ModelFile::load(path)?;
+            all.files.push(file_sha256(path)?);
             if i == 0 && job.roi.is_none() {
                 all.roi = roi.clone();
             }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use hotad_engine::container::sha256_of;
 use hotad_engine::data::loader::Batch;
+use hotad_engine::data::prepare::list_sha256;
 use hotad_engine::ops::{Mode, add, add_noise, hinge_loss, join_rows, reshape, rows};
 use hotad_engine::params::Params;
 use hotad_engine::tape::backward;
@@ -244,7 +245,8 @@ pub fn train(
     let resume = context.resume && context.has_checkpoint();
     let context = FitContext { resume, ..*context };
     let mut all = all.clone();
-    all["features"] = sha256_of(&embedding.tensors()?).into();
+    // Tensors and what a model file says beside them, such as the settings of a model that gives features.
+    all["features"] = list_sha256([&sha256_of(&embedding.tensors()?), &embedding.saved().to_string()]).into();
     context.run(&mut learner, embedding.image(), &schedule, method, &all)?;
     Ok((learner.head, learner.params))
 }
