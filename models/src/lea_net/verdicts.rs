@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::LeaNet;
 use super::config::Config;
+use super::learner::told_apart;
 use crate::fit::{FitContext, stage};
 use crate::method::Method;
 
@@ -44,9 +45,9 @@ impl Verdicts {
     /// None yet, or those of the checkpoint where the context resumes.
     ///
     /// # Errors
-    /// A checkpoint that cannot be read or is of another run.
+    /// A checkpoint that cannot be read or is of another run, or a file of weights that cannot be read.
     pub fn new(config: &Config, folds: usize, context: &FitContext) -> Result<Self> {
-        let mut fingerprint = context.fingerprint(LeaNet::NAME, &json!(config));
+        let mut fingerprint = context.fingerprint(LeaNet::NAME, &told_apart(json!(config), config)?);
         fingerprint.insert(argument("folds"), folds.into());
         let path = context.checkpoint();
         let all = match &path {
