@@ -47,7 +47,7 @@ pub fn told(error: &Error) -> String {
 }
 
 /// The option that gives an argument.
-fn option(argument: &str) -> String {
+pub fn option(argument: &str) -> String {
     match argument {
         "members" => "--member".into(),
         "folds" => "--cv".into(),

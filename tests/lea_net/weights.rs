@@ -70,18 +70,18 @@ fn a_run_is_of_the_weights_that_it_began_with() {
     coloured_data(&data);
     write_weights(&own, 7);
     write_weights(&copy, 7);
-    let train = |weights: &Path, more: &[&str]| -> Vec<String> {
+    let with = |weights: &Path, more: &[&str], run: &dyn Fn(&[&str])| {
         let weights = format!("weights={}", text(weights));
         let mut args = vec!["train", "lea-net", "--data", text(&data), "--out", text(&model), "-q"];
         for set in ["image_size=32", "color_width=4", "color_epochs=1", "map_parts=1", "attention=none", &weights] {
             args.extend(["--set", set]);
         }
-        args.extend(more);
-        args.into_iter().map(String::from).collect()
+        run(&[&args[..], more].concat());
     };
-    let strs = |args: Vec<String>| args.leak().iter().map(String::as_str).collect::<Vec<&str>>();
-    interrupt(&strs(train(&own, &["--epochs", "1000"])), || lines(&path("m.log.jsonl")) >= 1);
+    let log = path("m.log.jsonl");
+    with(&own, &["--epochs", "1000"], &|args| interrupt(args, || lines(&log) >= 1));
+    let resumed = ["--epochs", "2", "--resume"];
     write_weights(&own, 8);
-    refused(&strs(train(&own, &["--epochs", "2", "--resume"])), &["another run", "setting weights was", "SHA-256"]);
-    ok(&strs(train(&copy, &["--epochs", "2", "--resume"])));
+    with(&own, &resumed, &|args| refused(args, &["another run", "setting weights was", "SHA-256"]));
+    with(&copy, &resumed, &|args| drop(ok(args)));
 }

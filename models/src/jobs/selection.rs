@@ -129,7 +129,7 @@ impl Selection {
             holdout_groups: holdout.iter().map(|i| groups[*i]).collect(),
             groups: own.iter().map(|i| groups[*i]).collect(),
             parts: groups.iter().collect::<HashSet<_>>().len(),
-            chosen: chosen_by(job, lists, !defective.is_empty()),
+            chosen: chosen_by(job, lists, !defective.is_empty(), own.iter().map(|i| groups[*i])),
             train: paths(&train),
             holdout: paths(holdout),
             defective: paths(&defective),
@@ -163,12 +163,20 @@ fn unlearned(
     (prepared.only(&wanted), kept)
 }
 
-/// What decides which images are learned from: the SHA-256 of the lists, and the shares that they were drawn by.
-fn chosen_by(job: &TrainJob, sha256_of_lists: [String; 3], defective: bool) -> Map<String, Value> {
+/// What decides which images are learned from: the SHA-256 of the lists and of the number of the part that each image is of, and
+/// the shares that they were drawn by.
+fn chosen_by(
+    job: &TrainJob,
+    sha256_of_lists: [String; 3],
+    defective: bool,
+    parts: impl Iterator<Item = usize>,
+) -> Map<String, Value> {
     let mut chosen = Map::new();
     for (part, sha256) in ["images to learn from", "held-out images", "defective images"].iter().zip(sha256_of_lists) {
         chosen.insert(format!("SHA-256 of the {part}"), sha256.into());
     }
+    let parts: Vec<String> = parts.map(|part| format!("{part} ")).collect();
+    chosen.insert("SHA-256 of the parts that images are of".into(), list_sha256(&parts).into());
     chosen.insert(argument("holdout"), job.holdout.into());
     if defective {
         chosen.insert(argument("defective_share"), job.defective_share.into());
