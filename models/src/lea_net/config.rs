@@ -197,6 +197,11 @@ impl Config {
         }
     }
 
+    /// What the paper's tables call these networks.
+    pub fn title(&self) -> String {
+        format!("{}{}{}", self.detector.title(), self.input.title(), self.attention.title())
+    }
+
     /// The same settings as a row of the cross-validation table asks for, and whether it sweeps the
     /// attention point. Rows are named by where attention comes from, by the input, or by a network.
     ///

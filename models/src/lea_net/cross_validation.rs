@@ -84,14 +84,13 @@ impl Variant {
     }
 
     fn title(&self, point: Option<usize>) -> String {
-        let Config { detector, input, attention, .. } = &self.config;
         let point = point.map(|p| format!(", point {p}")).unwrap_or_default();
-        format!("{}{}{}{point}", detector.title(), input.title(), attention.title())
+        format!("{}{point}", self.config.title())
     }
 
     fn result(&self, predictions: impl Fn(usize) -> Vec<Prediction>) -> Row {
         let results = self.points.iter().enumerate().map(|(i, point)| PointResult::new(*point, predictions(i)));
-        Row::new(self.title(None), Networks::new(&self.config).count(), results.collect())
+        Row::new(self.config.title(), Networks::new(&self.config).count(), results.collect())
     }
 }
 
