@@ -43,10 +43,11 @@ impl Member {
         Ok(Self { name, model: Model::read(path, context)? })
     }
 
-    /// Everything but its tensors and the list of images it has learned from, which is part of the whole's.
+    /// Everything but its tensors and the lists of images it has learned from: the one of the whole has all, and nothing is added to
+    /// its bank any more.
     pub fn saved(&self) -> Value {
         let Model { method, detector, calibration, provenance, .. } = &self.model;
-        let provenance = Provenance { learned_images: Vec::new(), ..provenance.clone() };
+        let provenance = Provenance { learned_images: Vec::new(), bank_images: BTreeMap::new(), ..provenance.clone() };
         let saved = Saved {
             name: self.name.clone(),
             method: (*method).into(),

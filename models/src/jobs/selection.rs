@@ -34,6 +34,8 @@ pub struct Selection {
     pub defective: Vec<PathBuf>,
     /// The part that each image of `train`, then of `defective`, is of.
     pub groups: Vec<usize>,
+    /// SHA-256 of each image of `train`.
+    pub train_sha256: Vec<String>,
     /// Parts that all images are of.
     pub parts: usize,
     /// SHA-256 of all images that the model, those it is built on and the one that it starts from learn from, in ascending
@@ -130,6 +132,7 @@ impl Selection {
             groups: own.iter().map(|i| groups[*i]).collect(),
             parts: groups.iter().collect::<HashSet<_>>().len(),
             chosen: chosen_by(job, lists, !defective.is_empty(), own.iter().map(|i| groups[*i])),
+            train_sha256: hashes(&train),
             train: paths(&train),
             holdout: paths(holdout),
             defective: paths(&defective),
