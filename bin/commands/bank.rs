@@ -17,6 +17,7 @@ use hotad_models::method::names;
 use hotad_models::model::Model;
 
 use crate::args::{BankAction, BankAddArgs, BankArgs, BankRemoveArgs, Common, Shared};
+use crate::continued::Continued;
 use crate::{OK, output};
 
 /// The bank of a model, or an error that names the method.
@@ -38,8 +39,8 @@ pub fn run(args: &BankArgs) -> Result<u8> {
                 output::line(name)?;
             }
         }
-        BankAction::Add(a) => add(&a.own, &a.shared.common()?)?,
-        BankAction::Remove(a) => remove(&a.own, &a.shared.common()?)?,
+        BankAction::Add(a) => add(&a.own, &a.shared.common(Continued::Not)?)?,
+        BankAction::Remove(a) => remove(&a.own, &a.shared.common(Continued::Not)?)?,
     }
     Ok(OK)
 }
