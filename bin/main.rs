@@ -6,6 +6,7 @@
 mod args;
 mod commands;
 mod comparison;
+mod continued;
 mod latency;
 mod memory;
 mod output;
@@ -29,19 +30,20 @@ const INTERRUPTED: u8 = 130;
 
 fn run(cli: &Cli) -> Result<u8, Error> {
     hotad_engine::device::check_instruction_set()?;
+    let common = |shared: &dyn Shared| shared.common(cli.command.continued());
     match &cli.command {
-        Command::Demo(a) => commands::demo::run(&a.own, &a.shared.common()?),
-        Command::Train(a) => commands::train::run(&a.own, &a.shared.common()?),
-        Command::Score(a) => commands::score::run(&a.own, &a.shared.common()?),
-        Command::Eval(a) => commands::eval::run(&a.own, &a.shared.common()?),
+        Command::Demo(a) => commands::demo::run(&a.own, &common(&a.shared)?),
+        Command::Train(a) => commands::train::run(&a.own, &common(&a.shared)?),
+        Command::Score(a) => commands::score::run(&a.own, &common(&a.shared)?),
+        Command::Eval(a) => commands::eval::run(&a.own, &common(&a.shared)?),
         Command::Merge(a) => commands::merge::run(a),
-        Command::Calibrate(a) => commands::calibrate::run(&a.own, &a.shared.common()?),
-        Command::Reproduce(a) => reproduce::run(&a.own, &a.shared.common()?),
-        Command::Synth(a) => commands::synth::run(&a.own, &a.shared.common()?),
-        Command::Export(a) => commands::export::run(&a.own, &a.shared.common()?),
+        Command::Calibrate(a) => commands::calibrate::run(&a.own, &common(&a.shared)?),
+        Command::Reproduce(a) => reproduce::run(&a.own, &common(&a.shared)?),
+        Command::Synth(a) => commands::synth::run(&a.own, &common(&a.shared)?),
+        Command::Export(a) => commands::export::run(&a.own, &common(&a.shared)?),
         Command::Backbone(a) => commands::backbone::run(a),
-        Command::Distill(a) => commands::distill::run(&a.own, &a.shared.common()?),
-        Command::Bench(a) => commands::bench::run(&a.own, &a.shared.common()?),
+        Command::Distill(a) => commands::distill::run(&a.own, &common(&a.shared)?),
+        Command::Bench(a) => commands::bench::run(&a.own, &common(&a.shared)?),
         Command::Bank(a) => commands::bank::run(a),
         Command::Roi(a) => commands::roi::run(a),
         Command::Info(a) => commands::info::run(a),
@@ -83,7 +85,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(e) if is_closed_pipe(&e) => ExitCode::from(OK),
         Err(e) => {
-            let line = format!("hotad: error: {}", output::told(&e));
+            let line = format!("hotad: error: {}{}", output::told(&e), cli.command.continued().after(&e));
             memory::begin_to_end();
             output::note(&line);
             ExitCode::from(if matches!(e, Error::Interrupted(_)) { INTERRUPTED } else { ERROR })

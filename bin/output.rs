@@ -35,8 +35,10 @@ pub fn told(error: &Error) -> String {
         Error::Argument { name, reason } => return plain(&format!("{}: {reason}", option(name))),
         Error::TooLarge { megapixels: Some(needed), .. } => format!(" (--max-megapixels {needed})"),
         Error::TooLarge { megapixels: None, .. } => " (--max-megapixels)".into(),
-        Error::Checkpoint { .. } => "; --force in place of --resume begins anew".into(),
-        Error::Interrupted(Some(_)) => "; continue with --resume".into(),
+        Error::OtherRun { path, difference } if difference.calling(option) != *difference => {
+            let (path, difference) = (path.clone(), difference.calling(option));
+            return told(&Error::OtherRun { path, difference });
+        }
         Error::Uncalibrated(_) => " (hotad calibrate MODEL --data DIR --device cpu; docs/devices.md)".into(),
         Error::Kernel(KernelError::Memory(_)) => " (--batch)".into(),
         _ => String::new(),
@@ -45,7 +47,7 @@ pub fn told(error: &Error) -> String {
 }
 
 /// The option that gives an argument.
-fn option(argument: &str) -> String {
+pub fn option(argument: &str) -> String {
     match argument {
         "members" => "--member".into(),
         "folds" => "--cv".into(),

@@ -1,10 +1,13 @@
 //! What work tells while it runs, on stderr: lines, warnings, and a bar where stderr is a terminal.
 
 use std::cell::RefCell;
+use std::path::Path;
 
+use hotad_engine::error::shown;
 use hotad_engine::observer::{Observer, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::continued::Continued;
 use crate::output;
 
 /// Tells the user what is done.
@@ -14,13 +17,15 @@ pub struct Terminal {
     quiet: bool,
     /// Say details too.
     verbose: bool,
+    /// How the command is continued.
+    pub continued: Continued,
     /// That of the task under way.
     bar: RefCell<Option<ProgressBar>>,
 }
 
 impl Terminal {
     pub fn new(quiet: bool, verbose: bool) -> Self {
-        Self { quiet, verbose, bar: RefCell::default() }
+        Self { quiet, verbose, ..Self::default() }
     }
 
     /// Writes a line above the bar.
@@ -47,6 +52,10 @@ impl Observer for Terminal {
         if self.verbose {
             self.above(|| output::note(line));
         }
+    }
+
+    fn kept(&self, checkpoint: &Path) {
+        self.say(&format!("what was learned is in {}{}", shown(checkpoint), self.continued.from_checkpoint()));
     }
 
     fn progress(&self, progress: &Progress) {

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{bars, binary, ok, refused, text, trained};
+use common::{bars, binary, hotad, ok, refused, text, trained};
 
 /// Images in the bank.
 fn entries(model: &Path) -> Vec<String> {
@@ -31,9 +31,9 @@ fn content_is_added_once() {
     ok(&["bank", "add", m, text(&added[0])]);
     let copy = dir.path().join("copy.png");
     std::fs::copy(&added[0], &copy).expect("copied");
-    refused(&["bank", "add", m, text(&added[0])], &["new-00.png", "added before"]);
+    refused(&["bank", "add", m, text(&added[0])], &["new-00.png", "is in the bank"]);
     refused(&["bank", "add", m, text(&copy)], &["copy.png", "new-00.png", "--skip-known"]);
-    refused(&["bank", "add", m, text(&added[1]), text(&added[1])], &["new-01.png", "added before"]);
+    refused(&["bank", "add", m, text(&added[1]), text(&added[1])], &["new-01.png", "is in the bank"]);
     assert_eq!(entries(&model).len(), before + 1, "a refused call adds nothing");
     ok(&["bank", "add", m, text(&new), text(&copy), "--skip-known"]);
     assert_eq!(entries(&model).len(), before + 2);
@@ -41,6 +41,41 @@ fn content_is_added_once() {
     ok(&["bank", "remove", m, "new-00.png"]);
     ok(&["bank", "add", m, text(&copy)]);
     assert_eq!(entries(&model).len(), before + 2);
+}
+
+/// What training has put into the bank is known by its content too, whatever it is called.
+#[test]
+fn images_of_training_are_known_and_names_are_of_one_image() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = trained(dir.path(), &[]);
+    let (m, before) = (text(&model), entries(&model));
+    let own = data.join("train/good").join(&before[0]);
+    let copy = dir.path().join("copy.png");
+    std::fs::copy(&own, &copy).expect("copied");
+    refused(&["bank", "add", m, text(&copy)], &["copy.png: is in the bank", &before[0], "--skip-known"]);
+    ok(&["bank", "add", m, text(&copy), "--skip-known"]);
+    assert_eq!(entries(&model), before);
+    // Taken out, it may come again, under its new name.
+    ok(&["bank", "remove", m, &before[0]]);
+    ok(&["bank", "add", m, text(&copy)]);
+    assert_eq!(entries(&model).last().map(String::as_str), Some("copy.png"));
+    // Another image of a name that is taken is told apart by its folder, and so is one that has changed since.
+    let another = dir.path().join("line").join(&before[1]);
+    std::fs::create_dir(dir.path().join("line")).expect("a folder");
+    for (index, folders) in [(300, 1), (301, 2)] {
+        bars(40, index).write_png(&another).expect("a picture");
+        let output = hotad(&["bank", "add", m, text(&another)]);
+        let names = another.iter().rev().take(folders + 1).collect::<Vec<_>>().into_iter().rev();
+        let name = names.map(|part| part.to_str().expect("text")).collect::<Vec<_>>().join("/");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}");
+        assert!(stderr.contains(&format!("{:?} is another image in the bank", before[1])), "{stderr}");
+        assert!(stderr.contains(&format!("is added as {name:?}")), "{stderr}");
+        assert_eq!(entries(&model).last(), Some(&name));
+    }
+    let all = entries(&model).len();
+    ok(&["bank", "remove", m, &format!("line/{}", before[1])]);
+    assert_eq!(entries(&model).len(), all - 1, "one image alone");
 }
 
 #[cfg(unix)]

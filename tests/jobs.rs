@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::{bars, ok, small_data, text, train_small, trained};
+use hotad_engine::model_file::ModelFile;
 use hotad_engine::observer::{Observer, Progress};
 use hotad_engine::{Error, interrupt};
 use hotad_models::config;
@@ -23,6 +24,15 @@ fn alone() -> MutexGuard<'static, ()> {
 fn small_job(data: &Path, out: &Path) -> TrainJob {
     let mut job = TrainJob { out: Some(out.into()), ..TrainJob::new("paedid", data) };
     for assignment in common::QUICK.iter().filter(|arg| **arg != "--set").chain(&["epochs=2"]) {
+        config::set(&mut job.settings, assignment).expect("a setting");
+    }
+    job
+}
+
+/// A job whose features and discriminator are trained in two epochs.
+fn small_simplenet(data: &Path, out: &Path) -> TrainJob {
+    let mut job = TrainJob { out: Some(out.into()), ..TrainJob::new("simplenet", data) };
+    for assignment in ["backbone=''", "image_size=32", "backbone_epochs=1", "epochs=2", "hidden=8"] {
         config::set(&mut job.settings, assignment).expect("a setting");
     }
     job
@@ -182,24 +192,49 @@ fn an_observer_stops_a_training_that_is_continued() {
 fn a_training_that_starts_from_a_model_is_continued_to_the_same_bytes() {
     let _alone = alone();
     let dir = tempfile::tempdir().expect("a folder");
-    let [data, first, whole, out] = ["data", "first", "whole", "parts"].map(|name| dir.path().join(name));
+    let data = dir.path().join("data");
+    small_data(&data, 40);
+    for small in [small_job, small_simplenet] {
+        let folder = dir.path().join(small(&data, &data).method);
+        std::fs::create_dir(&folder).expect("a folder");
+        let [first, whole, out] = ["first", "whole", "parts"].map(|name| folder.join(name));
+        TrainJob { group: "none".into(), ..small(&data, &first) }.run(&()).expect("trained");
+        let job = |out: &Path, begin| TrainJob {
+            init: Some(first.clone()),
+            group: "none".into(),
+            begin,
+            ..small(&data, out)
+        };
+        job(&whole, Begin::Afresh).run(&()).expect("trained");
+        let stopped = job(&out, Begin::Afresh).run(&Recorder { stop_at: Some(4), ..Recorder::default() });
+        interrupt::withdraw();
+        assert!(matches!(stopped, Err(Error::Interrupted(Some(_)))), "it is interrupted");
+        let other = TrainJob { init: None, ..job(&out, Begin::Resume) };
+        let refused = other.run(&()).map(drop).expect_err("a checkpoint of another run").to_string();
+        assert!(refused.contains("SHA-256 of argument init was") && refused.contains("is not set"), "{refused}");
+        job(&out, Begin::Resume).run(&()).expect("continued");
+        assert!(bytes(&out) == bytes(&whole), "the files differ");
+    }
+}
+
+/// Also settings and thresholds of a member decide what an ensemble becomes.
+#[test]
+fn a_run_is_of_the_whole_files_that_it_is_built_on() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a folder");
+    let [data, first, second] = ["data", "first", "second"].map(|name| dir.path().join(name));
     small_data(&data, 40);
     train_small(&data, &first, &["--epochs", "1", "--group", "none"]);
-    let job = |out: &Path, begin| TrainJob {
-        init: Some(first.clone()),
-        group: "none".into(),
-        begin,
-        ..small_job(&data, out)
-    };
-    job(&whole, Begin::Afresh).run(&()).expect("trained");
-    let stopped = job(&out, Begin::Afresh).run(&Recorder { stop_at: Some(4), ..Recorder::default() });
-    interrupt::withdraw();
-    assert!(matches!(stopped, Err(Error::Interrupted(Some(_)))), "it is interrupted");
-    let other = TrainJob { init: None, ..job(&out, Begin::Resume) };
-    let refused = other.run(&()).map(drop).expect_err("a checkpoint of another run").to_string();
-    assert!(refused.contains("SHA-256 of --init was") && refused.contains("is not set"), "{refused}");
-    job(&out, Begin::Resume).run(&()).expect("continued");
-    assert!(bytes(&out) == bytes(&whole), "the files differ");
+    train_small(&data, &second, &["--epochs", "1", "--group", "none", "--set", "lambda=1"]);
+    let members = vec![first, second.clone()];
+    let job = TrainJob { members, group: "none".into(), ..TrainJob::new("score-ensemble", &data) };
+    let chosen = || job.select(&()).expect("a selection").chosen;
+    let before = chosen();
+    assert_eq!(before, chosen());
+    let mut file = ModelFile::load(&second).expect("a model");
+    file.calibration.image_threshold += 1.0;
+    file.save(&second).expect("saved");
+    assert_ne!(before, chosen());
 }
 
 #[test]

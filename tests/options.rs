@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::{exits, hotad, ok, refused, small_data, text, trained};
 use hotad_models::METHODS;
 
@@ -48,6 +50,37 @@ fn methods_are_listed_and_completed() {
         assert!(line.is_some_and(|l| l.ends_with(method.summary)), "{} is not listed", method.name);
         assert!(shells.iter().all(|script| script.contains(method.name)), "{} is not completed", method.name);
     }
+}
+
+/// Text of the libraries that names an option of the command line, but for programs that they start or tell to start.
+fn options_in(folder: &Path, found: &mut Vec<String>) {
+    let foreign = ["pip download --no-deps", "hotad distill --narrow", "--array=0-N"];
+    for entry in std::fs::read_dir(folder).expect("sources").map(|e| e.expect("an entry").path()) {
+        if entry.is_dir() {
+            options_in(&entry, found);
+        } else if entry.extension().is_some_and(|e| e == "rs") {
+            let source = std::fs::read_to_string(&entry).expect("a source");
+            // Comments on settings are their help; tests may name what they like.
+            let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+            let settings = code.contains("settings! {");
+            let told = |line: &&str| settings || !line.trim_start().starts_with("//");
+            let names = |line: &&str| {
+                let mut after = line.split("--").skip(1);
+                after.any(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+            };
+            let lines = code.lines().filter(told).filter(names);
+            let own = lines.filter(|line| !foreign.iter().any(|words| line.contains(words)));
+            found.extend(own.map(|line| format!("{}: {}", entry.display(), line.trim())));
+        }
+    }
+}
+
+/// Libraries are called from C, Python and Rust too; what of their words are options is the command line's to say.
+#[test]
+fn libraries_name_no_options() {
+    let mut found = Vec::new();
+    ["engine/src", "models/src", "src"].iter().for_each(|folder| options_in(Path::new(folder), &mut found));
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]

@@ -3,9 +3,10 @@
 mod common;
 
 use std::path::Path;
-use std::time::SystemTime;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
 
-use common::{ok, refused, small_data, text};
+use common::{binary, ok, refused, small_data, text};
 use hotad_engine::data::picture::Picture;
 use hotad_engine::random;
 use rand::Rng;
@@ -73,6 +74,34 @@ fn a_table_is_filled_cell_by_cell_beside_what_was_published() {
     refused(&command("paedid-1", &elsewhere, &out), &["bars is", "name a new folder"]);
     let plain = data.join("train/good");
     refused(&command("paedid-1", &plain, &dir.path().join("plain")), &["no normal test images"]);
+}
+
+/// Interrupted while a model trains, which the same command then goes on with.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_table_says_how_it_goes_on() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, out) = (dir.path().join("bars"), dir.path().join("out"));
+    small_data(&data, 64);
+    let mut args = command("paedid-1", &data, &out);
+    args.extend(["--set", "ssim-ae.epochs=100000", "--set", "ssim-ae.patience=0"]);
+    let log = out.join("models/bars/ssim-ae.safetensors.log.jsonl");
+    let lines = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
+    for _ in 0..2 {
+        let before = lines();
+        let mut child = binary().args(&args).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        let started = Instant::now();
+        while lines() < before + 2 && child.try_wait().expect("its state").is_none() {
+            assert!(started.elapsed() < Duration::from_secs(120), "no progress");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
+        let output = child.wait_with_output().expect("it ends");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(130), "{stderr}");
+        assert!(stderr.ends_with(".checkpoint; the same command continues\n"), "{stderr}");
+        assert!(lines() > before, "it begins anew");
+    }
 }
 
 /// Small coloured pictures, a share of them with a dark square, in the folders of a labelled data set.

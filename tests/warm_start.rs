@@ -13,17 +13,20 @@ use hotad_engine::data::prepare::file_sha256;
 use hotad_engine::model_file::ModelFile;
 use hotad_models::METHODS;
 
+/// Prefixes of the weights that are learned at the rates that settings name.
+const NETWORKS: [&str; 2] = ["network.", "color."];
+
 /// Weights that a learning rate of nothing leaves as they are: not those of a discriminator, which some files do not keep, nor
 /// running statistics.
-fn weights(file: &ModelFile) -> Vec<(&String, &Vec<f32>)> {
-    let network = |name: &str| ["network.", "color."].iter().any(|prefix| name.starts_with(prefix));
+fn weights<'a>(file: &'a ModelFile, prefixes: &[&str]) -> Vec<(&'a String, &'a Vec<f32>)> {
+    let network = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
     let moves = |name: &str| name.contains("running_") || name.contains("discriminator.");
     let values = file.tensors.iter().filter(|(name, _)| network(name) && !moves(name));
     values.filter_map(|(name, t)| if let Stored::F32(_, v) = t { Some((name, v)) } else { None }).collect()
 }
 
-fn largest_difference(a: &ModelFile, b: &ModelFile) -> f32 {
-    let (a, b) = (weights(a), weights(b));
+fn largest_difference(a: &ModelFile, b: &ModelFile, prefixes: &[&str]) -> f32 {
+    let (a, b) = (weights(a, prefixes), weights(b, prefixes));
     assert!(!a.is_empty() && a.len() == b.len());
     let values = a.iter().zip(&b).flat_map(|((_, a), (_, b))| a.iter().zip(*b));
     values.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
@@ -39,22 +42,68 @@ fn every_method_that_trains_a_network_starts_from_its_model() {
             continue;
         }
         let mut more = vec!["--seed", "7", "--set", "lr=1e-12"];
-        if first.method == "lea-net" {
-            more.extend(["--set", "color_lr=1e-12"]);
+        match first.method.as_str() {
+            "lea-net" => more.extend(["--set", "color_lr=1e-12"]),
+            "simplenet" => more.extend(["--set", "adapter_lr=1e-12"]),
+            _ => {}
+        }
+        if first.config["settings"]["head"].as_str().is_some_and(|head| head != "discriminator") {
+            continue;
         }
         let started = small_models::train_again(dir.path(), name, &[&more[..], &["--init", text(&model)]].concat());
         let started = ModelFile::load(&started).expect("a model");
-        let difference = largest_difference(&first, &started);
+        let difference = largest_difference(&first, &started, &NETWORKS);
         assert!(difference < 1e-6, "{name}: {difference}");
-        let origin = started.provenance.init.expect("it is told");
+        let origin = started.provenance.init.as_ref().expect("it is told");
         assert_eq!(origin.file, format!("{name}.safetensors"));
         assert_eq!(origin.sha256, file_sha256(&model).expect("a hash"), "{name}");
-        if name == "pae" {
+        if ["pae", "simplenet", "discriminator"].contains(&name) {
             let fresh = small_models::train_again(dir.path(), name, &[&more[..], &["--force"]].concat());
             let fresh = ModelFile::load(&fresh).expect("a model");
-            assert!(largest_difference(&first, &fresh) > 0.01 && fresh.provenance.init.is_none());
+            assert!(largest_difference(&first, &fresh, &NETWORKS) > 0.01 && fresh.provenance.init.is_none());
+            if name == "simplenet" {
+                // Its features are learned in one step, at a rate of 1e-3.
+                let features = |other| largest_difference(&first, other, &["extractor."]);
+                assert!(features(&started) < 0.01 && features(&fresh) > 0.05);
+            }
         }
     }
+}
+
+/// The head of an ensemble has learned to see the components of these members, SimpleNet's that of these features.
+#[test]
+fn a_head_starts_from_the_same_features_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name);
+    let (data, out) = (path("data"), path("out"));
+    small_data(&data, 40);
+    let [a, b, c] = ["a", "b", "c"].map(path);
+    train_small(&data, &a, &["--epochs", "1"]);
+    train_small(&data, &b, &["--epochs", "1", "--set", "network=[8, 8]"]);
+    train_small(&data, &c, &["--epochs", "1", "--set", "lr=0.01"]);
+    let ensemble = |members: [&Path; 2], more: &[&str], run: &dyn Fn(&[&str])| {
+        let args = ["train", "ensemble", "--data", text(&data), "--member", text(members[0]), "--member"];
+        run(&[&args[..], &[text(members[1]), "--set", "epochs=1", "--set", "hidden=8"], more].concat());
+    };
+    let (first, gaussians) = (path("first.safetensors"), path("gaussians.safetensors"));
+    let discriminator = ["--set", "head=discriminator", "--set", "maps=8"];
+    ensemble([&a, &b], &[&discriminator[..], &["--out", text(&first), "-q"]].concat(), &|args| drop(ok(args)));
+    ensemble([&a, &b], &["--out", text(&gaussians), "-q"], &|args| drop(ok(args)));
+    let refuse = |members, init: &Path, more: &[&str], words: &[&str]| {
+        let more = [&["--out", text(&out), "--init", text(init)], more].concat();
+        ensemble(members, &more, &|args| refused(args, words));
+    };
+    refuse([&c, &b], &first, &discriminator, &["first.safetensors: its features are of other networks"]);
+    refuse([&a, &b], &first, &discriminator[..2], &["first.safetensors", "setting maps was 8.0, is 0.999"]);
+    refuse([&a, &b], &first, &[], &["first.safetensors", "setting head was \"discriminator\", is \"mahalanobis\""]);
+    refuse([&a, &b], &gaussians, &[], &["--init", "head = \"discriminator\""]);
+    // What a file of an earlier version lacks is named.
+    let mut old = ModelFile::load(&first).expect("a model");
+    old.tensors.retain(|name, _| !name.starts_with("network."));
+    old.save(&first).expect("saved");
+    refuse([&a, &b], &first, &discriminator, &["first.safetensors: tensor \"network.head."]);
+    let image = data.join("test/crack/000.png");
+    assert!(ok(&["score", "--model", text(&first), text(&image)]).contains("score"), "it scores as ever");
 }
 
 fn learned(model: &Path) -> BTreeSet<String> {

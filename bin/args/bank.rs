@@ -28,7 +28,7 @@ pub struct BankAddArgs {
     pub paths: Vec<PathBuf>,
     #[command(flatten)]
     pub trust: Trust,
-    /// Leave out images whose content was added before, instead of refusing them
+    /// Leave out images whose content is in the bank, instead of refusing them
     #[arg(long)]
     pub skip_known: bool,
 }

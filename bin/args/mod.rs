@@ -23,6 +23,8 @@ use clap::{Parser, Subcommand};
 use hotad_engine::data::prepare::OnBroken;
 use hotad_models::jobs;
 
+use crate::continued::Continued;
+
 pub use backbone::{BackboneAction, BackboneArgs, BackboneImportArgs};
 pub use bank::{BankAction, BankAddArgs, BankArgs, BankRemoveArgs};
 pub use bench::{BenchArgs, BenchFrom};
@@ -91,6 +93,17 @@ pub enum Command {
     Config(ConfigArgs),
     /// Print shell completions
     Completions(CompletionsArgs),
+}
+
+impl Command {
+    /// How it is continued after an interruption.
+    pub fn continued(&self) -> Continued {
+        match self {
+            Self::Train(_) | Self::Distill(_) => Continued::ByOption,
+            Self::Reproduce(_) => Continued::BySameCommand,
+            _ => Continued::Not,
+        }
+    }
 }
 
 /// What is done with a broken image by default, as typed.

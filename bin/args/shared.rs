@@ -12,6 +12,7 @@ use hotad_models::jobs::{SCORE_BATCH, SEED};
 use hotad_models::model::Model;
 use toml::Table;
 
+use crate::continued::Continued;
 use crate::terminal::Terminal;
 
 /// The options of a command, and those that it shares with others.
@@ -148,9 +149,10 @@ pub trait Shared {
     /// Their values; those that the command does not take have their defaults.
     fn values(&self) -> Common;
 
-    /// Their values, checked and in force.
-    fn common(&self) -> Result<Common> {
-        let common = self.values();
+    /// Their values, checked and in force, for a command that is continued in this way.
+    fn common(&self, continued: Continued) -> Result<Common> {
+        let mut common = self.values();
+        common.terminal.continued = continued;
         common.apply()?;
         Ok(common)
     }

@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 
 use crate::OK;
 use crate::args::{BackboneAction, BackboneArgs, BackboneImportArgs, Common, Shared};
+use crate::continued::Continued;
 use crate::output;
 
 /// Imports, lists or describes backbones.
 pub fn run(args: &BackboneArgs) -> Result<u8> {
     match &args.action {
-        BackboneAction::Import(a) => import(&a.own, &a.shared.common()?),
+        BackboneAction::Import(a) => import(&a.own, &a.shared.common(Continued::Not)?),
         BackboneAction::List { json } => list(*json),
         BackboneAction::Info { backbone, json } => info(backbone, *json),
     }

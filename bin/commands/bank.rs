@@ -1,20 +1,23 @@
 //! `hotad bank`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::data::prepare::file_sha256;
 use hotad_engine::device::Device;
+use hotad_engine::error::shown;
+use hotad_engine::model_file::Provenance;
 use hotad_engine::{Error, Result, interrupt};
 use hotad_models::METHODS;
-use hotad_models::detector::{EditableBank, entry_name};
+use hotad_models::detector::{EditableBank, entry_name, free_entry_name};
 use hotad_models::jobs::{lock_model, save_changed};
 use hotad_models::method::names;
 use hotad_models::model::Model;
 
 use crate::args::{BankAction, BankAddArgs, BankArgs, BankRemoveArgs, Common, Shared};
+use crate::continued::Continued;
 use crate::{OK, output};
 
 /// The bank of a model, or an error that names the method.
@@ -36,33 +39,52 @@ pub fn run(args: &BankArgs) -> Result<u8> {
                 output::line(name)?;
             }
         }
-        BankAction::Add(a) => add(&a.own, &a.shared.common()?)?,
-        BankAction::Remove(a) => remove(&a.own, &a.shared.common()?)?,
+        BankAction::Add(a) => add(&a.own, &a.shared.common(Continued::Not)?)?,
+        BankAction::Remove(a) => remove(&a.own, &a.shared.common(Continued::Not)?)?,
     }
     Ok(OK)
 }
 
-/// The images whose content is new, in order, and what is to be remembered of them: SHA-256 and name.
-fn new_images(
-    args: &BankAddArgs,
-    known: &BTreeMap<String, String>,
-) -> Result<(Vec<PathBuf>, BTreeMap<String, String>)> {
-    let (mut images, mut hashes) = (Vec::new(), BTreeMap::new());
-    for (path, _) in output::collect_images(&args.paths)? {
-        let hash = file_sha256(&path)?;
-        match known.get(&hash).or(hashes.get(&hash)) {
-            Some(_) if args.skip_known => {}
-            Some(name) => {
-                let reason = format!("was added before, as {name:?}; leave it out, or --skip-known");
+/// Images to add, in order.
+#[derive(Default)]
+struct NewImages {
+    paths: Vec<PathBuf>,
+    /// Name of each as an entry.
+    names: Vec<String>,
+    /// What is to be remembered: SHA-256 and name.
+    hashes: BTreeMap<String, String>,
+}
+
+impl NewImages {
+    /// Those whose content is in no bank with these entries. Another image of a name that is taken goes by a longer one.
+    fn of(args: &BankAddArgs, provenance: &Provenance, entries: &[String]) -> Result<Self> {
+        let (mut new, mut taken) = (Self::default(), entries.iter().cloned().collect::<HashSet<_>>());
+        for (path, _) in output::collect_images(&args.paths)? {
+            let hash = file_sha256(&path)?;
+            let known = [&provenance.bank_images, &provenance.added_images, &new.hashes];
+            match known.iter().find_map(|names| names.get(&hash)) {
+                Some(_) if args.skip_known => continue,
+                Some(name) => {
+                    let reason = format!("is in the bank, as {name:?}; leave it out, or --skip-known");
+                    return Err(Error::Image { path, reason });
+                }
+                None => {}
+            }
+            let Some(name) = free_entry_name(&path, &taken) else {
+                let reason = "another image of this path is in the bank; hotad bank remove takes that out".into();
                 return Err(Error::Image { path, reason });
+            };
+            if name != entry_name(&path) {
+                let usual = entry_name(&path);
+                output::warn(&format!("{usual:?} is another image in the bank; {} is added as {name:?}", shown(&path)));
             }
-            None => {
-                hashes.insert(hash, entry_name(&path));
-                images.push(path);
-            }
+            taken.insert(name.clone());
+            new.hashes.insert(hash, name.clone());
+            new.names.push(name);
+            new.paths.push(path);
         }
+        Ok(new)
     }
-    Ok((images, hashes))
 }
 
 fn add(args: &BankAddArgs, common: &Common) -> Result<()> {
@@ -70,12 +92,12 @@ fn add(args: &BankAddArgs, common: &Common) -> Result<()> {
     let _lock = lock_model(path, &common.terminal)?;
     let mut model = common.model(path, &args.trust)?;
     let (spec, roi) = (model.detector.image(), model.roi.clone());
-    bank(&mut model, path)?;
-    let (images, hashes) = new_images(args, &model.provenance.added_images)?;
+    let provenance = model.provenance.clone();
     let editable = bank(&mut model, path)?;
+    let NewImages { paths: images, names, hashes } = NewImages::of(args, &provenance, editable.entries())?;
     for_all(&Images::new(ImageFiles::new(&images, roi.as_ref()), spec), common.score_batch(), |batch| {
         interrupt::check()?;
-        let names: Vec<String> = batch.files.iter().map(|file| entry_name(&file.path)).collect();
+        let names: Vec<String> = batch.files.iter().map(|file| names[file.index].clone()).collect();
         editable.add(&batch.images, &names)
     })?;
     let total = editable.entries().len();
@@ -97,7 +119,9 @@ fn remove(args: &BankRemoveArgs, common: &Common) -> Result<()> {
     }
     let removed = editable.remove(names)?;
     let total = editable.entries().len();
-    model.provenance.added_images.retain(|_, name| !names.contains(name));
+    for images in [&mut model.provenance.added_images, &mut model.provenance.bank_images] {
+        images.retain(|_, name| !names.contains(name));
+    }
     save_changed(&model, path, &common.terminal)?;
     common.say(&format!("removed {removed} images; the bank holds {total}; {ANEW}"));
     Ok(())

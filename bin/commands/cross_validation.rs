@@ -4,31 +4,37 @@ use std::time::Instant;
 
 use hotad_engine::{Result, atomic_file};
 use hotad_models::cross_validation::{CrossValidationTable, Folds};
-use hotad_models::jobs::TrainJob;
+use hotad_models::jobs::{Selection, TrainJob};
 use hotad_models::method;
 
 use super::train;
 use crate::args::Common;
 use crate::{OK, output};
 
-/// Cross-validates the method of a job on its images, prints the table and, with a file to write, writes everything as JSON, anew
-/// after each fold.
-pub fn run(mut job: TrainJob, folds: usize, common: &Common) -> Result<u8> {
+/// Cross-validates the method of a job on its images.
+pub fn run(job: TrainJob, folds: usize, common: &Common) -> Result<u8> {
     train::check(&job, common)?;
     let selection = job.select_all(&common.terminal)?;
+    validate(job, &selection, folds, common)?;
+    Ok(OK)
+}
+
+/// Cross-validates on chosen images, prints the table and, with a file to write, writes everything as JSON, anew after each fold.
+pub fn validate(mut job: TrainJob, selection: &Selection, folds: usize, common: &Common) -> Result<()> {
     job.device = common.device()?;
     let started = Instant::now();
     let settings = (method(&job.method)?.settings)(&job.settings)?;
     let write = |table: &CrossValidationTable| {
         let Some(path) = &job.out else { return Ok(()) };
-        let json = serde_json::json!({ "settings": settings, "seed": job.seed, "results": table });
+        let (seed, data) = (job.seed, &selection.chosen);
+        let json = serde_json::json!({ "settings": settings, "seed": seed, "data": data, "results": table });
         let text = serde_json::to_string_pretty(&json).expect("results are plain data");
         atomic_file::write(path, |file| writeln!(file, "{text}"))
     };
-    let table = job.cross_validate(&selection, folds, &common.terminal, &write)?;
+    let table = job.cross_validate(selection, folds, &common.terminal, &write)?;
     print(&table)?;
     common.say(&format!("{folds}-fold cross-validation in {:.0} s", started.elapsed().as_secs_f64()));
-    Ok(OK)
+    Ok(())
 }
 
 /// A metric's mean and deviation.

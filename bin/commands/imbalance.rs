@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use hotad_engine::error::shown;
+use hotad_engine::train::Difference;
 use hotad_engine::{AtPath, Error, Result, input_file};
 use hotad_models::fit::checkpoints;
-use hotad_models::jobs::{Begin, TrainJob};
+use hotad_models::jobs::{Begin, Selection, TrainJob};
 use hotad_models::method;
 use serde_json::{Value, json};
 
@@ -54,6 +55,13 @@ fn read(path: &Path) -> Result<Value> {
     serde_json::from_str(&text).map_err(std::io::Error::other).at(path)
 }
 
+/// Refuses results that are of other images than those of a selection.
+fn check_data(results: &Value, selection: &Selection, job: &TrainJob) -> Result<()> {
+    let Some(difference) = Difference::between(&results["data"], &selection.chosen) else { return Ok(()) };
+    let (out, difference) = (shown(job.out.as_deref().unwrap_or(Path::new(""))), difference.calling(output::option));
+    Err(Error::Config(format!("--out {out}: is of another run: {difference}; --force begins anew")))
+}
+
 /// Cross-validates at every share, those that are finished aside, and draws F1 over the share.
 pub fn run(job: &TrainJob, out: &Path, folds: usize, shares: &[f64], common: &Common) -> Result<u8> {
     if !method(&job.method)?.has(SHARE) {
@@ -69,11 +77,16 @@ pub fn run(job: &TrainJob, out: &Path, folds: usize, shares: &[f64], common: &Co
         let begin = if job.begin == Begin::Resume && !begun { Begin::Afresh } else { job.begin };
         known.is_none().then_some(TrainJob { begin, ..job })
     };
-    let missing: Vec<Option<TrainJob>> = jobs.into_iter().zip(&known).map(missing).collect();
+    let missing: Vec<Option<TrainJob>> = jobs.iter().cloned().zip(&known).map(missing).collect();
     missing.iter().flatten().try_for_each(|job| train::check(job, common))?;
     let page = named(out, "", "html");
     if job.begin == Begin::Afresh {
         output::result_file(&page, job.begin)?;
+    }
+    // The share leaves images out of what is learned from and tested on, not of what a run is of.
+    let selection = TrainJob { out: None, ..job.clone() }.select_all(&common.terminal)?;
+    for (job, results) in jobs.iter().zip(&known) {
+        results.as_ref().map_or(Ok(()), |results| check_data(results, &selection, job))?;
     }
     let mut all = Vec::new();
     for (known, missing) in known.into_iter().zip(missing) {
@@ -81,7 +94,7 @@ pub fn run(job: &TrainJob, out: &Path, folds: usize, shares: &[f64], common: &Co
             (Some(results), _) => results,
             (None, Some(job)) => {
                 let path = job.out.clone().unwrap_or_default();
-                cross_validation::run(job, folds, common)?;
+                cross_validation::validate(job, &selection, folds, common)?;
                 read(&path)?
             }
             (None, None) => continue,

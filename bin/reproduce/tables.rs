@@ -104,7 +104,9 @@ impl Tables {
 
 #[cfg(test)]
 mod tests {
-    use hotad_models::method;
+    use hotad_models::config::Settings as _;
+    use hotad_models::lea_net::{Config, LeaNet};
+    use hotad_models::{Method, method};
 
     use super::*;
 
@@ -121,6 +123,22 @@ mod tests {
                 settings.extend(row.score.clone());
                 let checked = method(&model.method).and_then(|method| method.check(&settings));
                 assert!(checked.is_ok(), "{}, {}: {:?}", table.name, row.label, checked.err());
+            }
+        }
+    }
+
+    /// A cell is found by the title that the cross-validation gives its row.
+    #[test]
+    fn cross_validated_rows_have_the_labels_of_their_cross_validation() {
+        let tables = Tables::all();
+        for table in tables.iter().filter(|table| table.folds.is_some()) {
+            for row in &table.rows {
+                let model = tables.model(row);
+                assert_eq!(model.method, LeaNet::NAME, "the method that names rows");
+                let config = Config::from_table(&model.set).expect("checked above");
+                let titles = config.rows.iter().map(|name| config.row(name).expect("a row").0.title());
+                let titles: Vec<String> = titles.collect();
+                assert!(titles.contains(&row.label), "{}: {} is none of {titles:?}", table.name, row.label);
             }
         }
     }

@@ -115,8 +115,8 @@ impl Calibration {
             let parts = if groups < n { format!(" of {groups} parts") } else { String::new() };
             warnings.push(format!(
                 "{n} held-out normal images{parts} can promise a false-alarm rate of {promised:.3} at best, not \
-                 {false_alarm_rate}: the threshold is their largest score; hold out more (--holdout), or calibrate on more \
-                 normal images (hotad calibrate)"
+                 {false_alarm_rate}: the threshold is their largest score; hold out more, or calibrate on more normal \
+                 images"
             ));
         }
         let values: Vec<f32> = scores.iter().map(|(score, _)| *score).collect();

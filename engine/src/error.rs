@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use hotad_kernels::KernelError;
 
+use crate::train::Difference;
+
 /// An error of the engine or of a method.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -51,6 +53,14 @@ pub enum Error {
         path: PathBuf,
         /// Cause and remedy.
         reason: String,
+    },
+    /// A checkpoint of another run.
+    #[error("{}: checkpoint of another run: {difference}; repeat that one or begin afresh", shown(path))]
+    OtherRun {
+        /// File.
+        path: PathBuf,
+        /// What the runs differ in.
+        difference: Difference,
     },
     /// A model or another file of tensors that cannot be used.
     #[error("{}: {reason}", shown(path))]

@@ -45,6 +45,9 @@ pub struct Provenance {
     /// Images added to the bank after training: SHA-256 and name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub added_images: BTreeMap<String, String>,
+    /// Images of training that are entries of the bank: SHA-256 and name; none in files of earlier versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bank_images: BTreeMap<String, String>,
     /// The model whose weights training started from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<Box<Init>>,

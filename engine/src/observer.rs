@@ -1,6 +1,11 @@
 //! What long work tells its caller while it runs: lines of text and progress. The library never writes to the terminal.
 
-/// Is told what is being done. Each method does nothing unless it is implemented; `()` is told everything and says nothing.
+use std::path::Path;
+
+use crate::error::shown;
+
+/// Is told what is being done. A method that is not implemented does nothing, unless it says otherwise; `()` is told everything and
+/// says nothing.
 ///
 /// All calls come from the thread that the work was started on. A call stops the work at its next step with
 /// [`interrupt::request`](crate::interrupt::request).
@@ -13,6 +18,11 @@ pub trait Observer {
 
     /// A line that is of interest to few, such as the path of each held-out image.
     fn detail(&self, _line: &str) {}
+
+    /// An error has ended a training; it continues from this checkpoint. A line unless it is implemented.
+    fn kept(&self, checkpoint: &Path) {
+        self.say(&format!("what was learned is in {}", shown(checkpoint)));
+    }
 
     /// How far a task is. Within a task, `done` never falls.
     fn progress(&self, _progress: &Progress) {}

@@ -10,7 +10,7 @@ use crate::border::mirror;
 use crate::device::{Gpu, GpuBuffer, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::shape::Nhwc;
-use crate::window::{Border, Plan, Window, weighted_rows};
+use crate::window::{Border, Window, WindowPlan, weighted_rows};
 
 /// Blurs every channel; writes `y` of the shape of `x`. `border` is a mirroring one or zero.
 ///
@@ -27,7 +27,7 @@ pub fn gaussian_blur<'a>(
     const OP: &str = "gaussian_blur";
     let (x, y) = (x.into(), y.into());
     let window = Window::Gaussian { size: 2 * radius + 1, sigma };
-    let plan = Plan::new(OP, shape, window, border)?;
+    let plan = WindowPlan::new(OP, shape, window, border)?;
     check_len(OP, "input", x.len(), shape.iter().product())?;
     check_len(OP, "output", y.len(), shape[0] * plan.out_h * plan.out_len())?;
     match place(OP, &[&x, &y])? {

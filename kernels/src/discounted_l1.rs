@@ -137,7 +137,7 @@ pub fn weighted_l1<'a>(
                 weight.arg(),
                 dx.arg(),
                 partial.arg(),
-                SizesLaunch::new(n, cubes, channels),
+                LossSizesLaunch::new(n, cubes, channels),
                 scale
             );
             group_sums(&partial, 1, (scale, 0.0), value.device(), (1, 0));
@@ -148,7 +148,7 @@ pub fn weighted_l1<'a>(
 
 /// Elements, cubes, and channels of a pixel.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-struct Sizes {
+struct LossSizes {
     n: usize,
     cubes: usize,
     channels: usize,
@@ -162,7 +162,7 @@ fn weighted_kernel(
     weight: &Array<f32>,
     dx: &mut Array<f32>,
     partial: &mut Array<f32>,
-    s: Sizes,
+    s: LossSizes,
     scale: f32,
 ) {
     let mut sum = f32::new(0.0);

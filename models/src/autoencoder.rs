@@ -237,18 +237,18 @@ impl TrainedAutoencoder {
         Ok(Self { network, params, ready })
     }
 
-    /// Trains on the context's normal images by squared error.
+    /// Trains on the context's normal images by squared error; training may start from the tensors under a prefix.
     ///
     /// # Errors
     /// Broken images, divergence, interruption.
     pub fn fit(
         network: PatchAutoencoder,
         (schedule, lr): (&Schedule, f64),
-        context: &FitContext,
+        (context, prefix): (&FitContext, &str),
         (method, settings): (&str, &Value),
     ) -> Result<Self> {
         let mut params = network.init(context.seed);
-        context.warm_start(&mut params, "network.")?;
+        context.warm_start(&mut params, prefix)?;
         let mut learner = Training {
             params: params.to(context.device)?,
             adam: AdamOptions { lr: lr as f32, ..AdamOptions::default() },

@@ -1,6 +1,6 @@
 //! What every trained method can do, and what some can beside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use hotad_engine::Result;
@@ -108,6 +108,17 @@ pub trait Exportable {
 /// The name of an image in a bank: its file name, in one line of text.
 pub fn entry_name(path: &Path) -> String {
     shown(Path::new(path.file_name().unwrap_or_default()))
+}
+
+/// A name for another image than those of the names that are taken: [`entry_name`], or with as many folders before it as it takes.
+/// `None` where even the whole path is taken.
+pub fn free_entry_name(path: &Path, taken: &HashSet<String>) -> Option<String> {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut names = whole.ancestors().skip(1).scan(entry_name(&whole), |name, folder| {
+        let longer = format!("{}/{name}", entry_name(folder));
+        Some(std::mem::replace(name, longer))
+    });
+    names.find(|name| !taken.contains(name))
 }
 
 /// A memory bank that can be extended and pruned after training, without retraining.

@@ -43,10 +43,11 @@ impl Member {
         Ok(Self { name, model: Model::read(path, context)? })
     }
 
-    /// Everything but its tensors and the list of images it has learned from, which is part of the whole's.
+    /// Everything but its tensors and the lists of images it has learned from: the one of the whole has all, and nothing is added to
+    /// its bank any more.
     pub fn saved(&self) -> Value {
         let Model { method, detector, calibration, provenance, .. } = &self.model;
-        let provenance = Provenance { learned_images: Vec::new(), ..provenance.clone() };
+        let provenance = Provenance { learned_images: Vec::new(), bank_images: BTreeMap::new(), ..provenance.clone() };
         let saved = Saved {
             name: self.name.clone(),
             method: (*method).into(),
@@ -77,7 +78,7 @@ impl Member {
         tensors: &BTreeMap<String, Stored>,
         context: &LoadContext,
     ) -> Result<Self> {
-        let damaged = |e: serde_json::Error| Error::Config(format!("damaged member in the model file ({e})"));
+        let damaged = |e: serde_json::Error| Error::Config(format!("a damaged model within the model file ({e})"));
         let saved: Saved = serde_json::from_value(saved.clone()).map_err(damaged)?;
         let own = tensors.iter().filter_map(|(k, t)| Some((k.strip_prefix(prefix)?.to_string(), t.clone())));
         let file = ModelFile {
@@ -92,7 +93,7 @@ impl Member {
             tensors: own.collect(),
         };
         let model = Model::restore(&file, context)
-            .map_err(|e| Error::Config(format!("member {} of the model file: {e}", saved.name)))?;
+            .map_err(|e| Error::Config(format!("{} within the model file: {e}", saved.name)))?;
         Ok(Self { name: saved.name, model })
     }
 }

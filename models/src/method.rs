@@ -39,8 +39,8 @@ pub trait Method {
     /// Whether its network can be exported: [`Detector::as_exportable`].
     const EXPORTABLE: bool = false;
 
-    /// Model files that settings name and that it is built on, as an ensemble is on its members.
-    fn built_on(_config: &Self::Config) -> Vec<PathBuf> {
+    /// Model files that settings name and that it is built on, as an ensemble is on its members; each with the setting.
+    fn built_on(_config: &Self::Config) -> Vec<(&'static str, PathBuf)> {
         Vec::new()
     }
 
@@ -103,7 +103,7 @@ pub struct Registration {
     /// All settings, those of a table over the defaults, as JSON; fails for those that the method does not take.
     pub settings: fn(&Table) -> Result<Value>,
     /// [`Method::built_on`].
-    pub built_on: fn(&Table) -> Result<Vec<PathBuf>>,
+    pub built_on: fn(&Table) -> Result<Vec<(&'static str, PathBuf)>>,
     /// Trains it with the settings of a table over its defaults.
     pub fit: fn(&Table, &FitContext) -> Result<Box<dyn Detector>>,
     load: fn(&ModelFile, &LoadContext) -> Result<Box<dyn Detector>>,

@@ -9,14 +9,14 @@ use hotad_kernels::conv::{ConvOptions, Padding};
 use super::{Array, Case, Input, SUM, exact};
 
 const PLAIN: ConvOptions = ConvOptions { stride: 1, padding: Padding::Each(0), dilation: 1, groups: 1 };
-const AROUND: ConvOptions = ConvOptions { padding: Padding::Each(1), ..PLAIN };
+pub const AROUND: ConvOptions = ConvOptions { padding: Padding::Each(1), ..PLAIN };
 const DILATED: ConvOptions = ConvOptions { padding: Padding::Each(2), dilation: 2, ..PLAIN };
-const STRIDED: ConvOptions = ConvOptions { stride: 2, ..AROUND };
+pub const STRIDED: ConvOptions = ConvOptions { stride: 2, ..AROUND };
 const STRIDED_POINTS: ConvOptions = ConvOptions { stride: 2, ..PLAIN };
 const STRIDED_DILATED: ConvOptions = ConvOptions { stride: 2, ..DILATED };
 const STRIDED_SAME: ConvOptions = ConvOptions { stride: 2, padding: Padding::Same, ..PLAIN };
 const GROUPED: ConvOptions = ConvOptions { groups: 3, ..AROUND };
-const DEPTHWISE: ConvOptions = ConvOptions { groups: 21, ..STRIDED_SAME };
+pub const DEPTHWISE: ConvOptions = ConvOptions { groups: 21, ..STRIDED_SAME };
 const DEPTHWISE_DILATED: ConvOptions = ConvOptions { groups: 21, ..DILATED };
 
 /// Outputs along an axis of `n` elements, and zeros before it. SAME as the documentation of TensorFlow's `tf.nn` has it.
@@ -55,7 +55,7 @@ pub fn products(x: [usize; 4], w: [usize; 4], opts: ConvOptions, mut f: impl FnM
     }
 }
 
-fn shape(array: &Array) -> [usize; 4] {
+pub fn shape(array: &Array) -> [usize; 4] {
     array.shape[..].try_into().expect("four axes")
 }
 
@@ -68,12 +68,12 @@ fn sums(x: &[f64], xs: [usize; 4], [w, bias]: [&Array; 2], opts: ConvOptions) ->
 }
 
 /// Convolution of a map, weights and bias.
-fn convolution(a: &[Array], opts: ConvOptions) -> Vec<f64> {
+pub fn convolution(a: &[Array], opts: ConvOptions) -> Vec<f64> {
     sums(&a[0].values, shape(&a[0]), [&a[1], &a[2]], opts)
 }
 
 /// The largest of every 2x2 values.
-fn pooled(y: &[f64], [n, h, w, c]: [usize; 4]) -> Vec<f64> {
+pub fn pooled(y: &[f64], [n, h, w, c]: [usize; 4]) -> Vec<f64> {
     let at = |i: usize, y: usize, x: usize, k: usize| ((i * h + y) * w + x) * c + k;
     let largest = |to: usize| {
         let (k, px, py, i) = (to % c, to / c % (w / 2), to / c / (w / 2) % (h / 2), to / c / (w / 2) / (h / 2));
@@ -93,8 +93,14 @@ fn enlarged(x: &Array) -> Vec<f64> {
     (0..4 * n * h * w * c).map(|to| x.values[at(to)]).collect()
 }
 
+/// A 3x3 convolution of the enlarged map.
+pub fn upsampled(a: &[Array]) -> Vec<f64> {
+    let [n, h, w, c] = shape(&a[0]);
+    sums(&enlarged(&a[0]), [n, 2 * h, 2 * w, c], [&a[1], &a[2]], AROUND)
+}
+
 /// The adjoint of a convolution that has the weights `[i, rows, columns, o]`.
-fn transposed(a: &[Array], opts: ConvOptions) -> Vec<f64> {
+pub fn transposed(a: &[Array], opts: ConvOptions) -> Vec<f64> {
     let (xs, ws) = (shape(&a[0]), shape(&a[1]));
     let Padding::Each(padding) = opts.padding else { unreachable!("transposed ones have the same zeros on all sides") };
     let size = |n: usize, k: usize| (n - 1) * opts.stride + k - 2 * padding;
@@ -118,7 +124,7 @@ const fn flops(taps: usize, outputs: usize) -> f64 {
     (2 * taps * outputs) as f64
 }
 
-const fn constant(shape: &'static [usize]) -> Input {
+pub const fn constant(shape: &'static [usize]) -> Input {
     Input { learned: false, ..exact(shape) }
 }
 
@@ -250,10 +256,7 @@ pub const CASES: &[Case] = &[
         timed: &[exact(&[1, 32, 32, 64]), exact(&[64, 3, 3, 64]), exact(&[64])],
         flops: flops(36, 64),
         run: |t| upsample_conv2d(&t[0], &layer(t)),
-        oracle: |a| {
-            let [n, h, w, c] = shape(&a[0]);
-            sums(&enlarged(&a[0]), [n, 2 * h, 2 * w, c], [&a[1], &a[2]], AROUND)
-        },
+        oracle: upsampled,
         tolerance: SUM,
     },
     Case {

@@ -9,6 +9,7 @@ mod arrays;
 mod attention;
 pub mod convolution;
 mod elementwise;
+mod fused;
 mod losses;
 mod maps;
 mod normalisation;
@@ -82,7 +83,7 @@ pub struct Case {
     pub name: &'static str,
     /// Inputs of the calls that are checked: few elements and many, odd sizes.
     pub checked: &'static [&'static [Input]],
-    /// Inputs of the call that is timed.
+    /// Inputs of the call that is timed; none where another case tells as much.
     pub timed: &'static [Input],
     /// Floating-point operations for each element of the first input.
     pub flops: f64,
@@ -108,6 +109,10 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         rows::CASES,
         maps::CASES,
         convolution::CASES,
+        fused::PLAIN,
+        fused::OTHERS,
+        fused::DEPTHWISE_CASES,
+        fused::LEARNED,
         normalisation::CASES,
         similarity::CASES,
         resize::CASES,
@@ -117,8 +122,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
 }
 
 /// The operations whose products tensor cores make of rounded operands. All of theirs are exact in any precision.
-pub fn rounded() -> &'static [Case] {
-    convolution::CASES
+pub fn rounded() -> impl Iterator<Item = &'static Case> {
+    convolution::CASES.iter().chain(fused::PLAIN).chain(fused::OTHERS)
 }
 
 /// The operation with this name.

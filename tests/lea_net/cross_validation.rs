@@ -131,6 +131,7 @@ fn an_interrupted_cross_validation_goes_on_to_the_same_table() {
     interrupt(&args(&data, &out, &resumed), || out.exists());
     let other = [&resumed[..], &["--set", "lr=3e-3"]].concat();
     refused(&args(&data, &out, &other), &["cv.json.checkpoint", "another run", "setting lr was 0.002, is 0.003"]);
+    refused(&args(&data, &out, &[&resumed[..], &["--group", r"(.)\.png"]].concat()), &["cv.json.checkpoint", "parts"]);
     // What is finished is not trained again.
     let log = std::fs::read(beside(".color.log.jsonl")).expect("a log");
     let again = ok(&args(&data, &out, &resumed));
@@ -177,6 +178,14 @@ fn imbalance_is_studied_at_several_shares() {
     assert_eq!(results("0.15")["results"]["positive"], 5);
     let other = study(&["--imbalance", "0.2,0.1", "--resume", "--seed", "1"]);
     refused(&other, &["study-0.2.json", "another run", "--force"]);
+    // Another image, or other labels.
+    let (image, moved) = (data.join("test/stain/000.png"), data.join("test/good/900.png"));
+    std::fs::rename(&image, &moved).expect("moved");
+    let resumed = study(&["--imbalance", "0.2,0.1", "--resume"]);
+    refused(&resumed, &["study-0.2.json: is of another run", "SHA-256 of the", "--force"]);
+    std::fs::rename(&moved, &image).expect("moved back");
+    let parts = study(&["--imbalance", "0.2,0.1", "--resume", "--group", r"(.)\.png"]);
+    refused(&parts, &["study-0.2.json: is of another run", "parts", "--force"]);
     refused(&study(&["--imbalance", "1.5"]), &["positive_share", "1.5"]);
     refused(&study(&["--imbalance", "0.3"]), &["study.html", "is there already"]);
     refused(&study(&["--imbalance", "0.3,0.3"]), &["0.3", "twice"]);

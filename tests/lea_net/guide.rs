@@ -86,4 +86,10 @@ fn what_is_no_guide_is_refused() {
     refuse(&dir.path().join("none"), &["none"]);
     refuse(&data.join("train/good/000.png"), &["000.png"]);
     refuse(Path::new("weights/hotad-lite0.safetensors"), &["hotad-lite0.safetensors"]);
+    let pae = dir.path().join("pae.safetensors");
+    guide(&data, &pae);
+    let setting = format!("guide={}", text(&pae));
+    let elsewhere = ["--set", &setting, "--roi", "box:0,0,20,20"];
+    let args = [&["train", "lea-net", "--data", text(&data), "--out", text(&out)], &elsewhere[..]].concat();
+    refused(&args, &["pae.safetensors: this guide looks at another region of interest than this training"]);
 }

@@ -253,7 +253,7 @@ const OUT_OF_RANGE: [(&str, &str, &str, &[&str]); 44] = [
     ("lea-net", "/guide/unit", "-1.0", &["a unit of maps of -1"]),
     ("lea-net", "/guide", "null", &["the guide", "train it again"]),
     ("guided", "/guide/scale/one", "-1e30", &["the guide's scale"]),
-    ("guided", "/guide/member/method", "\"psychic\"", &["member paedid", "psychic"]),
+    ("guided", "/guide/member/method", "\"psychic\"", &["paedid within the model file", "psychic"]),
     ("patchcore", "/embedding/cuts", "[[99]]", &["cuts [99]"]),
     ("patchcore", "/embedding/neighbourhood", "1000001", &["neighbourhood", "1, 3, 5, 7 or 9"]),
     ("patchcore", "/bank/radius", "-1.0", &["memory bank", "radius of -1"]),

@@ -39,7 +39,7 @@ fn drive(gpu: &Gpu) -> Result<(), String> {
             body(&device);
         }
         let all: Vec<&cases::Case> =
-            if precision == Precision::F32 { cases::all().collect() } else { cases::rounded().iter().collect() };
+            if precision == Precision::F32 { cases::all().collect() } else { cases::rounded().collect() };
         for case in all {
             case.checked.iter().for_each(|inputs| drop(cases::results(case, inputs, &device)));
         }

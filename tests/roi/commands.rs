@@ -101,7 +101,7 @@ fn an_ensemble_looks_at_the_region_of_its_members() {
     let refused = |args: Vec<String>| {
         refused(
             &args.iter().map(String::as_str).collect::<Vec<_>>(),
-            &["safetensors: looks at another region of interest"],
+            &["safetensors: this member looks at another region of interest"],
         );
     };
     refused(train([&one, &two], &["--roi", POLYGON]));

@@ -188,21 +188,21 @@ impl Run<'_> {
 /// Names an image that was not scored on stderr; returns its line of output.
 fn unseen_line(path: &Path, error: &Error, on_broken: OnBroken) -> String {
     let error = output::told(error);
-    output::note(&match on_broken {
-        OnBroken::Refuse => format!("hotad: error: {error}"),
-        OnBroken::Skip => format!("hotad: warning: skipped {error}"),
-    });
+    match on_broken {
+        OnBroken::Refuse => output::note(&format!("hotad: error: {error}")),
+        OnBroken::Skip => output::warn(&format!("skipped {error}")),
+    }
     json(&BrokenLine { path: path.to_string_lossy().into(), path_bytes: output::bytes_of(path), error })
 }
 
 /// Names a folder that no image comes from: a gate must not pass what it has not seen.
-fn check_empty(args: &ScoreArgs, empty: &[PathBuf], common: &Common) -> Result<()> {
+fn check_empty(args: &ScoreArgs, empty: &[PathBuf]) -> Result<()> {
     let Some(path) = empty.first() else { return Ok(()) };
     let found = format!("{}: no images found; expected PNG, JPEG, BMP or TIFF files", path.display());
     if args.fail_on_anomaly && !args.allow_empty {
         return Err(Error::Config(format!("{found} (--allow-empty lets pass a path without images)")));
     }
-    common.say(&format!("hotad: warning: {found}"));
+    output::warn(&found);
     Ok(())
 }
 
@@ -215,7 +215,7 @@ pub fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
     }
     let Collected { images, left_out, empty } = collect_images(&args.paths)?;
     let paths: Vec<PathBuf> = images.iter().map(|(path, _)| path.clone()).collect();
-    check_empty(args, &empty, common)?;
+    check_empty(args, &empty)?;
     let chosen = args.shards.chosen();
     let selection = chosen.map(|chosen| Selection::open(args, chosen)).transpose()?;
     let own = |path: &Path| selection.as_ref().is_none_or(|s| s.takes(path));

@@ -1,5 +1,5 @@
 //! The training loop, written once: epochs in a seeded order, progress, JSON-lines log, early
-//! stopping, checkpoints, Ctrl-C, and `--resume` that continues bit-identically.
+//! stopping, checkpoints, Ctrl-C, and continuing from them bit-identically.
 
 mod fingerprint;
 mod keep;
@@ -18,13 +18,13 @@ use crate::data::crop::Crop;
 use crate::data::files::ImageFiles;
 use crate::data::loader::{Batch, Images, for_all, for_each_batch};
 use crate::data::picture::ImageSpec;
-use crate::error::{AtPath, Error, Result};
+use crate::error::{AtPath, Error, Result, shown};
 use crate::interrupt;
 use crate::observer::{Observer, Task};
 use crate::params::{Params, State};
 use crate::random;
 use crate::threads::pooled;
-use fingerprint::difference;
+pub use fingerprint::{Difference, argument};
 pub use keep::Keep;
 use rate::Rate;
 
@@ -268,9 +268,9 @@ impl<'a> Run<'a> {
     fn write_log(&mut self, line: &Value) {
         let Some((path, file)) = &mut self.log else { return };
         if let Err(e) = writeln!(file, "{line}") {
-            let warning = format!("hotad: warning: {}: {e}; training goes on without its log", path.display());
+            let warning = format!("{}: {e}; training goes on without its log", shown(path));
             self.log = None;
-            self.options.observer.say(&warning);
+            self.options.observer.warn(&warning);
         }
     }
 
@@ -278,8 +278,8 @@ impl<'a> Run<'a> {
     fn save_or_warn(&mut self, params: &Params) -> Result<()> {
         match self.save_checkpoint(params) {
             Err(Error::Io { path, source }) => {
-                let warning = format!("hotad: warning: {}: {source}; training goes on without it", path.display());
-                self.options.observer.say(&warning);
+                let warning = format!("{}: {source}; training goes on without it", shown(&path));
+                self.options.observer.warn(&warning);
                 Ok(())
             }
             other => other,
@@ -331,8 +331,8 @@ pub fn read_checkpoint(path: &Path, fingerprint: &serde_json::Map<String, Value>
         Error::Model { reason, .. } => refuse(reason),
         other => other,
     })?;
-    match difference(&contents.meta["fingerprint"], fingerprint) {
-        Some(what) => Err(refuse(format!("checkpoint of another run: {what}; repeat that one or begin afresh"))),
+    match Difference::between(&contents.meta["fingerprint"], fingerprint) {
+        Some(difference) => Err(Error::OtherRun { path: path.into(), difference }),
         None => Ok(contents),
     }
 }

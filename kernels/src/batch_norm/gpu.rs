@@ -100,7 +100,7 @@ pub(super) fn normalise(
         n,
         c,
         parameter,
-        Variant { residual: after.residual.is_some(), activation: kind }
+        NormVariant { residual: after.residual.is_some(), activation: kind }
     );
 }
 
@@ -115,7 +115,7 @@ struct Normal {
 
 /// What a normalisation is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Variant {
+struct NormVariant {
     /// A map like the output is added before the activation.
     residual: bool,
     activation: Kind,
@@ -130,7 +130,7 @@ fn normalise_kernel(
     n: usize,
     c: usize,
     parameter: f32,
-    #[comptime] v: Variant,
+    #[comptime] v: NormVariant,
 ) {
     let at = ABSOLUTE_POS;
     if at < n {

@@ -10,7 +10,7 @@ use super::dense::{self, Epilogue, Pass};
 use super::implicit_gemm;
 use super::micro::NR;
 use super::packed::{Packed, Phase, pack, pack_columns, pack_rows};
-use super::pass::{Direction, Operands, Sizes};
+use super::pass::{Direction, Operands, PassSizes};
 use super::{ConvOptions, Geometry, depthwise, weight_grad};
 use crate::activation::Activation;
 use crate::device::{Gpu, View, ViewMut, place};
@@ -115,7 +115,7 @@ pub(super) fn on_gpu(
         return Ok(());
     }
     for group in 0..g.opts.groups {
-        implicit_gemm::run(gpu, &Sizes::new(g, group, direction), direction, false, activation, operands)?;
+        implicit_gemm::run(gpu, &PassSizes::new(g, group, direction), direction, false, activation, operands)?;
     }
     Ok(())
 }
@@ -160,7 +160,7 @@ pub fn conv2d_max_pool2<'a>(
 
 /// Queues a convolution with pooling in its epilogue.
 pub(super) fn pooled_on_gpu(g: &Geometry, activation: Activation, operands: &Operands) -> Result<()> {
-    let sizes = Sizes::new(g, 0, Direction::Gather);
+    let sizes = PassSizes::new(g, 0, Direction::Gather);
     implicit_gemm::run(operands.x.gpu(), &sizes, Direction::Gather, true, activation, operands)
 }
 

@@ -15,7 +15,7 @@ use super::dense::{self, Epilogue};
 use super::masked::MASKED_CHANNELS;
 use super::micro::{HALF, NR};
 use super::packed::Phase;
-use super::pass::{Operands, Sizes};
+use super::pass::{Operands, PassSizes};
 use super::{ConvOptions, Geometry, conv_transpose2d, implicit_gemm, upsampled};
 use crate::activation::{Activation, Kind, activate, activation_slope, sigmoid, sigmoid_slope, wide};
 use crate::device::{Buffer, GpuBuffer, Rounding, View, ViewMut, launch, place, units};
@@ -170,7 +170,7 @@ impl PreparedGated {
             Weights::Gpu(w) => {
                 let g = Geometry::new(OP, seen, self.shape, self.opts)?;
                 let operands = Operands::new(x.device(), w, Some(self.bias.view().device()), y.device());
-                let sizes = Sizes::gated(&g, mask.is_some());
+                let sizes = PassSizes::gated(&g, mask.is_some());
                 implicit_gemm::run_gated(w.gpu(), &sizes, mask.map(View::device), self.features, &operands)?;
             }
         }

@@ -13,10 +13,10 @@
 use cubecl::prelude::*;
 
 use super::masked::masked;
-use super::pass::{Direction, Operands, Sizes, Variant, finish, offset, row, weight_at};
+use super::pass::{Direction, Operands, PassSizes, PassVariant, finish, offset, row, weight_at};
 use super::product::{
-    Corner, Inputs, Lines, SIDE, TILE, Terms, Tiles, corner, exists, lines, number, shift, source, tap_column, tap_row,
-    terms,
+    Corner, Lines, OperandArrays, SIDE, TILE, Terms, Tiles, corner, exists, lines, number, shift, source, tap_column,
+    tap_row, terms,
 };
 use crate::activation::{Activation, activate, sigmoid};
 use crate::device::{Gpu, GpuBuffer, Precision, UNITS, grid, launch};
@@ -32,13 +32,13 @@ const PITCH: usize = TILE + 1;
 
 #[cube(launch_unchecked)]
 fn implicit_gemm_kernel(
-    inputs: &Inputs,
+    inputs: &OperandArrays,
     mask: &Array<f32>,
     y: &mut Array<f32>,
-    s: Sizes,
+    s: PassSizes,
     tiles: Tiles,
     parameter: f32,
-    #[comptime] v: Variant,
+    #[comptime] v: PassVariant,
 ) {
     let phase = CUBE_POS / (tiles.rows * tiles.columns);
     if phase < tiles.phases {
@@ -77,7 +77,7 @@ struct Term {
 
 /// The `lane`-th term of a step.
 #[cube]
-fn term(step: usize, lane: usize, t: Terms, s: Sizes, #[comptime] flat: bool) -> Term {
+fn term(step: usize, lane: usize, t: Terms, s: PassSizes, #[comptime] flat: bool) -> Term {
     if comptime!(flat) {
         let at = step * TERMS + lane;
         Term { tap: at / s.in_channels, channel: at % s.in_channels }
@@ -95,8 +95,8 @@ fn load_input(
     a: &mut SharedMemory<f32>,
     step: usize,
     t: Terms,
-    s: Sizes,
-    #[comptime] v: Variant,
+    s: PassSizes,
+    #[comptime] v: PassVariant,
 ) {
     let (first, lane) = (UNIT_POS as usize / SIDE, UNIT_POS as usize % SIDE);
     let own = term(step, lane, t, s, v.flat);
@@ -128,8 +128,8 @@ fn load_weights(
     step: usize,
     t: Terms,
     first: usize,
-    s: Sizes,
-    #[comptime] v: Variant,
+    s: PassSizes,
+    #[comptime] v: PassVariant,
 ) {
     let width = comptime!(v.width());
     let gather = comptime!(v.direction == Direction::Gather);
@@ -156,7 +156,7 @@ fn load_weights(
 
 /// Adds the products of a step: a unit has [`ROWS`] neighbouring rows of every 16th column.
 #[cube]
-fn multiply(a: &SharedMemory<f32>, b: &SharedMemory<f32>, sums: &mut Array<f32>, #[comptime] v: Variant) {
+fn multiply(a: &SharedMemory<f32>, b: &SharedMemory<f32>, sums: &mut Array<f32>, #[comptime] v: PassVariant) {
     let (tile_row, tile_column) = (UNIT_POS as usize / SIDE, UNIT_POS as usize % SIDE);
     #[unroll]
     for k in 0..TERMS {
@@ -179,13 +179,13 @@ fn multiply(a: &SharedMemory<f32>, b: &SharedMemory<f32>, sums: &mut Array<f32>,
 /// Writes the largest of each window of four rows, which are those of a unit.
 #[cube]
 fn write_pooled(
-    inputs: &Inputs,
+    inputs: &OperandArrays,
     sums: &Array<f32>,
     y: &mut Array<f32>,
     corner: Corner,
-    s: Sizes,
+    s: PassSizes,
     parameter: f32,
-    #[comptime] v: Variant,
+    #[comptime] v: PassVariant,
 ) {
     let (tile_row, tile_column) = (UNIT_POS as usize / SIDE, UNIT_POS as usize % SIDE);
     #[unroll]
@@ -209,14 +209,14 @@ fn write_pooled(
 /// Writes the rows of a unit; those of a gated convolution are features, then gates.
 #[cube]
 fn write_rows(
-    inputs: &Inputs,
+    inputs: &OperandArrays,
     sums: &Array<f32>,
     y: &mut Array<f32>,
     corner: Corner,
     t: Terms,
-    s: Sizes,
+    s: PassSizes,
     parameter: f32,
-    #[comptime] v: Variant,
+    #[comptime] v: PassVariant,
 ) {
     let (tile_row, tile_column) = (UNIT_POS as usize / SIDE, UNIT_POS as usize % SIDE);
     #[unroll]
@@ -246,14 +246,14 @@ fn write_rows(
 /// Queues one group of a convolution or of its adjoint.
 pub(super) fn run(
     gpu: &Gpu,
-    s: &Sizes,
+    s: &PassSizes,
     direction: Direction,
     pooled: bool,
     activation: Activation,
     operands: &Operands,
 ) -> Result<()> {
     let (kind, parameter) = activation.kind();
-    let v = Variant {
+    let v = PassVariant {
         direction,
         pooled,
         flat: s.in_channels < 16,
@@ -280,13 +280,13 @@ pub(super) fn run(
 /// Queues a gated convolution: `s` has the channels of the output, the weights twice as many.
 pub(super) fn run_gated(
     gpu: &Gpu,
-    s: &Sizes,
+    s: &PassSizes,
     mask: Option<&GpuBuffer>,
     features: Activation,
     operands: &Operands,
 ) -> Result<()> {
     let (kind, parameter) = features.kind();
-    let v = Variant {
+    let v = PassVariant {
         direction: Direction::Gather,
         pooled: false,
         flat: s.in_channels < 16,
@@ -306,7 +306,7 @@ pub(super) fn run_gated(
     Ok(())
 }
 
-fn queue(gpu: &Gpu, s: &Sizes, v: Variant, parameter: f32, mask: Option<&GpuBuffer>, operands: &Operands) {
+fn queue(gpu: &Gpu, s: &PassSizes, v: PassVariant, parameter: f32, mask: Option<&GpuBuffer>, operands: &Operands) {
     let tiles = Tiles::new(s, &v);
     launch!(
         gpu,

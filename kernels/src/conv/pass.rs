@@ -20,7 +20,7 @@ pub(crate) enum Direction {
 
 /// Sizes of a pass. "In" and "out" are what the pass reads and writes.
 #[derive(CubeType, CubeLaunch, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Sizes {
+pub(crate) struct PassSizes {
     pub images: usize,
     pub in_h: usize,
     pub in_w: usize,
@@ -51,7 +51,7 @@ pub(super) struct Layer {
 
 /// What a pass is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Variant {
+pub(crate) struct PassVariant {
     pub direction: Direction,
     /// 2x2 max pooling of the result; the rows of a tile are then ordered by window.
     pub pooled: bool,
@@ -81,7 +81,7 @@ pub(super) struct Taps {
 
 /// The taps of an axis, `before` zeros in front of it, for outputs that are `phase` modulo the stride.
 #[cube]
-pub(super) fn taps(phase: usize, kernel: usize, before: usize, s: Sizes, #[comptime] direction: Direction) -> Taps {
+pub(super) fn taps(phase: usize, kernel: usize, before: usize, s: PassSizes, #[comptime] direction: Direction) -> Taps {
     if comptime!(direction == Direction::Gather) {
         Taps { first: 0usize, step: 1usize, count: kernel }
     } else {
@@ -103,7 +103,7 @@ pub(super) fn taps(phase: usize, kernel: usize, before: usize, s: Sizes, #[compt
 
 /// Offset of the input position that a tap reads, relative to the row's base.
 #[cube]
-pub(super) fn offset(tap: usize, phase: usize, before: usize, s: Sizes, #[comptime] direction: Direction) -> i32 {
+pub(super) fn offset(tap: usize, phase: usize, before: usize, s: PassSizes, #[comptime] direction: Direction) -> i32 {
     if comptime!(direction == Direction::Gather) {
         (tap * s.dilation) as i32
     } else {
@@ -125,7 +125,7 @@ pub(super) struct Row {
 
 /// Row `m` of phase (`py`, `px`).
 #[cube]
-pub(super) fn row(m: usize, py: usize, px: usize, s: Sizes, #[comptime] v: Variant) -> Row {
+pub(super) fn row(m: usize, py: usize, px: usize, s: PassSizes, #[comptime] v: PassVariant) -> Row {
     if comptime!(v.pooled) {
         let (h, w) = (s.out_h / 2, s.out_w / 2);
         let (window, part) = (m / 4, m % 4);
@@ -147,7 +147,7 @@ pub(super) fn row(m: usize, py: usize, px: usize, s: Sizes, #[comptime] v: Varia
 
 /// Input position of output position `o` along one axis, before the tap's offset.
 #[cube]
-pub(super) fn base(o: usize, before: usize, s: Sizes, #[comptime] direction: Direction) -> i32 {
+pub(super) fn base(o: usize, before: usize, s: PassSizes, #[comptime] direction: Direction) -> i32 {
     if comptime!(direction == Direction::Gather) {
         (o * s.stride) as i32 - before as i32
     } else {
@@ -157,7 +157,14 @@ pub(super) fn base(o: usize, before: usize, s: Sizes, #[comptime] direction: Dir
 
 /// Index of a weight: between in channel `i` and out channel `o` of the pass, at a tap.
 #[cube]
-pub(super) fn weight_at(i: usize, o: usize, r: usize, q: usize, s: Sizes, #[comptime] direction: Direction) -> usize {
+pub(super) fn weight_at(
+    i: usize,
+    o: usize,
+    r: usize,
+    q: usize,
+    s: PassSizes,
+    #[comptime] direction: Direction,
+) -> usize {
     let tap = r * s.kernel_w + q;
     let taps = s.kernel_h * s.kernel_w;
     if comptime!(direction == Direction::Gather) {
@@ -169,7 +176,7 @@ pub(super) fn weight_at(i: usize, o: usize, r: usize, q: usize, s: Sizes, #[comp
 
 /// What a tap at (`dy`, `dx`) sees from output pixel `pixel` of a convolution; 0 outside the image.
 #[cube]
-pub(super) fn input_at(x: &Array<f32>, pixel: usize, dy: i32, dx: i32, channel: usize, s: Sizes) -> f32 {
+pub(super) fn input_at(x: &Array<f32>, pixel: usize, dy: i32, dx: i32, channel: usize, s: PassSizes) -> f32 {
     let iy = ((pixel / s.out_w) % s.out_h * s.stride) as i32 + dy;
     let ix = (pixel % s.out_w * s.stride) as i32 + dx;
     let mut value = f32::new(0.0);
@@ -207,7 +214,7 @@ pub(super) fn finish(
     pixel: usize,
     at: usize,
     parameter: f32,
-    #[comptime] v: Variant,
+    #[comptime] v: PassVariant,
 ) -> f32 {
     let mut value = sum;
     if comptime!(v.residual) {
@@ -220,7 +227,7 @@ pub(super) fn finish(
     value
 }
 
-impl Sizes {
+impl PassSizes {
     /// Sizes of the pass of one group.
     pub fn new(g: &Geometry, group: usize, direction: Direction) -> Self {
         let (input, output) = if direction == Direction::Gather { (g.x, g.y) } else { (g.y, g.x) };
@@ -255,7 +262,7 @@ impl Sizes {
     }
 
     /// Rows of the product: pixels of the largest phase.
-    pub fn rows(&self, v: &Variant) -> usize {
+    pub fn rows(&self, v: &PassVariant) -> usize {
         let (h, w) = (self.out_h, self.out_w);
         match v.direction {
             _ if v.pooled => self.images * (h / 2) * (w / 2) * 4,
@@ -265,8 +272,8 @@ impl Sizes {
     }
 
     /// As kernel arguments.
-    pub fn arg<R: Runtime>(&self) -> SizesLaunch<R> {
-        SizesLaunch::new(
+    pub fn arg<R: Runtime>(&self) -> PassSizesLaunch<R> {
+        PassSizesLaunch::new(
             self.images,
             self.in_h,
             self.in_w,

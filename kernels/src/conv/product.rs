@@ -3,7 +3,7 @@
 
 use cubecl::prelude::*;
 
-use super::pass::{Direction, Operands, Sizes, Taps, Variant, base, input_at, row, taps};
+use super::pass::{Direction, Operands, PassSizes, PassVariant, Taps, base, input_at, row, taps};
 use crate::shape::pixel_at;
 
 /// Rows of a tile, and columns of a whole one.
@@ -15,7 +15,7 @@ pub(super) const SIDE: usize = 16;
 
 /// Operands that a kernel reads; what it is compiled without is any other buffer.
 #[derive(CubeType, CubeLaunch)]
-pub(super) struct Inputs {
+pub(super) struct OperandArrays {
     pub x: Array<f32>,
     pub w: Array<f32>,
     pub bias: Array<f32>,
@@ -25,14 +25,14 @@ pub(super) struct Inputs {
 
 impl Operands<'_> {
     /// As a kernel argument.
-    pub fn inputs<R: Runtime>(&self) -> InputsLaunch<R> {
+    pub fn inputs<R: Runtime>(&self) -> OperandArraysLaunch<R> {
         let Operands { x, w, bias, residual, attention, .. } = self;
         let (bias, residual, attention) = (bias.unwrap_or(w), residual.unwrap_or(x), attention.unwrap_or(x));
-        InputsLaunch::new(x.arg(), w.arg(), bias.arg(), residual.arg(), attention.arg())
+        OperandArraysLaunch::new(x.arg(), w.arg(), bias.arg(), residual.arg(), attention.arg())
     }
 }
 
-impl Variant {
+impl PassVariant {
     /// Columns of a tile.
     pub fn width(self) -> usize {
         SIDE * self.columns
@@ -53,7 +53,7 @@ pub(super) struct Tiles {
 }
 
 impl Tiles {
-    pub fn new(s: &Sizes, v: &Variant) -> Self {
+    pub fn new(s: &PassSizes, v: &PassVariant) -> Self {
         Self {
             rows: s.rows(v).div_ceil(TILE),
             columns: s.out_channels.div_ceil(v.channels()),
@@ -100,7 +100,7 @@ pub(super) struct Terms {
 
 /// The terms of phase `phase`, `depth` channels a step.
 #[cube]
-pub(super) fn terms(phase: usize, s: Sizes, #[comptime] direction: Direction, #[comptime] depth: usize) -> Terms {
+pub(super) fn terms(phase: usize, s: PassSizes, #[comptime] direction: Direction, #[comptime] depth: usize) -> Terms {
     let phase_y = phase / s.stride;
     let phase_x = phase % s.stride;
     let rows = taps(phase_y, s.kernel_h, s.before_h, s, direction);
@@ -130,7 +130,7 @@ pub(super) struct Lines {
 
 /// Writes the lines of a tile whose first row is `first`; to be read after the next `sync_cube`.
 #[cube]
-pub(super) fn lines(first: usize, t: Terms, s: Sizes, #[comptime] v: Variant) -> Lines {
+pub(super) fn lines(first: usize, t: Terms, s: PassSizes, #[comptime] v: PassVariant) -> Lines {
     let mut y = SharedMemory::<i32>::new(TILE);
     let mut x = SharedMemory::<i32>::new(TILE);
     let mut image = SharedMemory::<i32>::new(TILE);
@@ -146,7 +146,7 @@ pub(super) fn lines(first: usize, t: Terms, s: Sizes, #[comptime] v: Variant) ->
 
 /// The bias of a column; 0 without.
 #[cube]
-pub(super) fn shift(inputs: &Inputs, column: usize, s: Sizes, #[comptime] v: Variant) -> f32 {
+pub(super) fn shift(inputs: &OperandArrays, column: usize, s: PassSizes, #[comptime] v: PassVariant) -> f32 {
     let mut shift = f32::new(0.0);
     if comptime!(v.bias) {
         shift = inputs.bias[s.out_first + column];
@@ -170,13 +170,13 @@ pub(super) fn source(lines: &Lines, line: usize, dy: i32, dx: i32) -> Source {
 
 /// Whether the input has it.
 #[cube]
-pub(super) fn exists(p: Source, s: Sizes) -> bool {
+pub(super) fn exists(p: Source, s: PassSizes) -> bool {
     p.y >= 0 && p.x >= 0 && p.y < s.in_h as i32 && p.x < s.in_w as i32 && p.image >= 0
 }
 
 /// Its number among the pixels of the input.
 #[cube]
-pub(super) fn number(p: Source, s: Sizes) -> usize {
+pub(super) fn number(p: Source, s: PassSizes) -> usize {
     pixel_at(p.image as usize, p.y as usize, p.x as usize, s.in_h, s.in_w)
 }
 
@@ -211,7 +211,7 @@ pub(super) struct Column {
 
 /// Column `at` of `width`.
 #[cube]
-pub(super) fn column(at: usize, width: usize, s: Sizes) -> Column {
+pub(super) fn column(at: usize, width: usize, s: PassSizes) -> Column {
     let tap = at / s.in_channels;
     Column {
         channel: at % s.in_channels,
@@ -230,7 +230,7 @@ pub(super) fn factors(
     end: usize,
     o: usize,
     column: Column,
-    s: Sizes,
+    s: PassSizes,
 ) -> (f32, f32) {
     let mut g = f32::new(0.0);
     let mut value = f32::new(0.0);

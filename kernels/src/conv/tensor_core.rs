@@ -7,10 +7,10 @@
 use cubecl::prelude::*;
 use half::{bf16, f16};
 
-use super::pass::{Direction, Operands, Sizes, Variant, finish, offset, row, weight_at};
+use super::pass::{Direction, Operands, PassSizes, PassVariant, finish, offset, row, weight_at};
 use super::product::{
-    Corner, Cut, Inputs, Lines, TILE, Terms, Tiles, WINDOW, column, corner, exists, factors, lines, number, shift,
-    source, tap_column, tap_row, terms,
+    Corner, Cut, Lines, OperandArrays, TILE, Terms, Tiles, WINDOW, column, corner, exists, factors, lines, number,
+    shift, source, tap_column, tap_row, terms,
 };
 use crate::activation::activate;
 use crate::device::{Gpu, GpuBuffer, Precision, grid, launch};
@@ -127,12 +127,12 @@ fn spill(sums: &Sequence<cmma::Matrix<f32>>, tile: &mut SharedMemory<f32>, part:
 
 #[cube(launch_unchecked)]
 fn tensor_core_kernel<E: Float>(
-    inputs: &Inputs,
+    inputs: &OperandArrays,
     y: &mut Array<f32>,
-    s: Sizes,
+    s: PassSizes,
     tiles: Tiles,
     parameter: f32,
-    #[comptime] v: Variant,
+    #[comptime] v: PassVariant,
     #[comptime] depth: usize,
 ) {
     let phase = CUBE_POS / (tiles.rows * tiles.columns);
@@ -178,7 +178,7 @@ fn load_input<E: Float>(
     dy: i32,
     dx: i32,
     first: usize,
-    s: Sizes,
+    s: PassSizes,
 ) {
     #[unroll]
     for i in 0..LOADS {
@@ -202,7 +202,7 @@ fn load_weights<E: Float>(
     q: usize,
     first: usize,
     first_column: usize,
-    s: Sizes,
+    s: PassSizes,
     #[comptime] direction: Direction,
 ) {
     let gather = comptime!(direction == Direction::Gather);
@@ -223,13 +223,13 @@ fn load_weights<E: Float>(
 /// Writes the largest of each window of four lines in one column.
 #[cube]
 fn write_pooled(
-    inputs: &Inputs,
+    inputs: &OperandArrays,
     tile: &SharedMemory<f32>,
     y: &mut Array<f32>,
     corner: Corner,
-    s: Sizes,
+    s: PassSizes,
     parameter: f32,
-    #[comptime] v: Variant,
+    #[comptime] v: PassVariant,
 ) {
     let (first, lane) = (UNIT_POS as usize / TILE, UNIT_POS as usize % TILE);
     let column = corner.column + lane;
@@ -252,14 +252,14 @@ fn write_pooled(
 /// Writes one column of the tile.
 #[cube]
 fn write_lines(
-    inputs: &Inputs,
+    inputs: &OperandArrays,
     tile: &SharedMemory<f32>,
     y: &mut Array<f32>,
     corner: Corner,
     t: Terms,
-    s: Sizes,
+    s: PassSizes,
     parameter: f32,
-    #[comptime] v: Variant,
+    #[comptime] v: PassVariant,
 ) {
     let (first, lane) = (UNIT_POS as usize / TILE, UNIT_POS as usize % TILE);
     let column = corner.column + lane;
@@ -283,7 +283,7 @@ fn tensor_core_weight_kernel<E: Float>(
     x: &Array<f32>,
     grad: &Array<f32>,
     partial: &mut Array<f32>,
-    s: Sizes,
+    s: PassSizes,
     cut: Cut,
     #[comptime] depth: usize,
 ) {
@@ -327,7 +327,7 @@ fn tensor_core_weight_kernel<E: Float>(
 }
 
 /// Queues the partial weight gradients of one group in the GPU's precision.
-pub(super) fn run_weight(gpu: &Gpu, s: &Sizes, x: &GpuBuffer, grad: &GpuBuffer, partial: &GpuBuffer, cut: &Cut) {
+pub(super) fn run_weight(gpu: &Gpu, s: &PassSizes, x: &GpuBuffer, grad: &GpuBuffer, partial: &GpuBuffer, cut: &Cut) {
     let shape = (grid(cut.row_tiles * cut.column_tiles * cut.splits), CubeDim::new_1d(UNITS));
     macro_rules! queue {
         ($element:ty, $depth:expr) => {
@@ -353,8 +353,8 @@ pub(super) fn run_weight(gpu: &Gpu, s: &Sizes, x: &GpuBuffer, grad: &GpuBuffer, 
 }
 
 /// Queues one group in the GPU's precision.
-pub(super) fn run(gpu: &Gpu, s: &Sizes, v: Variant, parameter: f32, operands: &Operands) {
-    let v = Variant { flat: false, columns: 4, ..v };
+pub(super) fn run(gpu: &Gpu, s: &PassSizes, v: PassVariant, parameter: f32, operands: &Operands) {
+    let v = PassVariant { flat: false, columns: 4, ..v };
     let tiles = Tiles::new(s, &v);
     let shape = (grid(tiles.count()), CubeDim::new_1d(UNITS));
     macro_rules! queue {

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::Geometry;
 use super::micro::{MOST_ROWS, NR, Sums, accumulate, load, store};
-use super::pass::{Direction, Sizes};
+use super::pass::{Direction, PassSizes};
 use super::product::{Cut, SIDE, TILE, column, corner, factors};
 use super::reduced::Copied;
 use super::slab::Slab;
@@ -214,7 +214,7 @@ const PITCH: usize = TILE + 1;
 /// Partial gradients of a share of the pixels: rows are out channels, columns taps and in channels.
 /// A tile of 64 x 64, 4 x 4 sums to a unit, 16 pixels at a time through shared memory.
 #[cube(launch_unchecked)]
-fn weight_grad_kernel(x: &Array<f32>, grad: &Array<f32>, partial: &mut Array<f32>, s: Sizes, cut: Cut) {
+fn weight_grad_kernel(x: &Array<f32>, grad: &Array<f32>, partial: &mut Array<f32>, s: PassSizes, cut: Cut) {
     let split = CUBE_POS / (cut.row_tiles * cut.column_tiles);
     if split < cut.splits {
         let mut a = SharedMemory::<f32>::new(comptime!(TERMS * PITCH)); // [pixel][out channel]
@@ -294,7 +294,7 @@ pub(super) fn run_on_gpu(gpu: &Gpu, g: &Geometry, x: &GpuBuffer, grad: &GpuBuffe
     let partial = gpu.alloc::<f32>(splits * cut.total)?;
     let rounded = gpu.precision() != Precision::F32 && out >= 16 && width >= 16;
     for group in 0..g.opts.groups {
-        let s = Sizes::new(g, group, Direction::Gather);
+        let s = PassSizes::new(g, group, Direction::Gather);
         #[cfg(feature = "cuda")]
         if super::cuda::takes_weight_gradient(gpu, &s) {
             super::cuda::run_weight_gradient(gpu, &s, x, grad, &partial, &cut);

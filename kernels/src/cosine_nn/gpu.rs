@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::kernels::{ENTRIES, GROUP, Sizes, best_split_kernel, gather_kernel, nearest_kernel};
+use super::kernels::{ENTRIES, GROUP, SearchSizes, best_split_kernel, gather_kernel, nearest_kernel};
 use super::{BankData, LocationBank, Neighbourhood, OP};
 use crate::device::{Gpu, GpuBuffer, UNITS, grid, launch, mixed, units};
 #[cfg(feature = "cuda")]
@@ -85,7 +85,8 @@ impl LocationBank {
         let splits = 1024usize.div_ceil(locations * groups).clamp(1, tiles);
         let per_split = tiles.div_ceil(splits) * ENTRIES;
         let Neighbourhood { columns, reach } = near;
-        let s = Sizes { images, locations, entries, dim, splits, per_split, columns, reach: reach.min(locations) };
+        let s =
+            SearchSizes { images, locations, entries, dim, splits, per_split, columns, reach: reach.min(locations) };
         let (chosen, all) = (among.is_some(), gpu.alloc::<u32>(1)?);
         let among = among.unwrap_or(&all);
         let (some_index, some_cosine) =
@@ -183,7 +184,7 @@ impl GpuBank {
         queue: &Queue,
         (queries, among): (&GpuBuffer, &GpuBuffer<u32>),
         (index, cosine): (&GpuBuffer<u32>, &GpuBuffer),
-        s: Sizes,
+        s: SearchSizes,
         (group, chosen): (usize, bool),
     ) {
         let (bank, half) = match &self.data {

@@ -19,7 +19,7 @@ const QUARTER: usize = ELEMENTS / QUARTERS;
 
 /// Sizes of a search, and how its entries are shared among cubes.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct Sizes {
+pub(super) struct SearchSizes {
     pub images: usize,
     pub locations: usize,
     /// Entries of a location.
@@ -35,11 +35,11 @@ pub(super) struct Sizes {
     pub reach: usize,
 }
 
-impl Sizes {
+impl SearchSizes {
     /// As a kernel argument.
-    pub fn arg<R: Runtime>(&self) -> SizesLaunch<R> {
+    pub fn arg<R: Runtime>(&self) -> SearchSizesLaunch<R> {
         let Self { images, locations, entries, dim, splits, per_split, columns, reach } = *self;
-        SizesLaunch::new(images, locations, entries, dim, splits, per_split, columns, reach)
+        SearchSizesLaunch::new(images, locations, entries, dim, splits, per_split, columns, reach)
     }
 }
 
@@ -61,7 +61,7 @@ pub(super) fn nearest_kernel<E: Float>(
     among: &Array<u32>,
     index: &mut Array<u32>,
     cosine: &mut Array<f32>,
-    s: Sizes,
+    s: SearchSizes,
     #[comptime] group: usize,
     #[comptime] chosen: bool,
 ) {
@@ -140,14 +140,14 @@ fn near(at: usize, all: usize, reach: usize) -> Span {
 
 /// Where the query of the `g`-th image of a task begins; beyond the last image it is that one's.
 #[cube]
-fn query_at(g: usize, task: Task, s: Sizes) -> usize {
+fn query_at(g: usize, task: Task, s: SearchSizes) -> usize {
     let image = usize::min(task.first_image + g, s.images - 1);
     (image * s.locations + task.location) * s.dim
 }
 
 /// 1 / |query| of each image of a task; 0 where the query is 0.
 #[cube]
-fn inverse_query_norms(queries: &Array<f32>, task: Task, s: Sizes, #[comptime] group: usize) -> Array<f32> {
+fn inverse_query_norms(queries: &Array<f32>, task: Task, s: SearchSizes, #[comptime] group: usize) -> Array<f32> {
     let mut inverse = Array::<f32>::new(group);
     #[unroll]
     for g in 0..group {
@@ -177,7 +177,7 @@ fn products<E: Float>(
     base: usize,
     first: usize,
     end: usize,
-    s: Sizes,
+    s: SearchSizes,
     #[comptime] group: usize,
 ) -> Array<f32> {
     let (entry, quarter) = (UNIT_POS as usize / QUARTERS, UNIT_POS as usize % QUARTERS);
@@ -235,7 +235,7 @@ fn load_queries(
     query: &mut SharedMemory<f32>,
     task: Task,
     k0: usize,
-    s: Sizes,
+    s: SearchSizes,
     #[comptime] group: usize,
 ) {
     let unit = UNIT_POS as usize;
@@ -258,7 +258,7 @@ fn write_best(
     index: &mut Array<u32>,
     cosine: &mut Array<f32>,
     task: Task,
-    s: Sizes,
+    s: SearchSizes,
     #[comptime] group: usize,
 ) {
     let mut places = SharedMemory::<u32>::new(comptime!(group * ENTRIES));

@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::kernels::{
-    ReadLaunch, StepConstantsLaunch, StepOutputsLaunch, TablesLaunch, Variant, descend_kernel, known_kernel,
+    ReadLaunch, StepConstantsLaunch, StepOutputsLaunch, StepVariant, TablesLaunch, descend_kernel, known_kernel,
 };
 use crate::adam::{AdamOptions, AdamStep};
 use crate::device::{GpuBuffer, UNITS, copy, fill, grid, launch};
@@ -103,6 +103,6 @@ fn descend(
         StepOutputsLaunch::new(to.arg(), state.adam.arg(), state.sums[0].arg(), state.sums[1].arg()),
         layout.arg(cubes),
         StepConstantsLaunch::new(to.len(), upstream, lambda, step.arg()),
-        Variant { measured, size: layout.size, border: layout.border }
+        StepVariant { measured, size: layout.size, border: layout.border }
     );
 }

@@ -28,7 +28,7 @@ pub(super) fn known_kernel(
     weights: &Array<f32>,
     known: &mut Array<f32>,
     s: Shapes,
-    #[comptime] v: ssim::gpu::Variant,
+    #[comptime] v: ssim::gpu::WindowVariant,
 ) {
     if CUBE_POS < s.cubes {
         let at = tile(s.oh, s.ow, s.c);
@@ -90,7 +90,7 @@ pub(super) struct StepConstants {
 
 /// What the kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Variant {
+pub(super) struct StepVariant {
     /// Whether the loss is wanted.
     pub measured: bool,
     /// Pixels along one side of the window.
@@ -98,7 +98,7 @@ pub(super) struct Variant {
     pub border: Border,
 }
 
-impl Variant {
+impl StepVariant {
     /// Side of the square of coefficients that the adjoint reads for a tile.
     pub fn halo(self) -> usize {
         TILE - 1 + self.size
@@ -160,7 +160,7 @@ pub(super) fn descend_kernel(
     written: &mut StepOutputs,
     s: Shapes,
     figures: StepConstants,
-    #[comptime] v: Variant,
+    #[comptime] v: StepVariant,
 ) {
     if CUBE_POS < s.cubes {
         let at = tile(s.h, s.w, s.c);
@@ -257,7 +257,7 @@ fn own_band(tables: &Tables, at: Tile, s: Shapes, #[comptime] size: usize) -> (f
 
 /// Clears what groups at the edge read beyond; their sums there are dropped.
 #[cube]
-fn clear_beyond(tiles: &mut SharedMemory<f32>, rows: &mut SharedMemory<f32>, #[comptime] v: Variant) {
+fn clear_beyond(tiles: &mut SharedMemory<f32>, rows: &mut SharedMemory<f32>, #[comptime] v: StepVariant) {
     let unit = UNIT_POS as usize;
     if unit < GROUP {
         tiles[comptime!(2 * v.wide() * v.wide()) + unit] = 0.0;

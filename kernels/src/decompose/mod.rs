@@ -21,7 +21,7 @@ use crate::shape::Nhwc;
 use crate::simd::{Wide, by_registers, lanes_fn};
 use crate::ssim::gpu::Layout;
 use crate::ssim::{AdjointScratch, Scratch, SsimConstants, SsimOptions, adjoint_into, check_pair, slopes_row};
-use crate::window::Plan;
+use crate::window::WindowPlan;
 
 /// Rows that one task takes at a time.
 const ROWS: usize = 16;
@@ -41,7 +41,7 @@ pub struct DecomposeOptions {
 
 /// State of one image while it is decomposed.
 struct Image<'a> {
-    plan: &'a Plan,
+    plan: &'a WindowPlan,
     x: &'a [f32],
     prior: &'a [f32],
     /// Means of prior and of its square.
@@ -62,7 +62,7 @@ struct Task {
 }
 
 impl Task {
-    fn new(plan: &Plan) -> Self {
+    fn new(plan: &WindowPlan) -> Self {
         Self {
             moments: Scratch::new(plan),
             adjoint: AdjointScratch::new(plan),
@@ -73,7 +73,7 @@ impl Task {
 }
 
 impl<'a> Image<'a> {
-    fn new(plan: &'a Plan, x: &'a [f32], prior: &'a [f32]) -> Self {
+    fn new(plan: &'a WindowPlan, x: &'a [f32], prior: &'a [f32]) -> Self {
         let map = plan.out_h * plan.out_len();
         let mut prior_moments = [vec![0.0; map], vec![0.0; map]];
         let [mean, square] = &mut prior_moments;
@@ -210,7 +210,7 @@ pub fn decompose_while<'a>(
 ) -> Result<()> {
     const OP: &str = "decompose";
     let (x, prior, l) = (x.into(), prior.into(), l.into());
-    let plan = Plan::new(OP, shape, opts.ssim.window, opts.ssim.border)?;
+    let plan = WindowPlan::new(OP, shape, opts.ssim.window, opts.ssim.border)?;
     check_pair(OP, x, prior, shape)?;
     check_len(OP, "background", l.len(), x.len())?;
     if let Some(losses) = &losses {
@@ -238,7 +238,7 @@ pub fn decompose_while<'a>(
 }
 
 fn on_host(
-    plan: &Plan,
+    plan: &WindowPlan,
     (x, prior): (&[f32], &[f32]),
     (opts, steps): (&DecomposeOptions, &[AdamStep]),
     l: &mut [f32],

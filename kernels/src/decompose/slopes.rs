@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::kernels::Variant;
+use super::kernels::StepVariant;
 use crate::device::UNITS;
 use crate::shape::pixel_at;
 use crate::ssim::gpu::{GROUP, Shapes, TILE, Tile};
@@ -33,7 +33,7 @@ pub(super) fn background_means(
     tiles: &SharedMemory<f32>,
     window: &Array<f32>,
     rows: &mut SharedMemory<f32>,
-    #[comptime] v: Variant,
+    #[comptime] v: StepVariant,
 ) {
     let halo = comptime!(v.halo());
     let wide = comptime!(v.wide());
@@ -97,7 +97,7 @@ fn vertical_means(
     window: &Array<f32>,
     first: usize,
     column: usize,
-    #[comptime] v: Variant,
+    #[comptime] v: StepVariant,
 ) -> Array<f32> {
     let halo = comptime!(v.halo());
     let plane = comptime!(v.plane());
@@ -127,7 +127,7 @@ pub(super) fn coefficients(
     at: Tile,
     s: Shapes,
     upstream: f32,
-    #[comptime] v: Variant,
+    #[comptime] v: StepVariant,
 ) -> f32 {
     let halo = comptime!(v.halo());
     let square = comptime!(v.square());
@@ -180,7 +180,7 @@ pub(super) fn adjoint_rows(
     tiles: &SharedMemory<f32>,
     bands: &SharedMemory<f32>,
     rows: &mut SharedMemory<f32>,
-    #[comptime] v: Variant,
+    #[comptime] v: StepVariant,
 ) {
     let halo = comptime!(v.halo());
     let square = comptime!(v.square());
@@ -223,7 +223,7 @@ pub(super) struct Slopes {
 
 /// The adjoint at the pixel of this unit.
 #[cube]
-pub(super) fn adjoint(rows: &SharedMemory<f32>, bands: &SharedMemory<f32>, #[comptime] v: Variant) -> Slopes {
+pub(super) fn adjoint(rows: &SharedMemory<f32>, bands: &SharedMemory<f32>, #[comptime] v: StepVariant) -> Slopes {
     let plane = comptime!(TILE * v.halo());
     let (y, x) = (UNIT_POS as usize / TILE, UNIT_POS as usize % TILE);
     let mut l = f32::new(0.0);

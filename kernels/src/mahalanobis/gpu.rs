@@ -70,7 +70,7 @@ impl LocationGaussians {
                     $factors.arg(),
                     there.scales.arg(),
                     y.arg(),
-                    SizesLaunch::new(images, locations, dim, packed_len(dim)),
+                    DistanceSizesLaunch::new(images, locations, dim, packed_len(dim)),
                     group
                 )
             };
@@ -85,7 +85,7 @@ impl LocationGaussians {
 
 /// Sizes of a call.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-struct Sizes {
+struct DistanceSizes {
     images: usize,
     locations: usize,
     dim: usize,
@@ -107,7 +107,7 @@ fn distance_kernel<E: Float>(
     factors: &Array<E>,
     scales: &Array<f32>,
     y: &mut Array<f32>,
-    s: Sizes,
+    s: DistanceSizes,
     #[comptime] group: usize,
 ) {
     let location = CUBE_POS % s.locations;
@@ -183,7 +183,7 @@ fn load_centred(
     first: usize,
     first_image: usize,
     location: usize,
-    s: Sizes,
+    s: DistanceSizes,
     #[comptime] group: usize,
 ) {
     let unit = UNIT_POS as usize;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use super::{PoolOptions, Sizes, inputs, windows};
+use super::{PoolOptions, PoolSizes, inputs, windows};
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::elementwise::{add_product, add_scaled};
 use crate::error::{Result, check_len};
@@ -67,7 +67,7 @@ pub fn avg_pool2d<'a>(
         Some(gpu) => {
             let total = n * oh * ow * c;
             let (x, y) = (x.device(), y.device());
-            let sizes = Sizes::new(x_shape, shape, opts);
+            let sizes = PoolSizes::new(x_shape, shape, opts);
             launch!(gpu, average_kernel, units(total), x.arg(), y.arg(), total, sizes.arg(), count_padding);
         }
     }
@@ -110,7 +110,7 @@ pub fn avg_pool2d_backward<'a>(
         Some(gpu) => {
             let total = dx.len();
             let (grad, dx) = (grad.device(), dx.device());
-            let sizes = Sizes::new(x_shape, shape, opts);
+            let sizes = PoolSizes::new(x_shape, shape, opts);
             launch!(
                 gpu,
                 average_backward_kernel,
@@ -128,7 +128,7 @@ pub fn avg_pool2d_backward<'a>(
 
 /// Reciprocal of what window (`j`, `i`) is divided by.
 #[cube]
-fn window_share(j: usize, i: usize, s: Sizes, #[comptime] count_padding: bool) -> f32 {
+fn window_share(j: usize, i: usize, s: PoolSizes, #[comptime] count_padding: bool) -> f32 {
     if comptime!(count_padding) {
         1.0 / (s.kernel * s.kernel) as f32
     } else {
@@ -139,7 +139,7 @@ fn window_share(j: usize, i: usize, s: Sizes, #[comptime] count_padding: bool) -
 
 /// One unit for each output element.
 #[cube(launch_unchecked)]
-fn average_kernel(x: &Array<f32>, y: &mut Array<f32>, total: usize, s: Sizes, #[comptime] count_padding: bool) {
+fn average_kernel(x: &Array<f32>, y: &mut Array<f32>, total: usize, s: PoolSizes, #[comptime] count_padding: bool) {
     let at = ABSOLUTE_POS;
     if at < total {
         let o = place_of(at, s.oh, s.ow, s.c);
@@ -160,7 +160,7 @@ fn average_backward_kernel(
     grad: &Array<f32>,
     dx: &mut Array<f32>,
     total: usize,
-    s: Sizes,
+    s: PoolSizes,
     #[comptime] count_padding: bool,
 ) {
     let at = ABSOLUTE_POS;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use cubecl::prelude::*;
 use rayon::prelude::*;
 
-use super::{PoolOptions, Sizes, inputs, windows};
+use super::{PoolOptions, PoolSizes, inputs, windows};
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::shape::{Nhwc, pixel_at, place_of};
@@ -61,7 +61,7 @@ pub fn max_pool2d<'a>(
         Some(gpu) => {
             let total = n * oh * ow * c;
             let (x, y) = (x.device(), y.device());
-            let sizes = Sizes::new(x_shape, shape, opts);
+            let sizes = PoolSizes::new(x_shape, shape, opts);
             launch!(gpu, pool_kernel, units(total), x.arg(), y.arg(), total, sizes.arg());
         }
     }
@@ -104,7 +104,7 @@ pub fn max_pool2d_backward<'a>(
         Some(gpu) => {
             let total = x.len();
             let (x, grad, dx) = (x.device(), grad.device(), dx.device());
-            let sizes = Sizes::new(x_shape, shape, opts);
+            let sizes = PoolSizes::new(x_shape, shape, opts);
             launch!(gpu, pool_backward_kernel, units(total), x.arg(), grad.arg(), dx.arg(), total, sizes.arg());
         }
     }
@@ -113,7 +113,7 @@ pub fn max_pool2d_backward<'a>(
 
 /// One unit for each output element.
 #[cube(launch_unchecked)]
-fn pool_kernel(x: &Array<f32>, y: &mut Array<f32>, total: usize, s: Sizes) {
+fn pool_kernel(x: &Array<f32>, y: &mut Array<f32>, total: usize, s: PoolSizes) {
     let at = ABSOLUTE_POS;
     if at < total {
         let o = place_of(at, s.oh, s.ow, s.c);
@@ -130,7 +130,7 @@ fn pool_kernel(x: &Array<f32>, y: &mut Array<f32>, total: usize, s: Sizes) {
 
 /// One unit for each input element: the gradients of the windows whose first maximum it is.
 #[cube(launch_unchecked)]
-fn pool_backward_kernel(x: &Array<f32>, grad: &Array<f32>, dx: &mut Array<f32>, total: usize, s: Sizes) {
+fn pool_backward_kernel(x: &Array<f32>, grad: &Array<f32>, dx: &mut Array<f32>, total: usize, s: PoolSizes) {
     let at = ABSOLUTE_POS;
     if at < total {
         let p = place_of(at, s.h, s.w, s.c);

@@ -46,7 +46,7 @@ impl PoolOptions {
 
 /// Sizes of a pooling, as kernels see them.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct Sizes {
+pub(super) struct PoolSizes {
     h: usize,
     w: usize,
     c: usize,
@@ -57,15 +57,15 @@ pub(super) struct Sizes {
     padding: usize,
 }
 
-impl Sizes {
+impl PoolSizes {
     pub(super) fn new(x: Nhwc, y: Nhwc, opts: PoolOptions) -> Self {
         let PoolOptions { kernel, stride, padding } = opts;
         Self { h: x[1], w: x[2], c: x[3], oh: y[1], ow: y[2], kernel, stride, padding }
     }
 
     /// As kernel arguments.
-    pub(super) fn arg<R: Runtime>(&self) -> SizesLaunch<R> {
-        SizesLaunch::new(self.h, self.w, self.c, self.oh, self.ow, self.kernel, self.stride, self.padding)
+    pub(super) fn arg<R: Runtime>(&self) -> PoolSizesLaunch<R> {
+        PoolSizesLaunch::new(self.h, self.w, self.c, self.oh, self.ow, self.kernel, self.stride, self.padding)
     }
 }
 
@@ -78,7 +78,7 @@ pub(super) struct Span {
 
 /// Input pixels of window `o` along an axis of `n`.
 #[cube]
-pub(super) fn inputs(o: usize, n: usize, s: Sizes) -> Span {
+pub(super) fn inputs(o: usize, n: usize, s: PoolSizes) -> Span {
     Span {
         first: usize::max(o * s.stride, s.padding) - s.padding,
         end: usize::min(o * s.stride + s.kernel - s.padding, n),
@@ -87,7 +87,7 @@ pub(super) fn inputs(o: usize, n: usize, s: Sizes) -> Span {
 
 /// Windows that hold input pixel `p` along an axis of `outputs` windows.
 #[cube]
-pub(super) fn windows(p: usize, outputs: usize, s: Sizes) -> Span {
+pub(super) fn windows(p: usize, outputs: usize, s: PoolSizes) -> Span {
     Span {
         first: (usize::max(p + s.padding + 1, s.kernel) - s.kernel).div_ceil(s.stride),
         end: usize::min((p + s.padding) / s.stride + 1, outputs),

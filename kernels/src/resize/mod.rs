@@ -77,7 +77,7 @@ struct Sparse {
 
 /// Sizes of maps before and after.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-struct Sizes {
+struct ResizeSizes {
     /// Elements that are written.
     total: usize,
     h: usize,
@@ -107,7 +107,7 @@ fn apply_on_gpu(
         r.arg(),
         s.arg(),
         y.arg(),
-        SizesLaunch::new(total, h, w, c, oh, ow),
+        ResizeSizesLaunch::new(total, h, w, c, oh, ow),
         add
     );
     Ok(())
@@ -115,7 +115,14 @@ fn apply_on_gpu(
 
 /// One unit for each output element: the weighted sum over its rows and columns.
 #[cube(launch_unchecked)]
-fn sparse_kernel(x: &Array<f32>, rows: &Sparse, columns: &Sparse, y: &mut Array<f32>, s: Sizes, #[comptime] add: bool) {
+fn sparse_kernel(
+    x: &Array<f32>,
+    rows: &Sparse,
+    columns: &Sparse,
+    y: &mut Array<f32>,
+    s: ResizeSizes,
+    #[comptime] add: bool,
+) {
     let at = ABSOLUTE_POS;
     if at < s.total {
         let o = place_of(at, s.oh, s.ow, s.c);

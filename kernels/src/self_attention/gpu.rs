@@ -81,7 +81,7 @@ fn score(keys: &Array<f32>, queries: &Array<f32>, key: usize, query: usize, chan
 
 /// What the weights of a pass are made of, and what they are weights of.
 #[derive(CubeType, CubeLaunch)]
-struct Inputs {
+struct WeightInputs {
     rows: Array<f32>,
     columns: Array<f32>,
     row_values: Array<f32>,
@@ -145,7 +145,13 @@ fn dots(rows: &Array<f32>, columns: &Array<f32>, tile: Tile, positions: usize, d
 
 /// `out[row] = sum over columns of weight(row, column) * z[column]`.
 #[cube(launch_unchecked)]
-fn weighted_kernel(inputs: &Inputs, out: &mut Array<f32>, s: AttentionShape, channels: usize, #[comptime] what: Sum) {
+fn weighted_kernel(
+    inputs: &WeightInputs,
+    out: &mut Array<f32>,
+    s: AttentionShape,
+    channels: usize,
+    #[comptime] what: Sum,
+) {
     let tiles = s.positions.div_ceil(TILE);
     let blocks = channels.div_ceil(CHANNELS);
     let image = CUBE_POS / (tiles * blocks);
@@ -196,7 +202,7 @@ fn weighted_kernel(inputs: &Inputs, out: &mut Array<f32>, s: AttentionShape, cha
 /// Writes the weights of a tile; zeros outside the matrix.
 #[cube]
 fn weigh(
-    inputs: &Inputs,
+    inputs: &WeightInputs,
     scores: &Array<f32>,
     products: &Array<f32>,
     weights: &mut SharedMemory<f32>,
@@ -283,7 +289,7 @@ impl Pass<'_> {
             self.gpu,
             weighted_kernel,
             (grid(cubes), CubeDim::new_1d(UNITS)),
-            InputsLaunch::new(
+            WeightInputsLaunch::new(
                 self.rows.arg(),
                 self.columns.arg(),
                 self.row_values.arg(),

@@ -13,7 +13,7 @@ use crate::error::{Result, check_len};
 use crate::reduce::group_sums;
 use crate::shape::Nhwc;
 use crate::simd::{Wide, by_registers, formulas, lanes_fn};
-use crate::window::{Plan, weighted_rows};
+use crate::window::{WindowPlan, weighted_rows};
 
 formulas! {
     use crate::ssim::wide::Moments;
@@ -133,14 +133,14 @@ pub(crate) struct AdjointScratch {
 }
 
 impl AdjointScratch {
-    pub fn new(plan: &Plan) -> Self {
+    pub fn new(plan: &WindowPlan) -> Self {
         Self { line: plan.adjoint_line(), rows: std::array::from_fn(|_| plan.adjoint_row()) }
     }
 }
 
 /// Gradient of row `j` of one image: adjoint of three coefficient maps, combined with x and y.
 pub(crate) fn adjoint_into(
-    plan: &Plan,
+    plan: &WindowPlan,
     scratch: &mut AdjointScratch,
     coefficients: [&[f32]; 3],
     j: usize,
@@ -158,7 +158,7 @@ pub(crate) fn adjoint_into(
 }
 
 /// Gradients of one whole batch from its coefficient maps.
-fn adjoint_images(plan: &Plan, maps: [&[f32]; 3], x: &[f32], y: &[f32], dx: &mut [f32]) {
+fn adjoint_images(plan: &WindowPlan, maps: [&[f32]; 3], x: &[f32], y: &[f32], dx: &mut [f32]) {
     let (row, map) = (plan.row_len(), plan.out_h * plan.out_len());
     dx.par_chunks_mut(row).with_min_len(8).enumerate().for_each_init(
         || AdjointScratch::new(plan),
@@ -189,7 +189,7 @@ pub fn ssim_map_with_gradient<'a>(
 ) -> Result<()> {
     const OP: &str = "ssim_map_with_gradient";
     let (x, y, grad, map, dx) = (x.into(), y.into(), grad.into(), map.into(), dx.into());
-    let plan = Plan::new(OP, shape, opts.window, opts.border)?;
+    let plan = WindowPlan::new(OP, shape, opts.window, opts.border)?;
     check_pair(OP, x, y, shape)?;
     let len = shape[0] * plan.out_h * plan.out_len();
     check_len(OP, "gradient", grad.len(), len)?;
@@ -220,7 +220,7 @@ pub fn ssim_map_with_gradient<'a>(
 }
 
 fn gradient_on_host(
-    plan: &Plan,
+    plan: &WindowPlan,
     k: SsimConstants,
     (x, y): (&[f32], &[f32]),
     grad: &[f32],

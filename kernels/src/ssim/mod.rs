@@ -23,7 +23,7 @@ use crate::error::{Result, check_len};
 use crate::reduce::group_sums;
 use crate::shape::Nhwc;
 use crate::simd::{Lanes, Wide, by_registers, formulas, lanes_fn};
-use crate::window::{Border, Plan, Window, cross_rows, square_rows};
+use crate::window::{Border, Window, WindowPlan, cross_rows, square_rows};
 
 /// Settings of SSIM.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,7 +74,7 @@ impl SsimOptions {
     /// # Errors
     /// When the window does not fit.
     pub fn map_shape(&self, shape: Nhwc) -> Result<Nhwc> {
-        let plan = Plan::new("ssim", shape, self.window, self.border)?;
+        let plan = WindowPlan::new("ssim", shape, self.window, self.border)?;
         Ok([shape[0], plan.out_h, plan.out_w, shape[3]])
     }
 }
@@ -121,7 +121,7 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    pub fn new(plan: &Plan) -> Self {
+    pub fn new(plan: &WindowPlan) -> Self {
         Self {
             lines: std::array::from_fn(|_| plan.line()),
             rows: std::array::from_fn(|_| Reused::uninit(plan.out_len())),
@@ -129,13 +129,13 @@ impl Scratch {
     }
 
     /// Computes the moments x, y, xx, yy, xy of row `j` of means, into `rows`.
-    pub fn all_moments(&mut self, plan: &Plan, x: &[f32], y: &[f32], j: usize) {
+    pub fn all_moments(&mut self, plan: &WindowPlan, x: &[f32], y: &[f32], j: usize) {
         self.y_moments(plan, y, j);
         self.x_moments(plan, x, y, j);
     }
 
     /// Computes only those that depend on x: x, xx, xy.
-    pub fn x_moments(&mut self, plan: &Plan, x: &[f32], y: &[f32], j: usize) {
+    pub fn x_moments(&mut self, plan: &WindowPlan, x: &[f32], y: &[f32], j: usize) {
         let [lx, _, lxx, _, lxy] = &mut self.lines;
         let mut lines = [plan.centre(lx), plan.centre(lxx), plan.centre(lxy)];
         cross_rows(&plan.rows[j], x, y, &mut lines);
@@ -145,7 +145,7 @@ impl Scratch {
     }
 
     /// Computes only y and yy.
-    pub fn y_moments(&mut self, plan: &Plan, y: &[f32], j: usize) {
+    pub fn y_moments(&mut self, plan: &WindowPlan, y: &[f32], j: usize) {
         let [_, ly, _, lyy, _] = &mut self.lines;
         square_rows(&plan.rows[j], y, plan.centre(ly), plan.centre(lyy));
         for k in [1, 3] {
@@ -192,7 +192,7 @@ pub(crate) fn check_pair(op: &'static str, x: View, y: View, shape: Nhwc) -> Res
 
 /// Calls `f(image, row, output row)` for every row of means; `f` gets the image's slices of x and y.
 fn for_map_rows<T: Send>(
-    plan: &Plan,
+    plan: &WindowPlan,
     (x, y): (&[f32], &[f32]),
     out: &mut [f32],
     f: impl Fn(&mut Scratch, (&[f32], &[f32]), usize, &mut [f32]) -> T + Sync,
@@ -225,7 +225,7 @@ pub fn ssim_map<'a>(
 ) -> Result<()> {
     const OP: &str = "ssim_map";
     let (x, y, map) = (x.into(), y.into(), map.into());
-    let plan = Plan::new(OP, shape, opts.window, opts.border)?;
+    let plan = WindowPlan::new(OP, shape, opts.window, opts.border)?;
     check_pair(OP, x, y, shape)?;
     check_len(OP, "map", map.len(), shape[0] * plan.out_h * plan.out_len())?;
     match place(OP, &[&x, &y, &map])? {
@@ -299,7 +299,7 @@ pub fn ssim_mask<'a>(
     const OP: &str = "ssim_mask";
     let (x, y, dissimilarity) = (x.into(), y.into(), dissimilarity.into());
     let (mask, changed) = (mask.into(), changed.into());
-    let plan = Plan::new(OP, shape, opts.window, opts.border)?;
+    let plan = WindowPlan::new(OP, shape, opts.window, opts.border)?;
     check_pair(OP, x, y, shape)?;
     let pixels = plan.out_h * plan.out_w;
     check_len(OP, "dissimilarity", dissimilarity.len(), shape[0] * pixels)?;
@@ -320,7 +320,7 @@ pub fn ssim_mask<'a>(
 }
 
 fn mask_on_host(
-    plan: &Plan,
+    plan: &WindowPlan,
     (x, y): (&[f32], &[f32]),
     k: SsimConstants,
     threshold: f32,

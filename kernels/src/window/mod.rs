@@ -33,7 +33,7 @@ pub enum Window {
 }
 
 /// Everything about a window on maps of one shape.
-pub(crate) struct Plan {
+pub(crate) struct WindowPlan {
     pub h: usize,
     pub w: usize,
     pub c: usize,
@@ -86,7 +86,7 @@ fn ends(r: usize, w: usize, c: usize, border: Border) -> Vec<(usize, usize)> {
     mirrored.flat_map(|(q, column)| (0..c).map(move |k| (q * c + k, column * c + k))).collect()
 }
 
-impl Plan {
+impl WindowPlan {
     pub fn new(op: &'static str, shape: Nhwc, window: Window, border: Border) -> Result<Self> {
         let [_, h, w, c] = shape;
         let weights = window.weights();
@@ -129,7 +129,7 @@ impl Plan {
         if self.border == Border::Valid { 0 } else { self.radius() * self.c }
     }
 
-    /// A line for [`Plan::horizontal`].
+    /// A line for [`WindowPlan::horizontal`].
     pub fn line(&self) -> Reused<f32> {
         Reused::filled(self.row_len() + 2 * self.lead(), 0.0)
     }
@@ -148,7 +148,7 @@ impl Plan {
         weighted_line(&self.weights, line, self.c, out);
     }
 
-    /// A line for [`Plan::horizontal_adjoint`].
+    /// A line for [`WindowPlan::horizontal_adjoint`].
     pub fn adjoint_line(&self) -> Reused<f32> {
         Reused::filled((self.out_w + 4 * self.radius()) * self.c, 0.0)
     }
@@ -159,12 +159,12 @@ impl Plan {
         &mut line[lead..lead + self.out_w * self.c]
     }
 
-    /// A row for the result of [`Plan::horizontal_adjoint`].
+    /// A row for the result of [`WindowPlan::horizontal_adjoint`].
     pub fn adjoint_row(&self) -> Reused<f32> {
         Reused::filled((self.out_w + 2 * self.radius()) * self.c, 0.0)
     }
 
-    /// The adjoint of [`Plan::horizontal`]; returns the image row inside `padded`.
+    /// The adjoint of [`WindowPlan::horizontal`]; returns the image row inside `padded`.
     pub fn horizontal_adjoint<'a>(&self, line: &[f32], padded: &'a mut [f32]) -> &'a [f32] {
         weighted_line(&self.weights, line, self.c, padded);
         for (from, to) in &self.ends {

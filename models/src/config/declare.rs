@@ -10,7 +10,7 @@ pub enum Affects {
     /// What is learned.
     #[default]
     Learning,
-    /// Shapes of networks, and so what is learned: training starts only from a model with the same value.
+    /// Shapes of networks or what they see, and so what is learned: training starts only from a model with the same value.
     Shapes,
     /// How long training is at most: a run may be continued for longer.
     Length,

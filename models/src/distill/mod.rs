@@ -22,7 +22,7 @@ use hotad_engine::device::Device;
 use hotad_engine::observer::Observer;
 use hotad_engine::params::State;
 use hotad_engine::tensor::Tensor;
-use hotad_engine::train::{Learner, TrainData, TrainOptions, train};
+use hotad_engine::train::{Learner, TrainData, TrainOptions, argument, train};
 use hotad_engine::{Error, Result};
 use serde_json::{Map, Value};
 
@@ -125,12 +125,12 @@ fn starting_weights(path: &Path, network: Network, blocks: usize) -> Result<Stat
 
 fn options<'a>(config: &Config, job: &Job<'a>, batch: usize) -> Result<TrainOptions<'a>> {
     let learning = config.learning();
-    let named = learning.as_object().into_iter().flatten().map(|(key, value)| (format!("--{key}"), value.clone()));
+    let named = learning.as_object().into_iter().flatten().map(|(key, value)| (argument(key), value.clone()));
     let mut fingerprint: Map<String, Value> = named.collect();
-    fingerprint.insert("--seed".into(), job.seed.into());
+    fingerprint.insert(argument("seed"), job.seed.into());
     fingerprint.insert("SHA-256 of the images".into(), job.list_sha256.into());
-    fingerprint.insert("SHA-256 of --teacher".into(), file_sha256(job.teacher)?.into());
-    fingerprint.insert("SHA-256 of --start".into(), job.start.map(file_sha256).transpose()?.into());
+    fingerprint.insert(format!("SHA-256 of {}", argument("teacher")), file_sha256(job.teacher)?.into());
+    fingerprint.insert(format!("SHA-256 of {}", argument("start")), job.start.map(file_sha256).transpose()?.into());
     Ok(TrainOptions {
         epochs: (config.steps as usize).div_ceil((job.images.len() / batch).max(1)),
         batch,

@@ -45,20 +45,20 @@ settings! {
     /// Settings.
     pub struct Config {
         /// "global" (principal components of all members' maps together) or "individual" (of each member's, joined)
-        fusion: Fusion = Fusion::Global;
+        fusion: Fusion = Fusion::Global, for Shapes;
         /// share of the variance that is kept, below 1, or the number of maps (of each member's with "individual")
-        maps: f64 = 0.999, allowed MAPS if |v| MAPS.contains(*v);
+        maps: f64 = 0.999, allowed MAPS if |v| MAPS.contains(*v), for Shapes;
         /// whether every member's features get the same total variance before
-        standardise: bool = false;
+        standardise: bool = false, for Shapes;
         /// whether all maps get the same variance after the reduction; for head = "discriminator"
-        whiten: bool = false;
+        whiten: bool = false, for Shapes;
         /// side of the square that features are averaged over; 1 for none
-        neighbourhood: usize = 3, allowed NEIGHBOURHOODS if |v| is_neighbourhood(*v);
+        neighbourhood: usize = 3, allowed NEIGHBOURHOODS if |v| is_neighbourhood(*v), for Shapes;
         /// whether each member's own anomaly map is one more map, by the mean and deviation of held-out normal images
-        member_maps: bool = false;
+        member_maps: bool = false, for Shapes;
         /// "mahalanobis" (to the Gaussian of the location), "discriminator" (SimpleNet's), "global-mahalanobis" (to one of all
         /// locations) or "nearest" (in a bank of normal patches)
-        head: HeadKind = HeadKind::Mahalanobis;
+        head: HeadKind = HeadKind::Mahalanobis, for Shapes;
         /// with head = "discriminator": least and largest deviation of the noise that stands for anomalies, in units of the
         /// features' own
         noise_range: [f64; 2] = [0.25, 2.0];
@@ -82,6 +82,10 @@ impl Settings for Config {
 /// Too few members, one without feature maps, more maps asked for than there are; broken images, divergence, interruption.
 pub(super) fn fit(config: Config, context: &FitContext) -> Result<FeatureEnsemble> {
     require_members(context, FeatureEnsemble::NAME)?;
+    if context.init.is_some() && config.head != HeadKind::Discriminator {
+        let reason = "only head = \"discriminator\" trains a network that could start from a trained one".into();
+        return Err(Error::Argument { name: "init", reason });
+    }
     let mut parts = Vec::with_capacity(context.members.len());
     for path in context.members {
         let (source, cuts) = Source::read(path, None, &Layers::Word("auto".into()), &context.reading())?;
@@ -89,12 +93,14 @@ pub(super) fn fit(config: Config, context: &FitContext) -> Result<FeatureEnsembl
     }
     let image = common_image(parts.iter().map(|p| p.source.extractor().image()), context.gray);
     let mut embedding = Embedding::new(parts, image, config.neighbourhood, context.device)?;
-    let keep = if config.maps < 1.0 { Components::Share(config.maps) } else { Components::Count(config.maps as usize) };
-    let channels: usize = embedding.channels().iter().sum();
-    context.observer.say(&format!("fitting principal components of {channels} maps"));
-    let Config { fusion, standardise, whiten, .. } = config;
-    let kept = embedding.fit(context.train, Reduction { fusion, keep, standardise, whiten })?;
-    context.observer.say(&format!("{} maps keep {:.1} % of the variance", embedding.dimensions(), 100.0 * kept));
+    match context.init {
+        Some(start) => {
+            // The head has learned to see these components; others, of other images, are turned or mirrored.
+            start.check_features(&embedding)?;
+            embedding = start.embedding(context)?;
+        }
+        None => reduce(&mut embedding, &config, context)?,
+    }
     if !config.member_maps {
         let head = Head::fit(&config, &embedding, context)?;
         return Ok(FeatureEnsemble::new(config, embedding, head));
@@ -104,8 +110,22 @@ pub(super) fn fit(config: Config, context: &FitContext) -> Result<FeatureEnsembl
         let reason = "setting member_maps = true: no member has an anomaly map; all are plain networks";
         return Err(Error::Config(reason.into()));
     }
-    embedding.add_member_maps(learned)?;
+    match context.init {
+        Some(_) => embedding.set_standards(learned),
+        None => embedding.add_member_maps(learned)?,
+    }
     let head = Head::fit(&config, &embedding, context)?;
     embedding.set_standards(held_out);
     Ok(FeatureEnsemble::new(config, embedding, head))
+}
+
+/// Fits the principal components that the settings ask for.
+fn reduce(embedding: &mut Embedding, config: &Config, context: &FitContext) -> Result<()> {
+    let keep = if config.maps < 1.0 { Components::Share(config.maps) } else { Components::Count(config.maps as usize) };
+    let channels: usize = embedding.channels().iter().sum();
+    context.observer.say(&format!("fitting principal components of {channels} maps"));
+    let Config { fusion, standardise, whiten, .. } = *config;
+    let kept = embedding.fit(context.train, Reduction { fusion, keep, standardise, whiten })?;
+    context.observer.say(&format!("{} maps keep {:.1} % of the variance", embedding.dimensions(), 100.0 * kept));
+    Ok(())
 }

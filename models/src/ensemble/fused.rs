@@ -136,6 +136,7 @@ impl Method for FeatureEnsemble {
     const NAME: &'static str = "ensemble";
     const SUMMARY: &'static str = "features of several trained models, fused, under one head";
     const ENSEMBLE: bool = true;
+    const WARM_START: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         fit(config, context)

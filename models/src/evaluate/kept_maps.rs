@@ -14,13 +14,14 @@ struct Kept {
     map: Arc<AnomalyMap>,
 }
 
-/// Maps, at the size of the model, of the images of either class with the highest and the lowest scores.
+/// Maps, at the size of the model, of the images that a report shows: of either class those with the highest scores, and the
+/// defective ones with the lowest.
 #[derive(Default)]
 pub struct KeptMaps {
     /// Maps of each kind.
     most: usize,
-    /// By highest and lowest score: of good images, of defective ones.
-    kept: [Vec<Kept>; 4],
+    /// Of good images by highest score; of defective ones by highest and by lowest.
+    kept: [Vec<Kept>; 3],
 }
 
 impl KeptMaps {
@@ -35,7 +36,7 @@ impl KeptMaps {
             return;
         }
         let mut shared: Option<Arc<AnomalyMap>> = None;
-        let of_class = if image.item.defective { &mut self.kept[2..] } else { &mut self.kept[..2] };
+        let of_class = if image.item.defective { &mut self.kept[1..] } else { &mut self.kept[..1] };
         for (kept, sign) in of_class.iter_mut().zip([1.0, -1.0]) {
             let order = |kept: &Kept| sign * kept.score;
             let at = kept.partition_point(|other| order(other).total_cmp(&(sign * image.score)).is_ge());
@@ -60,9 +61,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_maps_of_the_highest_and_lowest_scores_of_either_class_are_kept() {
+    fn the_maps_that_a_report_shows_are_kept() {
         let mut maps = KeptMaps::new(2);
-        for (score, defective) in [(3.0, true), (1.0, true), (5.0, true), (2.0, true), (4.0, true), (0.5, false)] {
+        let defective = [3.0, 1.0, 5.0, 2.0, 4.0].map(|score| (score, true));
+        for (score, defective) in defective.into_iter().chain([0.5, 0.1, 0.7].map(|score| (score, false))) {
             let item = Item { path: format!("{score}.png").into(), kind: "hole".into(), defective, masks: Vec::new() };
             let image = ScoredImage { item, score, size: (1, 1), ms: 1.0, overlap: None };
             maps.take(&image, &AnomalyMap { height: 1, width: 1, values: vec![score] });
@@ -70,7 +72,7 @@ mod tests {
         let kept = maps.by_file();
         let mut scores: Vec<f32> = kept.values().map(|map| map.values[0]).collect();
         scores.sort_by(f32::total_cmp);
-        assert_eq!(scores, [0.5, 1.0, 2.0, 4.0, 5.0]);
+        assert_eq!(scores, [0.5, 0.7, 1.0, 2.0, 4.0, 5.0]);
         assert_eq!(kept[Path::new("5.png")].values, [5.0]);
     }
 

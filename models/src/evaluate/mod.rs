@@ -60,7 +60,8 @@ pub struct EvaluateOptions<'a> {
     pub grouping: &'a Grouping,
     /// Seed of the resamples.
     pub seed: u64,
-    /// Anomaly maps that are kept, of either class by highest and by lowest score.
+    /// Anomaly maps that are kept of each kind that a report shows: good images by highest score, defective ones by highest and by
+    /// lowest.
     pub keep_maps: usize,
     /// Called after each batch with the images done so far.
     pub seen: &'a dyn Fn(usize),

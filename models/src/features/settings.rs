@@ -7,7 +7,7 @@ use hotad_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::backbone::{Network, installed, shipped};
-use super::embedding::{Embedding, Part};
+use super::embedding::{Embedding, Part, extractor};
 use super::source::SIZES;
 use super::{Extractor, Source};
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
@@ -105,13 +105,13 @@ settings! {
         backbone: String = "auto".into();
         /// where the backbone is cut: a list of names (hotad backbone info prints them), or "auto": at an eighth and a sixteenth
         /// of the image
-        layers: Layers = Layers::Word("auto".into());
+        layers: Layers = Layers::Word("auto".into()), for Shapes;
         /// rows and columns the images are brought to, or "auto": that of the backbone, without one 128
-        image_size: Choice = Choice::auto(), allowed "\"auto\" or 32 to 1024" if is_size;
+        image_size: Choice = Choice::auto(), allowed "\"auto\" or 32 to 1024" if is_size, for Shapes;
         /// "auto" (3, or what a gray model or gray images ask for), 1 or 3
-        channels: Channels = Channels::auto();
+        channels: Channels = Channels::auto(), for Shapes;
         /// side of the square that features are averaged over; 1 for none
-        neighbourhood: usize = 3, allowed NEIGHBOURHOODS if |v| is_neighbourhood(*v);
+        neighbourhood: usize = 3, allowed NEIGHBOURHOODS if |v| is_neighbourhood(*v), for Shapes;
         /// without a backbone: most epochs of the autoencoder
         backbone_epochs: usize = 40, in EPOCHS, for Length;
     }
@@ -190,6 +190,6 @@ impl FeatureSettings {
         let network = PatchAutoencoder::new(&WIDTHS, image);
         // A layer that does not exist is refused before the network is trained.
         self.layers.among(&network.cuts(), &[])?;
-        TrainedAutoencoder::fit(network, (&schedule, 1e-3), &stage, (method, &settings))
+        TrainedAutoencoder::fit(network, (&schedule, 1e-3), (&stage, &extractor(0)), (method, &settings))
     }
 }

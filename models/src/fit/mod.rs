@@ -12,7 +12,7 @@ use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::observer::Observer;
-use hotad_engine::train::{Keep, Learner, TrainData, TrainOptions, TrainReport, train};
+use hotad_engine::train::{Keep, Learner, TrainData, TrainOptions, TrainReport, argument, train};
 use hotad_engine::{AtPath, Result};
 use serde_json::{Map, Value};
 
@@ -110,7 +110,7 @@ impl FitContext<'_> {
     pub(crate) fn fingerprint(&self, method: &str, settings: &Value) -> Map<String, Value> {
         let mut fingerprint = self.chosen.clone();
         fingerprint.insert("method".into(), method.into());
-        fingerprint.insert("--seed".into(), self.seed.into());
+        fingerprint.insert(argument("seed"), self.seed.into());
         let settings = settings.as_object().into_iter().flatten();
         fingerprint.extend(settings.map(|(key, value)| (format!("setting {key}"), value.clone())));
         fingerprint

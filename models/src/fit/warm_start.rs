@@ -12,6 +12,7 @@ use toml::Table;
 use super::FitContext;
 use crate::config::Affects;
 use crate::detector::entry_name;
+use crate::features::Embedding;
 use crate::method::Registration;
 
 /// Networks of which a model file may hold nothing; they start with fresh weights then.
@@ -43,8 +44,8 @@ impl WarmStart {
         &self.file.provenance
     }
 
-    /// Fails unless it is of the method, and its networks have the shapes that they get under `settings` on images of
-    /// `channels` channels.
+    /// Fails unless it is of the method, and its networks have the shapes and inputs that they get under `settings` on images
+    /// of `channels` channels.
     ///
     /// # Errors
     /// Names the file, and the setting that differs.
@@ -60,10 +61,32 @@ impl WarmStart {
             let had = resolved(saved.get(key).unwrap_or(&defaults[key]), self.file.image.channels);
             let has = resolved(&wanted[key], channels);
             if had != has {
-                return Err(self.refused(format!("its networks have other shapes: setting {key} was {had}, is {has}")));
+                return Err(self
+                    .refused(format!("its networks have other shapes or inputs: setting {key} was {had}, is {has}")));
             }
         }
         Ok(())
+    }
+
+    /// Fails unless its features are those of an embedding.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn check_features(&self, embedding: &Embedding) -> Result<()> {
+        if embedding.is_that_of(&self.file.config["embedding"], &self.file.tensors)? {
+            return Ok(());
+        }
+        Err(self
+            .refused("its features are of other networks, or of other layers; start from a model of the same".into()))
+    }
+
+    /// Its embedding, with the components that were fitted for it.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn embedding(&self, context: &FitContext) -> Result<Embedding> {
+        Embedding::restore(&self.file.config["embedding"], self.file.image, &self.file.tensors, &context.reading())
+            .map_err(|e| self.refused(e.to_string()))
     }
 
     fn refused(&self, reason: String) -> Error {

@@ -42,8 +42,8 @@ pub fn resolve(config: &Config, painter: &Painter, context: &FitContext) -> Resu
         return Ok(u);
     }
     let largest = CANDIDATES[CANDIDATES.len() - 1];
-    context.observer.say(&format!(
-        "hotad: warning: no u brings training normals below an L1 of {limit:.1e} (at {largest} it is {l1:.1e}); took {largest}: train longer, or set u"
+    context.observer.warn(&format!(
+        "no u brings training normals below an L1 of {limit:.1e} (at {largest} it is {l1:.1e}); took {largest}: train longer, or set u"
     ));
     Ok(largest)
 }

@@ -37,7 +37,7 @@ pub struct EvaluateJob {
     pub batch: usize,
     /// Seed of the resamples that intervals come from.
     pub seed: u64,
-    /// Anomaly maps that the evaluation keeps, of good and of defective images by highest and by lowest score.
+    /// Anomaly maps that the evaluation keeps of good images by highest score, and as many of defective ones by highest and by lowest.
     pub keep_maps: usize,
     /// Where to compute.
     pub device: Device,

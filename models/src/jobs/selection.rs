@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use hotad_engine::container;
 use hotad_engine::data::groups::{Grouping, set_aside};
-use hotad_engine::data::prepare::{Prepared, list_sha256};
+use hotad_engine::data::prepare::{Prepared, file_sha256, list_sha256};
 use hotad_engine::data::roi::Roi;
 use hotad_engine::data::{Dataset, Item};
 use hotad_engine::error::shown;
 use hotad_engine::model_file::{ModelFile, Provenance};
 use hotad_engine::observer::Observer;
+use hotad_engine::train::argument;
 use hotad_engine::{Error, Result, random};
 use serde_json::{Map, Value};
 
@@ -18,6 +18,9 @@ use super::train::TrainJob;
 use super::{data_set, prepare};
 use crate::fit::WarmStart;
 use crate::method;
+
+/// What messages call a model that an ensemble is built on; others that a training is built on go by their setting.
+const MEMBER: &str = "member";
 
 /// The images of a training.
 pub struct Selection {
@@ -31,6 +34,8 @@ pub struct Selection {
     pub defective: Vec<PathBuf>,
     /// The part that each image of `train`, then of `defective`, is of.
     pub groups: Vec<usize>,
+    /// SHA-256 of each image of `train`.
+    pub train_sha256: Vec<String>,
     /// Parts that all images are of.
     pub parts: usize,
     /// SHA-256 of all images that the model, those it is built on and the one that it starts from learn from, in ascending
@@ -70,7 +75,7 @@ impl Selection {
             return Err(Error::Argument { name: "init", reason });
         }
         let init = job.init.as_deref().map(WarmStart::read).transpose()?;
-        let Earlier { learned: earlier, lists_all_images, roi, weights } = Earlier::read(job, init.as_ref(), observer)?;
+        let Earlier { learned: earlier, lists_all_images, roi, files } = Earlier::read(job, init.as_ref(), observer)?;
         let mut prepared = prepare(&candidates, roi.as_ref(), job.on_broken, observer)?;
         if let Some(init) = &init {
             init.check(method(&job.method)?, &job.settings, if prepared.gray { 1 } else { 3 })?;
@@ -89,15 +94,15 @@ impl Selection {
         warn_of_divided(&groups, &holdout, observer);
         check_twice(&prepared, &holdout, &earlier)?;
         let mut selection = Self { lists_all_images, ..Self::of(job, prepared, &groups, &holdout, earlier) };
-        if !weights.is_empty() {
-            selection.chosen.insert("SHA-256 of the models built on".into(), list_sha256(&weights).into());
+        if !files.is_empty() {
+            selection.chosen.insert("SHA-256 of the models built on".into(), list_sha256(&files).into());
         }
         if let Some(roi) = &roi {
             let plain = serde_json::to_value(roi).expect("a region is plain data");
             selection.chosen.insert("region of interest".into(), plain);
         }
         if let Some(init) = &init {
-            selection.chosen.insert("SHA-256 of --init".into(), init.origin().sha256.into());
+            selection.chosen.insert(format!("SHA-256 of {}", argument("init")), init.origin().sha256.into());
         }
         (selection.roi, selection.init) = (roi, init);
         if selection.train.is_empty() || (selection.holdout.is_empty() && !cross_validation) {
@@ -126,7 +131,8 @@ impl Selection {
             holdout_groups: holdout.iter().map(|i| groups[*i]).collect(),
             groups: own.iter().map(|i| groups[*i]).collect(),
             parts: groups.iter().collect::<HashSet<_>>().len(),
-            chosen: chosen_by(job, lists, !defective.is_empty()),
+            chosen: chosen_by(job, lists, !defective.is_empty(), own.iter().map(|i| groups[*i])),
+            train_sha256: hashes(&train),
             train: paths(&train),
             holdout: paths(holdout),
             defective: paths(&defective),
@@ -160,15 +166,23 @@ fn unlearned(
     (prepared.only(&wanted), kept)
 }
 
-/// What decides which images are learned from: the SHA-256 of the lists, and the shares that they were drawn by.
-fn chosen_by(job: &TrainJob, sha256_of_lists: [String; 3], defective: bool) -> Map<String, Value> {
+/// What decides which images are learned from: the SHA-256 of the lists and of the number of the part that each image is of, and
+/// the shares that they were drawn by.
+fn chosen_by(
+    job: &TrainJob,
+    sha256_of_lists: [String; 3],
+    defective: bool,
+    parts: impl Iterator<Item = usize>,
+) -> Map<String, Value> {
     let mut chosen = Map::new();
     for (part, sha256) in ["images to learn from", "held-out images", "defective images"].iter().zip(sha256_of_lists) {
         chosen.insert(format!("SHA-256 of the {part}"), sha256.into());
     }
-    chosen.insert("--holdout".into(), job.holdout.into());
+    let parts: Vec<String> = parts.map(|part| format!("{part} ")).collect();
+    chosen.insert("SHA-256 of the parts that images are of".into(), list_sha256(&parts).into());
+    chosen.insert(argument("holdout"), job.holdout.into());
     if defective {
-        chosen.insert("--defective-share".into(), job.defective_share.into());
+        chosen.insert(argument("defective_share"), job.defective_share.into());
     }
     chosen
 }
@@ -192,27 +206,28 @@ struct Earlier {
     lists_all_images: bool,
     /// The region that members and the job look at.
     roi: Option<Roi>,
-    /// SHA-256 of the tensors of each.
-    weights: Vec<String>,
+    /// SHA-256 of each file that is built on.
+    files: Vec<String>,
 }
 
 impl Earlier {
     /// Of the members of a job, what its settings build on, and the model that it starts from.
     fn read(job: &TrainJob, init: Option<&WarmStart>, observer: &dyn Observer) -> Result<Self> {
-        let mut all =
-            Self { learned: HashSet::new(), lists_all_images: true, roi: job.roi.clone(), weights: Vec::new() };
+        let mut all = Self { learned: HashSet::new(), lists_all_images: true, roi: job.roi.clone(), files: Vec::new() };
         let built_on = (method(&job.method)?.built_on)(&job.settings)?;
-        for (i, member) in job.members.iter().chain(&built_on).enumerate() {
-            let ModelFile { provenance, roi, tensors, .. } = ModelFile::load(member)?;
-            all.weights.push(container::sha256_of(&tensors));
+        let members = job.members.iter().map(|member| (MEMBER, member));
+        for (i, (role, path)) in members.chain(built_on.iter().map(|(role, path)| (*role, path))).enumerate() {
+            let ModelFile { provenance, roi, .. } = ModelFile::load(path)?;
+            all.files.push(file_sha256(path)?);
             if i == 0 && job.roi.is_none() {
                 all.roi = roi.clone();
             }
             if roi != all.roi {
-                let reason = "looks at another region of interest than the others or this training; members share one";
-                return Err(Error::Model { path: member.clone(), reason: reason.into() });
+                let others = if role == MEMBER { "the other members or this training" } else { "this training" };
+                let reason = format!("this {role} looks at another region of interest than {others}; all share one");
+                return Err(Error::Model { path: path.clone(), reason });
             }
-            all.add(&format!("member {}", shown(member)), &provenance, observer);
+            all.add(&format!("{role} {}", shown(path)), &provenance, observer);
         }
         if let Some(init) = init {
             all.add(&init.origin().file, init.provenance(), observer);

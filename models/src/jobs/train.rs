@@ -16,6 +16,7 @@ use toml::Table;
 use super::{Begin, FALSE_ALARM_RATE, GROUP, ON_BROKEN, SEED, Selection, check_result_file, check_share};
 use crate::calibrate::{CalibrationRule, calibrate};
 use crate::cross_validation::CrossValidationTable;
+use crate::detector::entry_name;
 use crate::fit::{FitContext, checkpoints, remove_checkpoints};
 use crate::method::{CrossValidation, names};
 use crate::model::Model;
@@ -266,6 +267,7 @@ impl TrainJob {
             training_images: selection.train.len() + selection.defective.len(),
             learned_images: selection.learned.clone(),
             lists_all_images: selection.lists_all_images,
+            bank_images: if method.bank { entries_of(selection) } else { BTreeMap::new() },
             init: selection.init.as_ref().map(|init| Box::new(init.origin())),
             ..Provenance::default()
         };
@@ -281,7 +283,7 @@ impl TrainJob {
         };
         calibrate(&mut model, context.holdout, &selection.holdout_groups, rule, self.seed)?;
         for warning in &model.calibration.warnings {
-            observer.say(&format!("hotad: warning: {warning}"));
+            observer.warn(warning);
         }
         Ok(model)
     }
@@ -309,14 +311,23 @@ fn check_device(device: &Device) -> Result<()> {
     check_precision(device.precision())
 }
 
-/// Names the checkpoint in the error of an interruption; says after another error that there is one to continue from.
+/// The images of a bank that is made of the normal images: SHA-256 and name.
+fn entries_of(selection: &Selection) -> BTreeMap<String, String> {
+    let names = selection.train.iter().map(|path| entry_name(path));
+    selection.train_sha256.iter().cloned().zip(names).collect()
+}
+
+/// Names the checkpoint in the error of an interruption; tells after another error that there is one to continue from.
 fn kept(error: Error, out: &Path, observer: &dyn Observer) -> Error {
     match (checkpoints(out).pop(), error) {
         (Some(path), Error::Interrupted(None)) => Error::Interrupted(Some(path)),
         (Some(path), other)
-            if !matches!(other, Error::Model { .. } | Error::Checkpoint { .. } | Error::Diverged { .. }) =>
+            if !matches!(
+                other,
+                Error::Model { .. } | Error::Checkpoint { .. } | Error::OtherRun { .. } | Error::Diverged { .. }
+            ) =>
         {
-            observer.say(&format!("what was learned is in {}: continue with --resume", path.display()));
+            observer.kept(&path);
             other
         }
         (_, other) => other,

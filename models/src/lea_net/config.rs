@@ -122,7 +122,7 @@ settings! {
         detector: DetectionNetwork = DetectionNetwork::Resnet18, for Shapes;
         /// where attention comes from: "resnet" or "mobilenet" (attention networks), "direct" (the map itself) or "none"
         attention: Attention = Attention::Resnet, for Shapes;
-        /// attention point, from 1 (largest map) on; the best one differs between data sets (train --cv sweeps it)
+        /// attention point, from 1 (largest map) on; the best one differs between data sets (cross-validation sweeps it)
         point: usize = 3, in 1..=POINTS;
         /// what the detector sees: "rgb", "map", "rgb+map" or "attended" (the image under the map)
         input: Input = Input::Rgb, for Shapes;
@@ -141,11 +141,11 @@ settings! {
         /// file with torchvision's weights for the detector; "" for a random start; where it sees the map, the first filters are
         /// summed over colours (input = "map") or get a channel of zeros ("rgb+map")
         weights: String = String::new();
-        /// train --cv: rows of the table, of none, direct, mobilenet, resnet, map, rgb+map, attended, resnet50, vgg16, vgg19, cnn
+        /// in cross-validation: rows of the table, of none, direct, mobilenet, resnet, map, rgb+map, attended, resnet50, vgg16, vgg19, cnn
         rows: Vec<String> = ["none", "direct", "mobilenet", "resnet"].map(String::from).to_vec();
-        /// train --cv: attention points that are swept
+        /// in cross-validation: attention points that are swept
         points: Vec<usize> = (1..=POINTS).collect();
-        /// train --cv: trainings of each network, with seeds counted on from --seed; metrics are means over them
+        /// in cross-validation: trainings of each network, with seeds counted on from that of the run; metrics are means over them
         seeds: usize = 1, in 1..=100;
         /// trained model whose anomaly maps take the place of the colour network's; "" for that
         guide: String = String::new();
@@ -195,6 +195,11 @@ impl Config {
             map_scale: self.map_scale,
             ..color_unet::Config::default()
         }
+    }
+
+    /// What the paper's tables call these networks.
+    pub fn title(&self) -> String {
+        format!("{}{}{}", self.detector.title(), self.input.title(), self.attention.title())
     }
 
     /// The same settings as a row of the cross-validation table asks for, and whether it sweeps the

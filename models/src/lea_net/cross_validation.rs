@@ -11,6 +11,7 @@ use hotad_engine::data::groups;
 use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::observer::{Observer, Progress};
 use hotad_engine::threads::pooled;
+use hotad_engine::train::argument;
 use hotad_engine::{Error, Result, interrupt, random};
 
 use super::config::Config;
@@ -83,14 +84,13 @@ impl Variant {
     }
 
     fn title(&self, point: Option<usize>) -> String {
-        let Config { detector, input, attention, .. } = &self.config;
         let point = point.map(|p| format!(", point {p}")).unwrap_or_default();
-        format!("{}{}{}{point}", detector.title(), input.title(), attention.title())
+        format!("{}{point}", self.config.title())
     }
 
     fn result(&self, predictions: impl Fn(usize) -> Vec<Prediction>) -> Row {
         let results = self.points.iter().enumerate().map(|(i, point)| PointResult::new(*point, predictions(i)));
-        Row::new(self.title(None), Networks::new(&self.config).count(), results.collect())
+        Row::new(self.config.title(), Networks::new(&self.config).count(), results.collect())
     }
 }
 
@@ -203,7 +203,7 @@ fn train_missing(
     let say = |line: &str| context.observer.say(&format!("fold {}/{folds}: {line}", fold + 1));
     let observer = WithLines { observer: context.observer, say: &say };
     let mut chosen = context.chosen.clone();
-    chosen.insert("--cv".into(), folds.into());
+    chosen.insert(argument("folds"), folds.into());
     chosen.insert("fold".into(), fold.into());
     let context = FitContext { observer: &observer, chosen: &chosen, ..*context };
     let (train, test) = fold_images(config, &context, variants, images, fold)?;

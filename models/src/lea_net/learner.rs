@@ -8,9 +8,10 @@ use hotad_engine::params::Params;
 use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::{Learner, TrainData};
-use hotad_engine::{Error, Result, random};
+use hotad_engine::{Error, Result, random, weights};
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::loss::Loss;
+use serde_json::Value;
 
 use super::LeaNet;
 use super::config::Config;
@@ -75,6 +76,17 @@ pub fn norms(networks: &Networks, config: &Config) -> BatchNorms {
     BatchNorms { batch: config.batch, pixels: networks.smallest_map(config.image_size) }
 }
 
+/// Settings as checkpoints tell runs apart by them: of a file with weights, what is in it, wherever it is.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn told_apart(mut settings: Value, config: &Config) -> Result<Value> {
+    if !config.weights.is_empty() {
+        settings["weights"] = format!("SHA-256 {}", weights::open(config.weights.as_ref())?.sha256).into();
+    }
+    Ok(settings)
+}
+
 /// Trains both networks on labelled images; returns their parameters.
 ///
 /// # Errors
@@ -94,7 +106,7 @@ pub fn learn(networks: &Networks, config: &Config, data: &Labelled, context: &Fi
     let schedule = Schedule { epochs: config.epochs, batch: config.batch, patience: 0 };
     let images =
         TrainData { train: data.files(), validation: ImageFiles::whole(&[]), spec: config.image(), crop: None };
-    let settings = config.learning();
+    let settings = told_apart(config.learning(), config)?;
     context.run_on(&mut learner, &images, &schedule, LeaNet::NAME, &settings)?;
     Ok(learner.params)
 }

@@ -164,8 +164,8 @@ impl Method for LeaNet {
         Self::new(config, guide, container::restore(&file.tensors, "network.")?, context.device)
     }
 
-    fn built_on(config: &Config) -> Vec<PathBuf> {
-        Some(PathBuf::from(&config.guide)).filter(|path| !path.as_os_str().is_empty()).into_iter().collect()
+    fn built_on(config: &Config) -> Vec<(&'static str, PathBuf)> {
+        (!config.guide.is_empty()).then(|| ("guide", PathBuf::from(&config.guide))).into_iter().collect()
     }
 }
 

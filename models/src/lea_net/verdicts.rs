@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use hotad_engine::Result;
 use hotad_engine::container::{self, Contents, Stored};
-use hotad_engine::train::{CHECKPOINT, read_checkpoint};
+use hotad_engine::train::{CHECKPOINT, argument, read_checkpoint};
 use serde_json::{Map, Value, json};
 
 use super::LeaNet;
 use super::config::Config;
+use super::learner::told_apart;
 use crate::fit::{FitContext, stage};
 use crate::method::Method;
 
@@ -44,10 +45,10 @@ impl Verdicts {
     /// None yet, or those of the checkpoint where the context resumes.
     ///
     /// # Errors
-    /// A checkpoint that cannot be read or is of another run.
+    /// A checkpoint that cannot be read or is of another run, or a file of weights that cannot be read.
     pub fn new(config: &Config, folds: usize, context: &FitContext) -> Result<Self> {
-        let mut fingerprint = context.fingerprint(LeaNet::NAME, &json!(config));
-        fingerprint.insert("--cv".into(), folds.into());
+        let mut fingerprint = context.fingerprint(LeaNet::NAME, &told_apart(json!(config), config)?);
+        fingerprint.insert(argument("folds"), folds.into());
         let path = context.checkpoint();
         let all = match &path {
             Some(path) if context.of_stage(None).resume => read_checkpoint(path, &fingerprint)?.tensors,

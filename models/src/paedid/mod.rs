@@ -173,7 +173,8 @@ pub(crate) fn fit_prior(config: Config, context: &FitContext, method: &str) -> R
     let network = PatchAutoencoder::new(&config.network.widths()?, image);
     let schedule = Schedule { epochs: config.epochs, batch: config.batch, patience: config.patience };
     let settings = config.learning();
-    let autoencoder = TrainedAutoencoder::fit(network, (&schedule, config.lr), context, (method, &settings))?;
+    let start = (context, "network.");
+    let autoencoder = TrainedAutoencoder::fit(network, (&schedule, config.lr), start, (method, &settings))?;
     context.observer.say(&format!("building the memory bank from {} images", context.train.len()));
     let mut prior = PatchPrior::build(autoencoder, context.train, image, config.batch, config.bank, PAPER_ALPHA)?;
     (prior.reach, prior.similar) = (config.reach, config.similar);

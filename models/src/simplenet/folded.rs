@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use faer::{ColRef, MatRef};
 use hotad_engine::container::{self, Stored};
+use hotad_engine::device::Device;
 use hotad_engine::params::{Params, State, fetch};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Error, Result};
@@ -16,17 +17,19 @@ use hotad_kernels::conv::{ConvOptions, Extra, PreparedConv};
 use hotad_kernels::device::Buffer;
 use hotad_kernels::fusion::Projection;
 
-use super::head::Head;
+use super::head::{Head, LEARNED};
 use crate::features::Embedding;
 use crate::features::embedding::project;
 
-/// Prefix of its tensors.
+/// Prefix of its own tensors.
 const PREFIX: &str = "head.";
 
 /// Adapter and discriminator, folded.
 pub struct Folded {
     /// `[hidden][channels]`, `[hidden]`, `[hidden]`, `[1]`.
     state: State,
+    /// What it was folded from, on the host, for training to start from; nothing in files of earlier versions.
+    learned: State,
     hidden: Projection,
     /// The verdict, negated.
     anomaly: PreparedConv,
@@ -63,6 +66,8 @@ impl Folded {
         let verdict = |kind: &str| -> Result<Vec<f32>> {
             Ok(get(&format!("{}.{kind}", head.verdict.name))?.values()?.into_owned())
         };
+        let host = |(name, t): (&String, &Tensor)| Ok((name.clone(), t.to(&Device::CPU)?));
+        let learned = state.iter().map(host).collect::<Result<State>>()?;
         Self::new(
             State::from([
                 (
@@ -73,11 +78,12 @@ impl Folded {
                 ("verdict.weight".into(), Tensor::new(verdict("weight")?, &[k])?),
                 ("verdict.bias".into(), Tensor::new(verdict("bias")?, &[1])?),
             ]),
+            learned,
             embedding,
         )
     }
 
-    fn new(state: State, embedding: &Embedding) -> Result<Self> {
+    fn new(state: State, learned: State, embedding: &Embedding) -> Result<Self> {
         let (channels, device) = (embedding.channels(), embedding.device());
         let k = state.get("hidden.bias").map_or(0, Tensor::len);
         let value = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
@@ -90,7 +96,7 @@ impl Folded {
         let (weight, bias) = (value("verdict.weight", &[k])?, value("verdict.bias", &[1])?);
         let (weight, bias) = (negated(weight)?, negated(bias)?);
         let anomaly = PreparedConv::new(weight, [1, 1, 1, k], bias, ConvOptions::default(), Activation::Identity)?;
-        Ok(Self { state, hidden, anomaly })
+        Ok(Self { state, learned, hidden, anomaly })
     }
 
     /// Its tensors, for the model file.
@@ -98,7 +104,9 @@ impl Folded {
     /// # Errors
     /// Never: they are on the host.
     pub fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
-        container::store(&self.state, PREFIX)
+        let mut tensors = container::store(&self.state, PREFIX)?;
+        tensors.extend(container::store(&self.learned, LEARNED)?);
+        Ok(tensors)
     }
 
     /// Reads a trained head.
@@ -106,7 +114,7 @@ impl Folded {
     /// # Errors
     /// When it is damaged.
     pub fn restore(tensors: &BTreeMap<String, Stored>, embedding: &Embedding) -> Result<Self> {
-        Self::new(container::restore(tensors, PREFIX)?, embedding)
+        Self::new(container::restore(tensors, PREFIX)?, container::restore(tensors, LEARNED)?, embedding)
     }
 
     /// Anomaly scores of patches, image by image in row order, from the maps of the embedding.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use hotad_engine::container::sha256_of;
 use hotad_engine::data::loader::Batch;
+use hotad_engine::data::prepare::list_sha256;
 use hotad_engine::ops::{Mode, add, add_noise, hinge_loss, join_rows, reshape, rows};
 use hotad_engine::params::Params;
 use hotad_engine::tape::backward;
@@ -24,7 +25,10 @@ use crate::networks::layer::{Layer, Weights};
 const MARGIN: f32 = 0.5;
 
 /// Prefix of the discriminator's parameters.
-const DISCRIMINATOR: &str = "discriminator.";
+const DISCRIMINATOR: &str = "head.";
+
+/// Prefix of all of them in a model file, as they were learned.
+pub const LEARNED: &str = "network.";
 
 /// Prefix of the adapter's parameters.
 const ADAPTER: &str = "adapter";
@@ -39,7 +43,7 @@ settings! {
         /// learning rate of the discriminator (Adam, weight decay 1e-5; paper: 2e-4)
         lr: f64 = 2e-4, in RATE;
         /// elements of the discriminator's hidden layer (paper: 1024)
-        hidden: usize = 1024, in 8..=8192;
+        hidden: usize = 1024, in 8..=8192, for Shapes;
         /// deviation of the blur of the anomaly map, in pixels; 0 for none
         blur: f64 = 4.0, in BLUR, for Scoring;
     }
@@ -216,7 +220,10 @@ pub fn train(
     context: &FitContext,
 ) -> Result<(Head, Params)> {
     let head = Head::new(embedding.dimensions(), settings.hidden, plan.adapter.is_some());
-    let params = head.init(context.seed).to(context.device)?;
+    let mut params = head.init(context.seed);
+    context.init.map_or(Ok(()), |start| start.check_features(embedding))?;
+    context.warm_start(&mut params, LEARNED)?;
+    let params = params.to(context.device)?;
     let noise = match plan.noise {
         Noise::Fixed(least, most) => (least, most),
         Noise::Share(least, most) => {
@@ -244,7 +251,8 @@ pub fn train(
     let resume = context.resume && context.has_checkpoint();
     let context = FitContext { resume, ..*context };
     let mut all = all.clone();
-    all["features"] = sha256_of(&embedding.tensors()?).into();
+    // Tensors and what a model file says beside them, such as the settings of a model that gives features.
+    all["features"] = list_sha256([&sha256_of(&embedding.tensors()?), &embedding.saved().to_string()]).into();
     context.run(&mut learner, embedding.image(), &schedule, method, &all)?;
     Ok((learner.head, learner.params))
 }

@@ -9,7 +9,7 @@
 //! Trained for a fixed number of epochs; the public code keeps the epoch that is best on the test images, which is not
 //! done here. The noise of the paper (0.015) suits the scale of its backbone's features, which differs between networks;
 //! here it is a share of their own deviation. After training, adapter, hidden layer, normalisation and whatever linear map made the features
-//! are folded into one ([`folded`]).
+//! are folded into one ([`folded`]); a model file keeps them as they were learned too, for training to start from.
 
 pub mod folded;
 pub mod head;
@@ -84,6 +84,7 @@ impl Method for SimpleNet {
 
     const NAME: &'static str = "simplenet";
     const SUMMARY: &'static str = "a discriminator of normal patch features and noisy ones (SimpleNet)";
+    const WARM_START: bool = true;
     const EXPORTABLE: bool = true;
 
     fn fit(config: Config, context: &FitContext) -> Result<Self> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytemuck::{Pod, Zeroable};
 use cubecl::prelude::*;
 
-use super::super::pass::{Direction, Operands, Sizes, Variant};
+use super::super::pass::{Direction, Operands, PassSizes, PassVariant};
 use super::{STAGES, TERMS, THREADS, TILE, precision};
 use crate::activation::Kind;
 use crate::device::{Gpu, GpuBuffer, Precision, Queue, WARP, Written, launch, launch_written, macros, units};
@@ -72,7 +72,7 @@ struct Pass {
 type Tap = [i32; 4];
 
 /// The taps of one phase of the output, `py` and `px` modulo the stride.
-fn taps_of(s: &Sizes, direction: Direction, py: usize, px: usize) -> Vec<Tap> {
+fn taps_of(s: &PassSizes, direction: Direction, py: usize, px: usize) -> Vec<Tap> {
     let taps = (0..s.kernel_h).flat_map(|r| (0..s.kernel_w).map(move |q| (r, q)));
     taps.filter_map(|(r, q)| {
         let dy = offset(r, py, (s.before_h, s.stride, s.dilation), direction)?;
@@ -96,7 +96,7 @@ fn offset(tap: usize, phase: usize, (before, stride, dilation): (usize, usize, u
 }
 
 /// The table of taps, a header for each phase first, and the most taps that a phase has.
-fn table(s: &Sizes, direction: Direction) -> (Vec<Tap>, usize) {
+fn table(s: &PassSizes, direction: Direction) -> (Vec<Tap>, usize) {
     let step = if direction == Direction::Gather { 1 } else { s.stride };
     let phases: Vec<(usize, usize)> = (0..step * step).map(|p| (p / step, p % step)).collect();
     let (mut headers, mut entries) = (Vec::new(), Vec::new());
@@ -125,7 +125,7 @@ fn number(kind: Kind) -> usize {
     }
 }
 
-fn kernel(gpu: &Gpu, v: &Variant) -> Written {
+fn kernel(gpu: &Gpu, v: &PassVariant) -> Written {
     Written {
         entry: "implicit_gemm",
         parts: &[WARP, include_str!("activation.cuh"), include_str!("implicit_gemm.cu")],
@@ -151,7 +151,7 @@ fn splits(queue: &Queue, tiles: usize, steps: usize) -> usize {
 }
 
 /// What depends on shapes alone.
-struct Plan {
+struct PassPlan {
     pass: Pass,
     taps: Vec<u32>,
     kernel: Written,
@@ -160,15 +160,15 @@ struct Plan {
 }
 
 /// What a plan is made for: the pass, the activation's parameter, the precision, the multiprocessors.
-type Key = (Sizes, Variant, u32, Precision, u32);
+type Key = (PassSizes, PassVariant, u32, Precision, u32);
 
 /// Plans that are kept at most; then all are made anew.
 const MOST_PLANS: usize = 4096;
 
-impl Plan {
+impl PassPlan {
     /// The plan of a pass, made when first asked for.
-    fn get(gpu: &Gpu, queue: &Queue, s: &Sizes, v: &Variant, parameter: f32) -> Arc<Self> {
-        static PLANS: Mutex<Option<HashMap<Key, Arc<Plan>>>> = Mutex::new(None);
+    fn get(gpu: &Gpu, queue: &Queue, s: &PassSizes, v: &PassVariant, parameter: f32) -> Arc<Self> {
+        static PLANS: Mutex<Option<HashMap<Key, Arc<PassPlan>>>> = Mutex::new(None);
         let key = (*s, *v, parameter.to_bits(), gpu.precision(), queue.limits().multiprocessors);
         let mut plans = PLANS.lock().unwrap_or_else(PoisonError::into_inner);
         let plans = plans.get_or_insert_default();
@@ -178,7 +178,7 @@ impl Plan {
         plans.entry(key).or_insert_with(|| Arc::new(Self::new(gpu, queue, s, v, parameter))).clone()
     }
 
-    fn new(gpu: &Gpu, queue: &Queue, s: &Sizes, v: &Variant, parameter: f32) -> Self {
+    fn new(gpu: &Gpu, queue: &Queue, s: &PassSizes, v: &PassVariant, parameter: f32) -> Self {
         let gather = v.direction == Direction::Gather;
         let (taps, most) = table(s, v.direction);
         let step = if gather { 1 } else { s.stride };
@@ -217,7 +217,13 @@ impl Plan {
 }
 
 /// Queues one group of a convolution, or of its adjoint, whose weights are turned round first.
-pub(in super::super) fn run(gpu: &Gpu, s: &Sizes, v: &Variant, parameter: f32, operands: &Operands) -> Result<()> {
+pub(in super::super) fn run(
+    gpu: &Gpu,
+    s: &PassSizes,
+    v: &PassVariant,
+    parameter: f32,
+    operands: &Operands,
+) -> Result<()> {
     let Operands { x, w, bias, residual, attention, y } = operands;
     let turned;
     let w: &GpuBuffer = match v.direction {
@@ -228,7 +234,7 @@ pub(in super::super) fn run(gpu: &Gpu, s: &Sizes, v: &Variant, parameter: f32, o
         }
     };
     let Some(queue) = gpu.cuda() else { unreachable!("takes was asked") };
-    let plan = Plan::get(gpu, queue, s, v, parameter);
+    let plan = PassPlan::get(gpu, queue, s, v, parameter);
     let (tiles, splits) = (plan.tiles, plan.pass.splits as usize);
     let taps = gpu.constants(&plan.taps)?;
     let partial = gpu.alloc::<f32>(if splits > 1 { tiles * splits * TILE * TILE } else { 1 })?;
@@ -249,7 +255,7 @@ pub(in super::super) fn run(gpu: &Gpu, s: &Sizes, v: &Variant, parameter: f32, o
 }
 
 /// Weights `[out][tap][in]` of all groups as `[in][tap][out]`, in and out of a group, groups one after another.
-fn turned_weights(gpu: &Gpu, s: &Sizes, w: &GpuBuffer) -> Result<GpuBuffer> {
+fn turned_weights(gpu: &Gpu, s: &PassSizes, w: &GpuBuffer) -> Result<GpuBuffer> {
     let (taps, inside, outside) = (s.kernel_h * s.kernel_w, s.out_channels, s.in_channels);
     let turned = gpu.alloc::<f32>(w.len())?;
     let n = w.len();

@@ -7,7 +7,7 @@ mod weight_gradient;
 pub(super) use implicit_gemm::run;
 pub(super) use weight_gradient::run as run_weight_gradient;
 
-use super::pass::Sizes;
+use super::pass::PassSizes;
 use crate::device::{Gpu, Precision};
 
 /// Rows and columns of a tile, terms of a step, steps on their way.
@@ -19,12 +19,12 @@ const STAGES: usize = 3;
 const THREADS: u32 = 128;
 
 /// Whether a pass can be copied four channels at a time.
-pub(super) fn takes(gpu: &Gpu, s: &Sizes) -> bool {
+pub(super) fn takes(gpu: &Gpu, s: &PassSizes) -> bool {
     gpu.cuda().is_some() && [s.in_channels, s.in_stride, s.in_first].iter().all(|n| n.is_multiple_of(4))
 }
 
 /// Whether a weight gradient can.
-pub(super) fn takes_weight_gradient(gpu: &Gpu, s: &Sizes) -> bool {
+pub(super) fn takes_weight_gradient(gpu: &Gpu, s: &PassSizes) -> bool {
     takes(gpu, s) && [s.out_channels, s.out_stride, s.out_first].iter().all(|n| n.is_multiple_of(4))
 }
 

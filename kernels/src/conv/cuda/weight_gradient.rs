@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::super::pass::Sizes;
+use super::super::pass::PassSizes;
 use super::super::product::Cut;
 use super::{STAGES, TERMS, THREADS, TILE, precision};
 use crate::device::{Gpu, GpuBuffer, WARP, Written, launch_written, macros};
@@ -39,7 +39,7 @@ struct Pass {
 const LINE: usize = TILE + 8;
 
 /// Queues the partial weight gradients of one group.
-pub(in super::super) fn run(gpu: &Gpu, s: &Sizes, x: &GpuBuffer, grad: &GpuBuffer, partial: &GpuBuffer, cut: &Cut) {
+pub(in super::super) fn run(gpu: &Gpu, s: &PassSizes, x: &GpuBuffer, grad: &GpuBuffer, partial: &GpuBuffer, cut: &Cut) {
     let pass = Pass {
         images: s.images as i32,
         in_h: s.in_h as i32,

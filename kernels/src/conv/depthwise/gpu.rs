@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::super::Geometry;
-use super::super::pass::{Direction, Layer, LayerLaunch, Operands, Sizes};
+use super::super::pass::{Direction, Layer, LayerLaunch, Operands, PassSizes};
 use crate::activation::{Activation, Kind, activate};
 use crate::device::{Gpu, GpuBuffer, launch, units};
 use crate::error::Result;
@@ -16,7 +16,7 @@ fn depthwise_kernel(
     x: &Array<f32>,
     layer: &Layer,
     y: &mut Array<f32>,
-    s: Sizes,
+    s: PassSizes,
     total: usize,
     parameter: f32,
     #[comptime] biased: bool,
@@ -46,7 +46,7 @@ fn depthwise_kernel(
 
 /// One unit for each input element: the outputs whose windows hold it.
 #[cube(launch_unchecked)]
-fn depthwise_backward_kernel(grad: &Array<f32>, w: &Array<f32>, dx: &mut Array<f32>, s: Sizes, total: usize) {
+fn depthwise_backward_kernel(grad: &Array<f32>, w: &Array<f32>, dx: &mut Array<f32>, s: PassSizes, total: usize) {
     let at = ABSOLUTE_POS;
     if at < total {
         let c = s.in_stride;
@@ -75,7 +75,7 @@ fn depthwise_weight_kernel(
     x: &Array<f32>,
     grad: &Array<f32>,
     partial: &mut Array<f32>,
-    s: Sizes,
+    s: PassSizes,
     splits: usize,
     per_split: usize,
 ) {
@@ -107,7 +107,7 @@ fn depthwise_weight_kernel(
 pub(in crate::conv) fn forward_on_gpu(gpu: &Gpu, g: &Geometry, operands: &Operands, activation: Activation) {
     let Operands { x, w, bias, y, .. } = operands;
     let (kind, parameter) = activation.kind();
-    let (s, total) = (Sizes::new(g, 0, Direction::Gather), y.len());
+    let (s, total) = (PassSizes::new(g, 0, Direction::Gather), y.len());
     launch!(
         gpu,
         depthwise_kernel,
@@ -131,7 +131,7 @@ pub(in crate::conv) fn backward_data_on_gpu(
     w: &GpuBuffer,
     dx: &mut GpuBuffer,
 ) {
-    let (s, total) = (Sizes::new(g, 0, Direction::Gather), dx.len());
+    let (s, total) = (PassSizes::new(g, 0, Direction::Gather), dx.len());
     launch!(gpu, depthwise_backward_kernel, units(total), grad.arg(), w.arg(), dx.arg(), s.arg(), total);
 }
 
@@ -146,7 +146,7 @@ pub(in crate::conv) fn backward_weight_on_gpu(
     let pixels = g.y[0] * g.y[1] * g.y[2];
     let splits = pixels.div_ceil(256).clamp(1, 256);
     let per_split = pixels.div_ceil(splits);
-    let s = Sizes::new(g, 0, Direction::Gather);
+    let s = PassSizes::new(g, 0, Direction::Gather);
     let partial = gpu.alloc::<f32>(splits * dw.len())?;
     let n = splits * dw.len();
     launch!(gpu, depthwise_weight_kernel, units(n), x.arg(), grad.arg(), partial.arg(), s.arg(), splits, per_split);

@@ -11,7 +11,7 @@ use cubecl::prelude::*;
 use super::super::conv2d::on_gpu;
 #[cfg(feature = "cuda")]
 use super::super::pass::Operands;
-use super::super::pass::{Direction, Layer, LayerLaunch, Sizes};
+use super::super::pass::{Direction, Layer, LayerLaunch, PassSizes};
 use super::super::{ConvOptions, Geometry};
 use super::ConvWeights;
 use crate::activation::{Activation, Kind, activate};
@@ -33,7 +33,7 @@ const SHARE: usize = PIXELS / LINES;
 
 /// What a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Variant {
+struct BlockVariant {
     kernel_h: usize,
     kernel_w: usize,
     stride: usize,
@@ -44,7 +44,7 @@ struct Variant {
     activation: Kind,
 }
 
-impl Variant {
+impl BlockVariant {
     /// Columns of the expanded tile.
     fn width(self) -> usize {
         (COLUMNS - 1) * self.stride + self.kernel_w
@@ -84,10 +84,10 @@ fn inverted_residual_kernel(
     x: &Array<f32>,
     layers: &Layers,
     y: &mut Array<f32>,
-    s: Sizes,
+    s: PassSizes,
     ends: Ends,
     parameter: f32,
-    #[comptime] v: Variant,
+    #[comptime] v: BlockVariant,
 ) {
     let (down, across) = (s.out_h.div_ceil(ROWS), s.out_w.div_ceil(COLUMNS));
     if CUBE_POS < s.images * down * across {
@@ -123,10 +123,10 @@ fn expand_tile(
     wide: &mut SharedMemory<f32>,
     first: usize,
     tile: Tile,
-    s: Sizes,
+    s: PassSizes,
     from: usize,
     parameter: f32,
-    #[comptime] v: Variant,
+    #[comptime] v: BlockVariant,
 ) {
     let width = comptime!(v.width());
     let mut at = UNIT_POS as usize;
@@ -159,9 +159,9 @@ fn mix_tile(
     layer: &Layer,
     mixed: &mut SharedMemory<f32>,
     first: usize,
-    s: Sizes,
+    s: PassSizes,
     parameter: f32,
-    #[comptime] v: Variant,
+    #[comptime] v: BlockVariant,
 ) {
     let width = comptime!(v.width());
     #[unroll]
@@ -194,9 +194,9 @@ fn project_tile(
     weights: &Array<f32>,
     sums: &mut Array<f32>,
     first: usize,
-    s: Sizes,
+    s: PassSizes,
     to: usize,
-    #[comptime] v: Variant,
+    #[comptime] v: BlockVariant,
 ) {
     let (column, line) = (UNIT_POS as usize % OUTPUTS, UNIT_POS as usize / OUTPUTS);
     let count = usize::min(s.in_stride - first, CHANNELS);
@@ -223,9 +223,9 @@ fn write_tile(
     sums: &Array<f32>,
     y: &mut Array<f32>,
     tile: Tile,
-    s: Sizes,
+    s: PassSizes,
     to: usize,
-    #[comptime] v: Variant,
+    #[comptime] v: BlockVariant,
 ) {
     let (column, line) = (UNIT_POS as usize % OUTPUTS, UNIT_POS as usize / OUTPUTS);
     #[unroll]
@@ -320,8 +320,8 @@ impl Call<'_> {
         let gpu: &Gpu = x.gpu();
         let Buffers { expand, depthwise, project } = self.weights;
         let (kind, parameter) = self.activation.kind();
-        let s = Sizes::new(self.g, 0, Direction::Gather);
-        let v = Variant {
+        let s = PassSizes::new(self.g, 0, Direction::Gather);
+        let v = BlockVariant {
             kernel_h: s.kernel_h,
             kernel_w: s.kernel_w,
             stride: s.stride,

@@ -127,7 +127,7 @@ pub(super) struct Call<'a> {
 }
 
 /// How a call is cut into tasks.
-struct Plan {
+struct BlockSplit {
     /// Output rows of a band.
     rows: usize,
     /// Shares of the expanded channels.
@@ -136,7 +136,7 @@ struct Plan {
     granule: usize,
 }
 
-impl Plan {
+impl BlockSplit {
     fn new(g: &Geometry, granule: usize) -> Self {
         let [_, oh, _, e] = g.y;
         let held =
@@ -164,7 +164,7 @@ impl Call<'_> {
         if y.is_empty() {
             return;
         }
-        let plan = Plan::new(self.g, self.weights.granule);
+        let plan = BlockSplit::new(self.g, self.weights.granule);
         let images = y.par_chunks_mut(oh * ow * self.to).zip(x.par_chunks(h * w * self.from));
         images.for_each(|(y, x)| {
             y.par_chunks_mut(plan.rows * ow * self.to).enumerate().for_each(|(band, y)| {

@@ -16,7 +16,7 @@ use super::dense::{Pass, Target};
 use super::micro::tiles;
 use super::packed::Packed;
 use grid::TILES;
-use tasks::{Inputs, compute};
+use tasks::{TransformedTiles, compute};
 use transform::weights;
 
 /// Some channels of a band of image `n` from output row `row` on.
@@ -32,7 +32,7 @@ pub(super) fn run_band(pass: &Pass, grid: &Grid, n: usize, row: usize, target: &
     let rows = row..row + target.values.len() / (grid.y[1] * target.stride);
     let all = grid.tiles(&rows);
     for (first, count) in tiles(all.len(), TILES) {
-        let inputs = Inputs::new(grid, image, &all[first..first + count]);
+        let inputs = TransformedTiles::new(grid, image, &all[first..first + count]);
         compute(pass, grid, &rows, &inputs, weights, target);
     }
 }

@@ -11,13 +11,13 @@ use crate::device::HostBuffer;
 use crate::simd::{Lanes, lanes_fn};
 
 /// Tiles and their transformed inputs: `[product][tile][channel]`.
-pub(super) struct Inputs<'a> {
+pub(super) struct TransformedTiles<'a> {
     tiles: &'a [Tile],
     values: HostBuffer<f32>,
     channels: usize,
 }
 
-impl<'a> Inputs<'a> {
+impl<'a> TransformedTiles<'a> {
     /// The transformed inputs of some tiles of an image.
     pub fn new(grid: &Grid, image: &[f32], tiles: &'a [Tile]) -> Self {
         let mut inputs = Self { tiles, values: HostBuffer::uninit(0), channels: grid.channels.1 };
@@ -64,7 +64,7 @@ impl<'a> Inputs<'a> {
         }
     }
 
-    /// [`Inputs::products`] for one place of `M` tiles.
+    /// [`TransformedTiles::products`] for one place of `M` tiles.
     ///
     /// # Safety
     /// The CPU has the set of `L`; `from` are inputs of `M` tiles, the panels have a row for each channel, `to` has room for
@@ -93,7 +93,7 @@ impl<'a> Inputs<'a> {
 
 lanes_fn! {
     /// Fills transformed inputs.
-    fn transform<L>(grid: &Grid, image: &[f32], inputs: &mut Inputs) {
+    fn transform<L>(grid: &Grid, image: &[f32], inputs: &mut TransformedTiles) {
         let c = inputs.channels;
         assert!(c.is_multiple_of(L::WIDTH), "whole registers of channels");
         let zeros = vec![0.0; c];
@@ -106,7 +106,7 @@ lanes_fn! {
                 }
             }
             for channel in (0..c).step_by(L::WIDTH) {
-                // SAFETY: every pixel has `c` channels, a whole number of registers, and `Inputs::new` has made room.
+                // SAFETY: every pixel has `c` channels, a whole number of registers, and `TransformedTiles::new` has made room.
                 unsafe { input::<L>(&pixels, channel, inputs.values.as_mut_ptr().add(i * pitch + channel), plane) };
             }
         }
@@ -122,7 +122,7 @@ lanes_fn! {
         pass: &Pass,
         grid: &Grid,
         rows: &Range<usize>,
-        inputs: &Inputs,
+        inputs: &TransformedTiles,
         weights: &[f32],
         target: &mut Target,
     ) {

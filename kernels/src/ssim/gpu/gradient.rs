@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::super::gradient::ssim_slopes;
-use super::{GROUP, Layout, Pair, QUARTER, Shapes, TILE, Tile, Variant, moment, moments, spot, tile};
+use super::{GROUP, Layout, Pair, QUARTER, Shapes, TILE, Tile, WindowVariant, moment, moments, spot, tile};
 use crate::device::{GpuBuffer, UNITS, grid, launch};
 use crate::shape::pixel_at;
 use crate::window::lead;
@@ -16,7 +16,7 @@ fn slopes_kernel(
     map: &mut Array<f32>,
     coefficients: &mut Array<f32>,
     s: Shapes,
-    #[comptime] v: Variant,
+    #[comptime] v: WindowVariant,
 ) {
     if CUBE_POS < s.cubes {
         let at = tile(s.oh, s.ow, s.c);
@@ -63,7 +63,7 @@ pub(crate) fn slopes(
 
 /// The images of a gradient, coefficient maps, and the adjoint of the windowed mean along rows and columns.
 #[derive(CubeType, CubeLaunch)]
-struct Inputs {
+struct GradientInputs {
     x: Array<f32>,
     y: Array<f32>,
     coefficients: Array<f32>,
@@ -82,7 +82,13 @@ struct Sums {
 /// `F'(p) + 2 x F'(q) + y F'(r)` on a tile, one unit for each pixel: coefficients of the tile and its surroundings,
 /// horizontal sums, vertical sums. p begins at `first`, q and r after one and two sections.
 #[cube(launch_unchecked)]
-fn gradient_kernel(inputs: &Inputs, dx: &mut Array<f32>, s: Shapes, first: usize, #[comptime] v: Variant) {
+fn gradient_kernel(
+    inputs: &GradientInputs,
+    dx: &mut Array<f32>,
+    s: Shapes,
+    first: usize,
+    #[comptime] v: WindowVariant,
+) {
     if CUBE_POS < s.cubes {
         let at = tile(s.h, s.w, s.c);
         let mut maps = SharedMemory::<f32>::new(comptime!(3 * v.halo() * v.halo()));
@@ -136,7 +142,7 @@ fn load_coefficients(
     at: Tile,
     first: usize,
     s: Shapes,
-    #[comptime] v: Variant,
+    #[comptime] v: WindowVariant,
 ) {
     let halo = comptime!(v.halo());
     let square = comptime!(v.halo() * v.halo());
@@ -175,7 +181,7 @@ fn horizontal_sums(
     rows: &mut SharedMemory<f32>,
     at: Tile,
     s: Shapes,
-    #[comptime] v: Variant,
+    #[comptime] v: WindowVariant,
 ) {
     let halo = comptime!(v.halo());
     let plane = comptime!(TILE * v.halo());
@@ -204,7 +210,7 @@ pub(crate) fn gradient(
         l.gpu,
         gradient_kernel,
         (grid(cubes), CubeDim::new_1d(UNITS)),
-        InputsLaunch::new(x.arg(), y.arg(), coefficients.arg(), l.row_band.arg(), l.column_band.arg()),
+        GradientInputsLaunch::new(x.arg(), y.arg(), coefficients.arg(), l.row_band.arg(), l.column_band.arg()),
         dx.arg(),
         l.arg(cubes),
         first * l.map_len(),

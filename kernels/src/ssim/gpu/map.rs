@@ -3,12 +3,12 @@
 use cubecl::prelude::*;
 
 use super::super::ssim;
-use super::{GROUP, Layout, Pair, QUARTER, Shapes, Tile, Variant, moment, moments, spot, tile};
+use super::{GROUP, Layout, Pair, QUARTER, Shapes, Tile, WindowVariant, moment, moments, spot, tile};
 use crate::device::{GpuBuffer, grid, launch};
 use crate::shape::pixel_at;
 
 #[cube(launch_unchecked)]
-fn ssim_map_kernel(pair: &Pair, map: &mut Array<f32>, s: Shapes, #[comptime] v: Variant) {
+fn ssim_map_kernel(pair: &Pair, map: &mut Array<f32>, s: Shapes, #[comptime] v: WindowVariant) {
     if CUBE_POS < s.cubes {
         let at = tile(s.oh, s.ow, s.c);
         let found = moments(&pair.x, &pair.y, &pair.weights, at, s, v);
@@ -40,7 +40,7 @@ fn ssim_mask_kernel(
     changed: &mut Array<Atomic<u32>>,
     s: Shapes,
     threshold: f32,
-    #[comptime] v: Variant,
+    #[comptime] v: WindowVariant,
 ) {
     if CUBE_POS < s.cubes {
         let place = tile(s.oh, s.ow, 1usize);

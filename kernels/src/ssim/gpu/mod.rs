@@ -75,8 +75,8 @@ impl Layout {
     }
 
     /// What kernels are compiled for.
-    pub fn variant(&self) -> Variant {
-        Variant { size: self.size, border: self.border }
+    pub fn variant(&self) -> WindowVariant {
+        WindowVariant { size: self.size, border: self.border }
     }
 
     /// Elements of the map.
@@ -133,13 +133,13 @@ impl Layout {
 
 /// What a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Variant {
+pub(crate) struct WindowVariant {
     /// Pixels along one side of the window.
     pub size: usize,
     pub border: Border,
 }
 
-impl Variant {
+impl WindowVariant {
     /// Side of a tile and its surroundings.
     fn halo(self) -> usize {
         TILE - 1 + self.size
@@ -235,7 +235,7 @@ pub(crate) fn moments(
     weights: &Array<f32>,
     at: Tile,
     s: Shapes,
-    #[comptime] v: Variant,
+    #[comptime] v: WindowVariant,
 ) -> Array<f32> {
     let halo = comptime!(v.halo());
     let plane = comptime!(TILE * v.halo());
@@ -277,7 +277,7 @@ fn horizontal_means(
     tiles: &SharedMemory<f32>,
     window: &Array<f32>,
     rows: &mut SharedMemory<f32>,
-    #[comptime] v: Variant,
+    #[comptime] v: WindowVariant,
 ) {
     let halo = comptime!(v.halo());
     let plane = comptime!(TILE * v.halo());

@@ -32,7 +32,7 @@ struct Saved {
 const FUSION: &str = "fusion.";
 
 /// Prefix of an extractor's tensors.
-fn prefix(part: usize) -> String {
+pub fn extractor(part: usize) -> String {
     format!("extractor.{part}.")
 }
 
@@ -56,7 +56,7 @@ impl Embedding {
     pub fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
         let mut tensors = BTreeMap::new();
         for (i, part) in self.parts.iter().enumerate() {
-            tensors.extend(part.source.tensors(part.last(), &prefix(i))?);
+            tensors.extend(part.source.tensors(part.last(), &extractor(i))?);
         }
         if let Some(linear) = &self.linear {
             let channels = linear.mean.len();
@@ -67,6 +67,22 @@ impl Embedding {
             tensors.extend(container::store(&state, FUSION)?);
         }
         Ok(tensors)
+    }
+
+    /// Whether a model file has the same networks at the same cuts. An autoencoder that is trained for this may have other
+    /// weights there.
+    ///
+    /// # Errors
+    /// When the device of the weights is lost.
+    pub fn is_that_of(&self, saved: &Value, tensors: &BTreeMap<String, Stored>) -> Result<bool> {
+        let own = self.saved();
+        let mut same = ["sources", "cuts", "neighbourhood"].iter().all(|key| saved[key] == own[key]);
+        let given = self.parts.iter().enumerate().filter(|(_, part)| !matches!(part.source, Source::Encoder(_)));
+        for (i, part) in given {
+            let own = part.source.tensors(part.last(), &extractor(i))?;
+            same = same && own.iter().all(|(name, tensor)| tensors.get(name) == Some(tensor));
+        }
+        Ok(same)
     }
 
     /// Reads what [`Embedding::saved`] and [`Embedding::tensors`] have given.
@@ -88,7 +104,7 @@ impl Embedding {
         }
         let mut parts = Vec::with_capacity(count);
         for (i, (source, cuts)) in saved.sources.iter().zip(saved.cuts).enumerate() {
-            let source = Source::restore(source, &prefix(i), tensors, context)?;
+            let source = Source::restore(source, &extractor(i), tensors, context)?;
             let known = source.extractor().cuts().len();
             let ascending = !cuts.is_empty() && cuts.is_sorted_by(|a, b| a < b);
             if !ascending || cuts.iter().any(|cut| *cut >= known) {

@@ -21,6 +21,7 @@ use hotad_kernels::pool::{PoolOptions, avg_pool2d};
 use hotad_kernels::resize::{Filter, resize};
 
 use super::{Source, fitted};
+pub use file::extractor;
 pub use member_maps::Standard;
 use member_maps::member_map;
 use reduction::Linear;
