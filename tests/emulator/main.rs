@@ -15,6 +15,7 @@ mod mutations;
 mod neighbours;
 mod orders;
 mod precisions;
+mod recording;
 mod scoring;
 
 use hotad_kernels::device::emulator::{self, Settings};

@@ -1,0 +1,169 @@
+//! Recorded work: the same results as the work itself, and only where it can be repeated.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hotad_engine::Result;
+use hotad_engine::planned::Planned;
+use hotad_engine::tensor::Tensor;
+use hotad_kernels::device::emulator::{self, Settings};
+use hotad_kernels::device::{Buffer, Device};
+use hotad_kernels::elementwise::{add, affine};
+use hotad_models::model::Model;
+
+use crate::common::{ok, small_data, text};
+use crate::open;
+
+/// An emulated device that looks at no access: what is asked here is which work is repeated.
+fn unchecked() -> Option<Device> {
+    open(&Settings { check: false, ..Settings::default() }).map(Device::Gpu)
+}
+
+fn tensor(values: &[f32]) -> Tensor {
+    Tensor::new(values.to_vec(), &[values.len()]).expect("lengths fit")
+}
+
+/// `2 x + 1 + weights`, and how often it was asked for.
+struct Work {
+    weights: Mutex<Buffer>,
+    calls: AtomicUsize,
+}
+
+impl Work {
+    fn new(device: &Device, weights: &[f32]) -> Self {
+        Self { weights: Mutex::new(device.upload(weights.to_vec()).expect("memory")), calls: AtomicUsize::new(0) }
+    }
+
+    fn run(&self, x: &Tensor, device: &Device) -> Result<Vec<Buffer>> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let x = x.to(device)?;
+        let (mut twice, weights) = (device.alloc(x.len())?, self.weights.lock().expect("whole"));
+        affine(x.view(), 2.0, 1.0, &mut twice)?;
+        let mut sum = twice.duplicate()?;
+        add(&mut sum, &*weights)?;
+        Ok(vec![twice, sum])
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn the_third_batch_of_a_shape_is_replayed() {
+    let Some(device) = unchecked() else { return };
+    let (work, planned) = (Work::new(&device, &[10.0, 20.0]), Planned::default());
+    for i in 0..5 {
+        let x = i as f32;
+        let values = planned.run(&tensor(&[x, -x]), &device, |images| work.run(images, &device)).expect("runs");
+        assert_eq!(values, [[2.0 * x + 1.0, 1.0 - 2.0 * x], [2.0 * x + 11.0, 21.0 - 2.0 * x]]);
+    }
+    assert_eq!(work.calls(), 2);
+}
+
+#[test]
+fn each_shape_has_a_recording_of_its_own() {
+    let Some(device) = unchecked() else { return };
+    let (work, planned) = (Work::new(&device, &[10.0; 3]), Planned::default());
+    let wide = Work::new(&device, &[10.0; 4]);
+    for i in 0..4 {
+        let x = i as f32;
+        let narrow = planned.run(&tensor(&[x; 3]), &device, |images| work.run(images, &device)).expect("runs");
+        assert_eq!(narrow[1], [2.0 * x + 11.0; 3]);
+        let values = planned.run(&tensor(&[-x; 4]), &device, |images| wide.run(images, &device)).expect("runs");
+        assert_eq!(values[1], [11.0 - 2.0 * x; 4]);
+    }
+    assert_eq!((work.calls(), wide.calls()), (2, 2));
+}
+
+#[test]
+fn new_weights_are_seen_whether_they_are_written_or_exchanged() {
+    let Some(device) = unchecked() else { return };
+    let (work, planned) = (Work::new(&device, &[10.0]), Planned::default());
+    let run = || planned.run(&tensor(&[1.0]), &device, |images| work.run(images, &device)).expect("runs")[1][0];
+    assert_eq!([run(), run(), run()], [13.0; 3]);
+    add(&mut *work.weights.lock().expect("whole"), &device.upload(vec![5.0]).expect("memory")).expect("adds");
+    assert_eq!((run(), work.calls()), (18.0, 2));
+    *work.weights.lock().expect("whole") = device.upload(vec![100.0]).expect("memory");
+    assert_eq!((run(), work.calls()), (103.0, 3), "the memory of the first weights is another buffer's by now");
+    assert_eq!((run(), work.calls()), (103.0, 3));
+}
+
+#[test]
+fn work_that_looks_at_values_is_never_replayed() {
+    let Some(device) = unchecked() else { return };
+    let (work, planned) = (Work::new(&device, &[10.0]), Planned::default());
+    for i in 0..4 {
+        let looks = |images: &Tensor| {
+            let all = work.run(images, &device)?;
+            let first = all[0].to_vec()?[0];
+            Ok(vec![device.upload(vec![first.max(3.0)])?])
+        };
+        let values = planned.run(&tensor(&[i as f32]), &device, looks).expect("runs");
+        assert_eq!(values, [[(2.0 * i as f32 + 1.0).max(3.0)]]);
+    }
+    assert_eq!(work.calls(), 4);
+}
+
+#[test]
+fn a_device_that_is_lost_while_work_is_replayed_says_so() {
+    let Some(gpu) = open(&Settings { check: false, fault: Some(emulator::Fault::Loss(7)), ..Settings::default() })
+    else {
+        return;
+    };
+    let device = Device::Gpu(gpu);
+    let (work, planned) = (Work::new(&device, &[10.0]), Planned::default());
+    let run = || planned.run(&tensor(&[1.0]), &device, |images| work.run(images, &device));
+    assert_eq!([run().expect("runs"), run().expect("runs")], [[[3.0], [13.0]], [[3.0], [13.0]]]);
+    let lost = run().expect_err("lost").to_string();
+    assert!(lost.contains("the device was lost") && !lost.contains('\n'), "{lost}");
+}
+
+/// Trains a method for a moment.
+fn trained(dir: &Path, method: &str, settings: &[&str]) -> Model {
+    let (data, file) = (dir.join("data"), dir.join(format!("{method}.safetensors")));
+    let mut args = vec!["train", method, "--data", text(&data), "--out", text(&file), "-q", "--device", "cpu"];
+    settings.iter().for_each(|setting| args.extend(["--set", setting]));
+    ok(&args);
+    let device = unchecked().expect("there was one before");
+    Model::load(&file, &device).expect("a model")
+}
+
+/// Batches of noise.
+fn batches(model: &Model) -> Vec<Tensor> {
+    let spec = model.detector.image();
+    let value = |batch: usize, i: usize| ((i * 7919 + batch * 104_729) % 251) as f32 / 250.0;
+    let values = |batch| (0..2 * spec.len()).map(|i| value(batch, i)).collect();
+    let shape = [2, spec.height, spec.width, spec.channels];
+    (0..4).map(|batch| Tensor::new(values(batch), &shape).expect("lengths fit")).collect()
+}
+
+#[test]
+fn methods_that_wait_for_nothing_score_the_same_replayed() {
+    if unchecked().is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    small_data(&dir.path().join("data"), 32);
+    let small = ["image_size=32", "epochs=1"];
+    let methods: [(&str, &[&str]); 6] = [
+        ("paedid", &["network=[4, 8]", "steps=3"]),
+        ("pae", &["network=[4, 8]", "score=map"]),
+        ("patchcore", &["backbone="]),
+        ("padim", &["backbone="]),
+        ("l2-ae", &[]),
+        ("mem-ae", &["slots=20"]),
+    ];
+    for (method, own) in methods {
+        let settings = [&small[..], own].concat();
+        let (model, again) = (trained(dir.path(), method, &settings), trained(dir.path(), method, &settings));
+        let before = emulator::recordings();
+        let scores: Vec<_> = batches(&model).iter().map(|batch| model.score(batch).expect("scored")).collect();
+        assert_eq!(emulator::recordings() - before, 1, "{method}: recorded once");
+        // A model's first batch is never replayed.
+        let last = again.score(&batches(&again)[3]).expect("scored");
+        assert_eq!(scores[3], last, "{method}");
+        assert_ne!(scores[2], last, "{method}: batches differ");
+    }
+}
