@@ -95,7 +95,12 @@ fn a_head_starts_from_the_same_features_alone() {
     };
     refuse([&c, &b], &first, &discriminator, &["first.safetensors: its features are of other networks"]);
     refuse([&a, &b], &first, &discriminator[..2], &["first.safetensors", "setting maps was 8.0, is 0.999"]);
-    refuse([&a, &b], &first, &[], &["first.safetensors", "setting head was \"discriminator\", is \"mahalanobis\""]);
+    refuse(
+        [&a, &b],
+        &first,
+        &discriminator[2..],
+        &["first.safetensors", "setting head was \"discriminator\", is \"mahalanobis\""],
+    );
     refuse([&a, &b], &gaussians, &[], &["--init", "head = \"discriminator\""]);
     // What a file of an earlier version lacks is named.
     let mut old = ModelFile::load(&first).expect("a model");

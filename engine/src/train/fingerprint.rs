@@ -21,11 +21,13 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// The first thing in which two fingerprints differ.
+    /// The first thing in which two fingerprints differ, arguments before what follows from them.
     pub fn between(had: &Value, has: &Map<String, Value>) -> Option<Self> {
         let none = Map::new();
         let had = had.as_object().unwrap_or(&none);
-        let name = has.keys().chain(had.keys()).find(|name| had.get(*name) != has.get(*name))?;
+        let differs = |name: &&String| had.get(*name) != has.get(*name);
+        let names = || has.keys().chain(had.keys()).filter(differs);
+        let name = names().find(|name| name.starts_with(ARGUMENT)).or_else(|| names().next())?;
         let shown = |side: Option<&Value>| side.map_or("not set".into(), ToString::to_string);
         Some(Self { name: name.clone(), had: shown(had.get(name)), has: shown(has.get(name)) })
     }
@@ -66,6 +68,8 @@ mod tests {
         };
         assert_eq!(told(&of(1, false).into(), &of(1, false)), None);
         assert_eq!(told(&of(1, false).into(), &of(2, false)).as_deref(), Some("argument seed was 1, is 2"));
+        let drawn = |seed: u64| Map::from_iter([argument("seed"), "SHA-256".into()].map(|name| (name, seed.into())));
+        assert_eq!(told(&drawn(1).into(), &drawn(2)).as_deref(), Some("argument seed was 1, is 2"));
         let gone = told(&of(1, true).into(), &of(1, false));
         assert_eq!(gone.as_deref(), Some("setting lr was 0.5, is not set"));
         assert!(told(&Value::Null, &of(1, false)).is_some());
