@@ -71,6 +71,8 @@ pub struct Settings {
     pub alter: Option<fn(&str) -> String>,
     /// Folder of compiled kernels.
     pub cache: PathBuf,
+    /// Counts the recordings that were made ready.
+    pub recordings: Arc<AtomicU64>,
 }
 
 impl Default for Settings {
@@ -82,6 +84,7 @@ impl Default for Settings {
             fault: None,
             alter: None,
             cache: PathBuf::from("target/emulator"),
+            recordings: Arc::default(),
         }
     }
 }
@@ -111,14 +114,6 @@ pub fn open(settings: &Settings) -> Result<Gpu> {
     let id = DeviceId::new(KIND, NEXT.fetch_add(1, Ordering::Relaxed));
     let queue = Queue::new(id, Arc::new(driver), settings.cache.clone());
     Ok(Gpu::new(Client::Cuda(queue), facts))
-}
-
-/// Recordings that were made ready.
-static SEQUENCES: AtomicU64 = AtomicU64::new(0);
-
-/// How many recordings emulated devices of this process have made ready so far.
-pub fn recordings() -> u64 {
-    SEQUENCES.load(Ordering::Relaxed)
 }
 
 #[derive(Debug)]
@@ -242,7 +237,7 @@ impl Driver for Emulator {
     }
 
     unsafe fn sequence(&self, launches: Vec<Listed>) -> driver::Result<Box<dyn Sequence>> {
-        SEQUENCES.fetch_add(1, Ordering::Relaxed);
+        self.settings.recordings.fetch_add(1, Ordering::Relaxed);
         Ok(Box::new(launches))
     }
 
