@@ -28,6 +28,22 @@ fn layer(t: &[Tensor], activation: Activation) -> ConvParams {
     ConvParams { weight: t[1].clone(), bias: Some(t[2].clone()), activation }
 }
 
+fn dense(x: &Tensor, params: &ConvParams) -> Result<Tensor> {
+    conv2d(x, params, AROUND)
+}
+
+fn dense_sums(a: &[Array]) -> Vec<f64> {
+    convolution(a, AROUND)
+}
+
+fn by_channel(x: &Tensor, params: &ConvParams) -> Result<Tensor> {
+    conv2d(x, params, DEPTHWISE)
+}
+
+fn sums_by_channel(a: &[Array]) -> Vec<f64> {
+    convolution(a, DEPTHWISE)
+}
+
 /// The activations by their definitions.
 fn activated(activation: Activation, values: Vec<f64>) -> Vec<f64> {
     let of = |v: f64| match activation {
@@ -62,19 +78,19 @@ const fn case(
 
 /// A convolution of the same kind with each of some activations.
 macro_rules! cases {
-    ($checked:expr, $run:expr, $oracle:expr, $($name:literal: $activation:expr),+ $(,)?) => {
+    ($checked:expr, $run:path, $sums:path, $($name:literal: $activation:expr),+ $(,)?) => {
         &[$(case(
             $name,
             $checked,
             |t| $run(&t[0], &layer(t, $activation)),
-            |a| activated($activation, $oracle(a)),
+            |a| activated($activation, $sums(a)),
         )),+]
     };
 }
 
 /// With exact operands and without gradients.
 pub const PLAIN: &[Case] = cases!(
-    DENSE, |x, params| conv2d(x, params, AROUND), |a| convolution(a, AROUND),
+    DENSE, dense, dense_sums,
     "conv2d_relu": Activation::Relu,
     "conv2d_relu6": Activation::Relu6,
     "conv2d_leaky_relu": LEAKY,
@@ -131,7 +147,7 @@ pub const OTHERS: &[Case] = &[
 
 /// Of every channel by itself, which no precision but f32 is for.
 pub const DEPTHWISE_CASES: &[Case] = cases!(
-    BY_CHANNEL, |x, params| conv2d(x, params, DEPTHWISE), |a| convolution(a, DEPTHWISE),
+    BY_CHANNEL, by_channel, sums_by_channel,
     "conv2d_depthwise_relu": Activation::Relu,
     "conv2d_depthwise_relu6": Activation::Relu6,
     "conv2d_depthwise_leaky_relu": LEAKY,
@@ -145,7 +161,7 @@ pub const DEPTHWISE_CASES: &[Case] = cases!(
 /// With gradients, which are made of the outputs: not hard swish, which is not fused then. The operands are not exact, so that no sum
 /// is where an activation has no slope.
 pub const LEARNED: &[Case] = cases!(
-    ON_TAPE, |x, params| conv2d(x, params, AROUND), |a| convolution(a, AROUND),
+    ON_TAPE, dense, dense_sums,
     "conv2d_relu_learned": Activation::Relu,
     "conv2d_relu6_learned": Activation::Relu6,
     "conv2d_leaky_relu_learned": LEAKY,
