@@ -145,17 +145,18 @@ fn methods_that_wait_for_nothing_score_the_same_replayed() {
     let device = Device::Gpu(gpu);
     let dir = tempfile::tempdir().expect("a folder");
     small_data(&dir.path().join("data"), 32);
-    let small = ["image_size=32", "epochs=1"];
-    let methods: [(&str, &[&str]); 6] = [
-        ("paedid", &["network=[4, 8]", "steps=3"]),
-        ("pae", &["network=[4, 8]", "score=map"]),
-        ("patchcore", &["backbone="]),
-        ("padim", &["backbone="]),
-        ("l2-ae", &[]),
-        ("mem-ae", &["slots=20"]),
+    let methods: [(&str, &[&str]); 8] = [
+        ("paedid", &["epochs=1", "network=[4, 8]", "steps=3"]),
+        ("pae", &["epochs=1", "network=[4, 8]", "score=map"]),
+        ("patchcore", &["backbone=hotad-lite0"]),
+        ("padim", &["backbone=hotad-lite0", "dimensions=16"]),
+        ("simplenet", &["backbone=hotad-lite0", "epochs=1"]),
+        ("l2-ae", &["epochs=1"]),
+        ("ssim-ae", &["epochs=1"]),
+        ("mem-ae", &["epochs=1", "slots=20"]),
     ];
     for (method, own) in methods {
-        let file = trained(dir.path(), method, &[&small[..], own].concat());
+        let file = trained(dir.path(), method, &[&["image_size=32"][..], own].concat());
         let [model, again] = [(); 2].map(|()| Model::load(&file, &device).expect("a model"));
         let before = settings.recordings.load(Ordering::Relaxed);
         let scores: Vec<_> = batches(&model).iter().map(|batch| model.score(batch).expect("scored")).collect();

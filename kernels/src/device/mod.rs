@@ -185,6 +185,18 @@ impl Device {
         Ok(buffer)
     }
 
+    /// A small table on the device, which a GPU keeps and gives again for the same numbers: for what an operation is given at every
+    /// call. Nobody writes to it.
+    ///
+    /// # Errors
+    /// When the device cannot have a buffer of this size.
+    pub fn constants<T: Element>(&self, table: &[T]) -> Result<Buffer<T>> {
+        match self {
+            Self::Cpu(_) => Ok(Buffer::Host(table.to_vec().into())),
+            Self::Gpu(gpu) => gpu.constants(table).map(Buffer::Gpu),
+        }
+    }
+
     /// Moves numbers from the host to the device.
     ///
     /// # Errors

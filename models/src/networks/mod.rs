@@ -116,7 +116,7 @@ pub(crate) const VARIANCE: [f32; 3] = [0.229 * 0.229, 0.224 * 0.224, 0.225 * 0.2
 /// When they do not have three channels.
 pub fn standardised(images: &Tensor) -> Result<Tensor> {
     let device = images.device();
-    let put = |values: [f32; 3]| device.upload(values.to_vec());
+    let put = |values: [f32; 3]| device.constants(&values);
     let statistics = Statistics::running(&put(MEAN)?, &put(VARIANCE)?, 0.0)?;
     let (weight, bias) = (put([1.0; 3])?, put([0.0; 3])?);
     let affine = Affine { weight: weight.view(), bias: bias.view() };
