@@ -17,6 +17,8 @@ mod orders;
 mod precisions;
 mod recording;
 mod scoring;
+#[path = "../common/small_models.rs"]
+mod small_models;
 
 use hotad_kernels::device::emulator::{self, Settings};
 use hotad_kernels::device::{Device, Gpu};
