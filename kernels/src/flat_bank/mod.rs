@@ -38,7 +38,7 @@ pub struct FlatBank {
 #[derive(Clone, Debug)]
 enum Vectors {
     Host(Panels),
-    Gpu(GpuBank),
+    Gpu(Box<GpuBank>),
 }
 
 /// Numbers in f32.
@@ -70,7 +70,7 @@ impl FlatBank {
         }
         let vectors = match device {
             Device::Cpu(_) => Vectors::Host(Panels::new(&data, dimension)),
-            Device::Gpu(gpu) => Vectors::Gpu(GpuBank::new(gpu, &data, dimension)?),
+            Device::Gpu(gpu) => Vectors::Gpu(Box::new(GpuBank::new(gpu, &data, dimension)?)),
         };
         Ok(Self { len: elements / dimension, dimension, vectors })
     }
