@@ -16,7 +16,7 @@ pub enum Continued {
 
 impl Continued {
     /// What to do about a checkpoint that a training continues from, after a semicolon; nothing where nothing does.
-    pub fn from_checkpoint(self) -> &'static str {
+    pub fn after_checkpoint(self) -> &'static str {
         match self {
             Self::Not => "",
             Self::ByOption => "; continue with --resume",
@@ -28,7 +28,7 @@ impl Continued {
     pub fn after(self, error: &Error) -> &'static str {
         match (error, self) {
             (Error::Interrupted(Some(_)), _) | (Error::Interrupted(None), Self::BySameCommand) => {
-                self.from_checkpoint()
+                self.after_checkpoint()
             }
             (Error::Checkpoint { .. } | Error::OtherRun { .. }, Self::ByOption) => {
                 "; --force in place of --resume begins anew"

@@ -55,7 +55,7 @@ impl Observer for Terminal {
     }
 
     fn kept(&self, checkpoint: &Path) {
-        self.say(&format!("what was learned is in {}{}", shown(checkpoint), self.continued.from_checkpoint()));
+        self.say(&format!("what was learned is in {}{}", shown(checkpoint), self.continued.after_checkpoint()));
     }
 
     fn progress(&self, progress: &Progress) {

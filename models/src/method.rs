@@ -13,6 +13,9 @@ use crate::cross_validation::CrossValidationTable;
 use crate::detector::Detector;
 use crate::fit::FitContext;
 
+/// A model file that a method is built on, behind the name of the setting that says so.
+pub type BuiltOn = (&'static str, PathBuf);
+
 /// A method that can be trained; implemented beside what it trains, listed in [`METHODS`](crate::METHODS).
 pub trait Method {
     /// Its settings.
@@ -40,7 +43,7 @@ pub trait Method {
     const EXPORTABLE: bool = false;
 
     /// Model files that settings name and that it is built on, as an ensemble is on its members; each with the setting.
-    fn built_on(_config: &Self::Config) -> Vec<(&'static str, PathBuf)> {
+    fn built_on(_config: &Self::Config) -> Vec<BuiltOn> {
         Vec::new()
     }
 
@@ -103,7 +106,7 @@ pub struct Registration {
     /// All settings, those of a table over the defaults, as JSON; fails for those that the method does not take.
     pub settings: fn(&Table) -> Result<Value>,
     /// [`Method::built_on`].
-    pub built_on: fn(&Table) -> Result<Vec<(&'static str, PathBuf)>>,
+    pub built_on: fn(&Table) -> Result<Vec<BuiltOn>>,
     /// Trains it with the settings of a table over its defaults.
     pub fit: fn(&Table, &FitContext) -> Result<Box<dyn Detector>>,
     load: fn(&ModelFile, &LoadContext) -> Result<Box<dyn Detector>>,

@@ -103,7 +103,7 @@ fn embedding(device: &Device) -> Embedding {
     let image = ImageSpec { height: 32, width: 24, channels: 1 };
     let network = PatchAutoencoder::new(&[5, 7, 9], image);
     let params = network.init(3).to(device).expect("memory");
-    let source = Source::Encoder(TrainedAutoencoder::new(network, params).expect("all weights"));
+    let source = Source::Encoder(Box::new(TrainedAutoencoder::new(network, params).expect("all weights")));
     Embedding::new(vec![Part { source, cuts: vec![1, 2] }], image, 3, device).expect("shapes fit")
 }
 

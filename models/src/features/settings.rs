@@ -166,7 +166,7 @@ impl FeatureSettings {
         let size = self.image_size.fixed().map(|v| v as usize);
         let (source, cuts) = match origin {
             BackboneChoice::Autoencoder => {
-                let source = Source::Encoder(self.autoencoder(context, method)?);
+                let source = Source::Encoder(Box::new(self.autoencoder(context, method)?));
                 let cuts = self.layers.of(source.extractor())?;
                 (source, cuts)
             }

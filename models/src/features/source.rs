@@ -25,9 +25,9 @@ pub enum Source {
     /// A network that has learned on ImageNet.
     Backbone(Box<Backbone>),
     /// An autoencoder trained for this.
-    Encoder(TrainedAutoencoder),
+    Encoder(Box<TrainedAutoencoder>),
     /// A model that hotad has trained before.
-    Member(Member),
+    Member(Box<Member>),
 }
 
 /// What a model file says of a source, beside its tensors.
@@ -61,7 +61,7 @@ impl Source {
             return Err(Error::Model { path: path.into(), reason });
         };
         let cuts = layers.of(extractor)?;
-        Ok((Self::Member(member), cuts))
+        Ok((Self::Member(Box::new(member)), cuts))
     }
 
     /// The backbone that is part of the program, and its cuts.
@@ -77,7 +77,7 @@ impl Source {
     pub fn extractor(&self) -> &dyn Extractor {
         match self {
             Self::Backbone(b) => &**b,
-            Self::Encoder(e) => e,
+            Self::Encoder(e) => &**e,
             Self::Member(m) => m.model.detector.as_extractor().expect("checked when it was read"),
         }
     }
@@ -126,12 +126,12 @@ impl Source {
             Saved::Encoder { widths, image } => {
                 let network = PatchAutoencoder::checked(&widths, image)?;
                 let params = network.load(&state()?, context.device)?;
-                Ok(Self::Encoder(TrainedAutoencoder::new(network, params)?))
+                Ok(Self::Encoder(Box::new(TrainedAutoencoder::new(network, params)?)))
             }
             Saved::Member { member } => {
                 let member = Member::restore(&member, prefix, tensors, context)?;
                 match member.model.detector.as_extractor() {
-                    Some(_) => Ok(Self::Member(member)),
+                    Some(_) => Ok(Self::Member(Box::new(member))),
                     None => Err(Error::Config(format!("member {} has no feature maps to give", member.name))),
                 }
             }

@@ -47,7 +47,7 @@ use crate::explanation::{Explainable, Explanation, Illustration};
 use crate::export::{self, Exported};
 use crate::features::Extractor;
 use crate::fit::FitContext;
-use crate::method::{CrossValidation, LoadContext, Method};
+use crate::method::{BuiltOn, CrossValidation, LoadContext, Method};
 use crate::networks::layer::{Prepared, Weights};
 use crate::networks::{POINTS, part};
 
@@ -164,7 +164,7 @@ impl Method for LeaNet {
         Self::new(config, guide, container::restore(&file.tensors, "network.")?, context.device)
     }
 
-    fn built_on(config: &Config) -> Vec<(&'static str, PathBuf)> {
+    fn built_on(config: &Config) -> Vec<BuiltOn> {
         (!config.guide.is_empty()).then(|| ("guide", PathBuf::from(&config.guide))).into_iter().collect()
     }
 }
