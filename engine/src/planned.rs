@@ -8,10 +8,11 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use hotad_kernels::KernelError;
 use hotad_kernels::device::{Buffer, Device, Gpu, Recorded, View};
 use smallvec::SmallVec;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
 /// Shapes of batches that are kept recorded: a stream's and that of its last batch.
@@ -52,7 +53,8 @@ impl Planned {
         work: impl Fn(&Tensor) -> Result<Vec<Buffer>> + Send + Sync,
     ) -> Result<Vec<Vec<f32>>> {
         match (device.gpu(), images.view()) {
-            (Some(gpu), View::Host(values)) if device.has_thread() => {
+            // A thread that kernels share must not wait for the queue's, whose work may need it.
+            (Some(gpu), View::Host(values)) if device.has_thread() && rayon::current_thread_index().is_none() => {
                 device.run(|| self.on_gpu(images, values, gpu, &work))
             }
             _ => values(work(&images.to(device)?)?),
@@ -60,13 +62,7 @@ impl Planned {
     }
 
     /// On the thread of the queue: whoever holds the lock waits for nobody.
-    fn on_gpu(
-        &self,
-        images: &Tensor,
-        host: &[f32],
-        gpu: &Gpu,
-        work: &(impl Fn(&Tensor) -> Result<Vec<Buffer>> + Send + Sync),
-    ) -> Result<Vec<Vec<f32>>> {
+    fn on_gpu(&self, images: &Tensor, host: &[f32], gpu: &Gpu, work: &Work) -> Result<Vec<Vec<f32>>> {
         let mut shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
         let known = shapes.iter().position(|(shape, _)| shape.as_slice() == images.shape());
         let state = known.map(|at| shapes.remove(at).1);
@@ -76,23 +72,37 @@ impl Planned {
             shapes.extend(state.map(|state| (images.shape().into(), state)));
             return Ok(outputs);
         }
-        let (outputs, next) = match state {
-            None => (work(images)?, State::Seen),
-            Some(State::Refused) => (work(images)?, State::Refused),
-            Some(State::Seen | State::Recorded(_)) => {
-                let input = gpu.upload(host)?;
-                let on_device = Tensor::from_buffer(Buffer::Gpu(input.clone()), images.shape())?;
-                let (outputs, recorded) = gpu.record(&input, || work(&on_device))?;
-                let small = recorded.filter(|r| r.bytes() <= MOST_BYTES);
-                (outputs, small.map_or(State::Refused, State::Recorded))
+        let refused = matches!(state, Some(State::Refused));
+        let again = state.is_some() && !refused;
+        // What was recorded before gives its memory back.
+        drop(state);
+        let done = if again { recorded(images, host, gpu, work) } else { Ok((values(work(images)?)?, None)) };
+        let (outputs, next) = match done {
+            Err(Error::Kernel(KernelError::Memory(_))) if again => {
+                shapes.clear();
+                return values(work(images)?);
             }
+            done => done?,
         };
         if shapes.len() == SHAPES {
             shapes.remove(0);
         }
+        let seen = if refused { State::Refused } else { State::Seen };
+        let next = if again { next.map_or(State::Refused, State::Recorded) } else { seen };
         shapes.push((images.shape().into(), next));
-        values(outputs)
+        Ok(outputs)
     }
+}
+
+type Work<'a> = dyn Fn(&Tensor) -> Result<Vec<Buffer>> + Send + Sync + 'a;
+
+/// What work gives for images on the host, and its recording if it has one that is not too large.
+fn recorded(images: &Tensor, host: &[f32], gpu: &Gpu, work: &Work) -> Result<(Vec<Vec<f32>>, Option<Recorded>)> {
+    let input = gpu.upload(host)?;
+    let on_device = Tensor::from_buffer(Buffer::Gpu(input.clone()), images.shape())?;
+    let (outputs, recorded) = gpu.record(&input, || work(&on_device))?;
+    // What has failed on the way shows here.
+    Ok((values(outputs)?, recorded.filter(|r| r.bytes() <= MOST_BYTES)))
 }
 
 fn values(buffers: Vec<Buffer>) -> Result<Vec<Vec<f32>>> {

@@ -31,7 +31,10 @@ pub fn with_settings(mut file: ModelFile, method: &Registration, settings: &Tabl
         if value == "auto" && PARTS.iter().all(|part| file.config[part][key] != "auto") {
             return Err(not_chosen(setting));
         }
-        for part in PARTS {
+        let holders = PARTS.iter().filter(|part| file.config[**part].get(key).is_some());
+        let holders: Vec<&str> = holders.copied().collect();
+        // An older file has it nowhere.
+        for part in if holders.is_empty() { &PARTS[..1] } else { &holders } {
             if let Some(own) = file.config.get_mut(part).and_then(Value::as_object_mut) {
                 own.insert(key.clone(), value.clone());
             }

@@ -118,6 +118,60 @@ fn a_device_that_is_lost_while_work_is_replayed_says_so() {
     assert!(lost.contains("the device was lost") && !lost.contains('\n'), "{lost}");
 }
 
+#[test]
+fn work_of_which_a_launch_has_failed_is_not_replayed() {
+    // The first batch launches three times; the second launch of the second is refused.
+    let Some(gpu) = open(&Settings { check: false, fault: Some(emulator::Fault::Launch(4)), ..Settings::default() })
+    else {
+        return;
+    };
+    let device = Device::Gpu(gpu);
+    let (work, planned) = (Work::new(&device, &[10.0]), Planned::default());
+    let run = |x: f32| planned.run(&tensor(&[x]), &device, |images| work.run(images, &device));
+    assert_eq!(run(1.0).expect("runs"), [[3.0], [13.0]]);
+    let refused = run(2.0).expect_err("refused").to_string();
+    assert!(refused.contains("refused on purpose"), "{refused}");
+    for x in 3..7 {
+        let x = x as f32;
+        assert_eq!(run(x).expect("runs"), [[2.0 * x + 1.0], [2.0 * x + 11.0]]);
+    }
+    assert_eq!(work.calls(), 4, "done, failed, done, recorded");
+}
+
+#[test]
+fn work_around_replayed_work_is_not_recorded() {
+    let Some(device) = unchecked() else { return };
+    let (inner, outer) = (Planned::default(), Planned::default());
+    let work = Work::new(&device, &[10.0]);
+    for i in 0..6 {
+        let around = |images: &Tensor| {
+            let host = Tensor::new(images.values()?.into_owned(), images.shape())?;
+            let values = inner.run(&host, &device, |images| work.run(images, &device))?;
+            Ok(vec![device.upload(values[1].clone())?])
+        };
+        let values = outer.run(&tensor(&[i as f32]), &device, around).expect("runs");
+        assert_eq!(values, [[2.0 * i as f32 + 11.0]]);
+    }
+    assert_eq!(work.calls(), 2);
+}
+
+#[test]
+fn a_third_shape_takes_the_place_of_the_oldest() {
+    let Some(device) = unchecked() else { return };
+    let (work, planned) = (Work::new(&device, &[10.0; 3]), Planned::default());
+    let run = |len: usize| {
+        let weights = Work::new(&device, &vec![10.0; len]);
+        planned.run(&tensor(&vec![1.0; len]), &device, |images| {
+            work.calls.fetch_add(1, Ordering::Relaxed);
+            weights.run(images, &device)
+        })
+    };
+    for len in [1, 2, 3, 1, 2, 3, 1, 2, 3] {
+        assert_eq!(run(len).expect("runs")[1], vec![13.0; len]);
+    }
+    assert_eq!(work.calls(), 9, "none is seen twice before it has to go");
+}
+
 /// Models whose scoring waits for nothing on the way.
 const RECORDED: [&str; 13] = [
     "paedid",
@@ -151,7 +205,9 @@ fn models_score_the_same_replayed() {
     let device = Device::Gpu(gpu);
     let dir = tempfile::tempdir().expect("a folder");
     let files = small_models::train_all(dir.path());
-    for (name, file) in files.iter().filter(|(name, _)| RECORDED.contains(name)) {
+    let recorded: Vec<_> = files.iter().filter(|(name, _)| RECORDED.contains(name)).collect();
+    assert_eq!(recorded.len(), RECORDED.len());
+    for (name, file) in recorded {
         let [model, again] = [(); 2].map(|()| Model::load(file, &device).expect("a model"));
         let before = settings.recordings.load(Ordering::Relaxed);
         let scores: Vec<_> = batches(&model).iter().map(|batch| model.score(batch).expect("scored")).collect();

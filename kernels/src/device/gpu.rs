@@ -226,8 +226,9 @@ impl Gpu {
         }
         // Not under the lock: an upload may wait for a thread that asks for constants.
         let buffer = self.upload_kept(table)?;
-        known().entry(key).or_insert_with(|| buffer.memory().clone());
-        Ok(buffer)
+        // Another thread's may have come first.
+        let kept = known().entry(key).or_insert_with(|| buffer.memory().clone()).clone();
+        Ok(GpuBuffer::new(self.clone(), kept, table.len()))
     }
 
     /// The queue that kernels written in CUDA C++ can be launched in.

@@ -10,10 +10,12 @@ use crate::error::{Result, check_len};
 
 /// Recorded work of a GPU.
 pub struct Recorded {
+    #[cfg(feature = "cuda")]
     gpu: Gpu,
     #[cfg(feature = "cuda")]
     replay: super::cuda::Replay,
     input: GpuBuffer,
+    #[cfg(feature = "cuda")]
     outputs: Vec<GpuBuffer>,
 }
 

@@ -14,6 +14,8 @@ use crate::cosine_nn::BankData;
 use crate::device::{Gpu, GpuBuffer, UNITS, grid, launch, units};
 #[cfg(feature = "cuda")]
 use crate::device::{Queue, WARP, Written, launch_written, macros};
+#[cfg(feature = "cuda")]
+use crate::error::KernelError;
 use crate::error::Result;
 
 /// Vectors in the memory of a GPU.
@@ -58,7 +60,11 @@ impl GpuBank {
     ) -> Result<()> {
         #[cfg(feature = "cuda")]
         if let Some(first) = self.first_pass.as_ref().filter(|f| f.takes(query.len() / d, k)) {
-            return first.nearest(gpu, query, &self.values, k, index, distance);
+            match first.nearest(gpu, query, &self.values, k, index, distance) {
+                // The other way needs less.
+                Err(KernelError::Memory(_)) => {}
+                done => return done,
+            }
         }
         in_passes(gpu, query, &self.values, (d, k), index, distance)
     }

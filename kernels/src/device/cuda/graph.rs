@@ -28,16 +28,15 @@ impl Graph {
     /// # Safety
     /// The graph was captured in this context, which is the calling thread's.
     pub unsafe fn new(context: Arc<CudaContext>, stream: Arc<CudaStream>, graph: CUgraph) -> Result<Self> {
-        // SAFETY: the caller vouches for the graph, which nothing uses after it was destroyed.
-        let instance = unsafe {
-            let made = result::graph::instantiate(graph, CUgraphInstantiate_flags(0));
-            checked("cuGraphDestroy", result::graph::destroy(graph))?;
-            checked("cuGraphInstantiate", made)?
-        };
-        let graph = Self { context, stream, instance };
+        // SAFETY: the caller vouches for the graph.
+        let made = unsafe { result::graph::instantiate(graph, CUgraphInstantiate_flags(0)) };
+        let made = checked("cuGraphInstantiate", made).map(|instance| Self { context, stream, instance });
+        // SAFETY: nothing uses the graph from here on; its instance stands by itself.
+        checked("cuGraphDestroy", unsafe { result::graph::destroy(graph) })?;
+        let made = made?;
         // SAFETY: the instance and the stream are alive.
-        checked("cuGraphUpload", unsafe { result::graph::upload(instance, graph.stream.cu_stream()) })?;
-        Ok(graph)
+        checked("cuGraphUpload", unsafe { result::graph::upload(made.instance, made.stream.cu_stream()) })?;
+        Ok(made)
     }
 }
 
@@ -51,8 +50,8 @@ impl Sequence for Graph {
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        // SAFETY: nobody has the instance any more; the driver keeps it until what was queued of it is done. A context that
-        // is lost has nothing to give back.
+        // SAFETY: nobody has the instance any more, and who has queued it has waited for it. A context that is lost has nothing to
+        // give back.
         let _ = self.context.bind_to_thread().map(|()| unsafe { result::graph::exec_destroy(self.instance) });
     }
 }

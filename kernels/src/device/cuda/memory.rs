@@ -4,7 +4,7 @@
 //! dropped can be handed out at once: whatever still waits in the queue comes before its next use.
 //!
 //! Recorded work ([`super::recording`]) runs again at the same addresses. What it writes to comes from a [`Pool`], which hands
-//! its blocks to that work alone; what it only reads belongs to others, and a [`Watch`] tells when that was dropped.
+//! its blocks to that work alone; weights, banks, tables and counters are others', and a [`Watch`] tells when one was dropped.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -131,16 +131,12 @@ impl Arena {
         Ok(())
     }
 
-    /// Watches blocks, by where they begin.
-    pub fn watch(&self, addresses: impl IntoIterator<Item = Address>) -> Watch {
-        let flag = Arc::new(AtomicBool::new(false));
+    /// Watches a block, by where it begins.
+    fn watch(&self, address: Address, watch: &Watch) {
         let mut state = self.state();
-        for address in addresses {
-            let watches = state.watched.entry(address).or_default();
-            watches.retain(|w| w.strong_count() > 0);
-            watches.push(Arc::downgrade(&flag));
-        }
-        Watch(flag)
+        let watches = state.watched.entry(address).or_default();
+        watches.retain(|w| w.strong_count() > 0);
+        watches.push(Arc::downgrade(&watch.0));
     }
 
     /// Bytes in use, and bytes held.
@@ -151,7 +147,7 @@ impl Arena {
 }
 
 /// Whether one of some blocks was dropped since they were watched.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Watch(Arc<AtomicBool>);
 
 impl Watch {
@@ -205,6 +201,11 @@ impl Pool {
         };
         self.own().insert(block.address);
         Ok(Pooled { pool: self.clone(), block: Some(block) })
+    }
+
+    /// Watches a block of the arena that is not its own and that the caller holds.
+    pub fn watch(&self, address: Address, watch: &Watch) {
+        self.arena.watch(address, watch);
     }
 
     /// Whether a buffer that begins there is one of its own.

@@ -154,10 +154,10 @@ impl Driver for Nvidia {
         let captured = launches.iter().try_for_each(|listed| unsafe { launch_in(stream, &listed.launch()) });
         // SAFETY: the capture was begun above; it ends whatever became of the launches.
         let graph = checked("cuStreamEndCapture", unsafe { result::stream::end_capture(stream) });
-        captured?;
         // SAFETY: the graph is the one just captured.
-        let graph = unsafe { Graph::new(self.context.clone(), self.stream.clone(), graph?)? };
-        Ok(Box::new(graph))
+        let graph = unsafe { Graph::new(self.context.clone(), self.stream.clone(), graph?) };
+        captured?;
+        Ok(Box::new(graph?))
     }
 
     fn allocate(&self, bytes: u64) -> Result<Address> {

@@ -22,7 +22,7 @@ use crate::device::configuration::configure;
 #[derive(Debug)]
 pub struct Core {
     driver: Arc<dyn Driver>,
-    pub(super) arena: Arc<Arena>,
+    arena: Arc<Arena>,
     upload: Mutex<Upload>,
     download: Mutex<Download>,
     /// The first failure of a launch that nobody was told of yet.
@@ -140,7 +140,7 @@ impl Queue {
         }
     }
 
-    /// [`Queue::run`] that records what the work does; none where it copies to or from the host.
+    /// [`Queue::run`] that records what the work does; none where it cannot be repeated.
     pub fn record<R: Send>(&self, work: impl FnOnce() -> R + Send) -> (R, Option<Recording>) {
         let pool = Arc::new(Pool::new(self.core.arena.clone()));
         self.run(|| recording::record(pool, work))
@@ -176,14 +176,14 @@ impl Queue {
 
     /// Queues a copy to a buffer of at least as many bytes.
     pub fn upload(&self, to: &Handle, from: &[u8]) -> Result<()> {
-        recording::copied();
+        recording::end();
         let copied = self.in_order(|| self.core.upload(address(to), from));
         self.core.outcome(copied)
     }
 
     /// Copies from a buffer of at least as many bytes, after all that was queued before.
     pub fn read(&self, from: &Handle, to: &mut [u8]) -> Result<()> {
-        recording::copied();
+        recording::end();
         let copied = self.copy(address(from), to);
         self.core.outcome(copied)
     }

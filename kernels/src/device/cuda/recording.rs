@@ -1,14 +1,15 @@
 //! Recorded work: what was launched, to be launched again as one.
 //!
 //! While a thread records, its launches are queued as always and listed, and its buffers come from a [`Pool`] of their own. The
-//! list is the work as long as nothing in it depends on values: a copy to or from the host on the way is an obstacle, and the
-//! work is not repeated. Tables that are uploaded once and kept ([`aside`]) are none.
+//! list is the work as long as nothing in it depends on values: with a copy to or from the host on the way, or a launch that has
+//! failed, the work is not repeated. Tables that are uploaded once and kept ([`aside`]) are no part of it.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::driver::{Address, Launch, Listed, Source};
-use super::memory::Pool;
+use super::memory::{Pool, Watch};
 
 /// What a thread has recorded so far.
 #[derive(Debug)]
@@ -17,8 +18,12 @@ pub struct Recording {
     pub pool: Arc<Pool>,
     /// What it has launched.
     pub launches: Vec<Listed>,
-    /// Whether it has copied to or from the host.
-    copies: bool,
+    /// Sees when a buffer that is not its own is dropped.
+    pub watch: Watch,
+    /// Where those that are watched begin.
+    borrowed: HashSet<Address>,
+    /// Whether it has copied to or from the host, or a launch has failed.
+    ends: bool,
 }
 
 thread_local! {
@@ -34,15 +39,17 @@ impl Drop for Ends {
     }
 }
 
-/// Runs work and records it; none where it copies to or from the host. A recording within another is a copy to the outer one.
+/// Runs work and records it; none where it cannot be repeated. A recording within another ends the outer one.
 pub fn record<R>(pool: Arc<Pool>, work: impl FnOnce() -> R) -> (R, Option<Recording>) {
-    copied();
-    let outer = CURRENT.replace(Some(Recording { pool, launches: Vec::new(), copies: false }));
+    end();
+    let fresh =
+        Recording { pool, launches: Vec::new(), watch: Watch::default(), borrowed: HashSet::new(), ends: false };
+    let outer = CURRENT.replace(Some(fresh));
     let ends = Ends;
     let result = work();
     let recorded = CURRENT.replace(outer);
     std::mem::forget(ends);
-    (result, recorded.filter(|r| !r.copies))
+    (result, recorded.filter(|r| !r.ends))
 }
 
 /// Runs work of this thread that is not recorded.
@@ -58,12 +65,12 @@ pub fn pool() -> Option<Arc<Pool>> {
     CURRENT.with_borrow(|c| c.as_ref().map(|r| r.pool.clone()))
 }
 
-/// Notes a copy to or from the host.
-pub fn copied() {
-    CURRENT.with_borrow_mut(|c| c.iter_mut().for_each(|r| r.copies = true));
+/// Notes what cannot be repeated: a copy to or from the host, a launch that has failed.
+pub fn end() {
+    CURRENT.with_borrow_mut(|c| c.iter_mut().for_each(|r| r.ends = true));
 }
 
-/// Notes a launch.
+/// Notes a launch, whose buffers the caller holds.
 pub fn launched(launch: &Launch<'_>, source: &Arc<Source>) {
     let listed = || Listed {
         function: launch.function,
@@ -72,16 +79,17 @@ pub fn launched(launch: &Launch<'_>, source: &Arc<Source>) {
         buffers: launch.buffers.to_vec(),
         info: launch.info.to_vec(),
     };
-    CURRENT.with_borrow_mut(|c| c.iter_mut().for_each(|r| r.launches.push(listed())));
+    CURRENT.with_borrow_mut(|c| c.iter_mut().for_each(|r| r.push(listed())));
 }
 
 impl Recording {
-    /// Where buffers begin that it uses and that are not its own.
-    pub fn borrowed(&self) -> Vec<Address> {
-        let all = self.launches.iter().flat_map(|l| &l.buffers).map(|b| b.address);
-        let mut borrowed: Vec<Address> = all.filter(|a| !self.pool.has(*a)).collect();
-        borrowed.sort_unstable();
-        borrowed.dedup();
-        borrowed
+    /// Adds a launch; buffers of others are watched from here on.
+    fn push(&mut self, listed: Listed) {
+        for address in listed.buffers.iter().map(|b| b.address).filter(|a| !self.pool.has(*a)) {
+            if self.borrowed.insert(address) {
+                self.pool.watch(address, &self.watch);
+            }
+        }
+        self.launches.push(listed);
     }
 }

@@ -8,7 +8,7 @@ use super::Queue;
 use super::driver::{Result, Sequence};
 use super::memory::{Pool, Watch};
 use super::queue::address;
-use super::recording::Recording;
+use super::recording::{self, Recording};
 use super::staging;
 
 /// Most bytes of an input, and of outputs together: what goes through pinned memory in one piece.
@@ -20,7 +20,7 @@ pub struct Replay {
     sequence: Box<dyn Sequence>,
     /// Keeps the memory that the work writes to.
     pool: Arc<Pool>,
-    /// Sees when memory that the work only reads, such as weights, is dropped.
+    /// Sees when memory is dropped that is not the work's own, such as weights.
     watch: Watch,
 }
 
@@ -35,8 +35,7 @@ impl Queue {
     /// Makes a recording ready.
     pub fn ready(&self, recording: Recording) -> Result<Replay> {
         let core = self.core();
-        let watch = core.arena.watch(recording.borrowed());
-        let Recording { pool, launches, .. } = recording;
+        let Recording { pool, launches, watch, .. } = recording;
         let mut sequence = None;
         self.in_order(|| {
             // SAFETY: this driver's server has queued these launches; `replay` sees to their memory.
@@ -54,6 +53,7 @@ impl Queue {
         (input, values): (&Handle, &[u8]),
         outputs: &mut [(&Handle, &mut [u8])],
     ) -> Result<bool> {
+        recording::end();
         let core = self.core();
         let mut outputs: Vec<_> = outputs.iter_mut().map(|(from, to)| (address(from), &mut **to)).collect();
         let mut is_current = true;
@@ -63,8 +63,8 @@ impl Queue {
                 return Ok(());
             }
             core.upload(address(input), values)?;
-            // SAFETY: the pool keeps what the work writes to. What it reads was not dropped before; a block that is dropped now
-            // is released, or written by others, by tasks of this thread that come later.
+            // SAFETY: the pool keeps the work's own memory. What else it reads or counts in was watched since its launch and not
+            // dropped; a block that is dropped now is released, or written by others, by tasks of this thread that come later.
             unsafe { replay.sequence.queue(core.driver())? };
             core.download(&mut outputs)
         });

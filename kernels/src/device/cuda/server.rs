@@ -223,6 +223,7 @@ impl ComputeServer for Server {
         _: StreamId,
     ) {
         if let Err(failure) = self.queue(&*kernel, count, &arguments, mode) {
+            recording::end();
             self.core.record(failure);
         }
     }
