@@ -3,7 +3,7 @@
 use hotad_engine::Activation;
 use hotad_engine::ops::{activate, add, gate, masked_input, mix, paste};
 use hotad_engine::tensor::Tensor;
-use hotad_kernels::elementwise::{affine, approach};
+use hotad_kernels::elementwise::{affine, approach, clamp};
 use hotad_kernels::projection::{Step, projection_step};
 
 use super::arrays::sigmoid;
@@ -87,6 +87,29 @@ pub const CASES: &[Case] = &[
             Tensor::from_buffer(y, t[0].shape())
         },
         oracle: |a| a[0].map(|x| 2.0 * x - 1.0),
+        tolerance: ELEMENT,
+    },
+    Case {
+        name: "clamp",
+        checked: &[&[given(&[1])], &[given(&[70_001])]],
+        timed: &[given(&[1 << 21])],
+        flops: 2.0,
+        run: |t| {
+            let mut y = t[0].device().alloc(t[0].len())?;
+            clamp(t[0].view(), (-0.5, 0.25), &mut y)?;
+            Tensor::from_buffer(y, t[0].shape())
+        },
+        oracle: |a| {
+            a[0].map(|x| {
+                if x < -0.5 {
+                    -0.5
+                } else if x > 0.25 {
+                    0.25
+                } else {
+                    x
+                }
+            })
+        },
         tolerance: ELEMENT,
     },
     Case {

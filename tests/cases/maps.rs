@@ -2,6 +2,7 @@
 
 use hotad_engine::ops::{attend, attention_map, channel_scale, concat_channels, global_avg_pool2d, max_pool2d};
 use hotad_engine::tensor::Tensor;
+use hotad_kernels::absolute_difference::{mean_absolute_difference, mean_squared_difference};
 use hotad_kernels::pool::{PoolOptions, avg_pool2d};
 
 use super::arrays::sigmoid;
@@ -24,7 +25,41 @@ fn windows(x: &Array, f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
     out
 }
 
+/// A function of the difference of two maps, averaged over channels.
+fn over_channels(a: &[Array], f: impl Fn(f64) -> f64) -> Vec<f64> {
+    let of_pixel = |(x, y): (&[f64], &[f64])| x.iter().zip(y).map(|(x, y)| f(x - y)).sum::<f64>() / x.len() as f64;
+    a[0].rows().zip(a[1].rows()).map(of_pixel).collect()
+}
+
 pub const CASES: &[Case] = &[
+    Case {
+        name: "mean_absolute_difference",
+        checked: &[&[given(&[1, 1, 1, 1]), given(&[1, 1, 1, 1])], &[given(&[2, 7, 43, 3]), given(&[2, 7, 43, 3])]],
+        timed: &[given(&[8, 256, 256, 3]), given(&[8, 256, 256, 3])],
+        flops: 3.0,
+        run: |t| {
+            let [n, h, w, _] = t[0].nhwc()?;
+            let mut map = t[0].device().alloc(n * h * w)?;
+            mean_absolute_difference(t[0].view(), t[1].view(), t[0].nhwc()?, &mut map)?;
+            Tensor::from_buffer(map, &[n, h, w])
+        },
+        oracle: |a| over_channels(a, f64::abs),
+        tolerance: ELEMENT,
+    },
+    Case {
+        name: "mean_squared_difference",
+        checked: &[&[given(&[1, 1, 1, 1]), given(&[1, 1, 1, 1])], &[given(&[2, 7, 43, 3]), given(&[2, 7, 43, 3])]],
+        timed: &[given(&[8, 256, 256, 3]), given(&[8, 256, 256, 3])],
+        flops: 3.0,
+        run: |t| {
+            let [n, h, w, _] = t[0].nhwc()?;
+            let mut map = t[0].device().alloc(n * h * w)?;
+            mean_squared_difference(t[0].view(), t[1].view(), t[0].nhwc()?, &mut map)?;
+            Tensor::from_buffer(map, &[n, h, w])
+        },
+        oracle: |a| over_channels(a, |d| d * d),
+        tolerance: ELEMENT,
+    },
     Case {
         name: "channel_scale",
         checked: &[&[learned(&[1, 1, 1, 1]), learned(&[1, 1])], &[learned(&[3, 5, 7, 21]), learned(&[3, 21])]],
