@@ -23,9 +23,9 @@ const FIRST: usize = 40;
 /// Most requests to the allocator for a frame.
 const REQUESTS: u64 = 500;
 
-/// The same of methods that take steps along gradients for each frame, or look at many tiles of it.
+/// The same of methods that take steps along gradients for each frame, look at many tiles of it, or do the work of two.
 const REQUESTS_OF_STEPS: u64 = 2000;
-const WITH_STEPS: [&str; 3] = ["anogan", "projection", "i3ad-tiles"];
+const WITH_STEPS: [&str; 4] = ["anogan", "projection", "i3ad-tiles", "paedid-i3ad"];
 
 #[test]
 fn an_inspection_leaves_no_memory_behind_and_asks_for_little() {

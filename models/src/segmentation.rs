@@ -51,21 +51,19 @@ impl Aggregation {
     /// # Errors
     /// When the maps do not have the size of images, or the device is out of memory.
     pub fn prepared(&self, maps: Buffer) -> Result<Vec<Buffer>> {
-        let blurred = self.blur > 0.0 && self.aggregate != Aggregate::Mean;
-        let smooth = blurred.then(|| smooth(&maps, self.image, self.blur)).transpose()?;
+        let smooth = self.blurred(&maps)?;
         Ok(std::iter::once(maps).chain(smooth).collect())
+    }
+
+    fn blurred(&self, maps: &Buffer) -> Result<Option<Buffer>> {
+        let blurs = self.blur > 0.0 && self.aggregate != Aggregate::Mean;
+        blurs.then(|| smooth(maps, self.image, self.blur)).transpose()
     }
 
     /// Scores from the values of what [`Aggregation::prepared`] has made.
     pub fn scores(&self, prepared: &[Vec<f32>]) -> Vec<Score> {
-        let value = |m: &[f32]| match self.aggregate {
-            Aggregate::Max => largest(m),
-            Aggregate::Mean => m.iter().sum::<f32>() / m.len() as f32,
-            Aggregate::Top => top_mean(m, self.share),
-        };
         let [Some(maps), Some(smooth)] = [prepared.first(), prepared.last()] else { return Vec::new() };
-        let values = smooth.chunks_exact(self.image.height * self.image.width).map(value);
-        values.zip(AnomalyMap::of_batch(maps, self.image)).map(|(value, map)| Score { value, map }).collect()
+        self.of_values(maps, smooth)
     }
 
     /// Scores of a batch of maps.
@@ -73,9 +71,20 @@ impl Aggregation {
     /// # Errors
     /// As [`Aggregation::prepared`], or what went wrong on the device.
     pub fn of(&self, maps: Buffer) -> Result<Vec<Score>> {
-        let values = |b: Buffer| Ok(b.into_vec()?);
-        let prepared = self.prepared(maps)?.into_iter().map(values).collect::<Result<Vec<_>>>()?;
-        Ok(self.scores(&prepared))
+        let smooth = self.blurred(&maps)?.map(Buffer::into_vec).transpose()?;
+        let maps = maps.into_vec()?;
+        Ok(self.of_values(&maps, smooth.as_deref().unwrap_or(&maps)))
+    }
+
+    /// Scores of maps by their blurred ones.
+    fn of_values(&self, maps: &[f32], smooth: &[f32]) -> Vec<Score> {
+        let value = |m: &[f32]| match self.aggregate {
+            Aggregate::Max => largest(m),
+            Aggregate::Mean => m.iter().sum::<f32>() / m.len() as f32,
+            Aggregate::Top => top_mean(m, self.share),
+        };
+        let values = smooth.chunks_exact(self.image.height * self.image.width).map(value);
+        values.zip(AnomalyMap::of_batch(maps, self.image)).map(|(value, map)| Score { value, map }).collect()
     }
 }
 
