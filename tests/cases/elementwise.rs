@@ -99,17 +99,7 @@ pub const CASES: &[Case] = &[
             clamp(t[0].view(), (-0.5, 0.25), &mut y)?;
             Tensor::from_buffer(y, t[0].shape())
         },
-        oracle: |a| {
-            a[0].map(|x| {
-                if x < -0.5 {
-                    -0.5
-                } else if x > 0.25 {
-                    0.25
-                } else {
-                    x
-                }
-            })
-        },
+        oracle: |a| a[0].map(|x| x.clamp(-0.5, 0.25)),
         tolerance: ELEMENT,
     },
     Case {
