@@ -56,7 +56,7 @@ fn narrowed(values: Vec<f32>) -> Vec<f16> {
 
 impl FlatBank {
     /// Prepares vectors laid out `[len][dimension]` on a device. On an NVIDIA GPU of capability 8.0 or newer they are there
-    /// twice, in f32 and rounded to halves, if there is room.
+    /// twice, in f32 and rounded to halves, if memory allows.
     ///
     /// # Errors
     /// When there are none, they are no whole number of vectors, or the device is out of memory.

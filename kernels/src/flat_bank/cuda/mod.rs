@@ -117,7 +117,7 @@ pub(super) fn centre_and_scale(mean: Vec<f32>, vectors: &[f32], d: usize) -> (Ve
 }
 
 impl FirstPass {
-    /// Of a bank on a GPU that has tensor cores and room for it; none where elements are no whole quadruples.
+    /// Of a bank on a GPU that has tensor cores and memory for it; none where elements are no whole quadruples.
     ///
     /// # Errors
     /// When the device is lost.
@@ -187,7 +187,7 @@ impl FirstPass {
         launch_written(queue, kernel, tiles, &buffers, &sizes);
     }
 
-    /// Whether a search is worth its launches and `k` neighbours have room.
+    /// Whether a search is worth its launches and `k` neighbours fit into shared memory.
     pub fn takes(&self, queries: usize, k: usize) -> bool {
         k <= MOST_NEIGHBOURS && queries * self.vectors * self.d * k >= FEWEST_DIFFERENCES
     }
