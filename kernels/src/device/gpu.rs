@@ -155,18 +155,8 @@ impl Gpu {
         &self.inner.client
     }
 
-    /// Room for `len` elements.
-    pub(crate) fn alloc<T: Element>(&self, len: usize) -> Result<GpuBuffer<T>> {
-        if poison::is_on() {
-            let mut values = vec![T::default(); len];
-            poison::fill(&mut values);
-            return self.upload(&values);
-        }
-        self.uninit(len)
-    }
-
     /// Room for `len` elements, whole words of at least one.
-    fn uninit<T: Element>(&self, len: usize) -> Result<GpuBuffer<T>> {
+    pub(crate) fn alloc<T: Element>(&self, len: usize) -> Result<GpuBuffer<T>> {
         let bytes = len.saturating_mul(size_of::<T>()).checked_next_multiple_of(4).unwrap_or(usize::MAX).max(4);
         self.check_size(bytes)?;
         let memory = match self.inner.client {
@@ -176,7 +166,13 @@ impl Gpu {
                 Memory { handle, _owner: Some(block) }
             }
             #[cfg(feature = "wgpu")]
-            Client::Wgpu(ref client) => Memory { handle: client.empty(bytes), _owner: None },
+            Client::Wgpu(ref client) => {
+                let handle = match poison::byte() {
+                    Some(byte) => super::wgpu::create(client, vec![byte; bytes]),
+                    None => client.empty(bytes),
+                };
+                Memory { handle, _owner: None }
+            }
         };
         Ok(GpuBuffer::new(self.clone(), memory, len))
     }
@@ -190,7 +186,7 @@ impl Gpu {
         match self.inner.client {
             #[cfg(feature = "cuda")]
             Client::Cuda(ref queue) => {
-                let buffer = self.uninit(data.len())?;
+                let buffer = self.alloc(data.len())?;
                 queue.upload(buffer.handle(), bytes).map_err(|e| self.failure(e))?;
                 Ok(buffer)
             }

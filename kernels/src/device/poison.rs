@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Element;
 
+/// Quiet NaN as f32, far out as an index.
+const BYTE: u8 = 0xff;
+
 static ON: AtomicBool = AtomicBool::new(false);
 
 /// Fills every buffer that this process makes from now on with bytes that are not a number as floats.
@@ -17,6 +20,12 @@ pub(super) fn is_on() -> bool {
     ON.load(Ordering::Relaxed)
 }
 
+/// The byte that new buffers of a GPU are filled with.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub(super) fn byte() -> Option<u8> {
+    is_on().then_some(BYTE)
+}
+
 /// Fills a buffer.
 pub(super) fn fill<T: Element>(values: &mut [T]) {
     fill_bytes(bytemuck::cast_slice_mut(values));
@@ -24,5 +33,5 @@ pub(super) fn fill<T: Element>(values: &mut [T]) {
 
 /// Fills the bytes of a buffer.
 pub(super) fn fill_bytes(bytes: &mut [u8]) {
-    bytes.fill(0xff);
+    bytes.fill(BYTE);
 }

@@ -17,6 +17,7 @@ use super::recording::{self, Recording};
 use super::server::{Cuda, Number, Server};
 use super::staging::{self, Download, Upload};
 use crate::device::configuration::configure;
+use crate::device::poison;
 
 /// What the queue and its server share.
 #[derive(Debug)]
@@ -157,7 +158,7 @@ impl Queue {
             taken => taken,
         };
         let (address, owner) = taken?;
-        if let Some(byte) = driver.poison() {
+        if let Some(byte) = driver.poison().or_else(poison::byte) {
             // SAFETY: the block has at least so many bytes.
             self.in_order(|| unsafe { driver.fill(Region { address, bytes }, byte) })?;
         }
