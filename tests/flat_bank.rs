@@ -10,7 +10,7 @@ use half::f16;
 use hotad_kernels::cosine_nn::BankData;
 use hotad_kernels::device::Device;
 use hotad_kernels::flat_bank::FlatBank;
-use neighbours::{exhaustive, noise, spheres};
+use neighbours::{correlated, exhaustive, noise, spheres};
 
 fn search(data: BankData, query: &[f32], d: usize, k: usize) -> (Vec<u32>, Vec<f32>) {
     search_on(&Device::CPU, data, query, d, k)
@@ -134,6 +134,76 @@ fn what_is_no_number_has_neighbours_without_distance() {
     bank[nearest * d] = f32::INFINITY;
     let (index, distance) = search(BankData::F32(bank), &query[d..], d, 1);
     assert!(index[0] as usize != nearest && distance[0].is_finite());
+}
+
+/// Banks that are searched in a few directions first.
+#[test]
+fn elements_that_depend_on_each_other() {
+    let shapes = [(50, 2048, 64, 1), (7, 3001, 152, 9), (1, 2500, 99, 1), (1600, 2050, 64, 2), (13, 2100, 65, 2100)];
+    for (q, m, d, k) in shapes {
+        let (mut query, mut bank) = (correlated(q, d, 40), correlated(m, d, 42));
+        bank.copy_within(0..d, (m - 1) * d);
+        query[..d].copy_from_slice(&bank[(m / 2) * d..][..d]);
+        agrees(&query, &bank, d, k);
+        let distant = |v: Vec<f32>| v.into_iter().map(|v| v + 3000.0).collect::<Vec<_>>();
+        agrees(&distant(query), &distant(bank), d, k);
+    }
+}
+
+#[test]
+fn halves_that_depend_on_each_other() {
+    let (q, m, d, k) = (19, 2111, 90, 4);
+    let (query, bank): (_, Vec<f16>) =
+        (correlated(q, d, 50), correlated(m, d, 52).into_iter().map(f16::from_f32).collect());
+    let wide: Vec<f32> = bank.iter().map(|v| v.to_f32()).collect();
+    let held = FlatBank::new(BankData::F16(bank.clone()), d, &Device::CPU).expect("shapes fit");
+    assert_eq!(held.vectors().expect("on the host"), BankData::F16(bank.clone()));
+    assert_eq!(held.select(&[2110, 3]).expect("vectors"), [&wide[2110 * d..], &wide[3 * d..4 * d]].concat());
+    assert_eq!(search(BankData::F16(bank), &query, d, k).0, exhaustive(&query, &wide, d, k).0);
+}
+
+/// Among vectors that depend on each other: all but the same ones, one far away, ones that are very long, and what is no number.
+#[test]
+fn vectors_unlike_those_that_directions_are_of() {
+    let (q, m, d) = (15, 9000, 64);
+    let (mut query, bank) = (correlated(q, d, 60), correlated(m, d, 62));
+    let one: Vec<f32> = bank[..d].iter().cycle().take(m / 2 * d).copied().collect();
+    agrees(&query, &[&one, &bank[m / 2 * d..]].concat(), d, 3);
+    for (vector, value) in [(4500, 1e6), (8999, 1e6), (4501, 1e19), (8998, -1e30)] {
+        let mut bank = bank.clone();
+        bank[vector * d + 7] = value;
+        query[d] = value * 0.9;
+        agrees(&query, &bank, d, 2);
+    }
+    query[d] = 0.5;
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut bank = bank.clone();
+        bank[8998 * d] = value;
+        agrees_with_numbers(&query, &bank, d);
+        query[3 * d + 1] = value;
+        agrees_with_numbers(&query, &bank, d);
+        query[3 * d + 1] = 0.5;
+    }
+    for scale in [1e-30, 1e-12, 1e12, 1e18] {
+        let scaled = |v: &[f32]| v.iter().map(|v| v * scale).collect::<Vec<f32>>();
+        let (query, bank) = (scaled(&query), scaled(&bank[..2500 * d]));
+        let (index, _) = search(BankData::F32(bank.clone()), &query, d, 2);
+        assert_eq!(index, exhaustive(&query, &bank, d, 2).0, "scale {scale}");
+    }
+}
+
+/// Queries that are numbers find the nearest vectors that are; others find some without a distance.
+fn agrees_with_numbers(query: &[f32], bank: &[f32], d: usize) {
+    let (index, distance) = search(BankData::F32(bank.to_vec()), query, d, 1);
+    let whole: Vec<f32> = bank.iter().map(|v| if v.is_finite() { *v } else { 1e15 }).collect();
+    for (i, query) in query.chunks(d).enumerate() {
+        if query.iter().all(|v| v.is_finite()) {
+            assert_eq!(index[i..=i], exhaustive(query, &whole, d, 1).0, "query {i}");
+            assert!(distance[i].is_finite(), "query {i}");
+        } else {
+            assert!(!distance[i].is_finite() && (index[i] as usize) < bank.len() / d, "query {i}");
+        }
+    }
 }
 
 /// f32 on a GPU: the distances are those of the exhaustive search, each that of its vector, none is there twice.

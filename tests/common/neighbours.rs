@@ -40,3 +40,20 @@ pub fn spheres(q: usize, m: usize, d: usize) -> (Vec<f32>, Vec<f32>) {
     let bank = even.chunks(d).enumerate().flat_map(|(i, v)| at(v, radius(i))).collect();
     (noise(q * d, 26).chunks(d).flat_map(|v| at(v, 1e-4)).collect(), bank)
 }
+
+/// `n` vectors of `d` elements that depend on each other: most of their variance is in `d / 8` directions.
+#[allow(dead_code)] // not every test needs them
+pub fn correlated(n: usize, d: usize, index: u64) -> Vec<f32> {
+    let factors = d / 8;
+    let mixing = noise(factors * d, 30);
+    let (along, own) = (noise(n * factors, index), noise(n * d, index + 1));
+    let vector = |(along, own): (&[f32], &[f32])| -> Vec<f32> {
+        let mut vector: Vec<f32> = own.iter().map(|v| 0.3 * v + 2.0).collect();
+        for (i, (factor, row)) in along.iter().zip(mixing.chunks(d)).enumerate() {
+            let factor = (factor - 0.25) * 4.0 / (1.0 + i as f32);
+            vector.iter_mut().zip(row).for_each(|(v, m)| *v += factor * (m - 0.25));
+        }
+        vector
+    };
+    along.chunks(factors).zip(own.chunks(d)).flat_map(vector).collect()
+}

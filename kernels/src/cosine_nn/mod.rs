@@ -31,6 +31,16 @@ pub enum BankData {
     F32(Vec<f32>),
 }
 
+impl BankData {
+    /// How many numbers there are.
+    pub(crate) fn elements(&self) -> usize {
+        match self {
+            Self::F16(v) => v.len(),
+            Self::F32(v) => v.len(),
+        }
+    }
+}
+
 /// Locations that are compared with a query; they are a grid, row by row.
 #[derive(Clone, Copy, Debug)]
 pub struct Neighbourhood {

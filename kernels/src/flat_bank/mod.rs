@@ -2,15 +2,21 @@
 //! once and searched exactly, without a distance matrix.
 //!
 //! On the CPU a first pass in 16-bit integers leaves a few candidates for each query, by a bound that holds for
-//! any data; their distances are measured in f64 (search.rs). A bank in half precision stays so in memory. On a
+//! any data; their distances are measured in f64 (search.rs). Where most of the variance is in few directions, the first pass
+//! looks at these alone (reduced.rs). A bank in half precision stays so in memory. On a
 //! GPU a bank in half precision is widened and distances are summed in f32, on NVIDIA's of those candidates that a
 //! first pass on tensor cores leaves (cuda/).
 
+mod basis;
+mod bounds;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod gpu;
+mod host;
 mod kernels;
 mod panels;
+mod reduced;
+mod rows;
 mod search;
 mod tile;
 
@@ -23,7 +29,7 @@ use crate::device::{Device, View, ViewMut, mixed, place};
 use crate::error::{Result, check_len, shape_error};
 use crate::gather::gather;
 use gpu::GpuBank;
-use panels::Panels;
+use host::HostBank;
 
 const OP: &str = "flat memory bank";
 
@@ -37,7 +43,7 @@ pub struct FlatBank {
 
 #[derive(Clone, Debug)]
 enum Vectors {
-    Host(Panels),
+    Host(HostBank),
     Gpu(Box<GpuBank>),
 }
 
@@ -61,15 +67,12 @@ impl FlatBank {
     /// # Errors
     /// When there are none, they are no whole number of vectors, or the device is out of memory.
     pub fn new(data: BankData, dimension: usize, device: &Device) -> Result<Self> {
-        let elements = match &data {
-            BankData::F16(v) => v.len(),
-            BankData::F32(v) => v.len(),
-        };
+        let elements = data.elements();
         if elements == 0 || dimension == 0 || !elements.is_multiple_of(dimension) {
             return shape_error(OP, format!("{elements} elements are no vectors of dimension {dimension}"));
         }
         let vectors = match device {
-            Device::Cpu(_) => Vectors::Host(Panels::new(&data, dimension)),
+            Device::Cpu(_) => Vectors::Host(HostBank::new(data, dimension)?),
             Device::Gpu(gpu) => Vectors::Gpu(Box::new(GpuBank::new(gpu, &data, dimension)?)),
         };
         Ok(Self { len: elements / dimension, dimension, vectors })
@@ -92,7 +95,7 @@ impl FlatBank {
     /// When they live on a device that is lost.
     pub fn vectors(&self) -> Result<BankData> {
         match &self.vectors {
-            Vectors::Host(panels) => Ok(panels.rows()),
+            Vectors::Host(bank) => Ok(bank.vectors()),
             Vectors::Gpu(bank) => bank.vectors(),
         }
     }
@@ -106,9 +109,9 @@ impl FlatBank {
             return shape_error(OP, format!("vector {beyond} of {}", self.len));
         }
         match &self.vectors {
-            Vectors::Host(panels) => {
+            Vectors::Host(bank) => {
                 let mut selected = Vec::with_capacity(index.len() * self.dimension);
-                index.iter().for_each(|i| panels.read(*i, &mut selected));
+                index.iter().for_each(|i| bank.read(*i, &mut selected));
                 Ok(selected)
             }
             Vectors::Gpu(bank) => gather(&bank.values, self.dimension, index)?.into_vec(),
@@ -137,7 +140,7 @@ impl FlatBank {
         check_len(OP, "distance", distance.len(), query.len() / d * k)?;
         let place = place(OP, &[&query, &index, &distance])?;
         match (&self.vectors, place) {
-            (Vectors::Host(panels), None) => search::nearest(panels, query.host(), k, index.host(), distance.host()),
+            (Vectors::Host(bank), None) => bank.nearest(query.host(), (d, k), index.host(), distance.host())?,
             (Vectors::Gpu(bank), Some(gpu)) if bank.values.gpu().is(&gpu) => {
                 bank.nearest(&gpu, query.device(), (d, k), index.device(), distance.device())?;
             }

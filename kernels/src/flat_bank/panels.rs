@@ -32,6 +32,8 @@ pub(super) struct Scale {
     pub norm: f64,
     /// |e|.
     pub error: f64,
+    /// Length of what was not quantised; 0 where all elements were.
+    pub rest: f64,
 }
 
 /// Elements in panels.
@@ -177,14 +179,18 @@ impl Quantised {
         let inverse = if inverse.is_finite() && inverse.recip().is_normal() { inverse } else { 0.0 };
         let step = if inverse > 0.0 { inverse.recip() } else { 0.0 };
         let error = quantise(&self.centred, inverse, step, &mut self.integers).sqrt();
-        Scale { inverse, step, norm, error }
+        Scale { inverse, step, norm, error, rest: 0.0 }
     }
 }
 
 impl Panels {
     /// Lays rows of `d` elements out.
     pub fn new(data: &BankData, d: usize) -> Self {
-        let mean = mean(data, d);
+        Self::centred(data, d, mean(data, d))
+    }
+
+    /// Lays rows of `d` elements out, to be quantised less `mean`, which has whole pairs.
+    pub fn centred(data: &BankData, d: usize, mean: Vec<f32>) -> Self {
         let room = || Quantised::new(d);
         let (elements, scales): (_, Vec<Scale>) = match data {
             BankData::F32(v) => {
@@ -275,18 +281,29 @@ impl Panels {
         panel_len(self.d)
     }
 
-    /// Writes the integers `[pair][ROWS][2]` of up to [`ROWS`] queries to `to` and tells the number and scale of each; those of
-    /// missing queries stay as they are.
-    pub fn quantise_queries(&self, queries: &[f32], to: &mut [i16], mut each: impl FnMut(usize, Scale)) {
-        let mut quantised = Quantised::new(self.d);
-        for (m, query) in queries.chunks_exact(self.d).enumerate() {
-            let scale = quantised.take(query.iter().copied(), &self.mean);
-            let pairs = quantised.integers.as_chunks::<2>().0;
-            to.as_chunks_mut::<{ 2 * ROWS }>().0.iter_mut().zip(pairs).for_each(|(to, pair)| {
-                to[2 * m..2 * m + 2].copy_from_slice(pair);
-            });
-            each(m, scale);
-        }
+    /// Mean of all vectors, with whole pairs.
+    pub fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+}
+
+/// Writes the integers `[pair][ROWS][2]` of up to [`ROWS`] queries of `d` elements, less `mean`, to `to` and tells the number and
+/// scale of each; those of missing queries stay as they are.
+pub(super) fn quantise_queries(
+    queries: &[f32],
+    d: usize,
+    mean: &[f32],
+    to: &mut [i16],
+    mut each: impl FnMut(usize, Scale),
+) {
+    let mut quantised = Quantised::new(d);
+    for (m, query) in queries.chunks_exact(d).enumerate() {
+        let scale = quantised.take(query.iter().copied(), mean);
+        let pairs = quantised.integers.as_chunks::<2>().0;
+        to.as_chunks_mut::<{ 2 * ROWS }>().0.iter_mut().zip(pairs).for_each(|(to, pair)| {
+            to[2 * m..2 * m + 2].copy_from_slice(pair);
+        });
+        each(m, scale);
     }
 }
 

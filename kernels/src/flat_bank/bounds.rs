@@ -1,0 +1,198 @@
+//! What a first pass in 16-bit integers says of the distances of queries to the vectors of a panel.
+//!
+//! Of the bank vectors b, centred like the query q, those are nearest whose q.b - |b|^2 / 2 is largest:
+//! |q - b|^2 = |q|^2 - 2 (q.b - |b|^2 / 2). The integers give it up to an error of at most
+//!
+//! `E = |q| e_b + e_q (|b| + 3 e_b) + 2^-20 (|q| + |b|)^2`
+//!
+//! with the quantisation errors e of panels.rs (Cauchy and Schwarz), the last term for what f32 rounds. Where only some
+//! directions are quantised (basis.rs), the rest of the product is at most r_q r_b, the lengths of what lies beyond them.
+
+use std::cmp::Ordering;
+
+use rayon::prelude::*;
+
+use super::panels::{Panels, Scale, quantise_queries};
+use super::tile::{ROWS, Sums};
+use crate::simd::{LANES, Lanes, lanes_fn};
+
+/// Bound of what f32 rounds, relative to (|q| + |b|)^2.
+const ROUNDING: f32 = 1.0 / (1 << 20) as f32;
+
+/// Queries that pass the bank together.
+pub(super) struct Queries<'a> {
+    /// Row by row, as they came.
+    pub values: &'a [f32],
+    pub count: usize,
+    /// Integers, `[group][pair][ROWS][2]`.
+    pub groups: Vec<i16>,
+    pub scales: Vec<GroupScale>,
+}
+
+/// Scales of the queries of a group; zeros where there is none.
+#[derive(Clone, Default)]
+pub(super) struct GroupScale {
+    steps: [f32; ROWS],
+    /// |q|.
+    pub norms: [f32; ROWS],
+    /// e_q.
+    errors: [f32; ROWS],
+    /// r_q.
+    rests: [f32; ROWS],
+}
+
+impl GroupScale {
+    fn set(&mut self, m: usize, s: Scale) {
+        (self.steps[m], self.norms[m], self.errors[m]) = (s.step, s.norm as f32, s.error as f32);
+        self.rests[m] = upwards(s.rest);
+    }
+
+    /// The largest E of query `m` with any vector of a panel.
+    #[inline(always)]
+    fn error(&self, m: usize, panel: &PanelScale) -> f32 {
+        let rounded = self.norms[m] + panel.largest[2];
+        let error = self.norms[m] * panel.largest[0] + self.errors[m] * panel.largest[1];
+        error + ROUNDING * rounded * rounded + f32::MIN_POSITIVE
+    }
+}
+
+impl<'a> Queries<'a> {
+    /// Quantises all elements of queries.
+    pub fn new(panels: &Panels, values: &'a [f32]) -> Self {
+        Self::of_elements(values, values, (panels.dimension(), panels.mean()), |_, scale| scale)
+    }
+
+    /// Quantises `elements` of queries, `d` of each, less `mean`; `scale` makes the scale of a query of that of its elements.
+    pub fn of_elements(
+        values: &'a [f32],
+        elements: &[f32],
+        (d, mean): (usize, &[f32]),
+        scale: impl Fn(usize, Scale) -> Scale + Sync,
+    ) -> Self {
+        let (count, group_len) = (elements.len() / d, d.next_multiple_of(2) * ROWS);
+        let mut groups = vec![0; count.div_ceil(ROWS) * group_len];
+        let of_group = |(g, (to, from)): (usize, (&mut [i16], &[f32]))| {
+            let mut group = GroupScale::default();
+            quantise_queries(from, d, mean, to, |m, s| group.set(m, scale(g * ROWS + m, s)));
+            group
+        };
+        let parts = groups.par_chunks_exact_mut(group_len).zip(elements.par_chunks(ROWS * d));
+        let scales = parts.enumerate().map(of_group).collect();
+        Self { values, count, groups, scales }
+    }
+
+    /// The values of query `q`.
+    pub fn query(&self, q: usize) -> &'a [f32] {
+        let d = self.values.len() / self.count;
+        &self.values[q * d..(q + 1) * d]
+    }
+}
+
+/// A bound in f32 that is no smaller.
+fn upwards(bound: f64) -> f32 {
+    (bound * (1.0 + 1e-6)) as f32
+}
+
+/// What the first pass needs of the vectors of a panel.
+#[derive(Clone, Debug)]
+pub(super) struct PanelScale {
+    steps: [f32; LANES],
+    /// |b|^2 / 2; infinite where there is no vector.
+    half_squares: [f32; LANES],
+    /// r_b.
+    rests: [f32; LANES],
+    /// The largest e_b, |b| + 3 e_b and |b|.
+    largest: [f32; 3],
+}
+
+impl PanelScale {
+    pub fn new(scales: &[Scale]) -> Self {
+        let (mut steps, mut half_squares, mut rests) = ([0.0; LANES], [f32::INFINITY; LANES], [0.0; LANES]);
+        for (n, s) in scales.iter().enumerate() {
+            (steps[n], half_squares[n], rests[n]) = (s.step, (s.norm * s.norm / 2.0) as f32, upwards(s.rest));
+        }
+        // What is no number stays: then all vectors of the panel are candidates.
+        let largest = |of: fn(&Scale) -> f64| scales.iter().map(of).fold(0.0, |a, v| if v < a { a } else { v }) as f32;
+        Self {
+            steps,
+            half_squares,
+            rests,
+            largest: [largest(|s| s.error), largest(|s| s.norm + 3.0 * s.error), largest(|s| s.norm)],
+        }
+    }
+
+    /// Values of q.b - |b|^2 / 2 of lanes from `at` on, of the products of integers, and of the step and rest of a query.
+    ///
+    /// # Safety
+    /// `at` is a multiple of the width of `L`, below [`LANES`].
+    #[inline(always)]
+    unsafe fn values<L: Lanes>(&self, product: L, step: L, rest: L, at: usize) -> L {
+        // SAFETY: the arrays have LANES elements, a multiple of any width.
+        unsafe {
+            let product = product.mul(step).mul(L::load(self.steps.as_ptr().add(at)));
+            let value = product.sub(L::load(self.half_squares.as_ptr().add(at)));
+            rest.mul_add(L::load(self.rests.as_ptr().add(at)), value)
+        }
+    }
+}
+
+/// What a tile says of q.b - |b|^2 / 2.
+#[derive(Default)]
+pub(super) struct Estimate {
+    /// r_q r_b is in them: where it is not 0, they bound from above only.
+    pub values: [[f32; LANES]; ROWS],
+    /// The largest E of a query with any vector of the panel.
+    pub errors: [f32; ROWS],
+}
+
+lanes_fn! {
+    /// Whether a tile has an upper bound that may not be below the `least` of its query; [`estimate`] says which.
+    pub(super) fn any_near<L>(sums: &Sums, group: &GroupScale, panel: &PanelScale, least: &[f32; ROWS]) -> bool {
+        // SAFETY: sums and scales have LANES elements, a multiple of any width. `lanes_fn` runs this only on CPUs with the set of
+        // `L`.
+        unsafe {
+            let mut largest = L::splat(f32::NEG_INFINITY);
+            for m in 0..ROWS {
+                let least = least[m] - group.error(m, panel);
+                // What is no number may be near, and `max` forgets it.
+                let least = L::splat(if least.is_nan() { f32::NEG_INFINITY } else { least });
+                let (step, rest) = (L::splat(group.steps[m]), L::splat(group.rests[m]));
+                for at in (0..LANES).step_by(L::WIDTH) {
+                    let value = panel.values(L::load_i32(sums[m].as_ptr().add(at)), step, rest, at);
+                    largest = value.sub(least).max(largest);
+                }
+            }
+            largest.largest() >= 0.0
+        }
+    }
+}
+
+lanes_fn! {
+    /// Estimates for a tile; bit m of the answer says whether query m has an upper bound not below its `least`.
+    pub(super) fn estimate<L>(sums: &Sums, group: &GroupScale, panel: &PanelScale, least: &[f32; ROWS], to: &mut Estimate) -> u32 {
+        let mut near = 0;
+        for m in 0..ROWS {
+            to.errors[m] = group.error(m, panel);
+            // SAFETY: sums, scales and estimates have LANES elements, a multiple of any width. `lanes_fn` runs this
+            // only on CPUs with the set of `L`.
+            let largest = unsafe {
+                let (step, rest) = (L::splat(group.steps[m]), L::splat(group.rests[m]));
+                let mut largest = L::splat(f32::NEG_INFINITY);
+                for at in (0..LANES).step_by(L::WIDTH) {
+                    let value = panel.values(L::load_i32(sums[m].as_ptr().add(at)), step, rest, at);
+                    value.store(to.values[m].as_mut_ptr().add(at));
+                    largest = value.max(largest);
+                }
+                largest.largest()
+            };
+            near |= u32::from(may_be_near(largest + to.errors[m], least[m])) << m;
+        }
+        near
+    }
+}
+
+/// Whether an upper bound is not below `least`. What is no number may be near: it is measured, and comes last.
+#[inline(always)]
+pub(super) fn may_be_near(upper: f32, least: f32) -> bool {
+    !matches!(upper.partial_cmp(&least), Some(Ordering::Less))
+}

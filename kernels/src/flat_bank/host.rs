@@ -1,0 +1,82 @@
+//! A bank in host memory, prepared for the search that suits its vectors.
+
+use super::basis::Basis;
+use super::panels::Panels;
+use super::reduced::Reduced;
+use super::rows::Rows;
+use super::search::{self, QUERIES};
+use crate::cosine_nn::BankData;
+use crate::error::Result;
+
+/// Vectors, and elements of one, from which looking for directions pays.
+const MANY: usize = 2048;
+const LONG: usize = 64;
+
+/// Vectors in host memory.
+#[derive(Clone, Debug)]
+pub(super) enum HostBank {
+    /// Searched in all elements.
+    Whole(Panels),
+    /// Searched in a few directions first.
+    Reduced(Box<Reduced>),
+}
+
+impl HostBank {
+    /// Prepares vectors of `d` elements.
+    ///
+    /// # Errors
+    /// When memory is too small.
+    pub fn new(data: BankData, d: usize) -> Result<Self> {
+        let rows = Rows::new(data, d);
+        let pays = rows.len() >= MANY && d >= LONG;
+        let prepared = match pays.then(|| Basis::of(&rows)).transpose()?.flatten() {
+            Some(basis) => Reduced::new(rows, basis)?,
+            None => Err(rows),
+        };
+        Ok(match prepared {
+            Ok(reduced) => Self::Reduced(Box::new(reduced)),
+            Err(rows) => Self::Whole(Panels::new(rows.data(), d)),
+        })
+    }
+
+    /// All vectors, row by row.
+    pub fn vectors(&self) -> BankData {
+        match self {
+            Self::Whole(panels) => panels.rows(),
+            Self::Reduced(bank) => bank.rows().data().clone(),
+        }
+    }
+
+    /// Appends vector `i`, widened.
+    pub fn read(&self, i: usize, to: &mut Vec<f32>) {
+        match self {
+            Self::Whole(panels) => panels.read(i, to),
+            Self::Reduced(bank) => to.extend(bank.rows().widened(i, 1)),
+        }
+    }
+
+    /// The `k` nearest vectors of each query of `d` elements, the lower index first among equals; `index` and `distance` are
+    /// `[query][k]`.
+    ///
+    /// # Errors
+    /// When memory is too small.
+    pub fn nearest(
+        &self,
+        queries: &[f32],
+        (d, k): (usize, usize),
+        index: &mut [u32],
+        distance: &mut [f32],
+    ) -> Result<()> {
+        let results = index.chunks_mut(QUERIES * k).zip(distance.chunks_mut(QUERIES * k));
+        for (values, (index, distance)) in queries.chunks(QUERIES * d).zip(results) {
+            let found = match self {
+                Self::Whole(panels) => search::nearest(panels, values, k),
+                Self::Reduced(bank) => bank.nearest(values, k)?,
+            };
+            for (found, (index, distance)) in found.iter().zip(index.iter_mut().zip(distance)) {
+                (*index, *distance) = (found.vector, found.square.sqrt() as f32);
+            }
+        }
+        Ok(())
+    }
+}
