@@ -354,6 +354,8 @@ WORK = {
     "knn_faiss": lambda: patches.knn_faiss(784, 16_385, 1024),
     "knn_lite": lambda: knn(784, 2_000, 152),
     "knn_lite_faiss": lambda: patches.knn_faiss(784, 2_000, 152),
+    "knn_patches": lambda: knn(784, 13_328, 152),
+    "knn_patches_faiss": lambda: patches.knn_faiss(784, 13_328, 152),
     "coreset": lambda: fastest(*patches.coreset()),
     "covariance": patches.covariance,
     "aupro": patches.aupro,

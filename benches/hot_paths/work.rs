@@ -281,6 +281,8 @@ pub fn all(device: &Device) -> Vec<Work> {
         patches::knn_faiss(device),
         patches::knn_lite(device),
         patches::knn_lite_faiss(device),
+        patches::knn_patches(device),
+        patches::knn_patches_faiss(device),
         patches::coreset(device),
         patches::covariance(device),
         patches::aupro(device),

@@ -32,6 +32,7 @@ pub mod activation;
 pub mod adam;
 pub mod addressing;
 pub mod attention;
+mod bank_data;
 pub mod batch_norm;
 pub mod blur;
 pub(crate) mod border;

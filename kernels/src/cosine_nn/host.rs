@@ -1,64 +1,17 @@
 //! The search on the CPU: every location is a task, which reads every bank vector near it once for all queries.
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::{BankData, LocationBank, Neighbourhood};
+use crate::bank_data::BankElement;
 use crate::device::Reused;
-use crate::simd::{Lanes, lanes_fn};
+use crate::simd::lanes_fn;
 
 /// The vector nearest to a query.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Nearest {
     index: u32,
     cosine: f32,
-}
-
-/// An element of a bank vector.
-pub(super) trait Element: Copy + Send + Sync {
-    fn widen_into(from: &[Self], to: &mut [f32]);
-    fn wide(self) -> f32;
-
-    /// A register of elements, widened.
-    ///
-    /// # Safety
-    /// The CPU has the set of `L`, and [`Lanes::WIDTH`] elements can be read there.
-    unsafe fn load<L: Lanes>(from: *const Self) -> L;
-}
-
-impl Element for f32 {
-    fn widen_into(from: &[f32], to: &mut [f32]) {
-        to.copy_from_slice(from);
-    }
-
-    #[inline(always)]
-    fn wide(self) -> f32 {
-        self
-    }
-
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(from: *const f32) -> L {
-        // SAFETY: the caller's.
-        unsafe { L::load(from) }
-    }
-}
-
-impl Element for f16 {
-    fn widen_into(from: &[f16], to: &mut [f32]) {
-        from.convert_to_f32_slice(to);
-    }
-
-    #[inline(always)]
-    fn wide(self) -> f32 {
-        self.to_f32()
-    }
-
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(from: *const f16) -> L {
-        // SAFETY: the caller's.
-        unsafe { L::load_f16(from) }
-    }
 }
 
 /// Running sums of a dot product, which do not wait for each other.
@@ -72,7 +25,7 @@ const BLOCK: usize = 32;
 
 lanes_fn! {
     /// Dot products of a query with some vectors, one behind the other.
-    fn dots[T: Element][T]<L>(query: &[f32], vectors: &[T], to: &mut [f32]) {
+    fn dots[T: BankElement][T]<L>(query: &[f32], vectors: &[T], to: &mut [f32]) {
         let d = query.len();
         assert_eq!(vectors.len(), to.len() * d, "query and bank vectors have one length");
         for (vector, to) in vectors.chunks_exact(d).zip(to) {
@@ -122,7 +75,7 @@ fn inverse_norm(v: &[f32]) -> f32 {
     if square > 0.0 { square.sqrt().recip() as f32 } else { 0.0 }
 }
 
-pub(super) fn inverse_norms<T: Element>(data: &[T], dim: usize) -> Vec<f32> {
+pub(super) fn inverse_norms<T: BankElement>(data: &[T], dim: usize) -> Vec<f32> {
     data.par_chunks(dim)
         .map_init(
             || vec![0.0; dim],
@@ -161,7 +114,7 @@ impl LocationBank {
 
     /// Puts what location `other` has nearer than `found` to the queries at a location in its place; `scales` are 1 / norm of
     /// these, 0 for a zero vector.
-    fn search<'a, T: Element>(
+    fn search<'a, T: BankElement>(
         &self,
         data: &[T],
         other: usize,
@@ -200,7 +153,7 @@ impl LocationBank {
     }
 
     /// Mean cosine of one image to every entry.
-    fn means<T: Element>(&self, data: &[T], queries: &[f32], means: &mut [f32]) {
+    fn means<T: BankElement>(&self, data: &[T], queries: &[f32], means: &mut [f32]) {
         means.fill(0.0);
         let mut products = [0.0; BLOCK];
         let locations = data.chunks_exact(self.entries * self.dim).zip(self.inverse_norms.chunks_exact(self.entries));

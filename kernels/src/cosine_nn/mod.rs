@@ -15,31 +15,14 @@ use std::sync::OnceLock;
 
 use half::f16;
 
+pub use crate::bank_data::BankData;
+use crate::bank_data::BankElement;
 use crate::device::{View, ViewMut, place};
 use crate::error::{Result, check_len, shape_error};
 use gpu::GpuBank;
-use host::{Element, inverse_norms};
+use host::inverse_norms;
 
 const OP: &str = "cosine_nn";
-
-/// Bank vectors, `[location][entry][dim]`.
-#[derive(Clone, Debug, PartialEq)]
-pub enum BankData {
-    /// Half precision, accumulated in f32.
-    F16(Vec<f16>),
-    /// Single precision.
-    F32(Vec<f32>),
-}
-
-impl BankData {
-    /// How many numbers there are.
-    pub(crate) fn elements(&self) -> usize {
-        match self {
-            Self::F16(v) => v.len(),
-            Self::F32(v) => v.len(),
-        }
-    }
-}
 
 /// Locations that are compared with a query; they are a grid, row by row.
 #[derive(Clone, Copy, Debug)]

@@ -29,16 +29,16 @@ pub(super) struct Queries<'a> {
     pub scales: Vec<GroupScale>,
 }
 
-/// Scales of the queries of a group; zeros where there is none.
+/// Scales of the queries of a group, the first [`ROWS`] of whole registers; zeros where there is none.
 #[derive(Clone, Default)]
 pub(super) struct GroupScale {
-    steps: [f32; ROWS],
+    steps: [f32; LANES],
     /// |q|.
-    pub norms: [f32; ROWS],
+    pub norms: [f32; LANES],
     /// e_q.
-    errors: [f32; ROWS],
+    errors: [f32; LANES],
     /// r_q.
-    rests: [f32; ROWS],
+    rests: [f32; LANES],
 }
 
 impl GroupScale {
@@ -47,12 +47,20 @@ impl GroupScale {
         self.rests[m] = upwards(s.rest);
     }
 
-    /// The largest E of query `m` with any vector of a panel.
+    /// The largest E of queries from `at` on with any vector of a panel.
+    ///
+    /// # Safety
+    /// The CPU has the set of `L`; `at` is a multiple of its width, below [`LANES`].
     #[inline(always)]
-    fn error(&self, m: usize, panel: &PanelScale) -> f32 {
-        let rounded = self.norms[m] + panel.largest[2];
-        let error = self.norms[m] * panel.largest[0] + self.errors[m] * panel.largest[1];
-        error + ROUNDING * rounded * rounded + f32::MIN_POSITIVE
+    unsafe fn error<L: Lanes>(&self, panel: &PanelScale, at: usize) -> L {
+        // SAFETY: the arrays have LANES elements, a multiple of any width.
+        unsafe {
+            let (norms, errors) = (L::load(self.norms.as_ptr().add(at)), L::load(self.errors.as_ptr().add(at)));
+            let [error, length, norm] = panel.largest.map(|v| L::splat(v));
+            let rounded = norms.add(norm);
+            let error = norms.mul_add(error, errors.mul(length));
+            rounded.mul(rounded).mul_add(L::splat(ROUNDING), error).add(L::splat(f32::MIN_POSITIVE))
+        }
     }
 }
 
@@ -141,25 +149,30 @@ impl PanelScale {
 pub(super) struct Estimate {
     /// r_q r_b is in them: where it is not 0, they bound from above only.
     pub values: [[f32; LANES]; ROWS],
-    /// The largest E of a query with any vector of the panel.
-    pub errors: [f32; ROWS],
+    /// The largest E of a query with any vector of the panel, of the first [`ROWS`] of whole registers.
+    pub errors: [f32; LANES],
 }
 
 lanes_fn! {
     /// Whether a tile has an upper bound that may not be below the `least` of its query; [`estimate`] says which.
     pub(super) fn any_near<L>(sums: &Sums, group: &GroupScale, panel: &PanelScale, least: &[f32; ROWS]) -> bool {
-        // SAFETY: sums and scales have LANES elements, a multiple of any width. `lanes_fn` runs this only on CPUs with the set of
-        // `L`.
+        let mut far = [0.0; LANES];
+        // SAFETY: sums, scales and bounds have LANES elements, a multiple of any width; of `least`, no more are read than there
+        // are. `lanes_fn` runs this only on CPUs with the set of `L`.
         unsafe {
-            let mut largest = L::splat(f32::NEG_INFINITY);
-            for m in 0..ROWS {
-                let least = least[m] - group.error(m, panel);
+            let lowest = L::splat(f32::NEG_INFINITY);
+            for at in (0..ROWS).step_by(L::WIDTH) {
+                let least = L::load_part(least.as_ptr().add(at), L::WIDTH.min(ROWS - at));
+                let bound = least.sub(group.error(panel, at));
                 // What is no number may be near, and `max` forgets it.
-                let least = L::splat(if least.is_nan() { f32::NEG_INFINITY } else { least });
-                let (step, rest) = (L::splat(group.steps[m]), L::splat(group.rests[m]));
+                bound.above(lowest, bound, lowest).store(far.as_mut_ptr().add(at));
+            }
+            let mut largest = lowest;
+            for m in 0..ROWS {
+                let (far, step, rest) = (L::splat(far[m]), L::splat(group.steps[m]), L::splat(group.rests[m]));
                 for at in (0..LANES).step_by(L::WIDTH) {
                     let value = panel.values(L::load_i32(sums[m].as_ptr().add(at)), step, rest, at);
-                    largest = value.sub(least).max(largest);
+                    largest = value.sub(far).max(largest);
                 }
             }
             largest.largest() >= 0.0
@@ -171,8 +184,11 @@ lanes_fn! {
     /// Estimates for a tile; bit m of the answer says whether query m has an upper bound not below its `least`.
     pub(super) fn estimate<L>(sums: &Sums, group: &GroupScale, panel: &PanelScale, least: &[f32; ROWS], to: &mut Estimate) -> u32 {
         let mut near = 0;
+        for at in (0..ROWS).step_by(L::WIDTH) {
+            // SAFETY: errors have LANES elements, a multiple of any width.
+            unsafe { group.error::<L>(panel, at).store(to.errors.as_mut_ptr().add(at)) };
+        }
         for m in 0..ROWS {
-            to.errors[m] = group.error(m, panel);
             // SAFETY: sums, scales and estimates have LANES elements, a multiple of any width. `lanes_fn` runs this
             // only on CPUs with the set of `L`.
             let largest = unsafe {

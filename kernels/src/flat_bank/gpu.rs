@@ -10,7 +10,7 @@ use super::kernels::{FoundLaunch, Shape, TILE, nearest_kernel, next_kernel};
 #[cfg(feature = "cuda")]
 use super::panels::mean;
 use super::{narrowed, widened};
-use crate::cosine_nn::BankData;
+use crate::bank_data::BankData;
 use crate::device::{Gpu, GpuBuffer, UNITS, grid, launch, units};
 #[cfg(feature = "cuda")]
 use crate::device::{Queue, WARP, Written, launch_written, macros};

@@ -5,7 +5,7 @@ use super::panels::Panels;
 use super::reduced::Reduced;
 use super::rows::Rows;
 use super::search::{self, QUERIES};
-use crate::cosine_nn::BankData;
+use crate::bank_data::BankData;
 use crate::error::Result;
 
 /// Vectors, and elements of one, from which looking for directions pays.

@@ -24,7 +24,7 @@ use std::borrow::Cow;
 
 use half::f16;
 
-use crate::cosine_nn::BankData;
+use crate::bank_data::BankData;
 use crate::device::{Device, View, ViewMut, mixed, place};
 use crate::error::{Result, check_len, shape_error};
 use crate::gather::gather;

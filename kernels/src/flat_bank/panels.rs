@@ -14,7 +14,7 @@ use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::tile::ROWS;
-use crate::cosine_nn::BankData;
+use crate::bank_data::BankData;
 use crate::device::Reused;
 use crate::simd::{LANES, simd_fn};
 

@@ -1,8 +1,8 @@
 //! The search on the CPU in the directions in which the bank varies most.
 //!
 //! A first pass has the inner products in a few directions, in integers, and so a bound of the distance to every vector
-//! (bounds.rs). It is loose from one side, so a vector that may be near is measured at once, in f64 from the vectors as they are,
-//! and later ones must come nearer than the k-th nearest so far. The result is exact: it depends on no direction, nor on the
+//! (bounds.rs). It is loose from one side, so a vector that may be near is measured at once, in f32 and where that does not decide
+//! in f64, from the vectors as they are, and later ones must come nearer than the k-th nearest so far. The result is exact: it depends on no direction, nor on the
 //! instruction set, nor on how the search is cut into tasks.
 //!
 //! Operations: 2 n per pair for n directions, in integers, and 2 d for each vector that is measured: of real patches some 50
@@ -18,7 +18,7 @@ use super::panels::Panels;
 use super::rows::Rows;
 use super::search::{BLOCK, Measured, nearest_of};
 use super::tile::{PANELS, ROWS, Sums, products};
-use crate::cosine_nn::BankData;
+use crate::bank_data::BankData;
 use crate::device::Reused;
 use crate::error::Result;
 use crate::simd::LANES;
@@ -178,20 +178,30 @@ impl<'a> Search<'a> {
         }
         let mut estimates = Estimate::default();
         let near = estimate(sums, group, panel, &self.least[at], &mut estimates);
-        let lanes = LANES.min(self.bank.rows.len() - p * LANES);
         for m in (0..ROWS).filter(|m| near >> m & 1 == 1 && g * ROWS + m < self.queries.count) {
-            for (lane, value) in estimates.values[m].iter().enumerate().take(lanes) {
-                if may_be_near(value + estimates.errors[m], self.least[at][m]) {
-                    self.measure(g, m, p * LANES + lane);
-                }
+            self.look_at(g, m, p, &estimates.values[m], estimates.errors[m]);
+        }
+    }
+
+    /// Measures vectors of panel `p` that may be near query `m` of group `g`: first the one that is most likely, which leaves
+    /// fewer of the others.
+    fn look_at(&mut self, g: usize, m: usize, p: usize, values: &[f32; LANES], error: f32) {
+        let values = &values[..LANES.min(self.bank.rows.len() - p * LANES)];
+        let likely = (1..values.len()).fold(0, |a, b| if values[b] > values[a] { b } else { a });
+        self.measure(g, m, p * LANES + likely);
+        for (lane, value) in values.iter().enumerate().filter(|(lane, _)| *lane != likely) {
+            if may_be_near(value + error, self.least[g - self.groups.start][m]) {
+                self.measure(g, m, p * LANES + lane);
             }
         }
     }
 
-    /// Measures a vector, which takes its place among the nearest of query `m` of group `g`.
+    /// Measures a vector, which takes its place among the nearest of query `m` of group `g` if it is one.
     fn measure(&mut self, g: usize, m: usize, vector: usize) {
         let (at, k) = (g - self.groups.start, self.k);
-        let square = self.bank.rows.square(self.queries.query(g * ROWS + m), vector, &mut self.room);
+        let farthest = self.nearest[(at * ROWS + m + 1) * k - 1].0;
+        let query = self.queries.query(g * ROWS + m);
+        let Some(square) = self.bank.rows.square_within(query, vector, farthest, &mut self.room) else { return };
         // Of all that is no number, the one that comes last.
         let square = if square.is_nan() { f64::NAN } else { square };
         let nearest = &mut self.nearest[(at * ROWS + m) * k..(at * ROWS + m + 1) * k];

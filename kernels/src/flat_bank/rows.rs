@@ -2,8 +2,8 @@
 
 use half::slice::HalfFloatSliceExt;
 
-use crate::cosine_nn::BankData;
-use crate::simd::simd_fn;
+use crate::bank_data::{BankData, BankElement};
+use crate::simd::{lanes_fn, simd_fn};
 
 /// Partial sums of a loop over elements.
 const SUMS: usize = 16;
@@ -60,6 +60,20 @@ impl Rows {
         }
     }
 
+    /// [`Rows::square`] where it may be at most `most`.
+    pub fn square_within(&self, query: &[f32], i: usize, most: f64, room: &mut [f32]) -> Option<f64> {
+        let range = i * self.d..(i + 1) * self.d;
+        let rough = match &self.data {
+            BankData::F16(v) => rough_square(query, &v[range]),
+            BankData::F32(v) => rough_square(query, &v[range]),
+        };
+        // Terms are not negative: what f32 rounds is relative to their sum, but for terms that it rounds to 0.
+        let rounding = (self.d + 4) as f64 / f64::from(1 << 24);
+        let least = f64::from(rough) * (1.0 - rounding) - self.d as f64 * f64::from(f32::MIN_POSITIVE);
+        let is_far = rough.is_finite() && least > most;
+        (!is_far).then(|| self.square(query, i, room))
+    }
+
     /// Squared Euclidean distance of a query to vector `i`, in f64; `room` is for one vector.
     pub fn square(&self, query: &[f32], i: usize, room: &mut [f32]) -> f64 {
         match &self.data {
@@ -69,6 +83,27 @@ impl Rows {
             }
             BankData::F32(v) => square(query, &v[i * self.d..(i + 1) * self.d]),
         }
+    }
+}
+
+lanes_fn! {
+    /// Sum of squared differences, in f32.
+    fn rough_square[T: BankElement][T]<L>(a: &[f32], b: &[T]) -> f32 {
+        assert_eq!(a.len(), b.len(), "vectors of one length");
+        let whole = a.len() / (2 * L::WIDTH) * 2 * L::WIDTH;
+        // SAFETY: every register ends before `whole`, inside both vectors. `lanes_fn` runs this only on CPUs with the set of `L`.
+        let sums = unsafe {
+            let mut sums = [L::splat(0.0); 2];
+            for at in (0..whole).step_by(2 * L::WIDTH) {
+                for (sum, at) in sums.iter_mut().zip([at, at + L::WIDTH]) {
+                    let difference = L::load(a.as_ptr().add(at)).sub(T::load(b.as_ptr().add(at)));
+                    *sum = difference.mul_add(difference, *sum);
+                }
+            }
+            sums[0].add(sums[1]).sum()
+        };
+        let rest = a[whole..].iter().zip(&b[whole..]);
+        rest.map(|(a, b)| (a - b.wide()).powi(2)).sum::<f32>() + sums
     }
 }
 
