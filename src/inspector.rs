@@ -168,7 +168,8 @@ impl Inspector {
     /// get; times are of the whole batch.
     ///
     /// # Errors
-    /// When there are not as many verdicts as frames, and as [`Inspector::inspect`].
+    /// When there are not as many verdicts as frames, and as [`Inspector::inspect`], with the number of the frame; all verdicts
+    /// are then undecided.
     pub fn inspect_batch(&mut self, frames: &[Frame], verdicts: &mut [Verdict]) -> Result<()> {
         self.inspect_batch_arrived(frames, Instant::now(), verdicts)
     }
@@ -242,18 +243,17 @@ impl Inspector {
     fn preprocessed(&mut self, frames: &[Frame]) -> Result<Tensor> {
         let spec = self.model.detector.image();
         let mut values = HostBuffer::try_uninit(frames.len() * spec.len())?;
-        for (frame, values) in frames.iter().zip(values.chunks_exact_mut(spec.len())) {
-            self.preprocessor.run(frame, values)?;
+        for (i, (frame, values)) in frames.iter().zip(values.chunks_exact_mut(spec.len())).enumerate() {
+            self.preprocessor.run(frame, values).map_err(|e| e.of_frame(i, frames.len()))?;
         }
         Tensor::from_buffer(Buffer::Host(values), &[frames.len(), spec.height, spec.width, spec.channels])
     }
 
     fn scores(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
         let scores = self.model.score_until(images, until)?;
-        if scores.iter().all(Score::is_finite) {
-            return Ok(scores);
-        }
-        Err(Error::Frame("the model scores it with numbers that are not finite; train the model again".into()))
+        let Some(index) = scores.iter().position(|score| !score.is_finite()) else { return Ok(scores) };
+        let reason = "the model scores it with numbers that are not finite; train the model again";
+        Err(Error::Frame(reason.into()).of_frame(index, scores.len()))
     }
 
     /// Fills a verdict but for its times.

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{bars, binary, hotad, ok, refused, text, trained};
+use common::{bars, binary, hotad, ok, refused, small_data, text, train_small, trained};
 
 /// Images in the bank.
 fn entries(model: &Path) -> Vec<String> {
@@ -76,6 +76,51 @@ fn images_of_training_are_known_and_names_are_of_one_image() {
     let all = entries(&model).len();
     ok(&["bank", "remove", m, &format!("line/{}", before[1])]);
     assert_eq!(entries(&model).len(), all - 1, "one image alone");
+}
+
+/// Copies of one image under two names, and two images of one name: each an entry of its own, removed alone.
+#[cfg(target_os = "linux")] // two folders whose names differ in case alone
+#[test]
+fn entries_are_of_one_path_each() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));
+    small_data(&data, 40);
+    let (good, held) = (data.join("train/good"), data.join("validation/good"));
+    std::fs::create_dir_all(&held).expect("a folder");
+    (100..104).for_each(|i| bars(40, i).write_png(&held.join(format!("{i}.png"))).expect("a picture"));
+    std::fs::copy(good.join("000.png"), good.join("copy.png")).expect("copied");
+    std::fs::create_dir(data.join("train/GOOD")).expect("a folder");
+    bars(40, 300).write_png(&data.join("train/GOOD/001.png")).expect("a picture");
+    let group = ["--epochs", "1", "--group", "none"];
+    for method in ["paedid", "patchcore"] {
+        match method {
+            "paedid" => train_small(&data, &model, &group),
+            _ => {
+                let small = ["--set", "image_size=64", "--set", "coreset=1.0", "--force", "-q", "--group", "none"];
+                ok(&[&["train", method, "--data", text(&data), "--out", text(&model)], &small[..]].concat());
+            }
+        }
+        let (m, before) = (text(&model), entries(&model));
+        assert_eq!(before.len(), 26, "{before:?}");
+        for name in ["000.png", "copy.png", "001.png", "good/001.png"] {
+            assert_eq!(before.iter().filter(|entry| *entry == name).count(), 1, "{method} {name}: {before:?}");
+        }
+        let again = dir.path().join("again.png");
+        std::fs::copy(good.join("000.png"), &again).expect("copied");
+        let add = ["bank", "add", m, text(&again)];
+        refused(&add, &["again.png: is in the bank", "000.png"]);
+        for (name, left, known) in [("copy.png", 25, true), ("good/001.png", 24, true), ("000.png", 23, false)] {
+            ok(&["bank", "remove", m, name]);
+            let after = entries(&model);
+            assert!(after.len() == left && !after.iter().any(|entry| entry == name), "{method} {name}: {after:?}");
+            if known {
+                refused(&add, &["again.png: is in the bank", "000.png"]);
+            }
+        }
+        assert!(entries(&model).iter().any(|entry| entry == "001.png"), "{method}: the other image of that name");
+        ok(&add);
+        assert_eq!(entries(&model).len(), 24);
+    }
 }
 
 #[cfg(unix)]

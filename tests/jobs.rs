@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::{bars, ok, small_data, text, train_small, trained};
+use hotad_engine::data::roi::Roi;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::observer::{Observer, Progress};
 use hotad_engine::{Error, interrupt};
@@ -235,6 +236,49 @@ fn a_run_is_of_the_whole_files_that_it_is_built_on() {
     file.calibration.image_threshold += 1.0;
     file.save(&second).expect("saved");
     assert_ne!(before, chosen());
+}
+
+/// A model that gives features has learned from images, which then judge no model on these features.
+#[test]
+fn what_a_backbone_has_learned_from_is_learned_from() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a folder");
+    let [seen, data, first, out] = ["seen", "data", "first", "out"].map(|name| dir.path().join(name));
+    small_data(&seen, 48);
+    small_data(&data, 40);
+    train_small(&seen, &first, &["--epochs", "1"]);
+    let learned = ModelFile::load(&first).expect("a model").provenance.learned_images;
+    let built = |method: &str, backbone: &Path| {
+        let mut job = TrainJob::new(method, &data);
+        job.settings.insert("backbone".into(), text(backbone).into());
+        job
+    };
+    for method in ["patchcore", "padim", "simplenet"] {
+        let selection = built(method, &first).select(&()).expect("a selection");
+        assert!(learned.iter().all(|image| selection.learned.contains(image)), "{method}");
+        assert_eq!(selection.learned.len(), learned.len() + selection.train.len(), "{method}");
+        assert!(selection.chosen.contains_key("SHA-256 of the models built on"), "{method}");
+        let none = built(method, Path::new("")).select(&()).expect("a selection");
+        assert_eq!(none.learned.len(), none.train.len(), "{method}");
+    }
+    TrainJob { out: Some(out.clone()), ..built("patchcore", &first) }.run(&()).expect("trained");
+    for entry in std::fs::read_dir(seen.join("train/good")).expect("images") {
+        let from = entry.expect("an image").path();
+        let name = from.file_name().expect("a name").to_str().expect("text");
+        std::fs::copy(&from, data.join("test/good").join(format!("seen-{name}"))).expect("copied");
+    }
+    let notes = EvaluateJob::new(&out, &data).run(&()).expect("evaluated").metrics.notes;
+    let left_out = format!("{} test images were learned from", learned.len());
+    assert!(notes.iter().any(|note| note.starts_with(&left_out)), "{notes:?}");
+    // What is built on a model looks where it looks.
+    let region = |text: &str| Some(text.parse::<Roi>().expect("a region"));
+    let mut file = ModelFile::load(&first).expect("a model");
+    file.roi = region("box:0,0,30,30");
+    file.save(&first).expect("saved");
+    assert_eq!(built("padim", &first).select(&()).expect("a selection").roi, file.roi);
+    let elsewhere = TrainJob { roi: region("box:0,0,20,20"), ..built("padim", &first) };
+    let refused = elsewhere.select(&()).map(drop).expect_err("two regions").to_string();
+    assert!(refused.contains("this backbone looks at another region of interest than this training"), "{refused}");
 }
 
 #[test]

@@ -69,9 +69,24 @@ fn a_table_is_filled_cell_by_cell_beside_what_was_published() {
     assert!(written(&model) == before, "the model was trained again");
 
     refused(&[&args[..], &["--seed", "8"]].concat(), &["another table, --seed or --set", text(&out)]);
+    // A data set is known by its files, wherever they lie.
     let elsewhere = dir.path().join("elsewhere/bars");
     small_data(&elsewhere, 64);
-    refused(&command("paedid-1", &elsewhere, &out), &["bars is", "name a new folder"]);
+    let moved = command("paedid-1", &elsewhere, &out);
+    assert_eq!(ok(&moved), table);
+    assert!(written(&model) == before, "the model was trained again");
+    let [image, mask] = ["train/good/003.png", "ground_truth/crack/002_mask.png"].map(|file| elsewhere.join(file));
+    let changed = ["elsewhere/bars", "the files of bars differ", "name a new folder"];
+    for file in [&image, &mask] {
+        let bytes = std::fs::read(file).expect("a file");
+        std::fs::copy(file.with_file_name(if file == &mask { "001_mask.png" } else { "004.png" }), file)
+            .expect("copied");
+        refused(&moved, &changed);
+        std::fs::write(file, bytes).expect("written");
+        assert_eq!(ok(&moved), table);
+    }
+    std::fs::rename(&image, image.with_file_name("099.png")).expect("renamed");
+    refused(&moved, &changed);
     let plain = data.join("train/good");
     refused(&command("paedid-1", &plain, &dir.path().join("plain")), &["no normal test images"]);
 }
@@ -81,13 +96,15 @@ fn a_table_is_filled_cell_by_cell_beside_what_was_published() {
 #[test]
 fn an_interrupted_table_says_how_it_goes_on() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (data, out) = (dir.path().join("bars"), dir.path().join("out"));
-    small_data(&data, 64);
-    let mut args = command("paedid-1", &data, &out);
-    args.extend(["--set", "ssim-ae.epochs=100000", "--set", "ssim-ae.patience=0"]);
+    let out = dir.path().join("out");
     let log = out.join("models/bars/ssim-ae.safetensors.log.jsonl");
     let lines = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
-    for _ in 0..2 {
+    // The same files in another place go on too.
+    for place in ["here", "there"] {
+        let data = dir.path().join(place).join("bars");
+        small_data(&data, 64);
+        let mut args = command("paedid-1", &data, &out);
+        args.extend(["--set", "ssim-ae.epochs=100000", "--set", "ssim-ae.patience=0"]);
         let before = lines();
         let mut child = binary().args(&args).stderr(Stdio::piped()).spawn().expect("the binary runs");
         let started = Instant::now();

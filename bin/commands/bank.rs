@@ -8,7 +8,7 @@ use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::data::prepare::file_sha256;
 use hotad_engine::device::Device;
 use hotad_engine::error::shown;
-use hotad_engine::model_file::Provenance;
+use hotad_engine::model_file::{EntryNames, Provenance};
 use hotad_engine::{Error, Result, interrupt};
 use hotad_models::METHODS;
 use hotad_models::detector::{EditableBank, entry_name, free_entry_name};
@@ -61,8 +61,9 @@ impl NewImages {
         let (mut new, mut taken) = (Self::default(), entries.iter().cloned().collect::<HashSet<_>>());
         for (path, _) in output::collect_images(&args.paths)? {
             let hash = file_sha256(&path)?;
-            let known = [&provenance.bank_images, &provenance.added_images, &new.hashes];
-            match known.iter().find_map(|names| names.get(&hash)) {
+            let of_training = provenance.bank_images.get(&hash).and_then(|names| names.0.first());
+            let since = [&provenance.added_images, &new.hashes];
+            match of_training.or_else(|| since.iter().find_map(|names| names.get(&hash))) {
                 Some(_) if args.skip_known => continue,
                 Some(name) => {
                     let reason = format!("is in the bank, as {name:?}; leave it out, or --skip-known");
@@ -119,9 +120,10 @@ fn remove(args: &BankRemoveArgs, common: &Common) -> Result<()> {
     }
     let removed = editable.remove(names)?;
     let total = editable.entries().len();
-    for images in [&mut model.provenance.added_images, &mut model.provenance.bank_images] {
-        images.retain(|_, name| !names.contains(name));
-    }
+    let Provenance { added_images, bank_images, .. } = &mut model.provenance;
+    added_images.retain(|_, name| !names.contains(name));
+    bank_images.values_mut().for_each(|EntryNames(of)| of.retain(|name| !names.contains(name)));
+    bank_images.retain(|_, of| !of.0.is_empty());
     save_changed(&model, path, &common.terminal)?;
     common.say(&format!("removed {removed} images; the bank holds {total}; {ANEW}"));
     Ok(())

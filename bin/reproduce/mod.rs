@@ -5,6 +5,7 @@ mod tables;
 
 use std::path::{Path, PathBuf};
 
+use hotad_engine::data::Dataset;
 use hotad_engine::data::synth::Kind;
 use hotad_engine::{AtPath, Error, Result, atomic_file};
 use hotad_models::config;
@@ -26,6 +27,8 @@ struct Column {
     train: PathBuf,
     /// Images that are evaluated.
     test: PathBuf,
+    /// SHA-256 of what the data set holds.
+    sha256: String,
 }
 
 /// Fills the table, cell by cell.
@@ -37,7 +40,7 @@ pub fn run(args: &ReproduceArgs, common: &Common) -> Result<u8> {
     output::folder(folder)?;
     let mut results = Results::open(folder, table, common.seed, &args.set)?;
     let columns = work.columns(&args.data)?;
-    columns.iter().try_for_each(|column| results.begin_column(&column.name, &column.train))?;
+    columns.iter().try_for_each(|column| results.begin_column(column))?;
     let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
     for column in &columns {
         for row in &table.rows {
@@ -109,7 +112,8 @@ impl Work<'_> {
                 Some(cracks) => self.cracked(train, &name, cracks)?,
                 None => train.clone(),
             };
-            columns.push(Column { name, train: whole, test });
+            let sha256 = Dataset::open(train)?.sha256()?;
+            columns.push(Column { name, train: whole, test, sha256 });
         }
         Ok(columns)
     }

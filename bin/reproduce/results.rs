@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use hotad_engine::{AtPath, Error, Result, atomic_file};
 use serde::{Deserialize, Serialize};
 
+use super::Column;
 use super::tables::{Row, Table};
 
 /// A measured cell.
@@ -25,8 +26,8 @@ struct Contents {
     seed: u64,
     /// `--set`.
     settings: Vec<String>,
-    /// Folder of each data set.
-    data: BTreeMap<String, PathBuf>,
+    /// SHA-256 of what each data set holds.
+    data_sha256: BTreeMap<String, String>,
     /// By row and data set.
     cells: BTreeMap<String, BTreeMap<String, Cell>>,
 }
@@ -51,7 +52,7 @@ impl Results {
             metric: table.metric.clone(),
             seed,
             settings,
-            data: BTreeMap::new(),
+            data_sha256: BTreeMap::new(),
             cells: BTreeMap::new(),
         };
         if !file.exists() {
@@ -76,15 +77,17 @@ impl Results {
         atomic_file::write(&self.file, |out| out.write_all(text.as_bytes()))
     }
 
-    /// Remembers the folder of a data set.
+    /// Remembers what a data set holds.
     ///
     /// # Errors
-    /// When the cells that are there are of another folder of that name.
-    pub fn begin_column(&mut self, name: &str, folder: &Path) -> Result<()> {
-        let known = self.contents.data.entry(name.into()).or_insert_with(|| folder.into());
-        if known != folder {
-            let (known, folder) = (known.display(), folder.display());
-            return Err(Error::Config(format!("--data {folder}: {name} is {known} in this --out; name a new folder")));
+    /// When this folder of results was begun with other files under that name.
+    pub fn begin_column(&mut self, column: &Column) -> Result<()> {
+        let Column { name, train, sha256, .. } = column;
+        let known = self.contents.data_sha256.entry(name.clone()).or_insert_with(|| sha256.clone());
+        if known != sha256 {
+            let reason =
+                format!("the files of {name} differ from those that this --out was begun with; name a new folder");
+            return Err(Error::Config(format!("--data {}: {reason}", train.display())));
         }
         self.save()
     }

@@ -28,8 +28,11 @@ pub unsafe fn inspect(inspector: u64, frames: &[*const hotad_frame], verdicts: &
             let (frame, waited) = unsafe { frame_of(*frame) }?;
             inspector.inspect_batch_arrived(&[frame], arrival(waited)?, own)?;
         } else {
-            // SAFETY: the caller's.
-            let given = frames.iter().map(|f| unsafe { frame_of(*f) }).collect::<Result<Vec<_>, _>>()?;
+            let numbered = |(i, frame): (usize, &*const hotad_frame)| {
+                // SAFETY: the caller's.
+                unsafe { frame_of(*frame) }.map_err(|e| e.of_frame(i, frames.len()))
+            };
+            let given = frames.iter().enumerate().map(numbered).collect::<Result<Vec<_>, _>>()?;
             let (frames, waited): (Vec<_>, Vec<_>) = given.into_iter().unzip();
             let longest = waited.into_iter().max().unwrap_or_default();
             inspector.inspect_batch_arrived(&frames, arrival(longest)?, own)?;

@@ -127,7 +127,8 @@ pub unsafe extern "C" fn hotad_inspect(
 }
 
 /// Inspects frames together, of any sizes and formats. Each verdict is the one that its frame alone would get; times are of the
-/// whole batch, which counts as arrived with the frame that has waited longest. Where a frame is refused all verdicts are undecided; where a map does not fit, those after it are.
+/// whole batch, which counts as arrived with the frame that has waited longest. Where a frame is refused all verdicts are undecided
+/// and the words name its number; where a map does not fit, those after it are.
 ///
 /// # Safety
 /// `frames` and `verdicts` are null or point to `count` pointers, each as for `hotad_inspect`; no two verdicts are the same.

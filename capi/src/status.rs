@@ -40,12 +40,21 @@ impl Failure {
     pub fn argument(reason: impl Into<String>) -> Self {
         Self(HOTAD_ERROR_ARGUMENT, reason.into())
     }
+
+    /// The same, with the number of the frame of a batch that it is about.
+    pub fn of_frame(self, index: usize, count: usize) -> Self {
+        let Self(status, words) = self;
+        let reason = words.strip_prefix("frame: ").unwrap_or(&words).into();
+        Self(status, Error::FrameOfBatch { number: index + 1, count, reason }.to_string())
+    }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let status = match error {
-            Error::Frame(_) | Error::Image { .. } | Error::TooLarge { .. } => HOTAD_ERROR_FRAME,
+            Error::Frame(_) | Error::FrameOfBatch { .. } | Error::Image { .. } | Error::TooLarge { .. } => {
+                HOTAD_ERROR_FRAME
+            }
             Error::Model { .. } | Error::Io { .. } | Error::Uncalibrated(_) => HOTAD_ERROR_MODEL,
             Error::Kernel(_) | Error::Device(_) => HOTAD_ERROR_DEVICE,
             Error::Config(_) | Error::Argument { .. } => HOTAD_ERROR_ARGUMENT,

@@ -146,6 +146,33 @@ fn batches_are_their_frames() {
     hotad_close(c);
 }
 
+/// The words are those for the frame alone, with its number.
+#[test]
+fn a_refused_frame_of_a_batch_is_named_by_its_number() {
+    let roi = CString::new("box:0,0,60,60").expect("no zeros");
+    let c = open(&hotad_options { roi: roi.as_ptr(), ..options() });
+    let pixels = noise(64 * 64);
+    let good = frame(&pixels, 64, 64);
+    for (frame, status) in [
+        (hotad_frame { data: ptr::null(), ..good }, HOTAD_ERROR_ARGUMENT),
+        (hotad_frame { format: 99, ..good }, HOTAD_ERROR_ARGUMENT),
+        (hotad_frame { stride: 63, ..good }, HOTAD_ERROR_FRAME),
+        (hotad_frame { width: 59, ..good }, HOTAD_ERROR_FRAME),
+    ] {
+        let mut told = [verdict(); 3];
+        // SAFETY: as large as they say.
+        assert_eq!(unsafe { hotad_inspect(c, &frame, &mut told[0]) }, status);
+        let alone = words();
+        let frames = [ptr::from_ref(&good), &good, &frame];
+        let to = told.each_mut().map(ptr::from_mut);
+        // SAFETY: three pointers each, to structures as large as they say.
+        assert_eq!(unsafe { hotad_inspect_batch(c, frames.as_ptr(), to.as_ptr(), 3) }, status);
+        assert_eq!(words(), format!("frame 3 of 3: {}", alone.strip_prefix("frame: ").unwrap_or(&alone)));
+        assert!(told.iter().all(|told| told.label == hotad_label::HOTAD_UNDECIDED as u32 && told.score.is_nan()));
+    }
+    hotad_close(c);
+}
+
 #[test]
 fn thresholds_change_and_are_read_back() {
     let c = open(&options());

@@ -73,6 +73,16 @@ pub enum Error {
     /// A frame in memory that cannot be used.
     #[error("frame: {0}")]
     Frame(String),
+    /// A frame in memory that cannot be used, of several that are inspected together.
+    #[error("frame {number} of {count}: {reason}")]
+    FrameOfBatch {
+        /// Its number, from 1.
+        number: usize,
+        /// Number of frames.
+        count: usize,
+        /// Cause and remedy.
+        reason: String,
+    },
     /// What a caller has asked for by name, a field of a job or an argument, cannot be.
     #[error("{name}: {reason}")]
     Argument {
@@ -127,6 +137,15 @@ impl Error {
     pub fn of_file(self, path: &Path) -> Self {
         match self {
             Self::Frame(reason) => Self::Image { path: path.to_path_buf(), reason },
+            other => other,
+        }
+    }
+
+    /// The same error, about frame `index` of `count` where it is about a frame; the only one needs no number.
+    #[must_use]
+    pub fn of_frame(self, index: usize, count: usize) -> Self {
+        match self {
+            Self::Frame(reason) if count > 1 => Self::FrameOfBatch { number: index + 1, count, reason },
             other => other,
         }
     }

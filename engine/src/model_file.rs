@@ -45,12 +45,42 @@ pub struct Provenance {
     /// Images added to the bank after training: SHA-256 and name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub added_images: BTreeMap<String, String>,
-    /// Images of training that are entries of the bank: SHA-256 and name; none in files of earlier versions.
+    /// Images of training that are entries of the bank: SHA-256 and names; none in files of earlier versions.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub bank_images: BTreeMap<String, String>,
+    pub bank_images: BTreeMap<String, EntryNames>,
     /// The model whose weights training started from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<Box<Init>>,
+}
+
+/// Names of all entries of a bank that are images of one content. In files a single one is text, as in those of earlier versions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "SavedNames", into = "SavedNames")]
+pub struct EntryNames(pub Vec<String>);
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum SavedNames {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl From<SavedNames> for EntryNames {
+    fn from(saved: SavedNames) -> Self {
+        match saved {
+            SavedNames::One(name) => Self(vec![name]),
+            SavedNames::Several(names) => Self(names),
+        }
+    }
+}
+
+impl From<EntryNames> for SavedNames {
+    fn from(EntryNames(mut names): EntryNames) -> Self {
+        match names.len() {
+            1 => Self::One(names.remove(0)),
+            _ => Self::Several(names),
+        }
+    }
 }
 
 /// A model whose weights a training started from.

@@ -1,7 +1,7 @@
 //! What every trained method can do, and what some can beside.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hotad_engine::Result;
 use hotad_engine::container::Stored;
@@ -119,6 +119,17 @@ pub fn free_entry_name(path: &Path, taken: &HashSet<String>) -> Option<String> {
         Some(std::mem::replace(name, longer))
     });
     names.find(|name| !taken.contains(name))
+}
+
+/// The names of images that are put into a bank together: each its own, [`entry_name`] where that is free.
+pub fn entry_names(paths: &[PathBuf]) -> Vec<String> {
+    let mut taken = HashSet::new();
+    let name = |path: &PathBuf| {
+        let name = free_entry_name(path, &taken).unwrap_or_else(|| entry_name(path));
+        taken.insert(name.clone());
+        name
+    };
+    paths.iter().map(name).collect()
 }
 
 /// A memory bank that can be extended and pruned after training, without retraining.

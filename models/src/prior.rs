@@ -16,7 +16,7 @@ use hotad_kernels::replacement::{mark_highest, replace_farthest};
 
 use crate::autoencoder::TrainedAutoencoder;
 use crate::config::BankType;
-use crate::detector::{EditableBank, entry_name};
+use crate::detector::{EditableBank, entry_names};
 
 /// A normal background for each image of a batch.
 pub trait BackgroundPrior: Send + Sync {
@@ -121,7 +121,7 @@ impl PatchPrior {
             fill_data(&mut data, files.len(), loaded.files[0].index, &latent)
         })?;
         let bank = LocationBank::new(locations, files.len(), d, data)?;
-        let entries = files.iter().map(|p| entry_name(p)).collect();
+        let entries = entry_names(files.paths());
         Ok(Self { autoencoder, bank, entries, alpha, reach: 0, similar: 0 })
     }
 

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::array::Array;
-use crate::{HotadError, raised};
+use crate::{HotadError, of_frame, raised};
 
 /// A trained model that inspects frames. One thread at a time may use it; open one for each.
 #[pyclass(module = "hotad", frozen)]
@@ -253,8 +253,12 @@ impl Inspector {
     ) -> PyResult<Vec<Verdict>> {
         let arrived = arrival(waited_ms)?;
         let format = self::format(format)?;
-        let arrays = frames.iter().map(Array::of).collect::<PyResult<Vec<_>>>()?;
-        let frames = arrays.iter().map(|array| array.frame(format)).collect::<PyResult<Vec<_>>>()?;
+        let count = frames.len();
+        let numbered = |index| move |error| of_frame(py, error, index, count);
+        let arrays = frames.iter().enumerate().map(|(i, frame)| Array::of(frame).map_err(numbered(i)));
+        let arrays = arrays.collect::<PyResult<Vec<_>>>()?;
+        let frames = arrays.iter().enumerate().map(|(i, array)| array.frame(format).map_err(numbered(i)));
+        let frames = frames.collect::<PyResult<Vec<_>>>()?;
         let mut verdicts = vec![inspector::Verdict::default(); frames.len()];
         py.detach(|| self.lock()?.inspect_batch_arrived(&frames, arrived, &mut verdicts).map_err(raised))?;
         Ok(verdicts.into_iter().map(Verdict).collect())

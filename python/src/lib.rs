@@ -16,6 +16,16 @@ fn raised(error: inspector::Error) -> PyErr {
     HotadError::new_err(error.to_string())
 }
 
+/// An exception about a frame of a batch, with the number of the frame; the only one needs none.
+fn of_frame(py: Python<'_>, exception: PyErr, index: usize, count: usize) -> PyErr {
+    if count == 1 || !exception.is_instance_of::<HotadError>(py) {
+        return exception;
+    }
+    let words = exception.value(py).to_string();
+    let reason = words.strip_prefix("frame: ").unwrap_or(&words).into();
+    raised(inspector::Error::FrameOfBatch { number: index + 1, count, reason })
+}
+
 #[pymodule]
 fn _hotad(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("HotadError", module.py().get_type::<HotadError>())?;

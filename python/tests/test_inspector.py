@@ -86,6 +86,19 @@ def test_batches_are_their_frames(inspector):
     assert inspector.inspect_batch([]) == []
 
 
+@pytest.mark.parametrize("broken", [noise(19, 64), noise(64, 64).astype(float), noise(64, 64, 5)])
+def test_a_refused_frame_of_a_batch_is_named_by_its_number(broken):
+    inspector = hotad.Inspector(MODEL, device="cpu", roi="box:0,0,20,20")
+    with pytest.raises(hotad.HotadError, match="^frame: ") as alone:
+        inspector.inspect(broken)
+    with pytest.raises(hotad.HotadError) as of_batch:
+        inspector.inspect_batch([noise(64, 64), broken, noise(64, 64)])
+    assert str(of_batch.value) == str(alone.value).replace("frame:", "frame 2 of 3:", 1)
+    with pytest.raises(hotad.HotadError) as of_one:
+        inspector.inspect_batch([broken])
+    assert str(of_one.value) == str(alone.value)
+
+
 def test_verdicts_tell_all(inspector):
     verdict = hotad.Inspector(MODEL, device="cpu").inspect(noise(64, 64))
     assert verdict.map is None

@@ -1,12 +1,15 @@
 //! Operations on maps, images x rows x columns x channels.
 
+use hotad_engine::Result;
 use hotad_engine::ops::{attend, attention_map, channel_scale, concat_channels, global_avg_pool2d, max_pool2d};
 use hotad_engine::tensor::Tensor;
 use hotad_kernels::absolute_difference::{mean_absolute_difference, mean_squared_difference};
+use hotad_kernels::device::{Buffer, View};
 use hotad_kernels::pool::{PoolOptions, avg_pool2d};
+use hotad_kernels::shape::Nhwc;
 
 use super::arrays::sigmoid;
-use super::{Array, Case, ELEMENT, SUM, given, learned};
+use super::{Array, Case, ELEMENT, Input, SUM, given, learned};
 
 const POOL: PoolOptions = PoolOptions { kernel: 3, stride: 2, padding: 1 };
 
@@ -31,35 +34,42 @@ fn over_channels(a: &[Array], f: impl Fn(f64) -> f64) -> Vec<f64> {
     a[0].rows().zip(a[1].rows()).map(of_pixel).collect()
 }
 
+/// Two maps that are compared, of one value and of many.
+const PAIRS: &[&[Input]] =
+    &[&[given(&[1, 1, 1, 1]), given(&[1, 1, 1, 1])], &[given(&[2, 7, 43, 3]), given(&[2, 7, 43, 3])]];
+const TIMED_PAIR: &[Input] = &[given(&[8, 256, 256, 3]), given(&[8, 256, 256, 3])];
+
+/// A kernel that writes a value for every pixel of two maps.
+type Difference = fn(View, View, Nhwc, &mut Buffer) -> hotad_kernels::Result<()>;
+
+/// The values that a kernel writes for two maps.
+fn between(t: &[Tensor], difference: Difference) -> Result<Tensor> {
+    let [n, h, w, _] = t[0].nhwc()?;
+    let mut map = t[0].device().alloc(n * h * w)?;
+    difference(t[0].view(), t[1].view(), t[0].nhwc()?, &mut map)?;
+    Tensor::from_buffer(map, &[n, h, w])
+}
+
+/// A difference of two maps.
+const fn difference(
+    name: &'static str,
+    run: fn(&[Tensor]) -> Result<Tensor>,
+    oracle: fn(&[Array]) -> Vec<f64>,
+) -> Case {
+    Case { name, checked: PAIRS, timed: TIMED_PAIR, flops: 3.0, run, oracle, tolerance: ELEMENT }
+}
+
 pub const CASES: &[Case] = &[
-    Case {
-        name: "mean_absolute_difference",
-        checked: &[&[given(&[1, 1, 1, 1]), given(&[1, 1, 1, 1])], &[given(&[2, 7, 43, 3]), given(&[2, 7, 43, 3])]],
-        timed: &[given(&[8, 256, 256, 3]), given(&[8, 256, 256, 3])],
-        flops: 3.0,
-        run: |t| {
-            let [n, h, w, _] = t[0].nhwc()?;
-            let mut map = t[0].device().alloc(n * h * w)?;
-            mean_absolute_difference(t[0].view(), t[1].view(), t[0].nhwc()?, &mut map)?;
-            Tensor::from_buffer(map, &[n, h, w])
-        },
-        oracle: |a| over_channels(a, f64::abs),
-        tolerance: ELEMENT,
-    },
-    Case {
-        name: "mean_squared_difference",
-        checked: &[&[given(&[1, 1, 1, 1]), given(&[1, 1, 1, 1])], &[given(&[2, 7, 43, 3]), given(&[2, 7, 43, 3])]],
-        timed: &[given(&[8, 256, 256, 3]), given(&[8, 256, 256, 3])],
-        flops: 3.0,
-        run: |t| {
-            let [n, h, w, _] = t[0].nhwc()?;
-            let mut map = t[0].device().alloc(n * h * w)?;
-            mean_squared_difference(t[0].view(), t[1].view(), t[0].nhwc()?, &mut map)?;
-            Tensor::from_buffer(map, &[n, h, w])
-        },
-        oracle: |a| over_channels(a, |d| d * d),
-        tolerance: ELEMENT,
-    },
+    difference(
+        "mean_absolute_difference",
+        |t| between(t, |x, y, shape, map| mean_absolute_difference(x, y, shape, map)),
+        |a| over_channels(a, f64::abs),
+    ),
+    difference(
+        "mean_squared_difference",
+        |t| between(t, |x, y, shape, map| mean_squared_difference(x, y, shape, map)),
+        |a| over_channels(a, |d| d * d),
+    ),
     Case {
         name: "channel_scale",
         checked: &[&[learned(&[1, 1, 1, 1]), learned(&[1, 1])], &[learned(&[3, 5, 7, 21]), learned(&[3, 21])]],

@@ -99,3 +99,24 @@ fn a_verdict_for_each_frame() {
     }
     inspector.inspect_batch(&[], &mut []).expect("nothing to do");
 }
+
+/// A frame that the region does not lie in: by its number among several, without one alone.
+#[test]
+fn a_refused_frame_is_named_by_its_number() {
+    let roi = Some("box:0,0,30,30".parse().expect("a region"));
+    let mut inspector = crate::shipped(Options { roi, ..Options::default() });
+    let bytes = noise(32, 32, 1);
+    let frame = |width| Frame::new(&bytes, 32, width, 32, Format::Gray8).expect("a frame");
+    let mut said = |frames: &[Frame]| {
+        let mut verdicts = vec![Verdict { score: 1.0, label: Label::Normal, ..Verdict::default() }; frames.len()];
+        let error = inspector.inspect_batch(frames, &mut verdicts).expect_err("it is refused");
+        assert!(verdicts.iter().all(|v| v.label == Label::Undecided && v.score.is_nan()), "{verdicts:?}");
+        error.to_string()
+    };
+    let alone = said(&[frame(29)]);
+    assert!(alone.starts_with("frame: the frame has 29 x 32 pixels, "), "{alone}");
+    let numbered = |number| alone.replacen("frame:", &format!("frame {number} of 3:"), 1);
+    assert_eq!(said(&[frame(32), frame(32), frame(29)]), numbered(3));
+    assert_eq!(said(&[frame(29), frame(32), frame(28)]), numbered(1), "the first that is refused");
+    assert_eq!(said(&[frame(29)]), alone);
+}

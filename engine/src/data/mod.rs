@@ -34,8 +34,12 @@ mod tiff;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use crate::error::{Error, Result, shown};
 use crate::random;
+
+use prepare::{file_sha256, list_sha256};
 
 pub use folder::images_in;
 pub use prepare::OnBroken;
@@ -97,6 +101,27 @@ impl Dataset {
             return bad(root, "not a folder; a data set is one");
         }
         layout::Reader::new(root).read()
+    }
+
+    /// SHA-256 of what it holds, wherever it lies: the part, kind, path within its folder and content of each image and mask.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn sha256(&self) -> Result<String> {
+        let mut files = Vec::new();
+        for (part, items) in [("train", &self.train), ("validation", &self.validation), ("test", &self.test)] {
+            for item in items {
+                let own = std::iter::once(&item.path).chain(&item.masks);
+                files.extend(own.map(|file| (part, &*item.kind, file.clone())));
+            }
+        }
+        // How defects of LOCO are counted.
+        files.extend(Some(self.root.join(loco::CONFIG)).filter(|file| file.is_file()).map(|file| ("", "", file)));
+        let line = |(part, kind, file): &(&str, &str, PathBuf)| {
+            let inside = shown(file.strip_prefix(&self.root).unwrap_or(file));
+            Ok(format!("{part}\n{kind}\n{inside}\n{}\n", file_sha256(file)?))
+        };
+        Ok(list_sha256(&files.par_iter().map(line).collect::<Result<Vec<String>>>()?))
     }
 
     /// Defective test images that a supervised method learns from: the given share of each kind of defect,

@@ -13,6 +13,7 @@ use super::{Extractor, Source};
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
 use crate::config::{Channels, Choice, EPOCHS, Settings, require, settings};
 use crate::fit::{FitContext, Schedule, stage};
+use crate::method::BuiltOn;
 
 /// Widths of the autoencoder that is trained where no backbone is given.
 const WIDTHS: [usize; 4] = [16, 32, 64, 128];
@@ -154,6 +155,17 @@ impl FeatureSettings {
             }
             name => (BackboneChoice::File(installed::find(name)?), format!("features of backbone {name}")),
         })
+    }
+
+    /// The trained model that gives the features, where one does. What cannot be read is none here; [`FeatureSettings::embedding`]
+    /// refuses it.
+    pub fn built_on(&self) -> Vec<BuiltOn> {
+        match self.backbone() {
+            Ok((BackboneChoice::File(path), _)) if matches!(Source::is_model(&path), Ok(true)) => {
+                vec![("backbone", path)]
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// The embedding that they describe; trains the autoencoder where there is no backbone.

@@ -40,6 +40,14 @@ enum Saved {
 }
 
 impl Source {
+    /// Whether a file is a model of hotad, not a backbone.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn is_model(path: &Path) -> Result<bool> {
+        Ok(container::kind(path)?.is_some_and(|kind| kind != file::KIND))
+    }
+
     /// Reads a model of hotad or a backbone, told by the file itself, and finds the cuts. `size` is the image size for the
     /// latter, by default that of its network.
     ///
@@ -51,7 +59,7 @@ impl Source {
         layers: &Layers,
         context: &LoadContext,
     ) -> Result<(Self, Vec<usize>)> {
-        if container::kind(path)?.is_none_or(|kind| kind == file::KIND) {
+        if !Self::is_model(path)? {
             let (backbone, cuts) = Backbone::open(path, size, layers, context.device)?;
             return Ok((Self::Backbone(Box::new(backbone)), cuts));
         }

@@ -8,7 +8,7 @@ use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::prepare::OnBroken;
 use hotad_engine::data::roi::Roi;
 use hotad_engine::device::{Device, Precision};
-use hotad_engine::model_file::Provenance;
+use hotad_engine::model_file::{EntryNames, Provenance};
 use hotad_engine::observer::Observer;
 use hotad_engine::{Error, Result};
 use toml::Table;
@@ -16,7 +16,7 @@ use toml::Table;
 use super::{Begin, FALSE_ALARM_RATE, GROUP, ON_BROKEN, SEED, Selection, check_result_file, check_share};
 use crate::calibrate::{CalibrationRule, calibrate};
 use crate::cross_validation::CrossValidationTable;
-use crate::detector::entry_name;
+use crate::detector::entry_names;
 use crate::fit::{FitContext, checkpoints, remove_checkpoints};
 use crate::method::{CrossValidation, names};
 use crate::model::Model;
@@ -311,10 +311,13 @@ fn check_device(device: &Device) -> Result<()> {
     check_precision(device.precision())
 }
 
-/// The images of a bank that is made of the normal images: SHA-256 and name.
-fn entries_of(selection: &Selection) -> BTreeMap<String, String> {
-    let names = selection.train.iter().map(|path| entry_name(path));
-    selection.train_sha256.iter().cloned().zip(names).collect()
+/// The images of a bank that is made of the normal images: SHA-256 and names.
+fn entries_of(selection: &Selection) -> BTreeMap<String, EntryNames> {
+    let mut entries: BTreeMap<String, EntryNames> = BTreeMap::new();
+    for (hash, name) in selection.train_sha256.iter().zip(entry_names(&selection.train)) {
+        entries.entry(hash.clone()).or_default().0.push(name);
+    }
+    entries
 }
 
 /// Names the checkpoint in the error of an interruption; tells after another error that there is one to continue from.

@@ -37,7 +37,7 @@ use crate::detector::{Detector, Exportable, Score};
 use crate::export::{self, Exported};
 use crate::features::{Embedding, Extractor};
 use crate::fit::FitContext;
-use crate::method::{LoadContext, Method};
+use crate::method::{BuiltOn, LoadContext, Method};
 use crate::segmentation::enlarged;
 
 pub use config::Config;
@@ -96,6 +96,10 @@ impl Method for Padim {
         let (h, w) = embedding.grid();
         let gaussians = restored(&file.tensors, h * w, embedding.dimensions())?;
         Ok(Self { config: saved.settings, embedding, gaussians, planned: Planned::default() })
+    }
+
+    fn built_on(config: &Config) -> Vec<BuiltOn> {
+        config.features.built_on()
     }
 }
 

@@ -23,7 +23,7 @@ use super::config::Config;
 use super::latency::largest_in_time;
 use super::nearest::nearest;
 use crate::config::BankType;
-use crate::detector::entry_name;
+use crate::detector::entry_names;
 use crate::features::Embedding;
 use crate::fit::FitContext;
 
@@ -131,7 +131,7 @@ impl PatchBank {
             kind: config.bank,
             vectors: FlatBank::new(vectors, d, &device)?,
             owners: chosen.iter().map(|i| owners[*i]).collect(),
-            entries: context.train.iter().map(|p| entry_name(p)).collect(),
+            entries: entry_names(context.train.paths()),
             radius: 0.0,
             device,
         };

@@ -37,7 +37,7 @@ use crate::detector::{Detector, EditableBank, Exportable, Score};
 use crate::export::{self, Exported};
 use crate::features::{Embedding, Extractor};
 use crate::fit::FitContext;
-use crate::method::{LoadContext, Method};
+use crate::method::{BuiltOn, LoadContext, Method};
 use crate::segmentation::{enlarged, of_patches};
 
 use bank::PatchBank;
@@ -82,6 +82,10 @@ impl Method for PatchCore {
         let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, context)?;
         let bank = PatchBank::restore(&saved.bank, &file.tensors, embedding.dimensions(), context.device)?;
         Ok(Self { config: saved.settings, embedding, bank, planned: Planned::default() })
+    }
+
+    fn built_on(config: &Config) -> Vec<BuiltOn> {
+        config.features.built_on()
     }
 }
 

@@ -30,7 +30,7 @@ use crate::detector::{Detector, Exportable, Score};
 use crate::export::{self, Exported};
 use crate::features::{Embedding, Extractor, FeatureSettings};
 use crate::fit::FitContext;
-use crate::method::{LoadContext, Method};
+use crate::method::{BuiltOn, LoadContext, Method};
 use crate::segmentation::{enlarged, of_patches};
 
 use folded::Folded;
@@ -101,6 +101,10 @@ impl Method for SimpleNet {
         let embedding = Embedding::restore(&saved.embedding, file.image, &file.tensors, context)?;
         let folded = Folded::restore(&file.tensors, &embedding)?;
         Ok(Self { config: saved.settings, embedding, folded, planned: Planned::default() })
+    }
+
+    fn built_on(config: &Config) -> Vec<BuiltOn> {
+        config.features.built_on()
     }
 }
 
