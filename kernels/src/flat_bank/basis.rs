@@ -20,12 +20,13 @@ use crate::error::Result;
 const SAMPLE: usize = 8192;
 /// Share of the variance that directions hold. Less leaves more to measure, more is slower to look at.
 const SHARE: f64 = 0.93;
-/// Directions come in eights.
+/// Directions come in eights, and are so many at most.
 const STEP: usize = 8;
-const ITERATIONS: usize = 5;
-/// Squares of lengths between which bounds hold in f32.
-const LEAST: f64 = 1e-20;
-pub(super) const MOST: f64 = 1e36;
+const MOST_DIRECTIONS: usize = 256;
+const ITERATIONS: usize = 4;
+/// Squared lengths of vectors: far from where f32 rounds to 0 on average, and from where it overflows.
+const LEAST_SQUARE: f64 = 1e-20;
+pub(super) const MOST_SQUARE: f64 = 1e36;
 
 /// Orthonormal directions about a mean.
 #[derive(Clone, Debug)]
@@ -47,11 +48,11 @@ pub(super) struct Coordinates {
 }
 
 impl Basis {
-    /// Of vectors most of whose variance is in at most half as many directions as they have elements; none for others, and
-    /// where something is no number.
+    /// Of vectors most of whose variance is in at most half as many directions as they have elements, and in
+    /// [`MOST_DIRECTIONS`]; none for others, and where something is no number.
     ///
     /// # Errors
-    /// When memory is too small.
+    /// When the vectors are more than a convolution takes.
     pub fn of(rows: &Rows) -> Result<Option<Self>> {
         let d = rows.dimension();
         let mut mean = mean(rows.data(), d);
@@ -60,17 +61,16 @@ impl Basis {
         let (_, products) = moments(&sample, &mean, &Device::CPU)?;
         let products = products.into_vec()?;
         let total: f64 = products.iter().step_by(d + 1).map(|v| f64::from(*v)).sum();
-        let (directions, variances) = dominant(&products, d, (d / 2).next_multiple_of(STEP).min(d));
+        let most = MOST_DIRECTIONS.min(d / 2);
+        let (directions, variances) = dominant(&products, d, most);
         let mut held = 0.0;
         let enough = variances.iter().position(|v| {
             held += v;
             held >= SHARE * total
         });
-        // Far from where f32 overflows or rounds to 0.
-        let is_usual = total / (sample.len() / d) as f64 > LEAST && total < MOST;
-        let enough = enough.filter(|_| is_usual);
-        let count =
-            enough.map(|last| (last + 1).next_multiple_of(STEP)).filter(|n| *n <= d / 2 && n * d <= directions.len());
+        let is_usual = total / (sample.len() / d) as f64 > LEAST_SQUARE && total < MOST_SQUARE;
+        let count = enough.filter(|_| is_usual).map(|last| (last + 1).next_multiple_of(STEP));
+        let count = count.filter(|n| *n <= variances.len());
         Ok(count.map(|count| Self {
             mean,
             directions: directions[..count * d].iter().map(|v| *v as f32).collect(),
@@ -79,7 +79,7 @@ impl Basis {
         }))
     }
 
-    /// How many directions there are, a multiple of 8.
+    /// How many directions there are, whole [`STEP`]s.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -87,7 +87,7 @@ impl Basis {
     /// Coordinates of vectors `[n][d]`.
     ///
     /// # Errors
-    /// When memory is too small.
+    /// When they are more than a convolution takes.
     pub fn coordinates(&self, vectors: &[f32]) -> Result<Coordinates> {
         let d = self.mean.len();
         let n = vectors.len() / d;
@@ -98,12 +98,12 @@ impl Basis {
         });
         let squares = squares.collect();
         let mut values = vec![0.0; n * self.count];
-        let (x, w) = ([1, 1, n, d], [self.count, 1, 1, d]);
+        let (x, w) = ([1, n, 1, d], [self.count, 1, 1, d]);
         conv2d(&centred[..], x, &self.directions, w, None, ConvOptions::default(), Activation::Identity, &mut values)?;
         Ok(Coordinates { values, squares })
     }
 
-    /// The scale of a vector, of that of its coordinates, its sum of squares and that of its coordinates.
+    /// The scale of a vector, of that of its coordinates, its sum of squares and the coordinates.
     pub fn scale(&self, scale: Scale, square: f64, coordinates: &[f32]) -> Scale {
         let known: f64 = coordinates.iter().map(|v| f64::from(*v).powi(2)).sum();
         let rest = (square - known).max(0.0) + 3.0 * self.rounding * square;
@@ -165,6 +165,15 @@ fn orthonormalise(vectors: &mut [f64], d: usize) -> usize {
     count
 }
 
+/// Partial sums of a product of vectors, which do not wait for each other.
+const SUMS: usize = 8;
+
 fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+    let (whole, rest) = a.as_chunks::<SUMS>();
+    let (other, other_rest) = b.as_chunks::<SUMS>();
+    let mut sums = [0.0; SUMS];
+    for (a, b) in whole.iter().zip(other) {
+        sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum += a * b);
+    }
+    sums.iter().sum::<f64>() + rest.iter().zip(other_rest).map(|(a, b)| a * b).sum::<f64>()
 }

@@ -18,6 +18,8 @@ use crate::simd::{LANES, Lanes, lanes_fn};
 
 /// Bound of what f32 rounds, relative to (|q| + |b|)^2.
 const ROUNDING: f32 = 1.0 / (1 << 20) as f32;
+/// Bound of what results that are flushed to 0 lose: there are six of them at most.
+const FLUSHED: f32 = 8.0 * f32::MIN_POSITIVE;
 
 /// Queries that pass the bank together.
 pub(super) struct Queries<'a> {
@@ -53,13 +55,13 @@ impl GroupScale {
     /// The CPU has the set of `L`; `at` is a multiple of its width, below [`LANES`].
     #[inline(always)]
     unsafe fn error<L: Lanes>(&self, panel: &PanelScale, at: usize) -> L {
-        // SAFETY: the arrays have LANES elements, a multiple of any width.
+        // SAFETY: the caller's set; the arrays have LANES elements, a multiple of any width.
         unsafe {
             let (norms, errors) = (L::load(self.norms.as_ptr().add(at)), L::load(self.errors.as_ptr().add(at)));
             let [error, length, norm] = panel.largest.map(|v| L::splat(v));
             let rounded = norms.add(norm);
             let error = norms.mul_add(error, errors.mul(length));
-            rounded.mul(rounded).mul_add(L::splat(ROUNDING), error).add(L::splat(f32::MIN_POSITIVE))
+            rounded.mul(rounded).mul_add(L::splat(ROUNDING), error).add(L::splat(FLUSHED))
         }
     }
 }
@@ -120,7 +122,9 @@ impl PanelScale {
             (steps[n], half_squares[n], rests[n]) = (s.step, (s.norm * s.norm / 2.0) as f32, upwards(s.rest));
         }
         // What is no number stays: then all vectors of the panel are candidates.
-        let largest = |of: fn(&Scale) -> f64| scales.iter().map(of).fold(0.0, |a, v| if v < a { a } else { v }) as f32;
+        let largest = |of: fn(&Scale) -> f64| {
+            scales.iter().map(of).fold(0.0, |a: f64, v| if a.is_nan() || v < a { a } else { v }) as f32
+        };
         Self {
             steps,
             half_squares,
@@ -135,7 +139,7 @@ impl PanelScale {
     /// `at` is a multiple of the width of `L`, below [`LANES`].
     #[inline(always)]
     unsafe fn values<L: Lanes>(&self, product: L, step: L, rest: L, at: usize) -> L {
-        // SAFETY: the arrays have LANES elements, a multiple of any width.
+        // SAFETY: a value of `L` proves its set; the arrays have LANES elements, a multiple of any width.
         unsafe {
             let product = product.mul(step).mul(L::load(self.steps.as_ptr().add(at)));
             let value = product.sub(L::load(self.half_squares.as_ptr().add(at)));
@@ -160,22 +164,20 @@ lanes_fn! {
         // SAFETY: sums, scales and bounds have LANES elements, a multiple of any width; of `least`, no more are read than there
         // are. `lanes_fn` runs this only on CPUs with the set of `L`.
         unsafe {
-            let lowest = L::splat(f32::NEG_INFINITY);
             for at in (0..ROWS).step_by(L::WIDTH) {
                 let least = L::load_part(least.as_ptr().add(at), L::WIDTH.min(ROWS - at));
-                let bound = least.sub(group.error(panel, at));
-                // What is no number may be near, and `max` forgets it.
-                bound.above(lowest, bound, lowest).store(far.as_mut_ptr().add(at));
+                least.sub(group.error(panel, at)).store(far.as_mut_ptr().add(at));
             }
-            let mut largest = lowest;
+            let (mut near, one) = (L::splat(0.0), L::splat(1.0));
             for m in 0..ROWS {
                 let (far, step, rest) = (L::splat(far[m]), L::splat(group.steps[m]), L::splat(group.rests[m]));
                 for at in (0..LANES).step_by(L::WIDTH) {
                     let value = panel.values(L::load_i32(sums[m].as_ptr().add(at)), step, rest, at);
-                    largest = value.sub(far).max(largest);
+                    // What is no number is not below anything.
+                    near = far.above(value, near, one);
                 }
             }
-            largest.largest() >= 0.0
+            near.largest() > 0.0
         }
     }
 }
@@ -185,7 +187,7 @@ lanes_fn! {
     pub(super) fn estimate<L>(sums: &Sums, group: &GroupScale, panel: &PanelScale, least: &[f32; ROWS], to: &mut Estimate) -> u32 {
         let mut near = 0;
         for at in (0..ROWS).step_by(L::WIDTH) {
-            // SAFETY: errors have LANES elements, a multiple of any width.
+            // SAFETY: errors have LANES elements, a multiple of any width. `lanes_fn` runs this only on CPUs with the set of `L`.
             unsafe { group.error::<L>(panel, at).store(to.errors.as_mut_ptr().add(at)) };
         }
         for m in 0..ROWS {

@@ -1,5 +1,7 @@
 //! A bank in host memory, prepared for the search that suits its vectors.
 
+use std::ops::RangeInclusive;
+
 use super::basis::Basis;
 use super::panels::Panels;
 use super::reduced::Reduced;
@@ -8,9 +10,9 @@ use super::search::{self, QUERIES};
 use crate::bank_data::BankData;
 use crate::error::Result;
 
-/// Vectors, and elements of one, from which looking for directions pays.
-const MANY: usize = 2048;
-const LONG: usize = 64;
+/// Vectors, and elements of one, for which looking for directions pays; longer ones would take seconds to prepare.
+const LEAST_VECTORS: usize = 2048;
+const ELEMENTS: RangeInclusive<usize> = 64..=2048;
 
 /// Vectors in host memory.
 #[derive(Clone, Debug)]
@@ -25,10 +27,10 @@ impl HostBank {
     /// Prepares vectors of `d` elements.
     ///
     /// # Errors
-    /// When memory is too small.
+    /// As for [`Basis::of`].
     pub fn new(data: BankData, d: usize) -> Result<Self> {
         let rows = Rows::new(data, d);
-        let pays = rows.len() >= MANY && d >= LONG;
+        let pays = rows.len() >= LEAST_VECTORS && ELEMENTS.contains(&d);
         let prepared = match pays.then(|| Basis::of(&rows)).transpose()?.flatten() {
             Some(basis) => Reduced::new(rows, basis)?,
             None => Err(rows),
@@ -59,7 +61,7 @@ impl HostBank {
     /// `[query][k]`.
     ///
     /// # Errors
-    /// When memory is too small.
+    /// As for [`Basis::of`].
     pub fn nearest(
         &self,
         queries: &[f32],
@@ -73,6 +75,7 @@ impl HostBank {
                 Self::Whole(panels) => search::nearest(panels, values, k),
                 Self::Reduced(bank) => bank.nearest(values, k)?,
             };
+            assert_eq!(found.len(), index.len(), "k for each query");
             for (found, (index, distance)) in found.iter().zip(index.iter_mut().zip(distance)) {
                 (*index, *distance) = (found.vector, found.square.sqrt() as f32);
             }

@@ -7,7 +7,7 @@
 //! products small beside them, and quantised with a step of its own, v = step * n + e with whole numbers n.
 //! The step is |v| / limit with limit = sqrt(2^31) - (1 + sqrt(d) / 2), so that |n| <= sqrt(2^31) for any
 //! vector and, by Cauchy and Schwarz, the sum of d products of two such vectors fits 32 bits. The error |e|
-//! is measured, not estimated: it bounds what a search must look at again (search.rs).
+//! is measured, not estimated: it bounds what a search must look at again (bounds.rs).
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;

@@ -1,18 +1,19 @@
 //! The search on the CPU in the directions in which the bank varies most.
 //!
-//! A first pass has the inner products in a few directions, in integers, and so a bound of the distance to every vector
-//! (bounds.rs). It is loose from one side, so a vector that may be near is measured at once, in f32 and where that does not decide
-//! in f64, from the vectors as they are, and later ones must come nearer than the k-th nearest so far. The result is exact: it depends on no direction, nor on the
-//! instruction set, nor on how the search is cut into tasks.
+//! A first pass has the inner products in a few directions, in integers, and so a lower bound of the distance to every vector
+//! (bounds.rs). There is no close upper bound, so a vector that may be near is measured at once, from the vectors as they are, in
+//! f32 and where that does not decide in f64; later ones must come nearer than the k-th nearest so far. The result is exact: it
+//! depends on no direction, nor on the instruction set, nor on how the search is cut into tasks.
 //!
-//! Operations: 2 n per pair for n directions, in integers, and 2 d for each vector that is measured: of real patches some 50
-//! for a query and k = 1. Bytes: n integers of 16 bits for each vector beside the vector.
+//! Operations: 2 n per pair for n directions, in integers, and 3 d for each vector that is measured: of real patches some 50
+//! for a query and k = 1, of images that are nothing like the bank some 250. Bytes: n integers of 16 bits for each vector beside
+//! the vector.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::basis::{Basis, MOST};
+use super::basis::{Basis, MOST_SQUARE};
 use super::bounds::{Estimate, PanelScale, Queries, any_near, estimate, may_be_near};
 use super::panels::Panels;
 use super::rows::Rows;
@@ -41,7 +42,7 @@ impl Reduced {
     /// Prepares vectors for which there is a basis; gives them back where one is too long for bounds in f32.
     ///
     /// # Errors
-    /// When memory is too small.
+    /// As for [`Basis::coordinates`].
     pub fn new(rows: Rows, basis: Basis) -> Result<std::result::Result<Self, Rows>> {
         let (mut coordinates, mut squares) = (Vec::new(), Vec::new());
         for first in (0..rows.len()).step_by(AT_ONCE) {
@@ -49,7 +50,7 @@ impl Reduced {
             coordinates.extend(part.values);
             squares.extend(part.squares);
         }
-        if !squares.iter().all(|s| *s < MOST) {
+        if !squares.iter().all(|s| *s < MOST_SQUARE) {
             return Ok(Err(rows));
         }
         let n = basis.count();
@@ -75,7 +76,7 @@ impl Reduced {
     /// panels where these are too few.
     ///
     /// # Errors
-    /// When memory is too small.
+    /// As for [`Basis::coordinates`].
     pub fn nearest(&self, values: &[f32], k: usize) -> Result<Vec<Measured>> {
         let queries = self.queries(values)?;
         let (groups, panels, tasks) = (queries.scales.len(), self.scales.len(), 2 * rayon::current_num_threads());
@@ -114,7 +115,7 @@ struct Search<'a> {
     k: usize,
     /// The nearest so far of each query, ascending, `[query][k]`; a distance that is no number where there are fewer.
     nearest: Vec<(f64, u32)>,
-    /// What q.b - |b|^2 / 2 is at the k-th, `[group][ROWS]`; infinite where there is no query.
+    /// What q.b - |b|^2 / 2 is at the k-th, `[group][ROWS]`; minus infinity before there are k, infinity where there is no query.
     least: Vec<[f32; ROWS]>,
     /// For one vector.
     room: Reused<f32>,
@@ -213,7 +214,7 @@ impl<'a> Search<'a> {
         let (last, vector) = nearest[k - 1];
         let square = f64::from(self.queries.scales[g].norms[m]).powi(2);
         // All vectors are measured for a query that is too long for bounds in f32.
-        if vector != u32::MAX && square < MOST {
+        if vector != u32::MAX && square < MOST_SQUARE {
             self.least[at][m] = ((square - last) / 2.0) as f32;
         }
     }
@@ -267,7 +268,9 @@ mod tests {
             let (mut sums, mut estimates) = ([Sums::default()], Estimate::default());
             let len = bank.basis.count() * ROWS;
             products(&queries.groups[g * len..(g + 1) * len], [bank.panel(p)], &mut sums);
-            estimate(&sums[0], &queries.scales[g], &bank.scales[p], &[0.0; ROWS], &mut estimates);
+            let (scales, least) = ((&queries.scales[g], &bank.scales[p]), &[0.0; ROWS]);
+            let near = estimate(&sums[0], scales.0, scales.1, least, &mut estimates);
+            assert!(near == 0 || any_near(&sums[0], scales.0, scales.1, least));
             for m in 0..ROWS {
                 let norm = f64::from(queries.scales[g].norms[m]).powi(2);
                 let nearest = (0..3000)
@@ -282,5 +285,57 @@ mod tests {
             }
         }
         assert!(left < 12 * 3000 / 20, "{left} of {} may be near", 12 * 3000);
+    }
+
+    /// The search in few directions finds what measuring all vectors does.
+    fn agrees(vectors: &[f32], values: &[f32], k: usize) {
+        let bank = reduced(vectors.to_vec());
+        let found = bank.nearest(values, k).expect("shapes fit");
+        let mut want = Vec::new();
+        for (query, values) in values.chunks_exact(DIMENSION).enumerate() {
+            let square = |i| bank.rows.square(values, i, &mut []);
+            let square = |i| if square(i).is_nan() { f64::NAN } else { square(i) };
+            let mut all: Vec<(f64, u32)> = (0..bank.rows.len()).map(|i| (square(i), i as u32)).collect();
+            all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            want.extend(all[..k].iter().map(|(_, vector)| (query as u32, *vector)));
+        }
+        assert_eq!(found.iter().map(|m| (m.query, m.vector)).collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn queries_that_are_no_numbers_or_very_long() {
+        let vectors = narrow(3000, 6);
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e35, -1e35, 1e19, -1e19] {
+            let mut query = narrow(1, 8);
+            query[3] = value;
+            agrees(&vectors, &query, 1);
+            let many = [query.repeat(ROWS), narrow(4, 10), query, narrow(1, 12)].concat();
+            agrees(&vectors, &many, 1);
+            agrees(&vectors, &many, 20);
+        }
+    }
+
+    #[test]
+    fn lengths_near_those_where_f32_ends() {
+        for scale in [1e-9, 3e-6, 1e15] {
+            let scaled = |v: Vec<f32>| v.into_iter().map(|v| v * scale).collect::<Vec<_>>();
+            agrees(&scaled(narrow(3000, 14)), &scaled(narrow(7, 16)), 3);
+        }
+    }
+
+    /// Queries beside many vectors that are nearly as near: a bound that is a little too low misses one.
+    #[test]
+    fn distances_that_are_nearly_equal() {
+        let (mut vectors, queries) = (narrow(3000, 18), narrow(6, 20));
+        let shifts = noise(600 * DIMENSION, 22);
+        for (i, shift) in shifts.chunks_exact(DIMENSION).enumerate() {
+            let norm = shift.iter().map(|v| v * v).sum::<f32>().sqrt();
+            let radius = (1.0 + 2e-6 * (i * 389 % 600) as f32) / norm;
+            let near = &queries[i % 6 * DIMENSION..][..DIMENSION];
+            let to = vectors[(5 * i + 1) * DIMENSION..].iter_mut();
+            to.zip(near.iter().zip(shift)).take(DIMENSION).for_each(|(to, (q, s))| *to = q + radius * s);
+        }
+        agrees(&vectors, &queries, 1);
+        agrees(&vectors, &queries, 9);
     }
 }

@@ -1,6 +1,6 @@
 //! Bank vectors row by row, in the precision they were given in.
 
-use half::slice::HalfFloatSliceExt;
+use half::f16;
 
 use crate::bank_data::{BankData, BankElement};
 use crate::simd::{lanes_fn, simd_fn};
@@ -55,8 +55,8 @@ impl Rows {
     fn widen(&self, first: usize, to: &mut [f32]) {
         let range = first * self.d..first * self.d + to.len();
         match &self.data {
-            BankData::F16(v) => v[range].convert_to_f32_slice(to),
-            BankData::F32(v) => to.copy_from_slice(&v[range]),
+            BankData::F16(v) => f16::widen_into(&v[range], to),
+            BankData::F32(v) => f32::widen_into(&v[range], to),
         }
     }
 

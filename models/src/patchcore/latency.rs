@@ -1,6 +1,6 @@
 //! The largest bank that scores an image within a time, measured where the model is trained.
 //!
-//! Scoring takes the time of the features, of the maps, and a time for each bank vector. It is measured at two sizes of
+//! Scoring takes the time of the features, of the maps, and about a time for each bank vector. It is measured at two sizes of
 //! the bank, the size that just fits follows by a straight line, and is measured in turn.
 
 use std::time::Instant;
@@ -20,8 +20,8 @@ use crate::fit::FitContext;
 /// Fewest vectors that a bank is given.
 const FEWEST: usize = 100;
 
-/// The second size that is measured.
-const SECOND: usize = 2_000;
+/// The second size that is measured: one that is searched as large banks are.
+const SECOND: usize = 4_000;
 
 /// Times a call is measured after [`WARM_UP`] calls.
 const RUNS: usize = 9;
