@@ -25,7 +25,7 @@ impl BankData {
 }
 
 /// An element of a bank vector.
-pub(crate) trait BankElement: Copy + Send + Sync {
+pub(crate) trait BankElement: Copy + Default + Send + Sync {
     fn widen_into(from: &[Self], to: &mut [f32]);
     fn wide(self) -> f32;
 

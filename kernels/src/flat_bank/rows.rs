@@ -3,7 +3,7 @@
 use half::f16;
 
 use crate::bank_data::{BankData, BankElement};
-use crate::simd::{lanes_fn, simd_fn};
+use crate::simd::{LANES, Lanes, lanes_fn, simd_fn};
 
 /// Partial sums of a loop over elements.
 const SUMS: usize = 16;
@@ -86,24 +86,41 @@ impl Rows {
     }
 }
 
+/// A sum with the squared differences of a register of elements.
+///
+/// # Safety
+/// The CPU has the set of `L`, and [`Lanes::WIDTH`] elements can be read at both places.
+#[inline(always)]
+unsafe fn add_square<L: Lanes, T: BankElement>(sum: L, a: *const f32, b: *const T) -> L {
+    // SAFETY: the caller's.
+    let difference = unsafe { L::load(a).sub(T::load(b)) };
+    difference.mul_add(difference, sum)
+}
+
 lanes_fn! {
     /// Sum of squared differences, in f32.
     fn rough_square[T: BankElement][T]<L>(a: &[f32], b: &[T]) -> f32 {
         assert_eq!(a.len(), b.len(), "vectors of one length");
-        let whole = a.len() / (2 * L::WIDTH) * 2 * L::WIDTH;
-        // SAFETY: every register ends before `whole`, inside both vectors. `lanes_fn` runs this only on CPUs with the set of `L`.
-        let sums = unsafe {
+        let (pairs, whole) = (a.len() / (2 * L::WIDTH) * 2 * L::WIDTH, a.len() / L::WIDTH * L::WIDTH);
+        let (mut last_a, mut last_b) = ([0.0; LANES], [T::default(); LANES]);
+        last_a[..a.len() - whole].copy_from_slice(&a[whole..]);
+        last_b[..a.len() - whole].copy_from_slice(&b[whole..]);
+        // SAFETY: every register ends before `whole`, inside both vectors, or is the first of whole registers of what is left.
+        // `lanes_fn` runs this only on CPUs with the set of `L`.
+        unsafe {
             let mut sums = [L::splat(0.0); 2];
-            for at in (0..whole).step_by(2 * L::WIDTH) {
-                for (sum, at) in sums.iter_mut().zip([at, at + L::WIDTH]) {
-                    let difference = L::load(a.as_ptr().add(at)).sub(T::load(b.as_ptr().add(at)));
-                    *sum = difference.mul_add(difference, *sum);
-                }
+            for at in (0..pairs).step_by(2 * L::WIDTH) {
+                sums[0] = add_square(sums[0], a.as_ptr().add(at), b.as_ptr().add(at));
+                sums[1] = add_square(sums[1], a.as_ptr().add(at + L::WIDTH), b.as_ptr().add(at + L::WIDTH));
+            }
+            if pairs < whole {
+                sums[0] = add_square(sums[0], a.as_ptr().add(pairs), b.as_ptr().add(pairs));
+            }
+            if whole < a.len() {
+                sums[1] = add_square(sums[1], last_a.as_ptr(), last_b.as_ptr());
             }
             sums[0].add(sums[1]).sum()
-        };
-        let rest = a[whole..].iter().zip(&b[whole..]);
-        rest.map(|(a, b)| (a - b.wide()).powi(2)).sum::<f32>() + sums
+        }
     }
 }
 
