@@ -58,13 +58,20 @@ fn any_shape() {
 
 #[test]
 fn halves_are_searched_as_they_are() {
-    let (q, m, d, k) = (19, 211, 45, 4);
-    let (query, bank): (_, Vec<f16>) = (noise(q * d, 3), noise(m * d, 4).into_iter().map(f16::from_f32).collect());
-    let wide: Vec<f32> = bank.iter().map(|v| v.to_f32()).collect();
-    let held = FlatBank::new(BankData::F16(bank.clone()), d, &Device::CPU).expect("shapes fit");
-    assert_eq!(held.vectors().expect("on the host"), BankData::F16(bank.clone()));
-    assert_eq!(held.select(&[210, 3]).expect("vectors"), [&wide[210 * d..], &wide[3 * d..4 * d]].concat());
-    assert_eq!(search(BankData::F16(bank), &query, d, k).0, exhaustive(&query, &wide, d, k).0);
+    let k = 4;
+    for (query, bank, d) in [
+        (noise(19 * 45, 3), noise(211 * 45, 4), 45),
+        (correlated(19, 90, 50), correlated(2111, 90, 52), 90), // in a few directions first
+    ] {
+        let bank: Vec<f16> = bank.into_iter().map(f16::from_f32).collect();
+        let wide: Vec<f32> = bank.iter().map(|v| v.to_f32()).collect();
+        let last = bank.len() / d - 1;
+        let held = FlatBank::new(BankData::F16(bank.clone()), d, &Device::CPU).expect("shapes fit");
+        assert_eq!(held.vectors().expect("on the host"), BankData::F16(bank.clone()));
+        let selected = [&wide[last * d..], &wide[3 * d..4 * d]].concat();
+        assert_eq!(held.select(&[last, 3]).expect("vectors"), selected);
+        assert_eq!(search(BankData::F16(bank), &query, d, k).0, exhaustive(&query, &wide, d, k).0);
+    }
 }
 
 /// Vectors of length 10,000 that lie 1 apart: |q|^2 + |b|^2 - 2 q.b in f32 has steps of 8 here.
@@ -148,18 +155,6 @@ fn elements_that_depend_on_each_other() {
         let distant = |v: Vec<f32>| v.into_iter().map(|v| v + 3000.0).collect::<Vec<_>>();
         agrees(&distant(query), &distant(bank), d, k);
     }
-}
-
-#[test]
-fn halves_that_depend_on_each_other() {
-    let (q, m, d, k) = (19, 2111, 90, 4);
-    let (query, bank): (_, Vec<f16>) =
-        (correlated(q, d, 50), correlated(m, d, 52).into_iter().map(f16::from_f32).collect());
-    let wide: Vec<f32> = bank.iter().map(|v| v.to_f32()).collect();
-    let held = FlatBank::new(BankData::F16(bank.clone()), d, &Device::CPU).expect("shapes fit");
-    assert_eq!(held.vectors().expect("on the host"), BankData::F16(bank.clone()));
-    assert_eq!(held.select(&[2110, 3]).expect("vectors"), [&wide[2110 * d..], &wide[3 * d..4 * d]].concat());
-    assert_eq!(search(BankData::F16(bank), &query, d, k).0, exhaustive(&query, &wide, d, k).0);
 }
 
 /// Among vectors that depend on each other: copies of one, and one far away, also beyond those that directions are chosen by.
