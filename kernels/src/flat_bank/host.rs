@@ -10,9 +10,9 @@ use super::search::{self, QUERIES};
 use crate::bank_data::BankData;
 use crate::error::Result;
 
-/// Vectors, and elements of one, for which looking for directions pays; longer ones would take seconds to prepare.
+/// Vectors, and elements of one, for which looking for directions pays; for longer ones it takes seconds.
 const LEAST_VECTORS: usize = 2048;
-const ELEMENTS: RangeInclusive<usize> = 64..=2048;
+const ELEMENTS: RangeInclusive<usize> = 64..=1536;
 
 /// Vectors in host memory.
 #[derive(Clone, Debug)]

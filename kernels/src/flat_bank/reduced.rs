@@ -117,8 +117,8 @@ struct Search<'a> {
     nearest: Vec<(f64, u32)>,
     /// What q.b - |b|^2 / 2 is at the k-th, `[group][ROWS]`; minus infinity before there are k, infinity where there is no query.
     least: Vec<[f32; ROWS]>,
-    /// For one vector.
-    room: Reused<f32>,
+    /// A vector in f32.
+    wide: Reused<f32>,
 }
 
 impl<'a> Search<'a> {
@@ -132,7 +132,7 @@ impl<'a> Search<'a> {
             k,
             nearest: vec![(f64::NAN, u32::MAX); groups.len() * ROWS * k],
             least: groups.clone().map(missing).collect(),
-            room: Reused::filled(bank.rows.dimension(), 0.0),
+            wide: Reused::filled(bank.rows.dimension(), 0.0),
             groups,
         }
     }
@@ -202,7 +202,7 @@ impl<'a> Search<'a> {
         let (at, k) = (g - self.groups.start, self.k);
         let farthest = self.nearest[(at * ROWS + m + 1) * k - 1].0;
         let query = self.queries.query(g * ROWS + m);
-        let Some(square) = self.bank.rows.square_within(query, vector, farthest, &mut self.room) else { return };
+        let Some(square) = self.bank.rows.square_within(query, vector, farthest, &mut self.wide) else { return };
         // Of all that is no number, the one that comes last.
         let square = if square.is_nan() { f64::NAN } else { square };
         let nearest = &mut self.nearest[(at * ROWS + m) * k..(at * ROWS + m + 1) * k];

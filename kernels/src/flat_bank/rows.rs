@@ -61,7 +61,7 @@ impl Rows {
     }
 
     /// [`Rows::square`] where it may be at most `most`.
-    pub fn square_within(&self, query: &[f32], i: usize, most: f64, room: &mut [f32]) -> Option<f64> {
+    pub fn square_within(&self, query: &[f32], i: usize, most: f64, wide: &mut [f32]) -> Option<f64> {
         let range = i * self.d..(i + 1) * self.d;
         let rough = match &self.data {
             BankData::F16(v) => rough_square(query, &v[range]),
@@ -71,15 +71,15 @@ impl Rows {
         let rounding = (self.d + 4) as f64 / f64::from(1 << 24);
         let least = f64::from(rough) * (1.0 - rounding) - self.d as f64 * f64::from(f32::MIN_POSITIVE);
         let is_far = rough.is_finite() && least > most;
-        (!is_far).then(|| self.square(query, i, room))
+        (!is_far).then(|| self.square(query, i, wide))
     }
 
-    /// Squared Euclidean distance of a query to vector `i`, in f64; `room` is for one vector.
-    pub fn square(&self, query: &[f32], i: usize, room: &mut [f32]) -> f64 {
+    /// Squared Euclidean distance of a query to vector `i`, in f64; `wide` is a buffer of one vector, overwritten.
+    pub fn square(&self, query: &[f32], i: usize, wide: &mut [f32]) -> f64 {
         match &self.data {
             BankData::F16(_) => {
-                self.widen(i, room);
-                square(query, room)
+                self.widen(i, wide);
+                square(query, wide)
             }
             BankData::F32(v) => square(query, &v[i * self.d..(i + 1) * self.d]),
         }
