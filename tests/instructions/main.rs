@@ -32,21 +32,29 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let only = arguments.into_iter().find(|a| !a.starts_with('-')).unwrap_or_default();
+    if let Err(why) = count::stay_on_one_core() {
+        println!("instruction counts: this system forbids to choose a core ({why}); the steps will take longer");
+    }
     let mut wrong = 0;
     for name in cases::names().filter(|name| name.contains(&only)) {
-        let mut counts = Vec::new();
-        for isa in Isa::available() {
-            match count::instructions(name, isa) {
-                Ok(count) => counts.push(count),
+        let (mut counts, mut fine) = (Vec::new(), true);
+        for isa in Isa::available().into_iter().rev() {
+            let least = counts.last().map_or(0, |wider| (*wider as f64 / MOST).ceil() as u64);
+            // Nothing is compared with the narrowest set but the next one: it is left when that is certain.
+            let enough = if isa == Isa::Portable { least.max(1) } else { count::ENDLESS };
+            match count::instructions(name, isa, enough) {
+                Ok(count) => {
+                    fine &= count >= least;
+                    counts.push(count);
+                }
                 Err(why) => {
                     println!("instruction counts: skipped, this system forbids stepping ({why})");
                     return ExitCode::SUCCESS;
                 }
             }
         }
-        let fine = counts.windows(2).all(|pair| pair[1] as f64 <= MOST * pair[0] as f64);
         wrong += usize::from(!fine);
-        println!("{name}: {counts:?} ... {}", if fine { "ok" } else { "FAILED: the wider set takes more" });
+        println!("{name}, widest set first: {counts:?} ... {}", if fine { "ok" } else { "FAILED: it takes more" });
     }
     println!("{wrong} failed");
     if wrong > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
