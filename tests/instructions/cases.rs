@@ -105,11 +105,11 @@ fn int8() -> Call {
 }
 
 fn winograd() -> Call {
-    let (shape, opts) = ([1, 8, 8, 32], ConvOptions::same(3));
+    let (shape, opts) = ([1, 16, 16, 32], ConvOptions::same(3));
     let upload = |n| Device::CPU.upload(noise(n)).expect("memory");
     let conv =
         PreparedConv::new(upload(32 * 9 * 32), [32, 3, 3, 32], upload(32), opts, Activation::Relu).expect("fits");
-    let (x, mut y) = (noise(8 * 8 * 32), vec![0.0; 8 * 8 * 32]);
+    let (x, mut y) = (noise(16 * 16 * 32), vec![0.0; 16 * 16 * 32]);
     Box::new(move || {
         conv.run(&x, shape, Extra::default(), &mut y).expect("shapes fit");
     })
