@@ -143,7 +143,7 @@ fn cosine() -> Call {
 }
 
 fn flat() -> Call {
-    let bank = FlatBank::new(BankData::F32(noise(32 * 128)), 128, &Device::CPU).expect("shapes fit");
+    let bank = FlatBank::new(BankData::F32(noise(64 * 128)), 128, &Device::CPU).expect("shapes fit");
     let (query, mut index, mut distance) = (noise(12 * 128), vec![0; 12], vec![0.0; 12]);
     Box::new(move || bank.nearest(&query, 1, &mut index, &mut distance).expect("shapes fit"))
 }
