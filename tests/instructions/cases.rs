@@ -77,28 +77,24 @@ pub fn run_stopped(name: &str) {
     stop();
 }
 
-/// Of an image whose convolution has 32 outputs.
-const SHAPE: [usize; 4] = [1, 4, 8, 16];
-/// Elements of the image and of the outputs.
-const INPUTS: usize = 4 * 8 * 16;
-const OUTPUTS: usize = 4 * 8 * 32;
+const SHAPE: [usize; 4] = [1, 4, 8, 32];
 
 fn dense(kernel: usize, padding: Padding) -> Call {
     let opts = ConvOptions { padding, ..ConvOptions::default() };
-    let (x, w, mut y) = (noise(INPUTS), noise(32 * kernel * kernel * 16), vec![0.0; OUTPUTS]);
+    let (x, w, mut y) = (noise(4 * 8 * 32), noise(32 * kernel * kernel * 32), vec![0.0; 4 * 8 * 32]);
     Box::new(move || {
-        conv2d(&x, SHAPE, &w, [32, kernel, kernel, 16], None, opts, Activation::Relu, &mut y).expect("shapes fit");
+        conv2d(&x, SHAPE, &w, [32, kernel, kernel, 32], None, opts, Activation::Relu, &mut y).expect("shapes fit");
     })
 }
 
 fn int8() -> Call {
-    let (shape, opts) = ([1, 2, 8, 16], ConvOptions::same(3));
+    let (shape, opts) = ([1, 4, 8, 32], ConvOptions::same(3));
     let upload = |n| Device::CPU.upload(noise(n)).expect("memory");
     let conv =
-        PreparedConv::new(upload(16 * 9 * 16), [16, 3, 3, 16], upload(16), opts, Activation::Relu).expect("fits");
+        PreparedConv::new(upload(32 * 9 * 32), [32, 3, 3, 32], upload(32), opts, Activation::Relu).expect("fits");
     let range = InputRange::new(0.0, 1.0).expect("finite");
     let conv = conv.rounded(Rounding::Int8(range)).expect("few terms");
-    let (x, mut y) = (noise(2 * 8 * 16), vec![0.0; 2 * 8 * 16]);
+    let (x, mut y) = (noise(4 * 8 * 32), vec![0.0; 4 * 8 * 32]);
     Box::new(move || {
         conv.run(&x, shape, Extra::default(), &mut y).expect("shapes fit");
     })
@@ -117,27 +113,27 @@ fn winograd() -> Call {
 
 fn data_gradient() -> Call {
     let opts = ConvOptions { padding: Padding::Same, ..ConvOptions::default() };
-    let (grad, w, mut dx) = (noise(OUTPUTS), noise(32 * 9 * 16), vec![0.0; INPUTS]);
-    Box::new(move || conv2d_backward_data(&grad, SHAPE, &w, [32, 3, 3, 16], opts, &mut dx).expect("shapes fit"))
+    let (grad, w, mut dx) = (noise(4 * 8 * 32), noise(32 * 9 * 32), vec![0.0; 4 * 8 * 32]);
+    Box::new(move || conv2d_backward_data(&grad, SHAPE, &w, [32, 3, 3, 32], opts, &mut dx).expect("shapes fit"))
 }
 
 fn weight_gradient() -> Call {
     let opts = ConvOptions { padding: Padding::Same, ..ConvOptions::default() };
-    let (x, grad, mut dw) = (noise(INPUTS), noise(OUTPUTS), vec![0.0; 32 * 9 * 16]);
-    Box::new(move || conv2d_backward_weight(&x, SHAPE, &grad, [32, 3, 3, 16], opts, &mut dw).expect("shapes fit"))
+    let (x, grad, mut dw) = (noise(4 * 8 * 32), noise(4 * 8 * 32), vec![0.0; 32 * 9 * 32]);
+    Box::new(move || conv2d_backward_weight(&x, SHAPE, &grad, [32, 3, 3, 32], opts, &mut dw).expect("shapes fit"))
 }
 
 fn depthwise() -> Call {
     let opts = ConvOptions { padding: Padding::Same, groups: 32, ..ConvOptions::default() };
     let (x, w, mut y) = (noise(4 * 8 * 32), noise(32 * 9), vec![0.0; 4 * 8 * 32]);
     Box::new(move || {
-        conv2d(&x, [1, 4, 8, 32], &w, [32, 3, 3, 1], None, opts, Activation::Relu6, &mut y).expect("shapes fit");
+        conv2d(&x, SHAPE, &w, [32, 3, 3, 1], None, opts, Activation::Relu6, &mut y).expect("shapes fit");
     })
 }
 
 fn cosine() -> Call {
-    let data = noise(2 * 20 * 128).into_iter().map(f16::from_f32).collect();
-    let bank = LocationBank::new(2, 20, 128, BankData::F16(data)).expect("shapes fit");
+    let data = noise(2 * 40 * 128).into_iter().map(f16::from_f32).collect();
+    let bank = LocationBank::new(2, 40, 128, BankData::F16(data)).expect("shapes fit");
     let (query, mut index, mut cosine) = (noise(2 * 128), vec![0; 2], vec![0.0; 2]);
     Box::new(move || bank.nearest(&query, &mut index, &mut cosine).expect("shapes fit"))
 }
@@ -149,7 +145,7 @@ fn flat() -> Call {
 }
 
 fn integers() -> Call {
-    let vectors = noise(32 * 128);
+    let vectors = noise(64 * 128);
     Box::new(move || {
         FlatBank::new(BankData::F32(vectors.clone()), 128, &Device::CPU).expect("shapes fit");
     })
@@ -164,7 +160,7 @@ fn coreset() -> Call {
 }
 
 fn ssim(gradient: bool) -> Call {
-    let (shape, n) = ([1, 12, 32, 3], 12 * 32 * 3);
+    let (shape, n) = ([1, 12, 64, 3], 12 * 64 * 3);
     let (x, y, grad) = (noise(n), noise(n + 1)[1..].to_vec(), noise(n));
     let (mut map, mut dx, opts) = (vec![0.0; n], vec![0.0; n], SsimOptions::default());
     Box::new(move || {
@@ -177,7 +173,7 @@ fn ssim(gradient: bool) -> Call {
 }
 
 fn decomposition() -> Call {
-    let (shape, n) = ([1, 12, 32, 3], 12 * 32 * 3);
+    let (shape, n) = ([1, 12, 64, 3], 12 * 64 * 3);
     let adam = AdamOptions { lr: 0.01, ..AdamOptions::default() };
     let opts = DecomposeOptions { lambda: 1e-4, steps: 1, adam, ssim: SsimOptions::default() };
     let (x, prior, mut l) = (noise(n), noise(n + 1)[1..].to_vec(), vec![0.0; n]);

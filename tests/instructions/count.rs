@@ -21,7 +21,7 @@ pub fn stop() {
 }
 
 /// Keeps this process and its children on one core: stepping goes back and forth between two processes, and waking another,
-/// idle core takes five times as long as the step (measured on a virtual machine: 175 and 34 microseconds).
+/// idle core takes five times as long as the step (on a virtual machine about 175 microseconds, and 34).
 pub fn stay_on_one_core() -> nix::Result<()> {
     let this = Pid::from_raw(0);
     let allowed = sched_getaffinity(this)?;
@@ -33,13 +33,13 @@ pub fn stay_on_one_core() -> nix::Result<()> {
     Ok(())
 }
 
-/// Instructions of a case with an instruction set; no more than `enough` are counted.
-pub fn instructions(case: &str, isa: Isa, enough: u64) -> Result<u64, String> {
-    let binary = std::env::current_exe().map_err(|e| e.to_string())?;
+/// Instructions of a case with an instruction set; no more than `enough` are counted. `EPERM` says that the system forbids it.
+pub fn instructions(case: &str, isa: Isa, enough: u64) -> nix::Result<u64> {
+    let binary = std::env::current_exe().expect("this test has a path");
     let mut child =
-        Command::new(binary).args([CHILD, case]).env("HOTAD_ISA", isa.name()).spawn().map_err(|e| e.to_string())?;
+        Command::new(binary).args([CHILD, case]).env("HOTAD_ISA", isa.name()).spawn().expect("this test runs");
     let pid = Pid::from_raw(child.id().cast_signed());
-    let count = step_through(pid, enough).map_err(|e| e.to_string());
+    let count = step_through(pid, enough);
     let _ = child.kill();
     let _ = child.wait();
     count

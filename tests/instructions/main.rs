@@ -47,9 +47,13 @@ fn main() -> ExitCode {
                     fine &= count >= least;
                     counts.push(count);
                 }
-                Err(why) => {
+                Err(why @ nix::Error::EPERM) => {
                     println!("instruction counts: skipped, this system forbids stepping ({why})");
                     return ExitCode::SUCCESS;
+                }
+                Err(why) => {
+                    println!("{name}, {}: {why} ... FAILED", isa.name());
+                    fine = false;
                 }
             }
         }
