@@ -94,11 +94,12 @@ impl<'a> Source<'a> {
         output: Option<Output>,
         to: &mut Tile<P>,
     ) {
+        let places: &[Place; M] = places.first_chunk().expect("a place for each pixel");
         let (mut windows, mut panels) = ([self.slab.as_ptr(); M], [self.packed.as_ptr(); P]);
         // SAFETY: windows and panels lie in slab and weights, as `Source::new` asserts.
         unsafe {
-            for (window, place) in windows.iter_mut().zip(places) {
-                *window = window.add(place.slab);
+            for (m, window) in windows.iter_mut().enumerate() {
+                *window = window.add(places[m].slab);
             }
             let mut start = [[L::splat(0.0); V]; P];
             for (p, panel) in panels.iter_mut().enumerate() {
@@ -122,8 +123,8 @@ impl<'a> Source<'a> {
                 }
                 return;
             };
-            for (sums, place) in sums.iter_mut().zip(places) {
-                let to = first.add(place.pixel * stride);
+            for (m, sums) in sums.iter_mut().enumerate() {
+                let to = first.add(places[m].pixel * stride);
                 for (p, sums) in sums.iter_mut().enumerate() {
                     clamp(sums, bounds);
                     store(sums, to.add(p * NR));

@@ -16,6 +16,10 @@
 //! One panel alone would leave AVX-512 waiting for its loads: 12 x 16 does 0.79 of what 12 x 32 does (125 and
 //! 157 GFLOP/s of 177, one core of a Xeon of model 207); 14 x 32 gives 160, but has no registers left for its rows.
 //! A tile of fewer rows is compiled for each number of rows, and [`tiles`] cuts evenly, so that none is nearly empty.
+//!
+//! Loops over registers go by index, here and in every tile of other kernels: `Iterator::zip` is a function that builds without
+//! link-time optimisation (`lto = "off"`) do not inline, and a call in the innermost loop sends all sums through memory (training
+//! took ten times as long).
 
 use crate::simd::{LANES, Lanes};
 
@@ -33,6 +37,7 @@ pub type Sums<L, const V: usize, const P: usize, const M: usize> = [[[L; V]; P];
 ///
 /// # Safety
 /// The CPU has the set of `L`; every row has `steps` values `stride` apart, every panel `steps` rows of [`NR`].
+#[allow(clippy::needless_range_loop)] // registers by index, as said above
 #[inline(always)]
 pub unsafe fn accumulate<L: Lanes, const V: usize, const P: usize, const M: usize>(
     rows: &[*const f32; M],
@@ -46,14 +51,14 @@ pub unsafe fn accumulate<L: Lanes, const V: usize, const P: usize, const M: usiz
         // SAFETY: the caller vouches for step `i` of rows and panels.
         unsafe {
             let mut right = [[L::splat(0.0); V]; P];
-            for (right, panel) in right.iter_mut().zip(panels) {
-                *right = load(panel.add(i * NR));
+            for p in 0..P {
+                right[p] = load(panels[p].add(i * NR));
             }
-            for (sums, row) in tile.iter_mut().zip(rows) {
-                let left = L::splat(*row.add(i * stride));
-                for (sums, right) in sums.iter_mut().zip(&right) {
-                    for (sum, right) in sums.iter_mut().zip(right) {
-                        *sum = left.mul_add(*right, *sum);
+            for m in 0..M {
+                let left = L::splat(*rows[m].add(i * stride));
+                for p in 0..P {
+                    for v in 0..V {
+                        tile[m][p][v] = left.mul_add(right[p][v], tile[m][p][v]);
                     }
                 }
             }

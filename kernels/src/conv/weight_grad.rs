@@ -195,8 +195,8 @@ unsafe fn add_tile<L: Lanes, const V: usize, const P: usize, const R: usize>(
             for (p, sums) in sums.iter().enumerate() {
                 let to = to.add(p * of_block + m * NR);
                 let mut whole = load::<L, V>(to);
-                for (whole, sum) in whole.iter_mut().zip(sums) {
-                    *whole = whole.add(*sum);
+                for v in 0..V {
+                    whole[v] = whole[v].add(sums[v]);
                 }
                 store(&whole, to);
             }

@@ -57,6 +57,7 @@ fn products_of_one(group: &[i16], panel: &[i16], pairs: usize, sums: &mut Sums) 
 /// # Safety
 /// The CPU has AVX2; `group` holds `pairs` steps of `2 * ROWS`, `panel` of `2 * LANES`.
 #[cfg(target_arch = "x86_64")]
+#[allow(clippy::needless_range_loop)] // registers by index, see conv/micro.rs
 #[target_feature(enable = "avx2")]
 unsafe fn products_avx2(group: &[i16], panel: &[i16], pairs: usize, sums: &mut Sums) {
     use std::arch::x86_64::{
@@ -71,10 +72,10 @@ unsafe fn products_avx2(group: &[i16], panel: &[i16], pairs: usize, sums: &mut S
             let vectors = [_mm256_loadu_si256(vectors.cast()), _mm256_loadu_si256(vectors.add(LANES).cast())];
             (group.as_ptr().add(i * 2 * ROWS).cast::<[i32; ROWS]>().read_unaligned(), vectors)
         };
-        for (row, query) in acc.iter_mut().zip(queries) {
-            let query = _mm256_set1_epi32(query);
-            for (sum, vectors) in row.iter_mut().zip(vectors) {
-                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(query, vectors));
+        for m in 0..ROWS {
+            let query = _mm256_set1_epi32(queries[m]);
+            for v in 0..2 {
+                acc[m][v] = _mm256_add_epi32(acc[m][v], _mm256_madd_epi16(query, vectors[v]));
             }
         }
     }
@@ -89,6 +90,7 @@ unsafe fn products_avx2(group: &[i16], panel: &[i16], pairs: usize, sums: &mut S
 /// # Safety
 /// The CPU has AVX-512 F and VNNI; `group` holds `pairs` steps of `2 * ROWS`, every panel of `2 * LANES`.
 #[cfg(target_arch = "x86_64")]
+#[allow(clippy::needless_range_loop)] // registers by index, see conv/micro.rs
 #[target_feature(enable = "avx512f,avx512vnni")]
 unsafe fn products_vnni<const P: usize>(group: &[i16], panels: [&[i16]; P], pairs: usize, sums: &mut [Sums; P]) {
     use std::arch::x86_64::{
@@ -97,16 +99,16 @@ unsafe fn products_vnni<const P: usize>(group: &[i16], panels: [&[i16]; P], pair
     let mut acc = [[_mm512_setzero_si512(); P]; ROWS];
     for i in 0..pairs {
         let mut vectors = [_mm512_setzero_si512(); P];
-        for (vectors, panel) in vectors.iter_mut().zip(panels) {
+        for p in 0..P {
             // SAFETY: step i is within the panel, as the caller promises; the load is an unaligned one.
-            *vectors = unsafe { _mm512_loadu_si512(panel.as_ptr().add(i * 2 * LANES).cast()) };
+            vectors[p] = unsafe { _mm512_loadu_si512(panels[p].as_ptr().add(i * 2 * LANES).cast()) };
         }
         // SAFETY: step i is within the group, as the caller promises.
         let queries = unsafe { group.as_ptr().add(i * 2 * ROWS).cast::<[i32; ROWS]>().read_unaligned() };
-        for (row, query) in acc.iter_mut().zip(queries) {
-            let query = _mm512_set1_epi32(query);
-            for (sum, vectors) in row.iter_mut().zip(vectors) {
-                *sum = _mm512_dpwssd_epi32(*sum, query, vectors);
+        for m in 0..ROWS {
+            let query = _mm512_set1_epi32(queries[m]);
+            for p in 0..P {
+                acc[m][p] = _mm512_dpwssd_epi32(acc[m][p], query, vectors[p]);
             }
         }
     }

@@ -155,6 +155,7 @@ lanes_fn! {
 /// # Safety
 /// The CPU has the set of `L`; `map` leads to channel `at` of a map with all taps of these corners, and there are
 /// `M` pixels.
+#[allow(clippy::needless_range_loop)] // registers by index, see conv/micro.rs
 #[inline(always)]
 unsafe fn depthwise_tile<L: Lanes, const V: usize, const M: usize>(
     map: *const f32,
@@ -172,10 +173,10 @@ unsafe fn depthwise_tile<L: Lanes, const V: usize, const M: usize>(
         let mut sums = [load::<L, V>(kernel.bias.as_ptr().add(at)); M];
         for [from, weight] in kernel.taps {
             let factors = load::<L, V>(kernel.weights.as_ptr().add(weight + at));
-            for (sum, row) in sums.iter_mut().zip(&rows) {
-                let values = load::<L, V>(row.add(*from));
+            for m in 0..M {
+                let values = load::<L, V>(rows[m].add(*from));
                 for v in 0..V {
-                    sum[v] = values[v].mul_add(factors[v], sum[v]);
+                    sums[m][v] = values[v].mul_add(factors[v], sums[m][v]);
                 }
             }
         }

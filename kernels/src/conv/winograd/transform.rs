@@ -113,6 +113,7 @@ unsafe fn output_column<L: Lanes>(m: [L; IN]) -> [L; OUT] {
 ///
 /// # Safety
 /// The CPU has the set of `L`; a register can be read `channel` after every pixel and written at all those places.
+#[allow(clippy::needless_range_loop)] // registers by index, see conv/micro.rs
 #[inline(always)]
 pub(super) unsafe fn input<L: Lanes>(pixels: &[*const f32; PRODUCTS], channel: usize, to: *mut f32, plane: usize) {
     // SAFETY: the caller vouches for the set, the pixels and the places.
@@ -125,10 +126,7 @@ pub(super) unsafe fn input<L: Lanes>(pixels: &[*const f32; PRODUCTS], channel: u
             *column = input_column(*column);
         }
         for r in 0..IN {
-            let mut row = [columns[0][r]; IN];
-            for (value, column) in row.iter_mut().zip(&columns) {
-                *value = column[r];
-            }
+            let row: [L; IN] = std::array::from_fn(|s| columns[s][r]);
             for (s, value) in input_column(row).into_iter().enumerate() {
                 value.store(to.add((r * IN + s) * plane));
             }
@@ -140,6 +138,7 @@ pub(super) unsafe fn input<L: Lanes>(pixels: &[*const f32; PRODUCTS], channel: u
 ///
 /// # Safety
 /// The CPU has the set of `L`, and a register can be read at all those places.
+#[allow(clippy::needless_range_loop)] // registers by index, see conv/micro.rs
 #[inline(always)]
 pub(super) unsafe fn output<L: Lanes>(from: *const f32, plane: usize, bias: L) -> [[L; OUT]; OUT] {
     // SAFETY: the caller vouches for the set and the places.
@@ -154,12 +153,9 @@ pub(super) unsafe fn output<L: Lanes>(from: *const f32, plane: usize, bias: L) -
         }
         let mut rows = [[bias; OUT]; OUT];
         for (r, row) in rows.iter_mut().enumerate() {
-            let mut products = [bias; IN];
-            for (value, column) in products.iter_mut().zip(&columns) {
-                *value = column[r];
-            }
-            for (to, value) in row.iter_mut().zip(output_column(products)) {
-                *to = value.add(bias);
+            let products = output_column(std::array::from_fn(|s| columns[s][r]));
+            for s in 0..OUT {
+                row[s] = products[s].add(bias);
             }
         }
         rows

@@ -30,6 +30,7 @@ pub(super) unsafe fn tile(o: &Operands, windows: usize, panels: usize, sums: &mu
 ///
 /// # Safety
 /// As for [`tile`].
+#[allow(clippy::needless_range_loop)] // registers by index, see conv/micro.rs
 #[target_feature(enable = "avx2")]
 unsafe fn part<const M: usize>(o: &Operands, (window, panel): (usize, usize), first: usize, sums: &mut Sums) {
     // Of each channel two sums, which are joined at the end.
@@ -48,8 +49,8 @@ unsafe fn part<const M: usize>(o: &Operands, (window, panel): (usize, usize), fi
                 for (m, sums) in tile.iter_mut().enumerate() {
                     let four = from.add(m * o.stride + 4 * step).cast::<i32>().read_unaligned();
                     let left = _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(_mm_cvtsi32_si128(four)));
-                    for (sum, right) in sums.iter_mut().zip(right) {
-                        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(left, right));
+                    for part in 0..PARTS {
+                        sums[part] = _mm256_add_epi32(sums[part], _mm256_madd_epi16(left, right[part]));
                     }
                 }
             }

@@ -30,6 +30,7 @@ pub(super) unsafe fn tile(o: &Operands, windows: usize, panels: usize, sums: &mu
 ///
 /// # Safety
 /// As for [`tile`].
+#[allow(clippy::needless_range_loop)] // registers by index, see conv/micro.rs
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn part<const M: usize, const P: usize>(o: &Operands, window: usize, first: usize, sums: &mut Sums) {
     let mut tile = [[_mm512_setzero_si512(); P]; M];
@@ -52,8 +53,8 @@ unsafe fn part<const M: usize, const P: usize>(o: &Operands, window: usize, firs
                 }
                 for (m, sums) in tile.iter_mut().enumerate() {
                     let left = _mm512_set1_epi32(from.add(m * o.stride + 4 * step).cast::<i32>().read_unaligned());
-                    for (sum, right) in sums.iter_mut().zip(right) {
-                        *sum = _mm512_dpbusd_epi32(*sum, left, right);
+                    for p in 0..P {
+                        sums[p] = _mm512_dpbusd_epi32(sums[p], left, right[p]);
                     }
                 }
             }
