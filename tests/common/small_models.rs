@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use hotad_engine::data::picture::Picture;
 use hotad_engine::random;
 use rand::Rng;
+use sha2::{Digest, Sha256};
 
 use crate::common::{ok, text};
 
@@ -17,7 +18,7 @@ const SIZE: usize = 48;
 type Recipe = (&'static str, &'static str, &'static [&'static str], &'static [&'static str]);
 
 /// What is trained; every method is in it.
-const RECIPES: [Recipe; 24] = [
+const RECIPES: [Recipe; 25] = [
     ("paedid", "paedid", &["image_size=32", "network=[8, 16]", "steps=5", "epochs=1", "batch=4"], &[]),
     ("pae", "pae", &["image_size=32", "network=[8, 16]", "epochs=1", "batch=4", "bank=f32"], &[]),
     ("l2-ae", "l2-ae", &["latent=4", "epochs=1", "batch=4"], &[]),
@@ -45,6 +46,7 @@ const RECIPES: [Recipe; 24] = [
         &[],
     ),
     ("patchcore", "patchcore", &["image_size=64"], &[]),
+    ("patchcore", "reweighted", &["image_size=64", "neighbours=3"], &[]),
     ("patchcore", "encoder", &["backbone=''", "image_size=32", "backbone_epochs=1"], &[]),
     ("padim", "padim", &["image_size=64", "dimensions=8"], &[]),
     ("simplenet", "simplenet", &["backbone=''", "image_size=32", "backbone_epochs=1", "epochs=1", "hidden=8"], &[]),
@@ -109,7 +111,31 @@ fn bands(index: u64, defective: bool) -> Picture {
     Picture { height: SIZE, width: SIZE, channels: 3, values }
 }
 
-/// Trains them all; returns their names and files.
+/// The folder where the models are kept for the next test binary: of this program and these recipes.
+fn kept() -> PathBuf {
+    let program = std::fs::read(env!("CARGO_BIN_EXE_hotad")).expect("the program");
+    let hash = Sha256::new().chain_update(program).chain_update(include_str!("small_models.rs")).finalize();
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{KEPT}{hash:x}"))
+}
+
+/// What the names of such folders begin with.
+const KEPT: &str = "small-models-";
+
+/// Keeps models in the place of those of an earlier program. Another process may do the same meanwhile.
+fn keep(models: &[(&'static str, PathBuf)], kept: &Path) {
+    let parent = kept.parent().expect("a folder");
+    let entries = std::fs::read_dir(parent).expect("a folder").map(|e| e.expect("an entry"));
+    let old = entries.filter(|e| e.path() != kept && e.file_name().to_string_lossy().starts_with(KEPT));
+    old.for_each(|e| drop(std::fs::remove_dir_all(e.path())));
+    let new = tempfile::tempdir_in(parent).expect("a folder");
+    for (_, model) in models {
+        std::fs::copy(model, new.path().join(model.file_name().expect("a name"))).expect("copied");
+    }
+    // Where the other process was first, its models stay, and these go.
+    let _ = std::fs::rename(new.path(), kept);
+}
+
+/// Trains them all, or takes what this program has trained in another test binary; returns their names and files.
 pub fn train_all(folder: &Path) -> Vec<(&'static str, PathBuf)> {
     let data = folder.join("data");
     for (kind, from, count) in [("train/good", 0, 8), ("test/good", 10, 2), ("test/dark", 20, 4)] {
@@ -122,7 +148,17 @@ pub fn train_all(folder: &Path) -> Vec<(&'static str, PathBuf)> {
     for method in hotad_models::METHODS {
         assert!(RECIPES.iter().any(|(name, ..)| *name == method.name), "{} has no recipe here", method.name);
     }
-    RECIPES.iter().map(|recipe| (recipe.1, train(folder, recipe, recipe.1, &[]))).collect()
+    let kept = kept();
+    let copied = |(_, name, ..): &Recipe| {
+        let file = format!("{name}.safetensors");
+        std::fs::copy(kept.join(&file), folder.join(&file)).ok().map(|_| (*name, folder.join(file)))
+    };
+    if let Some(models) = RECIPES.iter().map(copied).collect() {
+        return models;
+    }
+    let models = RECIPES.iter().map(|recipe| (recipe.1, train(folder, recipe, recipe.1, &[]))).collect::<Vec<_>>();
+    keep(&models, &kept);
+    models
 }
 
 /// Trains the model of a name once more, on the data of [`train_all`] and with more arguments; returns its file.
