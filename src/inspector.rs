@@ -15,7 +15,7 @@ use hotad_engine::threads::{Pool, pooled};
 use hotad_engine::until::Until;
 use hotad_engine::{Error, Result};
 use hotad_kernels::device::{Buffer, HostBuffer};
-use hotad_models::detector::Score;
+use hotad_models::detector::{Score, Scores};
 use hotad_models::model::Model;
 use serde::Serialize;
 
@@ -249,7 +249,7 @@ impl Inspector {
         Tensor::from_buffer(Buffer::Host(values), &[frames.len(), spec.height, spec.width, spec.channels])
     }
 
-    fn scores(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
+    fn scores(&self, images: &Tensor, until: &Until) -> Result<Scores> {
         let scores = self.model.score_until(images, until)?;
         let Some(index) = scores.iter().position(|score| !score.is_finite()) else { return Ok(scores) };
         let reason = "the model scores it with numbers that are not finite; train the model again";

@@ -69,7 +69,7 @@ fn halves_are_searched_as_they_are() {
         let held = FlatBank::new(BankData::F16(bank.clone()), d, &Device::CPU).expect("shapes fit");
         assert_eq!(held.vectors().expect("on the host"), BankData::F16(bank.clone()));
         let selected = [&wide[last * d..], &wide[3 * d..4 * d]].concat();
-        assert_eq!(held.select(&[last, 3]).expect("vectors"), selected);
+        assert_eq!(held.select(&[last, 3]).expect("vectors")[..], selected);
         assert_eq!(search(BankData::F16(bank), &query, d, k).0, exhaustive(&query, &wide, d, k).0);
     }
 }

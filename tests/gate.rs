@@ -16,7 +16,7 @@ use hotad_engine::device::Device;
 use hotad_engine::model_file::Provenance;
 use hotad_engine::tensor::Tensor;
 use hotad_models::AnomalyMap;
-use hotad_models::detector::{Detector, Score};
+use hotad_models::detector::{Detector, Score, Scores};
 use hotad_models::model::Model;
 use serde_json::Value;
 
@@ -132,10 +132,10 @@ impl Detector for Darkness {
         ImageSpec { height: 16, width: 16, channels: 1 }
     }
 
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn score(&self, images: &Tensor) -> Result<Scores> {
         let score = |image: &[f32]| Score {
             value: 1.0 / image[0],
-            map: AnomalyMap { height: 16, width: 16, values: image.to_vec() },
+            map: AnomalyMap { height: 16, width: 16, values: image.to_vec().into() },
         };
         Ok(images.values()?.chunks_exact(self.image().len()).map(score).collect())
     }

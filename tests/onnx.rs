@@ -215,7 +215,7 @@ fn assert_same_scores(detector: &dyn Detector, file: &Path, folder: &Path, what:
     let images = images(detector.image());
     run(file, &images, folder);
     let scores = detector.score(&images).expect("scores");
-    let maps: Vec<f32> = scores.iter().flat_map(|s| s.map.values.clone()).collect();
+    let maps: Vec<f32> = scores.iter().flat_map(|s| &s.map.values).copied().collect();
     assert_near(&output(folder, "map"), &maps, FORMULAS, what);
     if folder.join("score.f32").exists() {
         // Weights are fresh, so most probabilities are 0 or 1; logits are compared apart.

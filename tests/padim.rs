@@ -167,7 +167,12 @@ fn scores(model: &Path, files: &[&str], device: &Device) -> Vec<f32> {
     let read = |f: &&str| Picture::read(Path::new(f)).expect("a picture").fit(spec).expect("fits").values;
     let values: Vec<f32> = files.iter().flat_map(read).collect();
     let images = Tensor::new(values, &[files.len(), spec.height, spec.width, spec.channels]).expect("fits");
-    model.score(&images).expect("scored").into_iter().flat_map(|s| [vec![s.value], s.map.values].concat()).collect()
+    model
+        .score(&images)
+        .expect("scored")
+        .into_iter()
+        .flat_map(|s| [vec![s.value], s.map.values.into_vec()].concat())
+        .collect()
 }
 
 #[test]

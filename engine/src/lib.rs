@@ -39,6 +39,7 @@ pub mod params;
 pub mod planned;
 pub mod random;
 pub mod shard;
+mod shared_buffer;
 pub mod signature;
 pub mod tape;
 pub mod tensor;

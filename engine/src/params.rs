@@ -1,7 +1,7 @@
 //! Named parameters of a network, their initial values and their optimiser state.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use hotad_kernels::adam::{AdamOptions, adam};
 use hotad_kernels::device::{Buffer, Device};
@@ -9,6 +9,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::{Error, Result};
+use crate::shared_buffer::SharedBuffer;
 use crate::tape::{Gradients, Node};
 use crate::tensor::Tensor;
 
@@ -140,7 +141,7 @@ impl Params {
 
     fn insert(&mut self, name: &str, values: Vec<f32>, shape: &[usize]) {
         let (first, second) = [0, 1].map(|_| Buffer::Host(vec![0.0; values.len()].into())).into();
-        let value = Tensor::shared(Arc::new(Buffer::Host(values.into())), shape, Some(Node::leaf()))
+        let value = Tensor::shared(SharedBuffer::new(Buffer::Host(values.into())), shape, Some(Node::leaf()))
             .expect("as many values as the shape says");
         self.entries.insert(name.into(), Param { value, first, second, steps: 0 });
     }
@@ -211,7 +212,7 @@ impl Params {
                 let mut value = param.value.buffer().duplicate()?;
                 param.steps += 1;
                 adam(&mut value, &grad, &mut param.first, &mut param.second, opts, param.steps)?;
-                param.value = Tensor::shared(Arc::new(value), param.value.shape(), Some(Node::leaf()))?;
+                param.value = Tensor::shared(SharedBuffer::new(value), param.value.shape(), Some(Node::leaf()))?;
             }
         }
         Ok(())

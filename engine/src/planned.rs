@@ -9,7 +9,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use hotad_kernels::KernelError;
-use hotad_kernels::device::{Buffer, Device, Gpu, Recorded, View};
+use hotad_kernels::device::{Buffer, Device, Gpu, HostBuffer, Recorded, View};
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
@@ -20,6 +20,12 @@ const SHAPES: usize = 2;
 
 /// Most bytes of a device that a recording may keep. Work on larger buffers takes so long that launches do not matter.
 const MOST_BYTES: u64 = 256 << 20;
+
+/// What work gives; up to four buffers are on the stack.
+pub type Outputs = SmallVec<[Buffer; 4]>;
+
+/// Their values.
+pub type Values = SmallVec<[HostBuffer<f32>; 4]>;
 
 /// What is known of batches of one shape.
 enum State {
@@ -50,8 +56,8 @@ impl Planned {
         &self,
         images: &Tensor,
         device: &Device,
-        work: impl Fn(&Tensor) -> Result<Vec<Buffer>> + Send + Sync,
-    ) -> Result<Vec<Vec<f32>>> {
+        work: impl Fn(&Tensor) -> Result<Outputs> + Send + Sync,
+    ) -> Result<Values> {
         match (device.gpu(), images.view()) {
             // A thread that kernels share must not wait for the queue's, whose work may need it.
             (Some(gpu), View::Host(values)) if device.has_thread() && rayon::current_thread_index().is_none() => {
@@ -62,7 +68,7 @@ impl Planned {
     }
 
     /// On the thread of the queue: whoever holds the lock waits for nobody.
-    fn on_gpu(&self, images: &Tensor, host: &[f32], gpu: &Gpu, work: &Work) -> Result<Vec<Vec<f32>>> {
+    fn on_gpu(&self, images: &Tensor, host: &[f32], gpu: &Gpu, work: &Work) -> Result<Values> {
         let mut shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
         let known = shapes.iter().position(|(shape, _)| shape.as_slice() == images.shape());
         let state = known.map(|at| shapes.remove(at).1);
@@ -70,7 +76,7 @@ impl Planned {
             && let Some(outputs) = recorded.replay(host)?
         {
             shapes.extend(state.map(|state| (images.shape().into(), state)));
-            return Ok(outputs);
+            return Ok(outputs.into_iter().map(HostBuffer::from).collect());
         }
         let refused = matches!(state, Some(State::Refused));
         let again = state.is_some() && !refused;
@@ -94,17 +100,17 @@ impl Planned {
     }
 }
 
-type Work<'a> = dyn Fn(&Tensor) -> Result<Vec<Buffer>> + Send + Sync + 'a;
+type Work<'a> = dyn Fn(&Tensor) -> Result<Outputs> + Send + Sync + 'a;
 
 /// What work gives for images on the host, and its recording if it has one that is not too large.
-fn recorded(images: &Tensor, host: &[f32], gpu: &Gpu, work: &Work) -> Result<(Vec<Vec<f32>>, Option<Recorded>)> {
+fn recorded(images: &Tensor, host: &[f32], gpu: &Gpu, work: &Work) -> Result<(Values, Option<Recorded>)> {
     let input = gpu.upload(host)?;
     let on_device = Tensor::from_buffer(Buffer::Gpu(input.clone()), images.shape())?;
-    let (outputs, recorded) = gpu.record(&input, || work(&on_device))?;
+    let (outputs, recorded) = gpu.record(&input, || work(&on_device).map(Outputs::into_vec))?;
     // What has failed on the way shows here.
-    Ok((values(outputs)?, recorded.filter(|r| r.bytes() <= MOST_BYTES)))
+    Ok((values(outputs.into())?, recorded.filter(|r| r.bytes() <= MOST_BYTES)))
 }
 
-fn values(buffers: Vec<Buffer>) -> Result<Vec<Vec<f32>>> {
-    buffers.into_iter().map(|b| Ok(b.into_vec()?)).collect()
+fn values(outputs: Outputs) -> Result<Values> {
+    outputs.into_iter().map(|b| Ok(b.into_host()?)).collect()
 }

@@ -9,12 +9,16 @@ use hotad_kernels::shape::Nhwc;
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
+use crate::shared_buffer::SharedBuffer;
 use crate::tape::{Grad, Node};
+
+/// Some tensors; up to eight are on the stack.
+pub type Tensors = SmallVec<[Tensor; 8]>;
 
 /// A dense tensor. Cloning shares the buffer.
 #[derive(Clone)]
 pub struct Tensor {
-    data: Arc<Buffer>,
+    data: SharedBuffer,
     shape: SmallVec<[usize; 4]>,
     node: Option<Arc<Node>>,
 }
@@ -33,11 +37,11 @@ impl Tensor {
     /// # Errors
     /// When its length is not the product of `shape`.
     pub fn from_buffer(data: Buffer, shape: &[usize]) -> Result<Self> {
-        Self::shared(Arc::new(data), shape, None)
+        Self::shared(SharedBuffer::new(data), shape, None)
     }
 
     /// Over a shared buffer, with a place on the tape.
-    pub(crate) fn shared(data: Arc<Buffer>, shape: &[usize], node: Option<Arc<Node>>) -> Result<Self> {
+    pub(crate) fn shared(data: SharedBuffer, shape: &[usize], node: Option<Arc<Node>>) -> Result<Self> {
         if data.len() != shape.iter().product::<usize>() {
             let detail = format!("{} values do not fill {shape:?}", data.len());
             return Err(Error::Shape { op: "tensor", detail });
@@ -52,12 +56,12 @@ impl Tensor {
         inputs: &[&Tensor],
         grad: impl FnOnce() -> Box<dyn Grad>,
     ) -> Result<Self> {
-        Self::shared_result(Arc::new(data), shape, inputs, grad)
+        Self::shared_result(SharedBuffer::new(data), shape, inputs, grad)
     }
 
     /// [`Tensor::result`] over a buffer that the backward rule keeps, or that the input has.
     pub(crate) fn shared_result(
-        data: Arc<Buffer>,
+        data: SharedBuffer,
         shape: &[usize],
         inputs: &[&Tensor],
         grad: impl FnOnce() -> Box<dyn Grad>,
@@ -72,10 +76,7 @@ impl Tensor {
     /// # Errors
     /// What went wrong on the device since the last read.
     pub fn values(&self) -> Result<Cow<'_, [f32]>> {
-        match &*self.data {
-            Buffer::Host(values) => Ok(Cow::Borrowed(values)),
-            Buffer::Gpu(buffer) => Ok(Cow::Owned(buffer.read()?)),
-        }
+        Ok(self.data.values()?)
     }
 
     /// What kernels read.
@@ -114,15 +115,15 @@ impl Tensor {
     /// # Errors
     /// When the device is out of memory.
     pub fn into_buffer(self) -> Result<Buffer> {
-        match Arc::try_unwrap(self.data) {
+        match self.data.try_unwrap() {
             Ok(buffer) => Ok(buffer),
             Err(shared) => Ok(shared.duplicate()?),
         }
     }
 
     /// The shared buffer.
-    pub(crate) fn buffer(&self) -> Arc<Buffer> {
-        Arc::clone(&self.data)
+    pub(crate) fn buffer(&self) -> SharedBuffer {
+        self.data.clone()
     }
 
     /// Extents, outermost first.

@@ -4,7 +4,7 @@
 
 use cubecl::prelude::*;
 
-use crate::device::{Buffer, View, launch, units};
+use crate::device::{Buffer, HostBuffer, View, launch, units};
 use crate::error::{Result, shape_error};
 
 /// The blocks of `block` elements with these numbers, in their order.
@@ -20,8 +20,10 @@ pub fn gather<'a>(x: impl Into<View<'a>>, block: usize, index: &[usize]) -> Resu
     }
     match x {
         View::Host(x) => {
-            let kept = index.iter().flat_map(|i| x[i * block..(i + 1) * block].iter().copied());
-            Ok(Buffer::Host(kept.collect::<Vec<f32>>().into()))
+            let mut kept = HostBuffer::try_uninit(index.len() * block)?;
+            let pairs = kept.chunks_exact_mut(block.max(1)).zip(index);
+            pairs.for_each(|(to, i)| to.copy_from_slice(&x[i * block..(i + 1) * block]));
+            Ok(Buffer::Host(kept))
         }
         View::Gpu(x) => {
             let n = index.len() * block;

@@ -7,7 +7,7 @@
 
 use cubecl::prelude::*;
 
-use crate::device::{UNITS, View, ViewMut, grid, launch, place, units};
+use crate::device::{Reused, UNITS, View, ViewMut, grid, launch, place, units};
 use crate::error::{Result, check_len, shape_error};
 use crate::reduce::cube_sum;
 
@@ -97,8 +97,8 @@ pub fn mark_highest<'a>(
 
 /// Marks the `count` highest scores of one image; returns their mean, or the highest score.
 fn choose(score: &[f32], count: usize, mask: &mut [u32]) -> f32 {
-    let mut order: Vec<usize> = (0..score.len()).collect();
-    order.sort_by(|a, b| score[*b].total_cmp(&score[*a]));
+    let mut order = Reused::collect(0..score.len());
+    order.sort_unstable_by(|a, b| score[*b].total_cmp(&score[*a]).then(a.cmp(b)));
     mask.fill(0);
     let chosen = &order[..count];
     chosen.iter().for_each(|at| mask[*at] = 1);

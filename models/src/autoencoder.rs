@@ -11,7 +11,7 @@ use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::ops::{Mode, loss};
 use hotad_engine::params::{Params, State};
-use hotad_engine::tensor::Tensor;
+use hotad_engine::tensor::{Tensor, Tensors};
 use hotad_engine::{Activation, Result, random};
 use hotad_kernels::adam::AdamOptions;
 use hotad_kernels::loss::Loss;
@@ -38,10 +38,14 @@ pub fn check_widths(widths: &[usize]) -> Result<()> {
 }
 
 /// Layout of the network.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct PatchAutoencoder {
     widths: Vec<usize>,
     image: ImageSpec,
+    /// Each followed by a pooling.
+    encoder: Vec<Layer>,
+    /// In the order in which they are run.
+    decoder: Vec<Layer>,
 }
 
 /// The shape of latent maps: a vector for each patch of an image.
@@ -65,7 +69,17 @@ impl Latent {
 impl PatchAutoencoder {
     /// A network for images whose sides are multiples of `2^widths.len()`.
     pub fn new(widths: &[usize], image: ImageSpec) -> Self {
-        Self { widths: widths.to_vec(), image }
+        let from = std::iter::once(image.channels).chain(widths.iter().copied());
+        let steps = || from.clone().zip(widths.iter().copied()).enumerate();
+        let encoder =
+            steps().map(|(i, (from, to))| Layer::conv(format!("encoder.{i}"), from, to, 3, 1).then(Activation::Relu));
+        let decoder = steps().map(|(i, (to, from))| {
+            let activation = if i == 0 { Activation::Identity } else { Activation::Relu };
+            Layer::conv(format!("decoder.{i}"), from, to, 3, 1).upsampled().then(activation)
+        });
+        let (encoder, mut decoder): (Vec<_>, Vec<_>) = (encoder.collect(), decoder.collect());
+        decoder.reverse();
+        Self { widths: widths.to_vec(), image, encoder, decoder }
     }
 
     /// Of a file: as [`PatchAutoencoder::new`], once it is known that there can be such a network.
@@ -104,34 +118,17 @@ impl PatchAutoencoder {
         Latent { rows, columns, elements: *self.widths.last().unwrap_or(&0) }
     }
 
-    /// Layers of the encoder, each followed by a pooling.
-    fn encoder(&self) -> Vec<Layer> {
-        let layer = |(i, (from, to))| Layer::conv(format!("encoder.{i}"), from, to, 3, 1).then(Activation::Relu);
-        self.steps().into_iter().enumerate().map(layer).collect()
-    }
-
-    /// Layers of the decoder, in the order in which they are run.
-    fn decoder(&self) -> Vec<Layer> {
-        let layer = |(i, (to, from)): (usize, (usize, usize))| {
-            let activation = if i == 0 { Activation::Identity } else { Activation::Relu };
-            Layer::conv(format!("decoder.{i}"), from, to, 3, 1).upsampled().then(activation)
-        };
-        self.steps().into_iter().enumerate().rev().map(layer).collect()
-    }
-
     /// Weights laid out for inference on a device.
     ///
     /// # Errors
     /// When a tensor is missing or has another shape.
     pub fn prepared(&self, state: &State, device: &Device) -> Result<Prepared> {
-        let (encoder, decoder) = (self.encoder(), self.decoder());
-        Prepared::new(&encoder.iter().chain(&decoder).collect::<Vec<_>>(), state, device)
+        Prepared::new(&self.layers().collect::<Vec<_>>(), state, device)
     }
 
-    /// In and out channels of each encoder layer.
-    fn steps(&self) -> Vec<(usize, usize)> {
-        let from = std::iter::once(self.image.channels).chain(self.widths.iter().copied());
-        from.zip(self.widths.iter().copied()).collect()
+    /// All layers.
+    fn layers(&self) -> impl Iterator<Item = &Layer> {
+        self.encoder.iter().chain(&self.decoder)
     }
 
     /// Fresh parameters.
@@ -144,8 +141,7 @@ impl PatchAutoencoder {
     /// Adds fresh parameters.
     fn add(&self, params: &mut Params, seed: u64) {
         let mut rng = random::stream(seed, "patch autoencoder", 0);
-        let layers = self.encoder().into_iter().chain(self.decoder());
-        layers.for_each(|layer| layer.init(params, "", &mut rng));
+        self.layers().for_each(|layer| layer.init(params, "", &mut rng));
     }
 
     /// Parameters from a model file, on a device.
@@ -161,16 +157,16 @@ impl PatchAutoencoder {
     /// # Errors
     /// When the batch has another shape.
     pub fn encode(&self, weights: &Weights, images: &Tensor) -> Result<Tensor> {
-        self.encoder().iter().try_fold(images.clone(), |x, layer| weights.run_pooled(layer, &x, None))
+        self.encoder.iter().try_fold(images.clone(), |x, layer| weights.run_pooled(layer, &x, None))
     }
 
     /// The maps after the first layers of the encoder.
     ///
     /// # Errors
     /// When the batch has another shape.
-    pub fn encoded(&self, weights: &Weights, images: &Tensor, layers: usize) -> Result<Vec<Tensor>> {
-        let mut maps: Vec<Tensor> = Vec::with_capacity(layers);
-        for layer in self.encoder().iter().take(layers) {
+    pub fn encoded(&self, weights: &Weights, images: &Tensor, layers: usize) -> Result<Tensors> {
+        let mut maps = Tensors::new();
+        for layer in self.encoder.iter().take(layers) {
             let map = weights.run_pooled(layer, maps.last().unwrap_or(images), None)?;
             maps.push(map);
         }
@@ -182,7 +178,7 @@ impl PatchAutoencoder {
     /// # Errors
     /// When the map has another shape.
     pub fn decode(&self, weights: &Weights, latent: &Tensor) -> Result<Tensor> {
-        self.decoder().iter().try_fold(latent.clone(), |x, layer| weights.run(layer, &x, None, None))
+        self.decoder.iter().try_fold(latent.clone(), |x, layer| weights.run(layer, &x, None, None))
     }
 
     /// [`PatchAutoencoder::encoded`] as nodes of a graph.
@@ -191,7 +187,7 @@ impl PatchAutoencoder {
     /// When a tensor is missing, or shapes do not fit.
     pub fn export_encoder(&self, to: &Writer, images: &GraphValue, layers: usize) -> Result<Vec<GraphValue>> {
         let mut maps: Vec<GraphValue> = Vec::with_capacity(layers);
-        for layer in self.encoder().iter().take(layers) {
+        for layer in self.encoder.iter().take(layers) {
             let map = to.run_pooled(layer, maps.last().unwrap_or(images), None)?;
             maps.push(map);
         }
@@ -203,7 +199,7 @@ impl PatchAutoencoder {
     /// # Errors
     /// When a tensor is missing, or shapes do not fit.
     pub fn export_decoder(&self, to: &Writer, latent: &GraphValue) -> Result<GraphValue> {
-        self.decoder().iter().try_fold(latent.clone(), |x, layer| to.run(layer, &x.doubled(), None, None))
+        self.decoder.iter().try_fold(latent.clone(), |x, layer| to.run(layer, &x.doubled(), None, None))
     }
 
     /// Mean squared error of the reconstruction (algorithm 1, step 1).
@@ -292,7 +288,7 @@ impl Extractor for TrainedAutoencoder {
         (layers.saturating_sub(2)..layers).collect()
     }
 
-    fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Vec<Tensor>> {
+    fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Tensors> {
         let last = cuts.last().map_or(0, |c| c + 1);
         let maps = self.network.encoded(&Weights::Prepared(&self.ready), &images.to(self.params.device())?, last)?;
         Ok(cuts.iter().map(|c| maps[*c].clone()).collect())

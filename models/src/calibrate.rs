@@ -93,7 +93,7 @@ fn thresholds(
         for score in pooled(|| detector.score(&batch.images))? {
             check_finite(&score)?;
             values.push((score.value, groups[values.len()]));
-            let map = inside.of(score.map.values);
+            let map = inside.of(score.map.values.into_vec());
             pixels.extend(&map);
             some.extend(map.iter().step_by(STRIDE));
         }

@@ -10,6 +10,7 @@ use hotad_engine::error::shown;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use crate::anomaly_map::AnomalyMap;
 use crate::explanation::Explainable;
@@ -32,6 +33,9 @@ impl Score {
     }
 }
 
+/// Scores of a batch; that of one image is on the stack.
+pub type Scores = SmallVec<[Score; 1]>;
+
 /// A trained method. What only some can do is asked for by `as_` functions, which give nothing for the others.
 pub trait Detector: Send + Sync {
     /// What images it takes.
@@ -42,13 +46,13 @@ pub trait Detector: Send + Sync {
     ///
     /// # Errors
     /// When the batch has another shape, or what went wrong on the device.
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>>;
+    fn score(&self, images: &Tensor) -> Result<Scores>;
 
     /// [`Detector::score`] with what is reached at a moment, for a method that goes on in steps; others take no notice of it.
     ///
     /// # Errors
     /// As [`Detector::score`].
-    fn score_until(&self, images: &Tensor, _until: &Until) -> Result<Vec<Score>> {
+    fn score_until(&self, images: &Tensor, _until: &Until) -> Result<Scores> {
         self.score(images)
     }
 

@@ -15,7 +15,7 @@ use hotad_engine::until::Until;
 use hotad_engine::{Error, Result};
 
 use crate::anomaly_map::AnomalyMap;
-use crate::detector::{Detector, Score};
+use crate::detector::{Detector, Score, Scores};
 use crate::explanation::Explainable;
 use crate::method::{LoadContext, find};
 
@@ -82,7 +82,7 @@ impl Model {
     ///
     /// # Errors
     /// When the batch has another shape, or what went wrong on the device.
-    pub fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+    pub fn score(&self, images: &Tensor) -> Result<Scores> {
         self.score_until(images, &Until::done())
     }
 
@@ -90,7 +90,7 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::score`].
-    pub fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
+    pub fn score_until(&self, images: &Tensor, until: &Until) -> Result<Scores> {
         on(&self.device, || self.detector.score_until(images, until))
     }
 

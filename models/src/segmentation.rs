@@ -2,15 +2,16 @@
 
 use hotad_engine::Result;
 use hotad_engine::data::picture::ImageSpec;
+use hotad_engine::planned::Outputs;
 use hotad_kernels::blur::gaussian_blur;
-use hotad_kernels::device::Buffer;
+use hotad_kernels::device::{Buffer, HostBuffer};
 use hotad_kernels::resize::{Filter, resize};
 use hotad_kernels::window::Border;
 
 use serde::{Deserialize, Serialize};
 
 use crate::anomaly_map::AnomalyMap;
-use crate::detector::Score;
+use crate::detector::{Score, Scores};
 
 /// What an image score is of its anomaly map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +51,7 @@ impl Aggregation {
     ///
     /// # Errors
     /// When the maps do not have the size of images, or the device is out of memory.
-    pub fn prepared(&self, maps: Buffer) -> Result<Vec<Buffer>> {
+    pub fn prepared(&self, maps: Buffer) -> Result<Outputs> {
         let smooth = self.blurred(&maps)?;
         Ok(std::iter::once(maps).chain(smooth).collect())
     }
@@ -61,8 +62,8 @@ impl Aggregation {
     }
 
     /// Scores from the values of what [`Aggregation::prepared`] has made.
-    pub fn scores(&self, prepared: &[Vec<f32>]) -> Vec<Score> {
-        let [Some(maps), Some(smooth)] = [prepared.first(), prepared.last()] else { return Vec::new() };
+    pub fn scores(&self, prepared: &[HostBuffer<f32>]) -> Scores {
+        let [Some(maps), Some(smooth)] = [prepared.first(), prepared.last()] else { return Scores::new() };
         self.of_values(maps, smooth)
     }
 
@@ -70,18 +71,18 @@ impl Aggregation {
     ///
     /// # Errors
     /// As [`Aggregation::prepared`], or what went wrong on the device.
-    pub fn of(&self, maps: Buffer) -> Result<Vec<Score>> {
-        let smooth = self.blurred(&maps)?.map(Buffer::into_vec).transpose()?;
-        let maps = maps.into_vec()?;
+    pub fn of(&self, maps: Buffer) -> Result<Scores> {
+        let smooth = self.blurred(&maps)?.map(Buffer::into_host).transpose()?;
+        let maps = maps.into_host()?;
         Ok(self.of_values(&maps, smooth.as_deref().unwrap_or(&maps)))
     }
 
     /// Scores of maps by their blurred ones.
-    fn of_values(&self, maps: &[f32], smooth: &[f32]) -> Vec<Score> {
+    fn of_values(&self, maps: &[f32], smooth: &[f32]) -> Scores {
         let value = |m: &[f32]| match self.aggregate {
             Aggregate::Max => largest(m),
             Aggregate::Mean => m.iter().sum::<f32>() / m.len() as f32,
-            Aggregate::Top => top_mean(m, self.share),
+            Aggregate::Top => top_mean(&mut HostBuffer::copied(m), self.share),
         };
         let values = smooth.chunks_exact(self.image.height * self.image.width).map(value);
         values.zip(AnomalyMap::of_batch(maps, self.image)).map(|(value, map)| Score { value, map }).collect()
@@ -108,11 +109,11 @@ pub(crate) fn smooth(maps: &Buffer, image: ImageSpec, sigma: f32) -> Result<Buff
 }
 
 /// Mean of the largest values of a map, a share of all, one at least. A NaN counts as the largest.
-pub(crate) fn top_mean(map: &[f32], share: f64) -> f32 {
+/// Sorts the map in place.
+pub(crate) fn top_mean(map: &mut [f32], share: f64) -> f32 {
     let count = ((share * map.len() as f64).round() as usize).clamp(1, map.len());
-    let mut sorted = map.to_vec();
-    sorted.sort_unstable_by(|a, b| b.total_cmp(a));
-    sorted[..count].iter().sum::<f32>() / count as f32
+    map.sort_unstable_by(|a, b| b.total_cmp(a));
+    map[..count].iter().sum::<f32>() / count as f32
 }
 
 /// Maps over a grid of patches at the size of `image` (bilinear), blurred by `sigma` pixels (0: not), made where the patches
@@ -128,7 +129,7 @@ pub fn enlarged(patches: &Buffer, (h, w): (usize, usize), image: ImageSpec, sigm
 }
 
 /// Scores of images from the anomaly scores of their patches: the largest of each image, and the maps of [`enlarged`].
-pub(crate) fn of_patches(patches: &[f32], grid: (usize, usize), maps: &[f32], image: ImageSpec) -> Vec<Score> {
+pub(crate) fn of_patches(patches: &[f32], grid: (usize, usize), maps: &[f32], image: ImageSpec) -> Scores {
     let values = patches.chunks_exact(grid.0 * grid.1).map(largest);
     values.zip(AnomalyMap::of_batch(maps, image)).map(|(value, map)| Score { value, map }).collect()
 }
@@ -140,7 +141,7 @@ mod tests {
     #[test]
     fn the_top_is_the_mean_of_the_largest_share_and_may_be_negative() {
         let image = ImageSpec { height: 10, width: 10, channels: 1 };
-        let maps: Vec<f32> = (0..200).map(|v| v as f32 - 200.0).collect();
+        let maps = HostBuffer::collect((0..200u8).map(|v| f32::from(v) - 200.0));
         let value = |share, aggregate| -> Vec<f32> {
             let all = Aggregation { image, blur: 0.0, aggregate, share }.scores(std::slice::from_ref(&maps));
             all.iter().map(|s| s.value).collect()

@@ -90,7 +90,7 @@ fn reports_show_whole_images() {
     for i in 0..=1 {
         let score = of(i, 6).score(&image).expect("scored").remove(0);
         assert_eq!((made(i).height, made(i).width), (SIZE, SIZE));
-        assert_eq!(made(i).values, score.map.values, "after {i}");
+        assert_eq!(made(i).values[..], score.map.values[..], "after {i}");
         assert_eq!(sweeps[0].scores[i], score.value, "after {i}");
     }
     // Figure 4: other checkerboards to begin with.

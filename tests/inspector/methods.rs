@@ -7,6 +7,7 @@ use hotad::{Format, Frame, Inspector, Label, MapSize, Options, Verdict};
 use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
+use hotad_kernels::device::poison_new_buffers;
 use hotad_models::detector::Score;
 use hotad_models::method;
 use hotad_models::model::Model;
@@ -64,6 +65,8 @@ fn can_what_is_listed(name: &str, path: &Path) {
 
 #[test]
 fn every_method_says_what_the_command_line_says() {
+    // What an inspection reads before it is written, the command line, whose buffers are of zeros at first, does not say.
+    poison_new_buffers();
     let dir = tempfile::tempdir().expect("a folder");
     let models = train_all(dir.path());
     let data = dir.path().join("data");

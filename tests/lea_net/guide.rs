@@ -39,7 +39,13 @@ fn any_model_guides_attention_also_on_gray_images() {
     let map = |i| {
         let gray = bars(40, i).resized(32, 32).expect("a size").values;
         let values = gray.into_iter().flat_map(|v| [v; 3]).collect();
-        first.score(&Tensor::new(values, &[1, 32, 32, 3]).expect("lengths fit")).expect("scored").remove(0).map.values
+        first
+            .score(&Tensor::new(values, &[1, 32, 32, 3]).expect("lengths fit"))
+            .expect("scored")
+            .remove(0)
+            .map
+            .values
+            .into_vec()
     };
     let normal: Vec<f32> = (100..120).flat_map(map).collect();
     let above = |limit: f32| normal.iter().filter(|v| **v > limit).count() as f64 / normal.len() as f64;

@@ -122,7 +122,7 @@ fn maps_are_on_the_scale_of_held_out_images() {
     let maps = |model: &Model, picture: Picture| {
         let values = picture.resized(32, 32).expect("a size").values;
         let images = Tensor::new(values, &[1, 32, 32, 3]).expect("lengths fit");
-        model.score(&images).expect("scored").remove(0).map.values
+        model.score(&images).expect("scored").remove(0).map.values.into_vec()
     };
     let lea = ["color_width=8", "color_epochs=2", "color_lr=1e-3", "map_parts=1"];
     let (colour, unit_of_colour) = unit("color-unet", "/unit", &[]);

@@ -1,18 +1,17 @@
 //! Activations as operations of their own, where they are not part of the kernel before them.
 
-use std::sync::Arc;
-
 use hotad_kernels::activation::Activation;
 use hotad_kernels::device::Buffer;
 
 use crate::error::Result;
+use crate::shared_buffer::SharedBuffer;
 use crate::tape::Grad;
 use crate::tensor::Tensor;
 
 struct ActivationGrad {
     activation: Activation,
     /// The input where the slope needs it, else the output.
-    known: Arc<Buffer>,
+    known: SharedBuffer,
 }
 
 impl Grad for ActivationGrad {
@@ -32,7 +31,7 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     }
     let mut y = x.buffer().duplicate()?;
     activation.apply(&mut y);
-    let y = Arc::new(y);
-    let known = if activation.slope_needs_input() { x.buffer() } else { Arc::clone(&y) };
+    let y = SharedBuffer::new(y);
+    let known = if activation.slope_needs_input() { x.buffer() } else { y.clone() };
     Tensor::shared_result(y, x.shape(), &[x], || Box::new(ActivationGrad { activation, known }))
 }

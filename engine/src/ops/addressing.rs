@@ -1,12 +1,11 @@
 //! Addressing of a memory (MemAE, equations 3 to 9).
 
-use std::sync::Arc;
-
 use hotad_kernels::addressing as kernel;
 use hotad_kernels::device::Buffer;
 
 use super::loss::KnownGrad;
 use crate::error::Result;
+use crate::shared_buffer::SharedBuffer;
 use crate::tape::Grad;
 use crate::tensor::Tensor;
 
@@ -15,7 +14,7 @@ fn last(x: &Tensor) -> usize {
 }
 
 struct NormaliseGrad {
-    y: Arc<Buffer>,
+    y: SharedBuffer,
     norms: Buffer,
 }
 
@@ -35,14 +34,14 @@ pub fn normalise_rows(x: &Tensor) -> Result<Tensor> {
     let (device, columns) = (x.device(), last(x));
     let (mut y, mut norms) = (device.alloc(x.len())?, device.alloc(x.len() / columns.max(1))?);
     kernel::normalise_rows(x.view(), columns, &mut y, &mut norms)?;
-    let y = Arc::new(y);
-    let kept = Arc::clone(&y);
+    let y = SharedBuffer::new(y);
+    let kept = y.clone();
     Tensor::shared_result(y, x.shape(), &[x], || Box::new(NormaliseGrad { y: kept, norms }))
 }
 
 struct AddressGrad {
     probabilities: Buffer,
-    weights: Arc<Buffer>,
+    weights: SharedBuffer,
     slots: usize,
 }
 
@@ -62,8 +61,8 @@ pub fn address(similarities: &Tensor, threshold: f32) -> Result<Tensor> {
     let (device, slots) = (similarities.device(), last(similarities));
     let (mut probabilities, mut weights) = (device.alloc(similarities.len())?, device.alloc(similarities.len())?);
     kernel::address(similarities.view(), slots, threshold, &mut probabilities, &mut weights)?;
-    let weights = Arc::new(weights);
-    let kept = Arc::clone(&weights);
+    let weights = SharedBuffer::new(weights);
+    let kept = weights.clone();
     Tensor::shared_result(weights, similarities.shape(), &[similarities], || {
         Box::new(AddressGrad { probabilities, weights: kept, slots })
     })

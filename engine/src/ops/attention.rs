@@ -1,16 +1,15 @@
 //! Layer-wise external attention (LEA-Net, equations 2 and 3).
 
-use std::sync::Arc;
-
 use hotad_kernels::attention as kernel;
 use hotad_kernels::device::Buffer;
 
 use crate::error::{Error, Result};
+use crate::shared_buffer::SharedBuffer;
 use crate::tape::Grad;
 use crate::tensor::Tensor;
 
 struct MapGrad {
-    map: Arc<Buffer>,
+    map: SharedBuffer,
     channels: usize,
 }
 
@@ -30,14 +29,14 @@ pub fn attention_map(g: &Tensor) -> Result<Tensor> {
     let [n, h, w, channels] = g.nhwc()?;
     let mut map = g.device().alloc(n * h * w)?;
     kernel::attention_map(g.view(), &mut map)?;
-    let map = Arc::new(map);
-    let kept = Arc::clone(&map);
+    let map = SharedBuffer::new(map);
+    let kept = map.clone();
     Tensor::shared_result(map, &[n, h, w, 1], &[g], || Box::new(MapGrad { map: kept, channels }))
 }
 
 struct AttendGrad {
-    f: Arc<Buffer>,
-    map: Arc<Buffer>,
+    f: SharedBuffer,
+    map: SharedBuffer,
 }
 
 impl Grad for AttendGrad {

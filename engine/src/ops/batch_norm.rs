@@ -1,12 +1,13 @@
 //! Batch normalisation, with a residual and an activation in the same pass.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use hotad_kernels::activation::Activation;
 use hotad_kernels::batch_norm::{self as kernel, Affine, After, Statistics};
 use hotad_kernels::device::Buffer;
 
 use crate::error::{Error, Result};
+use crate::shared_buffer::SharedBuffer;
 use crate::tape::Grad;
 use crate::tensor::Tensor;
 
@@ -36,13 +37,13 @@ pub enum Mode {
 }
 
 struct BatchNormGrad {
-    x: Arc<Buffer>,
+    x: SharedBuffer,
     weight: Tensor,
     bias: Tensor,
     statistics: Statistics,
     batch: bool,
     activation: Activation,
-    y: Arc<Buffer>,
+    y: SharedBuffer,
 }
 
 impl Grad for BatchNormGrad {
@@ -96,10 +97,10 @@ pub fn batch_norm2d(
             statistics
         }
     };
-    let y = Arc::new(y);
+    let y = SharedBuffer::new(y);
     let mut inputs = vec![x, &p.weight, &p.bias];
     inputs.extend(residual);
-    let kept = Arc::clone(&y);
+    let kept = y.clone();
     Tensor::shared_result(y, x.shape(), &inputs, || {
         Box::new(BatchNormGrad {
             x: x.buffer(),

@@ -1,19 +1,18 @@
 //! A factor for each channel of each image.
 
-use std::sync::Arc;
-
 use hotad_kernels::channel_scale as kernel;
 use hotad_kernels::device::Buffer;
 use hotad_kernels::shape::Nhwc;
 
 use crate::error::Result;
+use crate::shared_buffer::SharedBuffer;
 use crate::tape::Grad;
 use crate::tensor::Tensor;
 
 struct ChannelScaleGrad {
-    x: Arc<Buffer>,
+    x: SharedBuffer,
     shape: Nhwc,
-    s: Arc<Buffer>,
+    s: SharedBuffer,
 }
 
 impl Grad for ChannelScaleGrad {

@@ -10,6 +10,7 @@ use hotad_kernels::shape::Nhwc;
 
 use super::max_pool2d;
 use crate::error::{Error, Result};
+use crate::shared_buffer::SharedBuffer;
 use crate::tape::{Grad, Node};
 use crate::tensor::Tensor;
 
@@ -36,7 +37,8 @@ impl ConvParams {
     }
 
     fn recorded(&self, x: &Tensor) -> bool {
-        self.nodes(x).iter().any(Option::is_some)
+        let bias = self.bias.as_ref().and_then(Tensor::node);
+        x.node().or(self.weight.node()).or(bias).is_some()
     }
 }
 
@@ -51,11 +53,11 @@ enum Kind {
 struct ConvGrad {
     kind: Kind,
     activation: Activation,
-    x: Arc<Buffer>,
+    x: SharedBuffer,
     x_shape: Nhwc,
-    w: Arc<Buffer>,
+    w: SharedBuffer,
     w_shape: [usize; 4],
-    y: Option<Arc<Buffer>>,
+    y: Option<SharedBuffer>,
     y_shape: Nhwc,
 }
 
@@ -112,8 +114,8 @@ fn weight_shape(p: &ConvParams) -> Result<[usize; 4]> {
 /// Records a convolution that has been computed.
 fn record(kind: Kind, x: &Tensor, p: &ConvParams, y: Buffer, y_shape: Nhwc) -> Result<Tensor> {
     let (x_shape, w_shape) = (x.nhwc()?, weight_shape(p)?);
-    let y = Arc::new(y);
-    let kept = (p.activation != Activation::Identity).then(|| Arc::clone(&y));
+    let y = SharedBuffer::new(y);
+    let kept = (p.activation != Activation::Identity).then(|| y.clone());
     if p.recorded(x) && p.activation.slope_needs_input() {
         let detail = format!("{:?} cannot be fused where gradients are wanted; apply it afterwards", p.activation);
         return Err(Error::Shape { op: "conv2d", detail });

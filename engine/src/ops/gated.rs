@@ -1,18 +1,17 @@
 //! Gated convolutions on masked images, and what inpainting does around them.
 
-use std::sync::Arc;
-
 use hotad_kernels::activation::Activation;
 use hotad_kernels::conv::{self as kernel, ConvOptions, MASKED_CHANNELS};
 use hotad_kernels::device::Buffer;
 
 use super::conv::{ConvParams, conv2d, upsample_conv2d};
 use crate::error::Result;
+use crate::shared_buffer::SharedBuffer;
 use crate::tape::Grad;
 use crate::tensor::Tensor;
 
 struct GateGrad {
-    halves: Arc<Buffer>,
+    halves: SharedBuffer,
     channels: usize,
     features: Activation,
 }

@@ -1,17 +1,16 @@
 //! Pooling.
 
-use std::sync::Arc;
-
 use hotad_kernels::device::Buffer;
 use hotad_kernels::pool::{self as kernel, PoolOptions};
 use hotad_kernels::shape::Nhwc;
 
 use crate::error::Result;
+use crate::shared_buffer::SharedBuffer;
 use crate::tape::Grad;
 use crate::tensor::Tensor;
 
 struct MaxPoolGrad {
-    x: Arc<Buffer>,
+    x: SharedBuffer,
     shape: Nhwc,
     opts: PoolOptions,
 }

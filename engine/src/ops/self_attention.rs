@@ -1,21 +1,20 @@
 //! Self-attention over the positions of a map (SAGAN, equations 1 to 3).
 
-use std::sync::Arc;
-
 use hotad_kernels::device::Buffer;
 use hotad_kernels::elementwise;
 use hotad_kernels::self_attention::{self as kernel, Attended, AttentionShape, Projections};
 
 use crate::error::{Error, Result};
+use crate::shared_buffer::SharedBuffer;
 use crate::tape::Grad;
 use crate::tensor::Tensor;
 
 struct AttentionGrad {
-    keys: Arc<Buffer>,
-    queries: Arc<Buffer>,
-    values: Arc<Buffer>,
+    keys: SharedBuffer,
+    queries: SharedBuffer,
+    values: SharedBuffer,
     shape: AttentionShape,
-    output: Arc<Buffer>,
+    output: SharedBuffer,
     log_sums: Buffer,
 }
 
@@ -49,8 +48,8 @@ pub fn self_attention(keys: &Tensor, queries: &Tensor, values: &Tensor) -> Resul
     let (mut output, mut log_sums) = (device.alloc(values.len())?, device.alloc(n * h * w)?);
     let projections = Projections { keys: keys.view(), queries: queries.view(), values: values.view() };
     kernel::self_attention(projections, shape, &mut output, &mut log_sums)?;
-    let output = Arc::new(output);
-    let kept = Arc::clone(&output);
+    let output = SharedBuffer::new(output);
+    let kept = output.clone();
     Tensor::shared_result(output, values.shape(), &[keys, queries, values], || {
         let (keys, queries, values) = (keys.buffer(), queries.buffer(), values.buffer());
         Box::new(AttentionGrad { keys, queries, values, shape, output: kept, log_sums })
@@ -58,7 +57,7 @@ pub fn self_attention(keys: &Tensor, queries: &Tensor, values: &Tensor) -> Resul
 }
 
 struct MixGrad {
-    o: Arc<Buffer>,
+    o: SharedBuffer,
     gamma: Tensor,
 }
 

@@ -1,16 +1,17 @@
 //! Weights divided by their largest singular value.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use hotad_kernels::device::Buffer;
 use hotad_kernels::spectral_norm as kernel;
 
 use crate::error::Result;
+use crate::shared_buffer::SharedBuffer;
 use crate::tape::Grad;
 use crate::tensor::Tensor;
 
 struct SpectralGrad {
-    normal: Arc<Buffer>,
+    normal: SharedBuffer,
     u: Buffer,
     v: Buffer,
     sigma: Buffer,
@@ -35,7 +36,7 @@ pub fn spectral_norm(weight: &Tensor, [u, v]: [&Mutex<Buffer>; 2], iterations: u
     // A poisoned lock only says that another thread has panicked; the vectors are whole.
     let [mut u, mut v] = [u, v].map(|m| m.lock().unwrap_or_else(PoisonError::into_inner));
     kernel::spectral_norm(weight.view(), iterations, &mut u, &mut v, &mut sigma, &mut normal)?;
-    let normal = Arc::new(normal);
-    let (kept, u, v) = (Arc::clone(&normal), u.duplicate()?, v.duplicate()?);
+    let normal = SharedBuffer::new(normal);
+    let (kept, u, v) = (normal.clone(), u.duplicate()?, v.duplicate()?);
     Tensor::shared_result(normal, weight.shape(), &[weight], || Box::new(SpectralGrad { normal: kept, u, v, sigma }))
 }

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{Gradients, Statistics, inverse_deviation};
 use crate::activation::Activation;
-use crate::device::{Buffer, HostBuffer};
+use crate::device::{Buffer, HostBuffer, Reused};
 use crate::reduce::Column;
 use crate::simd::{Doubles, Wide, by_registers, lanes_fn};
 
@@ -62,8 +62,8 @@ lanes_fn! {
 }
 
 /// Numbers as a buffer.
-pub(super) fn buffer(values: impl Iterator<Item = f32>) -> Buffer {
-    Buffer::Host(values.collect::<Vec<f32>>().into())
+pub(super) fn buffer(values: impl ExactSizeIterator<Item = f32>) -> Buffer {
+    Buffer::Host(HostBuffer::collect(values))
 }
 
 /// Statistics of a batch; moves the running ones.
@@ -93,7 +93,7 @@ pub(super) fn normalise(
     y: &mut [f32],
 ) {
     let c = mean.len();
-    let scale: Vec<f32> = weight.iter().zip(inv_std).map(|(w, s)| w * s).collect();
+    let scale = Reused::collect(weight.iter().zip(inv_std).map(|(w, s)| w * s));
     y.par_chunks_mut(ROWS * c).enumerate().for_each(|(i, y)| {
         let part = i * ROWS * c..i * ROWS * c + y.len();
         let residual = residual.map_or(&[][..], |r| &r[part.clone()]);

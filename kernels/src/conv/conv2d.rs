@@ -5,15 +5,16 @@
 //! Layout: maps NHWC, weights OHWI. Source: PyTorch `conv2d`, which the golden vectors follow.
 
 use rayon::prelude::*;
+use smallvec::SmallVec;
 
 use super::dense::{self, Epilogue, Pass};
 use super::implicit_gemm;
 use super::micro::NR;
-use super::packed::{Packed, Phase, pack, pack_columns, pack_rows};
+use super::packed::{Offsets, Packed, Phase, pack, pack_columns, pack_rows};
 use super::pass::{Direction, Operands, PassSizes};
 use super::{ConvOptions, Geometry, depthwise, weight_grad};
 use crate::activation::Activation;
-use crate::device::{Gpu, View, ViewMut, place};
+use crate::device::{Gpu, HostBuffer, Reused, View, ViewMut, place};
 use crate::error::{Result, check_len};
 use crate::reduce::{Column, column_sums};
 use crate::shape::Nhwc;
@@ -219,7 +220,7 @@ pub(super) fn is_narrow(g: &Geometry) -> bool {
 }
 
 /// The taps and packed weights of the adjoint of one group.
-pub(super) fn scatter_phases(g: &Geometry, group: usize, w: &[f32]) -> Vec<Phase> {
+pub(super) fn scatter_phases(g: &Geometry, group: usize, w: &[f32]) -> SmallVec<[Phase; 4]> {
     let [_, kh, kw, cin] = g.w;
     let stride = g.opts.stride;
     let cout = g.y[3] / g.opts.groups;
@@ -228,7 +229,7 @@ pub(super) fn scatter_phases(g: &Geometry, group: usize, w: &[f32]) -> Vec<Phase
             let (py, px) = (p / stride, p % stride);
             let (row_taps, rows) = phase_taps(py, kh, g.before[0], g.opts);
             let (col_taps, cols) = phase_taps(px, kw, g.before[1], g.opts);
-            let taps: Vec<usize> = row_taps.iter().flat_map(|r| col_taps.iter().map(move |s| r * kw + s)).collect();
+            let taps: Reused<usize> = row_taps.iter().flat_map(|r| col_taps.iter().map(move |s| r * kw + s)).collect();
             let own = &w[group * cout * kh * kw * cin..(group + 1) * cout * kh * kw * cin];
             let packed = pack_columns(own, cout, cin, &taps);
             Phase { rows, cols, start: (py, px), packed: Packed::F32(packed), transformed: None }
@@ -260,6 +261,9 @@ pub(super) fn scatter_pass<'a>(
     }
 }
 
+/// Numbers and offsets of taps along an axis.
+type Taps = SmallVec<[(usize, isize); 8]>;
+
 /// [`scatter`] for few channels: all phases are lanes of one pass over the union of their taps, into
 /// a map of `stride * stride * channels` that is then spread over the pixels. Wastes products with
 /// zero weights, but fills the register tile that single phases would leave mostly empty.
@@ -267,11 +271,11 @@ fn scatter_joined(g: &Geometry, grad: &[f32], w: &[f32], epilogue: Epilogue, dx:
     let [n, h, wd, c] = g.x;
     let [cout, kh, kw, _] = g.w;
     let stride = g.opts.stride;
-    let taps = |k: usize, before: usize| -> Vec<Vec<(usize, isize)>> {
+    let taps = |k: usize, before: usize| -> SmallVec<[Taps; 4]> {
         let pair = |p| phase_taps(p, k, before, g.opts);
         (0..stride).map(pair).map(|(t, o)| t.into_iter().zip(o).collect()).collect()
     };
-    let offsets = |taps: &[Vec<(usize, isize)>]| -> Vec<isize> {
+    let offsets = |taps: &[Taps]| -> Offsets {
         let all = || taps.iter().flatten().map(|(_, o)| *o);
         (all().min().unwrap_or(0)..=all().max().unwrap_or(0)).collect()
     };
@@ -286,8 +290,9 @@ fn scatter_joined(g: &Geometry, grad: &[f32], w: &[f32], epilogue: Epilogue, dx:
         r.zip(s).map_or(0.0, |(r, s)| w[((o * kh + r) * kw + s) * c + channel])
     });
     let joined_shape = [n, h.div_ceil(stride), wd.div_ceil(stride), lanes];
-    let mut joined = vec![0.0; joined_shape.iter().product()];
-    let repeated: Option<Vec<f32>> = epilogue.bias.map(|b| b.repeat(stride * stride));
+    let mut joined = HostBuffer::uninit(joined_shape.iter().product());
+    let repeat = |bias: &[f32]| Reused::collect((0..lanes).map(|lane| bias[lane % c]));
+    let repeated = epilogue.bias.map(repeat);
     let pass = Pass {
         x: grad,
         x_shape: g.y,
@@ -315,7 +320,7 @@ fn scatter_joined(g: &Geometry, grad: &[f32], w: &[f32], epilogue: Epilogue, dx:
 
 /// Taps that reach input positions `stride * j + phase`, and the output position, relative to `j`,
 /// that each reads; ascending in that offset. `before` zeros precede the axis.
-fn phase_taps(phase: usize, k: usize, before: usize, opts: ConvOptions) -> (Vec<usize>, Vec<isize>) {
+fn phase_taps(phase: usize, k: usize, before: usize, opts: ConvOptions) -> (SmallVec<[usize; 8]>, Offsets) {
     let stride = opts.stride as isize;
     (0..k)
         .rev()

@@ -17,6 +17,7 @@ use super::reduced::{self, Convert, Copied, Rounded, ToBf16};
 use super::slab::Slab;
 use super::winograd::{self, Grid};
 use crate::activation::Activation;
+use crate::device::Reused;
 use crate::shape::Nhwc;
 use crate::simd::{by_registers, lanes_fn};
 
@@ -202,16 +203,13 @@ fn in_parts(
     let blocks = pass.y_channels.1.div_ceil(NR);
     let (width, written) = if pass.epilogue.gated { (HALF, oc) } else { (NR, pass.y_channels.1) };
     let wide = |part: usize| (per_part * width).min(written - part * per_part * width);
-    let parts: Vec<Vec<f32>> = (0..blocks.div_ceil(per_part))
-        .into_par_iter()
-        .map(|part| {
-            let mut values = vec![0.0; band.len() / oc * wide(part)];
-            let blocks = part * per_part..((part + 1) * per_part).min(blocks);
-            compute(n, row, &mut Target { values: &mut values, stride: wide(part), first: 0, blocks, pixel });
-            values
-        })
-        .collect();
-    for (part, values) in parts.iter().enumerate() {
+    let pixels = band.len() / oc;
+    let mut parts = Reused::uninit(pixels * written);
+    parts.par_chunks_mut(pixels * per_part * width).enumerate().for_each(|(part, values)| {
+        let blocks = part * per_part..((part + 1) * per_part).min(blocks);
+        compute(n, row, &mut Target { values, stride: wide(part), first: 0, blocks, pixel });
+    });
+    for (part, values) in parts.chunks(pixels * per_part * width).enumerate() {
         let at = pass.y_channels.0 + part * per_part * width;
         for (to, from) in band.chunks_exact_mut(oc).zip(values.chunks_exact(wide(part))) {
             to[at..at + from.len()].copy_from_slice(from);
@@ -236,10 +234,10 @@ fn in_pooled_bands(pass: &Pass, rows: usize, y: &mut [f32], compute: impl Fn(usi
         return;
     }
     y.par_chunks_mut(ph * pw * oc).enumerate().for_each(|(n, image)| {
-        image.par_chunks_mut(rows / 2 * pw * oc).enumerate().for_each_init(Vec::new, |band, (b, pooled)| {
-            band.resize(2 * pooled.len() / (pw * oc) * ow * oc, 0.0);
+        image.par_chunks_mut(rows / 2 * pw * oc).enumerate().for_each(|(b, pooled)| {
+            let mut band = Reused::uninit(2 * pooled.len() / (pw * oc) * ow * oc);
             let blocks = 0..oc.div_ceil(NR);
-            compute(n, b * rows, &mut Target { values: band, stride: oc, first: 0, blocks, pixel: 0 });
+            compute(n, b * rows, &mut Target { values: &mut band, stride: oc, first: 0, blocks, pixel: 0 });
             for (out, rows) in pooled.chunks_exact_mut(pw * oc).zip(band.chunks_exact(2 * ow * oc)) {
                 pool_pair(rows, oc, out);
             }

@@ -103,7 +103,7 @@ impl PreparedGated {
                 let wide = upsampled::check(OP, shape[3], w.len(), lanes)?;
                 let expanded = upsampled::expand(View::Host(&w), wide)?;
                 let g = Geometry::new(OP, [1, 2, 2, lanes[0]], wide, opts)?;
-                let phases = scatter_phases(&g, 0, expanded.view().host());
+                let phases = scatter_phases(&g, 0, expanded.view().host()).into_vec();
                 Weights::Packed(phases, interleaved(bias.view().host(), shape[0] / 2))
             }
         };

@@ -4,6 +4,7 @@
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
+use smallvec::SmallVec;
 
 use super::micro::NR;
 use super::reduced::{Convert, Int8, Panels, Rounded};
@@ -11,12 +12,15 @@ use crate::device::{HostBuffer, Reused, Rounding};
 use crate::error::Result;
 use crate::simd::{Isa, isa};
 
+/// Offsets of taps along an axis.
+pub(super) type Offsets = SmallVec<[isize; 8]>;
+
 /// One set of taps and the output pixels it belongs to.
 pub(super) struct Phase {
     /// Offsets of the kernel rows, ascending.
-    pub rows: Vec<isize>,
+    pub rows: Offsets,
     /// Offsets of the kernel columns, ascending.
-    pub cols: Vec<isize>,
+    pub cols: Offsets,
     /// First output pixel.
     pub start: (usize, usize),
     pub packed: Packed,
@@ -117,12 +121,11 @@ pub(crate) fn pack_rows(w: &[f32], cout: usize) -> HostBuffer<f32> {
     let len = w.len() / cout.max(1);
     let mut packed = HostBuffer::uninit(cout.div_ceil(NR) * len * NR);
     packed.par_chunks_exact_mut((len * NR).max(1)).zip(w.par_chunks((len * NR).max(1))).for_each(|(panel, rows)| {
-        let rows: Vec<&[f32]> = rows.chunks_exact(len).collect();
-        if rows.len() < NR {
+        if rows.len() < NR * len {
             panel.fill(0.0);
         }
-        for (lane, row) in rows.iter().enumerate() {
-            panel.as_chunks_mut::<NR>().0.iter_mut().zip(*row).for_each(|(lanes, v)| lanes[lane] = *v);
+        for (lane, row) in rows.chunks_exact(len).enumerate() {
+            panel.as_chunks_mut::<NR>().0.iter_mut().zip(row).for_each(|(lanes, v)| lanes[lane] = *v);
         }
     });
     packed

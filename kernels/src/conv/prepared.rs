@@ -97,7 +97,7 @@ impl PreparedConv {
         let weights = match weight {
             Buffer::Gpu(w) => Weights::Gpu(w),
             Buffer::Host(w) if is_narrow(&g) => Weights::Plain(w.into_vec()),
-            Buffer::Host(w) => Weights::Packed(vec![scatter_phases(&g, 0, &w)]),
+            Buffer::Host(w) => Weights::Packed(vec![scatter_phases(&g, 0, &w).into_vec()]),
         };
         Ok(Self { weights, shape, bias, opts, activation, transposed: true })
     }

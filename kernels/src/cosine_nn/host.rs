@@ -1,5 +1,6 @@
 //! The search on the CPU: every location is a task, which reads every bank vector near it once for all queries.
 
+use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::{BankData, LocationBank, Neighbourhood};
@@ -8,7 +9,8 @@ use crate::device::Reused;
 use crate::simd::lanes_fn;
 
 /// The vector nearest to a query.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
 struct Nearest {
     index: u32,
     cosine: f32,
@@ -97,7 +99,7 @@ impl LocationBank {
         index: &mut [u32],
         cosine: &mut [f32],
     ) {
-        let mut found = vec![Nearest { index: 0, cosine: f32::NEG_INFINITY }; self.locations * images];
+        let mut found = Reused::filled(self.locations * images, Nearest { index: 0, cosine: f32::NEG_INFINITY });
         found.par_chunks_exact_mut(images.max(1)).enumerate().for_each(|(location, found)| {
             let query = |n: usize| &queries[(n * self.locations + location) * self.dim..][..self.dim];
             let scales = Reused::collect((0..images).map(|n| inverse_norm(query(n))));

@@ -11,10 +11,11 @@ mod kernels;
 mod slopes;
 
 use rayon::prelude::*;
+use smallvec::SmallVec;
 
 use crate::adam::wide::{AdamState, adam_update};
 use crate::adam::{AdamOptions, AdamStep};
-use crate::device::{View, ViewMut, place};
+use crate::device::{HostBuffer, Reused, View, ViewMut, place};
 use crate::error::{Result, check_len};
 use crate::loss::wide::absolute_error_slope;
 use crate::shape::Nhwc;
@@ -25,6 +26,12 @@ use crate::window::WindowPlan;
 
 /// Rows that one task takes at a time.
 const ROWS: usize = 16;
+
+/// Tasks of an image that are in it: those of 512 rows.
+const TASKS: usize = 32;
+
+/// Steps that are on the stack.
+const STEPS: usize = 64;
 
 /// Settings of the decomposition.
 #[derive(Clone, Copy, Debug)]
@@ -45,18 +52,18 @@ struct Image<'a> {
     x: &'a [f32],
     prior: &'a [f32],
     /// Means of prior and of its square.
-    prior_moments: [Vec<f32>; 2],
-    coefficients: [Vec<f32>; 3],
-    first: Vec<f32>,
-    second: Vec<f32>,
-    tasks: Vec<Task>,
+    prior_moments: [HostBuffer<f32>; 2],
+    coefficients: [HostBuffer<f32>; 3],
+    first: HostBuffer<f32>,
+    second: HostBuffer<f32>,
+    tasks: SmallVec<[Task; TASKS]>,
 }
 
 /// What [`ROWS`] rows need in a step.
 struct Task {
     moments: Scratch,
     adjoint: AdjointScratch,
-    grad: Vec<f32>,
+    grad: Reused<f32>,
     /// Sum of the SSIM of its rows, or of their |x - l|.
     sum: f64,
 }
@@ -66,16 +73,22 @@ impl Task {
         Self {
             moments: Scratch::new(plan),
             adjoint: AdjointScratch::new(plan),
-            grad: vec![0.0; plan.row_len()],
+            grad: Reused::filled(plan.row_len(), 0.0),
             sum: 0.0,
         }
     }
 }
 
+fn zeros(len: usize) -> HostBuffer<f32> {
+    let mut zeros = HostBuffer::uninit(len);
+    zeros.fill(0.0);
+    zeros
+}
+
 impl<'a> Image<'a> {
     fn new(plan: &'a WindowPlan, x: &'a [f32], prior: &'a [f32]) -> Self {
         let map = plan.out_h * plan.out_len();
-        let mut prior_moments = [vec![0.0; map], vec![0.0; map]];
+        let mut prior_moments = [HostBuffer::uninit(map), HostBuffer::uninit(map)];
         let [mean, square] = &mut prior_moments;
         let mut scratch = Scratch::new(plan);
         let n = plan.out_len();
@@ -89,9 +102,9 @@ impl<'a> Image<'a> {
             x,
             prior,
             prior_moments,
-            coefficients: std::array::from_fn(|_| vec![0.0; map]),
-            first: vec![0.0; x.len()],
-            second: vec![0.0; x.len()],
+            coefficients: std::array::from_fn(|_| HostBuffer::uninit(map)),
+            first: zeros(x.len()),
+            second: zeros(x.len()),
             tasks: (0..plan.h.max(plan.out_h).div_ceil(ROWS)).map(|_| Task::new(plan)).collect(),
         }
     }
@@ -105,7 +118,7 @@ impl<'a> Image<'a> {
         let [p, q, r] = &mut self.coefficients;
         let chunk = ROWS * n;
         let maps = (p.par_chunks_mut(chunk), q.par_chunks_mut(chunk), r.par_chunks_mut(chunk));
-        maps.into_par_iter().zip(&mut self.tasks).enumerate().for_each(|(c, ((p, q, r), task))| {
+        maps.into_par_iter().zip(self.tasks.par_iter_mut()).enumerate().for_each(|(c, ((p, q, r), task))| {
             let scratch = &mut task.moments;
             let rows = p.chunks_exact_mut(n).zip(q.chunks_exact_mut(n).zip(r.chunks_exact_mut(n)));
             let similar = rows.enumerate().map(|(i, (p, (q, r)))| {
@@ -127,7 +140,7 @@ impl<'a> Image<'a> {
         let [p, q, r] = &self.coefficients;
         let chunk = ROWS * n;
         let state = (l.par_chunks_mut(chunk), self.first.par_chunks_mut(chunk), self.second.par_chunks_mut(chunk));
-        state.into_par_iter().zip(&mut self.tasks).enumerate().for_each(|(c, ((l, first, second), task))| {
+        state.into_par_iter().zip(self.tasks.par_iter_mut()).enumerate().for_each(|(c, ((l, first, second), task))| {
             let Task { adjoint, grad, sum, .. } = task;
             let moments = first.chunks_exact_mut(n).zip(second.chunks_exact_mut(n));
             *sum = 0.0;
@@ -217,7 +230,7 @@ pub fn decompose_while<'a>(
         place(OP, &[&x, losses])?;
         check_len(OP, "losses", losses.len(), shape[0] * (opts.steps as usize + 1))?;
     }
-    let steps: Vec<AdamStep> = (1..=opts.steps).map(|t| AdamStep::new(&opts.adam, t)).collect();
+    let steps: SmallVec<[AdamStep; STEPS]> = (1..=opts.steps).map(|t| AdamStep::new(&opts.adam, t)).collect();
     match place(OP, &[&x, &prior, &l])? {
         Some(gpu) => {
             let layout = Layout::new(&gpu, shape, &opts.ssim)?;
@@ -227,38 +240,36 @@ pub fn decompose_while<'a>(
         None => {
             let found = on_host(&plan, (x.host(), prior.host()), (opts, &steps), l.host(), go_on);
             if let Some(losses) = losses {
-                for (told, found) in losses.host().chunks_exact_mut(steps.len() + 1).zip(&found) {
-                    told[..found.len()].copy_from_slice(found);
-                    told[found.len()..].fill(found[found.len() - 1]);
-                }
+                losses.host().copy_from_slice(&found);
             }
             Ok(())
         }
     }
 }
 
+/// Returns the losses, `[n, steps + 1]`.
 fn on_host(
     plan: &WindowPlan,
     (x, prior): (&[f32], &[f32]),
     (opts, steps): (&DecomposeOptions, &[AdamStep]),
     l: &mut [f32],
     go_on: &(dyn Fn(u32) -> bool + Sync),
-) -> Vec<Vec<f32>> {
+) -> Reused<f32> {
     let (k, size) = (opts.ssim.constants(), plan.h * plan.row_len());
-    l.par_chunks_mut(size)
-        .zip(x.par_chunks(size).zip(prior.par_chunks(size)))
-        .map(|(l, (x, prior))| {
-            l.copy_from_slice(prior);
-            let mut image = Image::new(plan, x, prior);
-            let mut losses = Vec::with_capacity(steps.len() + 1);
-            for (_, step) in (0..).zip(steps).take_while(|(i, _)| go_on(*i)) {
-                let dissimilarity = image.slopes(l, k);
-                let distance = image.update(l, opts.lambda, *step);
-                losses.push((dissimilarity + f64::from(opts.lambda) * distance) as f32);
-            }
-            let distance: f64 = x.iter().zip(l.iter()).map(|(x, l)| f64::from((x - l).abs())).sum();
-            losses.push((image.slopes(l, k) + f64::from(opts.lambda) * distance) as f32);
-            losses
-        })
-        .collect()
+    let mut losses = Reused::uninit(l.len() / size * (steps.len() + 1));
+    let images = l.par_chunks_mut(size).zip(x.par_chunks(size).zip(prior.par_chunks(size)));
+    images.zip(losses.par_chunks_exact_mut(steps.len() + 1)).for_each(|((l, (x, prior)), losses)| {
+        l.copy_from_slice(prior);
+        let mut image = Image::new(plan, x, prior);
+        let mut taken = 0;
+        for (_, step) in (0..).zip(steps).take_while(|(i, _)| go_on(*i)) {
+            let dissimilarity = image.slopes(l, k);
+            let distance = image.update(l, opts.lambda, *step);
+            losses[taken] = (dissimilarity + f64::from(opts.lambda) * distance) as f32;
+            taken += 1;
+        }
+        let distance: f64 = x.iter().zip(l.iter()).map(|(x, l)| f64::from((x - l).abs())).sum();
+        losses[taken..].fill((image.slopes(l, k) + f64::from(opts.lambda) * distance) as f32);
+    });
+    losses
 }

@@ -1,5 +1,6 @@
 //! Numbers on a device, and views of them that kernels take.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 
 use bytemuck::Pod;
@@ -88,6 +89,13 @@ pub enum Buffer<T: Element = f32> {
     Gpu(GpuBuffer<T>),
 }
 
+/// No numbers.
+impl<T: Element> Default for Buffer<T> {
+    fn default() -> Self {
+        Self::Host(HostBuffer::default())
+    }
+}
+
 impl<T: Element> Buffer<T> {
     /// Elements.
     pub fn len(&self) -> usize {
@@ -110,6 +118,28 @@ impl<T: Element> Buffer<T> {
         match self {
             Self::Host(v) => Ok(v.into_vec()),
             Self::Gpu(b) => b.read(),
+        }
+    }
+
+    /// The numbers in host memory, as they are where they lie there.
+    ///
+    /// # Errors
+    /// What went wrong on the device since the last read.
+    pub fn into_host(self) -> Result<HostBuffer<T>> {
+        match self {
+            Self::Host(v) => Ok(v),
+            Self::Gpu(b) => b.read().map(HostBuffer::from),
+        }
+    }
+
+    /// The numbers, copied to the host where they do not lie there.
+    ///
+    /// # Errors
+    /// What went wrong on the device since the last read.
+    pub fn values(&self) -> Result<Cow<'_, [T]>> {
+        match self {
+            Self::Host(v) => Ok(Cow::Borrowed(v)),
+            Self::Gpu(b) => b.read().map(Cow::Owned),
         }
     }
 

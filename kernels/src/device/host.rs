@@ -1,6 +1,8 @@
 //! Host memory that is used again. A training step makes the same large maps time after time; the system
 //! would hand out each with fresh pages and clear them first, which took a quarter of a step. A buffer
-//! that is dropped is kept for the next one of its length, its numbers as they are.
+//! that is dropped is kept for the next one of its length, its numbers as they are. So an inspection, whose
+//! buffers have the lengths of those of the one before, asks the allocator for none. A length that does not come
+//! again waits until all buffers together are too many.
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
@@ -13,9 +15,6 @@ use super::gpu::mebibytes;
 use super::poison;
 use crate::error::{KernelError, Result};
 use crate::memory::zeros;
-
-/// Elements from which on a buffer is kept.
-const LEAST: usize = 1 << 10;
 
 /// Elements that are kept at most, all buffers together (2 GiB); beyond, all are given back.
 const MOST: usize = 1 << 29;
@@ -47,14 +46,14 @@ fn zeros_instead_of_kept<T: Element>(len: usize) -> Option<Vec<T>> {
 #[derive(Debug)]
 pub struct HostBuffer<T: Element> {
     values: Vec<T>,
-    /// Made by [`HostBuffer::room`]. Only such are kept: what comes from elsewhere would only add up.
-    again: bool,
+    /// Made by [`HostBuffer::uninit`]. Only such are kept: what comes from elsewhere would only add up.
+    pooled: bool,
 }
 
 impl<T: Element> HostBuffer<T> {
     /// Whether a buffer of this length is kept: the lists are of 32-bit elements.
     fn is_kept(len: usize) -> bool {
-        len >= LEAST && size_of::<T>() == size_of::<f32>()
+        len > 0 && size_of::<T>() == size_of::<f32>()
     }
 
     /// An uninitialised buffer of `len` numbers: they are what was there before; the program ends where there is no memory for them.
@@ -80,13 +79,27 @@ impl<T: Element> HostBuffer<T> {
                 if poison::is_on() {
                     poison::fill(&mut values);
                 }
-                Ok(Self { values, again: true })
+                Ok(Self { values, pooled: true })
             }
             None => {
                 let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
                 Err(KernelError::Memory(format!("cpu: out of memory: {} more could not be had", mebibytes(bytes))))
             }
         }
+    }
+
+    /// A copy of some numbers.
+    pub fn copied(values: &[T]) -> Self {
+        let mut copy = Self::uninit(values.len());
+        copy.copy_from_slice(values);
+        copy
+    }
+
+    /// The numbers of an iterator that knows how many there are.
+    pub fn collect(values: impl ExactSizeIterator<Item = T>) -> Self {
+        let mut made = Self::uninit(values.len());
+        made.iter_mut().zip(values).for_each(|(to, from)| *to = from);
+        made
     }
 
     /// The numbers as a vector.
@@ -98,7 +111,7 @@ impl<T: Element> HostBuffer<T> {
 impl<T: Element> Drop for HostBuffer<T> {
     fn drop(&mut self) {
         let len = self.values.len();
-        if !self.again || !Self::is_kept(len) {
+        if !self.pooled || !Self::is_kept(len) {
             return;
         }
         if let Ok(values) = bytemuck::allocation::try_cast_vec::<T, f32>(std::mem::take(&mut self.values)) {
@@ -115,7 +128,7 @@ impl<T: Element> Drop for HostBuffer<T> {
 
 impl<T: Element> From<Vec<T>> for HostBuffer<T> {
     fn from(values: Vec<T>) -> Self {
-        Self { values, again: false }
+        Self { values, pooled: false }
     }
 }
 
@@ -127,11 +140,32 @@ impl<T: Element> Clone for HostBuffer<T> {
     }
 }
 
+impl<T: Element> Default for HostBuffer<T> {
+    fn default() -> Self {
+        Vec::new().into()
+    }
+}
+
+impl<T: Element + PartialEq> PartialEq for HostBuffer<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.values == other.values
+    }
+}
+
 impl<T: Element> Deref for HostBuffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
         &self.values
+    }
+}
+
+impl<'a, T: Element> IntoIterator for &'a HostBuffer<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 

@@ -192,7 +192,7 @@ impl Device {
     /// When the device cannot have a buffer of this size.
     pub fn constants<T: Element>(&self, table: &[T]) -> Result<Buffer<T>> {
         match self {
-            Self::Cpu(_) => Ok(Buffer::Host(table.to_vec().into())),
+            Self::Cpu(_) => Ok(Buffer::Host(HostBuffer::copied(table))),
             Self::Gpu(gpu) => gpu.constants(table).map(Buffer::Gpu),
         }
     }

@@ -47,7 +47,7 @@ impl Kept {
     }
 }
 
-/// Elements of an alignment of at most eight bytes.
+/// Elements of an alignment of at most eight bytes; as many as at first, or a list that grows.
 #[derive(Debug)]
 pub(crate) struct Reused<T: Pod> {
     words: Vec<u64>,
@@ -58,7 +58,7 @@ pub(crate) struct Reused<T: Pod> {
 impl<T: Pod> Reused<T> {
     /// `len` uninitialised elements: they are what was there before.
     pub fn uninit(len: usize) -> Self {
-        const { assert!(align_of::<T>() <= align_of::<u64>(), "words are aligned for the elements") };
+        const { assert!(align_of::<T>() <= align_of::<u64>() && size_of::<T>() > 0, "words are aligned for the elements") };
         let count = len.checked_mul(size_of::<T>()).expect("fewer bytes than memory has").div_ceil(size_of::<u64>());
         let mut words = KEPT.with_borrow_mut(|kept| kept.take(count));
         if words.len() < count {
@@ -84,21 +84,90 @@ impl<T: Pod> Reused<T> {
         made.iter_mut().zip(elements).for_each(|(to, from)| *to = from);
         made
     }
+
+    /// An empty list with memory for `len` elements.
+    pub fn with_capacity(len: usize) -> Self {
+        let mut list = Self::uninit(len);
+        list.len = 0;
+        list
+    }
+
+    /// Elements that it has memory for.
+    fn capacity(&self) -> usize {
+        self.words.len() * size_of::<u64>() / size_of::<T>()
+    }
+
+    /// Adds an element.
+    pub fn push(&mut self, element: T) {
+        if self.len == self.capacity() {
+            self.reserve(1);
+        }
+        self.len += 1;
+        let last = self.len - 1;
+        self[last] = element;
+    }
+
+    /// Takes memory for so many more elements.
+    pub fn reserve(&mut self, more: usize) {
+        let wanted = self.len + more;
+        if wanted > self.capacity() {
+            let mut larger = Self::uninit(wanted.max(2 * self.len));
+            larger[..self.len].copy_from_slice(self);
+            larger.len = self.len;
+            *self = larger;
+        }
+    }
+
+    /// Keeps the elements that `wanted` says yes to, in their order.
+    pub fn retain(&mut self, mut wanted: impl FnMut(&T) -> bool) {
+        let mut kept = 0;
+        for at in 0..self.len {
+            if wanted(&self[at]) {
+                self[kept] = self[at];
+                kept += 1;
+            }
+        }
+        self.len = kept;
+    }
+
+    /// Forgets all elements; the memory stays.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+}
+
+impl<T: Pod> Extend<T> for Reused<T> {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, elements: I) {
+        let elements = elements.into_iter();
+        self.reserve(elements.size_hint().0);
+        elements.for_each(|element| self.push(element));
+    }
+}
+
+impl<T: Pod> FromIterator<T> for Reused<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(elements: I) -> Self {
+        let mut list = Self::with_capacity(0);
+        list.extend(elements);
+        list
+    }
 }
 
 impl<T: Pod> Deref for Reused<T> {
     type Target = [T];
 
+    #[inline(always)]
     fn deref(&self) -> &[T] {
-        let bytes: &[u8] = bytemuck::cast_slice(&self.words);
-        bytemuck::cast_slice(&bytes[..self.len * size_of::<T>()])
+        // SAFETY: the words have memory for `len` elements (`uninit`; `reserve` before `push` makes it more), aligned for them, and
+        // any bits are an element.
+        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.len) }
     }
 }
 
 impl<T: Pod> DerefMut for Reused<T> {
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut [T] {
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.words);
-        bytemuck::cast_slice_mut(&mut bytes[..self.len * size_of::<T>()])
+        // SAFETY: as for `deref`; the words are borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.words.as_mut_ptr().cast(), self.len) }
     }
 }
 
@@ -139,6 +208,20 @@ mod tests {
         });
         let wanting = Reused::<u64>::filled(40, 7);
         assert!(wanting.len() == 40 && wanting.iter().all(|word| *word == 7));
+    }
+
+    #[test]
+    fn a_list_grows_and_forgets() {
+        let mut list: Reused<u32> = (0..3).collect();
+        list.extend((3..100).filter(|v| *v != 50));
+        list.push(7);
+        assert_eq!(list[..], (0..50).chain(51..100).chain([7]).collect::<Vec<u32>>());
+        list.retain(|v| v % 10 == 7);
+        assert_eq!(list[..], [7, 17, 27, 37, 47, 57, 67, 77, 87, 97, 7]);
+        list.clear();
+        assert!(list.is_empty());
+        let wide: Reused<[f64; 3]> = Reused::with_capacity(5);
+        assert!(wide.is_empty() && wide.capacity() >= 5);
     }
 
     #[test]

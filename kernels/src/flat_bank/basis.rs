@@ -13,7 +13,7 @@ use super::rows::Rows;
 use crate::activation::Activation;
 use crate::conv::{ConvOptions, conv2d};
 use crate::covariance::moments;
-use crate::device::{Device, Reused};
+use crate::device::{Device, HostBuffer, Reused};
 use crate::error::Result;
 
 /// Vectors that directions are chosen by, at most.
@@ -43,8 +43,8 @@ pub(super) struct Basis {
 
 /// Coordinates of vectors `[n][count]`, and the sum of squares of each vector.
 pub(super) struct Coordinates {
-    pub values: Vec<f32>,
-    pub squares: Vec<f64>,
+    pub values: HostBuffer<f32>,
+    pub squares: Reused<f64>,
 }
 
 impl Basis {
@@ -92,14 +92,24 @@ impl Basis {
         let d = self.mean.len();
         let n = vectors.len() / d;
         let mut centred = Reused::uninit(vectors.len());
-        let squares = centred.par_chunks_exact_mut(d).zip(vectors.par_chunks_exact(d)).map(|(to, from)| {
+        let mut squares = Reused::uninit(n);
+        let parts = centred.par_chunks_exact_mut(d).zip(vectors.par_chunks_exact(d)).zip(squares.par_iter_mut());
+        parts.for_each(|((to, from), square)| {
             to.iter_mut().zip(from.iter().zip(&self.mean)).for_each(|(to, (v, m))| *to = v - m);
-            to.iter().map(|v| f64::from(*v).powi(2)).sum()
+            *square = to.iter().map(|v| f64::from(*v).powi(2)).sum();
         });
-        let squares = squares.collect();
-        let mut values = vec![0.0; n * self.count];
+        let mut values = HostBuffer::uninit(n * self.count);
         let (x, w) = ([1, n, 1, d], [self.count, 1, 1, d]);
-        conv2d(&centred[..], x, &self.directions, w, None, ConvOptions::default(), Activation::Identity, &mut values)?;
+        conv2d(
+            &centred[..],
+            x,
+            &self.directions,
+            w,
+            None,
+            ConvOptions::default(),
+            Activation::Identity,
+            &mut values[..],
+        )?;
         Ok(Coordinates { values, squares })
     }
 

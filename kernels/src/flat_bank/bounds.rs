@@ -10,10 +10,12 @@
 
 use std::cmp::Ordering;
 
+use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::panels::{Panels, Scale, quantise_queries};
 use super::tile::{ROWS, Sums};
+use crate::device::Reused;
 use crate::simd::{LANES, Lanes, lanes_fn};
 
 /// Bound of what f32 rounds, relative to (|q| + |b|)^2.
@@ -27,12 +29,13 @@ pub(super) struct Queries<'a> {
     pub values: &'a [f32],
     pub count: usize,
     /// Integers, `[group][pair][ROWS][2]`.
-    pub groups: Vec<i16>,
-    pub scales: Vec<GroupScale>,
+    pub groups: Reused<i16>,
+    pub scales: Reused<GroupScale>,
 }
 
 /// Scales of the queries of a group, the first [`ROWS`] of whole registers; zeros where there is none.
-#[derive(Clone, Default)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C)]
 pub(super) struct GroupScale {
     steps: [f32; LANES],
     /// |q|.
@@ -80,14 +83,13 @@ impl<'a> Queries<'a> {
         scale: impl Fn(usize, Scale) -> Scale + Sync,
     ) -> Self {
         let (count, group_len) = (elements.len() / d, d.next_multiple_of(2) * ROWS);
-        let mut groups = vec![0; count.div_ceil(ROWS) * group_len];
-        let of_group = |(g, (to, from)): (usize, (&mut [i16], &[f32]))| {
-            let mut group = GroupScale::default();
+        let mut groups = Reused::filled(count.div_ceil(ROWS) * group_len, 0);
+        let mut scales = Reused::filled(count.div_ceil(ROWS), GroupScale::default());
+        let parts =
+            groups.par_chunks_exact_mut(group_len).zip(elements.par_chunks(ROWS * d)).zip(scales.par_iter_mut());
+        parts.enumerate().for_each(|(g, ((to, from), group))| {
             quantise_queries(from, d, mean, to, |m, s| group.set(m, scale(g * ROWS + m, s)));
-            group
-        };
-        let parts = groups.par_chunks_exact_mut(group_len).zip(elements.par_chunks(ROWS * d));
-        let scales = parts.enumerate().map(of_group).collect();
+        });
         Self { values, count, groups, scales }
     }
 
@@ -104,7 +106,8 @@ fn upwards(bound: f64) -> f32 {
 }
 
 /// What the first pass needs of the vectors of a panel.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
 pub(super) struct PanelScale {
     steps: [f32; LANES],
     /// |b|^2 / 2; infinite where there is no vector.

@@ -49,11 +49,11 @@ impl HostBank {
         }
     }
 
-    /// Appends vector `i`, widened.
-    pub fn read(&self, i: usize, to: &mut Vec<f32>) {
+    /// Writes vector `i`, widened.
+    pub fn read(&self, i: usize, to: &mut [f32]) {
         match self {
             Self::Whole(panels) => panels.read(i, to),
-            Self::Reduced(bank) => to.extend(bank.rows().widened(i, 1)),
+            Self::Reduced(bank) => bank.rows().widen(i, to),
         }
     }
 

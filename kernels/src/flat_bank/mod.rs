@@ -25,7 +25,7 @@ use std::borrow::Cow;
 use half::f16;
 
 use crate::bank_data::BankData;
-use crate::device::{Device, View, ViewMut, mixed, place};
+use crate::device::{Device, HostBuffer, View, ViewMut, mixed, place};
 use crate::error::{Result, check_len, shape_error};
 use crate::gather::gather;
 use gpu::GpuBank;
@@ -104,17 +104,17 @@ impl FlatBank {
     ///
     /// # Errors
     /// When a number is beyond the last vector, or they live on a device that is lost.
-    pub fn select(&self, index: &[usize]) -> Result<Vec<f32>> {
+    pub fn select(&self, index: &[usize]) -> Result<HostBuffer<f32>> {
         if let Some(beyond) = index.iter().find(|i| **i >= self.len) {
             return shape_error(OP, format!("vector {beyond} of {}", self.len));
         }
         match &self.vectors {
             Vectors::Host(bank) => {
-                let mut selected = Vec::with_capacity(index.len() * self.dimension);
-                index.iter().for_each(|i| bank.read(*i, &mut selected));
+                let mut selected = HostBuffer::try_uninit(index.len() * self.dimension)?;
+                index.iter().zip(selected.chunks_exact_mut(self.dimension)).for_each(|(i, to)| bank.read(*i, to));
                 Ok(selected)
             }
-            Vectors::Gpu(bank) => gather(&bank.values, self.dimension, index)?.into_vec(),
+            Vectors::Gpu(bank) => gather(&bank.values, self.dimension, index)?.into_host(),
         }
     }
 

@@ -244,10 +244,10 @@ impl Panels {
     }
 
     /// Appends vector `i`, widened.
-    pub fn read(&self, i: usize, to: &mut Vec<f32>) {
+    pub fn read(&self, i: usize, to: &mut [f32]) {
         match &self.elements {
-            Elements::F16(v) => to.extend(self.lane_of(v, i).map(f16::to_f32)),
-            Elements::F32(v) => to.extend(self.lane_of(v, i)),
+            Elements::F16(v) => to.iter_mut().zip(self.lane_of(v, i)).for_each(|(to, v)| *to = v.to_f32()),
+            Elements::F32(v) => to.iter_mut().zip(self.lane_of(v, i)).for_each(|(to, v)| *to = v),
         }
     }
 

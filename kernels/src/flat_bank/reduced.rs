@@ -11,13 +11,14 @@
 
 use std::ops::Range;
 
+use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::basis::{Basis, MOST_SQUARE};
 use super::bounds::{Estimate, PanelScale, Queries, any_near, estimate, may_be_near};
 use super::panels::Panels;
 use super::rows::Rows;
-use super::search::{BLOCK, Measured, nearest_of};
+use super::search::{BLOCK, Measured, keep_nearest};
 use super::tile::{PANELS, ROWS, Sums, products};
 use crate::bank_data::BankData;
 use crate::device::Reused;
@@ -47,8 +48,8 @@ impl Reduced {
         let (mut coordinates, mut squares) = (Vec::new(), Vec::new());
         for first in (0..rows.len()).step_by(AT_ONCE) {
             let part = basis.coordinates(&rows.widened(first, AT_ONCE.min(rows.len() - first)))?;
-            coordinates.extend(part.values);
-            squares.extend(part.squares);
+            coordinates.extend_from_slice(&part.values);
+            squares.extend_from_slice(&part.squares);
         }
         if !squares.iter().all(|s| *s < MOST_SQUARE) {
             return Ok(Err(rows));
@@ -77,24 +78,36 @@ impl Reduced {
     ///
     /// # Errors
     /// As for [`Basis::coordinates`].
-    pub fn nearest(&self, values: &[f32], k: usize) -> Result<Vec<Measured>> {
+    pub fn nearest(&self, values: &[f32], k: usize) -> Result<Reused<Measured>> {
         let queries = self.queries(values)?;
         let (groups, panels, tasks) = (queries.scales.len(), self.scales.len(), 2 * rayon::current_num_threads());
-        let cuts = tasks.min(groups);
-        let cuts = (cuts, tasks.div_ceil(cuts).min(panels));
-        let part = |i: usize, of: usize, all: usize| i * all / of..(i + 1) * all / of;
-        let found = (0..cuts.0 * cuts.1).into_par_iter().flat_map_iter(|task| {
-            let groups = part(task / cuts.1, cuts.0, groups);
-            Search::new(self, &queries, groups, k).run(part(task % cuts.1, cuts.1, panels))
+        let each = groups.div_ceil(tasks.min(groups));
+        let cuts = tasks.div_ceil(groups.div_ceil(each)).min(panels);
+        // What is found in each part of the panels, `[part][group][ROWS][k]`.
+        let mut found = Reused::filled(cuts * groups * ROWS * k, Near::NONE);
+        let parts = found.par_chunks_mut(groups * ROWS * k).enumerate();
+        parts.for_each(|(cut, of_part)| {
+            let panels = cut * panels / cuts..(cut + 1) * panels / cuts;
+            of_part.par_chunks_mut(each * ROWS * k).enumerate().for_each(|(i, nearest)| {
+                Search::new(self, &queries, i * each, nearest, k).run(panels.clone());
+            });
         });
-        Ok(nearest_of(found.collect(), k))
+        let measured = found.iter().enumerate().filter(|(_, near)| near.vector != u64::MAX).map(|(i, near)| Measured {
+            query: (i / k % (groups * ROWS)) as u32,
+            vector: near.vector as u32,
+            square: near.square,
+        });
+        let mut nearest = Reused::with_capacity(cuts * queries.count * k);
+        nearest.extend(measured);
+        keep_nearest(&mut nearest, k);
+        Ok(nearest)
     }
 
     fn queries<'a>(&self, values: &'a [f32]) -> Result<Queries<'a>> {
         let n = self.basis.count();
         let projected = self.basis.coordinates(values)?;
         let of_query = |q: usize| (projected.squares[q], &projected.values[q * n..(q + 1) * n]);
-        Ok(Queries::of_elements(values, &projected.values, (n, &vec![0.0; n]), |q, scale| {
+        Ok(Queries::of_elements(values, &projected.values, (n, &Reused::filled(n, 0.0)), |q, scale| {
             let (square, coordinates) = of_query(q);
             self.basis.scale(scale, square, coordinates)
         }))
@@ -107,22 +120,37 @@ impl Reduced {
     }
 }
 
+/// A vector and its squared distance.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Near {
+    square: f64,
+    vector: u64,
+}
+
+impl Near {
+    /// No vector, at a distance that is no number.
+    const NONE: Self = Self { square: f64::NAN, vector: u64::MAX };
+}
+
 /// The search of some groups of queries.
 struct Search<'a> {
     bank: &'a Reduced,
     queries: &'a Queries<'a>,
     groups: Range<usize>,
     k: usize,
-    /// The nearest so far of each query, ascending, `[query][k]`; a distance that is no number where there are fewer.
-    nearest: Vec<(f64, u32)>,
+    /// The nearest so far of each query, ascending, `[query][k]`; [`Near::NONE`] where there are fewer.
+    nearest: &'a mut [Near],
     /// What q.b - |b|^2 / 2 is at the k-th, `[group][ROWS]`; minus infinity before there are k, infinity where there is no query.
-    least: Vec<[f32; ROWS]>,
+    least: Reused<[f32; ROWS]>,
     /// A vector in f32.
     wide: Reused<f32>,
 }
 
 impl<'a> Search<'a> {
-    fn new(bank: &'a Reduced, queries: &'a Queries<'a>, groups: Range<usize>, k: usize) -> Self {
+    /// Of the groups from `first` on whose nearest are wanted.
+    fn new(bank: &'a Reduced, queries: &'a Queries<'a>, first: usize, nearest: &'a mut [Near], k: usize) -> Self {
+        let groups = first..first + nearest.len() / (ROWS * k);
         let missing = |g: usize| {
             std::array::from_fn(|m| if g * ROWS + m < queries.count { f32::NEG_INFINITY } else { f32::INFINITY })
         };
@@ -130,28 +158,21 @@ impl<'a> Search<'a> {
             bank,
             queries,
             k,
-            nearest: vec![(f64::NAN, u32::MAX); groups.len() * ROWS * k],
-            least: groups.clone().map(missing).collect(),
+            nearest,
+            least: Reused::collect(groups.clone().map(missing)),
             wide: Reused::filled(bank.rows.dimension(), 0.0),
             groups,
         }
     }
 
     /// Passes the panels of a range block by block, and all groups over each.
-    fn run(mut self, range: Range<usize>) -> impl Iterator<Item = Measured> {
+    fn run(mut self, range: Range<usize>) {
         let per_block = (BLOCK / size_of_val(self.bank.panel(0))).max(PANELS) / PANELS * PANELS;
         for first in range.clone().step_by(per_block) {
             for g in self.groups.clone() {
                 self.pass(g, first..(first + per_block).min(range.end));
             }
         }
-        let (first, count, k) = (self.groups.start * ROWS, self.queries.count, self.k);
-        let found = self.nearest.into_iter().enumerate().map(move |(i, (square, vector))| Measured {
-            query: (first + i / k) as u32,
-            vector,
-            square,
-        });
-        found.filter(move |m| (m.query as usize) < count && m.vector != u32::MAX)
     }
 
     /// Passes panels with group `g`.
@@ -200,21 +221,22 @@ impl<'a> Search<'a> {
     /// Measures a vector, which takes its place among the nearest of query `m` of group `g` if it is one.
     fn measure(&mut self, g: usize, m: usize, vector: usize) {
         let (at, k) = (g - self.groups.start, self.k);
-        let farthest = self.nearest[(at * ROWS + m + 1) * k - 1].0;
+        let farthest = self.nearest[(at * ROWS + m + 1) * k - 1].square;
         let query = self.queries.query(g * ROWS + m);
         let Some(square) = self.bank.rows.square_within(query, vector, farthest, &mut self.wide) else { return };
         // Of all that is no number, the one that comes last.
         let square = if square.is_nan() { f64::NAN } else { square };
         let nearest = &mut self.nearest[(at * ROWS + m) * k..(at * ROWS + m + 1) * k];
-        let place = nearest.partition_point(|(s, v)| s.total_cmp(&square).then(v.cmp(&(vector as u32))).is_lt());
+        let place =
+            nearest.partition_point(|n| n.square.total_cmp(&square).then(n.vector.cmp(&(vector as u64))).is_lt());
         if place < k {
             nearest[place..].rotate_right(1);
-            nearest[place] = (square, vector as u32);
+            nearest[place] = Near { square, vector: vector as u64 };
         }
-        let (last, vector) = nearest[k - 1];
+        let Near { square: last, vector } = nearest[k - 1];
         let square = f64::from(self.queries.scales[g].norms[m]).powi(2);
         // All vectors are measured for a query that is too long for bounds in f32.
-        if vector != u32::MAX && square < MOST_SQUARE {
+        if vector != u64::MAX && square < MOST_SQUARE {
             self.least[at][m] = ((square - last) / 2.0) as f32;
         }
     }

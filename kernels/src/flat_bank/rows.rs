@@ -52,7 +52,7 @@ impl Rows {
     }
 
     /// Fills `to` with vectors from number `first` on.
-    fn widen(&self, first: usize, to: &mut [f32]) {
+    pub fn widen(&self, first: usize, to: &mut [f32]) {
         let range = first * self.d..first * self.d + to.len();
         match &self.data {
             BankData::F16(v) => f16::widen_into(&v[range], to),

@@ -8,7 +8,9 @@
 
 use std::ops::Range;
 
+use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
+use smallvec::SmallVec;
 
 use super::bounds::{Estimate, PanelScale, Queries, estimate, may_be_near};
 use super::panels::Panels;
@@ -20,10 +22,14 @@ use crate::simd::LANES;
 pub(super) const QUERIES: usize = 256 * ROWS;
 /// Bytes of quantised panels that all queries of a task meet before the next ones: half of a usual L2 cache.
 pub(super) const BLOCK: usize = 1 << 18;
+/// Tasks that are on the stack.
+const TASKS: usize = 64;
 /// Candidates for each query that a task collects before it measures them.
 const CANDIDATES: usize = 32;
 
 /// A vector that may be among the nearest of a query.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
 struct Candidate {
     query: u32,
     vector: u32,
@@ -32,7 +38,8 @@ struct Candidate {
 }
 
 /// A vector whose distance is known.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
 pub(super) struct Measured {
     pub query: u32,
     pub vector: u32,
@@ -45,28 +52,29 @@ struct Task<'a> {
     queries: &'a Queries<'a>,
     k: usize,
     /// Lower bounds of the `k` nearest of each query, descending, `[query][k]`.
-    lower: Vec<f32>,
+    lower: Reused<f32>,
     /// The last of them, `[group][ROWS]`; infinite where there is no query.
-    least: Vec<f32>,
-    candidates: Vec<Candidate>,
-    measured: Vec<Measured>,
+    least: Reused<f32>,
+    candidates: Reused<Candidate>,
+    measured: Reused<Measured>,
 }
 
 impl<'a> Task<'a> {
     fn new(panels: &'a Panels, queries: &'a Queries, k: usize) -> Self {
-        let mut least = vec![f32::INFINITY; queries.scales.len() * ROWS];
+        let mut least = Reused::filled(queries.scales.len() * ROWS, f32::INFINITY);
         least[..queries.count].fill(f32::NEG_INFINITY);
-        let lower = vec![f32::NEG_INFINITY; queries.count * k];
-        let candidates = Vec::with_capacity(CANDIDATES / 4 * queries.count);
-        Self { panels, queries, k, lower, least, candidates, measured: Vec::new() }
+        let lower = Reused::filled(queries.count * k, f32::NEG_INFINITY);
+        // Enough for almost any bank: a buffer that grows on a worker is dropped by the caller, and the worker has to ask again.
+        let candidates = Reused::with_capacity(2 * CANDIDATES * queries.count);
+        Self { panels, queries, k, lower, least, candidates, measured: Reused::with_capacity(0) }
     }
 
     /// Passes the panels of a range block by block, and all queries over each.
-    fn run(mut self, range: Range<usize>) -> Self {
+    fn run(&mut self, range: Range<usize>) {
         let len = self.panels.panel_len();
         let per_block = (BLOCK / (len * size_of::<i16>())).clamp(1, range.len());
         let (mut wide, mut block) = (Reused::uninit(len), Reused::filled(per_block * len, 0i16));
-        let mut scales = Vec::with_capacity(per_block);
+        let mut scales = Reused::with_capacity(per_block);
         for first in range.clone().step_by(per_block) {
             let numbers = first..(first + per_block).min(range.end);
             let integers = block.chunks_exact_mut(len);
@@ -79,7 +87,6 @@ impl<'a> Task<'a> {
             }
         }
         forget_far(&mut self.candidates, &self.least);
-        self
     }
 
     /// Passes all queries over a block of panels.
@@ -130,22 +137,23 @@ impl<'a> Task<'a> {
         forget_far(&mut self.candidates, &self.least);
         if self.candidates.len() > CANDIDATES / 2 * self.queries.count {
             self.measure();
-            self.measured = nearest_of(std::mem::take(&mut self.measured), self.k);
+            keep_nearest(&mut self.measured, self.k);
         }
     }
 
     /// Measures all candidates.
     fn measure(&mut self) {
         self.measured.reserve(self.candidates.len());
-        for Candidate { query, vector, .. } in self.candidates.drain(..) {
-            let square = self.panels.square(self.queries.query(query as usize), vector as usize);
-            self.measured.push(Measured { query, vector, square });
+        for Candidate { query, vector, .. } in self.candidates.iter() {
+            let square = self.panels.square(self.queries.query(*query as usize), *vector as usize);
+            self.measured.push(Measured { query: *query, vector: *vector, square });
         }
+        self.candidates.clear();
     }
 }
 
 /// Drops the candidates that are too far for the `least` of their queries.
-fn forget_far(candidates: &mut Vec<Candidate>, least: &[f32]) {
+fn forget_far(candidates: &mut Reused<Candidate>, least: &[f32]) {
     let far = |c: &Candidate| c.upper < least[c.query as usize];
     candidates.retain(|c| !far(c));
 }
@@ -161,31 +169,37 @@ fn keep_largest(list: &mut [f32], v: f32) {
     }
 }
 
-/// The `k` nearest of each query, ascending.
-pub(super) fn nearest_of(mut found: Vec<Measured>, k: usize) -> Vec<Measured> {
+/// Keeps the `k` nearest of each query, ascending.
+pub(super) fn keep_nearest(found: &mut Reused<Measured>, k: usize) {
     found.sort_unstable_by(|a, b| {
         a.query.cmp(&b.query).then(a.square.total_cmp(&b.square)).then(a.vector.cmp(&b.vector))
     });
-    let mut kept = Vec::with_capacity(found.len());
-    for of_query in found.chunk_by(|a, b| a.query == b.query) {
-        kept.extend_from_slice(&of_query[..k.min(of_query.len())]);
-    }
-    kept
+    let (mut query, mut kept) = (u32::MAX, 0);
+    found.retain(|m| {
+        kept = if m.query == query { kept + 1 } else { 1 };
+        query = m.query;
+        kept <= k
+    });
 }
 
 /// The `k` nearest vectors of each query, the lower index first among equals; ranges of panels in parallel.
-pub(super) fn nearest(panels: &Panels, values: &[f32], k: usize) -> Vec<Measured> {
+pub(super) fn nearest(panels: &Panels, values: &[f32], k: usize) -> Reused<Measured> {
     let queries = &Queries::new(panels, values);
-    let tasks = (2 * rayon::current_num_threads()).min(panels.panels());
-    let bound = |t: usize| t * panels.panels() / tasks;
-    let mut tasks: Vec<Task> =
-        (0..tasks).into_par_iter().map(|t| Task::new(panels, queries, k).run(bound(t)..bound(t + 1))).collect();
+    let count = (2 * rayon::current_num_threads()).min(panels.panels());
+    let bound = |t: usize| t * panels.panels() / count;
+    let mut tasks: SmallVec<[Task; TASKS]> = (0..count).map(|_| Task::new(panels, queries, k)).collect();
+    tasks.par_iter_mut().enumerate().for_each(|(t, task)| task.run(bound(t)..bound(t + 1)));
     // The k-th largest lower bound in any part of the bank is one in the whole.
-    let least: Vec<f32> =
-        (0..queries.count).map(|q| tasks.iter().map(|t| t.least[q]).fold(f32::NEG_INFINITY, f32::max)).collect();
-    tasks.par_iter_mut().for_each(|task| {
+    let least = |q| tasks.iter().map(|t| t.least[q]).fold(f32::NEG_INFINITY, f32::max);
+    let least = Reused::collect((0..queries.count).map(least));
+    for task in &mut tasks {
         forget_far(&mut task.candidates, &least);
-        task.measure();
-    });
-    nearest_of(tasks.into_iter().flat_map(|t| t.measured).collect(), k)
+        // On this thread, which also drops it.
+        task.measured.reserve(task.candidates.len());
+    }
+    tasks.par_iter_mut().for_each(Task::measure);
+    let mut found = Reused::with_capacity(tasks.iter().map(|t| t.measured.len()).sum());
+    found.extend(tasks.iter().flat_map(|t| t.measured.iter().copied()));
+    keep_nearest(&mut found, k);
+    found
 }

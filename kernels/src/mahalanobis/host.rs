@@ -4,6 +4,7 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::{Factors, LocationGaussians, ROWS, packed_len};
+use crate::device::Reused;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Isa, isa};
 
@@ -135,37 +136,33 @@ unsafe fn squares_avx2<T: Element, const N: usize>(factor: &[T], centred: &[f32]
 impl LocationGaussians {
     /// The distances of `images` images.
     pub(super) fn on_host(&self, x: &[f32], images: usize, y: &mut [f32]) {
-        let tasks = self.locations.div_ceil(LOCATIONS);
-        let parts: Vec<Vec<f32>> = (0..tasks)
-            .into_par_iter()
-            .map(|task| {
-                let first = task * LOCATIONS;
-                let own = first..(first + LOCATIONS).min(self.locations);
-                match &self.factors {
-                    Factors::F16(v) => self.of_locations(v, own, x, images),
-                    Factors::F32(v) => self.of_locations(v, own, x, images),
-                }
-            })
-            .collect();
-        for (location, found) in parts.iter().flat_map(|p| p.chunks_exact(images.max(1))).enumerate() {
+        let mut distances = Reused::uninit(self.locations * images);
+        distances.par_chunks_mut((LOCATIONS * images).max(1)).enumerate().for_each(|(task, distances)| {
+            let first = task * LOCATIONS;
+            let own = first..(first + LOCATIONS).min(self.locations);
+            match &self.factors {
+                Factors::F16(v) => self.of_locations(v, own, (x, images), distances),
+                Factors::F32(v) => self.of_locations(v, own, (x, images), distances),
+            }
+        });
+        for (location, found) in distances.chunks_exact(images.max(1)).enumerate() {
             for (image, distance) in found.iter().enumerate() {
                 y[image * self.locations + location] = *distance;
             }
         }
     }
 
-    /// The distances at some locations, `[location][image]`.
+    /// Writes the distances at some locations, `[location][image]`.
     fn of_locations<T: Element>(
         &self,
         factors: &[T],
         own: std::ops::Range<usize>,
-        x: &[f32],
-        images: usize,
-    ) -> Vec<f32> {
+        (x, images): (&[f32], usize),
+        distances: &mut [f32],
+    ) {
         let (dim, width, each) = (self.dim, self.dim.next_multiple_of(ROWS), packed_len(self.dim));
-        let mut centred = vec![0.0; IMAGES * width];
-        let mut distances = Vec::with_capacity(own.len() * images);
-        for location in own {
+        let mut centred = Reused::filled(IMAGES * width, 0.0);
+        for (location, distances) in own.zip(distances.chunks_exact_mut(images.max(1))) {
             let factor = &factors[location * each..(location + 1) * each];
             let mean = &self.mean[location * dim..(location + 1) * dim];
             let scale = self.scales[location];
@@ -179,10 +176,10 @@ impl LocationGaussians {
                     1 => [squares::<T, 1>(factor, &centred, width)[0]; IMAGES],
                     _ => squares(factor, &centred, width),
                 };
-                distances.extend(found[..some].iter().map(|square| square.sqrt() * scale));
+                let squares = distances[first..].iter_mut().zip(&found[..some]);
+                squares.for_each(|(distance, square)| *distance = square.sqrt() * scale);
             }
         }
-        distances
     }
 }
 

@@ -1,15 +1,20 @@
 //! One axis of a resize as a sparse matrix: each output pixel is a weighted sum of neighbouring input pixels.
 
+use bytemuck::{Pod, Zeroable};
+
 use super::Filter;
-use crate::sparse_rows::SparseRows;
+use crate::device::Reused;
+use crate::sparse_rows::{Entry, SparseRows};
 
 /// Input pixels and weights of every output pixel of one axis.
 pub(super) struct Axis {
-    spans: Vec<Span>,
-    weights: Vec<f32>,
+    spans: Reused<Span>,
+    weights: Reused<f32>,
 }
 
 /// What an output pixel sums.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
 struct Span {
     /// Its first input pixel.
     first: usize,
@@ -24,7 +29,7 @@ impl Axis {
             Filter::Bilinear => 2,
             Filter::BilinearAntialias => 2 * scale.max(1.0).ceil() as usize + 1,
         };
-        let mut axis = Self { spans: Vec::with_capacity(to), weights: Vec::with_capacity(to * reach.min(from)) };
+        let mut axis = Self { spans: Reused::with_capacity(to), weights: Reused::with_capacity(to * reach.min(from)) };
         for o in 0..to {
             let first = match filter {
                 Filter::Bilinear => two_taps(o, scale, from, &mut axis.weights),
@@ -52,7 +57,7 @@ impl Axis {
         let mut rows = SparseRows::with_capacity(self.len(), self.weights.len().div_ceil(self.len().max(1)));
         for o in 0..self.len() {
             let (first, weights) = self.taps(o);
-            rows.push((first..).zip(weights.iter().copied()));
+            rows.push((first..).zip(weights).map(|(column, weight)| Entry::new(column, *weight)));
         }
         rows
     }
@@ -60,7 +65,7 @@ impl Axis {
 
 /// Position (o + 0.5) * scale - 0.5, not below 0; upper neighbour clamped to the last pixel. Appends the weights from the pixel
 /// on that it returns.
-fn two_taps(o: usize, scale: f64, n: usize, weights: &mut Vec<f32>) -> usize {
+fn two_taps(o: usize, scale: f64, n: usize, weights: &mut Reused<f32>) -> usize {
     let at = ((o as f64 + 0.5) * scale - 0.5).max(0.0);
     let low = (at as usize).min(n - 1);
     let part = (at - low as f64).min(1.0);
@@ -74,7 +79,7 @@ fn two_taps(o: usize, scale: f64, n: usize, weights: &mut Vec<f32>) -> usize {
 
 /// Weights max(0, 1 - |j + 0.5 - m| / r) around m = scale (o + 0.5), r = max(scale, 1), made to sum to 1. Appends those from the
 /// pixel on that it returns.
-fn triangle(o: usize, scale: f64, n: usize, weights: &mut Vec<f32>) -> usize {
+fn triangle(o: usize, scale: f64, n: usize, weights: &mut Reused<f32>) -> usize {
     let (m, r) = (scale * (o as f64 + 0.5), scale.max(1.0));
     let first = (m - r + 0.5).max(0.0) as usize;
     let end = ((m + r + 0.5) as usize).min(n);
@@ -102,7 +107,8 @@ mod tests {
                         "{filter:?} {from} to {to}, pixel {o}"
                     );
                     assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{filter:?} {from} to {to}, pixel {o}");
-                    assert!(rows[o].iter().copied().eq((first..).zip(weights.iter().copied())));
+                    let entries = (first..).zip(weights).map(|(column, weight)| Entry::new(column, *weight));
+                    assert!(rows[o].iter().copied().eq(entries));
                 }
             }
         }

@@ -53,7 +53,8 @@ impl GpuRows {
         for row in rows.iter() {
             starts.push(starts.last().copied().unwrap_or(0) + row.len() as u32);
         }
-        let (columns, weights): (Vec<u32>, Vec<f32>) = rows.iter().flatten().map(|(i, w)| (*i as u32, *w)).unzip();
+        let (columns, weights): (Vec<u32>, Vec<f32>) =
+            rows.iter().flatten().map(|entry| (entry.column, entry.value)).unzip();
         Ok(Self {
             starts: gpu.constants(&starts)?,
             columns: gpu.constants(&columns)?,
@@ -267,14 +268,14 @@ pub fn resize_backward<'a>(
                 |line, (row, out)| {
                     let (n, j) = (row / h, row % h);
                     line.fill(0.0);
-                    for (o, weight) in &rows[j] {
-                        let at = (n * oh + o) * ow * c;
-                        add_scaled(line, *weight, &grad[at..at + ow * c]);
+                    for entry in &rows[j] {
+                        let at = (n * oh + entry.column as usize) * ow * c;
+                        add_scaled(line, entry.value, &grad[at..at + ow * c]);
                     }
                     for (pixel, reach) in out.chunks_exact_mut(c).zip(cols.iter()) {
                         pixel.fill(0.0);
-                        for (o, weight) in reach {
-                            add_scaled(pixel, *weight, &line[o * c..(o + 1) * c]);
+                        for entry in reach {
+                            add_scaled(pixel, entry.value, &line[entry.column as usize * c..][..c]);
                         }
                     }
                 },

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::AttentionShape;
 use crate::conv::micro::{MOST_ROWS, NR, Sums, accumulate, for_rows, store, tiles};
 use crate::conv::packed::{pack_columns, pack_rows};
-use crate::device::HostBuffer;
+use crate::device::{HostBuffer, Reused};
 use crate::math;
 use crate::simd::{Lanes, Wide, by_registers, lanes_fn};
 use crate::softmax::softmax_row;
@@ -130,7 +130,7 @@ pub(super) fn forward(
         let queries = &queries[n * p * k..(n + 1) * p * k];
         let tiles = output.par_chunks_mut(MOST_ROWS * c).zip(log_sums.par_chunks_mut(MOST_ROWS)).enumerate();
         tiles.for_each_init(
-            || vec![0.0; MOST_ROWS * p],
+            || Reused::uninit(MOST_ROWS * p),
             |scores, (tile, (output, log_sums))| {
                 let rows = Rows { first: tile * MOST_ROWS, count: log_sums.len(), stride: k };
                 product(queries, rows, k, &key_panels, scores, p);

@@ -328,28 +328,26 @@ fn mask_on_host(
     changed: &mut [u32],
 ) {
     let image = plan.h * plan.row_len();
-    let rows: Vec<u32> = mask
-        .par_chunks_mut(plan.out_w)
+    let mut rows = Reused::filled(mask.len() / plan.out_w, 0u32);
+    mask.par_chunks_mut(plan.out_w)
         .zip(dissimilarity.par_chunks_mut(plan.out_w))
+        .zip(rows.par_iter_mut())
         .with_min_len(8)
         .enumerate()
-        .map_init(
+        .for_each_init(
             || (Scratch::new(plan), Reused::uninit(plan.out_len())),
-            |(scratch, row), (at, (mask, dissimilarity))| {
+            |(scratch, row), (at, ((mask, dissimilarity), changed))| {
                 let (n, j) = (at / plan.out_h, at % plan.out_h);
                 let part = n * image..(n + 1) * image;
                 scratch.all_moments(plan, &x[part.clone()], &y[part], j);
                 ssim_row(&scratch.rows, k, row);
-                let mut changed = 0;
                 for ((d, m), s) in dissimilarity.iter_mut().zip(mask).zip(row.chunks_exact(plan.c)) {
                     *d = 1.0 - s.iter().sum::<f32>() / plan.c as f32;
                     let masked = f32::from(u8::from(*d > threshold));
-                    changed += u32::from(masked != *m);
+                    *changed += u32::from(masked != *m);
                     *m = masked;
                 }
-                changed
             },
-        )
-        .collect();
+        );
     changed.iter_mut().zip(rows.chunks(plan.out_h)).for_each(|(c, rows)| *c = rows.iter().sum());
 }

@@ -11,7 +11,7 @@ pub use crate::border::Border;
 use crate::device::Reused;
 use crate::error::{Result, shape_error};
 use crate::shape::Nhwc;
-use crate::sparse_rows::SparseRows;
+use crate::sparse_rows::{Entry, SparseRows};
 use passes::weighted_line;
 pub(crate) use passes::{cross_rows, square_rows, weighted_rows};
 
@@ -40,10 +40,10 @@ pub(crate) struct WindowPlan {
     /// Rows and columns of the map of means.
     pub out_h: usize,
     pub out_w: usize,
-    weights: Vec<f32>,
+    weights: Reused<f32>,
     border: Border,
     /// Elements of a padded line beyond the ends of the image row, and the elements that they mirror.
-    ends: Vec<(usize, usize)>,
+    ends: Reused<[usize; 2]>,
     /// For each row of means: the image rows it sums, with their weights.
     pub rows: SparseRows,
     /// For each image row: the rows of means it reaches, with the weight of the adjoint.
@@ -80,10 +80,10 @@ pub(crate) fn lead(size: usize, border: Border) -> usize {
 
 /// The elements before and after a row of `w` pixels of `c` channels in a line with `r` more on either side, each with
 /// the element of the row that it mirrors under a border rule, if any.
-fn ends(r: usize, w: usize, c: usize, border: Border) -> Vec<(usize, usize)> {
+fn ends(r: usize, w: usize, c: usize, border: Border) -> Reused<[usize; 2]> {
     let beyond = (0..r).chain(r + w..w + 2 * r);
     let mirrored = beyond.filter_map(|q| Some((q, r + mirror(q as isize - r as isize, w, border)?)));
-    mirrored.flat_map(|(q, column)| (0..c).map(move |k| (q * c + k, column * c + k))).collect()
+    mirrored.flat_map(|(q, column)| (0..c).map(move |k| [q * c + k, column * c + k])).collect()
 }
 
 impl WindowPlan {
@@ -103,10 +103,10 @@ impl WindowPlan {
         let mut rows = SparseRows::with_capacity(out_h, size);
         for j in 0..out_h {
             let at = |t: usize| mirror(j as isize + t as isize - shift, h, border);
-            rows.push(weights.iter().enumerate().filter_map(|(t, w)| at(t).map(|row| (row, *w))));
+            rows.push(weights.iter().enumerate().filter_map(|(t, w)| at(t).map(|row| Entry::new(row, *w))));
         }
         let adjoint_rows = rows.transposed(h);
-        let ends = if valid { Vec::new() } else { ends(size / 2, w, c, border) };
+        let ends = if valid { Reused::with_capacity(0) } else { ends(size / 2, w, c, border) };
         Ok(Self { h, w, c, out_h, out_w, weights, border, ends, rows, adjoint_rows })
     }
 
@@ -142,7 +142,7 @@ impl WindowPlan {
 
     /// Fills the ends of the line by the border rule and writes one row of means.
     pub fn horizontal(&self, line: &mut [f32], out: &mut [f32]) {
-        for (to, from) in &self.ends {
+        for [to, from] in self.ends.iter() {
             line[*to] = line[*from];
         }
         weighted_line(&self.weights, line, self.c, out);
@@ -167,7 +167,7 @@ impl WindowPlan {
     /// The adjoint of [`WindowPlan::horizontal`]; returns the image row inside `padded`.
     pub fn horizontal_adjoint<'a>(&self, line: &[f32], padded: &'a mut [f32]) -> &'a [f32] {
         weighted_line(&self.weights, line, self.c, padded);
-        for (from, to) in &self.ends {
+        for [from, to] in self.ends.iter() {
             padded[*to] += padded[*from];
         }
         let lead = self.lead();
@@ -177,15 +177,15 @@ impl WindowPlan {
 
 impl Window {
     /// Weights along one axis, summing to 1.
-    pub(crate) fn weights(&self) -> Vec<f32> {
-        let raw: Vec<f64> = match *self {
+    pub(crate) fn weights(&self) -> Reused<f32> {
+        let raw: Reused<f64> = match *self {
             Self::Gaussian { size, sigma } => {
                 let mid = (size / 2) as f64;
                 (0..size).map(|i| (-(i as f64 - mid).powi(2) / (2.0 * f64::from(sigma).powi(2))).exp()).collect()
             }
-            Self::Uniform { size } => vec![1.0; size],
+            Self::Uniform { size } => Reused::filled(size, 1.0),
         };
         let sum: f64 = raw.iter().sum();
-        raw.iter().map(|w| (w / sum) as f32).collect()
+        Reused::collect(raw.iter().map(|w| (w / sum) as f32))
     }
 }

@@ -1,6 +1,7 @@
 //! The passes over rows and lines, on registers.
 
 use crate::simd::{Lanes, lanes_fn};
+use crate::sparse_rows::Entry;
 
 /// Registers of outputs that a pass sums at a time: chains of multiply-adds that do not wait for each other.
 const BLOCK: usize = 8;
@@ -79,16 +80,10 @@ lanes_fn! {
 }
 
 #[inline(always)]
-fn row_block<L: Lanes, const B: usize>(
-    zero: L,
-    (at, count): Outputs,
-    taps: &[(usize, f32)],
-    map: &[f32],
-    out: &mut [f32],
-) {
+fn row_block<L: Lanes, const B: usize>(zero: L, (at, count): Outputs, taps: &[Entry], map: &[f32], out: &mut [f32]) {
     let mut sums = [zero; B];
-    for (row, w) in taps {
-        let (weight, from) = (zero.same(*w), &map[row * out.len() + at..][..count]);
+    for Entry { column: row, value } in taps {
+        let (weight, from) = (zero.same(*value), &map[*row as usize * out.len() + at..][..count]);
         for (b, sum) in sums.iter_mut().enumerate() {
             *sum = weight.mul_add(register(zero, from, b), *sum);
         }
@@ -98,7 +93,7 @@ fn row_block<L: Lanes, const B: usize>(
 
 lanes_fn! {
     /// `out = sum over taps of weight * map[row]`, for a map whose rows are as long as `out`.
-    pub(crate) fn weighted_rows<L>(taps: &[(usize, f32)], map: &[f32], out: &mut [f32]) {
+    pub(crate) fn weighted_rows<L>(taps: &[Entry], map: &[f32], out: &mut [f32]) {
         // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
         let zero = unsafe { L::splat(0.0) };
         for_blocks!(L, BLOCK, zero, out.len(), row_block(taps, map, out));
@@ -112,14 +107,14 @@ pub(crate) type CrossLines<'a> = [&'a mut [f32]; 3];
 fn cross_block<L: Lanes, const B: usize>(
     zero: L,
     (at, count): Outputs,
-    taps: &[(usize, f32)],
+    taps: &[Entry],
     x: &[f32],
     y: &[f32],
     [sx, sxx, sxy]: &mut CrossLines,
 ) {
     let (mut a, mut b, mut c) = ([zero; B], [zero; B], [zero; B]);
-    for (row, w) in taps {
-        let (weight, from) = (zero.same(*w), row * sx.len() + at);
+    for Entry { column: row, value } in taps {
+        let (weight, from) = (zero.same(*value), *row as usize * sx.len() + at);
         let (x, y) = (&x[from..][..count], &y[from..][..count]);
         for i in 0..B {
             let xs = register(zero, x, i);
@@ -136,7 +131,7 @@ fn cross_block<L: Lanes, const B: usize>(
 
 lanes_fn! {
     /// Vertical sums of x, x^2 and xy over the rows in `taps`.
-    pub(crate) fn cross_rows<L>(taps: &[(usize, f32)], x: &[f32], y: &[f32], lines: &mut CrossLines) {
+    pub(crate) fn cross_rows<L>(taps: &[Entry], x: &[f32], y: &[f32], lines: &mut CrossLines) {
         let n = lines[0].len();
         // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
         let zero = unsafe { L::splat(0.0) };
@@ -148,14 +143,14 @@ lanes_fn! {
 fn square_block<L: Lanes, const B: usize>(
     zero: L,
     (at, count): Outputs,
-    taps: &[(usize, f32)],
+    taps: &[Entry],
     y: &[f32],
     sy: &mut [f32],
     syy: &mut [f32],
 ) {
     let (mut a, mut b) = ([zero; B], [zero; B]);
-    for (row, w) in taps {
-        let (weight, from) = (zero.same(*w), &y[row * sy.len() + at..][..count]);
+    for Entry { column: row, value } in taps {
+        let (weight, from) = (zero.same(*value), &y[*row as usize * sy.len() + at..][..count]);
         for i in 0..B {
             let values = register(zero, from, i);
             let weighted = weight.mul(values);
@@ -169,7 +164,7 @@ fn square_block<L: Lanes, const B: usize>(
 
 lanes_fn! {
     /// Vertical sums of y and y^2 over the rows in `taps`.
-    pub(crate) fn square_rows<L>(taps: &[(usize, f32)], y: &[f32], sy: &mut [f32], syy: &mut [f32]) {
+    pub(crate) fn square_rows<L>(taps: &[Entry], y: &[f32], sy: &mut [f32], syy: &mut [f32]) {
         // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
         let zero = unsafe { L::splat(0.0) };
         for_blocks!(L, SUMS_BLOCK, zero, sy.len(), square_block(taps, y, sy, syy));

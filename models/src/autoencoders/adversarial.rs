@@ -20,7 +20,7 @@ use super::gan::{Adversary, GanLearner, Made};
 use super::generator::{GeneratorKind, learned};
 use super::network::Autoencoder;
 use crate::config::{Settings, WEIGHT, require_square, settings};
-use crate::detector::{Detector, Exportable, Score};
+use crate::detector::{Detector, Exportable, Scores};
 use crate::export::{self, Exported, NOT_I3AD, not_plain};
 use crate::fit::FitContext;
 use crate::method::{LoadContext, Method};
@@ -158,7 +158,7 @@ impl Detector for AeGan {
         self.image
     }
 
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn score(&self, images: &Tensor) -> Result<Scores> {
         let Config { adversary, autoencoder: shared, .. } = &self.config;
         let images = images.to(self.params.device())?;
         let (made, _) = self.network.run(&self.params, &images, false)?;

@@ -29,7 +29,7 @@ use super::Shared;
 use super::gan::{Adversary, GanLearner, Made, adam, features};
 use super::generator::LatentNetwork;
 use crate::config::{EPOCHS, RATE, SHARE, Settings, require_square, settings};
-use crate::detector::{Detector, Exportable, Score};
+use crate::detector::{Detector, Exportable, Scores};
 use crate::export::{self, Exported, NOT_I3AD, not_plain};
 use crate::fit::{FitContext, Schedule, Training, stage};
 use crate::method::{LoadContext, Method};
@@ -281,11 +281,11 @@ impl Detector for AnoGan {
         self.networks.image
     }
 
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn score(&self, images: &Tensor) -> Result<Scores> {
         self.score_until(images, &Until::done())
     }
 
-    fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
+    fn score_until(&self, images: &Tensor, until: &Until) -> Result<Scores> {
         let images = images.to(self.params.device())?;
         let Networks { generator, discriminator, image } = &self.networks;
         let made = generator.decode(&self.params, &self.latent(&images, until)?, false)?;

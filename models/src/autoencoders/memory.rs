@@ -26,7 +26,7 @@ use toml::Table;
 
 use super::Shared;
 use crate::config::{SHARE, Settings, require_square, settings};
-use crate::detector::{Detector, Score};
+use crate::detector::{Detector, Scores};
 use crate::fit::{FitContext, Training};
 use crate::method::{LoadContext, Method};
 use crate::residual::Residual;
@@ -61,14 +61,30 @@ fn channels(config: &Config, image: ImageSpec) -> [(usize, usize); 4] {
     [(image.channels, to[0]), (to[0], to[1]), (to[1], to[2]), (to[2], to[3])]
 }
 
+/// Weight and bias of each layer of the encoder.
+const ENCODER: [[&str; 2]; 4] = [
+    ["encoder.0.weight", "encoder.0.bias"],
+    ["encoder.1.weight", "encoder.1.bias"],
+    ["encoder.2.weight", "encoder.2.bias"],
+    ["encoder.3.weight", "encoder.3.bias"],
+];
+
+/// Those of the decoder, which has the transpose of each.
+const DECODER: [[&str; 2]; 4] = [
+    ["decoder.0.weight", "decoder.0.bias"],
+    ["decoder.1.weight", "decoder.1.bias"],
+    ["decoder.2.weight", "decoder.2.bias"],
+    ["decoder.3.weight", "decoder.3.bias"],
+];
+
 /// Adds fresh parameters.
 fn init(params: &mut Params, config: &Config, image: ImageSpec, seed: u64) {
     let mut rng = random::stream(seed, "memory autoencoder", 0);
-    for (i, (from, to)) in channels(config, image).into_iter().enumerate() {
-        params.he_uniform(&format!("encoder.{i}.weight"), &[to, 4, 4, from], 16 * from, &mut rng);
-        params.zeros(&format!("encoder.{i}.bias"), &[to]);
-        params.he_uniform(&format!("decoder.{i}.weight"), &[to, 4, 4, from], 4 * to, &mut rng);
-        params.zeros(&format!("decoder.{i}.bias"), &[from]);
+    for ((from, to), (encoder, decoder)) in channels(config, image).into_iter().zip(ENCODER.iter().zip(&DECODER)) {
+        params.he_uniform(encoder[0], &[to, 4, 4, from], 16 * from, &mut rng);
+        params.zeros(encoder[1], &[to]);
+        params.he_uniform(decoder[0], &[to, 4, 4, from], 4 * to, &mut rng);
+        params.zeros(decoder[1], &[from]);
     }
     let latent = config.shared.latent;
     params.he_uniform("memory", &[config.slots, 1, 1, latent], latent, &mut rng);
@@ -76,24 +92,24 @@ fn init(params: &mut Params, config: &Config, image: ImageSpec, seed: u64) {
 
 /// Reconstructions, and the weights `[n, h, w, slots]` of the memory.
 fn run(config: &Config, params: &Params, images: &Tensor, tracked: bool) -> Result<(Tensor, Tensor)> {
-    let layer = |name: String, activation| -> Result<ConvParams> {
-        let bias = Some(params.get(&format!("{name}.bias"), tracked)?);
-        Ok(ConvParams { weight: params.get(&format!("{name}.weight"), tracked)?, bias, activation })
+    let layer = |[weight, bias]: [&str; 2], activation| -> Result<ConvParams> {
+        let bias = Some(params.get(bias, tracked)?);
+        Ok(ConvParams { weight: params.get(weight, tracked)?, bias, activation })
     };
     let last = WIDTHS.len() - 1;
     let mut x = images.clone();
-    for i in 0..=last {
+    for (i, names) in ENCODER.into_iter().enumerate() {
         let activation = if i == last { Activation::Identity } else { LEAKY };
-        x = conv2d(&x, &layer(format!("encoder.{i}"), activation)?, HALVE)?;
+        x = conv2d(&x, &layer(names, activation)?, HALVE)?;
     }
     let memory = params.get("memory", tracked)?;
     let plain = |weight| ConvParams { weight, bias: None, activation: Activation::Identity };
     let cosines = conv2d(&normalise_rows(&x)?, &plain(normalise_rows(&memory)?), POINT)?;
     let weights = address(&cosines, (config.shrink / config.slots as f64) as f32)?;
     x = conv_transpose2d(&weights, &plain(memory), POINT)?;
-    for i in (0..=last).rev() {
+    for (i, names) in DECODER.into_iter().enumerate().rev() {
         let activation = if i == 0 { Activation::Sigmoid } else { LEAKY };
-        x = conv_transpose2d(&x, &layer(format!("decoder.{i}"), activation)?, HALVE)?;
+        x = conv_transpose2d(&x, &layer(names, activation)?, HALVE)?;
     }
     Ok((x, weights))
 }
@@ -147,7 +163,7 @@ impl Detector for MemAe {
         self.image
     }
 
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn score(&self, images: &Tensor) -> Result<Scores> {
         let shared = &self.config.shared;
         let aggregation = shared.aggregation(self.image);
         let queued = |images: &Tensor| {

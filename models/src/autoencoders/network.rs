@@ -21,12 +21,30 @@ const LEAKY: Activation = Activation::LeakyRelu(0.2);
 pub const SIZES: [usize; 3] = [128, 256, 512];
 
 /// One layer of the encoder; the decoder has its transpose.
-#[derive(Clone, Copy)]
 struct Layer {
     kernel: usize,
     from: usize,
     to: usize,
     opts: ConvOptions,
+    encoder: Names,
+    decoder: Names,
+}
+
+/// Names of the parameters of a convolution.
+struct Names {
+    weight: String,
+    bias: String,
+}
+
+impl Names {
+    fn new(layer: &str) -> Self {
+        Self { weight: format!("{layer}.weight"), bias: format!("{layer}.bias") }
+    }
+
+    fn params(&self, params: &Params, activation: Activation, tracked: bool) -> Result<ConvParams> {
+        let bias = Some(params.get(&self.bias, tracked)?);
+        Ok(ConvParams { weight: params.get(&self.weight, tracked)?, bias, activation })
+    }
 }
 
 impl Layer {
@@ -50,8 +68,11 @@ impl Autoencoder {
         shape.extend([(3, 64, ConvOptions::same(3)), (4, 128, halve), (3, 64, ConvOptions::same(3))]);
         shape.extend([(3, 32, ConvOptions::same(3)), (8, latent, ConvOptions::default())]);
         let mut from = channels;
-        let layer = |(kernel, to, opts)| Layer { kernel, from: std::mem::replace(&mut from, to), to, opts };
-        Self { layers: shape.into_iter().map(layer).collect() }
+        let layer = |(i, (kernel, to, opts))| {
+            let (encoder, decoder) = (Names::new(&format!("encoder.{i}")), Names::new(&format!("decoder.{i}")));
+            Layer { kernel, from: std::mem::replace(&mut from, to), to, opts, encoder, decoder }
+        };
+        Self { layers: shape.into_iter().enumerate().map(layer).collect() }
     }
 
     /// Elements of the latent vector.
@@ -68,25 +89,17 @@ impl Autoencoder {
     }
 
     fn init_encoder(&self, i: usize, params: &mut Params, rng: &mut ChaCha8Rng) {
-        let l = self.layers[i];
-        params.he_uniform(&format!("encoder.{i}.weight"), &l.shape(), l.kernel * l.kernel * l.from, rng);
-        params.zeros(&format!("encoder.{i}.bias"), &[l.to]);
+        let l = &self.layers[i];
+        params.he_uniform(&l.encoder.weight, &l.shape(), l.kernel * l.kernel * l.from, rng);
+        params.zeros(&l.encoder.bias, &[l.to]);
     }
 
     fn init_decoder(&self, i: usize, params: &mut Params, rng: &mut ChaCha8Rng) {
-        let l = self.layers[i];
+        let l = &self.layers[i];
         let reached = (l.kernel * l.kernel * l.to / (l.opts.stride * l.opts.stride)).max(1);
         let fan_in = if l.opts.padding == Padding::Each(0) { l.to } else { reached };
-        params.he_uniform(&format!("decoder.{i}.weight"), &l.shape(), fan_in, rng);
-        params.zeros(&format!("decoder.{i}.bias"), &[l.from]);
-    }
-
-    fn layer(params: &Params, name: &str, activation: Activation, tracked: bool) -> Result<ConvParams> {
-        Ok(ConvParams {
-            weight: params.get(&format!("{name}.weight"), tracked)?,
-            bias: Some(params.get(&format!("{name}.bias"), tracked)?),
-            activation,
-        })
+        params.he_uniform(&l.decoder.weight, &l.shape(), fan_in, rng);
+        params.zeros(&l.decoder.bias, &[l.from]);
     }
 
     /// Images `[n, h, w, c]` to latent vectors `[n, 1, 1, latent]`.
@@ -97,7 +110,7 @@ impl Autoencoder {
         let mut x = images.clone();
         for (i, l) in self.layers.iter().enumerate() {
             let activation = if i + 1 == self.layers.len() { Activation::Identity } else { LEAKY };
-            x = conv2d(&x, &Self::layer(params, &format!("encoder.{i}"), activation, tracked)?, l.opts)?;
+            x = conv2d(&x, &l.encoder.params(params, activation, tracked)?, l.opts)?;
         }
         Ok(x)
     }
@@ -110,7 +123,7 @@ impl Autoencoder {
         let mut x = latent.clone();
         for (i, l) in self.layers.iter().enumerate().rev() {
             let activation = if i == 0 { Activation::Sigmoid } else { LEAKY };
-            x = conv_transpose2d(&x, &Self::layer(params, &format!("decoder.{i}"), activation, tracked)?, l.opts)?;
+            x = conv_transpose2d(&x, &l.decoder.params(params, activation, tracked)?, l.opts)?;
         }
         Ok(x)
     }

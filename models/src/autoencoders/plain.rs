@@ -11,16 +11,15 @@ use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::params::Params;
-use hotad_engine::planned::Planned;
+use hotad_engine::planned::{Outputs, Planned};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Result, random};
-use hotad_kernels::device::Buffer;
 use serde_json::Value;
 
 use super::Shared;
 use super::network::Autoencoder;
 use crate::config::{Settings, require_square};
-use crate::detector::{Detector, Exportable, Score};
+use crate::detector::{Detector, Exportable, Scores};
 use crate::export::{self, Exported};
 use crate::fit::{FitContext, Training};
 use crate::method::{LoadContext, Method};
@@ -81,12 +80,12 @@ impl Trained {
     }
 
     /// Scores of images by some reconstructions of them.
-    pub(super) fn compare(&self, images: &Tensor, made: &Tensor) -> Result<Vec<Score>> {
+    pub(super) fn compare(&self, images: &Tensor, made: &Tensor) -> Result<Scores> {
         self.config.aggregation(self.image).of(self.config.residual.or(self.loss).maps(images, made)?)
     }
 
     /// What [`Shared::aggregation`] takes scores from, on the device.
-    fn queued(&self, images: &Tensor) -> Result<Vec<Buffer>> {
+    fn queued(&self, images: &Tensor) -> Result<Outputs> {
         let images = images.to(self.params.device())?;
         let made = self.network.reconstruct(&self.params, &images, false)?;
         self.config.aggregation(self.image).prepared(self.config.residual.or(self.loss).maps(&images, &made)?)
@@ -149,7 +148,7 @@ impl Detector for PlainAutoencoder {
         self.0.image
     }
 
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn score(&self, images: &Tensor) -> Result<Scores> {
         let values = self.0.planned.run(images, self.0.params.device(), |images| self.0.queued(images))?;
         Ok(self.0.config.aggregation(self.0.image).scores(&values))
     }

@@ -22,7 +22,7 @@ use toml::Table;
 use super::Shared;
 use super::plain::Trained;
 use crate::config::{Interval, Settings, WEIGHT, settings};
-use crate::detector::{Detector, Exportable, Score};
+use crate::detector::{Detector, Exportable, Scores};
 use crate::export::Exported;
 use crate::fit::FitContext;
 use crate::method::{LoadContext, Method};
@@ -104,11 +104,11 @@ impl Detector for Projection {
         self.trained.image
     }
 
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn score(&self, images: &Tensor) -> Result<Scores> {
         self.score_until(images, &Until::done())
     }
 
-    fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
+    fn score_until(&self, images: &Tensor, until: &Until) -> Result<Scores> {
         let images = images.to(self.trained.params.device())?;
         self.trained.compare(&images, &self.project(&images, until)?)
     }

@@ -19,15 +19,16 @@ use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::params::State;
 use hotad_engine::planned::Planned;
-use hotad_engine::tensor::Tensor;
+use hotad_engine::tensor::{Tensor, Tensors};
 use hotad_engine::{Error, Result};
 use hotad_kernels::recolour::{recolour, recolour_difference};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use smallvec::smallvec;
 
 use crate::anomaly_map::AnomalyMap;
 use crate::config::{BATCH, EPOCHS, Interval, RATE, SHARE, Settings, damaged, settings};
-use crate::detector::{Detector, Exportable, Recolours, Score};
+use crate::detector::{Detector, Exportable, Recolours, Score, Scores};
 use crate::export::{self, Exported};
 use crate::features::Extractor;
 use crate::fit::FitContext;
@@ -247,7 +248,7 @@ impl Extractor for Recolouring {
         vec![2, 3]
     }
 
-    fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Vec<Tensor>> {
+    fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Tensors> {
         let (lightness, _) = split(&images.to(&self.device)?)?;
         let maps = self.unet.maps(&Weights::Prepared(&self.ready), &lightness, cuts.last().map_or(0, |c| c + 1))?;
         Ok(cuts.iter().map(|c| maps[*c].clone()).collect())
@@ -290,8 +291,8 @@ impl Detector for ColorUnet {
         self.0.image()
     }
 
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
-        let queued = |images: &Tensor| Ok(vec![self.0.maps(images)?.into_buffer()?]);
+    fn score(&self, images: &Tensor) -> Result<Scores> {
+        let queued = |images: &Tensor| Ok(smallvec![self.0.maps(images)?.into_buffer()?]);
         let values = self.0.planned.run(images, &self.0.device, queued)?;
         let pixels = self.0.config.image_size * self.0.config.image_size;
         let at = ((pixels - 1) as f64 * self.0.config.score_quantile).round() as usize;

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use hotad_engine::data::crop::Crop;
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::ops::{BatchNormParams, Mode, add, batch_norm2d, loss};
-use hotad_engine::tensor::Tensor;
+use hotad_engine::tensor::{Tensor, Tensors};
 use hotad_engine::threads::pooled;
 use hotad_engine::{Activation, Result};
 use hotad_kernels::device::{Buffer, Device};
@@ -64,7 +64,7 @@ impl Hints {
     /// # Errors
     /// Broken images, or when the device is out of memory.
     pub fn measured(
-        teacher: impl Fn(&Tensor) -> Result<Vec<Tensor>> + Sync,
+        teacher: impl Fn(&Tensor) -> Result<Tensors> + Sync,
         (paths, crop): (&[PathBuf], Crop),
         batch: usize,
         device: &Device,

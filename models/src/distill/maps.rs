@@ -1,7 +1,7 @@
 //! The maps of a network at the hints, on its way from the image, or each from the teacher's map before it.
 
 use hotad_engine::Result;
-use hotad_engine::tensor::Tensor;
+use hotad_engine::tensor::{Tensor, Tensors};
 
 use super::HintChoice;
 use crate::networks::layer::{Layer, Weights};
@@ -36,8 +36,8 @@ impl Places {
         weights: &Weights,
         images: &Tensor,
         teacher: Option<&[Tensor]>,
-    ) -> Result<Vec<Tensor>> {
-        let mut maps: Vec<Tensor> = Vec::new();
+    ) -> Result<Tensors> {
+        let mut maps = Tensors::new();
         // What comes before the next place.
         let before = |maps: &[Tensor]| match (teacher, maps.len()) {
             (_, 0) => images.clone(),

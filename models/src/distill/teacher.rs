@@ -2,7 +2,7 @@
 
 use hotad_engine::Result;
 use hotad_engine::device::Device;
-use hotad_engine::tensor::Tensor;
+use hotad_engine::tensor::{Tensor, Tensors};
 
 use super::maps::Places;
 use crate::features::backbone::Backbone;
@@ -37,7 +37,7 @@ impl Teacher {
     ///
     /// # Errors
     /// When shapes do not fit.
-    pub fn maps(&self, images: &Tensor) -> Result<Vec<Tensor>> {
+    pub fn maps(&self, images: &Tensor) -> Result<Tensors> {
         self.places.maps(&self.trunk, &Weights::Prepared(&self.ready), &standardised(images)?, None)
     }
 }

@@ -8,7 +8,7 @@ use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result, interrupt, random};
 
-use crate::detector::Score;
+use crate::detector::{Score, Scores};
 use crate::features::fitted;
 use crate::fit::FitContext;
 use crate::member::Member;
@@ -47,7 +47,7 @@ pub struct Evidence {
 ///
 /// # Errors
 /// What the member reports, and numbers that are not finite.
-pub fn scored(member: &Member, images: &Tensor, size: (usize, usize)) -> Result<Vec<Score>> {
+pub fn scored(member: &Member, images: &Tensor, size: (usize, usize)) -> Result<Scores> {
     let spec = member.model.detector.image();
     let scores = member.model.score(&fitted(images, spec, &Device::CPU)?)?;
     if scores.iter().any(|s| !s.is_finite()) {

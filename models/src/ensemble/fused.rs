@@ -12,10 +12,11 @@ use hotad_kernels::device::Buffer;
 use hotad_kernels::mahalanobis::{Factors, LocationGaussians, pack};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use smallvec::smallvec;
 
 use super::features::{Config, HeadKind, fit};
 use crate::config::{BankType, Settings, checked, damaged};
-use crate::detector::{Detector, Score};
+use crate::detector::{Detector, Scores};
 use crate::features::Embedding;
 use crate::features::pca::Covariance;
 use crate::fit::FitContext;
@@ -164,11 +165,11 @@ impl Detector for FeatureEnsemble {
         self.embedding.image()
     }
 
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn score(&self, images: &Tensor) -> Result<Scores> {
         let queued = |images: &Tensor| {
             let patches = self.head.scores(&self.embedding, images)?;
             let maps = enlarged(&patches, self.embedding.grid(), self.image(), self.config.discriminator.blur as f32)?;
-            Ok(vec![patches, maps])
+            Ok(smallvec![patches, maps])
         };
         let values = self.planned.run(images, self.embedding.device(), queued)?;
         Ok(of_patches(&values[0], self.embedding.grid(), &values[1], self.image()))

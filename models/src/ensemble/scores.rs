@@ -9,8 +9,10 @@ use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
+use hotad_kernels::device::HostBuffer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use super::calibration::{Rule, Scale};
 use super::combination::{Combination, Combine, by_skill};
@@ -18,7 +20,7 @@ use super::evidence::{Sample, collect, scored};
 use super::{common_image, require_members};
 use crate::anomaly_map::AnomalyMap;
 use crate::config::{Settings, checked, damaged, require, settings};
-use crate::detector::{Detector, Score};
+use crate::detector::{Detector, Score, Scores};
 use crate::fit::FitContext;
 use crate::member::Member;
 use crate::method::{LoadContext, Method};
@@ -172,10 +174,13 @@ impl Method for ScoreEnsemble {
     }
 }
 
+/// Members whose scores are on the stack.
+const MEMBERS: usize = 8;
+
 impl ScoreEnsemble {
     /// The members' scores of one image as one.
     fn combined(&self, scores: &[&Score]) -> Score {
-        let mut parts = vec![0.0; scores.len()];
+        let mut parts = SmallVec::<[_; MEMBERS]>::from_elem(0.0, scores.len());
         let mut of = |combination: &Combination, value: &dyn Fn(&Score) -> f32, scale: fn(&Scales) -> &Scale| {
             for ((part, score), (_, scales)) in parts.iter_mut().zip(scores).zip(&self.members) {
                 *part = combination.part(scale(scales), value(score));
@@ -185,7 +190,7 @@ impl ScoreEnsemble {
         let value = of(&self.images, &|s| s.value, |s| &s.images);
         let ImageSpec { height, width, .. } = self.image;
         let pixel = |at: usize| of(&self.pixels, &|s| s.map.values[at], |s| &s.pixels);
-        let values = (0..height * width).map(pixel).collect();
+        let values = HostBuffer::collect((0..height * width).map(pixel));
         Score { value, map: AnomalyMap { height, width, values } }
     }
 }
@@ -195,10 +200,12 @@ impl Detector for ScoreEnsemble {
         self.image
     }
 
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn score(&self, images: &Tensor) -> Result<Scores> {
         let size = (self.image.height, self.image.width);
-        let all: Vec<Vec<Score>> = self.members.iter().map(|(m, _)| scored(m, images, size)).collect::<Result<_>>()?;
-        let image = |at: usize| self.combined(&all.iter().map(|scores| &scores[at]).collect::<Vec<_>>());
+        let all = self.members.iter().map(|(m, _)| scored(m, images, size));
+        let all = all.collect::<Result<SmallVec<[Scores; MEMBERS]>>>()?;
+        let of_image = |at: usize| all.iter().map(move |scores| &scores[at]).collect::<SmallVec<[_; MEMBERS]>>();
+        let image = |at: usize| self.combined(&of_image(at));
         Ok((0..images.shape()[0]).map(image).collect())
     }
 

@@ -67,13 +67,13 @@ mod tests {
         for (score, defective) in defective.into_iter().chain([0.5, 0.1, 0.7].map(|score| (score, false))) {
             let item = Item { path: format!("{score}.png").into(), kind: "hole".into(), defective, masks: Vec::new() };
             let image = ScoredImage { item, score, size: (1, 1), ms: 1.0, overlap: None };
-            maps.take(&image, &AnomalyMap { height: 1, width: 1, values: vec![score] });
+            maps.take(&image, &AnomalyMap { height: 1, width: 1, values: vec![score].into() });
         }
         let kept = maps.by_file();
         let mut scores: Vec<f32> = kept.values().map(|map| map.values[0]).collect();
         scores.sort_by(f32::total_cmp);
         assert_eq!(scores, [0.5, 0.7, 1.0, 2.0, 4.0, 5.0]);
-        assert_eq!(kept[Path::new("5.png")].values, [5.0]);
+        assert_eq!(kept[Path::new("5.png")].values[..], [5.0]);
     }
 
     #[test]

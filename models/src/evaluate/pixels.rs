@@ -58,7 +58,7 @@ impl Pixels {
     pub fn take(&mut self, item: &Item, truth: Truth, map: AnomalyMap, looked_at: &LookedAt) -> Option<Overlap> {
         let Truth { mut defect, mut saturating } = truth;
         let mut regions = components(&defect, map.width);
-        let mut map = map.values;
+        let mut map = map.values.into_vec();
         looked_at.keep(&mut map);
         looked_at.keep(&mut defect);
         [Some(&mut regions), saturating.as_mut()].into_iter().flatten().for_each(|some| looked_at.renumber(some));

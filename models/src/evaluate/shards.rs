@@ -16,6 +16,7 @@ use hotad_engine::metrics::region::DefectRegion;
 use hotad_engine::shard::file::{At, Header, Lines, ShardFile, merged};
 use hotad_engine::shard::{Shard, listing_sha256};
 use hotad_engine::{Error, Result};
+use hotad_kernels::device::HostBuffer;
 use serde::{Deserialize, Serialize};
 
 use super::observe::{Observed, observe, unseen};
@@ -103,7 +104,7 @@ fn decoded(map: &str, (height, width): (usize, usize)) -> Result<AnomalyMap> {
     if bytes.len() != height.saturating_mul(width).saturating_mul(4) {
         return Err(damaged());
     }
-    let values = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let values = HostBuffer::collect(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
     Ok(AnomalyMap { height, width, values })
 }
 

@@ -14,7 +14,7 @@ pub mod source;
 use hotad_engine::Result;
 use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::device::Device;
-use hotad_engine::tensor::Tensor;
+use hotad_engine::tensor::{Tensor, Tensors};
 
 pub use embedding::{Embedding, Fusion};
 pub use settings::FeatureSettings;
@@ -35,7 +35,7 @@ pub trait Extractor: Send + Sync {
     ///
     /// # Errors
     /// When the batch has another shape than [`Extractor::image`] says.
-    fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Vec<Tensor>>;
+    fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Tensors>;
 }
 
 /// Images `[n, h, w, c]` on a device as an extractor takes them: resized (bilinear, antialiased), gray made of colour or

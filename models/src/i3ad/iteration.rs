@@ -13,11 +13,12 @@ use hotad_engine::params::State;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
 use hotad_kernels::conv::{checkerboard_masks, join_checkerboard};
-use hotad_kernels::device::Buffer;
+use hotad_kernels::device::{Buffer, HostBuffer};
 use hotad_kernels::elementwise::approach;
 use hotad_kernels::gather::gather;
 use hotad_kernels::rows::copy_range;
 use hotad_kernels::ssim::{SsimOptions, ssim_mask};
+use smallvec::SmallVec;
 
 use super::picture::{signed, unit};
 use crate::networks::inpainting::{Generator, Inpainting, Ready};
@@ -41,10 +42,16 @@ pub struct Search {
 #[derive(Clone, Debug)]
 pub struct Reached {
     /// 1 - SSIM, averaged over channels.
-    pub dissimilarity: Vec<f32>,
+    pub dissimilarity: HostBuffer<f32>,
     /// In 0..1.
-    pub reconstruction: Vec<f32>,
+    pub reconstruction: HostBuffer<f32>,
 }
+
+/// Those of a batch; up to 32 are on the stack.
+pub type ReachedAll = SmallVec<[Reached; 32]>;
+
+/// A number for each image of a batch, likewise.
+type Numbers = SmallVec<[usize; 32]>;
 
 /// One iteration, for those who watch.
 pub struct Moment<'a> {
@@ -53,7 +60,7 @@ pub struct Moment<'a> {
     /// Numbers of the images that are still in the batch.
     pub images: &'a [usize],
     /// Of each of them.
-    pub reached: Vec<Reached>,
+    pub reached: ReachedAll,
     /// The mask that follows, 1 = to be painted, all of one image after the other.
     pub masks: Vec<f32>,
 }
@@ -70,14 +77,17 @@ pub struct Painter {
     pub side: usize,
 }
 
+/// Which images are done.
+type Done = SmallVec<[bool; 32]>;
+
 /// Images that are not done.
 struct Active {
-    images: Vec<usize>,
+    images: Numbers,
     known: Tensor,
     now: Tensor,
     mask: Buffer,
     /// Pixels under each mask.
-    masked: Vec<usize>,
+    masked: Numbers,
 }
 
 impl Painter {
@@ -136,12 +146,17 @@ impl Painter {
         let ([n, h, w, c], side) = (images.nhwc()?, self.side);
         let masks = moved_checkerboard(side, cell, shift)?;
         let values = images.values()?;
-        let four = values.chunks_exact((h * w * c).max(1)).flat_map(|image| image.repeat(4)).collect();
-        let four = Tensor::new(four, &[4 * n, h, w, c])?.to(&self.device)?;
-        let all = Tensor::new(masks.repeat(n), &[4 * n, h, w, 1])?.to(&self.device)?;
+        let image = (h * w * c).max(1);
+        let (mut four, mut all) = (HostBuffer::try_uninit(4 * values.len())?, HostBuffer::try_uninit(n * masks.len())?);
+        let copies = four.chunks_exact_mut(image).zip(values.chunks_exact(image).flat_map(|image| [image; 4]));
+        copies.for_each(|(to, image)| to.copy_from_slice(image));
+        all.chunks_exact_mut(masks.len()).for_each(|to| to.copy_from_slice(&masks));
+        let four = Tensor::from_buffer(Buffer::Host(four), &[4 * n, h, w, c])?.to(&self.device)?;
+        let all = Tensor::from_buffer(Buffer::Host(all), &[4 * n, h, w, 1])?.to(&self.device)?;
         let made = self.paint(&four, &all)?;
-        let (masks, mut joined) = (self.device.upload(masks)?, self.device.alloc(n * h * w * c)?);
-        join_checkerboard(made.view(), &masks, c, &mut joined)?;
+        let masks = Tensor::from_buffer(Buffer::Host(masks), &[4, h, w, 1])?.to(&self.device)?;
+        let mut joined = self.device.alloc(n * h * w * c)?;
+        join_checkerboard(made.view(), masks.view(), c, &mut joined)?;
         Tensor::from_buffer(joined, images.shape())
     }
 
@@ -156,13 +171,13 @@ impl Painter {
         search: &Search,
         until: &Until,
         mut watch: Option<Watch>,
-    ) -> Result<Vec<Reached>> {
+    ) -> Result<ReachedAll> {
         let n = images.shape()[0];
         let pixels = self.side * self.side;
-        let mut reached: Vec<Option<Reached>> = vec![None; n];
+        let mut reached: SmallVec<[Option<Reached>; 32]> = (0..n).map(|_| None).collect();
         let known = images.to(&self.device)?;
         let mask = self.device.zeros(n * pixels)?;
-        let mut active = Active { images: (0..n).collect(), known, now: first, mask, masked: vec![0; n] };
+        let mut active = Active { images: (0..n).collect(), known, now: first, mask, masked: Numbers::from_elem(0, n) };
         for iteration in 0..=search.iterations {
             let last = iteration == search.iterations || !until.goes_on(iteration as u32);
             let (dissimilarity, done) = self.look(&mut active, search, iteration == 0, last)?;
@@ -188,7 +203,7 @@ impl Painter {
     }
 
     /// Compares, masks, and tells which images are done.
-    fn look(&self, active: &mut Active, search: &Search, first: bool, last: bool) -> Result<(Buffer, Vec<bool>)> {
+    fn look(&self, active: &mut Active, search: &Search, first: bool, last: bool) -> Result<(Buffer, Done)> {
         let n = active.images.len();
         let pixels = self.side * self.side;
         let (mut dissimilarity, mut changed) = (self.device.alloc(n * pixels)?, self.device.alloc(n)?);
@@ -196,14 +211,13 @@ impl Painter {
         let (known, now) = (active.known.view(), active.now.view());
         let shape = active.known.nhwc()?;
         ssim_mask(known, now, shape, &opts, search.u, &mut dissimilarity, &mut active.mask, &mut changed)?;
-        let masks = active.mask.to_vec()?;
         let count = |m: &[f32]| m.iter().filter(|v| **v != 0.0).count();
-        let masked: Vec<usize> = masks.chunks_exact(pixels).map(count).collect();
-        let done = (0..n).zip(changed.into_vec()?).map(|(i, changed)| {
-            let small = !first && changed as f32 <= search.stop * active.masked[i] as f32;
+        let masked: Numbers = active.mask.values()?.chunks_exact(pixels).map(count).collect();
+        let done = |(i, changed): (usize, &u32)| {
+            let small = !first && *changed as f32 <= search.stop * active.masked[i] as f32;
             last || small || masked[i] == 0
-        });
-        let done = done.collect();
+        };
+        let done = changed.values()?.iter().enumerate().map(done).collect();
         active.masked = masked;
         Ok((dissimilarity, done))
     }
@@ -214,13 +228,15 @@ impl Active {
     fn restored(&self, i: usize) -> Result<Reached> {
         let (values, pixels) = (self.known.values()?, self.mask.len() / self.images.len());
         let block = values.len() / self.images.len();
-        let reconstruction = values[i * block..(i + 1) * block].to_vec();
-        Ok(Reached { dissimilarity: vec![0.0; pixels], reconstruction })
+        let reconstruction = HostBuffer::copied(&values[i * block..(i + 1) * block]);
+        let mut dissimilarity = HostBuffer::try_uninit(pixels)?;
+        dissimilarity.fill(0.0);
+        Ok(Reached { dissimilarity, reconstruction })
     }
 
     /// Those that are not done.
     fn without(self, done: &[bool]) -> Result<Self> {
-        let left: Vec<usize> = (0..done.len()).filter(|i| !done[*i]).collect();
+        let left: Numbers = (0..done.len()).filter(|i| !done[*i]).collect();
         let (shape, pixels) = (self.known.nhwc()?, self.mask.len() / done.len());
         let block = shape[1] * shape[2] * shape[3];
         let shape = [left.len(), shape[1], shape[2], shape[3]];
@@ -235,13 +251,15 @@ impl Active {
 }
 
 /// The four masks `[4, side, side]` of a checkerboard that begins `shift` pixels above and to the left of the image.
-fn moved_checkerboard(side: usize, cell: usize, shift: usize) -> Result<Vec<f32>> {
+fn moved_checkerboard(side: usize, cell: usize, shift: usize) -> Result<HostBuffer<f32>> {
     let larger = side + shift;
     let mut masks = Device::CPU.alloc(4 * larger * larger)?;
     checkerboard_masks(larger, larger, cell, &mut masks)?;
-    let masks = masks.into_vec()?;
+    let masks = masks.into_host()?;
     let rows = masks.chunks_exact(larger).enumerate().filter(|(row, _)| row % larger >= shift);
-    Ok(rows.flat_map(|(_, row)| row[shift..].iter().copied()).collect())
+    let mut moved = HostBuffer::try_uninit(4 * side * side)?;
+    moved.chunks_exact_mut(side).zip(rows).for_each(|(to, (_, row))| to.copy_from_slice(&row[shift..]));
+    Ok(moved)
 }
 
 /// A batch of a shape, of which `make` makes some images from a first one on, `most` at a time.
@@ -266,12 +284,13 @@ fn some(batch: &Tensor, first: usize, count: usize) -> Result<Tensor> {
 }
 
 /// Where all images of a batch are.
-fn all(dissimilarity: &Buffer, active: &Active) -> Result<Vec<Reached>> {
+fn all(dissimilarity: &Buffer, active: &Active) -> Result<ReachedAll> {
     let n = active.images.len();
-    let (maps, values) = (dissimilarity.to_vec()?, active.now.values()?);
+    let (maps, values) = (dissimilarity.values()?, active.now.values()?);
     let maps = maps.chunks_exact(maps.len() / n);
     let pairs = maps.zip(values.chunks_exact(values.len() / n));
-    Ok(pairs.map(|(d, r)| Reached { dissimilarity: d.to_vec(), reconstruction: r.to_vec() }).collect())
+    let copied = |(d, r)| Reached { dissimilarity: HostBuffer::copied(d), reconstruction: HostBuffer::copied(r) };
+    Ok(pairs.map(copied).collect())
 }
 
 #[cfg(test)]

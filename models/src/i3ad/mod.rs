@@ -36,14 +36,14 @@ use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::params::State;
-use hotad_engine::tensor::Tensor;
+use hotad_engine::tensor::{Tensor, Tensors};
 use hotad_engine::until::Until;
 use hotad_engine::{Error, Result};
-use hotad_kernels::device::Buffer;
+use hotad_kernels::device::{Buffer, HostBuffer};
 use serde_json::Value;
 
 use crate::config::{Interval, Settings, damaged};
-use crate::detector::{Detector, Score};
+use crate::detector::{Detector, Scores};
 use crate::explanation::{Explainable, Explanation, Illustration, Sweep};
 use crate::features::Extractor;
 use crate::fit::{FitContext, Schedule};
@@ -55,7 +55,7 @@ use crate::segmentation::Aggregation;
 
 pub use augment::Augment;
 pub use config::{Config, Kept, Preset};
-use iteration::{Moment, Painter, Reached, Search, Watch};
+use iteration::{Moment, Painter, Reached, ReachedAll, Search, Watch};
 use learner::AdversarialLearner;
 pub use masks::{MaskKinds, free_form};
 use picture::padded;
@@ -156,7 +156,7 @@ impl I3ad {
     }
 
     /// Iterates over images from the checkerboards on; where they get to.
-    fn iterate(&self, images: &Tensor, until: &Until, watch: Option<Watch>) -> Result<Vec<Reached>> {
+    fn iterate(&self, images: &Tensor, until: &Until, watch: Option<Watch>) -> Result<ReachedAll> {
         let tiles = self.config.tiles().cut(images)?;
         let first = self.first(&tiles, self.config.patches)?;
         self.iterate_from(&tiles, first, &self.search(), until, watch)
@@ -170,39 +170,42 @@ impl I3ad {
         search: &Search,
         until: &Until,
         watch: Option<Watch>,
-    ) -> Result<Vec<Reached>> {
-        let mut following = Following::new(self.config.tiles(), tiles);
-        let mut see = watch.map(|watch| move |moment: &Moment| following.whole(moment, |whole| watch(whole)));
+    ) -> Result<ReachedAll> {
+        let mut see = watch.map(|watch| {
+            let mut following = Following::new(self.config.tiles(), tiles);
+            move |moment: &Moment| following.whole(moment, |whole| watch(whole))
+        });
         let see = see.as_mut().map(|see| see as Watch);
         Ok(stitched(&self.config.tiles(), &self.painter.iterate(tiles, first, search, until, see)?))
     }
 
     /// The anomaly map of an image `[size, size, 3]`.
-    fn map(&self, residual: Residual, image: &[f32], reached: &Reached) -> Vec<f32> {
+    fn map(&self, residual: Residual, image: &[f32], reached: &Reached) -> HostBuffer<f32> {
         match residual {
             Residual::Ssim => reached.dissimilarity.clone(),
             Residual::L2 => {
                 let pixels = image.chunks_exact(3).zip(reached.reconstruction.chunks_exact(3));
                 let square = |(a, b): (&f32, &f32)| (a - b) * (a - b);
-                pixels.map(|(a, b)| a.iter().zip(b).map(square).sum::<f32>() / 3.0).collect()
+                HostBuffer::collect(pixels.map(|(a, b)| a.iter().zip(b).map(square).sum::<f32>() / 3.0))
             }
         }
     }
 
     /// Image scores and maps of one residual; `values` are the images.
-    fn scores(&self, residual: Residual, values: &[f32], reached: &[Reached]) -> Result<Vec<Score>> {
+    fn scores(&self, residual: Residual, values: &[f32], reached: &[Reached]) -> Result<Scores> {
         let Config { score, score_blur, top_share, .. } = self.config;
-        let mut all = Vec::with_capacity(reached.len() * self.config.image_size * self.config.image_size);
-        for mut map in self.maps(residual, values, reached) {
-            self.standard.iter().for_each(|standard| standard.apply(residual, &mut map));
-            all.extend(map);
+        let pixels = self.config.image_size * self.config.image_size;
+        let mut all = HostBuffer::try_uninit(reached.len() * pixels)?;
+        for (to, map) in all.chunks_exact_mut(pixels).zip(self.maps(residual, values, reached)) {
+            to.copy_from_slice(&map);
+            self.standard.iter().for_each(|standard| standard.apply(residual, to));
         }
         let aggregation = Aggregation::new(self.config.image(), score_blur, score);
-        Aggregation { share: top_share, ..aggregation }.of(Buffer::Host(all.into()))
+        Aggregation { share: top_share, ..aggregation }.of(Buffer::Host(all))
     }
 
     /// Anomaly maps `[size, size]` of images.
-    fn maps(&self, residual: Residual, values: &[f32], reached: &[Reached]) -> impl Iterator<Item = Vec<f32>> {
+    fn maps(&self, residual: Residual, values: &[f32], reached: &[Reached]) -> impl Iterator<Item = HostBuffer<f32>> {
         let n = reached.len();
         reached.iter().enumerate().map(move |(i, r)| self.map(residual, image_of(values, n, i), r))
     }
@@ -214,8 +217,11 @@ impl I3ad {
     /// When the batch has another shape.
     pub fn background_until(&self, images: &Tensor, until: &Until) -> Result<Tensor> {
         let reached = self.iterate(images, until, None)?;
-        let made = reached.into_iter().flat_map(|r| r.reconstruction).collect();
-        Tensor::new(made, images.shape())?.to(&images.device())
+        let mut made = HostBuffer::try_uninit(images.len())?;
+        let image = images.len() / reached.len().max(1);
+        let parts = made.chunks_exact_mut(image.max(1)).zip(&reached);
+        parts.for_each(|(to, reached)| to.copy_from_slice(&reached.reconstruction));
+        Tensor::from_buffer(Buffer::Host(made), images.shape())?.to(&images.device())
     }
 }
 
@@ -239,7 +245,7 @@ impl Extractor for I3ad {
         vec![0]
     }
 
-    fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Vec<Tensor>> {
+    fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Tensors> {
         cuts.iter().map(|_| self.features(images)).collect()
     }
 }
@@ -255,11 +261,11 @@ impl Detector for I3ad {
         self.config.image()
     }
 
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn score(&self, images: &Tensor) -> Result<Scores> {
         self.score_until(images, &Until::done())
     }
 
-    fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
+    fn score_until(&self, images: &Tensor, until: &Until) -> Result<Scores> {
         let reached = self.iterate(images, until, None)?;
         self.scores(self.config.residual, &images.values()?, &reached)
     }

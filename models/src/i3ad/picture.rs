@@ -3,6 +3,7 @@
 
 use hotad_engine::Result;
 use hotad_engine::tensor::Tensor;
+use hotad_kernels::device::{Buffer, HostBuffer};
 use hotad_kernels::elementwise::affine;
 
 /// Where a square part of an image of a batch begins.
@@ -21,20 +22,22 @@ pub struct Part {
 ///
 /// # Errors
 /// When the batch is no map.
-pub fn parts(images: &Tensor, side: usize, parts: impl Iterator<Item = Part>) -> Result<Tensor> {
+pub fn parts(images: &Tensor, side: usize, parts: impl Iterator<Item = Part> + Clone) -> Result<Tensor> {
     let [_, h, w, c] = images.nhwc()?;
     let values = images.values()?;
-    let (mut out, mut count) = (Vec::new(), 0);
+    let count = parts.clone().count();
+    let mut out = HostBuffer::try_uninit(count * side * side * c)?;
+    let mut lines = out.chunks_exact_mut((side * c).max(1));
     for Part { image, top, left } in parts {
-        for y in top..top + side {
+        for (y, line) in (top..top + side).zip(&mut lines) {
             let row = &values[(image * h + y.min(h - 1)) * w * c..][..w * c];
             let inside = &row[left.min(w) * c..(left + side).min(w) * c];
-            out.extend_from_slice(inside);
-            (inside.len() / c..side).for_each(|_| out.extend_from_slice(&row[(w - 1) * c..]));
+            let (seen, beyond) = line.split_at_mut(inside.len());
+            seen.copy_from_slice(inside);
+            beyond.chunks_exact_mut(c).for_each(|pixel| pixel.copy_from_slice(&row[(w - 1) * c..]));
         }
-        count += 1;
     }
-    Tensor::new(out, &[count, side, side, c])
+    Tensor::from_buffer(Buffer::Host(out), &[count, side, side, c])
 }
 
 /// Images `[n, h, w, c]` as `[n, side, side, c]`, the last row and column repeated.

@@ -6,6 +6,8 @@
 
 use hotad_engine::Result;
 use hotad_engine::tensor::Tensor;
+use hotad_kernels::device::HostBuffer;
+use smallvec::SmallVec;
 
 use super::picture::{Part, parts};
 
@@ -20,7 +22,7 @@ pub struct Tiles {
     /// Rows and columns of a tile; one that is larger than the image is the image, its last row and column repeated.
     side: usize,
     /// First rows, and first columns, of the tiles.
-    starts: Vec<usize>,
+    starts: SmallVec<[usize; 16]>,
 }
 
 impl Tiles {
@@ -38,7 +40,7 @@ impl Tiles {
     }
 
     /// First row and column of each tile of an image.
-    fn places(&self) -> impl Iterator<Item = (usize, usize)> {
+    fn places(&self) -> impl Iterator<Item = (usize, usize)> + Clone {
         self.starts.iter().flat_map(|top| self.starts.iter().map(|left| (*top, *left)))
     }
 
@@ -53,13 +55,18 @@ impl Tiles {
     }
 
     /// The map `[size, size, c]` of an image from those of its tiles, `[side, side, c]` each.
-    pub fn stitch<'a>(&self, mut maps: impl Iterator<Item = &'a [f32]>, c: usize) -> Vec<f32> {
+    pub fn stitch<'a>(&self, mut maps: impl Iterator<Item = &'a [f32]>, c: usize) -> HostBuffer<f32> {
         let Self { size, side, .. } = *self;
         if self.count() == 1 {
-            let rows = maps.next().into_iter().flat_map(|map| map.chunks_exact(side * c).take(size));
-            return rows.flat_map(|row| row[..size * c].iter().copied()).collect();
+            let mut whole = HostBuffer::uninit(size * size * c);
+            let rows = maps.next().into_iter().flat_map(|map| map.chunks_exact(side * c));
+            let pairs = whole.chunks_exact_mut(size * c).zip(rows);
+            pairs.for_each(|(to, row)| to.copy_from_slice(&row[..size * c]));
+            return whole;
         }
-        let (mut sum, mut weights) = (vec![0.0; size * size * c], vec![0.0; size * size]);
+        let (mut sum, mut weights) = (HostBuffer::uninit(size * size * c), HostBuffer::uninit(size * size));
+        sum.fill(0.0);
+        weights.fill(0.0);
         let near = |at: usize| (at + 1).min(side - at) as f32;
         for ((top, left), map) in self.places().zip(maps) {
             for (i, seen) in map.chunks_exact(c).enumerate() {
@@ -69,7 +76,7 @@ impl Tiles {
                 sum[at * c..][..c].iter_mut().zip(seen).for_each(|(sum, v)| *sum += weight * v);
             }
         }
-        for (pixel, weight) in sum.chunks_exact_mut(c).zip(weights) {
+        for (pixel, weight) in sum.chunks_exact_mut(c).zip(&weights) {
             pixel.iter_mut().for_each(|v| *v /= weight);
         }
         sum
@@ -87,8 +94,8 @@ mod tests {
             assert_eq!((starts[0], starts[starts.len() - 1]), (0, size - side), "{size} by {side}");
             assert!(starts.windows(2).all(|pair| pair[1] - pair[0] <= side * 3 / 4), "{starts:?}");
         }
-        assert_eq!(Tiles::new(256, 64).starts, [0, 48, 96, 144, 192]);
-        assert_eq!(Tiles::new(66, 68).starts, [0], "an image that is padded");
+        assert_eq!(Tiles::new(256, 64).starts[..], [0, 48, 96, 144, 192]);
+        assert_eq!(Tiles::new(66, 68).starts[..], [0], "an image that is padded");
     }
 
     /// Cut and stitched, an image is itself; where tiles disagree it goes from one to the other without a step.
@@ -116,6 +123,6 @@ mod tests {
         let cut = tiles.cut(&image).expect("a map");
         let cut = cut.values().expect("host");
         assert_eq!((cut[3], cut[15]), (cut[2], 8.0 / 7.0), "the last column and row are repeated");
-        assert_eq!(tiles.stitch(std::iter::once(&cut[..]), 1), *image.values().expect("host"));
+        assert_eq!(tiles.stitch(std::iter::once(&cut[..]), 1)[..], *image.values().expect("host"));
     }
 }

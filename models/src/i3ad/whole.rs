@@ -2,12 +2,13 @@
 
 use hotad_engine::Result;
 use hotad_engine::tensor::Tensor;
+use hotad_kernels::device::HostBuffer;
 
-use super::iteration::{Moment, Reached};
+use super::iteration::{Moment, Reached, ReachedAll};
 use super::tiles::Tiles;
 
 /// Images of a batch from what each of their tiles has reached.
-pub fn stitched(tiles: &Tiles, reached: &[Reached]) -> Vec<Reached> {
+pub fn stitched(tiles: &Tiles, reached: &[Reached]) -> ReachedAll {
     let whole = |tiles_of: &[Reached]| Reached {
         dissimilarity: tiles.stitch(tiles_of.iter().map(|r| &r.dissimilarity[..]), 1),
         reconstruction: tiles.stitch(tiles_of.iter().map(|r| &r.reconstruction[..]), 3),
@@ -29,7 +30,7 @@ impl<'a> Following<'a> {
     /// Before the first iteration over `known`, all tiles of a batch.
     pub fn new(tiles: Tiles, known: &'a Tensor) -> Self {
         let n = known.shape()[0];
-        let nothing = Reached { dissimilarity: Vec::new(), reconstruction: Vec::new() };
+        let nothing = Reached { dissimilarity: HostBuffer::default(), reconstruction: HostBuffer::default() };
         Self { tiles, known, reached: vec![nothing; n], masks: vec![vec![1.0]; n] }
     }
 
@@ -49,8 +50,8 @@ impl<'a> Following<'a> {
         images.dedup();
         let of = |image: &usize| image * count..(image + 1) * count;
         let reached = images.iter().flat_map(|i| stitched(&self.tiles, &self.reached[of(i)])).collect();
-        let masks = images.iter().flat_map(|i| self.tiles.stitch(self.masks[of(i)].iter().map(|m| &m[..]), 1));
-        let masks = masks.collect();
+        let masks = images.iter().map(|i| self.tiles.stitch(self.masks[of(i)].iter().map(|m| &m[..]), 1));
+        let masks = masks.flat_map(HostBuffer::into_vec).collect();
         see(&Moment { iteration: moment.iteration, images: &images, reached, masks })
     }
 
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     fn reached(value: f32) -> Reached {
-        Reached { dissimilarity: vec![value; 16], reconstruction: vec![value; 48] }
+        Reached { dissimilarity: vec![value; 16].into(), reconstruction: vec![value; 48].into() }
     }
 
     /// Of four tiles, one is done as it is, and one as its mask has become empty, which makes it the image itself.
@@ -101,11 +102,11 @@ mod tests {
         at(0, &[0, 1, 2, 3], &[1.0, 2.0, 3.0, 4.0], &[1.0, 0.0, 1.0, 1.0]);
         let (now, masks) = at(1, &[0, 3], &[5.0, 6.0], &[1.0, 1.0]);
         let image = known.values().expect("host")[48..96].to_vec();
-        let restored = Reached { dissimilarity: vec![0.0; 16], reconstruction: image };
+        let restored = Reached { dissimilarity: vec![0.0; 16].into(), reconstruction: image.into() };
         let want = stitched(&tiles, &[reached(5.0), restored, reached(3.0), reached(6.0)]).remove(0);
         assert_eq!(now.dissimilarity, want.dissimilarity);
         assert_eq!(now.reconstruction, want.reconstruction);
         let want = [1.0, 0.0, 1.0, 1.0].map(|v| vec![v; 16]);
-        assert_eq!(masks, tiles.stitch(want.iter().map(|m| &m[..]), 1));
+        assert_eq!(masks[..], tiles.stitch(want.iter().map(|m| &m[..]), 1)[..]);
     }
 }

@@ -9,6 +9,7 @@ use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result};
+use hotad_kernels::device::{Buffer, HostBuffer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -171,8 +172,10 @@ impl GuideModel {
     pub fn maps_on(&self, Scale { zero, one }: Scale, images: &Tensor) -> Result<Tensor> {
         let [n, height, width, _] = images.nhwc()?;
         let scores = scored(&self.member, images, (height, width))?;
-        let values = scores.iter().flat_map(|score| score.map.values.iter().map(|v| (v - zero) / (one - zero)));
-        Tensor::new(values.collect(), &[n, height, width, 1])?.to(&self.device)
+        let mut values = HostBuffer::try_uninit(n * height * width)?;
+        let all = scores.iter().flat_map(|score| &score.map.values);
+        values.iter_mut().zip(all).for_each(|(to, v)| *to = (v - zero) / (one - zero));
+        Tensor::from_buffer(Buffer::Host(values), &[n, height, width, 1])?.to(&self.device)
     }
 
     /// Its name.

@@ -34,15 +34,16 @@ use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::params::State;
 use hotad_engine::planned::Planned;
-use hotad_engine::tensor::Tensor;
+use hotad_engine::tensor::{Tensor, Tensors};
 use hotad_engine::{Activation, Error, Result, random};
 use hotad_kernels::device::Buffer;
 use serde_json::Value;
+use smallvec::smallvec;
 
 use crate::anomaly_map::AnomalyMap;
 use crate::color_unet::{Recolouring, require_colour};
 use crate::config::Settings;
-use crate::detector::{Detector, Exportable, Recolours, Score};
+use crate::detector::{Detector, Exportable, Recolours, Score, Scores};
 use crate::explanation::{Explainable, Explanation, Illustration};
 use crate::export::{self, Exported};
 use crate::features::Extractor;
@@ -191,11 +192,11 @@ impl Detector for LeaNet {
         self.config.image()
     }
 
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn score(&self, images: &Tensor) -> Result<Scores> {
         let queued = |images: &Tensor| {
             let maps = self.guide.maps(images)?;
             let images = images.to(&self.ready.device)?;
-            Ok(vec![self.ready.probabilities(&images, &seen(&maps)?)?, maps.into_buffer()?])
+            Ok(smallvec![self.ready.probabilities(&images, &seen(&maps)?)?, maps.into_buffer()?])
         };
         let values = self.planned.run(images, &self.ready.device, queued)?;
         let maps = AnomalyMap::of_batch(&values[1], self.config.image());
@@ -300,7 +301,7 @@ impl Extractor for LeaNet {
         vec![2, 3]
     }
 
-    fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Vec<Tensor>> {
+    fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Tensors> {
         let maps = seen(&self.guide.maps(images)?)?;
         let (images, last) = (images.to(&self.ready.device)?, cuts.last().map_or(0, |c| c + 1));
         let taps = self.ready.networks.maps(&Weights::Prepared(&self.ready.detection), &images, &maps, last)?;

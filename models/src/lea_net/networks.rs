@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hotad_engine::ops::{attend, attention_map, concat_channels};
 use hotad_engine::params::{Params, State};
-use hotad_engine::tensor::Tensor;
+use hotad_engine::tensor::{Tensor, Tensors};
 use hotad_engine::{Result, weights};
 use hotad_kernels::resize::{Filter, resize};
 
@@ -121,7 +121,7 @@ impl Networks {
     ///
     /// # Errors
     /// When shapes do not fit.
-    pub fn maps(&self, detection: &Weights, images: &Tensor, maps: &Tensor, last: usize) -> Result<Vec<Tensor>> {
+    pub fn maps(&self, detection: &Weights, images: &Tensor, maps: &Tensor, last: usize) -> Result<Tensors> {
         features(self.detection.as_ref(), detection, &self.seen(images, maps)?, last)
     }
 

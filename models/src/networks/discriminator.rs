@@ -5,7 +5,7 @@
 
 use hotad_engine::ops::{ConvParams, conv2d, spectral_norm};
 use hotad_engine::params::Params;
-use hotad_engine::tensor::Tensor;
+use hotad_engine::tensor::{Tensor, Tensors};
 use hotad_engine::{Activation, Result, random};
 use hotad_kernels::conv::{ConvOptions, Padding};
 use rand::Rng;
@@ -65,8 +65,8 @@ impl Normalised {
     ///
     /// # Errors
     /// When the images have other channels.
-    pub fn features(&self, images: &Tensor) -> Result<Vec<Tensor>> {
-        let mut maps: Vec<Tensor> = Vec::with_capacity(self.0.len());
+    pub fn features(&self, images: &Tensor) -> Result<Tensors> {
+        let mut maps = Tensors::new();
         for layer in &self.0 {
             let map = conv2d(maps.last().unwrap_or(images), layer, OPTIONS)?;
             maps.push(map);

@@ -21,7 +21,7 @@ pub mod unet;
 pub mod vgg;
 
 use hotad_engine::params::{Params, State};
-use hotad_engine::tensor::Tensor;
+use hotad_engine::tensor::{Tensor, Tensors};
 use hotad_engine::{Result, random};
 use hotad_kernels::batch_norm::{Affine, After, Statistics, batch_norm2d_eval};
 
@@ -97,8 +97,8 @@ pub fn classify(
 ///
 /// # Errors
 /// When shapes do not fit.
-pub fn features(network: &dyn Classifier, weights: &Weights, images: &Tensor, last: usize) -> Result<Vec<Tensor>> {
-    let mut taps: Vec<Tensor> = Vec::with_capacity(last);
+pub fn features(network: &dyn Classifier, weights: &Weights, images: &Tensor, last: usize) -> Result<Tensors> {
+    let mut taps = Tensors::new();
     for point in 1..=last {
         let next = network.stage(point, weights, taps.last().unwrap_or(images), None)?;
         taps.push(next);

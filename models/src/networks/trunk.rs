@@ -1,12 +1,10 @@
 //! A convolutional network without its classifier: named blocks in order, after each of which its map can be taken.
 
-use std::collections::BTreeSet;
-
 use hotad_engine::Result;
 use hotad_engine::device::Device;
 use hotad_engine::ops::max_pool2d;
 use hotad_engine::params::State;
-use hotad_engine::tensor::Tensor;
+use hotad_engine::tensor::{Tensor, Tensors};
 use hotad_kernels::pool::PoolOptions;
 
 use super::layer::{Layer, Prepared, Weights, on_host};
@@ -148,13 +146,12 @@ impl Trunk {
     ///
     /// # Errors
     /// When shapes do not fit.
-    pub fn maps(&self, weights: &Weights, images: &Tensor, cuts: &[usize]) -> Result<Vec<Tensor>> {
-        let wanted: BTreeSet<usize> = cuts.iter().copied().collect();
-        let last = wanted.last().map_or(0, |c| c + 1);
-        let (mut x, mut maps) = (images.clone(), Vec::with_capacity(cuts.len()));
+    pub fn maps(&self, weights: &Weights, images: &Tensor, cuts: &[usize]) -> Result<Tensors> {
+        let last = cuts.iter().max().map_or(0, |c| c + 1);
+        let (mut x, mut maps) = (images.clone(), Tensors::new());
         for (i, (_, block)) in self.blocks.iter().enumerate().take(last) {
             x = block.run(weights, &x, None)?;
-            if wanted.contains(&i) {
+            if cuts.contains(&i) {
                 maps.push(x.clone());
             }
         }

@@ -7,7 +7,7 @@
 
 use hotad_engine::ops::{Mode, concat_channels, dropout};
 use hotad_engine::params::Params;
-use hotad_engine::tensor::Tensor;
+use hotad_engine::tensor::{Tensor, Tensors};
 use hotad_engine::{Activation, Result, random};
 use hotad_kernels::conv::ConvOptions;
 
@@ -90,8 +90,8 @@ impl UNet {
     ///
     /// # Errors
     /// When the batch has another shape.
-    pub fn maps(&self, weights: &Weights, x: &Tensor, levels: usize) -> Result<Vec<Tensor>> {
-        let mut maps: Vec<Tensor> = Vec::with_capacity(levels);
+    pub fn maps(&self, weights: &Weights, x: &Tensor, levels: usize) -> Result<Tensors> {
+        let mut maps = Tensors::new();
         for layer in self.down.iter().take(levels) {
             let map = weights.run(layer, maps.last().unwrap_or(x), None, None)?;
             maps.push(map);

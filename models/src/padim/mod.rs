@@ -30,10 +30,11 @@ use hotad_kernels::mahalanobis::{Factors, LocationGaussians, halved, pack};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use smallvec::smallvec;
 
 use crate::anomaly_map::AnomalyMap;
 use crate::config::{BankType, checked, damaged};
-use crate::detector::{Detector, Exportable, Score};
+use crate::detector::{Detector, Exportable, Score, Scores};
 use crate::export::{self, Exported};
 use crate::features::{Embedding, Extractor};
 use crate::fit::FitContext;
@@ -197,10 +198,10 @@ impl Detector for Padim {
         self.embedding.image()
     }
 
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn score(&self, images: &Tensor) -> Result<Scores> {
         let queued = |images: &Tensor| {
             let patches = distances(&self.gaussians, &self.embedding.embed(images)?)?;
-            Ok(vec![enlarged(&patches, self.embedding.grid(), self.image(), self.config.blur as f32)?])
+            Ok(smallvec![enlarged(&patches, self.embedding.grid(), self.image(), self.config.blur as f32)?])
         };
         let values = self.planned.run(images, self.embedding.device(), queued)?;
         let largest = |map: &AnomalyMap| map.values.iter().copied().fold(0.0, f32::max);

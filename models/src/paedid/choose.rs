@@ -113,7 +113,7 @@ impl Paedid {
         let (maps, replaced) = self.maps(&images, &Until::done())?;
         let values = |(kind, _): &(ImageScore, _)| -> Result<Vec<f32>> {
             let evidence = self.evidence(*kind, &maps, &replaced)?.to_vec()?;
-            Ok(self.image_scores(*kind, &evidence))
+            Ok(self.image_scores(*kind, &evidence).into_vec())
         };
         SCORES.iter().map(values).collect()
     }

@@ -17,7 +17,7 @@ use super::check_lambda;
 use super::config::SHRINK;
 use super::decomposition::{Decomposition, lambdas};
 use crate::config::{Choice, POSITIVE, RATE, Settings, damaged, settings};
-use crate::detector::{Detector, Score};
+use crate::detector::{Detector, Scores};
 use crate::explanation::{Explainable, Explanation, Illustration};
 use crate::fit::FitContext;
 use crate::i3ad::{self, I3ad};
@@ -120,12 +120,12 @@ impl Detector for InpaintedPaedid {
         self.prior.image()
     }
 
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn score(&self, images: &Tensor) -> Result<Scores> {
         self.score_until(images, &Until::done())
     }
 
     /// What is stopped is the decomposition, or the inpainting and all of the decomposition.
-    fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
+    fn score_until(&self, images: &Tensor, until: &Until) -> Result<Scores> {
         let images = images.to(&self.device)?;
         let background = self.prior.background_until(&images, until)?;
         let maps = self.decomposition(self.lambda).maps_until(&images, &background, until)?;

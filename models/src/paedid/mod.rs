@@ -30,19 +30,20 @@ use std::collections::BTreeMap;
 use hotad_engine::container::{self, Stored};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::model_file::ModelFile;
-use hotad_engine::planned::Planned;
+use hotad_engine::planned::{Outputs, Planned};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
 use hotad_engine::{Error, Result};
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
-use hotad_kernels::device::Buffer;
+use hotad_kernels::device::{Buffer, HostBuffer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use smallvec::smallvec;
 
 use crate::anomaly_map::AnomalyMap;
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
 use crate::config::{SHARE, Settings, damaged, require, require_square};
-use crate::detector::{Detector, EditableBank, Exportable, Score};
+use crate::detector::{Detector, EditableBank, Exportable, Score, Scores};
 use crate::explanation::{Explainable, Explanation, Illustration};
 use crate::export::{self, Exported};
 use crate::features::Extractor;
@@ -219,20 +220,20 @@ impl Paedid {
     }
 
     /// Image scores of a kind from the values of [`Paedid::evidence`].
-    fn image_scores(&self, kind: ImageScore, evidence: &[f32]) -> Vec<f32> {
+    fn image_scores(&self, kind: ImageScore, evidence: &[f32]) -> HostBuffer<f32> {
         match (kind, &self.spread) {
-            (ImageScore::Patch, _) => evidence.to_vec(),
+            (ImageScore::Patch, _) => HostBuffer::copied(evidence),
             (ImageScore::Standardised, Some(spread)) => spread.scores(evidence, self.config.top_share),
-            _ => evidence.chunks_exact(self.image.height * self.image.width).map(largest).collect(),
+            _ => HostBuffer::collect(evidence.chunks_exact(self.image.height * self.image.width).map(largest)),
         }
     }
 
     /// All that is computed on the device: anomaly maps, and what image scores are taken from.
-    fn queued(&self, images: &Tensor, until: &Until) -> Result<Vec<Buffer>> {
+    fn queued(&self, images: &Tensor, until: &Until) -> Result<Outputs> {
         let images = images.to(self.prior.autoencoder.params.device())?;
         let (maps, replaced) = self.maps(&images, until)?;
         let evidence = self.evidence(self.score, &maps, &replaced)?;
-        Ok(vec![maps, evidence])
+        Ok(smallvec![maps, evidence])
     }
 }
 
@@ -241,15 +242,16 @@ impl Detector for Paedid {
         self.image
     }
 
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn score(&self, images: &Tensor) -> Result<Scores> {
         self.score_until(images, &Until::done())
     }
 
-    fn score_until(&self, images: &Tensor, until: &Until) -> Result<Vec<Score>> {
+    fn score_until(&self, images: &Tensor, until: &Until) -> Result<Scores> {
         let device = self.prior.autoencoder.params.device();
         let values = self.planned.run(images, device, |images| self.queued(images, until))?;
-        let scores = self.image_scores(self.score, &values[1]).into_iter();
-        Ok(scores.zip(AnomalyMap::of_batch(&values[0], self.image)).map(|(value, map)| Score { value, map }).collect())
+        let scores = self.image_scores(self.score, &values[1]);
+        let scores = scores.iter().zip(AnomalyMap::of_batch(&values[0], self.image));
+        Ok(scores.map(|(value, map)| Score { value: *value, map }).collect())
     }
 
     fn config(&self) -> Value {

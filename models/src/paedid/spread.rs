@@ -7,7 +7,7 @@
 use hotad_engine::params::{State, fetch};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Result, interrupt, random};
-use hotad_kernels::device::Device;
+use hotad_kernels::device::{Device, HostBuffer};
 use hotad_kernels::replacement::mark_highest;
 
 use crate::config::damaged;
@@ -72,13 +72,13 @@ impl Spread {
     }
 
     /// Image scores from s, `[image][location]`: the mean of the largest standardised values, a share of all, one at least.
-    pub fn scores(&self, s: &[f32], share: f64) -> Vec<f32> {
+    pub fn scores(&self, s: &[f32], share: f64) -> HostBuffer<f32> {
         let score = |image: &[f32]| {
             let normal = self.mean.iter().zip(&self.deviation);
-            let all: Vec<f32> = image.iter().zip(normal).map(|(s, (mean, deviation))| (s - mean) / deviation).collect();
-            top_mean(&all, share)
+            let all = image.iter().zip(normal).map(|(s, (mean, deviation))| (s - mean) / deviation);
+            top_mean(&mut HostBuffer::collect(all), share)
         };
-        s.chunks_exact(self.mean.len()).map(score).collect()
+        HostBuffer::collect(s.chunks_exact(self.mean.len()).map(score))
     }
 
     /// As tensors of a model file.

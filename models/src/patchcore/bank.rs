@@ -212,7 +212,7 @@ impl PatchBank {
         }
         let removed = stays.iter().filter(|s| !**s).count();
         let number = |old: u32| stays[..old as usize].iter().filter(|s| **s).count() as u32;
-        let vectors = in_precision(self.kind, self.vectors.select(&kept)?);
+        let vectors = in_precision(self.kind, self.vectors.select(&kept)?.into_vec());
         self.vectors = FlatBank::new(vectors, self.vectors.dimension(), &self.device)?;
         self.owners = kept.iter().map(|i| number(self.owners[*i])).collect();
         self.entries = self.entries.iter().zip(&stays).filter(|(_, s)| **s).map(|(e, _)| e.clone()).collect();

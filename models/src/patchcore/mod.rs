@@ -30,10 +30,11 @@ use hotad_kernels::device::Buffer;
 use hotad_kernels::flat_bank::FlatBank;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use smallvec::smallvec;
 
 use crate::anomaly_map::AnomalyMap;
 use crate::config::{checked, damaged};
-use crate::detector::{Detector, EditableBank, Exportable, Score};
+use crate::detector::{Detector, EditableBank, Exportable, Score, Scores};
 use crate::export::{self, Exported};
 use crate::features::{Embedding, Extractor};
 use crate::fit::FitContext;
@@ -98,25 +99,25 @@ struct Scorer<'a> {
 }
 
 impl Scorer<'_> {
-    fn scores(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn scores(&self, images: &Tensor) -> Result<Scores> {
         if self.config.neighbours > 1 {
             return self.weighted(images);
         }
         let values = self.planned.run(images, self.embedding.device(), |images| {
             let distance = nearest(&self.embedding.embed(images)?, self.bank, 1)?.distance;
             let maps = self.maps(&distance)?;
-            Ok(vec![distance, maps])
+            Ok(smallvec![distance, maps])
         })?;
         Ok(of_patches(&values[0], self.embedding.grid(), &values[1], self.embedding.image()))
     }
 
     /// Scores that weigh how dense the bank is around the vector nearest to the worst patch.
-    fn weighted(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn weighted(&self, images: &Tensor) -> Result<Scores> {
         let vectors = self.embedding.embed(images)?;
         let Nearest { index, distance } = nearest(&vectors, self.bank, 1)?;
-        let (index, neighbours) = (index.into_vec()?, self.config.neighbours);
-        let values = reweighted(&vectors, self.bank, &distance.to_vec()?, &index, neighbours)?;
-        let maps = self.maps(&distance)?.into_vec()?;
+        let neighbours = self.config.neighbours;
+        let values = reweighted(&vectors, self.bank, &distance.values()?, &index.values()?, neighbours)?;
+        let maps = self.maps(&distance)?.into_host()?;
         let maps = AnomalyMap::of_batch(&maps, self.embedding.image());
         Ok(values.into_iter().zip(maps).map(|(value, map)| Score { value, map }).collect())
     }
@@ -132,7 +133,7 @@ impl Detector for PatchCore {
         self.embedding.image()
     }
 
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn score(&self, images: &Tensor) -> Result<Scores> {
         let Self { config, embedding, bank, planned } = self;
         Scorer { embedding, bank: bank.vectors(), config, planned }.scores(images)
     }

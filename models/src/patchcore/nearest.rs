@@ -5,6 +5,7 @@ use hotad_engine::tensor::Tensor;
 use hotad_kernels::device::Buffer;
 use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::gather::gather;
+use smallvec::SmallVec;
 
 /// The nearest bank vectors of some queries, on their device.
 pub struct Nearest {
@@ -25,6 +26,12 @@ pub fn nearest(query: &Tensor, bank: &FlatBank, k: usize) -> Result<Nearest> {
     Ok(Nearest { index, distance })
 }
 
+/// A score for each image, on the stack for a few.
+pub type ImageScores = SmallVec<[f32; 8]>;
+
+/// Numbers of patches or vectors, on the stack for a few.
+type Numbers = SmallVec<[usize; 32]>;
+
 /// The most anomalous patch of an image.
 struct Worst {
     /// Its number among all patches.
@@ -42,18 +49,18 @@ struct Worst {
 ///
 /// # Errors
 /// When lengths do not fit.
-pub fn reweighted(query: &Tensor, bank: &FlatBank, distance: &[f32], index: &[u32], b: usize) -> Result<Vec<f32>> {
+pub fn reweighted(query: &Tensor, bank: &FlatBank, distance: &[f32], index: &[u32], b: usize) -> Result<ImageScores> {
     let (images, d) = (query.shape()[0], bank.dimension());
     let worst = worst(distance, index, images);
     let b = b.min(bank.len());
     if b <= 1 {
         return Ok(worst.iter().map(|w| w.distance).collect());
     }
-    let hit = bank.select(&worst.iter().map(|w| w.nearest).collect::<Vec<_>>())?;
-    let hit = Tensor::new(hit, &[images, d])?.to(&query.device())?;
-    let neighbours = nearest(&hit, bank, b)?.index.into_vec()?;
-    let around = bank.select(&neighbours.iter().map(|i| *i as usize).collect::<Vec<_>>())?;
-    let own = gather(query.view(), d, &worst.iter().map(|w| w.patch).collect::<Vec<_>>())?.into_vec()?;
+    let hit = bank.select(&worst.iter().map(|w| w.nearest).collect::<Numbers>())?;
+    let hit = Tensor::from_buffer(Buffer::Host(hit), &[images, d])?.to(&query.device())?;
+    let neighbours = nearest(&hit, bank, b)?.index;
+    let around = bank.select(&neighbours.values()?.iter().map(|i| *i as usize).collect::<Numbers>())?;
+    let own = gather(query.view(), d, &worst.iter().map(|w| w.patch).collect::<Numbers>())?.into_host()?;
     let score = |(worst, (own, around)): (&Worst, (&[f32], &[f32]))| {
         let s = f64::from(worst.distance);
         // Divided by exp S above and below, so that nothing overflows.
@@ -63,7 +70,7 @@ pub fn reweighted(query: &Tensor, bank: &FlatBank, distance: &[f32], index: &[u3
     Ok(worst.iter().zip(own.chunks_exact(d).zip(around.chunks_exact(b * d))).map(score).collect())
 }
 
-fn worst(distance: &[f32], index: &[u32], images: usize) -> Vec<Worst> {
+fn worst(distance: &[f32], index: &[u32], images: usize) -> SmallVec<[Worst; 8]> {
     let patches = distance.len() / images.max(1);
     let of_image = |i: usize| {
         let own = i * patches..(i + 1) * patches;

@@ -24,7 +24,7 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::config::{BLUR, Interval, Settings, require, settings};
-use crate::detector::{Detector, Score};
+use crate::detector::{Detector, Scores};
 use crate::fit::FitContext;
 use crate::method::{LoadContext, Method};
 use crate::segmentation::{Aggregate, Aggregation};
@@ -171,7 +171,7 @@ impl Detector for Rasl {
     }
 
     /// On the host, whatever the device: it is linear algebra in f64.
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn score(&self, images: &Tensor) -> Result<Scores> {
         let values = images.values()?;
         let image = self.config.image();
         let maps = values.par_chunks_exact(image.len()).map(|i| self.map(i)).collect::<Result<Vec<_>>>()?;

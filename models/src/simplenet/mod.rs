@@ -24,9 +24,10 @@ use hotad_engine::planned::Planned;
 use hotad_engine::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use smallvec::smallvec;
 
 use crate::config::{Choice, POSITIVE, RATE, Settings, checked, damaged, settings};
-use crate::detector::{Detector, Exportable, Score};
+use crate::detector::{Detector, Exportable, Scores};
 use crate::export::{self, Exported};
 use crate::features::{Embedding, Extractor, FeatureSettings};
 use crate::fit::FitContext;
@@ -113,11 +114,11 @@ impl Detector for SimpleNet {
         self.embedding.image()
     }
 
-    fn score(&self, images: &Tensor) -> Result<Vec<Score>> {
+    fn score(&self, images: &Tensor) -> Result<Scores> {
         let queued = |images: &Tensor| {
             let patches = self.folded.scores(&self.embedding.maps(images)?, &self.embedding)?;
             let maps = enlarged(&patches, self.embedding.grid(), self.image(), self.config.head.blur as f32)?;
-            Ok(vec![patches, maps])
+            Ok(smallvec![patches, maps])
         };
         let values = self.planned.run(images, self.embedding.device(), queued)?;
         Ok(of_patches(&values[0], self.embedding.grid(), &values[1], self.image()))

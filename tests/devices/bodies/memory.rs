@@ -99,7 +99,7 @@ pub fn flat(device: &Device) -> Results {
         bank.nearest(&put(device, exact(q * d, 2)), k, &mut index, &mut distance).expect("fits");
         out.push((integers(&index), 0.0));
         out.push((host(&distance), 1e-5));
-        out.push((bank.select(&[m - 1, 0, m / 2]).expect("three vectors"), 0.0));
+        out.push((bank.select(&[m - 1, 0, m / 2]).expect("three vectors").into_vec(), 0.0));
         let vectors = match bank.vectors().expect("a device that answers") {
             BankData::F16(v) => v.into_iter().map(f16::to_f32).collect(),
             BankData::F32(v) => v,

@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
+use smallvec::SmallVec;
 
 use super::super::Geometry;
 use super::super::packed::{Packed as Weights, pack};
@@ -176,7 +177,8 @@ impl Call<'_> {
                     finish(bias, &[part(0)], added, 0, y);
                     return;
                 }
-                let parts: Vec<_> = (0..plan.parts).into_par_iter().map(part).collect();
+                let mut parts: SmallVec<[_; TASKS]> = (0..plan.parts).map(|_| HostBuffer::default()).collect();
+                parts.par_iter_mut().enumerate().for_each(|(i, sums)| *sums = part(i));
                 y.par_chunks_mut(PIXELS * self.to).enumerate().for_each(|(i, y)| {
                     finish(bias, &parts, added, i * PIXELS, y);
                 });

@@ -2,10 +2,13 @@
 
 use std::ops::Range;
 
+use bytemuck::{Pod, Zeroable};
+
 use super::transform::{IN, OUT, PRODUCTS};
 use crate::conv::dense::Pass;
 use crate::conv::micro::NR;
 use crate::conv::packed::Packed;
+use crate::device::Reused;
 
 /// Channels in and out from which on the transforms cost little beside the products (docs/speed.md has the measurements).
 const LEAST_CHANNELS: usize = 32;
@@ -30,7 +33,8 @@ pub struct Grid {
 }
 
 /// The first output pixel of a tile.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
 pub(super) struct Tile {
     row: usize,
     col: usize,
@@ -76,7 +80,7 @@ impl Grid {
     }
 
     /// The tiles of a band of output rows that begins with a strip.
-    pub(super) fn tiles(&self, band: &Range<usize>) -> Vec<Tile> {
+    pub(super) fn tiles(&self, band: &Range<usize>) -> Reused<Tile> {
         let columns = self.along(self.y[1]);
         let row = |row: usize| columns.clone().map(move |col| Tile { row: band.start + row, col });
         self.along(band.len()).flat_map(row).collect()
@@ -146,7 +150,7 @@ mod tests {
             let mut tiles = 0;
             for first in (0..h).step_by(2 * grid.strip()) {
                 let band = first..h.min(first + 2 * grid.strip());
-                for tile in grid.tiles(&band) {
+                for tile in grid.tiles(&band).iter().copied() {
                     grid.writes(tile, &band).iter().flatten().for_each(|at| written[first * w + at] += 1);
                     tiles += 1;
                 }

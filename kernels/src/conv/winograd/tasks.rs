@@ -7,7 +7,7 @@ use super::transform::{OUT, PRODUCTS, input, output};
 use crate::conv::band::finish;
 use crate::conv::dense::{Pass, Target};
 use crate::conv::micro::{NR, Sums, accumulate, for_rows, load, store, tiles};
-use crate::device::HostBuffer;
+use crate::device::{HostBuffer, Reused};
 use crate::simd::{Lanes, lanes_fn};
 
 /// Tiles and their transformed inputs: `[product][tile][channel]`.
@@ -96,7 +96,7 @@ lanes_fn! {
     fn transform<L>(grid: &Grid, image: &[f32], inputs: &mut TransformedTiles) {
         let c = inputs.channels;
         assert!(c.is_multiple_of(L::WIDTH), "whole registers of channels");
-        let zeros = vec![0.0; c];
+        let zeros = Reused::filled(c, 0.0);
         let (pitch, plane) = (inputs.pitch(), inputs.plane());
         for (i, tile) in inputs.tiles.iter().enumerate() {
             let mut pixels = [zeros.as_ptr(); PRODUCTS];

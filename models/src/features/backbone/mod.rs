@@ -13,7 +13,7 @@ use std::path::Path;
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::params::State;
-use hotad_engine::tensor::Tensor;
+use hotad_engine::tensor::{Tensor, Tensors};
 use hotad_engine::{Error, Result};
 
 use super::Extractor;
@@ -137,7 +137,7 @@ impl Extractor for Backbone {
         (0..).zip(self.cuts()).filter(|(_, name)| usual.contains(&name.as_str())).map(|(i, _)| i).collect()
     }
 
-    fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Vec<Tensor>> {
+    fn maps(&self, images: &Tensor, cuts: &[usize]) -> Result<Tensors> {
         let images = standardised(&images.to(&self.device)?)?;
         self.trunk.maps(&Weights::Prepared(&self.ready), &images, cuts)
     }

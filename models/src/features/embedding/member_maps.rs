@@ -5,6 +5,7 @@ use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, Result, interrupt};
+use hotad_kernels::device::HostBuffer;
 use hotad_kernels::resize::{Filter, resize};
 use serde::{Deserialize, Serialize};
 
@@ -90,13 +91,15 @@ impl Embedding {
 }
 
 /// The anomaly maps of a member over the grid of patches, image by image; none for a network that is no trained model.
-pub(super) fn member_map(source: &Source, images: &Tensor, grid: (usize, usize)) -> Result<Option<Vec<f32>>> {
+pub(super) fn member_map(source: &Source, images: &Tensor, grid: (usize, usize)) -> Result<Option<HostBuffer<f32>>> {
     let Source::Member(member) = source else { return Ok(None) };
     let spec = member.model.detector.image();
     let scores = member.model.score(&fitted(images, spec, &Device::CPU)?)?;
-    let maps: Vec<f32> = scores.into_iter().flat_map(|s| s.map.values).collect();
-    let n = images.shape()[0];
-    let mut at_grid = vec![0.0; n * grid.0 * grid.1];
-    resize(&maps, [n, spec.height, spec.width, 1], grid, Filter::BilinearAntialias, &mut at_grid)?;
+    let (n, len) = (images.shape()[0], spec.height * spec.width);
+    let mut maps = HostBuffer::try_uninit(n * len)?;
+    maps.chunks_exact_mut(len).zip(&scores).for_each(|(to, score)| to.copy_from_slice(&score.map.values));
+    let mut at_grid = HostBuffer::try_uninit(n * grid.0 * grid.1)?;
+    let shape = [n, spec.height, spec.width, 1];
+    resize(&maps[..], shape, grid, Filter::BilinearAntialias, &mut at_grid[..])?;
     Ok(Some(at_grid))
 }

@@ -14,11 +14,13 @@ use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::device::Device;
 use hotad_engine::ops::concat_channels;
-use hotad_engine::tensor::Tensor;
+use hotad_engine::tensor::{Tensor, Tensors};
 use hotad_engine::{Error, Result, interrupt};
+use hotad_kernels::device::Buffer;
 use hotad_kernels::fusion::Projection;
 use hotad_kernels::pool::{PoolOptions, avg_pool2d};
 use hotad_kernels::resize::{Filter, resize};
+use smallvec::SmallVec;
 
 use super::{Source, fitted};
 pub use file::extractor;
@@ -109,8 +111,8 @@ impl Embedding {
     ///
     /// # Errors
     /// When the batch has another shape.
-    pub fn maps(&self, images: &Tensor) -> Result<Vec<Tensor>> {
-        let mut all = Vec::with_capacity(self.sizes.len());
+    pub fn maps(&self, images: &Tensor) -> Result<Tensors> {
+        let mut all = Tensors::new();
         for Part { source, cuts } in &self.parts {
             let extractor = source.extractor();
             for map in extractor.maps(&fitted(images, extractor.image(), &self.device)?, cuts)? {
@@ -122,7 +124,7 @@ impl Embedding {
             let mut map = member_map(&part.source, images, self.grid())?.unwrap_or_default();
             map.iter_mut().for_each(|v| *v = (*v - mean) / deviation);
             let (n, (h, w)) = (images.shape()[0], self.grid());
-            all.push(Tensor::new(map, &[n, h, w, 1])?.to(&self.device)?);
+            all.push(Tensor::from_buffer(Buffer::Host(map), &[n, h, w, 1])?.to(&self.device)?);
         }
         Ok(all)
     }
@@ -154,7 +156,7 @@ impl Embedding {
 /// # Errors
 /// When the maps are not those of the projection.
 pub fn project(projection: &Projection, maps: &[Tensor], grid: (usize, usize), device: &Device) -> Result<Tensor> {
-    let views = maps.iter().map(|m| Ok((m.view(), m.nhwc()?))).collect::<Result<Vec<_>>>()?;
+    let views = maps.iter().map(|m| Ok((m.view(), m.nhwc()?))).collect::<Result<SmallVec<[_; 8]>>>()?;
     let n = maps.first().map_or(0, |m| m.shape()[0]);
     let shape = [n, grid.0, grid.1, projection.outputs()];
     let mut y = device.alloc(shape.iter().product())?;
