@@ -65,6 +65,10 @@ fn every_method_that_trains_a_network_starts_from_its_model() {
                 // Its features are learned in one step, at a rate of 1e-3.
                 let features = |other| largest_difference(&first, other, &["extractor."]);
                 assert!(features(&started) < 0.01 && features(&fresh) > 0.05);
+                let (data, out) = (dir.path().join("data"), dir.path().join("out"));
+                let args = ["train", name, "--data", text(&data), "--out", text(&out), "--init", text(&model)];
+                let set = ["backbone=''", "image_size=32", "backbone_epochs=1", "hidden=8"].map(|v| ["--set", v]);
+                refused(&[&args[..], set.as_flattened()].concat(), &["simplenet.safetensors", "it has an adapter"]);
             }
         }
     }

@@ -49,12 +49,15 @@ const RECIPES: [Recipe; 25] = [
     ("patchcore", "reweighted", &["image_size=64", "neighbours=3"], &[]),
     ("patchcore", "encoder", &["backbone=''", "image_size=32", "backbone_epochs=1"], &[]),
     ("padim", "padim", &["image_size=64", "dimensions=8"], &[]),
-    ("simplenet", "simplenet", &["backbone=''", "image_size=32", "backbone_epochs=1", "epochs=1", "hidden=8"], &[]),
+    ("simplenet", "simplenet", SIMPLENET, &[]),
     ("ensemble", "discriminator", DISCRIMINATOR, &["paedid", "encoder"]),
     ("ensemble", "nearest", &["head=nearest"], &["paedid", "encoder"]),
     ("ensemble", "gaussians", &["whiten=true"], &["paedid", "encoder"]),
     ("score-ensemble", "scores", &["combine=stacking", "calibration=isotonic"], &["pae", "encoder"]),
 ];
+
+const SIMPLENET: &[&str] =
+    &["backbone=''", "image_size=32", "backbone_epochs=1", "epochs=1", "hidden=8", "adapter_lr=1e-4", "patches=8"];
 
 const DISCRIMINATOR: &[&str] = &["head=discriminator", "epochs=1", "hidden=8", "member_maps=true"];
 

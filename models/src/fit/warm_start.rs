@@ -80,6 +80,18 @@ impl WarmStart {
             .refused("its features are of other networks, or of other layers; start from a model of the same".into()))
     }
 
+    /// Fails where it has tensors of a network that is not trained now, by their prefix; `network` says which one, and what
+    /// trains it.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn check_without(&self, prefix: &str, network: &str) -> Result<()> {
+        if self.file.tensors.keys().any(|name| name.starts_with(prefix)) {
+            return Err(self.refused(format!("it has {network}")));
+        }
+        Ok(())
+    }
+
     /// Its embedding, with the components that were fitted for it.
     ///
     /// # Errors

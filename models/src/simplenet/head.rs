@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use hotad_engine::container::sha256_of;
 use hotad_engine::data::loader::Batch;
 use hotad_engine::data::prepare::list_sha256;
-use hotad_engine::ops::{Mode, add, add_noise, hinge_loss, join_rows, reshape, rows};
+use hotad_engine::ops::{Mode, add, add_noise, channel_scale, hinge_loss, join_rows, reshape, rows};
 use hotad_engine::params::Params;
 use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::{Keep, Learner};
 use hotad_engine::{Activation, Error, Result, random};
 use hotad_kernels::adam::AdamOptions;
+use hotad_kernels::gather::gather;
 use rand::Rng;
 use serde_json::Value;
 
@@ -40,8 +41,12 @@ settings! {
         epochs: usize = 40, in 1..=10_000, for Length;
         /// images of one step
         batch: usize = 8, in BATCH;
+        /// patches of each image of a step, drawn anew; 0 for all (paper)
+        patches: usize = 128, in 0..=1_000_000;
         /// learning rate of the discriminator (Adam, weight decay 1e-5; paper: 2e-4)
-        lr: f64 = 2e-4, in RATE;
+        lr: f64 = 8e-3, in RATE;
+        /// whether learning rates fall to 0 along a cosine (paper: no)
+        decay: bool = true;
         /// elements of the discriminator's hidden layer (paper: 1024)
         hidden: usize = 1024, in 8..=8192, for Shapes;
         /// deviation of the blur of the anomaly map, in pixels; 0 for none
@@ -113,7 +118,7 @@ pub struct Plan {
     pub noise: Noise,
 }
 
-/// Least and largest deviation of noise; one is drawn for each image of a step, evenly by its logarithm.
+/// Least and largest deviation of noise; one is drawn for each patch of a step, evenly by its logarithm.
 #[derive(Clone, Copy, Debug)]
 pub enum Noise {
     /// At the scale of the features.
@@ -127,48 +132,68 @@ struct HeadLearner<'a> {
     params: Params,
     embedding: &'a Embedding,
     noise: (f32, f32),
+    /// Patches of each image of a step; 0 for all.
+    patches: usize,
+    /// Over which the learning rates fall to 0, where they do.
+    decay: Option<u64>,
     seed: u64,
     discriminator: AdamOptions,
     adapter: AdamOptions,
 }
 
 impl HeadLearner<'_> {
-    /// Vectors `[n, patches, d]` with noise, by the number of the step.
+    /// Vectors `[1, 1, n, d]` of patches of images: of each as many as are wanted, drawn by the number of the step, any of
+    /// them more than once.
+    fn vectors(&self, images: &Tensor, number: u64) -> Result<Tensor> {
+        let (vectors, d) = (self.embedding.embed(images)?, self.embedding.dimensions());
+        let (count, all) = (vectors.shape()[0], vectors.len() / d);
+        let each = all / count.max(1);
+        if self.patches == 0 || self.patches >= each {
+            return vectors.reshaped(&[1, 1, all, d]);
+        }
+        let mut rng = random::stream(self.seed, "patches of a step", number);
+        let drawn = (0..count * self.patches).map(|i| i / self.patches * each + rng.random_range(0..each));
+        let drawn: Vec<usize> = drawn.collect();
+        Tensor::from_buffer(gather(vectors.view(), d, &drawn)?, &[1, 1, drawn.len(), d])
+    }
+
+    /// Vectors `[n, d]` with noise, by the number of the step.
     fn noisy(&self, vectors: &Tensor, number: u64) -> Result<Tensor> {
         let mut rng = random::stream(self.seed, "feature noise", number);
         let (least, most) = self.noise;
         if least == most {
             return add_noise(vectors, least, rng.random());
         }
-        let mut all: Option<Tensor> = None;
-        for image in 0..vectors.shape()[0] {
-            let deviation = least * (most / least).powf(rng.random());
-            let one = add_noise(&rows(vectors, image, 1)?, deviation, rng.random())?;
-            all = Some(match all {
-                None => one,
-                Some(before) => join_rows(&before, &one)?,
-            });
-        }
-        all.ok_or_else(|| Error::Config("a step without images".into()))
+        let (n, device) = (vectors.shape()[0], self.embedding.device());
+        let zeros = Tensor::new(vec![0.0; vectors.len()], &[n, 1, vectors.len() / n.max(1), 1])?.to(device)?;
+        let noise = add_noise(&zeros, 1.0, rng.random())?;
+        let deviations = (0..n).map(|_| least * (most / least).powf(rng.random())).collect();
+        let noise = channel_scale(&noise, &Tensor::new(deviations, &[n, 1])?.to(device)?)?;
+        add(vectors, &reshape(&noise, vectors.shape())?)
+    }
+
+    /// Options of an optimiser at a step.
+    fn at(&self, options: &AdamOptions, number: u64) -> AdamOptions {
+        let share = self.decay.map_or(0.0, |steps| (number as f64 / steps.max(1) as f64).min(1.0));
+        let factor = 0.5 * (1.0 + (std::f64::consts::PI * share).cos());
+        AdamOptions { lr: (f64::from(options.lr) * factor) as f32, ..*options }
     }
 }
 
 impl Learner for HeadLearner<'_> {
     fn step(&mut self, batch: &Batch, number: u64) -> Result<f32> {
-        let d = self.embedding.dimensions();
-        let vectors = self.embedding.embed(&batch.images)?;
-        let (images, n) = (vectors.shape()[0], vectors.len() / d);
+        let vectors = self.vectors(&batch.images, number)?;
+        let [_, _, n, d] = vectors.nhwc()?;
         let weights = Weights::Learned(&self.params, "", Mode::Train);
-        let adapted = self.head.adapted(&weights, &vectors.reshaped(&[1, 1, n, d])?)?;
-        let noisy = self.noisy(&reshape(&adapted, &[images, n / images, d])?, number)?;
-        let both = join_rows(&reshape(&adapted, &[n, d])?, &reshape(&noisy, &[n, d])?)?;
+        let adapted = reshape(&self.head.adapted(&weights, &vectors)?, &[n, d])?;
+        let both = join_rows(&adapted, &self.noisy(&adapted, number)?)?;
         let verdicts = self.head.verdicts(&weights, &reshape(&both, &[1, 1, 2 * n, d])?)?;
         let normal = hinge_loss(&rows(&verdicts, 0, n)?, MARGIN, 1.0, 1.0)?;
         let loss = add(&normal, &hinge_loss(&rows(&verdicts, n, n)?, MARGIN, -1.0, 1.0)?)?;
         let mut grads = backward(&loss)?;
-        self.params.adam_of(DISCRIMINATOR, &mut grads, &self.discriminator)?;
+        self.params.adam_of(DISCRIMINATOR, &mut grads, &self.at(&self.discriminator, number))?;
         if self.head.adapter.is_some() {
-            self.params.adam_of(ADAPTER, &mut grads, &self.adapter)?;
+            self.params.adam_of(ADAPTER, &mut grads, &self.at(&self.adapter, number))?;
         }
         loss.item()
     }
@@ -221,7 +246,12 @@ pub fn train(
 ) -> Result<(Head, Params)> {
     let head = Head::new(embedding.dimensions(), settings.hidden, plan.adapter.is_some());
     let mut params = head.init(context.seed);
-    context.init.map_or(Ok(()), |start| start.check_features(embedding))?;
+    if let Some(start) = context.init {
+        start.check_features(embedding)?;
+        if plan.adapter.is_none() {
+            start.check_without(&format!("{LEARNED}{ADAPTER}."), "an adapter; --set adapter_lr=1e-4 trains it on")?;
+        }
+    }
     context.warm_start(&mut params, LEARNED)?;
     let params = params.to(context.device)?;
     let noise = match plan.noise {
@@ -237,6 +267,8 @@ pub fn train(
         head,
         embedding,
         noise,
+        patches: settings.patches,
+        decay: settings.decay.then_some((settings.epochs * context.train.len().div_ceil(settings.batch)) as u64),
         seed: context.seed,
         discriminator: AdamOptions { lr: settings.lr as f32, weight_decay: 1e-5, ..AdamOptions::default() },
         adapter: AdamOptions {

@@ -1,15 +1,18 @@
 //! SimpleNet (Liu et al. 2023, "SimpleNet: a simple network for image anomaly detection and localization").
 //!
 //! 1. Features of patches as PatchCore has them (section 3.1; [`crate::features`]).
-//! 2. An adapter, one linear layer (section 3.2); its outputs with normal noise stand for anomalies (section 3.3).
+//! 2. An adapter, one linear layer, where one is wanted (section 3.2); its outputs, or the features themselves, with normal
+//!    noise stand for anomalies (section 3.3).
 //! 3. A discriminator, two linear layers with batch normalisation and LeakyReLU between, learns to tell them apart by the
 //!    truncated L1 loss (section 3.4, equation 7). The negative of its verdict is the anomaly score of a patch;
 //!    the anomaly map is these, enlarged and blurred, the image score the largest.
 //!
 //! Trained for a fixed number of epochs; the public code keeps the epoch that is best on the test images, which is not
 //! done here. The noise of the paper (0.015) suits the scale of its backbone's features, which differs between networks;
-//! here it is a share of their own deviation. After training, adapter, hidden layer, normalisation and whatever linear map made the features
-//! are folded into one ([`folded`]); a model file keeps them as they were learned too, for training to start from.
+//! here its deviation is drawn for each patch from a range in units of their own. Also other than in the paper, unless
+//! settings say so: there is no adapter, a step takes some patches of its images, and the learning rate is higher and falls
+//! along a cosine. After training, adapter, hidden layer, normalisation and whatever linear map made the features are
+//! folded into one ([`folded`]); a model file keeps them as they were learned too, for training to start from.
 
 pub mod folded;
 pub mod head;
@@ -26,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use smallvec::smallvec;
 
-use crate::config::{Choice, POSITIVE, RATE, Settings, checked, damaged, settings};
+use crate::config::{Choice, Interval, POSITIVE, Settings, checked, damaged, settings};
 use crate::detector::{Detector, Exportable, Scores};
 use crate::export::{self, Exported};
 use crate::features::{Embedding, Extractor, FeatureSettings};
@@ -37,16 +40,19 @@ use crate::segmentation::{enlarged, of_patches};
 use folded::Folded;
 use head::{HeadSettings, Noise, Plan};
 
-/// Deviation of the noise, as a share of the features' own.
-const NOISE_SHARE: f32 = 0.25;
+/// Least and largest deviation of the noise, as shares of the features' own.
+const NOISE: Noise = Noise::Share(0.25, 2.0);
+
+/// Learning rates, and 0 for what is not there.
+const RATE_OR_NONE: Interval<f64> = Interval::RightOpen(0.0, 1.0);
 
 settings! {
     /// Settings.
     pub struct Config {
-        /// learning rate of the adapter (AdamW; paper: 1e-4)
-        adapter_lr: f64 = 1e-4, in RATE;
-        /// deviation of the noise that stands for anomalies, or "auto": a quarter of that of the features after the adapter
-        /// (paper: 0.015, at the scale of its backbone)
+        /// learning rate of the adapter (AdamW; paper: 1e-4), 0 for no adapter
+        adapter_lr: f64 = 0.0, in RATE_OR_NONE;
+        /// deviation of the noise that stands for anomalies, or "auto": drawn for each patch from 0.25 to 2 times that of the
+        /// features (paper: 0.015, at the scale of its backbone)
         noise: Choice = Choice::auto(), allowed "a number above 0, or \"auto\"" if |v| v.is_auto_or(POSITIVE);
         ..head: HeadSettings = HeadSettings::default();
         ..features: FeatureSettings = FeatureSettings::default();
@@ -56,10 +62,13 @@ settings! {
 impl Settings for Config {}
 
 impl Config {
-    /// The noise as the settings say, or a share of what the adapter makes of the features.
-    fn noise(&self) -> Noise {
+    /// What the head is trained with.
+    fn plan(&self) -> Plan {
         let fixed = self.noise.fixed().map(|noise| noise as f32);
-        fixed.map_or(Noise::Share(NOISE_SHARE, NOISE_SHARE), |noise| Noise::Fixed(noise, noise))
+        Plan {
+            adapter: (self.adapter_lr > 0.0).then_some(self.adapter_lr),
+            noise: fixed.map_or(NOISE, |noise| Noise::Fixed(noise, noise)),
+        }
     }
 }
 
@@ -91,8 +100,7 @@ impl Method for SimpleNet {
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         let embedding = config.features.embedding(context, Self::NAME)?;
         let settings = config.learning();
-        let plan = Plan { adapter: Some(config.adapter_lr), noise: config.noise() };
-        let (head, params) = head::train(&config.head, &plan, &embedding, (Self::NAME, &settings), context)?;
+        let (head, params) = head::train(&config.head, &config.plan(), &embedding, (Self::NAME, &settings), context)?;
         let folded = Folded::of(&params, &head, &embedding)?;
         Ok(Self { config, embedding, folded, planned: Planned::default() })
     }
