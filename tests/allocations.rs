@@ -8,7 +8,7 @@ use std::path::Path;
 
 use hotad::{Format, Frame, Inspector, MapSize, Options, Verdict};
 use hotad_kernels::cosine_nn::BankData;
-use hotad_kernels::device::Device;
+use hotad_kernels::device::{Device, Precision};
 use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::memory::{Reporting, count_requests, requests};
 use peak_alloc::PeakAlloc;
@@ -49,9 +49,12 @@ fn frames() -> Vec<Vec<u8>> {
     (0..4).map(bytes).collect()
 }
 
+/// Models that are looked at in other precisions, too.
+const REDUCED: [&str; 3] = ["patchcore", "paedid", "lea-net"];
+
 /// Requests in each round of frames on so many threads (none: all), and bytes that were left behind from one to the next.
-fn rounds(model: &Path, threads: Option<usize>, count: usize) -> Vec<(u64, usize)> {
-    let options = Options { device: "cpu".into(), map: MapSize::Frame, threads, ..Options::default() };
+fn rounds(model: &Path, (threads, precision): (Option<usize>, Precision), count: usize) -> Vec<(u64, usize)> {
+    let options = Options { device: "cpu".into(), map: MapSize::Frame, threads, precision, ..Options::default() };
     let mut inspector = Inspector::open(model, options).expect("the model opens");
     let ((height, width), frames) = (SIZE, frames());
     let mut verdict = Verdict::default();
@@ -81,12 +84,20 @@ fn an_inspection_leaves_no_memory_behind_and_asks_for_none() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut too_many = Vec::new();
     for (name, model) in small_models::train_all(dir.path()) {
-        let (alone, shared) = (rounds(&model, Some(1), 2), rounds(&model, None, ROUNDS));
+        let f32 = Precision::F32;
+        let (alone, shared) = (rounds(&model, (Some(1), f32), 2), rounds(&model, (None, f32), ROUNDS));
         println!("{name}: requests and bytes left in rounds of {FRAMES} frames: {alone:?} on one thread, {shared:?}");
         let most = REQUESTS.iter().find(|(with, _)| *with == name).map_or(OF_QUEUE, |(_, most)| most * FRAMES as u64);
         let few = |(asked, left): &(u64, usize)| *asked <= most && *left <= KEPT;
         if !(few(&alone[1]) && shared[ROUNDS - LAST..].iter().all(few)) {
             too_many.push(name);
+        }
+        for precision in [Precision::Bf16, Precision::Int8].into_iter().filter(|_| REDUCED.contains(&name)) {
+            let reduced = rounds(&model, (Some(1), precision), 2);
+            println!("{name} in {}: {reduced:?} on one thread", precision.name());
+            if !few(&reduced[1]) {
+                too_many.push(name);
+            }
         }
     }
     assert!(too_many.is_empty(), "{too_many:?} ask for memory, or keep more in each round");

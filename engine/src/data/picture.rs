@@ -69,6 +69,15 @@ pub(super) fn luma([r, g, b]: [f32; 3]) -> f32 {
     0.2126 * r + 0.7152 * g + 0.0722 * b
 }
 
+/// Writes pixels of 1 or 3 channels as pixels of 1 or 3 channels: gray is repeated, of colours it is the luma.
+pub fn convert_channels((from, channels): (&[f32], usize), (to, wanted): (&mut [f32], usize)) {
+    match (channels, wanted) {
+        (1, 3) => to.as_chunks_mut::<3>().0.iter_mut().zip(from).for_each(|(to, v)| *to = [*v; 3]),
+        (3, 1) => to.iter_mut().zip(from.as_chunks::<3>().0).for_each(|(to, colour)| *to = luma(*colour)),
+        _ => to.copy_from_slice(from),
+    }
+}
+
 impl Picture {
     /// Reads a PNG, JPEG, BMP or TIFF of 8 or 16 bits, turned as its metadata say: gray stays gray, colour becomes RGB, alpha
     /// is dropped.
@@ -81,11 +90,11 @@ impl Picture {
 
     /// The same picture with 1 or 3 channels.
     pub fn with_channels(self, channels: usize) -> Self {
-        let values = match (self.channels, channels) {
-            (1, 3) => self.values.iter().flat_map(|v| [*v; 3]).collect(),
-            (3, 1) => self.values.chunks_exact(3).map(|p| luma([p[0], p[1], p[2]])).collect(),
-            _ => return self,
-        };
+        if self.channels == channels {
+            return self;
+        }
+        let mut values = vec![0.0; self.height * self.width * channels];
+        convert_channels((&self.values, self.channels), (&mut values, channels));
         Self { channels, values, ..self }
     }
 

@@ -31,7 +31,7 @@ const ROWS: usize = 16;
 const TASKS: usize = 32;
 
 /// Steps that are on the stack.
-const STEPS: usize = 64;
+const STEPS: usize = 256;
 
 /// Settings of the decomposition.
 #[derive(Clone, Copy, Debug)]

@@ -12,9 +12,11 @@ pub mod settings;
 pub mod source;
 
 use hotad_engine::Result;
-use hotad_engine::data::picture::{ImageSpec, Picture};
+use hotad_engine::data::picture::{ImageSpec, convert_channels};
 use hotad_engine::device::Device;
 use hotad_engine::tensor::{Tensor, Tensors};
+use hotad_kernels::device::{Buffer, HostBuffer};
+use hotad_kernels::resize::{Filter, resize};
 
 pub use embedding::{Embedding, Fusion};
 pub use settings::FeatureSettings;
@@ -48,10 +50,12 @@ pub fn fitted(images: &Tensor, spec: ImageSpec, device: &Device) -> Result<Tenso
     if (height, width, channels) == (spec.height, spec.width, spec.channels) {
         return images.to(device);
     }
-    let values = images.values()?;
-    let mut all = Vec::with_capacity(n * spec.len());
-    for image in values.chunks_exact(height * width * channels) {
-        all.extend(Picture { height, width, channels, values: image.to_vec() }.fit(spec)?.values);
+    let mut fitted = HostBuffer::try_uninit(n * height * width * spec.channels)?;
+    convert_channels((&images.values()?, channels), (&mut fitted, spec.channels));
+    if (height, width) != (spec.height, spec.width) {
+        let (shape, size) = ([n, height, width, spec.channels], (spec.height, spec.width));
+        let whole = std::mem::replace(&mut fitted, HostBuffer::try_uninit(n * spec.len())?);
+        resize(&whole[..], shape, size, Filter::BilinearAntialias, &mut fitted[..])?;
     }
-    Tensor::new(all, &[n, spec.height, spec.width, spec.channels])?.to(device)
+    Tensor::from_buffer(Buffer::Host(fitted), &[n, spec.height, spec.width, spec.channels])?.to(device)
 }
