@@ -249,7 +249,10 @@ pub fn train(
     if let Some(start) = context.init {
         start.check_features(embedding)?;
         if plan.adapter.is_none() {
-            start.check_without(&format!("{LEARNED}{ADAPTER}."), "an adapter; --set adapter_lr=1e-4 trains it on")?;
+            start.check_without(
+                &format!("{LEARNED}{ADAPTER}."),
+                "an adapter, which is trained on where adapter_lr is above 0",
+            )?;
         }
     }
     context.warm_start(&mut params, LEARNED)?;
