@@ -17,9 +17,9 @@
 //! 157 GFLOP/s of 177, one core of a Xeon of model 207); 14 x 32 gives 160, but has no registers left for its rows.
 //! A tile of fewer rows is compiled for each number of rows, and [`tiles`] cuts evenly, so that none is nearly empty.
 //!
-//! Loops over registers go by index, here and in every tile of other kernels: `Iterator::zip` is a function that builds without
-//! link-time optimisation (`lto = "off"`) do not inline, and a call in the innermost loop sends all sums through memory (training
-//! took ten times as long).
+//! Loops over registers go by index, here and in the innermost loops of the tiles that have their own: `Iterator::zip` calls a
+//! function that builds without link-time optimisation (`lto = "off"`) do not inline, and a call there sends all sums through
+//! memory (training took ten times as long).
 
 use crate::simd::{LANES, Lanes};
 
