@@ -59,8 +59,8 @@ pub use anomaly_map::AnomalyMap;
 pub use method::{Method, Registration};
 pub use registry::method;
 
-/// All methods, in the order they are listed.
-pub const METHODS: method::Methods = &[
+/// All methods, in the order they are listed. A static, so that what it points to is compiled in this crate alone.
+pub static METHODS: method::Methods = &[
     Registration::of::<paedid::Paedid>(),
     Registration::of::<paedid::pae::Pae>(),
     Registration::of::<patchcore::PatchCore>(),
