@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cubecl::client::ComputeClient;
 use cubecl::device::DeviceId;
+use cubecl::device_handle::DeviceHandle;
 use cubecl::server::Handle;
 use cubecl::stream_id::StreamId;
 use cubecl_runtime::memory_management::ManagedMemoryHandle;
@@ -90,11 +91,35 @@ impl Core {
     }
 }
 
+/// CubeCL's thread of a device, which looks for work some thousand times a second for as long as the process lives. Dropped, it
+/// sleeps for good.
+struct Thread(DeviceId);
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        let id = self.0;
+        let sleep = move || {
+            let handle = DeviceHandle::<Server>::new(id);
+            handle.submit(|_| {
+                loop {
+                    std::thread::park();
+                }
+            });
+            handle.flush_queue();
+        };
+        // From another thread: on the device's own one the task would run at once, with this drop waiting for it. A thread that
+        // cannot be had leaves the device's one as it is.
+        let _ = std::thread::Builder::new().spawn(sleep);
+    }
+}
+
 /// A device's queue.
 #[derive(Clone)]
 pub struct Queue {
     client: ComputeClient<Cuda>,
     core: Arc<Core>,
+    /// Of all clones.
+    _thread: Arc<Thread>,
 }
 
 impl Queue {
@@ -110,7 +135,7 @@ impl Queue {
         });
         let kernels = Kernels::new(driver.clone(), Cache::new(cache, driver.toolchain()));
         let client = ComputeClient::init(&Number(id), Server::new(core.clone(), kernels));
-        Self { client, core }
+        Self { client, core, _thread: Arc::new(Thread(id)) }
     }
 
     /// What the device is.
