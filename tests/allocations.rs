@@ -6,7 +6,9 @@ mod small_models;
 
 use std::path::Path;
 
-use hotad::{Format, Frame, Inspector, MapSize, Options, Verdict};
+use hotad::{Format, Frame, Inspector, MapSize, Options, Roi, Verdict};
+use hotad_kernels::activation::Activation;
+use hotad_kernels::conv::{ConvOptions, Extra, PreparedConv};
 use hotad_kernels::cosine_nn::BankData;
 use hotad_kernels::device::{Device, Precision};
 use hotad_kernels::flat_bank::FlatBank;
@@ -48,27 +50,68 @@ fn frames() -> Vec<Vec<u8>> {
     (0..4).map(bytes).collect()
 }
 
-/// Models that are looked at in other precisions, too.
-const REDUCED: [&str; 3] = ["patchcore", "paedid", "lea-net"];
+/// Models that are looked at in other precisions, in a region of interest and in batches, too.
+const CLOSELY: [&str; 3] = ["patchcore", "paedid", "lea-net"];
 
-/// Whether an inspection on so many threads (none: all) comes to no more than `most` requests in a round and leaves nothing behind;
-/// says what it has asked for on the way.
-fn comes_to(most: u64, model: &Path, (threads, precision): (Option<usize>, Precision)) -> bool {
-    let options = Options { device: "cpu".into(), map: MapSize::Frame, threads, precision, ..Options::default() };
-    let mut inspector = Inspector::open(model, options).expect("the model opens");
+/// How frames are inspected.
+#[derive(Clone, Debug)]
+struct Way {
+    /// None: all.
+    threads: Option<usize>,
+    precision: Precision,
+    /// Frames that are inspected together.
+    batch: usize,
+    /// Whether only a part of each is looked at, which is no rectangle.
+    region: bool,
+}
+
+const ALONE: Way = Way { threads: Some(1), precision: Precision::F32, batch: 1, region: false };
+
+impl Way {
+    /// All ways to look at a model of this name.
+    fn of(model: &str) -> Vec<Self> {
+        let mut ways = vec![ALONE, Self { threads: None, ..ALONE }];
+        if CLOSELY.contains(&model) {
+            ways.extend([
+                Self { precision: Precision::Bf16, ..ALONE },
+                Self { precision: Precision::Int8, ..ALONE },
+                Self { batch: 3, ..ALONE },
+                Self { region: true, ..ALONE },
+            ]);
+        }
+        ways
+    }
+
+    fn options(&self) -> Options {
+        let corners = [[20.0, 10.0], [140.0, 30.0], [120.0, 110.0], [30.0, 100.0]];
+        let roi = self.region.then(|| Roi::polygon(&corners).expect("an area"));
+        let (threads, precision) = (self.threads, self.precision);
+        Options { device: "cpu".into(), map: MapSize::Frame, threads, precision, roi, ..Options::default() }
+    }
+}
+
+/// Whether an inspection comes to no more than `most` requests in a round and leaves nothing behind; says what it has asked for on
+/// the way.
+fn comes_to(most: u64, model: &Path, way: &Way) -> bool {
+    let mut inspector = Inspector::open(model, way.options()).expect("the model opens");
     let ((height, width), frames) = (SIZE, frames());
-    let mut verdict = Verdict::default();
-    inspector.warm_up_with(height, width, Format::Bgr8, &mut verdict).expect("a warm-up");
+    let mut verdicts = vec![Verdict::default(); way.batch];
+    inspector.warm_up_with(height, width, Format::Bgr8, &mut verdicts[0]).expect("a warm-up");
+    let frames: Vec<Frame> = frames
+        .iter()
+        .cycle()
+        .take(FRAMES)
+        .map(|pixels| Frame::new(pixels, height, width, 3 * width, Format::Bgr8).expect("a frame"))
+        .collect();
     let mut inspect = || {
-        for pixels in frames.iter().cycle().take(FRAMES) {
-            let frame = Frame::new(pixels, height, width, 3 * width, Format::Bgr8).expect("a frame");
-            inspector.inspect(&frame, &mut verdict).expect("a verdict");
+        for batch in frames.chunks_exact(way.batch) {
+            inspector.inspect_batch(batch, &mut verdicts).expect("verdicts");
         }
         MEMORY.inner.current_usage()
     };
     let (mut before, mut good) = (MEMORY.inner.current_usage(), 0);
     // On one thread nothing is left to chance.
-    let rounds = if threads == Some(1) { 3 } else { ROUNDS };
+    let rounds = if way.threads == Some(1) { 3 } else { ROUNDS };
     for _ in 0..rounds {
         count_requests(true);
         let known = requests().count;
@@ -91,13 +134,9 @@ fn an_inspection_leaves_no_memory_behind_and_asks_for_none() {
     let mut too_many = Vec::new();
     for (name, model) in small_models::train_all(dir.path()) {
         let most = REQUESTS.iter().find(|(with, _)| *with == name).map_or(OF_QUEUE, |(_, most)| most * FRAMES as u64);
-        let mut ways = vec![(Some(1), Precision::F32), (None, Precision::F32)];
-        if REDUCED.contains(&name) {
-            ways.extend([(Some(1), Precision::Bf16), (Some(1), Precision::Int8)]);
-        }
-        for way in ways {
-            print!("{name} {way:?}: requests in rounds of {FRAMES} frames:");
-            if !comes_to(most, &model, way) {
+        for way in Way::of(name) {
+            print!("{name}, {way:?}: requests in rounds of {FRAMES} frames:");
+            if !comes_to(most, &model, &way) {
                 too_many.push((name, way));
             }
             println!();
@@ -105,6 +144,7 @@ fn an_inspection_leaves_no_memory_behind_and_asks_for_none() {
     }
     assert!(too_many.is_empty(), "{too_many:?} ask for memory, or keep more in each round");
     a_large_bank_is_searched_without_requests();
+    depthwise_layers_run_without_requests();
 }
 
 /// A bank that is searched in few directions first, which those of the small models are not.
@@ -117,14 +157,36 @@ fn a_large_bank_is_searched_without_requests() {
     };
     let bank = FlatBank::new(BankData::F32(of(vectors)), d, &Device::CPU).expect("a bank");
     let (query, mut index, mut distance) = (of(queries), vec![0; queries], vec![0.0; queries]);
+    repeated(&format!("a search of a bank of {vectors}"), || {
+        bank.nearest(&query, 1, &mut index, &mut distance).expect("found");
+    });
+}
+
+/// Those of a backbone that is no chain of inverted residuals with ReLU6, as MobileNetV3.
+fn depthwise_layers_run_without_requests() {
+    let channels = 24;
+    for (kernel, stride, side) in [(3, 1, 14), (3, 2, 7), (5, 1, 14), (5, 2, 7)] {
+        let opts = ConvOptions { stride, groups: channels, ..ConvOptions::same(kernel) };
+        let upload = |n: usize| Device::CPU.upload((0..n).map(|i| (i % 7) as f32).collect()).expect("memory");
+        let w = upload(channels * kernel * kernel);
+        let shape = [channels, kernel, kernel, 1];
+        let conv = PreparedConv::new(w, shape, upload(channels), opts, Activation::HardSwish).expect("a layer");
+        let (x, mut y) = (upload(14 * 14 * channels), vec![0.0; side * side * channels]);
+        repeated(&format!("a {kernel}x{kernel} layer of stride {stride}"), || {
+            conv.run(&x, [1, 14, 14, channels], Extra::default(), &mut y).expect("shapes fit");
+        });
+    }
+}
+
+/// Asks for nothing, on one thread, after three times.
+fn repeated(what: &str, mut work: impl FnMut() + Send) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
     pool.install(|| {
-        let mut search = || bank.nearest(&query, 1, &mut index, &mut distance).expect("found");
-        (0..3).for_each(|_| search());
+        (0..3).for_each(|_| work());
         count_requests(true);
         let known = requests().count;
-        (0..10).for_each(|_| search());
+        (0..10).for_each(|_| work());
         count_requests(false);
-        assert_eq!(requests().count, known, "ten searches of a bank of {vectors}");
+        assert_eq!(requests().count, known, "{what}, ten times");
     });
 }

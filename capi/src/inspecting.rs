@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use inspector::{Frame, Label, Verdict};
+use smallvec::SmallVec;
 
 use crate::Outcome;
 use crate::handles::{self, Opened};
@@ -23,20 +24,15 @@ pub unsafe fn inspect(inspector: u64, frames: &[*const hotad_frame], verdicts: &
     open.with(|Opened { inspector, verdicts: own }| {
         own.resize_with(frames.len().max(own.len()), Verdict::default);
         let own = &mut own[..frames.len()];
-        if let [frame] = frames {
+        let mut longest = Duration::ZERO;
+        let numbered = |(i, frame): (usize, &*const hotad_frame)| {
             // SAFETY: the caller's.
-            let (frame, waited) = unsafe { frame_of(*frame) }?;
-            inspector.inspect_batch_arrived(&[frame], arrival(waited)?, own)?;
-        } else {
-            let numbered = |(i, frame): (usize, &*const hotad_frame)| {
-                // SAFETY: the caller's.
-                unsafe { frame_of(*frame) }.map_err(|e| e.of_frame(i, frames.len()))
-            };
-            let given = frames.iter().enumerate().map(numbered).collect::<Result<Vec<_>, _>>()?;
-            let (frames, waited): (Vec<_>, Vec<_>) = given.into_iter().unzip();
-            let longest = waited.into_iter().max().unwrap_or_default();
-            inspector.inspect_batch_arrived(&frames, arrival(longest)?, own)?;
-        }
+            let (frame, waited) = unsafe { frame_of(*frame) }.map_err(|e| e.of_frame(i, frames.len()))?;
+            longest = longest.max(waited);
+            Ok(frame)
+        };
+        let given: SmallVec<[Frame; 8]> = frames.iter().enumerate().map(numbered).collect::<Result<_, Failure>>()?;
+        inspector.inspect_batch_arrived(&given, arrival(longest)?, own)?;
         // SAFETY: the caller's; `undecided` has looked at each.
         own.iter().zip(verdicts).try_for_each(|(own, verdict)| unsafe { told(own, *verdict) })
     })

@@ -41,8 +41,11 @@ impl Failure {
         Self(HOTAD_ERROR_ARGUMENT, reason.into())
     }
 
-    /// The same, with the number of the frame of a batch that it is about.
+    /// The same, with the number of the frame that it is about; the only one of a batch needs no number.
     pub fn of_frame(self, index: usize, count: usize) -> Self {
+        if count == 1 {
+            return self;
+        }
         let Self(status, words) = self;
         let reason = words.strip_prefix("frame: ").unwrap_or(&words).into();
         Self(status, Error::FrameOfBatch { number: index + 1, count, reason }.to_string())

@@ -176,7 +176,7 @@ impl From<Region> for hotad_region {
 /// What an inspection says. The caller sets the first five fields and keeps the memory that they point to; the library fills the
 /// rest.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct hotad_verdict {
     /// `sizeof(hotad_verdict)`.
     pub size: usize,

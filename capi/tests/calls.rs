@@ -54,27 +54,7 @@ fn frame(pixels: &[u8], width: usize, height: usize) -> hotad_frame {
 }
 
 fn verdict() -> hotad_verdict {
-    hotad_verdict {
-        size: size_of::<hotad_verdict>(),
-        regions: ptr::null_mut(),
-        region_capacity: 0,
-        map: ptr::null_mut(),
-        map_capacity: 0,
-        score: 0.0,
-        calibrated: 0.0,
-        image_threshold: 0.0,
-        pixel_threshold: 0.0,
-        label: 0,
-        stopped_after: 0,
-        late: 0,
-        region_count: 0,
-        map_width: 0,
-        map_height: 0,
-        wait_ns: 0,
-        preprocess_ns: 0,
-        score_ns: 0,
-        verdict_ns: 0,
-    }
+    hotad_verdict { size: size_of::<hotad_verdict>(), ..hotad_verdict::default() }
 }
 
 fn noise(length: usize) -> Vec<u8> {

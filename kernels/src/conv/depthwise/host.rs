@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::super::Geometry;
 use super::super::micro::{for_rows, tiles};
-use super::runs::{Axis, Run, Tap};
+use super::runs::{Axis, Run, Tap, Taps};
 use crate::activation::Activation;
 use crate::simd::{LANES, Lanes, lanes_fn};
 
@@ -73,7 +73,7 @@ fn run(
     let columns = axes[1].runs();
     let rows = TASK.div_ceil(ow * c * g.w[1] * g.w[2]);
     out.par_chunks_mut(rows * ow * c).enumerate().for_each(|(task, part)| {
-        let mut taps = Vec::new();
+        let mut taps = Taps::new();
         for (row, line) in part.chunks_exact_mut(ow * c).enumerate() {
             let (n, j) = ((task * rows + row) / oh, (task * rows + row) % oh);
             let image = &source[n * h * wd * c..(n + 1) * h * wd * c];
@@ -99,7 +99,7 @@ fn run(
 
 /// Offsets of every tap of a run in the source (`[row][column][channel]`, `width` columns) and in weights
 /// laid out by [`by_tap`].
-fn offsets(g: &Geometry, row_taps: &[Tap], run: &Run, width: usize, taps: &mut Vec<Tap>) {
+fn offsets(g: &Geometry, row_taps: &[Tap], run: &Run, width: usize, taps: &mut Taps) {
     let c = g.x[3];
     taps.clear();
     for (r, y) in row_taps {

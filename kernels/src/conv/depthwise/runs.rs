@@ -2,10 +2,21 @@
 //!
 //! Away from the borders all taps do; finding the exceptions once leaves inner loops without checks.
 
+use smallvec::SmallVec;
+
 use super::super::Geometry;
 
 /// A tap and the source position that it reads.
 pub(super) type Tap = (usize, usize);
+
+/// Taps of one axis; those of kernels up to 7 are on the stack.
+pub(super) type AxisTaps = SmallVec<[Tap; 7]>;
+
+/// Taps of both axes; those of kernels up to 7x7 are on the stack.
+pub(super) type Taps = SmallVec<[Tap; 49]>;
+
+/// Runs of a row; where a map is wider than its kernel, those of kernels up to 7 are on the stack.
+type Runs = SmallVec<[Run; 8]>;
 
 /// How outputs along one axis follow from sources.
 #[derive(Clone, Copy)]
@@ -27,7 +38,7 @@ pub(super) struct Run {
     pub first: usize,
     pub count: usize,
     /// Each with the source position it reads for the first output.
-    pub taps: Vec<Tap>,
+    pub taps: AxisTaps,
 }
 
 impl Axis {
@@ -55,7 +66,7 @@ impl Axis {
     }
 
     /// The taps that reach output `o`.
-    pub fn taps(&self, o: usize) -> Vec<Tap> {
+    pub fn taps(&self, o: usize) -> AxisTaps {
         let source = |t: usize| {
             if self.forward {
                 return (o * self.stride + t * self.dilation).checked_sub(self.before).filter(|p| *p < self.input);
@@ -67,9 +78,9 @@ impl Axis {
     }
 
     /// All outputs, in runs.
-    pub fn runs(&self) -> Vec<Run> {
+    pub fn runs(&self) -> Runs {
         let outputs = if self.forward { self.output } else { self.input };
-        let mut runs: Vec<Run> = Vec::new();
+        let mut runs = Runs::new();
         for phase in 0..self.step() {
             for o in (phase..outputs).step_by(self.step()) {
                 let taps = self.taps(o);

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::super::Geometry;
 use super::host::{TASK, Walk};
-use super::runs::{Axis, Tap};
+use super::runs::{Axis, Tap, Taps};
 use crate::simd::{Lanes, lanes_fn};
 
 /// Most tasks; each has sums of its own.
@@ -41,7 +41,7 @@ fn rows_gradient(g: &Geometry, x: &[f32], grad: &[f32], rows: Range<usize>) -> V
     let width = g.before[1] + w + g.after[1];
     let mut ring = Ring { held: vec![None; dilation * (kh - 1) + 1], line: width * c, values: Vec::new() };
     ring.values.resize(ring.held.len() * ring.line, 0.0);
-    let (mut sums, mut taps) = (vec![0.0; kh * kw * c], Vec::new());
+    let (mut sums, mut taps) = (vec![0.0; kh * kw * c], Taps::new());
     for row in rows {
         taps.clear();
         for (r, y) in axis.taps(row % oh) {
