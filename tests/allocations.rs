@@ -1,25 +1,30 @@
 //! After its warm-up an inspection leaves no memory behind, whatever the method, and but for three methods asks for none.
 
 mod common;
+#[path = "common/formula.rs"]
+mod formula;
 #[path = "common/small_models.rs"]
 mod small_models;
 
 use std::path::Path;
 
+use formula::{hashed, state_dict};
 use hotad::{Format, Frame, Inspector, MapSize, Options, Roi, Verdict};
-use hotad_kernels::activation::Activation;
-use hotad_kernels::conv::{ConvOptions, Extra, PreparedConv};
+use hotad_engine::tensor::Tensor;
 use hotad_kernels::cosine_nn::BankData;
 use hotad_kernels::device::{Device, Precision};
 use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::memory::{Reporting, count_requests, requests};
+use hotad_models::features::Extractor;
+use hotad_models::features::backbone::{Backbone, Network};
+use hotad_models::networks::import::from_torchvision;
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
 static MEMORY: Reporting<PeakAlloc> = Reporting { inner: PeakAlloc, end: |_| std::process::abort() };
 
 /// Frames of a round. The queue of a thread pool takes its next block of memory for one frame of 63, and gives the last one back.
-const FRAMES: usize = 21;
+const FRAMES: usize = 20;
 const OF_QUEUE: u64 = 1;
 
 /// Bytes that threads may keep more or less of, as they share work differently.
@@ -75,7 +80,7 @@ impl Way {
             ways.extend([
                 Self { precision: Precision::Bf16, ..ALONE },
                 Self { precision: Precision::Int8, ..ALONE },
-                Self { batch: 3, ..ALONE },
+                Self { batch: 4, ..ALONE },
                 Self { region: true, ..ALONE },
             ]);
         }
@@ -144,7 +149,7 @@ fn an_inspection_leaves_no_memory_behind_and_asks_for_none() {
     }
     assert!(too_many.is_empty(), "{too_many:?} ask for memory, or keep more in each round");
     a_large_bank_is_searched_without_requests();
-    depthwise_layers_run_without_requests();
+    backbones_run_without_requests();
 }
 
 /// A bank that is searched in few directions first, which those of the small models are not.
@@ -162,19 +167,18 @@ fn a_large_bank_is_searched_without_requests() {
     });
 }
 
-/// Those of a backbone that is no chain of inverted residuals with ReLU6, as MobileNetV3.
-fn depthwise_layers_run_without_requests() {
-    let channels = 24;
-    for (kernel, stride, side) in [(3, 1, 14), (3, 2, 7), (5, 1, 14), (5, 2, 7)] {
-        let opts = ConvOptions { stride, groups: channels, ..ConvOptions::same(kernel) };
-        let upload = |n: usize| Device::CPU.upload((0..n).map(|i| (i % 7) as f32).collect()).expect("memory");
-        let w = upload(channels * kernel * kernel);
-        let shape = [channels, kernel, kernel, 1];
-        let conv = PreparedConv::new(w, shape, upload(channels), opts, Activation::HardSwish).expect("a layer");
-        let (x, mut y) = (upload(14 * 14 * channels), vec![0.0; side * side * channels]);
-        repeated(&format!("a {kernel}x{kernel} layer of stride {stride}"), || {
-            conv.run(&x, [1, 14, 14, channels], Extra::default(), &mut y).expect("shapes fit");
-        });
+/// Networks of each kind of block that backbones are of.
+fn backbones_run_without_requests() {
+    for name in ["efficientnet-lite0", "mobilenet_v2", "mobilenet_v3_small", "resnet18"] {
+        let network = Network::named(name).expect("a network that is known");
+        let trunk = network.trunk();
+        let layers = trunk.layers(trunk.len());
+        let state = from_torchvision(Path::new(name), &state_dict(&layers), &layers).expect("all tensors");
+        let backbone = Backbone::new(network, 64, state, trunk.len(), &Device::CPU).expect("all tensors");
+        let image = hashed(3 * 64 * 64, "image").into_iter().map(|v| v as f32).collect();
+        let image = Tensor::new(image, &[1, 64, 64, 3]).expect("fits");
+        let cuts = [trunk.len() / 2, trunk.len() - 1];
+        repeated(&format!("a {name}"), || drop(backbone.maps(&image, &cuts).expect("shapes fit")));
     }
 }
 

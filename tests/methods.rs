@@ -75,7 +75,7 @@ const MOMENT: [(&str, &[&str]); 7] = [
 ];
 
 #[test]
-fn every_baseline_saved_scores_as_before_saving_on_every_device() {
+fn every_baseline_saved_is_the_same_file_and_scores_as_the_cpu_does() {
     let _alone = alone();
     let dir = tempfile::tempdir().expect("a folder");
     let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));

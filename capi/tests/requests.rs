@@ -1,4 +1,4 @@
-//! After its warm-up a call from C asks the allocator for nothing, alone and in a batch, with a map and regions.
+//! After its warm-up, and a first batch of its size, a call from C asks the allocator for nothing, with a map and regions.
 
 use std::alloc::System;
 use std::ffi::CString;
@@ -12,7 +12,8 @@ use hotad_kernels::memory::{Reporting, count_requests, requests};
 static MEMORY: Reporting<System> = Reporting { inner: System, end: |_| std::process::abort() };
 
 const SIZE: (usize, usize) = (120, 160);
-const BATCH: usize = 3;
+/// The most frames for which it holds.
+const BATCH: usize = 4;
 
 /// An inspector of the shipped model on one thread, with maps of the frame's size.
 fn open() -> hotad_inspector {
@@ -82,6 +83,6 @@ fn an_inspection_from_c_asks_for_no_memory() {
     }
     // SAFETY: one pointer each.
     assert_eq!(unsafe { hotad_inspect(inspector, &frame, told[0]) }, HOTAD_OK);
-    assert_eq!(verdicts[0].map_width, width);
+    assert!(verdicts[0].map_width == width && verdicts[0].region_count > 0, "{:?}", verdicts[0]);
     assert_eq!(hotad_close(inspector), HOTAD_OK);
 }

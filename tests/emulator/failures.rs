@@ -25,6 +25,30 @@ pub fn is_one_line(error: &impl ToString, words: &[&str]) {
     }
 }
 
+/// How often a thread of this process has given up its core to wait.
+#[cfg(target_os = "linux")]
+fn waits(thread: &std::path::Path) -> u64 {
+    let status = std::fs::read_to_string(std::path::Path::new("/proc").join(thread).join("status")).expect("a thread");
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).expect("a count");
+    line.trim().parse().expect("a number")
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_thread_of_a_device_that_was_dropped_does_nothing() {
+    let Some(device) = device(8 * MIB, None) else { return };
+    let zeros: Buffer = device.zeros(floats(1)).expect("memory");
+    let thread = device.run(|| std::fs::read_link("/proc/thread-self")).expect("a thread");
+    let still = || {
+        let before = waits(&thread);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        waits(&thread) == before
+    };
+    assert!(!still(), "it looks for work");
+    drop((device, zeros));
+    assert!((0..100).any(|_| still()), "20 seconds later it still looks for work");
+}
+
 #[test]
 fn out_of_memory_is_told_with_sizes_and_survived() {
     let Some(device) = device(8 * MIB, None) else { return };

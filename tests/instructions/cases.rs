@@ -18,7 +18,7 @@ use hotad_kernels::resize::{Filter, resize};
 use hotad_kernels::softmax::softmax;
 use hotad_kernels::ssim::{SsimOptions, ssim_map, ssim_map_with_gradient};
 
-use crate::count::stop;
+use crate::count::{be_stepped_through, stop};
 
 /// Values in 0..1 from a fixed sequence.
 fn noise(n: usize) -> Vec<f32> {
@@ -71,7 +71,7 @@ pub fn run_stopped(name: &str) {
     rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global().expect("the first pool");
     let mut call = make();
     call(); // what happens once is not counted
-    nix::sys::ptrace::traceme().expect("a process may be traced");
+    be_stepped_through();
     stop();
     call();
     stop();
@@ -145,7 +145,7 @@ fn flat() -> Call {
 }
 
 fn integers() -> Call {
-    let vectors = noise(32 * 128);
+    let vectors = noise(64 * 128);
     Box::new(move || {
         FlatBank::new(BankData::F32(vectors.clone()), 128, &Device::CPU).expect("shapes fit");
     })
@@ -160,7 +160,7 @@ fn coreset() -> Call {
 }
 
 fn ssim(gradient: bool) -> Call {
-    let (shape, n) = ([1, 12, 32, 3], 12 * 32 * 3);
+    let (shape, n) = ([1, 12, 64, 3], 12 * 64 * 3);
     let (x, y, grad) = (noise(n), noise(n + 1)[1..].to_vec(), noise(n));
     let (mut map, mut dx, opts) = (vec![0.0; n], vec![0.0; n], SsimOptions::default());
     Box::new(move || {
@@ -173,7 +173,7 @@ fn ssim(gradient: bool) -> Call {
 }
 
 fn decomposition() -> Call {
-    let (shape, n) = ([1, 12, 32, 3], 12 * 32 * 3);
+    let (shape, n) = ([1, 12, 64, 3], 12 * 64 * 3);
     let adam = AdamOptions { lr: 0.01, ..AdamOptions::default() };
     let opts = DecomposeOptions { lambda: 1e-4, steps: 1, adam, ssim: SsimOptions::default() };
     let (x, prior, mut l) = (noise(n), noise(n + 1)[1..].to_vec(), vec![0.0; n]);
@@ -181,8 +181,8 @@ fn decomposition() -> Call {
 }
 
 fn colours() -> Call {
-    let bytes = |skip: usize| noise(3 * 512 + skip)[skip..].iter().map(|v| (v * 255.0) as u8).collect::<Vec<u8>>();
-    let (p, q, mut out) = (bytes(0), bytes(1), vec![0.0; 512]);
+    let bytes = |skip: usize| noise(3 * 1024 + skip)[skip..].iter().map(|v| (v * 255.0) as u8).collect::<Vec<u8>>();
+    let (p, q, mut out) = (bytes(0), bytes(1), vec![0.0; 1024]);
     Box::new(move || ciede2000_rgb(&p[..], &q[..], &mut out).expect("lengths fit"))
 }
 

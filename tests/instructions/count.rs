@@ -20,7 +20,7 @@ pub fn stop() {
     nix::sys::signal::raise(Signal::SIGSTOP).expect("a signal to oneself");
 }
 
-/// Cores that this process may use; one that is not known where the system does not tell.
+/// The cores that this process may use; `[None]`, for one thread that is not kept on any, where the system does not say.
 pub fn cores() -> Vec<Option<usize>> {
     let allowed = sched_getaffinity(Pid::from_raw(0));
     let known: Vec<_> = allowed.map_or_else(
@@ -30,15 +30,24 @@ pub fn cores() -> Vec<Option<usize>> {
     if known.is_empty() { vec![None] } else { known }
 }
 
-/// Keeps this thread and the processes that it starts on one core: stepping goes back and forth between the two, and waking
-/// another, idle core takes five times as long as the step (on a virtual machine about 175 microseconds, and 34).
-pub fn stay_on(core: Option<usize>) -> Option<nix::Result<()>> {
-    core.map(|core| {
-        let mut one = CpuSet::new();
-        one.set(core)?;
-        sched_setaffinity(Pid::from_raw(0), &one)
-    })
+/// Keeps this thread and the processes that it starts on a core, if one is given: stepping goes back and forth between the two, and
+/// waking another, idle core takes five times as long as the step (on a virtual machine about 175 microseconds, and 34).
+pub fn stay_on(core: Option<usize>) -> nix::Result<()> {
+    let Some(core) = core else { return Ok(()) };
+    let mut one = CpuSet::new();
+    one.set(core)?;
+    sched_setaffinity(Pid::from_raw(0), &one)
 }
+
+/// Lets the parent step through this process, or ends it with [`FORBIDDEN`].
+pub fn be_stepped_through() {
+    if ptrace::traceme().is_err() {
+        std::process::exit(FORBIDDEN);
+    }
+}
+
+/// Exit code of a child that may not be stepped through.
+const FORBIDDEN: i32 = 77;
 
 /// Instructions of a case with an instruction set; no more than `enough` are counted. `EPERM` says that the system forbids it.
 pub fn instructions(case: &str, isa: Isa, enough: u64) -> nix::Result<u64> {
@@ -54,8 +63,10 @@ pub fn instructions(case: &str, isa: Isa, enough: u64) -> nix::Result<u64> {
 
 fn step_through(pid: Pid, enough: u64) -> nix::Result<u64> {
     // The first stop; what the child does after it is stepped through until the second.
-    if !matches!(waitpid(pid, None)?, WaitStatus::Stopped(_, Signal::SIGSTOP)) {
-        return Err(nix::Error::EPERM);
+    match waitpid(pid, None)? {
+        WaitStatus::Stopped(_, Signal::SIGSTOP) => {}
+        WaitStatus::Exited(_, FORBIDDEN) => return Err(nix::Error::EPERM),
+        _ => return Err(nix::Error::ECHILD),
     }
     for count in 0..enough {
         ptrace::step(pid, None)?;

@@ -31,8 +31,8 @@ fn main() -> ExitCode {
     let only = arguments.into_iter().find(|a| !a.starts_with('-')).unwrap_or_default();
     let names: Vec<&str> = cases::names().filter(|name| name.contains(&only)).collect();
     let next = AtomicUsize::new(0);
-    let on_core = |core| {
-        if let Some(Err(why)) = core {
+    let compare_on = |core| {
+        if let Err(why) = count::stay_on(core) {
             println!("instruction counts: this system forbids to choose a core ({why}); the steps will take longer");
         }
         let mut wrong = 0;
@@ -56,8 +56,7 @@ fn main() -> ExitCode {
         wrong
     };
     let wrong: usize = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            count::cores().into_iter().map(|core| scope.spawn(move || on_core(count::stay_on(core)))).collect();
+        let threads: Vec<_> = count::cores().into_iter().map(|core| scope.spawn(move || compare_on(core))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no case panics")).sum()
     });
     println!("{wrong} failed");

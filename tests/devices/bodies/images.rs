@@ -19,11 +19,11 @@ fn image(n: usize, index: u64) -> Vec<f32> {
 
 pub fn similarity(device: &Device) -> Results {
     let mut out = Results::new();
-    for (shape, border) in [
-        ([3, 33, 18, 3], Border::Symmetric),
-        ([1, 17, 40, 1], Border::Zero),
-        ([2, 16, 31, 2], Border::Valid),
-        ([1, 4, 6, 3], Border::Symmetric),
+    for (shape, border, steps) in [
+        ([3, 33, 18, 3], Border::Symmetric, 4),
+        ([1, 17, 40, 1], Border::Zero, 4),
+        ([2, 16, 31, 2], Border::Valid, 4),
+        ([1, 4, 6, 3], Border::Symmetric, 40),
     ] {
         let [n, h, w, c] = shape;
         let window = Window::Gaussian { size: 11, sigma: 1.5 };
@@ -42,7 +42,6 @@ pub fn similarity(device: &Device) -> Results {
         let flips = (n * oh * ow) as f32 * 2e-3 + 1.0;
         out.push((vec![host(&mask).iter().sum()], flips / (n * oh * ow) as f32));
         out.push((integers(&changed), flips / (n * oh * ow) as f32));
-        let steps = 4;
         let adam = AdamOptions { lr: 0.01, ..AdamOptions::default() };
         let opts = DecomposeOptions { lambda: 1e-3, steps, adam, ssim: opts };
         let (mut l, mut losses) = (uninit(device, len), uninit(device, n * (steps as usize + 1)));

@@ -15,7 +15,7 @@ pub(super) type AxisTaps = SmallVec<[Tap; 7]>;
 /// Taps of both axes; those of kernels up to 7x7 are on the stack.
 pub(super) type Taps = SmallVec<[Tap; 49]>;
 
-/// Runs of a row; where a map is wider than its kernel, those of kernels up to 7 are on the stack.
+/// Runs of a row; those of a forward pass over a map wider than its kernel, up to 7, are on the stack.
 type Runs = SmallVec<[Run; 8]>;
 
 /// How outputs along one axis follow from sources.

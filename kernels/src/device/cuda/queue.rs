@@ -91,14 +91,14 @@ impl Core {
     }
 }
 
-/// CubeCL's thread of a device, which looks for work some thousand times a second for as long as the process lives. Dropped, it
-/// sleeps for good.
-struct Thread(DeviceId);
+/// CubeCL's thread of a device, which looks for work about every 150 microseconds for as long as the process lives. Devices that
+/// were found stay open; those of tests are dropped, and their thread is parked then.
+struct DeviceThread(DeviceId);
 
-impl Drop for Thread {
+impl Drop for DeviceThread {
     fn drop(&mut self) {
         let id = self.0;
-        let sleep = move || {
+        let park = move || {
             let handle = DeviceHandle::<Server>::new(id);
             handle.submit(|_| {
                 loop {
@@ -109,7 +109,7 @@ impl Drop for Thread {
         };
         // From another thread: on the device's own one the task would run at once, with this drop waiting for it. A thread that
         // cannot be had leaves the device's one as it is.
-        let _ = std::thread::Builder::new().spawn(sleep);
+        let _ = std::thread::Builder::new().spawn(park);
     }
 }
 
@@ -119,7 +119,7 @@ pub struct Queue {
     client: ComputeClient<Cuda>,
     core: Arc<Core>,
     /// Of all clones.
-    _thread: Arc<Thread>,
+    _thread: Arc<DeviceThread>,
 }
 
 impl Queue {
@@ -135,7 +135,7 @@ impl Queue {
         });
         let kernels = Kernels::new(driver.clone(), Cache::new(cache, driver.toolchain()));
         let client = ComputeClient::init(&Number(id), Server::new(core.clone(), kernels));
-        Self { client, core, _thread: Arc::new(Thread(id)) }
+        Self { client, core, _thread: Arc::new(DeviceThread(id)) }
     }
 
     /// What the device is.
