@@ -5,6 +5,7 @@
 //! slope needs the input ([`Activation::slope_needs_input`]).
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::device::{View, ViewMut, launch, place, units};
@@ -183,11 +184,12 @@ impl Activation {
     }
 
     /// Applies it in place.
+    #[outlined]
     pub fn apply<'a>(self, x: impl Into<ViewMut<'a>>) {
         if self == Self::Identity {
             return;
         }
-        match x.into() {
+        match x {
             ViewMut::Host(x) => x.par_chunks_mut(1 << 15).for_each(|part| apply_part(self, part)),
             ViewMut::Gpu(x) => {
                 let (kind, parameter) = self.kind();
@@ -202,9 +204,9 @@ impl Activation {
     ///
     /// # Errors
     /// When the two differ in length or device.
+    #[outlined]
     pub fn backward<'a>(self, y: impl Into<View<'a>>, grad: impl Into<ViewMut<'a>>) -> Result<()> {
         const OP: &str = "activation_backward";
-        let (y, grad) = (y.into(), grad.into());
         check_len(OP, "gradient", grad.len(), y.len())?;
         let gpu = place(OP, &[&y, &grad])?;
         if self == Self::Identity {

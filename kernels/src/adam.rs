@@ -8,6 +8,7 @@
 use std::io::Write;
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::device::{View, ViewMut, launch, place, units};
@@ -121,6 +122,7 @@ formulas! {
 ///
 /// # Errors
 /// When the buffers differ in length or device.
+#[outlined]
 pub fn adam<'a>(
     p: impl Into<ViewMut<'a>>,
     g: impl Into<View<'a>>,
@@ -131,7 +133,6 @@ pub fn adam<'a>(
 ) -> Result<()> {
     const OP: &str = "adam";
     const CHUNK: usize = 1 << 14;
-    let (p, g, m, v) = (p.into(), g.into(), m.into(), v.into());
     let n = p.len();
     check_len(OP, "gradient", g.len(), n)?;
     check_len(OP, "first moment", m.len(), n)?;

@@ -6,6 +6,7 @@
 //! 4 written per element, 8 written by addressing, which keeps p for its gradient.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::device::{Buffer, View, ViewMut, launch, place, units};
@@ -28,6 +29,7 @@ fn rows(op: &'static str, len: usize, columns: usize) -> Result<usize> {
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn normalise_rows<'a>(
     x: impl Into<View<'a>>,
     columns: usize,
@@ -35,7 +37,6 @@ pub fn normalise_rows<'a>(
     norms: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "normalise_rows";
-    let (x, y, norms) = (x.into(), y.into(), norms.into());
     let n = rows(OP, x.len(), columns)?;
     check_len(OP, "output", y.len(), x.len())?;
     check_len(OP, "norms", norms.len(), n)?;
@@ -76,6 +77,7 @@ fn normalise_kernel(x: &Array<f32>, y: &mut Array<f32>, norms: &mut Array<f32>, 
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn normalise_rows_backward<'a>(
     y: impl Into<View<'a>>,
     norms: impl Into<View<'a>>,
@@ -83,7 +85,6 @@ pub fn normalise_rows_backward<'a>(
     dx: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "normalise_rows_backward";
-    let (y, norms, grad, dx) = (y.into(), norms.into(), grad.into(), dx.into());
     let n = norms.len();
     let columns = y.len() / n.max(1);
     check_len(OP, "output", y.len(), n * columns)?;
@@ -132,6 +133,7 @@ fn normalise_backward_kernel(
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn address<'a>(
     similarities: impl Into<View<'a>>,
     slots: usize,
@@ -140,7 +142,6 @@ pub fn address<'a>(
     weights: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "address";
-    let (similarities, weights) = (similarities.into(), weights.into());
     let n = rows(OP, similarities.len(), slots)?;
     check_len(OP, "probabilities", probabilities.len(), n * slots)?;
     check_len(OP, "weights", weights.len(), n * slots)?;
@@ -185,6 +186,7 @@ fn shrink_kernel(p: &Array<f32>, w: &mut Array<f32>, n: usize, slots: usize, thr
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn address_backward<'a>(
     probabilities: &'a Buffer,
     weights: impl Into<View<'a>>,
@@ -193,7 +195,7 @@ pub fn address_backward<'a>(
     d_similarities: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "address_backward";
-    let (w, grad, d) = (weights.into(), grad.into(), d_similarities.into());
+    let (w, d) = (weights, d_similarities);
     let mut dp = probabilities.device().alloc(probabilities.len())?;
     let p = probabilities.view();
     let n = rows(OP, p.len(), slots)?;
@@ -258,6 +260,7 @@ pub fn surprise(w: f32) -> f32 {
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn entropy<'a>(
     weights: &'a Buffer,
     slots: usize,
@@ -265,7 +268,7 @@ pub fn entropy<'a>(
     dw: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "entropy";
-    let (w, value, dw) = (weights.view(), value.into(), dw.into());
+    let w = weights.view();
     let share = 1.0 / rows(OP, w.len(), slots)?.max(1) as f32;
     check_len(OP, "gradient", dw.len(), w.len())?;
     let n = w.len();

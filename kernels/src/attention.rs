@@ -6,6 +6,7 @@
 //! that makes f (see [`crate::conv::PreparedConv`]).
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::activation::sigmoid;
@@ -49,9 +50,9 @@ lanes_fn! {
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn attention_map<'a>(g: impl Into<View<'a>>, map: impl Into<ViewMut<'a>>) -> Result<()> {
     const OP: &str = "attention_map";
-    let (g, map) = (g.into(), map.into());
     let n = map.len();
     let c = channels(OP, "feature tensor", g.len(), n)?;
     match place(OP, &[&g, &map])? {
@@ -81,13 +82,13 @@ fn map_kernel(g: &Array<f32>, map: &mut Array<f32>, n: usize, c: usize) {
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn attention_map_backward<'a>(
     map: impl Into<View<'a>>,
     grad: impl Into<View<'a>>,
     dg: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "attention_map_backward";
-    let (map, grad, dg) = (map.into(), grad.into(), dg.into());
     check_len(OP, "gradient", grad.len(), map.len())?;
     let c = channels(OP, "feature tensor", dg.len(), map.len())?;
     match place(OP, &[&map, &grad, &dg])? {
@@ -119,9 +120,9 @@ fn map_backward_kernel(map: &Array<f32>, grad: &Array<f32>, dg: &mut Array<f32>,
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn attend<'a>(f: impl Into<View<'a>>, map: impl Into<View<'a>>, y: impl Into<ViewMut<'a>>) -> Result<()> {
     const OP: &str = "attend";
-    let (f, map, y) = (f.into(), map.into(), y.into());
     check_len(OP, "output", y.len(), f.len())?;
     let c = channels(OP, "feature map", f.len(), map.len())?;
     match place(OP, &[&f, &map, &y])? {
@@ -169,6 +170,7 @@ lanes_fn! {
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn attend_backward<'a>(
     f: impl Into<View<'a>>,
     map: impl Into<View<'a>>,
@@ -177,7 +179,6 @@ pub fn attend_backward<'a>(
     dm: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "attend_backward";
-    let (f, map, grad, df, dm) = (f.into(), map.into(), grad.into(), df.into(), dm.into());
     let c = channels(OP, "feature map", f.len(), map.len())?;
     check_len(OP, "gradient", grad.len(), f.len())?;
     check_len(OP, "feature gradient", df.len(), f.len())?;

@@ -5,6 +5,7 @@
 //! both maps once.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::device::{View, ViewMut, launch, place, units};
@@ -45,6 +46,7 @@ lanes_fn! {
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn channel_scale<'a>(
     x: impl Into<View<'a>>,
     shape: Nhwc,
@@ -52,7 +54,6 @@ pub fn channel_scale<'a>(
     y: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "channel_scale";
-    let (x, s, y) = (x.into(), s.into(), y.into());
     let [n, h, w, c] = shape;
     let total = n * h * w * c;
     check_len(OP, "input", x.len(), total)?;
@@ -84,6 +85,7 @@ fn scale_kernel(x: &Array<f32>, s: &Array<f32>, y: &mut Array<f32>, total: usize
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn channel_scale_backward<'a>(
     x: impl Into<View<'a>>,
     shape: Nhwc,
@@ -93,7 +95,6 @@ pub fn channel_scale_backward<'a>(
     ds: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "channel_scale_backward";
-    let (x, s, grad, dx, ds) = (x.into(), s.into(), grad.into(), dx.into(), ds.into());
     let [n, h, w, c] = shape;
     let total = n * h * w * c;
     check_len(OP, "input", x.len(), total)?;

@@ -7,6 +7,7 @@
 use std::f32::consts::{FRAC_PI_3, FRAC_PI_6, PI, TAU};
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::colour::{self, BLOCK, Lab, Planes, SrgbValue, linear_to_lab, load_linear, planes_to_lab, read, split};
@@ -135,9 +136,10 @@ fn delta_e_rgb_kernel(
 ///
 /// # Errors
 /// When lengths or devices differ.
+#[outlined]
 pub fn ciede2000<'a>(lab1: impl Into<View<'a>>, lab2: impl Into<View<'a>>, out: impl Into<ViewMut<'a>>) -> Result<()> {
     const OP: &str = "ciede2000";
-    let (p, q, out) = (lab1.into(), lab2.into(), out.into());
+    let (p, q) = (lab1, lab2);
     let n = out.len();
     check_len(OP, "first image", p.len(), 3 * n)?;
     check_len(OP, "second image", q.len(), 3 * n)?;

@@ -7,6 +7,7 @@
 use std::sync::LazyLock;
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::device::{Element, View, ViewMut, launch, place, units};
@@ -276,9 +277,9 @@ pub fn srgb_to_lab<'a, T: SrgbValue>(rgb: impl Into<View<'a, T>>, lab: impl Into
 ///
 /// # Errors
 /// When lengths or devices differ.
+#[outlined]
 pub fn lab_to_srgb<'a>(lab: impl Into<View<'a>>, rgb: impl Into<ViewMut<'a>>) -> Result<()> {
     const OP: &str = "lab_to_srgb";
-    let (lab, rgb) = (lab.into(), rgb.into());
     check_len(OP, "rgb", rgb.len(), lab.len())?;
     match place(OP, &[&lab, &rgb])? {
         None => {

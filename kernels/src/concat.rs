@@ -3,6 +3,7 @@
 //! Bytes: every value read once and written once.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::device::{View, ViewMut, launch, place, units};
@@ -20,13 +21,14 @@ fn pixels(op: &'static str, len: usize, c: usize) -> Result<usize> {
 ///
 /// # Errors
 /// When the maps have different numbers of pixels, or devices differ.
+#[outlined]
 pub fn concat_channels<'a>(
-    (a, ca): (impl Into<View<'a>>, usize),
-    (b, cb): (impl Into<View<'a>>, usize),
+    a: impl Into<View<'a>>,
+    b: impl Into<View<'a>>,
+    [ca, cb]: [usize; 2],
     y: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "concat_channels";
-    let (a, b, y) = (a.into(), b.into(), y.into());
     let n = pixels(OP, a.len(), ca)?;
     check_len(OP, "second map", b.len(), n * cb)?;
     check_len(OP, "output", y.len(), n * (ca + cb))?;
@@ -60,17 +62,18 @@ fn concat_kernel(a: &Array<f32>, b: &Array<f32>, y: &mut Array<f32>, total: usiz
     }
 }
 
-/// The reverse: writes both maps from the joined one.
+/// The reverse: writes both maps, of `ca` and `cb` channels, from the joined one.
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn split_channels<'a>(
     y: impl Into<View<'a>>,
-    (a, ca): (impl Into<ViewMut<'a>>, usize),
-    (b, cb): (impl Into<ViewMut<'a>>, usize),
+    [ca, cb]: [usize; 2],
+    a: impl Into<ViewMut<'a>>,
+    b: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "split_channels";
-    let (y, a, b) = (y.into(), a.into(), b.into());
     let n = pixels(OP, y.len(), ca + cb)?;
     check_len(OP, "first map", a.len(), n * ca)?;
     check_len(OP, "second map", b.len(), n * cb)?;

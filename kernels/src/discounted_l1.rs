@@ -7,6 +7,7 @@
 //! the loss: 8 read and 4 written per element, 4 read per pixel.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::device::{UNITS, View, ViewMut, grid, launch, place};
@@ -90,6 +91,7 @@ pub fn discount_weights(masks: &[f32], (h, w): (usize, usize), gamma: f32, known
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn weighted_l1<'a>(
     x: impl Into<View<'a>>,
     y: impl Into<View<'a>>,
@@ -98,7 +100,6 @@ pub fn weighted_l1<'a>(
     dx: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "weighted_l1";
-    let (x, y, weight, value, dx) = (x.into(), y.into(), weight.into(), value.into(), dx.into());
     let n = x.len();
     let channels = n / weight.len().max(1);
     check_len(OP, "input", n, channels * weight.len())?;

@@ -4,6 +4,7 @@
 //! same on every device, and backward is the same pass over the gradient. Bytes: 4 read, 4 written.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::device::{ViewMut, launch, units};
@@ -33,9 +34,9 @@ pub fn dropout_factor(at: u32, seed: u32, bound: u32, scale: f32) -> f32 {
 ///
 /// # Errors
 /// When `p` is not in 0..1, or there are more than 2^32 values.
+#[outlined]
 pub fn dropout<'a>(x: impl Into<ViewMut<'a>>, p: f32, seed: u32) -> Result<()> {
     const OP: &str = "dropout";
-    let x = x.into();
     if !(0.0..1.0).contains(&p) {
         return shape_error(OP, format!("a probability of {p}; 0 or more, below 1"));
     }

@@ -3,6 +3,7 @@
 //! Bytes: 4 written and up to 8 read per element.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::device::{View, ViewMut, launch, place, units};
@@ -39,9 +40,9 @@ fn add_kernel(to: &mut Array<f32>, from: &Array<f32>, n: usize) {
 ///
 /// # Errors
 /// When lengths or devices differ.
+#[outlined]
 pub fn add<'a>(to: impl Into<ViewMut<'a>>, from: impl Into<View<'a>>) -> Result<()> {
     const OP: &str = "add";
-    let (to, from) = (to.into(), from.into());
     let n = to.len();
     check_len(OP, "addend", from.len(), n)?;
     match place(OP, &[&to, &from])? {
@@ -62,9 +63,9 @@ fn clamp_kernel(x: &Array<f32>, y: &mut Array<f32>, n: usize, low: f32, high: f3
 ///
 /// # Errors
 /// When lengths or devices differ.
+#[outlined]
 pub fn clamp<'a>(x: impl Into<View<'a>>, (low, high): (f32, f32), y: impl Into<ViewMut<'a>>) -> Result<()> {
     const OP: &str = "clamp";
-    let (x, y) = (x.into(), y.into());
     let n = x.len();
     check_len(OP, "output", y.len(), n)?;
     match place(OP, &[&x, &y])? {
@@ -88,9 +89,9 @@ fn scale_kernel(x: &mut Array<f32>, factor: &Array<f32>, n: usize) {
 ///
 /// # Errors
 /// When there is more than one factor, or devices differ.
+#[outlined]
 pub fn scale<'a>(x: impl Into<ViewMut<'a>>, factor: impl Into<View<'a>>) -> Result<()> {
     const OP: &str = "scale";
-    let (x, factor) = (x.into(), factor.into());
     check_len(OP, "factor", factor.len(), 1)?;
     match place(OP, &[&x, &factor])? {
         None => {
@@ -116,9 +117,9 @@ fn affine_kernel(x: &Array<f32>, y: &mut Array<f32>, n: usize, factor: f32, offs
 ///
 /// # Errors
 /// When lengths or devices differ.
+#[outlined]
 pub fn affine<'a>(x: impl Into<View<'a>>, factor: f32, offset: f32, y: impl Into<ViewMut<'a>>) -> Result<()> {
     const OP: &str = "affine";
-    let (x, y) = (x.into(), y.into());
     let n = x.len();
     check_len(OP, "output", y.len(), n)?;
     match place(OP, &[&x, &y])? {
@@ -141,9 +142,9 @@ fn approach_kernel(to: &mut Array<f32>, from: &Array<f32>, n: usize, share: f32)
 ///
 /// # Errors
 /// When lengths or devices differ.
+#[outlined]
 pub fn approach<'a>(to: impl Into<ViewMut<'a>>, from: impl Into<View<'a>>, share: f32) -> Result<()> {
     const OP: &str = "approach";
-    let (to, from) = (to.into(), from.into());
     let n = to.len();
     check_len(OP, "value", from.len(), n)?;
     match place(OP, &[&to, &from])? {
@@ -182,9 +183,9 @@ fn product_kernel(a: &Array<f32>, b: &Array<f32>, y: &mut Array<f32>, n: usize) 
 ///
 /// # Errors
 /// When lengths or devices differ.
+#[outlined]
 pub fn dot<'a>(a: impl Into<View<'a>>, b: impl Into<View<'a>>, sum: impl Into<ViewMut<'a>>) -> Result<()> {
     const OP: &str = "dot";
-    let (a, b, sum) = (a.into(), b.into(), sum.into());
     let n = a.len();
     check_len(OP, "second operand", b.len(), n)?;
     check_len(OP, "sum", sum.len(), 1)?;

@@ -3,6 +3,7 @@
 //! Bytes: 4 read and 4 written per element that is kept.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 
 use crate::device::{Buffer, HostBuffer, View, launch, units};
 use crate::error::{Result, shape_error};
@@ -11,9 +12,9 @@ use crate::error::{Result, shape_error};
 ///
 /// # Errors
 /// When a number is beyond the last block.
+#[outlined]
 pub fn gather<'a>(x: impl Into<View<'a>>, block: usize, index: &[usize]) -> Result<Buffer> {
     const OP: &str = "gather";
-    let x = x.into();
     let blocks = x.len() / block.max(1);
     if let Some(beyond) = index.iter().find(|i| **i >= blocks) {
         return shape_error(OP, format!("block {beyond} of {blocks}"));

@@ -5,6 +5,7 @@
 //! negative; no slope at the kink. Bytes: 4 read and 4 written per element.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 
 use crate::device::{UNITS, View, ViewMut, grid, launch, place};
 use crate::error::{Result, check_len};
@@ -28,6 +29,7 @@ pub fn hinge_slope(d: f32, margin: f32, sign: f32) -> f32 {
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn hinge_loss<'a>(
     d: impl Into<View<'a>>,
     margin: f32,
@@ -37,7 +39,6 @@ pub fn hinge_loss<'a>(
     dd: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "hinge_loss";
-    let (d, value, dd) = (d.into(), value.into(), dd.into());
     let n = d.len();
     check_len(OP, "value", value.len(), 1)?;
     check_len(OP, "gradient", dd.len(), n)?;

@@ -4,6 +4,7 @@
 //! depend on the number of threads.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::activation::sigmoid;
@@ -79,6 +80,7 @@ impl Loss {
     ///
     /// # Errors
     /// When lengths or devices differ.
+    #[outlined]
     pub fn with_gradient<'a>(
         self,
         x: impl Into<View<'a>>,
@@ -87,7 +89,6 @@ impl Loss {
         dx: impl Into<ViewMut<'a>>,
     ) -> Result<()> {
         const OP: &str = "loss";
-        let (x, target, value, dx) = (x.into(), target.into(), value.into(), dx.into());
         let n = x.len();
         check_len(OP, "target", target.len(), n)?;
         check_len(OP, "value", value.len(), 1)?;

@@ -4,6 +4,7 @@
 //! Bytes: 4 read, 4 written.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::device::{ViewMut, launch, units};
@@ -30,8 +31,8 @@ pub fn normal_at(at: u32, radius_seed: u32, angle_seed: u32) -> f32 {
 ///
 /// # Errors
 /// When there are more than 2^32 values.
+#[outlined]
 pub fn add_noise<'a>(x: impl Into<ViewMut<'a>>, sigma: f32, seed: u32) -> Result<()> {
-    let x = x.into();
     if u32::try_from(x.len()).is_err() {
         return shape_error("noise", format!("{} values; 2^32 at most", x.len()));
     }

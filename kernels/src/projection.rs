@@ -5,6 +5,7 @@
 //! read and 4 written per element.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::device::{View, ViewMut, launch, place, units};
@@ -32,6 +33,7 @@ pub fn projected(x: f32, slope: f32, made: f32, first: f32, size: f32, l1: f32) 
 ///
 /// # Errors
 /// When lengths or devices differ.
+#[outlined]
 pub fn projection_step<'a>(
     x: impl Into<ViewMut<'a>>,
     grad: impl Into<View<'a>>,
@@ -41,7 +43,6 @@ pub fn projection_step<'a>(
     step: Step,
 ) -> Result<()> {
     const OP: &str = "projection_step";
-    let (x, grad, made, first) = (x.into(), grad.into(), made.into(), first.into());
     let n = x.len();
     check_len(OP, "gradient", grad.len(), n)?;
     check_len(OP, "reconstruction", made.len(), n)?;

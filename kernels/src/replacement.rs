@@ -6,6 +6,7 @@
 //! any other scores of images.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 
 use crate::device::{Reused, UNITS, View, ViewMut, grid, launch, place, units};
 use crate::error::{Result, check_len, shape_error};
@@ -18,6 +19,7 @@ use crate::reduce::cube_sum;
 ///
 /// # Errors
 /// When `alpha` is outside 0..=1, or lengths or devices do not fit together.
+#[outlined]
 pub fn replace_farthest<'a>(
     features: impl Into<ViewMut<'a>>,
     nearest: impl Into<View<'a>>,
@@ -27,8 +29,6 @@ pub fn replace_farthest<'a>(
     image_scores: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "prior";
-    let (features, nearest, score) = (features.into(), nearest.into(), score.into());
-    let (mask, image_scores) = (mask.into(), image_scores.into());
     if !(0.0..=1.0).contains(&alpha) {
         return shape_error(OP, format!("alpha {alpha} is outside 0..1"));
     }
@@ -68,6 +68,7 @@ pub fn replace_farthest<'a>(
 ///
 /// # Errors
 /// When the scores are no whole images of `of_image` each, or lengths or devices do not fit together.
+#[outlined]
 pub fn mark_highest<'a>(
     scores: impl Into<View<'a>>,
     of_image: usize,
@@ -75,7 +76,6 @@ pub fn mark_highest<'a>(
     mask: impl Into<ViewMut<'a, u32>>,
 ) -> Result<()> {
     const OP: &str = "highest";
-    let (scores, mask) = (scores.into(), mask.into());
     let images = scores.len() / of_image.max(1);
     check_len(OP, "scores", scores.len(), images * of_image)?;
     check_len(OP, "mask", mask.len(), scores.len())?;

@@ -1,6 +1,7 @@
 //! Copies of whole rows from one place to another. Bytes: 4 read and 4 written per element.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 
 use crate::device::{View, ViewMut, launch, place, units};
 use crate::error::{Result, shape_error};
@@ -9,6 +10,7 @@ use crate::error::{Result, shape_error};
 ///
 /// # Errors
 /// When they reach beyond an end, or devices do not fit.
+#[outlined]
 pub fn copy_range<'a>(
     from: impl Into<View<'a>>,
     from_at: usize,
@@ -17,7 +19,6 @@ pub fn copy_range<'a>(
     len: usize,
 ) -> Result<()> {
     const OP: &str = "copy_range";
-    let (from, to) = (from.into(), to.into());
     if from_at + len > from.len() || to_at + len > to.len() {
         let places = format!("from {from_at} of {} to {to_at} of {}", from.len(), to.len());
         return shape_error(OP, format!("{len} elements {places}"));

@@ -4,6 +4,7 @@
 //! Bytes: 8 read and 4 written per element.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::device::{View, ViewMut, launch, place, units};
@@ -22,9 +23,9 @@ fn shrunk(x: f32, l: f32, threshold: f32) -> f32 {
 ///
 /// # Errors
 /// When lengths or devices differ.
+#[outlined]
 pub fn soft_threshold<'a>(x: impl Into<View<'a>>, l: impl Into<ViewMut<'a>>, threshold: f32) -> Result<()> {
     const OP: &str = "soft threshold";
-    let (x, l) = (x.into(), l.into());
     let n = l.len();
     check_len(OP, "x", x.len(), n)?;
     match place(OP, &[&x, &l])? {

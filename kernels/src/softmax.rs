@@ -5,6 +5,7 @@
 //! in the cache), output written once.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::device::{View, ViewMut, launch, place, units};
@@ -67,9 +68,9 @@ fn for_lines(x: &[f32], [_, len, inner]: Axis, y: &mut [f32], work: impl Fn(&mut
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn softmax<'a>(x: impl Into<View<'a>>, axis: Axis, y: impl Into<ViewMut<'a>>) -> Result<()> {
     const OP: &str = "softmax";
-    let (x, y) = (x.into(), y.into());
     let [outer, len, inner] = axis;
     check_len(OP, "input", x.len(), outer * len * inner)?;
     check_len(OP, "output", y.len(), x.len())?;
@@ -116,6 +117,7 @@ fn softmax_kernel(x: &Array<f32>, y: &mut Array<f32>, lines: usize, len: usize, 
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn softmax_backward<'a>(
     y: impl Into<View<'a>>,
     axis: Axis,
@@ -123,7 +125,6 @@ pub fn softmax_backward<'a>(
     dx: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "softmax_backward";
-    let (y, grad, dx) = (y.into(), grad.into(), dx.into());
     let [outer, len, inner] = axis;
     check_len(OP, "output", y.len(), outer * len * inner)?;
     check_len(OP, "gradient", grad.len(), y.len())?;
@@ -176,9 +177,9 @@ fn softmax_backward_kernel(
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn log_sum_exp<'a>(x: impl Into<View<'a>>, axis: Axis, y: impl Into<ViewMut<'a>>) -> Result<()> {
     const OP: &str = "log_sum_exp";
-    let (x, y) = (x.into(), y.into());
     let [outer, len, inner] = axis;
     check_len(OP, "input", x.len(), outer * len * inner)?;
     check_len(OP, "output", y.len(), outer * inner)?;
@@ -214,6 +215,7 @@ fn log_sum_exp_kernel(x: &Array<f32>, y: &mut Array<f32>, lines: usize, len: usi
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn log_sum_exp_backward<'a>(
     x: impl Into<View<'a>>,
     y: impl Into<View<'a>>,
@@ -222,7 +224,6 @@ pub fn log_sum_exp_backward<'a>(
     dx: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "log_sum_exp_backward";
-    let (x, y, grad, dx) = (x.into(), y.into(), grad.into(), dx.into());
     let [outer, len, inner] = axis;
     let n = outer * len * inner;
     check_len(OP, "input", x.len(), n)?;

@@ -7,6 +7,7 @@
 //! each iteration.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::device::{Buffer, UNITS, View, ViewMut, grid, launch, place, units};
@@ -48,6 +49,7 @@ fn normalise(x: &mut [f32]) {
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn spectral_norm<'a>(
     w: impl Into<View<'a>>,
     iterations: usize,
@@ -57,7 +59,6 @@ pub fn spectral_norm<'a>(
     normal: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "spectral_norm";
-    let (w, normal) = (w.into(), normal.into());
     let (rows, columns) = (u.len(), v.len());
     if rows * columns == 0 {
         return shape_error(OP, "weights without rows or columns have no norm");
@@ -106,6 +107,7 @@ pub fn spectral_norm<'a>(
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn spectral_norm_backward<'a>(
     normal: impl Into<View<'a>>,
     u: impl Into<View<'a>>,
@@ -115,7 +117,6 @@ pub fn spectral_norm_backward<'a>(
     dw: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "spectral_norm_backward";
-    let (normal, u, v, sigma, grad, dw) = (normal.into(), u.into(), v.into(), sigma.into(), grad.into(), dw.into());
     let columns = v.len();
     check_len(OP, "normalised weights", normal.len(), u.len() * columns)?;
     check_len(OP, "sigma", sigma.len(), 1)?;

@@ -17,7 +17,7 @@ impl Grad for ConcatGrad {
         let (ca, cb) = self.channels;
         let device = grad.device();
         let (mut da, mut db) = (device.alloc(self.pixels * ca)?, device.alloc(self.pixels * cb)?);
-        kernel::split_channels(&grad, (&mut da, ca), (&mut db, cb))?;
+        kernel::split_channels(&grad, [ca, cb], &mut da, &mut db)?;
         Ok(vec![Some(da), Some(db)])
     }
 }
@@ -34,6 +34,6 @@ pub fn concat_channels(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     }
     let pixels = n * h * w;
     let mut y = a.device().alloc(pixels * (ca + cb))?;
-    kernel::concat_channels((a.view(), ca), (b.view(), cb), &mut y)?;
+    kernel::concat_channels(a.view(), b.view(), [ca, cb], &mut y)?;
     Tensor::result(y, &[n, h, w, ca + cb], &[a, b], || Box::new(ConcatGrad { pixels, channels: (ca, cb) }))
 }

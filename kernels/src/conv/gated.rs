@@ -8,6 +8,7 @@
 //! [`super::upsample_conv2d`]).
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use super::conv2d::{forward_pass, forward_phase, scatter_pass, scatter_phases};
@@ -242,6 +243,7 @@ fn check(shape: [usize; 4], opts: ConvOptions) -> Result<()> {
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn gate<'a>(
     halves: impl Into<View<'a>>,
     channels: usize,
@@ -249,7 +251,6 @@ pub fn gate<'a>(
     y: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "gate";
-    let (halves, y) = (halves.into(), y.into());
     check_len(OP, "halves", halves.len(), 2 * y.len())?;
     check_len(OP, "channels", y.len() % channels.max(1), 0)?;
     match place(OP, &[&halves, &y])? {
@@ -300,6 +301,7 @@ fn gate_kernel(
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn gate_backward<'a>(
     halves: impl Into<View<'a>>,
     channels: usize,
@@ -308,7 +310,6 @@ pub fn gate_backward<'a>(
     d_halves: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "gate_backward";
-    let (halves, grad, d_halves) = (halves.into(), grad.into(), d_halves.into());
     check_len(OP, "halves", halves.len(), 2 * grad.len())?;
     check_len(OP, "gradient", d_halves.len(), halves.len())?;
     check_len(OP, "channels", grad.len() % channels.max(1), 0)?;

@@ -5,6 +5,7 @@
 //! each element once.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::device::{Buffer, View, ViewMut, launch, mixed, place, units};
@@ -24,9 +25,9 @@ pub fn masked(colour: f32, mask: f32, channel: usize) -> f32 {
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn masked_input<'a>(rgb: impl Into<View<'a>>, mask: impl Into<View<'a>>) -> Result<Buffer> {
     const OP: &str = "masked_input";
-    let (rgb, mask) = (rgb.into(), mask.into());
     check_len(OP, "colours", rgb.len(), 3 * mask.len())?;
     match (rgb, mask) {
         (View::Host(rgb), View::Host(mask)) => {
@@ -60,13 +61,13 @@ fn masked_kernel(rgb: &Array<f32>, mask: &Array<f32>, out: &mut Array<f32>, n: u
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn masked_input_backward<'a>(
     grad: impl Into<View<'a>>,
     mask: impl Into<View<'a>>,
     d_rgb: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "masked_input_backward";
-    let (grad, mask, d_rgb) = (grad.into(), mask.into(), d_rgb.into());
     check_len(OP, "gradient", grad.len(), MASKED_CHANNELS * mask.len())?;
     check_len(OP, "colour gradient", d_rgb.len(), 3 * mask.len())?;
     match place(OP, &[&grad, &mask, &d_rgb])? {
@@ -106,9 +107,9 @@ fn masked_backward_kernel(grad: &Array<f32>, mask: &Array<f32>, d_rgb: &mut Arra
 ///
 /// # Errors
 /// When a size is 0 or the length does not fit.
+#[outlined]
 pub fn checkerboard_masks<'a>(h: usize, w: usize, cell: usize, masks: impl Into<ViewMut<'a>>) -> Result<()> {
     const OP: &str = "checkerboard_masks";
-    let masks = masks.into();
     if h * w * cell == 0 {
         return shape_error(OP, format!("{h}x{w} in cells of {cell}"));
     }
@@ -149,6 +150,7 @@ pub fn pasted(made: f32, known: f32, mask: f32) -> f32 {
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn paste<'a>(
     made: impl Into<View<'a>>,
     known: impl Into<View<'a>>,
@@ -156,7 +158,6 @@ pub fn paste<'a>(
     y: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "paste";
-    let (made, known, mask, y) = (made.into(), known.into(), mask.into(), y.into());
     let c = y.len() / mask.len().max(1);
     check_len(OP, "output", y.len(), c * mask.len())?;
     check_len(OP, "made", made.len(), y.len())?;
@@ -189,13 +190,13 @@ fn paste_kernel(made: &Array<f32>, known: &Array<f32>, mask: &Array<f32>, y: &mu
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn paste_backward<'a>(
     grad: impl Into<View<'a>>,
     mask: impl Into<View<'a>>,
     d_made: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "paste_backward";
-    let (grad, mask, d_made) = (grad.into(), mask.into(), d_made.into());
     let c = grad.len() / mask.len().max(1);
     check_len(OP, "gradient", grad.len(), c * mask.len())?;
     check_len(OP, "gradient of the made", d_made.len(), grad.len())?;
@@ -227,6 +228,7 @@ fn paste_backward_kernel(grad: &Array<f32>, mask: &Array<f32>, d_made: &mut Arra
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn join_checkerboard<'a>(
     made: impl Into<View<'a>>,
     masks: impl Into<View<'a>>,
@@ -234,7 +236,6 @@ pub fn join_checkerboard<'a>(
     y: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "join_checkerboard";
-    let (made, masks, y) = (made.into(), masks.into(), y.into());
     let image = masks.len() / 4 * channels;
     check_len(OP, "masks", masks.len() % 4, 0)?;
     check_len(OP, "output", y.len() % image.max(1), 0)?;

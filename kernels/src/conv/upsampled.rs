@@ -6,6 +6,7 @@
 //! the pair needs 36, and the enlarged map never exists.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use super::{ConvOptions, Padding, conv_transpose2d, conv_transpose2d_backward_data, conv_transpose2d_backward_weight};
@@ -140,6 +141,7 @@ pub fn upsample_conv2d_backward_data<'a>(
 ///
 /// # Errors
 /// When shapes, lengths or devices do not fit together.
+#[outlined]
 pub fn upsample_conv2d_backward_weight<'a>(
     x: impl Into<View<'a>>,
     x_shape: Nhwc,
@@ -148,7 +150,6 @@ pub fn upsample_conv2d_backward_weight<'a>(
     dw: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "upsample_conv2d_backward_weight";
-    let (x, grad, dw) = (x.into(), grad.into(), dw.into());
     let shape = check(OP, x_shape[3], dw.len(), w_shape)?;
     let len = shape.iter().product();
     match place(OP, &[&x, &grad, &dw])? {

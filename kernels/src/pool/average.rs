@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use super::{PoolOptions, PoolSizes, inputs, windows};
@@ -42,6 +43,7 @@ lanes_fn! {
 ///
 /// # Errors
 /// When shapes, lengths or devices do not fit together.
+#[outlined]
 pub fn avg_pool2d<'a>(
     x: impl Into<View<'a>>,
     x_shape: Nhwc,
@@ -50,7 +52,6 @@ pub fn avg_pool2d<'a>(
     y: impl Into<ViewMut<'a>>,
 ) -> Result<Nhwc> {
     const OP: &str = "avg_pool2d";
-    let (x, y) = (x.into(), y.into());
     let [_, h, w, c] = x_shape;
     let shape = opts.output(x_shape)?;
     let [n, oh, ow, _] = shape;
@@ -78,6 +79,7 @@ pub fn avg_pool2d<'a>(
 ///
 /// # Errors
 /// When shapes, lengths or devices do not fit together.
+#[outlined]
 pub fn avg_pool2d_backward<'a>(
     grad: impl Into<View<'a>>,
     x_shape: Nhwc,
@@ -86,7 +88,6 @@ pub fn avg_pool2d_backward<'a>(
     dx: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "avg_pool2d_backward";
-    let (grad, dx) = (grad.into(), dx.into());
     let [_, h, w, c] = x_shape;
     let shape = opts.output(x_shape)?;
     let [_, oh, ow, _] = shape;
@@ -182,9 +183,9 @@ fn average_backward_kernel(
 ///
 /// # Errors
 /// When lengths or devices do not fit, or the map has no pixels.
+#[outlined]
 pub fn global_avg_pool2d<'a>(x: impl Into<View<'a>>, x_shape: Nhwc, y: impl Into<ViewMut<'a>>) -> Result<()> {
     const OP: &str = "global_avg_pool2d";
-    let (x, y) = (x.into(), y.into());
     let [n, h, w, c] = x_shape;
     check_len(OP, "input", x.len(), x_shape.iter().product())?;
     check_len(OP, "output", y.len(), n * c)?;
@@ -207,13 +208,13 @@ pub fn global_avg_pool2d<'a>(x: impl Into<View<'a>>, x_shape: Nhwc, y: impl Into
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn global_avg_pool2d_backward<'a>(
     grad: impl Into<View<'a>>,
     x_shape: Nhwc,
     dx: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "global_avg_pool2d_backward";
-    let (grad, dx) = (grad.into(), dx.into());
     let [n, h, w, c] = x_shape;
     check_len(OP, "gradient", grad.len(), n * c)?;
     check_len(OP, "input gradient", dx.len(), x_shape.iter().product())?;

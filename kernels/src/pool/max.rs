@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use super::{PoolOptions, PoolSizes, inputs, windows};
@@ -38,6 +39,7 @@ lanes_fn! {
 ///
 /// # Errors
 /// When shapes, lengths or devices do not fit together.
+#[outlined]
 pub fn max_pool2d<'a>(
     x: impl Into<View<'a>>,
     x_shape: Nhwc,
@@ -45,7 +47,6 @@ pub fn max_pool2d<'a>(
     y: impl Into<ViewMut<'a>>,
 ) -> Result<Nhwc> {
     const OP: &str = "max_pool2d";
-    let (x, y) = (x.into(), y.into());
     let [_, h, w, c] = x_shape;
     let shape = opts.output(x_shape)?;
     let [n, oh, ow, _] = shape;
@@ -72,6 +73,7 @@ pub fn max_pool2d<'a>(
 ///
 /// # Errors
 /// When shapes, lengths or devices do not fit together.
+#[outlined]
 pub fn max_pool2d_backward<'a>(
     x: impl Into<View<'a>>,
     x_shape: Nhwc,
@@ -80,7 +82,6 @@ pub fn max_pool2d_backward<'a>(
     dx: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "max_pool2d_backward";
-    let (x, grad, dx) = (x.into(), grad.into(), dx.into());
     let [_, h, w, c] = x_shape;
     let shape = opts.output(x_shape)?;
     let [_, oh, ow, _] = shape;

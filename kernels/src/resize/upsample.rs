@@ -1,6 +1,7 @@
 //! Nearest x2.
 
 use cubecl::prelude::*;
+use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::device::{View, ViewMut, launch, place, units};
@@ -33,9 +34,9 @@ fn upsample_backward_kernel(grad: &Array<f32>, dx: &mut Array<f32>, total: usize
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn upsample_nearest<'a>(x: impl Into<View<'a>>, x_shape: Nhwc, y: impl Into<ViewMut<'a>>) -> Result<()> {
     const OP: &str = "upsample_nearest";
-    let (x, y) = (x.into(), y.into());
     let [_, h, w, c] = x_shape;
     check_len(OP, "input", x.len(), x_shape.iter().product())?;
     check_len(OP, "output", y.len(), 4 * x.len())?;
@@ -63,13 +64,13 @@ pub fn upsample_nearest<'a>(x: impl Into<View<'a>>, x_shape: Nhwc, y: impl Into<
 ///
 /// # Errors
 /// When lengths or devices do not fit.
+#[outlined]
 pub fn upsample_nearest_backward<'a>(
     grad: impl Into<View<'a>>,
     x_shape: Nhwc,
     dx: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "upsample_nearest_backward";
-    let (grad, dx) = (grad.into(), dx.into());
     let [_, _, w, c] = x_shape;
     check_len(OP, "input gradient", dx.len(), x_shape.iter().product())?;
     check_len(OP, "gradient", grad.len(), 4 * dx.len())?;
