@@ -11,7 +11,7 @@ use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::colour::{self, BLOCK, Lab, Planes, SrgbValue, linear_to_lab, load_linear, planes_to_lab, read, split};
-use crate::device::{View, ViewMut, launch, place, units};
+use crate::device::{GpuBuffer, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::math;
 use crate::simd::{formulas, lanes_fn};
@@ -171,10 +171,12 @@ pub fn ciede2000_rgb<'a, T: SrgbValue>(
             T::load_linear(pixels, planes);
             planes_to_lab(planes);
         }),
-        Some(gpu) => {
-            let (p, q, out) = (p.device(), q.device(), out.device());
-            launch!(gpu, delta_e_rgb_kernel, units(n), p.arg(), p.arg(), q.arg(), q.arg(), out.arg(), n, T::BYTES);
-        }
+        Some(_) => rgb_on_gpu(&p.device().words(), &q.device().words(), T::BYTES, out.device()),
     }
     Ok(())
+}
+
+fn rgb_on_gpu(p: &GpuBuffer<u32>, q: &GpuBuffer<u32>, bytes: bool, out: &GpuBuffer) {
+    let n = out.len();
+    launch!(out.gpu(), delta_e_rgb_kernel, units(n), p.arg(), p.arg(), q.arg(), q.arg(), out.arg(), n, bytes);
 }

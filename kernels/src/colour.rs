@@ -10,7 +10,7 @@ use cubecl::prelude::*;
 use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
-use crate::device::{Element, View, ViewMut, launch, place, units};
+use crate::device::{Element, GpuBuffer, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::math;
 use crate::simd::{Lanes, Wide, formulas, lanes_fn};
@@ -264,13 +264,14 @@ pub fn srgb_to_lab<'a, T: SrgbValue>(rgb: impl Into<View<'a, T>>, lab: impl Into
                 join(&planes, lab);
             });
         }
-        Some(gpu) => {
-            let pixels = rgb.len() / 3;
-            let (rgb, lab) = (rgb.device(), lab.device());
-            launch!(gpu, srgb_to_lab_kernel, units(pixels), rgb.arg(), rgb.arg(), lab.arg(), pixels, T::BYTES);
-        }
+        Some(_) => to_lab_on_gpu(&rgb.device().words(), T::BYTES, lab.device()),
     }
     Ok(())
+}
+
+fn to_lab_on_gpu(rgb: &GpuBuffer<u32>, bytes: bool, lab: &GpuBuffer) {
+    let pixels = lab.len() / 3;
+    launch!(rgb.gpu(), srgb_to_lab_kernel, units(pixels), rgb.arg(), rgb.arg(), lab.arg(), pixels, bytes);
 }
 
 /// Lab to sRGB in 0..1.

@@ -12,7 +12,7 @@ use crate::ciede2000::{delta_e, delta_e_block};
 use crate::colour::{
     BLOCK, Lab, Planes, SrgbValue, join, lab_to_rgb, linear_to_lab, load_linear, planes_to_lab, planes_to_rgb,
 };
-use crate::device::{View, ViewMut, launch, place, units};
+use crate::device::{GpuBuffer, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 
 /// a or b from 0..1 to -128..127.
@@ -69,12 +69,14 @@ pub fn split_colour<'a, T: SrgbValue>(
                 }
             });
         }
-        Some(gpu) => {
-            let (rgb, l, ab) = (rgb.device(), lightness.device(), colour.device());
-            launch!(gpu, split_kernel, units(n), rgb.arg(), rgb.arg(), l.arg(), ab.arg(), n, T::BYTES);
-        }
+        Some(_) => split_on_gpu(&rgb.device().words(), T::BYTES, lightness.device(), colour.device()),
     }
     Ok(())
+}
+
+fn split_on_gpu(rgb: &GpuBuffer<u32>, bytes: bool, lightness: &GpuBuffer, colour: &GpuBuffer) {
+    let n = lightness.len();
+    launch!(rgb.gpu(), split_kernel, units(n), rgb.arg(), rgb.arg(), lightness.arg(), colour.arg(), n, bytes);
 }
 
 #[cube(launch_unchecked)]
@@ -121,12 +123,14 @@ pub fn recolour_difference<'a, T: SrgbValue>(
                 map.iter_mut().zip(delta).for_each(|(m, d)| *m = scale * d);
             });
         }
-        Some(gpu) => {
-            let (rgb, ab, map) = (rgb.device(), colour.device(), map.device());
-            launch!(gpu, difference_kernel, units(n), rgb.arg(), rgb.arg(), ab.arg(), map.arg(), n, scale, T::BYTES);
-        }
+        Some(_) => difference_on_gpu(&rgb.device().words(), T::BYTES, colour.device(), scale, map.device()),
     }
     Ok(())
+}
+
+fn difference_on_gpu(rgb: &GpuBuffer<u32>, bytes: bool, ab: &GpuBuffer, scale: f32, map: &GpuBuffer) {
+    let n = map.len();
+    launch!(rgb.gpu(), difference_kernel, units(n), rgb.arg(), rgb.arg(), ab.arg(), map.arg(), n, scale, bytes);
 }
 
 #[cube(launch_unchecked)]
@@ -171,12 +175,14 @@ pub fn recolour<'a, T: SrgbValue>(
                 join(&planes, out);
             });
         }
-        Some(gpu) => {
-            let (rgb, ab, out) = (rgb.device(), colour.device(), out.device());
-            launch!(gpu, recolour_kernel, units(n), rgb.arg(), rgb.arg(), ab.arg(), out.arg(), n, T::BYTES);
-        }
+        Some(_) => recolour_on_gpu(&rgb.device().words(), T::BYTES, colour.device(), out.device()),
     }
     Ok(())
+}
+
+fn recolour_on_gpu(rgb: &GpuBuffer<u32>, bytes: bool, ab: &GpuBuffer, out: &GpuBuffer) {
+    let n = out.len() / 3;
+    launch!(rgb.gpu(), recolour_kernel, units(n), rgb.arg(), rgb.arg(), ab.arg(), out.arg(), n, bytes);
 }
 
 #[cube(launch_unchecked)]

@@ -63,6 +63,12 @@ impl<T: Element> GpuBuffer<T> {
         &self.memory.handle
     }
 
+    /// The same memory as 32-bit words, the last of bytes filled up.
+    pub(crate) fn words(&self) -> GpuBuffer<u32> {
+        let len = (self.len * size_of::<T>()).div_ceil(size_of::<u32>());
+        GpuBuffer { gpu: self.gpu.clone(), memory: self.memory.clone(), len, element: PhantomData }
+    }
+
     /// Copies the numbers to the host; waits for all queued work.
     ///
     /// # Errors
