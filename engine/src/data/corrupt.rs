@@ -1,19 +1,23 @@
-//! Changes of test images that an inspection line knows: light, focus, noise of the camera, a part that lies askew.
+//! Changes of images that an inspection line knows: light, focus, noise of the camera, a part that lies askew.
 //!
-//! Each is drawn by a seed and the number of the image, at a fixed strength, so that results can be compared.
+//! Each is drawn by a seed and the number of the image: for test images at a fixed strength, so that results can be compared,
+//! for training images up to it.
 
 use std::str::FromStr;
 
 use hotad_kernels::blur::gaussian_blur;
 use hotad_kernels::window::Border;
 use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use super::picture::{Mask, Picture};
 use crate::error::Result;
 use crate::random;
 
-/// A change of images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A kind of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Corruption {
     /// Values times 0.8 to 1.2.
     Brightness,
@@ -49,7 +53,7 @@ impl FromStr for Corruption {
     }
 }
 
-/// A change with its seed.
+/// One kind of change for all images, at full strength.
 #[derive(Clone, Copy, Debug)]
 pub struct Corrupt {
     /// The change.
@@ -58,31 +62,85 @@ pub struct Corrupt {
     pub seed: u64,
 }
 
+/// One of some kinds for each image, drawn at random; blur and noise of 0 to 1 times their strength.
+#[derive(Clone, Debug)]
+pub struct Augment {
+    /// The kinds, at least one.
+    pub kinds: Vec<Corruption>,
+    /// Seed of what is drawn.
+    pub seed: u64,
+}
+
+/// How images are changed when they are read.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// As test images are.
+    Corrupt(Corrupt),
+    /// As training images are.
+    Augment(Augment),
+}
+
+impl Change {
+    /// Image number `index`, changed.
+    ///
+    /// # Errors
+    /// When the picture is empty.
+    pub fn apply(&self, picture: Picture, index: usize) -> Result<Picture> {
+        match self {
+            Self::Corrupt(corrupt) => corrupt.apply(picture, index),
+            Self::Augment(augment) => augment.apply(picture, index),
+        }
+    }
+}
+
+impl Augment {
+    /// Image number `index`, changed.
+    ///
+    /// # Errors
+    /// When the picture is empty.
+    pub fn apply(&self, picture: Picture, index: usize) -> Result<Picture> {
+        let mut rng = random::stream(self.seed, "augmentation", index as u64);
+        let kind = self.kinds[rng.random_range(0..self.kinds.len())];
+        changed(picture, kind, rng.random(), &mut rng)
+    }
+}
+
+/// A picture under one change. What is random in itself, light and angle, is so whatever the strength.
+fn changed(mut picture: Picture, kind: Corruption, strength: f32, rng: &mut ChaCha8Rng) -> Result<Picture> {
+    match kind {
+        Corruption::Brightness => {
+            let factor = 0.8 + 0.4 * rng.random::<f32>();
+            picture.values.iter_mut().for_each(|v| *v = (*v * factor).clamp(0.0, 1.0));
+        }
+        Corruption::Noise => {
+            let deviation = 0.05 * strength;
+            picture.values.iter_mut().for_each(|v| *v = (*v + deviation * random::normal(rng)).clamp(0.0, 1.0));
+        }
+        Corruption::Blur => {
+            let sigma = strength * (picture.height.max(picture.width) as f32 * 0.005).max(1.0);
+            if sigma < LEAST_BLUR {
+                return Ok(picture);
+            }
+            let sharp = picture.values.clone();
+            let shape = [1, picture.height, picture.width, picture.channels];
+            let radius = (3.0 * sigma).ceil() as usize;
+            gaussian_blur(&sharp, shape, sigma, radius, Border::Symmetric, &mut picture.values)?;
+        }
+        Corruption::Rotation => return Ok(turned(&picture, angle(rng))),
+    }
+    Ok(picture)
+}
+
+/// Deviation in pixels below which a blur changes no 8-bit value: a neighbour's weight is below exp(-50).
+const LEAST_BLUR: f32 = 0.1;
+
 impl Corrupt {
     /// Image number `index`, changed.
     ///
     /// # Errors
     /// When the picture is empty.
-    pub fn apply(&self, mut picture: Picture, index: usize) -> Result<Picture> {
-        let mut rng = random::stream(self.seed, self.kind.name(), index as u64);
-        match self.kind {
-            Corruption::Brightness => {
-                let factor = 0.8 + 0.4 * rng.random::<f32>();
-                picture.values.iter_mut().for_each(|v| *v = (*v * factor).clamp(0.0, 1.0));
-            }
-            Corruption::Noise => {
-                picture.values.iter_mut().for_each(|v| *v = (*v + 0.05 * random::normal(&mut rng)).clamp(0.0, 1.0));
-            }
-            Corruption::Blur => {
-                let sigma = (picture.height.max(picture.width) as f32 * 0.005).max(1.0);
-                let sharp = picture.values.clone();
-                let shape = [1, picture.height, picture.width, picture.channels];
-                let radius = (3.0 * sigma).ceil() as usize;
-                gaussian_blur(&sharp, shape, sigma, radius, Border::Symmetric, &mut picture.values)?;
-            }
-            Corruption::Rotation => return Ok(turned(&picture, angle(&mut rng))),
-        }
-        Ok(picture)
+    pub fn apply(&self, picture: Picture, index: usize) -> Result<Picture> {
+        changed(picture, self.kind, 1.0, &mut random::stream(self.seed, self.kind.name(), index as u64))
     }
 
     /// Where the pixels of a mask of image number `index` are after the change.
@@ -104,7 +162,7 @@ impl Corrupt {
 }
 
 /// An angle in radians, up to 5 degrees either way.
-fn angle(rng: &mut rand_chacha::ChaCha8Rng) -> f32 {
+fn angle(rng: &mut ChaCha8Rng) -> f32 {
     (10.0 * rng.random::<f32>() - 5.0).to_radians()
 }
 

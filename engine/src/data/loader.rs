@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 
-use super::corrupt::Corrupt;
+use super::corrupt::Change;
 use super::crop::{Crop, Pixels};
 use super::decode;
 use super::files::ImageFiles;
@@ -96,7 +96,7 @@ pub struct Images<'a> {
     files: ImageFiles<'a>,
     spec: ImageSpec,
     kept: Option<Arc<[OnceLock<Decoded>]>>,
-    corrupt: Option<Corrupt>,
+    change: Option<Change>,
     views: Option<Arc<Views>>,
     pass: u64,
     originals: bool,
@@ -105,7 +105,7 @@ pub struct Images<'a> {
 impl<'a> Images<'a> {
     /// Decoded anew each time.
     pub fn new(files: ImageFiles<'a>, spec: ImageSpec) -> Self {
-        Self { files, spec, kept: None, corrupt: None, views: None, pass: 0, originals: false }
+        Self { files, spec, kept: None, change: None, views: None, pass: 0, originals: false }
     }
 
     /// Decoded once when all together take less than a gibibyte.
@@ -129,10 +129,10 @@ impl<'a> Images<'a> {
         Self { pass, ..self }
     }
 
-    /// Changed before they are brought to their size.
+    /// Changed before they are brought to their size, those that are decoded anew each time.
     #[must_use]
-    pub fn changed(self, corrupt: Option<Corrupt>) -> Self {
-        Self { corrupt, ..self }
+    pub fn changed(self, change: Option<Change>) -> Self {
+        Self { change, ..self }
     }
 
     /// With all of each file as decoded, up to 128 MiB a batch, for those that are decoded anew each time.
@@ -158,8 +158,8 @@ impl<'a> Images<'a> {
         if is_squashed(roi.map_or(size, |roi| (roi.bounds().height, roi.bounds().width)), self.spec) {
             note(Notice::Proportions, path);
         }
-        let picture = match self.corrupt {
-            Some(corrupt) => corrupt.apply(raster.picture(), i)?.fit_within(self.spec, roi),
+        let picture = match &self.change {
+            Some(change) => change.apply(raster.picture(), i)?.fit_within(self.spec, roi),
             None => raster.fit(self.spec, roi),
         };
         let values = picture.map_err(|e| e.of_file(path))?.values;

@@ -19,7 +19,7 @@ use crate::config::{CORESET, Settings, ShareOrCount, require, settings};
 use crate::features::embedding::{Part, Reduction};
 use crate::features::pca::Components;
 use crate::features::settings::{Layers, NEIGHBOURHOODS, is_neighbourhood};
-use crate::features::{Embedding, Fusion, Source};
+use crate::features::{Augmentation, Embedding, Fusion, Source};
 use crate::fit::FitContext;
 use crate::method::Method;
 use crate::simplenet::head::HeadSettings;
@@ -64,6 +64,7 @@ settings! {
         noise_range: [f64; 2] = [0.25, 2.0];
         /// with head = "nearest": share of the patches that the bank keeps, or their number from 1 on
         coreset: f64 = 0.1, allowed CORESET if |v| CORESET.contains(*v);
+        ..augmentation: Augmentation = Augmentation::default();
         ..discriminator: HeadSettings = HeadSettings::default();
     }
 }

@@ -17,8 +17,8 @@ use smallvec::smallvec;
 use super::features::{Config, HeadKind, fit};
 use crate::config::{BankType, Settings, checked, damaged};
 use crate::detector::{Detector, Scores};
-use crate::features::Embedding;
 use crate::features::pca::Covariance;
+use crate::features::{Augmentation, Embedding};
 use crate::fit::FitContext;
 use crate::method::{LoadContext, Method};
 use crate::padim::factor::{Regular, factor};
@@ -67,9 +67,16 @@ impl Head {
                     shrinkage: None,
                     eps: (EPS_SHARE * variance).max(f64::from(f32::MIN_POSITIVE)),
                 };
-                Ok(Self::Gaussians(padim::gaussians(embedding, regular, BankType::F16, &LIMIT, context)?))
+                Ok(Self::Gaussians(padim::gaussians(
+                    embedding,
+                    &config.augmentation,
+                    regular,
+                    BankType::F16,
+                    &LIMIT,
+                    context,
+                )?))
             }
-            HeadKind::GlobalMahalanobis => Ok(Self::Gaussians(one_gaussian(embedding, context)?)),
+            HeadKind::GlobalMahalanobis => Ok(Self::Gaussians(one_gaussian(embedding, &config.augmentation, context)?)),
             HeadKind::Nearest => Ok(Self::Bank(PatchBank::build(embedding, &bank_settings(config), context)?)),
         }
     }
@@ -87,15 +94,16 @@ impl Head {
     }
 }
 
-/// Settings of a bank, of which the ensemble has only the size.
+/// Settings of a bank, of which the ensemble has the size and what images it is of.
 fn bank_settings(config: &Config) -> crate::patchcore::Config {
-    crate::patchcore::Config { coreset: config.coreset, ..crate::patchcore::Config::default() }
+    let augmentation = config.augmentation.clone();
+    crate::patchcore::Config { coreset: config.coreset, augmentation, ..crate::patchcore::Config::default() }
 }
 
 /// One Gaussian of the patches at all locations.
-fn one_gaussian(embedding: &Embedding, context: &FitContext) -> Result<LocationGaussians> {
+fn one_gaussian(embedding: &Embedding, augmentation: &Augmentation, context: &FitContext) -> Result<LocationGaussians> {
     let mut covariance = Covariance::new(embedding.device());
-    embedding.for_each(context.train, |x| covariance.add(&x))?;
+    embedding.for_each_augmented(context.train, augmentation.drawn_by(context.seed), |x| covariance.add(&x))?;
     let (d, variances) = (embedding.dimensions(), covariance.variances());
     let eps = EPS_SHARE * variances.iter().sum::<f64>() / d as f64;
     let regular = Regular { shrinkage: Some(0.0), eps: eps.max(f64::from(f32::MIN_POSITIVE)) };

@@ -5,6 +5,7 @@
 //! extractors side by side: it averages neighbourhoods, brings all maps to one size and joins them, or projects them on
 //! their principal components (pca.rs).
 
+pub mod augmentation;
 pub mod backbone;
 pub mod embedding;
 pub mod pca;
@@ -18,6 +19,7 @@ use hotad_engine::tensor::{Tensor, Tensors};
 use hotad_kernels::device::{Buffer, HostBuffer};
 use hotad_kernels::resize::{Filter, resize};
 
+pub use augmentation::Augmentation;
 pub use embedding::{Embedding, Fusion};
 pub use settings::FeatureSettings;
 pub use source::Source;

@@ -1,7 +1,7 @@
 //! Settings of PaDiM.
 
 use crate::config::{BLUR, BankType, Choice, POSITIVE, SHARE, Settings, settings};
-use crate::features::FeatureSettings;
+use crate::features::{Augmentation, FeatureSettings};
 
 settings! {
     /// Settings.
@@ -20,6 +20,7 @@ settings! {
         blur: f64 = 4.0, in BLUR;
         /// "f16" or "f32": precision of the inverse covariances, in memory and in the model file
         factors: BankType = BankType::F16;
+        ..augmentation: Augmentation = Augmentation::default();
         ..features: FeatureSettings = FeatureSettings { neighbourhood: 1, ..FeatureSettings::default() };
     }
 }

@@ -36,7 +36,7 @@ use crate::anomaly_map::AnomalyMap;
 use crate::config::{BankType, checked, damaged};
 use crate::detector::{Detector, Exportable, Score, Scores};
 use crate::export::{self, Exported};
-use crate::features::{Embedding, Extractor};
+use crate::features::{Augmentation, Embedding, Extractor};
 use crate::fit::FitContext;
 use crate::method::{BuiltOn, LoadContext, Method};
 use crate::segmentation::enlarged;
@@ -87,7 +87,7 @@ impl Method for Padim {
             eps: config.eps.fixed().unwrap_or(EPS_SHARE * mean_variance).max(f64::from(f32::MIN_POSITIVE)),
         };
         let limit = Limit { mebibytes: config.memory, reduces: "dimensions" };
-        let gaussians = gaussians(&embedding, regular, config.factors, &limit, context)?;
+        let gaussians = gaussians(&embedding, &config.augmentation, regular, config.factors, &limit, context)?;
         Ok(Self { config, embedding, gaussians, planned: Planned::default() })
     }
 
@@ -111,6 +111,7 @@ impl Method for Padim {
 /// More memory than is allowed; broken images, features that are not finite, interruption.
 pub(crate) fn gaussians(
     embedding: &Embedding,
+    augmentation: &Augmentation,
     regular: impl Fn(f64) -> Regular,
     kind: BankType,
     limit: &Limit,
@@ -118,8 +119,9 @@ pub(crate) fn gaussians(
 ) -> Result<LocationGaussians> {
     let ((h, w), d) = (embedding.grid(), embedding.dimensions());
     let mut moments = Moments::new(h * w, d, limit)?;
-    context.observer.say(&format!("fitting {} Gaussians of {d} dimensions to {} images", h * w, context.train.len()));
-    embedding.for_each(context.train, |x| {
+    let (images, note) = (context.train.len(), augmentation.note());
+    context.observer.say(&format!("fitting {} Gaussians of {d} dimensions to {images} images{note}", h * w));
+    embedding.for_each_augmented(context.train, augmentation.drawn_by(context.seed), |x| {
         let values = x.values()?;
         pooled(|| moments.add(&values));
         Ok(())

@@ -57,19 +57,21 @@ struct Reservoir {
 impl Reservoir {
     fn fill(embedding: &Embedding, config: &Config, context: &FitContext) -> Result<Self> {
         let ((h, w), d) = (embedding.grid(), embedding.dimensions());
-        let total = context.train.len() * h * w;
+        let images = context.train.len();
+        let total = config.augmentation.views() * images * h * w;
         let held = total.min(config.held(d));
         let mut chosen = random::shuffled(total, context.seed, "reservoir", 0);
         chosen.truncate(held);
         chosen.sort_unstable();
         let mut reservoir = Self { vectors: Vec::with_capacity(held * d), owners: Vec::with_capacity(held) };
         let (mut next, mut seen) = (chosen.into_iter().peekable(), 0);
-        embedding.for_each(context.train, |batch| {
+        let augment = config.augmentation.drawn_by(context.seed);
+        embedding.for_each_augmented(context.train, augment, |batch| {
             let values = batch.values()?;
             let end = seen + values.len() / d;
             while let Some(at) = next.next_if(|at| *at < end) {
                 reservoir.vectors.extend(&values[(at - seen) * d..(at - seen + 1) * d]);
-                reservoir.owners.push((at / (h * w)) as u32);
+                reservoir.owners.push((at / (h * w) % images) as u32);
             }
             seen = end;
             Ok(())
@@ -115,7 +117,8 @@ impl PatchBank {
     /// When an image cannot be read, when interrupted, or the device is out of memory.
     pub fn build(embedding: &Embedding, config: &Config, context: &FitContext) -> Result<Self> {
         let (device, d) = (embedding.device().clone(), embedding.dimensions());
-        context.observer.say(&format!("collecting patches of {} images", context.train.len()));
+        let (images, note) = (context.train.len(), config.augmentation.note());
+        context.observer.say(&format!("collecting patches of {images} images{note}"));
         let Reservoir { vectors, owners } = Reservoir::fill(embedding, config, context)?;
         let m = owners.len();
         let count = if config.max_latency_ms > 0.0 {

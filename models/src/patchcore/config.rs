@@ -1,14 +1,14 @@
 //! Settings of PatchCore.
 
 use crate::config::{BLUR, BankType, CORESET, Settings, settings};
-use crate::features::FeatureSettings;
+use crate::features::{Augmentation, FeatureSettings};
 
 settings! {
     /// Settings.
     pub struct Config {
         /// most elements of a patch's vector; more are averaged in groups of neighbours (paper: 1024)
         dimensions: usize = 1024, in 8..=8192;
-        /// share of the patches that the bank keeps (paper: 0.1 or 0.01), or their number from 1 on
+        /// vectors that the bank keeps: a share of the patches of the training images (paper: 0.1 or 0.01), or their number from 1 on
         coreset: f64 = 0.1, allowed CORESET if |v| CORESET.contains(*v);
         /// milliseconds that scoring one image may take on this machine; the bank is made as large as that allows, whatever
         /// coreset says; 0: no limit
@@ -23,6 +23,7 @@ settings! {
         blur: f64 = 4.0, in BLUR;
         /// "f16" or "f32": precision of the memory bank in the model file
         bank: BankType = BankType::F16;
+        ..augmentation: Augmentation = Augmentation::default();
         ..features: FeatureSettings = FeatureSettings::default();
     }
 }
@@ -35,9 +36,10 @@ impl Config {
         ((self.reservoir * f64::from(1 << 20)) as usize / (d * size_of::<f32>())).max(1)
     }
 
-    /// Vectors that the bank keeps of some.
+    /// Vectors that the bank keeps of some, which all views of the images gave.
     pub(super) fn kept(&self, of: usize) -> usize {
-        let wanted = if self.coreset < 1.0 { (of as f64 * self.coreset).round() } else { self.coreset };
+        let of_images = of as f64 / self.augmentation.views() as f64;
+        let wanted = if self.coreset < 1.0 { (of_images * self.coreset).round() } else { self.coreset };
         (wanted as usize).clamp(1, of)
     }
 }

@@ -9,6 +9,7 @@ mod file;
 mod member_maps;
 mod reduction;
 
+use hotad_engine::data::corrupt::{Augment, Change};
 use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::data::picture::ImageSpec;
@@ -143,8 +144,29 @@ impl Embedding {
     ///
     /// # Errors
     /// When an image cannot be read, or what `work` says.
-    pub fn for_each(&self, files: ImageFiles, mut work: impl FnMut(Tensor) -> Result<()>) -> Result<()> {
-        for_all(&Images::new(files, self.image), BATCH, |batch| {
+    pub fn for_each(&self, files: ImageFiles, work: impl FnMut(Tensor) -> Result<()>) -> Result<()> {
+        self.for_each_of(&Images::new(files, self.image), work)
+    }
+
+    /// The same, and then with the vectors of each image once more, changed as it says; without kinds of change only once.
+    ///
+    /// # Errors
+    /// When an image cannot be read, or what `work` says.
+    pub fn for_each_augmented(
+        &self,
+        files: ImageFiles,
+        augment: Augment,
+        mut work: impl FnMut(Tensor) -> Result<()>,
+    ) -> Result<()> {
+        self.for_each(files, &mut work)?;
+        if augment.kinds.is_empty() {
+            return Ok(());
+        }
+        self.for_each_of(&Images::new(files, self.image).changed(Some(Change::Augment(augment))), work)
+    }
+
+    fn for_each_of(&self, images: &Images, mut work: impl FnMut(Tensor) -> Result<()>) -> Result<()> {
+        for_all(images, BATCH, |batch| {
             interrupt::check()?;
             work(self.embed(&batch.images)?)
         })
