@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use common::{bars, hotad, ok, refused, small_data, text, train_small};
-use hotad_engine::data::corrupt::{Corrupt, Corruption};
+use hotad_engine::data::corrupt::{Augment, Corrupt, Corruption};
 use hotad_engine::data::picture::{Mask, Picture};
 
 /// Two data sets with two models each, as DIR/SET/NAME.safetensors.
@@ -95,6 +95,32 @@ fn loco_is_evaluated_by_kind_and_wants_its_configuration() {
     let other = config.replace("255", "17");
     std::fs::write(data.join("defects_config.json"), other).expect("a file");
     refused(&args, &["pixel value 255", "defects_config.json"]);
+}
+
+#[test]
+fn training_images_are_changed_by_one_of_the_kinds_up_to_its_strength() {
+    let of = |kinds: &[Corruption], index| {
+        let augment = Augment { kinds: kinds.to_vec(), seed: 2 };
+        augment.apply(bars(40, 1), index).expect("a picture").values
+    };
+    let sharp = bars(40, 1).values;
+    let deviation = |values: &[f32]| {
+        let square: f32 = values.iter().zip(&sharp).map(|(a, b)| (a - b) * (a - b)).sum();
+        (square / sharp.len() as f32).sqrt()
+    };
+    // Values that are limited to 0..1 differ less.
+    let noise: Vec<f32> = (0..40).map(|index| deviation(&of(&[Corruption::Noise], index))).collect();
+    assert!(noise.iter().all(|d| *d < 0.052), "noise is at most that of test images: {noise:?}");
+    let (weak, strong) = (noise.iter().filter(|d| **d < 0.02).count(), noise.iter().filter(|d| **d > 0.03).count());
+    assert!(weak > 4 && strong > 4, "of all strengths: {noise:?}");
+    let kinds = [Corruption::Brightness, Corruption::Noise];
+    let darker = |index| {
+        let ratio = |(a, b): (&f32, &f32)| *b == 0.0 || (a / b - of(&kinds, index)[0] / sharp[0]).abs() < 1e-5;
+        of(&kinds, index).iter().zip(&sharp).all(ratio)
+    };
+    let scaled = (0..40).filter(|index| darker(*index)).count();
+    assert!((8..32).contains(&scaled), "{scaled} of 40 are of the first of two kinds");
+    assert_eq!(of(&kinds, 3), of(&kinds, 3));
 }
 
 #[test]

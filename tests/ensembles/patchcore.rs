@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hotad_engine::data::corrupt::{Corrupt, Corruption};
 use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::picture::Picture;
 use hotad_engine::device::Device;
@@ -77,6 +78,50 @@ fn a_patchcore_scores_the_same_after_reading() {
         let after = Model::load(&path, &Device::CPU).expect("a model").detector.score(&images).expect("scored");
         assert!(before == after, "{bank:?}: {} before, {} after", before[0].value, after[0].value);
     }
+}
+
+/// Learned from noisy views too, noise is nearer to normal and a crack as far; without, banks and Gaussians are of the images alone.
+#[test]
+fn noise_is_nearer_where_it_was_learned_from() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    small_data(&dir.join("data"), 64);
+    let noisy = dir.join("noisy");
+    std::fs::create_dir_all(&noisy).expect("a folder");
+    for index in 0..4 {
+        let normal = Picture::read(&dir.join(format!("data/test/good/{:03}.png", 24 + index))).expect("a picture");
+        let noise = Corrupt { kind: Corruption::Noise, seed: 5 }.apply(normal, index).expect("a picture");
+        noise.write_png(&noisy.join(format!("{index}.png"))).expect("a picture");
+    }
+    let own = ["--set", "image_size=64", "--set", "backbone=hotad-lite0"];
+    for method in ["patchcore", "padim"] {
+        let mean = |augment: &str, folder: &Path| {
+            let model = train(dir, method, &[&own[..], &["--set", augment]].concat());
+            let lines = ok(&["score", "--model", text(&model), text(folder)]);
+            let scores: Vec<f64> = lines.lines().map(|l| json(l)["score"].as_f64().expect("a score")).collect();
+            scores.iter().sum::<f64>() / scores.len() as f64
+        };
+        let (noise, crack) = (noisy.as_path(), &dir.join("data/test/crack"));
+        let share = |augment: &str| mean(augment, noise) / mean(augment, crack);
+        let (without, with) = (share("augment=[]"), share("augment=[\"noise\"]"));
+        assert!(with < 0.8 * without, "{method}: noise has {with} of a crack's score, {without} where it was not seen");
+    }
+}
+
+#[test]
+fn both_views_of_an_image_are_one_entry_of_the_bank() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    small_data(&dir.join("data"), 64);
+    let all = ["--set", "image_size=64", "--set", "backbone=hotad-lite0", "--set", "coreset=100000"];
+    let model = train(dir, "patchcore", &all);
+    let vectors = || ModelFile::load(&model).expect("a model").tensors["bank"].shape()[0];
+    let entries = || ok(&["bank", "list", text(&model)]).lines().count();
+    let before = (entries(), vectors());
+    assert_eq!(before.1, 2 * 64 * before.0, "all 8 x 8 patches of both views");
+    let names = ok(&["bank", "list", text(&model)]);
+    ok(&["bank", "remove", text(&model), names.lines().next().expect("an entry")]);
+    assert_eq!((entries(), vectors()), (before.0 - 1, before.1 - 2 * 64));
 }
 
 #[test]
