@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use common::{bars, hotad, ok, refused, small_data, text, train_small};
-use hotad_engine::data::corrupt::{Augment, Corrupt, Corruption};
+use hotad_engine::data::corrupt::{Corrupt, Corruption, RandomChange};
 use hotad_engine::data::picture::{Mask, Picture};
 
 /// Two data sets with two models each, as DIR/SET/NAME.safetensors.
@@ -100,8 +100,8 @@ fn loco_is_evaluated_by_kind_and_wants_its_configuration() {
 #[test]
 fn training_images_are_changed_by_one_of_the_kinds_up_to_its_strength() {
     let of = |kinds: &[Corruption], index| {
-        let augment = Augment { kinds: kinds.to_vec(), seed: 2 };
-        augment.apply(bars(40, 1), index).expect("a picture").values
+        let change = RandomChange::new(kinds, 2).expect("kinds");
+        change.apply(bars(40, 1), index).expect("a picture").values
     };
     let sharp = bars(40, 1).values;
     let deviation = |values: &[f32]| {
@@ -113,13 +113,19 @@ fn training_images_are_changed_by_one_of_the_kinds_up_to_its_strength() {
     assert!(noise.iter().all(|d| *d < 0.052), "noise is at most that of test images: {noise:?}");
     let (weak, strong) = (noise.iter().filter(|d| **d < 0.02).count(), noise.iter().filter(|d| **d > 0.03).count());
     assert!(weak > 4 && strong > 4, "of all strengths: {noise:?}");
+    let full = Corrupt { kind: Corruption::Blur, seed: 2 }.apply(bars(40, 1), 0).expect("a picture").values;
+    let blur: Vec<f32> = (0..40).map(|index| deviation(&of(&[Corruption::Blur], index))).collect();
+    assert!(blur.iter().all(|d| *d < deviation(&full)), "blur is weaker than that of test images: {blur:?}");
+    assert!(blur.contains(&0.0), "a blur too small for a pixel changes nothing: {blur:?}");
     let kinds = [Corruption::Brightness, Corruption::Noise];
-    let darker = |index| {
-        let ratio = |(a, b): (&f32, &f32)| *b == 0.0 || (a / b - of(&kinds, index)[0] / sharp[0]).abs() < 1e-5;
-        of(&kinds, index).iter().zip(&sharp).all(ratio)
+    let is_scaled = |index| {
+        let values = of(&kinds, index);
+        let factor = values[0] / sharp[0];
+        values.iter().zip(&sharp).all(|(a, b)| (a - factor * b).abs() < 1e-5)
     };
-    let scaled = (0..40).filter(|index| darker(*index)).count();
+    let scaled = (0..40).filter(|index| is_scaled(*index)).count();
     assert!((8..32).contains(&scaled), "{scaled} of 40 are of the first of two kinds");
+    assert!(RandomChange::new(&[], 2).is_none());
     assert_eq!(of(&kinds, 3), of(&kinds, 3));
 }
 

@@ -17,7 +17,7 @@ fn pixels(op: &'static str, len: usize, c: usize) -> Result<usize> {
     }
 }
 
-/// `y[p] = [a[p], b[p]]` for maps of `ca` and `cb` channels.
+/// `y[p] = [a[p], b[p]]` for maps of so many channels.
 ///
 /// # Errors
 /// When the maps have different numbers of pixels, or devices differ.
@@ -25,10 +25,11 @@ fn pixels(op: &'static str, len: usize, c: usize) -> Result<usize> {
 pub fn concat_channels<'a>(
     a: impl Into<View<'a>>,
     b: impl Into<View<'a>>,
-    [ca, cb]: [usize; 2],
+    channels: [usize; 2],
     y: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "concat_channels";
+    let [ca, cb] = channels;
     let n = pixels(OP, a.len(), ca)?;
     check_len(OP, "second map", b.len(), n * cb)?;
     check_len(OP, "output", y.len(), n * (ca + cb))?;
@@ -62,18 +63,19 @@ fn concat_kernel(a: &Array<f32>, b: &Array<f32>, y: &mut Array<f32>, total: usiz
     }
 }
 
-/// The reverse: writes both maps, of `ca` and `cb` channels, from the joined one.
+/// The reverse: writes both maps, of so many channels, from the joined one.
 ///
 /// # Errors
 /// When lengths or devices do not fit.
 #[outlined]
 pub fn split_channels<'a>(
     y: impl Into<View<'a>>,
-    [ca, cb]: [usize; 2],
+    channels: [usize; 2],
     a: impl Into<ViewMut<'a>>,
     b: impl Into<ViewMut<'a>>,
 ) -> Result<()> {
     const OP: &str = "split_channels";
+    let [ca, cb] = channels;
     let n = pixels(OP, y.len(), ca + cb)?;
     check_len(OP, "first map", a.len(), n * ca)?;
     check_len(OP, "second map", b.len(), n * cb)?;

@@ -64,8 +64,9 @@ fn clamp_kernel(x: &Array<f32>, y: &mut Array<f32>, n: usize, low: f32, high: f3
 /// # Errors
 /// When lengths or devices differ.
 #[outlined]
-pub fn clamp<'a>(x: impl Into<View<'a>>, (low, high): (f32, f32), y: impl Into<ViewMut<'a>>) -> Result<()> {
+pub fn clamp<'a>(x: impl Into<View<'a>>, range: (f32, f32), y: impl Into<ViewMut<'a>>) -> Result<()> {
     const OP: &str = "clamp";
+    let (low, high) = range;
     let n = x.len();
     check_len(OP, "output", y.len(), n)?;
     match place(OP, &[&x, &y])? {

@@ -124,6 +124,45 @@ fn both_views_of_an_image_are_one_entry_of_the_bank() {
     assert_eq!((entries(), vectors()), (before.0 - 1, before.1 - 2 * 64));
 }
 
+/// A share is of the patches of the images as they are, whether the reservoir holds all patches or not.
+#[test]
+fn changed_views_do_not_change_the_size_of_a_bank() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    small_data(&dir.join("data"), 64);
+    let own = ["--set", "image_size=64", "--set", "backbone=hotad-lite0", "--set", "coreset=0.25"];
+    let size = |more: &[&str]| {
+        let model = train(dir, "patchcore", &[&own[..], more].concat());
+        ModelFile::load(&model).expect("a model").tensors["bank"].shape()[0]
+    };
+    // 19 images of 8 x 8 patches; a vector has 152 elements, so that 0.5 MiB hold 862, fewer than one view has.
+    assert_eq!(size(&[]), 304);
+    assert_eq!(size(&["--set", "augment=[]"]), 304);
+    assert_eq!(size(&["--set", "reservoir=0.5"]), 216);
+    assert_eq!(size(&["--set", "reservoir=0.5", "--set", "augment=[]"]), 216);
+    let (data, out) = (dir.join("data"), dir.join("refused.safetensors"));
+    let unknown = ["train", "patchcore", "--data", text(&data), "--out", text(&out), "--set", "augment=[\"fog\"]"];
+    refused(&unknown, &["augment", "fog", "brightness"]);
+}
+
+/// A file that does not say whether images were changed is of a version that did not.
+#[test]
+fn an_earlier_model_was_not_augmented() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    small_data(&dir.join("data"), 64);
+    let own = ["--set", "image_size=64", "--set", "backbone=hotad-lite0"];
+    for method in ["patchcore", "padim"] {
+        let path = train(dir, method, &own);
+        let mut file = ModelFile::load(&path).expect("a model");
+        let settings = file.config["settings"].as_object_mut().expect("settings");
+        assert!(settings.remove("augment").is_some());
+        file.save(&path).expect("saved");
+        let model = Model::load(&path, &Device::CPU).expect("a model");
+        assert_eq!(model.detector.config()["settings"]["augment"], serde_json::json!([]), "{method}");
+    }
+}
+
 #[test]
 fn a_patchcore_bank_is_extended_and_pruned() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -62,13 +62,28 @@ pub struct Corrupt {
     pub seed: u64,
 }
 
-/// One of some kinds for each image, drawn at random; blur and noise of 0 to 1 times their strength.
+/// One of some kinds of change for each image, drawn at random; blur and noise of 0 to 1 times their strength.
 #[derive(Clone, Debug)]
-pub struct Augment {
-    /// The kinds, at least one.
-    pub kinds: Vec<Corruption>,
-    /// Seed of what is drawn.
-    pub seed: u64,
+pub struct RandomChange {
+    kinds: Vec<Corruption>,
+    seed: u64,
+}
+
+impl RandomChange {
+    /// Of the kinds, drawn by a seed; none without kinds.
+    pub fn new(kinds: &[Corruption], seed: u64) -> Option<Self> {
+        (!kinds.is_empty()).then(|| Self { kinds: kinds.to_vec(), seed })
+    }
+
+    /// Image number `index`, changed.
+    ///
+    /// # Errors
+    /// When the picture is empty.
+    pub fn apply(&self, picture: Picture, index: usize) -> Result<Picture> {
+        let mut rng = random::stream(self.seed, "augmentation", index as u64);
+        let kind = self.kinds[rng.random_range(0..self.kinds.len())];
+        changed(picture, kind, rng.random(), &mut rng)
+    }
 }
 
 /// How images are changed when they are read.
@@ -77,7 +92,7 @@ pub enum Change {
     /// As test images are.
     Corrupt(Corrupt),
     /// As training images are.
-    Augment(Augment),
+    Random(RandomChange),
 }
 
 impl Change {
@@ -88,20 +103,8 @@ impl Change {
     pub fn apply(&self, picture: Picture, index: usize) -> Result<Picture> {
         match self {
             Self::Corrupt(corrupt) => corrupt.apply(picture, index),
-            Self::Augment(augment) => augment.apply(picture, index),
+            Self::Random(change) => change.apply(picture, index),
         }
-    }
-}
-
-impl Augment {
-    /// Image number `index`, changed.
-    ///
-    /// # Errors
-    /// When the picture is empty.
-    pub fn apply(&self, picture: Picture, index: usize) -> Result<Picture> {
-        let mut rng = random::stream(self.seed, "augmentation", index as u64);
-        let kind = self.kinds[rng.random_range(0..self.kinds.len())];
-        changed(picture, kind, rng.random(), &mut rng)
     }
 }
 

@@ -129,7 +129,7 @@ impl<'a> Images<'a> {
         Self { pass, ..self }
     }
 
-    /// Changed before they are brought to their size, those that are decoded anew each time.
+    /// Changed before they are brought to their size; random views are not.
     #[must_use]
     pub fn changed(self, change: Option<Change>) -> Self {
         Self { change, ..self }

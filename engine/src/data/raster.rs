@@ -1,5 +1,5 @@
 //! A decoded image in the samples of its file. It becomes floats row by row, so that a large one is never held as floats when a
-//! model wants it small.
+//! model wants it small and nothing changes it before (corrupt.rs).
 
 use image::DynamicImage;
 

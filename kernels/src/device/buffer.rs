@@ -80,8 +80,8 @@ impl<T: Element> GpuBuffer<T> {
     /// As a kernel argument. Bytes are seen as 32-bit words.
     pub(crate) fn arg<R: Runtime>(&self) -> ArrayArg<R> {
         let len = if size_of::<T>() == 1 { self.len.div_ceil(4) } else { self.len };
-        // SAFETY: `Gpu::alloc` and `Gpu::upload`, which alone make buffers, reserve at least this many
-        // elements, whole words of bytes included.
+        // SAFETY: `Gpu::alloc` and `Gpu::upload`, which alone reserve memory of buffers, reserve at least this many
+        // elements, whole words of bytes included; `words` sees no more of it.
         unsafe { ArrayArg::from_raw_parts(self.handle().clone(), len.max(1)) }
     }
 }

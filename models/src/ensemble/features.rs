@@ -62,7 +62,7 @@ settings! {
         /// with head = "discriminator": least and largest deviation of the noise that stands for anomalies, in units of the
         /// features' own
         noise_range: [f64; 2] = [0.25, 2.0];
-        /// with head = "nearest": share of the patches that the bank keeps, or their number from 1 on
+        /// with head = "nearest": vectors that the bank keeps, a share of the patches of the training images, or their number from 1 on
         coreset: f64 = 0.1, allowed CORESET if |v| CORESET.contains(*v);
         ..augmentation: Augmentation = Augmentation::default();
         ..discriminator: HeadSettings = HeadSettings::default();

@@ -15,10 +15,11 @@ use serde_json::Value;
 use smallvec::smallvec;
 
 use super::features::{Config, HeadKind, fit};
-use crate::config::{BankType, Settings, checked, damaged};
+use crate::config::{BankType, Settings, damaged};
 use crate::detector::{Detector, Scores};
+use crate::features::Embedding;
+use crate::features::augmentation::{self, Augmentation};
 use crate::features::pca::Covariance;
-use crate::features::{Augmentation, Embedding};
 use crate::fit::FitContext;
 use crate::method::{LoadContext, Method};
 use crate::padim::factor::{Regular, factor};
@@ -69,14 +70,16 @@ impl Head {
                 };
                 Ok(Self::Gaussians(padim::gaussians(
                     embedding,
-                    &config.augmentation,
+                    &augmentation(config),
                     regular,
                     BankType::F16,
                     &LIMIT,
                     context,
                 )?))
             }
-            HeadKind::GlobalMahalanobis => Ok(Self::Gaussians(one_gaussian(embedding, &config.augmentation, context)?)),
+            HeadKind::GlobalMahalanobis => {
+                Ok(Self::Gaussians(one_gaussian(embedding, &augmentation(config), context)?))
+            }
             HeadKind::Nearest => Ok(Self::Bank(PatchBank::build(embedding, &bank_settings(config), context)?)),
         }
     }
@@ -96,8 +99,13 @@ impl Head {
 
 /// Settings of a bank, of which the ensemble has the size and what images it is of.
 fn bank_settings(config: &Config) -> crate::patchcore::Config {
-    let augmentation = config.augmentation.clone();
+    let augmentation = augmentation(config);
     crate::patchcore::Config { coreset: config.coreset, augmentation, ..crate::patchcore::Config::default() }
+}
+
+/// Changed views, but where members' own maps are features: those of changes that a member has not seen are large.
+fn augmentation(config: &Config) -> Augmentation {
+    if config.member_maps { Augmentation::none() } else { config.augmentation.clone() }
 }
 
 /// One Gaussian of the patches at all locations.
@@ -124,7 +132,7 @@ pub struct FeatureEnsemble {
 /// What a model file keeps beside tensors.
 #[derive(Serialize, Deserialize)]
 struct Saved {
-    #[serde(deserialize_with = "checked")]
+    #[serde(deserialize_with = "augmentation::of_file")]
     settings: Config,
     embedding: Value,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -44,32 +44,29 @@ pub(super) fn observe(
 ) -> Result<()> {
     let spec = model.detector.image();
     let paths: Vec<PathBuf> = items.iter().map(|i| i.path.clone()).collect();
+    let images = Images::new(model.files(&paths), spec).changed(options.corrupt.map(Change::Corrupt));
     let mut seen = 0;
-    for_all(
-        &Images::new(model.files(&paths), spec).changed(options.corrupt.map(Change::Corrupt)),
-        options.batch,
-        |loaded| {
-            hotad_engine::interrupt::check()?;
-            let started = std::time::Instant::now();
-            let scores = model.score_files(&loaded)?;
-            let ms = 1e3 * started.elapsed().as_secs_f64() / scores.len() as f64;
-            let values = loaded.images.values()?;
-            let images = values.chunks_exact(spec.len());
-            for ((score, file), image) in scores.into_iter().zip(&loaded.files).zip(images) {
-                let (score, item) = (score?, items[file.index].clone());
-                let truth = truths.map(|truths| truths.of(&item, file.index, file.size)).transpose()?;
-                take(Observed {
-                    image: ScoredImage { item, score: score.value, size: file.size, ms, overlap: None },
-                    thumbnail: thumbnail(image, spec)?,
-                    map: score.map,
-                    truth,
-                })?;
-                seen += 1;
-            }
-            (options.seen)(seen);
-            Ok(())
-        },
-    )
+    for_all(&images, options.batch, |loaded| {
+        hotad_engine::interrupt::check()?;
+        let started = std::time::Instant::now();
+        let scores = model.score_files(&loaded)?;
+        let ms = 1e3 * started.elapsed().as_secs_f64() / scores.len() as f64;
+        let values = loaded.images.values()?;
+        let images = values.chunks_exact(spec.len());
+        for ((score, file), image) in scores.into_iter().zip(&loaded.files).zip(images) {
+            let (score, item) = (score?, items[file.index].clone());
+            let truth = truths.map(|truths| truths.of(&item, file.index, file.size)).transpose()?;
+            take(Observed {
+                image: ScoredImage { item, score: score.value, size: file.size, ms, overlap: None },
+                thumbnail: thumbnail(image, spec)?,
+                map: score.map,
+                truth,
+            })?;
+            seen += 1;
+        }
+        (options.seen)(seen);
+        Ok(())
+    })
 }
 
 /// The test images that the model has neither learned from nor been given thresholds by, and the number of those it has.

@@ -3,7 +3,8 @@
 //! 1. Features of normal images from the middle of a network at one size ([`crate::features`]); of their channels a random
 //!    subset (section III-A), all of them where there are no more than asked for.
 //! 2. At each location a Gaussian: mean and covariance over the normal images, made regular (section III-B; factor.rs).
-//!    Images pass once; memory does not depend on their number (moments.rs).
+//!    Each image counts twice, as it is and changed in light, focus or noise (not in the paper; `augment`). Memory does not
+//!    depend on their number (moments.rs).
 //! 3. A patch is as anomalous as its Mahalanobis distance to the Gaussian of its location ([`hotad_kernels::mahalanobis`]);
 //!    the anomaly map is these distances, enlarged (bilinear) and blurred; the image score its largest value (section III-C).
 //!
@@ -33,10 +34,11 @@ use serde_json::Value;
 use smallvec::smallvec;
 
 use crate::anomaly_map::AnomalyMap;
-use crate::config::{BankType, checked, damaged};
+use crate::config::{BankType, damaged};
 use crate::detector::{Detector, Exportable, Score, Scores};
 use crate::export::{self, Exported};
-use crate::features::{Augmentation, Embedding, Extractor};
+use crate::features::augmentation::{self, Augmentation};
+use crate::features::{Embedding, Extractor};
 use crate::fit::FitContext;
 use crate::method::{BuiltOn, LoadContext, Method};
 use crate::segmentation::enlarged;
@@ -59,7 +61,7 @@ pub struct Padim {
 /// What a model file keeps beside tensors.
 #[derive(Serialize, Deserialize)]
 struct Saved {
-    #[serde(deserialize_with = "checked")]
+    #[serde(deserialize_with = "augmentation::of_file")]
     settings: Config,
     embedding: Value,
 }
@@ -129,7 +131,7 @@ pub(crate) fn gaussians(
     let regular = regular(moments.mean_variance());
     let whole = |location: usize| -> Option<(Vec<f32>, Vec<f32>)> {
         let of = moments.gaussian(location);
-        let lower = factor(&of.covariance, d, moments.images(), regular)?;
+        let lower = factor(&of.covariance, d, images, regular)?;
         Some((of.mean.iter().map(|v| *v as f32).collect(), pack(d, |i, j| lower[(i, j)] as f32)))
     };
     let found: Option<Vec<_>> = pooled(|| (0..h * w).into_par_iter().map(whole).collect());

@@ -35,7 +35,7 @@ pub struct PatchBank {
     /// The entry behind each vector.
     owners: Vec<u32>,
     entries: Vec<String>,
-    /// Largest distance of a patch the bank was made of to its nearest vector.
+    /// Largest distance of a patch of the images the bank was made of, as they are, to its nearest vector.
     radius: f32,
     device: Device,
 }
@@ -47,26 +47,30 @@ struct Saved {
     radius: f32,
 }
 
-/// Patches of all images, or an even sample of them.
+/// Patches of all images as they are, then as they are changed, or an even sample of them.
 struct Reservoir {
     vectors: Vec<f32>,
     /// Number of the image of each.
     owners: Vec<u32>,
+    /// How many are of images as they are.
+    unchanged: usize,
 }
 
 impl Reservoir {
     fn fill(embedding: &Embedding, config: &Config, context: &FitContext) -> Result<Self> {
         let ((h, w), d) = (embedding.grid(), embedding.dimensions());
         let images = context.train.len();
-        let total = config.augmentation.views() * images * h * w;
+        let of_images = images * h * w;
+        let total = config.augmentation.views() * of_images;
         let held = total.min(config.held(d));
         let mut chosen = random::shuffled(total, context.seed, "reservoir", 0);
         chosen.truncate(held);
         chosen.sort_unstable();
-        let mut reservoir = Self { vectors: Vec::with_capacity(held * d), owners: Vec::with_capacity(held) };
+        let unchanged = chosen.partition_point(|at| *at < of_images);
+        let mut reservoir = Self { vectors: Vec::with_capacity(held * d), owners: Vec::with_capacity(held), unchanged };
         let (mut next, mut seen) = (chosen.into_iter().peekable(), 0);
-        let augment = config.augmentation.drawn_by(context.seed);
-        embedding.for_each_augmented(context.train, augment, |batch| {
+        let change = config.augmentation.drawn_by(context.seed);
+        embedding.for_each_augmented(context.train, change, |batch| {
             let values = batch.values()?;
             let end = seen + values.len() / d;
             while let Some(at) = next.next_if(|at| *at < end) {
@@ -87,10 +91,10 @@ fn random_projection(d: usize, k: usize, seed: u64, device: &Device) -> Result<P
     Ok(Projection::new(&components, &vec![0.0; d], &[d], device)?)
 }
 
-/// The largest distance of some vectors to a bank.
-fn farthest(vectors: &Buffer, bank: &FlatBank) -> Result<f32> {
+/// The largest distance of the first `n` vectors to a bank.
+fn farthest(vectors: &Buffer, n: usize, bank: &FlatBank) -> Result<f32> {
     let (d, mut largest) = (bank.dimension(), 0.0);
-    let rows: Vec<usize> = (0..vectors.len() / d).collect();
+    let rows: Vec<usize> = (0..n).collect();
     for part in rows.chunks(AT_ONCE) {
         interrupt::check()?;
         let part = Tensor::from_buffer(gather(vectors, d, part)?, &[part.len(), d])?;
@@ -119,12 +123,12 @@ impl PatchBank {
         let (device, d) = (embedding.device().clone(), embedding.dimensions());
         let (images, note) = (context.train.len(), config.augmentation.note());
         context.observer.say(&format!("collecting patches of {images} images{note}"));
-        let Reservoir { vectors, owners } = Reservoir::fill(embedding, config, context)?;
-        let m = owners.len();
+        let Reservoir { vectors, owners, unchanged } = Reservoir::fill(embedding, config, context)?;
+        let (m, (h, w)) = (owners.len(), embedding.grid());
         let count = if config.max_latency_ms > 0.0 {
             largest_in_time(embedding, config, &vectors, context)?
         } else {
-            config.kept(m)
+            config.kept(m, images * h * w)
         };
         context.observer.say(&format!("choosing a coreset of {count} of {m} patches"));
         let all = device.upload(vectors)?;
@@ -138,7 +142,7 @@ impl PatchBank {
             radius: 0.0,
             device,
         };
-        bank.radius = farthest(&all, &bank.vectors)?;
+        bank.radius = farthest(&all, unchanged, &bank.vectors)?;
         Ok(bank)
     }
 

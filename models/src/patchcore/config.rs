@@ -36,10 +36,10 @@ impl Config {
         ((self.reservoir * f64::from(1 << 20)) as usize / (d * size_of::<f32>())).max(1)
     }
 
-    /// Vectors that the bank keeps of some, which all views of the images gave.
-    pub(super) fn kept(&self, of: usize) -> usize {
-        let of_images = of as f64 / self.augmentation.views() as f64;
-        let wanted = if self.coreset < 1.0 { (of_images * self.coreset).round() } else { self.coreset };
-        (wanted as usize).clamp(1, of)
+    /// Vectors that the bank keeps of `held` patches: of a share of those of the images as they are, as many as are held.
+    pub(super) fn kept(&self, held: usize, of_images: usize) -> usize {
+        let all = held.min(of_images) as f64;
+        let wanted = if self.coreset < 1.0 { (all * self.coreset).round() } else { self.coreset };
+        (wanted as usize).clamp(1, held)
     }
 }

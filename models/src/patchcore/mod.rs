@@ -2,7 +2,7 @@
 //!
 //! 1. Features of normal images from the middle of a network, averaged over neighbourhoods, one vector a patch (equations 1
 //!    to 3; [`crate::features`]).
-//! 2. A memory bank of a coreset of them: greedily the vector farthest from those chosen (section 3.2), by distances after a
+//! 2. A memory bank of a coreset of them, and of those of each image changed in light, focus or noise (not in the paper; `augment`): greedily the vector farthest from those chosen (section 3.2), by distances after a
 //!    random projection to 128 dimensions.
 //! 3. A patch is as anomalous as its Euclidean distance to the nearest bank vector; the anomaly map is these
 //!    distances, enlarged (bilinear) and blurred; the image score the largest, weighted on request (section 3.3, nearest.rs).
@@ -11,7 +11,7 @@
 //!
 //! Memory while the bank is built: `reservoir` mebibytes of vectors, a uniform sample of all where all take more, and for
 //! vectors of 1,024 elements an eighth of that for the projection. 4,000 images at 224 pixels have 3.1 million patches;
-//! with vectors of 152 (EfficientNet-Lite0) all take 1.9 GB, and the default of 512 MiB holds 880,000 of them.
+//! with vectors of 152 (EfficientNet-Lite0) all take 1.9 GB, as many changed ones again, and the default of 512 MiB holds 880,000 of them.
 
 pub(crate) mod bank;
 mod config;
@@ -33,10 +33,10 @@ use serde_json::Value;
 use smallvec::smallvec;
 
 use crate::anomaly_map::AnomalyMap;
-use crate::config::{checked, damaged};
+use crate::config::damaged;
 use crate::detector::{Detector, EditableBank, Exportable, Score, Scores};
 use crate::export::{self, Exported};
-use crate::features::{Embedding, Extractor};
+use crate::features::{Embedding, Extractor, augmentation};
 use crate::fit::FitContext;
 use crate::method::{BuiltOn, LoadContext, Method};
 use crate::segmentation::{enlarged, of_patches};
@@ -56,7 +56,7 @@ pub struct PatchCore {
 /// What a model file keeps beside tensors.
 #[derive(Serialize, Deserialize)]
 struct Saved {
-    #[serde(deserialize_with = "checked")]
+    #[serde(deserialize_with = "augmentation::of_file")]
     settings: Config,
     embedding: Value,
     bank: Value,

@@ -9,7 +9,7 @@ mod file;
 mod member_maps;
 mod reduction;
 
-use hotad_engine::data::corrupt::{Augment, Change};
+use hotad_engine::data::corrupt::{Change, RandomChange};
 use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::data::picture::ImageSpec;
@@ -148,21 +148,19 @@ impl Embedding {
         self.for_each_of(&Images::new(files, self.image), work)
     }
 
-    /// The same, and then with the vectors of each image once more, changed as it says; without kinds of change only once.
+    /// The same, and then with the vectors of each image once more, changed; only once without a change.
     ///
     /// # Errors
     /// When an image cannot be read, or what `work` says.
     pub fn for_each_augmented(
         &self,
         files: ImageFiles,
-        augment: Augment,
+        change: Option<RandomChange>,
         mut work: impl FnMut(Tensor) -> Result<()>,
     ) -> Result<()> {
         self.for_each(files, &mut work)?;
-        if augment.kinds.is_empty() {
-            return Ok(());
-        }
-        self.for_each_of(&Images::new(files, self.image).changed(Some(Change::Augment(augment))), work)
+        let Some(change) = change else { return Ok(()) };
+        self.for_each_of(&Images::new(files, self.image).changed(Some(Change::Random(change))), work)
     }
 
     fn for_each_of(&self, images: &Images, mut work: impl FnMut(Tensor) -> Result<()>) -> Result<()> {
