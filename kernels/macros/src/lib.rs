@@ -36,7 +36,7 @@ fn split(mut function: ItemFn) -> Result<proc_macro2::TokenStream> {
         let name = &name.ident;
         converted.push(match target(&argument.ty)? {
             Some(ty) => {
-                argument.ty = Box::new(ty);
+                *argument.ty = ty;
                 parse_quote!(#name.into())
             }
             None => parse_quote!(#name),
