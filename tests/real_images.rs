@@ -97,4 +97,10 @@ fn patchcore_as_it_comes() {
     // The pixel threshold is found on held-out normals alone, and comes near to the best that any could be.
     let [at, best] = ["dice_at_threshold", "dice_best_threshold"].map(|key| m[key].as_f64().expect("masks"));
     assert!(at >= 0.7 * best && best > 0.4, "{m}");
+    // Noise of a camera, under which every good part was an anomaly when banks held images as they are alone.
+    let line = ok(&["eval", "--model", text(&model), "--data", text(&data), "--corrupt", "noise", "--json", "-q"]);
+    let m: serde_json::Value = serde_json::from_str(&line).expect("one JSON object");
+    let noisy = m["runs"].as_array().and_then(|runs| runs.iter().find(|r| r["change"] == "noise")).expect("a run");
+    assert!(noisy["image_auroc"].as_f64().is_some_and(|v| v >= 0.9), "{noisy}");
+    assert!(noisy["false_alarm_rate"].as_f64().is_some_and(|v| v <= 0.1), "{noisy}");
 }
