@@ -45,7 +45,7 @@ fn help_and_settings_are_printed() {
         assert!(ok(&[verb, "--help"]).contains("Example: hotad"), "{verb} has no example");
     }
     let help = ok(&["train", "--help"]);
-    for method in hotad_models::METHODS.iter().map(|m| m.name) {
+    for method in hotad_models::methods().iter().map(|m| m.name) {
         assert!(help.contains(method), "{method} is not in the help of train");
         let text = ok(&["config", method]);
         let table: toml::Table = text.parse().expect("settings are TOML");

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use hotad_models::METHODS;
 use hotad_models::config::{Affects, Declared, Setting, Settings};
 use hotad_models::distill;
+use hotad_models::methods;
 use toml::{Table, Value};
 
 /// Most lines of a method's page.
@@ -55,7 +55,7 @@ fn settings() -> String {
          *shapes* of networks\nor what they see, which the model of `--init` has to share; the *length* of training, with which `--resume` may go on for longer; or *scoring*, which \
          `hotad eval --set` may\nchange of a trained model, but for `bank` and `u_limit`.\n",
     );
-    for method in METHODS {
+    for method in methods() {
         let defaults = (method.documented)().parse().expect("TOML");
         let table = table(&(method.declared)(), &defaults);
         write!(page, "\n## {}\n\n{}.\n\n{table}", method.name, method.summary).expect("text");

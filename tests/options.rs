@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use common::{exits, hotad, ok, refused, small_data, text, trained};
-use hotad_models::METHODS;
+use hotad_models::methods;
 
 #[test]
 fn shared_options_are_refused_where_they_do_nothing() {
@@ -43,12 +43,21 @@ fn a_batch_is_refused_by_methods_without_steps() {
 fn methods_are_listed_and_completed() {
     let (list, json) = (ok(&["methods"]), ok(&["methods", "--json"]));
     let json: Vec<serde_json::Value> = serde_json::from_str(&json).expect("an array");
-    assert!(list.lines().count() == METHODS.len() && json.len() == METHODS.len());
+    assert!(list.lines().count() == methods().len() && json.len() == methods().len());
     let shells = ["bash", "zsh"].map(|shell| ok(&["completions", shell]));
-    for method in METHODS {
+    for method in methods() {
         let line = list.lines().find(|l| l.split_whitespace().next() == Some(method.name));
         assert!(line.is_some_and(|l| l.ends_with(method.summary)), "{} is not listed", method.name);
         assert!(shells.iter().all(|script| script.contains(method.name)), "{} is not completed", method.name);
+    }
+}
+
+#[test]
+fn the_defaults_that_are_printed_are_those_of_training() {
+    for method in methods() {
+        let printed: toml::Table = (method.documented)().parse().expect("TOML");
+        let settings = (method.settings)(&toml::Table::new()).expect("defaults in range");
+        assert_eq!(settings, serde_json::json!(printed), "{}", method.name);
     }
 }
 

@@ -11,7 +11,7 @@ use common::{QUICK, bars, ok, refused, small_data, text, train_small};
 use hotad_engine::container::Stored;
 use hotad_engine::data::prepare::file_sha256;
 use hotad_engine::model_file::ModelFile;
-use hotad_models::METHODS;
+use hotad_models::methods;
 
 /// Prefixes of the weights that are learned at the rates that settings name.
 const NETWORKS: [&str; 2] = ["network.", "color."];
@@ -38,7 +38,7 @@ fn every_method_that_trains_a_network_starts_from_its_model() {
     let dir = tempfile::tempdir().expect("a folder");
     for (name, model) in small_models::train_all(dir.path()) {
         let first = ModelFile::load(&model).expect("a model");
-        if !METHODS.iter().any(|m| m.name == first.method && m.warm_start) {
+        if !methods().iter().any(|m| m.name == first.method && m.warm_start) {
             continue;
         }
         let mut more = vec!["--seed", "7", "--set", "lr=1e-12"];

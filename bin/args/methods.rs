@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Command};
 use hotad_models::method::names;
-use hotad_models::{METHODS, Registration};
+use hotad_models::{Registration, methods};
 
 /// Takes any name, so that the registry refuses an unknown one in its own words.
 #[derive(Clone)]
@@ -19,11 +19,11 @@ impl TypedValueParser for Methods {
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(METHODS.iter().map(|m| PossibleValue::new(m.name).help(m.summary))))
+        Some(Box::new(methods().iter().map(|m| PossibleValue::new(m.name).help(m.summary))))
     }
 }
 
 /// The help of an option for the methods that can do something.
 pub fn for_those(can: impl Fn(&Registration) -> bool, what: &str) -> String {
-    format!("{}: {what}", names(METHODS, can))
+    format!("{}: {what}", names(methods(), can))
 }

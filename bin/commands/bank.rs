@@ -10,10 +10,10 @@ use hotad_engine::device::Device;
 use hotad_engine::error::shown;
 use hotad_engine::model_file::{EntryNames, Provenance};
 use hotad_engine::{Error, Result, interrupt};
-use hotad_models::METHODS;
 use hotad_models::detector::{EditableBank, entry_name, free_entry_name};
 use hotad_models::jobs::{lock_model, save_changed};
 use hotad_models::method::names;
+use hotad_models::methods;
 use hotad_models::model::Model;
 
 use crate::args::{BankAction, BankAddArgs, BankArgs, BankRemoveArgs, Common, Shared};
@@ -23,7 +23,7 @@ use crate::{OK, output};
 /// The bank of a model, or an error that names the method.
 fn bank<'a>(model: &'a mut Model, path: &Path) -> Result<&'a mut dyn EditableBank> {
     let method = model.method;
-    let reason = format!("a {method} model has no memory bank; this works on {}", names(METHODS, |m| m.bank));
+    let reason = format!("a {method} model has no memory bank; this works on {}", names(methods(), |m| m.bank));
     model.detector.as_bank().ok_or(Error::Model { path: path.into(), reason })
 }
 

@@ -1,4 +1,4 @@
-//! The methods of hotad, each in a file or folder of its own, their list ([`METHODS`]), and what programs do with them ([`jobs`]).
+//! The methods of hotad, each in a file or folder of its own, their list ([`methods`]), and what programs do with them ([`jobs`]).
 //!
 //! ```no_run
 //! use hotad_engine::device::Device;
@@ -59,25 +59,30 @@ pub use anomaly_map::AnomalyMap;
 pub use method::{Method, Registration};
 pub use registry::method;
 
-/// All methods, in the order they are listed. A static, so that what it points to is compiled in this crate alone.
-pub static METHODS: method::Methods = &[
-    Registration::of::<paedid::Paedid>(),
-    Registration::of::<paedid::pae::Pae>(),
-    Registration::of::<patchcore::PatchCore>(),
-    Registration::of::<padim::Padim>(),
-    Registration::of::<simplenet::SimpleNet>(),
-    Registration::of::<ensemble::fused::FeatureEnsemble>(),
-    Registration::of::<ensemble::scores::ScoreEnsemble>(),
-    Registration::of::<i3ad::I3ad>(),
-    Registration::of::<paedid::inpainting::InpaintedPaedid>(),
-    Registration::of::<autoencoders::plain::L2Ae>(),
-    Registration::of::<autoencoders::plain::SsimAe>(),
-    Registration::of::<autoencoders::projection::Projection>(),
-    Registration::of::<autoencoders::anogan::AnoGan>(),
-    Registration::of::<autoencoders::anogan::FAnoGan>(),
-    Registration::of::<autoencoders::adversarial::AeGan>(),
-    Registration::of::<autoencoders::memory::MemAe>(),
-    Registration::of::<rasl::Rasl>(),
-    Registration::of::<color_unet::ColorUnet>(),
-    Registration::of::<lea_net::LeaNet>(),
-];
+/// All methods, in the order they are listed: what they point to is compiled in this crate alone, and only in programs that ask.
+#[inline(never)]
+pub fn methods() -> method::Methods {
+    const {
+        &[
+            Registration::of::<paedid::Paedid>(),
+            Registration::of::<paedid::pae::Pae>(),
+            Registration::of::<patchcore::PatchCore>(),
+            Registration::of::<padim::Padim>(),
+            Registration::of::<simplenet::SimpleNet>(),
+            Registration::of::<ensemble::fused::FeatureEnsemble>(),
+            Registration::of::<ensemble::scores::ScoreEnsemble>(),
+            Registration::of::<i3ad::I3ad>(),
+            Registration::of::<paedid::inpainting::InpaintedPaedid>(),
+            Registration::of::<autoencoders::plain::L2Ae>(),
+            Registration::of::<autoencoders::plain::SsimAe>(),
+            Registration::of::<autoencoders::projection::Projection>(),
+            Registration::of::<autoencoders::anogan::AnoGan>(),
+            Registration::of::<autoencoders::anogan::FAnoGan>(),
+            Registration::of::<autoencoders::adversarial::AeGan>(),
+            Registration::of::<autoencoders::memory::MemAe>(),
+            Registration::of::<rasl::Rasl>(),
+            Registration::of::<color_unet::ColorUnet>(),
+            Registration::of::<lea_net::LeaNet>(),
+        ]
+    }
+}

@@ -16,7 +16,7 @@ use crate::fit::FitContext;
 /// A model file that a method is built on, behind the name of the setting that says so.
 pub type BuiltOn = (&'static str, PathBuf);
 
-/// A method that can be trained; implemented beside what it trains, listed in [`METHODS`](crate::METHODS).
+/// A method that can be trained; implemented beside what it trains, listed in [`methods`](crate::methods).
 pub trait Method {
     /// Its settings.
     type Config: Settings;

@@ -8,9 +8,9 @@ use hotad_engine::model_file::ModelFile;
 use hotad_engine::signature::PublicKey;
 use toml::Table;
 
-use crate::METHODS;
 use crate::export::{Exported, not_plain};
 use crate::method::{LoadContext, Registration, find, names};
+use crate::methods;
 use crate::model::{Model, unreadable};
 use crate::rescoring::with_settings;
 
@@ -19,7 +19,7 @@ use crate::rescoring::with_settings;
 /// # Errors
 /// When there is none of that name; lists those there are.
 pub fn method(name: &str) -> Result<&'static Registration> {
-    find(METHODS, name)
+    find(methods(), name)
 }
 
 /// Models of all methods.
@@ -29,7 +29,7 @@ impl Model {
     /// # Errors
     /// When the file is no model, damaged, of a newer format or of an unknown method.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
-        Self::read(path, &LoadContext { device, methods: METHODS })
+        Self::read(path, &LoadContext { device, methods: methods() })
     }
 
     /// Reads a model file onto a device, signed by `key` where there is one, under `settings` of scoring instead of its own.
@@ -53,7 +53,7 @@ impl Model {
     /// # Errors
     /// When it is damaged or of an unknown method.
     pub fn of_file(file: &ModelFile, device: &Device) -> Result<Self> {
-        Self::restore(file, &LoadContext { device, methods: METHODS })
+        Self::restore(file, &LoadContext { device, methods: methods() })
     }
 
     /// Its network as a graph of ONNX.
@@ -64,7 +64,7 @@ impl Model {
         let others = || {
             format!(
                 "its scores come from no plain network; those of backbones, {} can be",
-                names(METHODS, |m| m.exportable)
+                names(methods(), |m| m.exportable)
             )
         };
         self.detector.as_exportable().ok_or_else(|| not_plain(self.method, &others()))?.export()
@@ -81,20 +81,6 @@ impl Model {
                 Self::of_file(&self.to_file()?, &Device::Cpu(Cpu::observing())).map(Some)
             }
             _ => Ok(None),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_defaults_that_are_printed_are_those_of_training() {
-        for method in METHODS {
-            let printed: Table = (method.documented)().parse().expect("TOML");
-            let settings = (method.settings)(&Table::new()).expect("defaults in range");
-            assert_eq!(settings, serde_json::json!(printed), "{}", method.name);
         }
     }
 }

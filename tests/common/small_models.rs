@@ -148,7 +148,7 @@ pub fn train_all(folder: &Path) -> Vec<(&'static str, PathBuf)> {
             picture.write_png(&data.join(kind).join(format!("{i:03}.png"))).expect("a picture");
         }
     }
-    for method in hotad_models::METHODS {
+    for method in hotad_models::methods() {
         assert!(RECIPES.iter().any(|(name, ..)| *name == method.name), "{} has no recipe here", method.name);
     }
     let kept = kept();

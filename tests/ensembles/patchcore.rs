@@ -8,12 +8,12 @@ use hotad_engine::data::picture::Picture;
 use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
-use hotad_models::METHODS;
 use hotad_models::config::BankType;
 use hotad_models::detector::Detector;
 use hotad_models::features::FeatureSettings;
 use hotad_models::fit::FitContext;
 use hotad_models::method::Method;
+use hotad_models::methods;
 use hotad_models::model::Model;
 use hotad_models::patchcore::{self, PatchCore};
 
@@ -60,7 +60,7 @@ fn a_patchcore_scores_the_same_after_reading() {
             members: &[],
             init: None,
             device: &Device::CPU,
-            methods: METHODS,
+            methods: methods(),
             seed: 1,
             chosen: &Default::default(),
             model_path: None,

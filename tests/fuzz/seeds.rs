@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use half::f16;
 use hotad_engine::container::{Contents, Stored, write};
-use hotad_models::METHODS;
+use hotad_models::methods;
 use rand::Rng;
 use rand::seq::{IndexedMutRandom, IndexedRandom};
 use rand_chacha::ChaCha8Rng;
@@ -36,7 +36,7 @@ pub fn settings() -> Vec<Vec<u8>> {
         let lines: Vec<String> = (method.documented)().lines().filter(line).map(String::from).collect();
         [&[number as u8], lines.join("\n").as_bytes()].concat()
     };
-    METHODS.iter().enumerate().map(text).collect()
+    methods().iter().enumerate().map(text).collect()
 }
 
 /// Values that settings go wrong with.

@@ -8,9 +8,9 @@ use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::random;
 use hotad_engine::tensor::Tensor;
-use hotad_models::METHODS;
 use hotad_models::fit::FitContext;
 use hotad_models::lea_net::{Config, Guide, Labelled, Material};
+use hotad_models::methods;
 use hotad_models::model::Model;
 use rand::Rng;
 
@@ -51,7 +51,7 @@ fn maps_of_training_images_are_by_networks_that_have_not_seen_them() {
         gray: false,
         members: &[],
         device: &Device::CPU,
-        methods: METHODS,
+        methods: methods(),
         seed: 0,
         chosen: &serde_json::Map::new(),
         model_path: None,

@@ -20,7 +20,7 @@ use crate::detector::entry_names;
 use crate::fit::{FitContext, checkpoints, remove_checkpoints};
 use crate::method::{CrossValidation, names};
 use crate::model::Model;
-use crate::{METHODS, method};
+use crate::{method, methods};
 
 /// Share of the normal images that is held out, unless told otherwise.
 pub const HOLDOUT: f64 = 0.2;
@@ -31,7 +31,7 @@ pub const DEFECTIVE_SHARE: f64 = 0.5;
 /// Trains a method on a data set, finds its thresholds and writes the model.
 #[derive(Clone)]
 pub struct TrainJob {
-    /// Name of the method, one of [`METHODS`](crate::METHODS).
+    /// Name of the method, one of [`methods`](crate::methods).
     pub method: String,
     /// Data set, or a plain folder of normal images.
     pub data: PathBuf,
@@ -104,12 +104,12 @@ impl TrainJob {
         check_share("defective_share", self.defective_share)?;
         self.pixel_false_alarm_rate.map_or(Ok(()), |rate| check_share("pixel_false_alarm_rate", rate))?;
         if !self.members.is_empty() && !method.ensemble {
-            let (name, ensembles) = (method.name, names(METHODS, |m| m.ensemble));
+            let (name, ensembles) = (method.name, names(methods(), |m| m.ensemble));
             let reason = format!("{name} is not built on other models; those that are: {ensembles}");
             return Err(Error::Argument { name: "members", reason });
         }
         if self.init.is_some() && !method.warm_start {
-            let (name, those) = (method.name, names(METHODS, |m| m.warm_start));
+            let (name, those) = (method.name, names(methods(), |m| m.warm_start));
             let reason = format!("training of {name} cannot start from a trained model; that of these can: {those}");
             return Err(Error::Argument { name: "init", reason });
         }
@@ -190,7 +190,7 @@ impl TrainJob {
             members: &self.members,
             init: selection.init.as_ref(),
             device: &self.device,
-            methods: METHODS,
+            methods: methods(),
             seed: self.seed,
             chosen: &selection.chosen,
             model_path: self.out.as_deref(),
@@ -221,7 +221,7 @@ impl TrainJob {
     fn cross_validation(&self) -> Result<CrossValidation> {
         let method = method(&self.method)?;
         method.cross_validation.ok_or_else(|| {
-            let (name, able) = (method.name, names(METHODS, |m| m.cross_validation.is_some()));
+            let (name, able) = (method.name, names(methods(), |m| m.cross_validation.is_some()));
             let reason = format!("{name} learns from normal images alone; cross-validation is for {able}");
             Error::Argument { name: "folds", reason }
         })

@@ -1,7 +1,7 @@
 //! Settings: a TOML text, and `--set` line by line.
 
 use hotad_models::config::set;
-use hotad_models::{METHODS, Registration};
+use hotad_models::{Registration, methods};
 use toml::Table;
 
 use super::is_one_line;
@@ -9,7 +9,7 @@ use super::is_one_line;
 /// Whether a method takes settings; the first byte says which method, the others are the text.
 pub fn check(bytes: &[u8]) -> bool {
     let Some((first, text)) = bytes.split_first() else { return false };
-    let method = &METHODS[usize::from(*first) % METHODS.len()];
+    let method = &methods()[usize::from(*first) % methods().len()];
     let text = String::from_utf8_lossy(text);
     let mut table = Table::new();
     for line in text.lines() {
