@@ -9,7 +9,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::{Error, Result};
-use crate::shared_buffer::SharedBuffer;
+use crate::pooled::SharedBuffer;
 use crate::tape::{Gradients, Node};
 use crate::tensor::Tensor;
 

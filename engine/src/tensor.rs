@@ -2,15 +2,14 @@
 //! tape.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use hotad_kernels::device::{Buffer, Device, View};
 use hotad_kernels::shape::Nhwc;
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
-use crate::shared_buffer::SharedBuffer;
-use crate::tape::{Grad, Node};
+use crate::pooled::SharedBuffer;
+use crate::tape::{Grad, Node, SharedNode};
 
 /// Some tensors; up to eight are on the stack.
 pub type Tensors = SmallVec<[Tensor; 8]>;
@@ -20,7 +19,7 @@ pub type Tensors = SmallVec<[Tensor; 8]>;
 pub struct Tensor {
     data: SharedBuffer,
     shape: SmallVec<[usize; 4]>,
-    node: Option<Arc<Node>>,
+    node: Option<SharedNode>,
 }
 
 impl Tensor {
@@ -41,7 +40,7 @@ impl Tensor {
     }
 
     /// Over a shared buffer, with a place on the tape.
-    pub(crate) fn shared(data: SharedBuffer, shape: &[usize], node: Option<Arc<Node>>) -> Result<Self> {
+    pub(crate) fn shared(data: SharedBuffer, shape: &[usize], node: Option<SharedNode>) -> Result<Self> {
         if data.len() != shape.iter().product::<usize>() {
             let detail = format!("{} values do not fill {shape:?}", data.len());
             return Err(Error::Shape { op: "tensor", detail });
@@ -50,21 +49,21 @@ impl Tensor {
     }
 
     /// The result of an operation: on the tape when one of its inputs is.
-    pub(crate) fn result(
+    pub(crate) fn result<G: Grad + 'static>(
         data: Buffer,
         shape: &[usize],
         inputs: &[&Tensor],
-        grad: impl FnOnce() -> Box<dyn Grad>,
+        grad: impl FnOnce() -> G,
     ) -> Result<Self> {
         Self::shared_result(SharedBuffer::new(data), shape, inputs, grad)
     }
 
     /// [`Tensor::result`] over a buffer that the backward rule keeps, or that the input has.
-    pub(crate) fn shared_result(
+    pub(crate) fn shared_result<G: Grad + 'static>(
         data: SharedBuffer,
         shape: &[usize],
         inputs: &[&Tensor],
-        grad: impl FnOnce() -> Box<dyn Grad>,
+        grad: impl FnOnce() -> G,
     ) -> Result<Self> {
         let tracked = inputs.iter().any(|t| t.node.is_some());
         let node = tracked.then(|| Node::operation(inputs.iter().map(|t| t.node.clone()).collect(), grad()));
@@ -154,7 +153,7 @@ impl Tensor {
     }
 
     /// The place on the tape.
-    pub(crate) fn node(&self) -> Option<&Arc<Node>> {
+    pub(crate) fn node(&self) -> Option<&SharedNode> {
         self.node.as_ref()
     }
 

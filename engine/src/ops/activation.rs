@@ -2,10 +2,11 @@
 
 use hotad_kernels::activation::Activation;
 use hotad_kernels::device::Buffer;
+use smallvec::smallvec;
 
 use crate::error::Result;
-use crate::shared_buffer::SharedBuffer;
-use crate::tape::Grad;
+use crate::pooled::SharedBuffer;
+use crate::tape::{Grad, InputGradients};
 use crate::tensor::Tensor;
 
 struct ActivationGrad {
@@ -15,9 +16,9 @@ struct ActivationGrad {
 }
 
 impl Grad for ActivationGrad {
-    fn backward(&self, mut grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, mut grad: Buffer, _: &[bool]) -> Result<InputGradients> {
         self.activation.backward(&*self.known, &mut grad)?;
-        Ok(vec![Some(grad)])
+        Ok(smallvec![Some(grad)])
     }
 }
 
@@ -33,5 +34,5 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     activation.apply(&mut y);
     let y = SharedBuffer::new(y);
     let known = if activation.slope_needs_input() { x.buffer() } else { y.clone() };
-    Tensor::shared_result(y, x.shape(), &[x], || Box::new(ActivationGrad { activation, known }))
+    Tensor::shared_result(y, x.shape(), &[x], || ActivationGrad { activation, known })
 }

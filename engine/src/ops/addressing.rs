@@ -2,11 +2,12 @@
 
 use hotad_kernels::addressing as kernel;
 use hotad_kernels::device::Buffer;
+use smallvec::smallvec;
 
 use super::loss::KnownGrad;
 use crate::error::Result;
-use crate::shared_buffer::SharedBuffer;
-use crate::tape::Grad;
+use crate::pooled::SharedBuffer;
+use crate::tape::{Grad, InputGradients};
 use crate::tensor::Tensor;
 
 fn last(x: &Tensor) -> usize {
@@ -19,10 +20,10 @@ struct NormaliseGrad {
 }
 
 impl Grad for NormaliseGrad {
-    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<InputGradients> {
         let mut dx = grad.device().alloc(grad.len())?;
         kernel::normalise_rows_backward(&*self.y, &self.norms, &grad, &mut dx)?;
-        Ok(vec![Some(dx)])
+        Ok(smallvec![Some(dx)])
     }
 }
 
@@ -36,7 +37,7 @@ pub fn normalise_rows(x: &Tensor) -> Result<Tensor> {
     kernel::normalise_rows(x.view(), columns, &mut y, &mut norms)?;
     let y = SharedBuffer::new(y);
     let kept = y.clone();
-    Tensor::shared_result(y, x.shape(), &[x], || Box::new(NormaliseGrad { y: kept, norms }))
+    Tensor::shared_result(y, x.shape(), &[x], || NormaliseGrad { y: kept, norms })
 }
 
 struct AddressGrad {
@@ -46,10 +47,10 @@ struct AddressGrad {
 }
 
 impl Grad for AddressGrad {
-    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<InputGradients> {
         let mut d = grad.device().alloc(grad.len())?;
         kernel::address_backward(&self.probabilities, &*self.weights, self.slots, &grad, &mut d)?;
-        Ok(vec![Some(d)])
+        Ok(smallvec![Some(d)])
     }
 }
 
@@ -63,8 +64,10 @@ pub fn address(similarities: &Tensor, threshold: f32) -> Result<Tensor> {
     kernel::address(similarities.view(), slots, threshold, &mut probabilities, &mut weights)?;
     let weights = SharedBuffer::new(weights);
     let kept = weights.clone();
-    Tensor::shared_result(weights, similarities.shape(), &[similarities], || {
-        Box::new(AddressGrad { probabilities, weights: kept, slots })
+    Tensor::shared_result(weights, similarities.shape(), &[similarities], || AddressGrad {
+        probabilities,
+        weights: kept,
+        slots,
     })
 }
 
@@ -76,5 +79,5 @@ pub fn weight_entropy(weights: &Tensor) -> Result<Tensor> {
     let device = weights.device();
     let (mut value, mut dw) = (device.alloc(1)?, device.alloc(weights.len())?);
     kernel::entropy(&weights.buffer(), last(weights), &mut value, &mut dw)?;
-    Tensor::result(value, &[1], &[weights], || Box::new(KnownGrad(dw)))
+    Tensor::result(value, &[1], &[weights], || KnownGrad(dw))
 }

@@ -2,10 +2,11 @@
 
 use hotad_kernels::attention as kernel;
 use hotad_kernels::device::Buffer;
+use smallvec::smallvec;
 
 use crate::error::{Error, Result};
-use crate::shared_buffer::SharedBuffer;
-use crate::tape::Grad;
+use crate::pooled::SharedBuffer;
+use crate::tape::{Grad, InputGradients};
 use crate::tensor::Tensor;
 
 struct MapGrad {
@@ -14,10 +15,10 @@ struct MapGrad {
 }
 
 impl Grad for MapGrad {
-    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<InputGradients> {
         let mut dg = grad.device().alloc(grad.len() * self.channels)?;
         kernel::attention_map_backward(&*self.map, &grad, &mut dg)?;
-        Ok(vec![Some(dg)])
+        Ok(smallvec![Some(dg)])
     }
 }
 
@@ -31,7 +32,7 @@ pub fn attention_map(g: &Tensor) -> Result<Tensor> {
     kernel::attention_map(g.view(), &mut map)?;
     let map = SharedBuffer::new(map);
     let kept = map.clone();
-    Tensor::shared_result(map, &[n, h, w, 1], &[g], || Box::new(MapGrad { map: kept, channels }))
+    Tensor::shared_result(map, &[n, h, w, 1], &[g], || MapGrad { map: kept, channels })
 }
 
 struct AttendGrad {
@@ -40,11 +41,11 @@ struct AttendGrad {
 }
 
 impl Grad for AttendGrad {
-    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<InputGradients> {
         let device = grad.device();
         let (mut df, mut dm) = (device.alloc(self.f.len())?, device.alloc(self.map.len())?);
         kernel::attend_backward(&*self.f, &*self.map, &grad, &mut df, &mut dm)?;
-        Ok(vec![Some(df), Some(dm)])
+        Ok(smallvec![Some(df), Some(dm)])
     }
 }
 
@@ -59,5 +60,5 @@ pub fn attend(f: &Tensor, map: &Tensor) -> Result<Tensor> {
     }
     let mut y = f.device().alloc(f.len())?;
     kernel::attend(f.view(), map.view(), &mut y)?;
-    Tensor::result(y, f.shape(), &[f, map], || Box::new(AttendGrad { f: f.buffer(), map: map.buffer() }))
+    Tensor::result(y, f.shape(), &[f, map], || AttendGrad { f: f.buffer(), map: map.buffer() })
 }

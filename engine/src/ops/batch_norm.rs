@@ -5,10 +5,11 @@ use std::sync::Mutex;
 use hotad_kernels::activation::Activation;
 use hotad_kernels::batch_norm::{self as kernel, Affine, After, Statistics};
 use hotad_kernels::device::Buffer;
+use smallvec::{SmallVec, smallvec};
 
 use crate::error::{Error, Result};
-use crate::shared_buffer::SharedBuffer;
-use crate::tape::Grad;
+use crate::pooled::SharedBuffer;
+use crate::tape::{Grad, InputGradients};
 use crate::tensor::Tensor;
 
 /// Scale, shift and running statistics of one layer.
@@ -47,11 +48,11 @@ struct BatchNormGrad {
 }
 
 impl Grad for BatchNormGrad {
-    fn backward(&self, mut grad: Buffer, wanted: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, mut grad: Buffer, wanted: &[bool]) -> Result<InputGradients> {
         self.activation.backward(&*self.y, &mut grad)?;
         let affine = Affine { weight: self.weight.view(), bias: self.bias.view() };
         let d = kernel::batch_norm2d_backward(&*self.x, &grad, affine, &self.statistics, self.batch)?;
-        let mut grads = vec![Some(d.x), Some(d.weight), Some(d.bias)];
+        let mut grads: InputGradients = smallvec![Some(d.x), Some(d.weight), Some(d.bias)];
         if wanted.len() == 4 {
             grads.push(Some(grad));
         }
@@ -98,18 +99,16 @@ pub fn batch_norm2d(
         }
     };
     let y = SharedBuffer::new(y);
-    let mut inputs = vec![x, &p.weight, &p.bias];
+    let mut inputs: SmallVec<[&Tensor; 4]> = smallvec![x, &p.weight, &p.bias];
     inputs.extend(residual);
     let kept = y.clone();
-    Tensor::shared_result(y, x.shape(), &inputs, || {
-        Box::new(BatchNormGrad {
-            x: x.buffer(),
-            weight: p.weight.clone(),
-            bias: p.bias.clone(),
-            statistics,
-            batch: mode == Mode::Train,
-            activation,
-            y: kept,
-        })
+    Tensor::shared_result(y, x.shape(), &inputs, || BatchNormGrad {
+        x: x.buffer(),
+        weight: p.weight.clone(),
+        bias: p.bias.clone(),
+        statistics,
+        batch: mode == Mode::Train,
+        activation,
+        y: kept,
     })
 }

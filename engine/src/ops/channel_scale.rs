@@ -3,10 +3,11 @@
 use hotad_kernels::channel_scale as kernel;
 use hotad_kernels::device::Buffer;
 use hotad_kernels::shape::Nhwc;
+use smallvec::smallvec;
 
 use crate::error::Result;
-use crate::shared_buffer::SharedBuffer;
-use crate::tape::Grad;
+use crate::pooled::SharedBuffer;
+use crate::tape::{Grad, InputGradients};
 use crate::tensor::Tensor;
 
 struct ChannelScaleGrad {
@@ -16,11 +17,11 @@ struct ChannelScaleGrad {
 }
 
 impl Grad for ChannelScaleGrad {
-    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<InputGradients> {
         let device = grad.device();
         let (mut dx, mut ds) = (device.alloc(self.x.len())?, device.alloc(self.s.len())?);
         kernel::channel_scale_backward(&*self.x, self.shape, &*self.s, &grad, &mut dx, &mut ds)?;
-        Ok(vec![Some(dx), Some(ds)])
+        Ok(smallvec![Some(dx), Some(ds)])
     }
 }
 
@@ -32,5 +33,5 @@ pub fn channel_scale(x: &Tensor, s: &Tensor) -> Result<Tensor> {
     let shape = x.nhwc()?;
     let mut y = x.device().alloc(x.len())?;
     kernel::channel_scale(x.view(), shape, s.view(), &mut y)?;
-    Tensor::result(y, &shape, &[x, s], || Box::new(ChannelScaleGrad { x: x.buffer(), shape, s: s.buffer() }))
+    Tensor::result(y, &shape, &[x, s], || ChannelScaleGrad { x: x.buffer(), shape, s: s.buffer() })
 }

@@ -2,9 +2,10 @@
 
 use hotad_kernels::concat as kernel;
 use hotad_kernels::device::Buffer;
+use smallvec::smallvec;
 
 use crate::error::{Error, Result};
-use crate::tape::Grad;
+use crate::tape::{Grad, InputGradients};
 use crate::tensor::Tensor;
 
 struct ConcatGrad {
@@ -13,12 +14,12 @@ struct ConcatGrad {
 }
 
 impl Grad for ConcatGrad {
-    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<InputGradients> {
         let (ca, cb) = self.channels;
         let device = grad.device();
         let (mut da, mut db) = (device.alloc(self.pixels * ca)?, device.alloc(self.pixels * cb)?);
         kernel::split_channels(&grad, [ca, cb], &mut da, &mut db)?;
-        Ok(vec![Some(da), Some(db)])
+        Ok(smallvec![Some(da), Some(db)])
     }
 }
 
@@ -35,5 +36,5 @@ pub fn concat_channels(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let pixels = n * h * w;
     let mut y = a.device().alloc(pixels * (ca + cb))?;
     kernel::concat_channels(a.view(), b.view(), [ca, cb], &mut y)?;
-    Tensor::result(y, &[n, h, w, ca + cb], &[a, b], || Box::new(ConcatGrad { pixels, channels: (ca, cb) }))
+    Tensor::result(y, &[n, h, w, ca + cb], &[a, b], || ConcatGrad { pixels, channels: (ca, cb) })
 }

@@ -1,17 +1,16 @@
 //! Convolutions with bias and activation.
 
-use std::sync::Arc;
-
 use hotad_kernels::activation::Activation;
 use hotad_kernels::conv::{self as kernel, ConvOptions};
 use hotad_kernels::device::{Buffer, View};
 use hotad_kernels::pool::PoolOptions;
 use hotad_kernels::shape::Nhwc;
+use smallvec::smallvec;
 
 use super::max_pool2d;
 use crate::error::{Error, Result};
-use crate::shared_buffer::SharedBuffer;
-use crate::tape::{Grad, Node};
+use crate::pooled::SharedBuffer;
+use crate::tape::{Grad, InputGradients, Inputs, Node};
 use crate::tensor::Tensor;
 
 /// Weights, bias and activation of one layer.
@@ -31,9 +30,9 @@ impl ConvParams {
     }
 
     /// Places on the tape of an input, the weights and the bias.
-    fn nodes(&self, x: &Tensor) -> Vec<Option<Arc<Node>>> {
+    fn nodes(&self, x: &Tensor) -> Inputs {
         let bias = self.bias.as_ref().and_then(|b| b.node().cloned());
-        vec![x.node().cloned(), self.weight.node().cloned(), bias]
+        smallvec![x.node().cloned(), self.weight.node().cloned(), bias]
     }
 
     fn recorded(&self, x: &Tensor) -> bool {
@@ -62,11 +61,11 @@ struct ConvGrad {
 }
 
 impl Grad for ConvGrad {
-    fn backward(&self, mut grad: Buffer, wanted: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, mut grad: Buffer, wanted: &[bool]) -> Result<InputGradients> {
         if let Some(y) = &self.y {
             self.activation.backward(&**y, &mut grad)?;
         }
-        Ok(vec![
+        Ok(smallvec![
             wanted[0].then(|| self.data(&grad)).transpose()?,
             wanted[1].then(|| self.weight(&grad)).transpose()?,
             wanted[2].then(|| self.bias(&grad)).transpose()?,
@@ -131,7 +130,7 @@ fn record(kind: Kind, x: &Tensor, p: &ConvParams, y: Buffer, y_shape: Nhwc) -> R
             y: kept,
             y_shape,
         };
-        Node::operation(p.nodes(x), Box::new(rule))
+        Node::operation(p.nodes(x), rule)
     });
     Tensor::shared(y, &y_shape, node)
 }

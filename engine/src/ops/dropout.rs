@@ -2,9 +2,10 @@
 
 use hotad_kernels::device::Buffer;
 use hotad_kernels::dropout as kernel;
+use smallvec::smallvec;
 
 use crate::error::Result;
-use crate::tape::Grad;
+use crate::tape::{Grad, InputGradients};
 use crate::tensor::Tensor;
 
 struct DropoutGrad {
@@ -13,9 +14,9 @@ struct DropoutGrad {
 }
 
 impl Grad for DropoutGrad {
-    fn backward(&self, mut grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, mut grad: Buffer, _: &[bool]) -> Result<InputGradients> {
         kernel::dropout(&mut grad, self.p, self.seed)?;
-        Ok(vec![Some(grad)])
+        Ok(smallvec![Some(grad)])
     }
 }
 
@@ -26,5 +27,5 @@ impl Grad for DropoutGrad {
 pub fn dropout(x: &Tensor, p: f32, seed: u32) -> Result<Tensor> {
     let mut y = x.buffer().duplicate()?;
     kernel::dropout(&mut y, p, seed)?;
-    Tensor::result(y, x.shape(), &[x], || Box::new(DropoutGrad { p, seed }))
+    Tensor::result(y, x.shape(), &[x], || DropoutGrad { p, seed })
 }

@@ -2,17 +2,18 @@
 
 use hotad_kernels::device::Buffer;
 use hotad_kernels::elementwise as kernel;
+use smallvec::smallvec;
 
 use crate::error::Result;
-use crate::tape::Grad;
+use crate::tape::{Grad, InputGradients};
 use crate::tensor::Tensor;
 
 struct AddGrad;
 
 impl Grad for AddGrad {
-    fn backward(&self, grad: Buffer, wanted: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, grad: Buffer, wanted: &[bool]) -> Result<InputGradients> {
         let other = wanted[0].then(|| grad.duplicate()).transpose()?;
-        Ok(vec![other, Some(grad)])
+        Ok(smallvec![other, Some(grad)])
     }
 }
 
@@ -23,14 +24,14 @@ impl Grad for AddGrad {
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let mut y = a.buffer().duplicate()?;
     kernel::add(&mut y, b.view())?;
-    Tensor::result(y, a.shape(), &[a, b], || Box::new(AddGrad))
+    Tensor::result(y, a.shape(), &[a, b], || AddGrad)
 }
 
 struct ReshapeGrad;
 
 impl Grad for ReshapeGrad {
-    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
-        Ok(vec![Some(grad)])
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<InputGradients> {
+        Ok(smallvec![Some(grad)])
     }
 }
 
@@ -39,5 +40,5 @@ impl Grad for ReshapeGrad {
 /// # Errors
 /// When the number of elements differs.
 pub fn reshape(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
-    Tensor::shared_result(x.buffer(), shape, &[x], || Box::new(ReshapeGrad))
+    Tensor::shared_result(x.buffer(), shape, &[x], || ReshapeGrad)
 }

@@ -3,11 +3,12 @@
 use hotad_kernels::activation::Activation;
 use hotad_kernels::conv::{self as kernel, ConvOptions, MASKED_CHANNELS};
 use hotad_kernels::device::Buffer;
+use smallvec::smallvec;
 
 use super::conv::{ConvParams, conv2d, upsample_conv2d};
 use crate::error::Result;
-use crate::shared_buffer::SharedBuffer;
-use crate::tape::Grad;
+use crate::pooled::SharedBuffer;
+use crate::tape::{Grad, InputGradients};
 use crate::tensor::Tensor;
 
 struct GateGrad {
@@ -17,10 +18,10 @@ struct GateGrad {
 }
 
 impl Grad for GateGrad {
-    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<InputGradients> {
         let mut d = grad.device().alloc(self.halves.len())?;
         kernel::gate_backward(&*self.halves, self.channels, self.features, &grad, &mut d)?;
-        Ok(vec![Some(d)])
+        Ok(smallvec![Some(d)])
     }
 }
 
@@ -33,9 +34,7 @@ pub fn gate(halves: &Tensor, features: Activation) -> Result<Tensor> {
     let channels = both / 2;
     let mut y = halves.device().alloc(halves.len() / 2)?;
     kernel::gate(halves.view(), channels, features, &mut y)?;
-    Tensor::result(y, &[n, h, w, channels], &[halves], || {
-        Box::new(GateGrad { halves: halves.buffer(), channels, features })
-    })
+    Tensor::result(y, &[n, h, w, channels], &[halves], || GateGrad { halves: halves.buffer(), channels, features })
 }
 
 /// A gated convolution: weights and bias of both halves, `p.activation` for the features.
@@ -60,10 +59,10 @@ struct MaskedGrad {
 }
 
 impl Grad for MaskedGrad {
-    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<InputGradients> {
         let mut d = grad.device().alloc(3 * self.mask.len())?;
         kernel::masked_input_backward(&grad, self.mask.view(), &mut d)?;
-        Ok(vec![Some(d)])
+        Ok(smallvec![Some(d)])
     }
 }
 
@@ -74,7 +73,7 @@ impl Grad for MaskedGrad {
 pub fn masked_input(rgb: &Tensor, mask: &Tensor) -> Result<Tensor> {
     let [n, h, w, _] = rgb.nhwc()?;
     let y = kernel::masked_input(rgb.view(), mask.view())?;
-    Tensor::result(y, &[n, h, w, MASKED_CHANNELS], &[rgb], || Box::new(MaskedGrad { mask: mask.clone() }))
+    Tensor::result(y, &[n, h, w, MASKED_CHANNELS], &[rgb], || MaskedGrad { mask: mask.clone() })
 }
 
 struct PasteGrad {
@@ -82,10 +81,10 @@ struct PasteGrad {
 }
 
 impl Grad for PasteGrad {
-    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<InputGradients> {
         let mut d = grad.device().alloc(grad.len())?;
         kernel::paste_backward(&grad, self.mask.view(), &mut d)?;
-        Ok(vec![Some(d)])
+        Ok(smallvec![Some(d)])
     }
 }
 
@@ -96,5 +95,5 @@ impl Grad for PasteGrad {
 pub fn paste(made: &Tensor, known: &Tensor, mask: &Tensor) -> Result<Tensor> {
     let mut y = made.device().alloc(made.len())?;
     kernel::paste(made.view(), known.view(), mask.view(), &mut y)?;
-    Tensor::result(y, made.shape(), &[made], || Box::new(PasteGrad { mask: mask.clone() }))
+    Tensor::result(y, made.shape(), &[made], || PasteGrad { mask: mask.clone() })
 }

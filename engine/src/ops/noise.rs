@@ -2,16 +2,17 @@
 
 use hotad_kernels::device::Buffer;
 use hotad_kernels::noise as kernel;
+use smallvec::smallvec;
 
 use crate::error::Result;
-use crate::tape::Grad;
+use crate::tape::{Grad, InputGradients};
 use crate::tensor::Tensor;
 
 struct NoiseGrad;
 
 impl Grad for NoiseGrad {
-    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
-        Ok(vec![Some(grad)])
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<InputGradients> {
+        Ok(smallvec![Some(grad)])
     }
 }
 
@@ -22,5 +23,5 @@ impl Grad for NoiseGrad {
 pub fn add_noise(x: &Tensor, sigma: f32, seed: u32) -> Result<Tensor> {
     let mut y = x.buffer().duplicate()?;
     kernel::add_noise(&mut y, sigma, seed)?;
-    Tensor::result(y, x.shape(), &[x], || Box::new(NoiseGrad))
+    Tensor::result(y, x.shape(), &[x], || NoiseGrad)
 }

@@ -3,10 +3,11 @@
 use hotad_kernels::device::Buffer;
 use hotad_kernels::pool::{self as kernel, PoolOptions};
 use hotad_kernels::shape::Nhwc;
+use smallvec::smallvec;
 
 use crate::error::Result;
-use crate::shared_buffer::SharedBuffer;
-use crate::tape::Grad;
+use crate::pooled::SharedBuffer;
+use crate::tape::{Grad, InputGradients};
 use crate::tensor::Tensor;
 
 struct MaxPoolGrad {
@@ -16,10 +17,10 @@ struct MaxPoolGrad {
 }
 
 impl Grad for MaxPoolGrad {
-    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<InputGradients> {
         let mut dx = self.x.device().alloc(self.x.len())?;
         kernel::max_pool2d_backward(&*self.x, self.shape, &grad, self.opts, &mut dx)?;
-        Ok(vec![Some(dx)])
+        Ok(smallvec![Some(dx)])
     }
 }
 
@@ -32,7 +33,7 @@ pub fn max_pool2d(x: &Tensor, opts: PoolOptions) -> Result<Tensor> {
     let out = opts.output(shape)?;
     let mut y = x.device().alloc(out.iter().product())?;
     kernel::max_pool2d(x.view(), shape, opts, &mut y)?;
-    Tensor::result(y, &out, &[x], || Box::new(MaxPoolGrad { x: x.buffer(), shape, opts }))
+    Tensor::result(y, &out, &[x], || MaxPoolGrad { x: x.buffer(), shape, opts })
 }
 
 struct GlobalAverageGrad {
@@ -40,10 +41,10 @@ struct GlobalAverageGrad {
 }
 
 impl Grad for GlobalAverageGrad {
-    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<InputGradients> {
         let mut dx = grad.device().alloc(self.shape.iter().product())?;
         kernel::global_avg_pool2d_backward(&grad, self.shape, &mut dx)?;
-        Ok(vec![Some(dx)])
+        Ok(smallvec![Some(dx)])
     }
 }
 
@@ -56,5 +57,5 @@ pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
     let [n, _, _, c] = shape;
     let mut y = x.device().alloc(n * c)?;
     kernel::global_avg_pool2d(x.view(), shape, &mut y)?;
-    Tensor::result(y, &[n, c], &[x], || Box::new(GlobalAverageGrad { shape }))
+    Tensor::result(y, &[n, c], &[x], || GlobalAverageGrad { shape })
 }

@@ -2,13 +2,14 @@
 
 use hotad_kernels::device::Buffer;
 use hotad_kernels::rows::copy_range;
+use smallvec::{SmallVec, smallvec};
 
 use crate::error::{Error, Result};
-use crate::tape::Grad;
+use crate::tape::{Grad, InputGradients};
 use crate::tensor::Tensor;
 
 /// The shape with another number of rows.
-fn with_rows(shape: &[usize], rows: usize) -> Vec<usize> {
+fn with_rows(shape: &[usize], rows: usize) -> SmallVec<[usize; 4]> {
     std::iter::once(rows).chain(shape[1..].iter().copied()).collect()
 }
 
@@ -18,12 +19,12 @@ struct JoinGrad {
 }
 
 impl Grad for JoinGrad {
-    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<InputGradients> {
         let device = grad.device();
         let (mut a, mut b) = (device.alloc(self.first)?, device.alloc(self.second)?);
         copy_range(&grad, 0, &mut a, 0, self.first)?;
         copy_range(&grad, self.first, &mut b, 0, self.second)?;
-        Ok(vec![Some(a), Some(b)])
+        Ok(smallvec![Some(a), Some(b)])
     }
 }
 
@@ -42,7 +43,7 @@ pub fn join_rows(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     copy_range(a.view(), 0, &mut y, 0, first)?;
     copy_range(b.view(), 0, &mut y, first, second)?;
     let shape = with_rows(a.shape(), a.shape()[0] + b.shape()[0]);
-    Tensor::result(y, &shape, &[a, b], || Box::new(JoinGrad { first, second }))
+    Tensor::result(y, &shape, &[a, b], || JoinGrad { first, second })
 }
 
 struct RowsGrad {
@@ -51,10 +52,10 @@ struct RowsGrad {
 }
 
 impl Grad for RowsGrad {
-    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<InputGradients> {
         let mut dx = grad.device().zeros(self.whole)?;
         copy_range(&grad, 0, &mut dx, self.at, grad.len())?;
-        Ok(vec![Some(dx)])
+        Ok(smallvec![Some(dx)])
     }
 }
 
@@ -67,5 +68,5 @@ pub fn rows(x: &Tensor, first: usize, count: usize) -> Result<Tensor> {
     let mut y = x.device().alloc(count * row)?;
     let (at, whole) = (first * row, x.len());
     copy_range(x.view(), at, &mut y, 0, count * row)?;
-    Tensor::result(y, &with_rows(x.shape(), count), &[x], || Box::new(RowsGrad { at, whole }))
+    Tensor::result(y, &with_rows(x.shape(), count), &[x], || RowsGrad { at, whole })
 }

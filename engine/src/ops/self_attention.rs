@@ -3,10 +3,11 @@
 use hotad_kernels::device::Buffer;
 use hotad_kernels::elementwise;
 use hotad_kernels::self_attention::{self as kernel, Attended, AttentionShape, Projections};
+use smallvec::smallvec;
 
 use crate::error::{Error, Result};
-use crate::shared_buffer::SharedBuffer;
-use crate::tape::Grad;
+use crate::pooled::SharedBuffer;
+use crate::tape::{Grad, InputGradients};
 use crate::tensor::Tensor;
 
 struct AttentionGrad {
@@ -19,7 +20,7 @@ struct AttentionGrad {
 }
 
 impl Grad for AttentionGrad {
-    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<InputGradients> {
         let device = grad.device();
         let uninit = |b: &Buffer| device.alloc(b.len());
         let (mut dk, mut dq, mut dv) = (uninit(&self.keys)?, uninit(&self.queries)?, uninit(&self.values)?);
@@ -27,7 +28,7 @@ impl Grad for AttentionGrad {
             Projections { keys: self.keys.view(), queries: self.queries.view(), values: self.values.view() };
         let done = Attended { output: self.output.view(), log_sums: self.log_sums.view(), grad: grad.view() };
         kernel::self_attention_backward(projections, self.shape, done, &mut dk, &mut dq, &mut dv)?;
-        Ok(vec![Some(dk), Some(dq), Some(dv)])
+        Ok(smallvec![Some(dk), Some(dq), Some(dv)])
     }
 }
 
@@ -52,7 +53,7 @@ pub fn self_attention(keys: &Tensor, queries: &Tensor, values: &Tensor) -> Resul
     let kept = output.clone();
     Tensor::shared_result(output, values.shape(), &[keys, queries, values], || {
         let (keys, queries, values) = (keys.buffer(), queries.buffer(), values.buffer());
-        Box::new(AttentionGrad { keys, queries, values, shape, output: kept, log_sums })
+        AttentionGrad { keys, queries, values, shape, output: kept, log_sums }
     })
 }
 
@@ -62,12 +63,12 @@ struct MixGrad {
 }
 
 impl Grad for MixGrad {
-    fn backward(&self, grad: Buffer, wanted: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, grad: Buffer, wanted: &[bool]) -> Result<InputGradients> {
         let mut d_gamma = grad.device().alloc(1)?;
         elementwise::dot(&*self.o, &grad, &mut d_gamma)?;
         let mut d_o = grad.duplicate()?;
         elementwise::scale(&mut d_o, self.gamma.view())?;
-        Ok(vec![Some(d_o), Some(d_gamma), wanted[2].then_some(grad)])
+        Ok(smallvec![Some(d_o), Some(d_gamma), wanted[2].then_some(grad)])
     }
 }
 
@@ -79,5 +80,5 @@ pub fn mix(o: &Tensor, gamma: &Tensor, x: &Tensor) -> Result<Tensor> {
     let mut y = o.buffer().duplicate()?;
     elementwise::scale(&mut y, gamma.view())?;
     elementwise::add(&mut y, x.view())?;
-    Tensor::result(y, x.shape(), &[o, gamma, x], || Box::new(MixGrad { o: o.buffer(), gamma: gamma.clone() }))
+    Tensor::result(y, x.shape(), &[o, gamma, x], || MixGrad { o: o.buffer(), gamma: gamma.clone() })
 }

@@ -4,10 +4,11 @@ use std::sync::{Mutex, PoisonError};
 
 use hotad_kernels::device::Buffer;
 use hotad_kernels::spectral_norm as kernel;
+use smallvec::smallvec;
 
 use crate::error::Result;
-use crate::shared_buffer::SharedBuffer;
-use crate::tape::Grad;
+use crate::pooled::SharedBuffer;
+use crate::tape::{Grad, InputGradients};
 use crate::tensor::Tensor;
 
 struct SpectralGrad {
@@ -18,10 +19,10 @@ struct SpectralGrad {
 }
 
 impl Grad for SpectralGrad {
-    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<Vec<Option<Buffer>>> {
+    fn backward(&self, grad: Buffer, _: &[bool]) -> Result<InputGradients> {
         let mut dw = grad.device().alloc(grad.len())?;
         kernel::spectral_norm_backward(&*self.normal, &self.u, &self.v, &self.sigma, &grad, &mut dw)?;
-        Ok(vec![Some(dw)])
+        Ok(smallvec![Some(dw)])
     }
 }
 
@@ -38,5 +39,5 @@ pub fn spectral_norm(weight: &Tensor, [u, v]: [&Mutex<Buffer>; 2], iterations: u
     kernel::spectral_norm(weight.view(), iterations, &mut u, &mut v, &mut sigma, &mut normal)?;
     let normal = SharedBuffer::new(normal);
     let (kept, u, v) = (normal.clone(), u.duplicate()?, v.duplicate()?);
-    Tensor::shared_result(normal, weight.shape(), &[weight], || Box::new(SpectralGrad { normal: kept, u, v, sigma }))
+    Tensor::shared_result(normal, weight.shape(), &[weight], || SpectralGrad { normal: kept, u, v, sigma })
 }

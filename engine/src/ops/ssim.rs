@@ -19,5 +19,5 @@ pub fn ssim_loss(x: &Tensor, target: &Tensor, opts: &SsimOptions) -> Result<Tens
     ssim_mean_with_gradient(x.view(), target.view(), shape, opts, &upstream, &mut means, &mut dx)?;
     let mut value = device.alloc(1)?;
     elementwise::weighted_sum(&means, -1.0 / n as f32, 1.0, &mut value)?;
-    Tensor::result(value, &[1], &[x], || Box::new(KnownGrad(dx)))
+    Tensor::result(value, &[1], &[x], || KnownGrad(dx))
 }
