@@ -8,7 +8,7 @@ use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
 use crate::activation::sigmoid;
-use crate::device::{UNITS, View, ViewMut, grid, launch, place};
+use crate::device::{Reused, UNITS, View, ViewMut, grid, launch, place};
 use crate::error::{Result, check_len};
 use crate::math;
 use crate::reduce::{cube_sum, group_sums};
@@ -119,12 +119,9 @@ impl Loss {
     }
 
     fn on_host(self, x: &[f32], target: &[f32], scale: f32, dx: &mut [f32]) -> f32 {
-        let sums: Vec<f64> = x
-            .par_chunks(CHUNK)
-            .zip(target.par_chunks(CHUNK))
-            .zip(dx.par_chunks_mut(CHUNK))
-            .map(|((x, t), d)| loss_part(self, x, t, scale, d))
-            .collect();
+        let mut sums = Reused::filled(x.len().div_ceil(CHUNK), 0.0);
+        let parts = x.par_chunks(CHUNK).zip(target.par_chunks(CHUNK)).zip(dx.par_chunks_mut(CHUNK));
+        parts.zip(&mut sums[..]).for_each(|(((x, t), d), sum)| *sum = loss_part(self, x, t, scale, d));
         (sums.iter().sum::<f64>() / x.len().max(1) as f64) as f32
     }
 }

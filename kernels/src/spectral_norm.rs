@@ -10,7 +10,7 @@ use cubecl::prelude::*;
 use hotad_kernels_macros::outlined;
 use rayon::prelude::*;
 
-use crate::device::{Buffer, UNITS, View, ViewMut, grid, launch, place, units};
+use crate::device::{Buffer, Reused, UNITS, View, ViewMut, grid, launch, place, units};
 use crate::error::{Result, check_len, shape_error};
 use crate::reduce::cube_sum;
 
@@ -75,7 +75,7 @@ pub fn spectral_norm<'a>(
                 rows_times(w, v, u);
                 normalise(u);
             }
-            let mut wv = vec![0.0; rows];
+            let mut wv = Reused::filled(rows, 0.0);
             rows_times(w, v, &mut wv);
             let value = dot(u, &wv) as f32;
             sigma.view_mut().host()[0] = value;

@@ -65,6 +65,6 @@ pub fn mean(x: &Tensor, factor: f32) -> Result<Tensor> {
     let share = factor / x.len().max(1) as f32;
     let mut value = device.alloc(1)?;
     elementwise::weighted_sum(x.view(), share, 0.0, &mut value)?;
-    let dx = device.upload(vec![share; x.len()])?;
+    let dx = device.filled(x.len(), share)?;
     Tensor::result(value, &[1], &[x], || KnownGrad(dx))
 }

@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 pub fn ssim_loss(x: &Tensor, target: &Tensor, opts: &SsimOptions) -> Result<Tensor> {
     let shape = x.nhwc()?;
     let (n, device) = (shape[0], x.device());
-    let upstream = device.upload(vec![-1.0 / n as f32; n])?;
+    let upstream = device.filled(n, -1.0 / n as f32)?;
     let (mut means, mut dx) = (device.alloc(n)?, device.alloc(x.len())?);
     ssim_mean_with_gradient(x.view(), target.view(), shape, opts, &upstream, &mut means, &mut dx)?;
     let mut value = device.alloc(1)?;

@@ -101,7 +101,7 @@ pub fn backward(loss: &Tensor) -> Result<Gradients> {
     if loss.len() != 1 {
         return Err(Error::Shape { op: "backward", detail: format!("a loss is one number, not {:?}", loss.shape()) });
     }
-    backward_from(loss, loss.device().upload(vec![1.0])?)
+    backward_from(loss, loss.device().filled(1, 1.0)?)
 }
 
 /// Gradients of the sum of all `value * gradient`, with respect to every leaf; the gradient has the value's elements.

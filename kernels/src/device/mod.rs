@@ -177,10 +177,18 @@ impl Device {
     /// # Errors
     /// When the device cannot have a buffer of this size.
     pub fn zeros(&self, len: usize) -> Result<Buffer> {
+        self.filled(len, 0.0)
+    }
+
+    /// `len` times the same number.
+    ///
+    /// # Errors
+    /// When the device cannot have a buffer of this size.
+    pub fn filled(&self, len: usize, value: f32) -> Result<Buffer> {
         let mut buffer = self.alloc(len)?;
         match &mut buffer {
-            Buffer::Host(values) => values.par_chunks_mut(1 << 16).for_each(|part| part.fill(0.0)),
-            Buffer::Gpu(b) => fill::fill(b, 0.0),
+            Buffer::Host(values) => values.par_chunks_mut(1 << 16).for_each(|part| part.fill(value)),
+            Buffer::Gpu(b) => fill::fill(b, value),
         }
         Ok(buffer)
     }

@@ -24,7 +24,7 @@ use crate::detector::{Detector, Exportable, Scores};
 use crate::export::{self, Exported, NOT_I3AD, not_plain};
 use crate::fit::FitContext;
 use crate::method::{LoadContext, Method};
-use crate::networks::discriminator::Discriminator;
+use crate::networks::discriminator::{Discriminator, Normalised};
 use crate::networks::inpainting::{Generator, Inpainted};
 use crate::residual::Residual;
 
@@ -89,9 +89,9 @@ pub struct AeGan {
     config: Config,
     image: ImageSpec,
     network: Network,
-    /// None in files of earlier versions, which did not keep it.
-    discriminator: Option<Discriminator>,
     params: Params,
+    /// The discriminator's weights as they are used; none in files of earlier versions, which did not keep it.
+    judge: Option<Normalised>,
 }
 
 impl Method for AeGan {
@@ -131,7 +131,8 @@ impl Method for AeGan {
         let settings = config.learning();
         context.run(&mut learner, image, &shared.schedule(context.train.len()), Self::NAME, &settings)?;
         let params = learner.params;
-        Ok(Self { config, image, network, discriminator: Some(discriminator), params })
+        let judge = Some(discriminator.weights(&params, 0, false)?);
+        Ok(Self { config, image, network, params, judge })
     }
 
     fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
@@ -149,7 +150,8 @@ impl Method for AeGan {
             let reason = "feature_score: an earlier hotad trained it, and kept no discriminator; train it again";
             return Err(Error::Config(reason.into()));
         }
-        Ok(Self { config, image, network, discriminator, params })
+        let judge = discriminator.map(|d| d.weights(&params, 0, false)).transpose()?;
+        Ok(Self { config, image, network, params, judge })
     }
 }
 
@@ -164,9 +166,8 @@ impl Detector for AeGan {
         let (made, _) = self.network.run(&self.params, &images, false)?;
         let residual = shared.residual.or(Residual::L2);
         let mut scores = shared.aggregation(self.image).of(residual.maps(&images, &made)?)?;
-        if let Some(discriminator) = self.discriminator.as_ref().filter(|_| adversary.feature_score > 0.0) {
-            let judge = discriminator.weights(&self.params, 0, false)?;
-            adversary.add_feature_scores(&mut scores, &judge, (&images, &made))?;
+        if let Some(judge) = self.judge.as_ref().filter(|_| adversary.feature_score > 0.0) {
+            adversary.add_feature_scores(&mut scores, judge, (&images, &made))?;
         }
         Ok(scores)
     }

@@ -20,13 +20,13 @@ use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
 use hotad_engine::{Result, interrupt, random};
-use hotad_kernels::adam::AdamOptions;
+use hotad_kernels::adam::{AdamOptions, adam};
 use hotad_kernels::loss::Loss;
 use serde_json::Value;
 use toml::Table;
 
 use super::Shared;
-use super::gan::{Adversary, GanLearner, Made, adam, features};
+use super::gan::{self, Adversary, GanLearner, Made, features};
 use super::generator::LatentNetwork;
 use crate::config::{EPOCHS, RATE, SHARE, Settings, require_square, settings};
 use crate::detector::{Detector, Exportable, Scores};
@@ -139,6 +139,8 @@ pub struct AnoGan {
     inversion: Inversion,
     networks: Networks,
     params: Params,
+    /// The discriminator's weights as they are used.
+    judge: Normalised,
 }
 
 impl Method for AnoGan {
@@ -190,7 +192,7 @@ fn fit(config: Config, inversion: Inversion, context: &FitContext) -> Result<Ano
         let resume = context.resume && context.has_checkpoint();
         params = encoder(&config, &networks, params, &FitContext { resume, ..*context })?;
     }
-    Ok(AnoGan { config, inversion, networks, params })
+    AnoGan::new(config, inversion, networks, params)
 }
 
 fn generator(config: &Config, networks: &Networks, inversion: Inversion, context: &FitContext) -> Result<Params> {
@@ -219,7 +221,7 @@ fn encoder(config: &Config, networks: &Networks, params: Params, context: &FitCo
     let weight = config.feature_weight as f32;
     let mut learner = Training {
         params,
-        adam: adam(config.shared.lr),
+        adam: gan::adam(config.shared.lr),
         loss: |params: &Params, images: &Tensor, tracked| {
             let z = networks.generator.encode(params, images, tracked)?;
             let made = networks.generator.decode(params, &z, false)?;
@@ -241,7 +243,12 @@ impl AnoGan {
         let networks = Networks::new(&config, file.image);
         let state = container::restore(&file.tensors, "network.")?;
         let params = Params::restored(&state, device, |p| networks.init(p, inversion, 0))?;
-        Ok(Self { config, inversion, networks, params })
+        Self::new(config, inversion, networks, params)
+    }
+
+    fn new(config: Config, inversion: Inversion, networks: Networks, params: Params) -> Result<Self> {
+        let judge = networks.discriminator.weights(&params, 0, false)?;
+        Ok(Self { config, inversion, networks, params, judge })
     }
 
     /// The latent vectors whose images are nearest to some.
@@ -249,30 +256,30 @@ impl AnoGan {
         if self.inversion == Inversion::Encoder {
             return self.networks.generator.encode(&self.params, images, false);
         }
-        let images_apart =
-            (0..images.shape()[0]).map(|i| self.searched(&rows(images, i, 1)?, until)).collect::<Result<Vec<_>>>()?;
-        let mut all = images_apart.into_iter();
-        // A batch has an image.
-        let first = all.next().expect("an image");
-        all.try_fold(first, |joined, next| join_rows(&joined, &next))
+        let apart = |i| self.searched(&rows(images, i, 1)?, until);
+        (1..images.shape()[0]).try_fold(apart(0)?, |joined, i| join_rows(&joined, &apart(i)?))
     }
 
     /// The latent vector whose image is nearest to one. Images of a batch are searched for apart: what their common loss gives
     /// is divided by their number, and Adam does not quite make up for it.
     fn searched(&self, image: &Tensor, until: &Until) -> Result<Tensor> {
-        let generator = &self.networks.generator;
-        let judge = self.networks.discriminator.weights(&self.params, 0, false)?;
-        let mut vectors = Params::default();
-        vectors.zeros("z", &[1, 1, 1, generator.latent()]);
-        let mut vectors = vectors.to(self.params.device())?;
+        let (generator, device) = (&self.networks.generator, self.params.device());
+        let shape = [1, 1, 1, generator.latent()];
+        let zeros = || device.zeros(generator.latent());
+        let (mut z, mut first, mut second) = (Tensor::from_buffer(zeros()?, &shape)?, zeros()?, zeros()?);
         let options = AdamOptions { lr: self.config.test_lr as f32, ..AdamOptions::default() };
-        let target = Target::new(image, &judge, Loss::L1, self.config.feature_weight as f32)?;
-        for _ in (0..self.config.test_steps as u32).take_while(|taken| until.goes_on(*taken)) {
+        let target = Target::new(image, &self.judge, Loss::L1, self.config.feature_weight as f32)?;
+        for taken in (0..self.config.test_steps as u32).take_while(|taken| until.goes_on(*taken)) {
             interrupt::check()?;
-            let made = generator.decode(&self.params, &vectors.get("z", true)?, false)?;
-            vectors.adam(&mut backward(&target.difference(&made)?)?, &options)?;
+            let seen = z.leaf();
+            let difference = target.difference(&generator.decode(&self.params, &seen, false)?)?;
+            let Some(grad) = backward(&difference)?.take(&seen) else { break };
+            drop((seen, difference));
+            let mut next = z.into_buffer()?;
+            adam(&mut next, &grad, &mut first, &mut second, &options, taken + 1)?;
+            z = Tensor::from_buffer(next, &shape)?;
         }
-        vectors.get("z", false)
+        Ok(z)
     }
 }
 
@@ -287,14 +294,13 @@ impl Detector for AnoGan {
 
     fn score_until(&self, images: &Tensor, until: &Until) -> Result<Scores> {
         let images = images.to(self.params.device())?;
-        let Networks { generator, discriminator, image } = &self.networks;
+        let Networks { generator, image, .. } = &self.networks;
         let made = generator.decode(&self.params, &self.latent(&images, until)?, false)?;
         let Config { shared, adversary, .. } = &self.config;
         let residual = shared.residual.or(Residual::L2);
         let mut scores = shared.aggregation(*image).of(residual.maps(&images, &made)?)?;
         if adversary.feature_score > 0.0 {
-            let judge = discriminator.weights(&self.params, 0, false)?;
-            adversary.add_feature_scores(&mut scores, &judge, (&images, &made))?;
+            adversary.add_feature_scores(&mut scores, &self.judge, (&images, &made))?;
         }
         Ok(scores)
     }

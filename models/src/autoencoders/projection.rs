@@ -87,13 +87,12 @@ impl Projection {
             let made = network.reconstruct(params, &seen, false)?;
             // The loss depends on the image on both sides.
             let energy = add(&loss.loss(&made, &seen.detached())?, &loss.loss(&seen, &made.detached())?)?;
-            let shape = seen.shape().to_vec();
             let Some(grad) = backward(&energy)?.take(&seen) else { break };
             let mut next = x.into_buffer()?;
             // The loss is a mean, the energy a sum.
             let scale = next.len() as f32;
             projection_step(&mut next, &grad, scale, made.view(), images.view(), step)?;
-            x = Tensor::from_buffer(next, &shape)?;
+            x = Tensor::from_buffer(next, images.shape())?;
         }
         Ok(x)
     }

@@ -1,9 +1,10 @@
 //! Images under affine motions, and how they change with them.
 
-use faer::Mat;
+/// Numbers of a motion.
+pub const MOTION: usize = 6;
 
 /// Displacement `(x + a0 + a1 u + a2 v, y + a3 + a4 u + a5 v)` in pixels; u and v are the position in -1..1. All zeros: at rest.
-pub type Motion = [f64; 6];
+pub type Motion = [f64; MOTION];
 
 /// The part of a square image that is looked at: all but a margin, into which motions may reach.
 #[derive(Clone, Copy, Debug)]
@@ -38,14 +39,15 @@ impl Frame {
     }
 
     /// The moved image, pixel by pixel (bilinear; the border repeats).
-    pub fn warped(&self, image: &[f64], motion: &Motion) -> Vec<f64> {
-        (0..self.pixels()).map(|at| sample(image, self.size, self.moved(at, motion))).collect()
+    fn warped(&self, image: &[f64], motion: &Motion, out: &mut [f64]) {
+        let value = |at| sample(image, self.size, self.moved(at, motion));
+        out.iter_mut().enumerate().for_each(|(at, out)| *out = value(at));
     }
 
-    /// Derivatives of the moved image in the six numbers of the motion: `[pixels, 6]`.
-    pub fn jacobian(&self, image: &[f64], motion: &Motion) -> Mat<f64> {
-        let mut j = Mat::zeros(self.pixels(), 6);
-        for at in 0..self.pixels() {
+    /// Derivatives of the moved image in the numbers of the motion: `[pixels, 6]`, column by column.
+    fn jacobian(&self, image: &[f64], motion: &Motion, out: &mut [f64]) {
+        let pixels = self.pixels();
+        for at in 0..pixels {
             let [x, y] = self.moved(at, motion);
             let (_, [u, v]) = self.place(at);
             let slope = |dx: f64, dy: f64| {
@@ -53,23 +55,36 @@ impl Frame {
             };
             let (gx, gy) = (slope(0.5, 0.0), slope(0.0, 0.5));
             for (column, value) in [gx, gx * u, gx * v, gy, gy * u, gy * v].into_iter().enumerate() {
-                j[(at, column)] = value;
+                out[column * pixels + at] = value;
             }
         }
-        j
+    }
+
+    /// The moved image over its norm, and the derivatives of that in the numbers of the motion, column by column; returns the norm.
+    pub fn normalised(&self, image: &[f64], motion: &Motion, unit: &mut [f64], jacobian: &mut [f64]) -> f64 {
+        self.warped(image, motion, unit);
+        let norm = unit.iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-12);
+        unit.iter_mut().for_each(|v| *v /= norm);
+        self.jacobian(image, motion, jacobian);
+        for column in jacobian.chunks_exact_mut(unit.len()) {
+            column.iter_mut().for_each(|v| *v /= norm);
+            let along: f64 = column.iter().zip(&*unit).map(|(v, u)| v * u).sum();
+            column.iter_mut().zip(&*unit).for_each(|(v, u)| *v -= along * u);
+        }
+        norm
     }
 
     /// A map over the moved pixels, brought back to the whole image: each pixel takes the bilinear value of the map where the
     /// motion turned back puts it; 0 where that is outside the map.
-    pub fn restored(&self, map: &[f64], motion: &Motion) -> Vec<f32> {
+    pub fn restored(&self, map: &[f64], motion: &Motion, out: &mut [f32]) {
         let (size, side, inset) = (self.size, self.side(), self.inset as f64);
-        let Some(back) = Inverse::of(motion, size) else { return vec![0.0; size * size] };
+        let Some(back) = Inverse::of(motion, size) else { return out.fill(0.0) };
         let value = |at: usize| {
             let [x, y] = back.at([(at % size) as f64, (at / size) as f64]).map(|p| p - inset);
             let within = |p: f64| (-0.5..=side as f64 - 0.5).contains(&p);
             if within(x) && within(y) { sample(map, side, [x, y]) as f32 } else { 0.0 }
         };
-        (0..size * size).map(value).collect()
+        out.iter_mut().enumerate().for_each(|(at, out)| *out = value(at));
     }
 }
 
@@ -110,15 +125,15 @@ fn sample(image: &[f64], size: usize, [x, y]: [f64; 2]) -> f64 {
 mod tests {
     use super::{Frame, Inverse, Motion};
 
-    const MOTION: Motion = [2.5, 0.75, -1.5, -1.25, 2.0, 0.5];
+    const MOVED: Motion = [2.5, 0.75, -1.5, -1.25, 2.0, 0.5];
 
     #[test]
     fn a_motion_turned_back_is_the_pixel() {
         let frame = Frame { size: 40, inset: 6 };
-        let back = Inverse::of(&MOTION, 40).expect("a surface");
+        let back = Inverse::of(&MOVED, 40).expect("a surface");
         for at in 0..frame.pixels() {
             let ([x, y], _) = frame.place(at);
-            let [u, v] = back.at(frame.moved(at, &MOTION));
+            let [u, v] = back.at(frame.moved(at, &MOVED));
             assert!((x - u).abs() < 1e-9 && (y - v).abs() < 1e-9, "({x}, {y}) comes back as ({u}, {v})");
         }
     }
@@ -129,8 +144,10 @@ mod tests {
         // A plane: bilinear values of it are exact, there and back.
         let plane = |x: f64, y: f64| 3.0 + 0.5 * x - 0.25 * y;
         let image: Vec<f64> = (0..1600).map(|i| plane((i % 40) as f64, (i / 40) as f64)).collect();
-        let restored = frame.restored(&frame.warped(&image, &MOTION), &MOTION);
-        let back = Inverse::of(&MOTION, 40).expect("a surface");
+        let (mut warped, mut restored) = (vec![0.0; frame.pixels()], vec![7.0; 1600]);
+        frame.warped(&image, &MOVED, &mut warped);
+        frame.restored(&warped, &MOVED, &mut restored);
+        let back = Inverse::of(&MOVED, 40).expect("a surface");
         let mut inside = 0;
         for (at, value) in restored.iter().enumerate() {
             let (x, y) = ((at % 40) as f64, (at / 40) as f64);

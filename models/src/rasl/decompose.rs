@@ -1,15 +1,15 @@
-//! Low-rank plus sparse, with motions: the inner problem of RASL, and of a new image against a known basis.
+//! Low-rank plus sparse, with motions: the inner problem of RASL.
 
 use faer::linalg::solvers::Solve;
-use faer::{Col, Mat, Side};
+use faer::{Mat, Side};
 use hotad_engine::interrupt;
 use hotad_engine::{Error, Result};
 
 /// Residual, relative to the images, at which a problem is solved.
-const TOLERANCE: f64 = 1e-5;
-const ITERATIONS: usize = 100;
+pub const TOLERANCE: f64 = 1e-5;
+pub const ITERATIONS: usize = 100;
 /// Growth of the penalty.
-const GROWTH: f64 = 1.5;
+pub const GROWTH: f64 = 1.5;
 
 /// What images are made of.
 pub struct Parts {
@@ -36,8 +36,14 @@ fn largest(values: &[f64]) -> f64 {
     values.iter().copied().fold(0.0, f64::max)
 }
 
-fn shrink(v: f64, by: f64) -> f64 {
+pub fn shrink(v: f64, by: f64) -> f64 {
     v.signum() * (v.abs() - by).max(0.0)
+}
+
+/// Adds a little to the diagonal of a Gram matrix, which keeps flat images, which no motion changes, solvable.
+pub fn ridge(gram: &mut Mat<f64>) {
+    let small = gram.diagonal().column_vector().sum() * 1e-9 + 1e-12;
+    (0..gram.ncols()).for_each(|i| gram[(i, i)] += small);
 }
 
 /// Least squares by the normal equations.
@@ -46,9 +52,7 @@ fn shrink(v: f64, by: f64) -> f64 {
 /// When the columns of `a` are not independent.
 fn pseudo_inverse(a: &Mat<f64>) -> Result<Mat<f64>> {
     let mut gram = a.transpose() * a;
-    // A little of the diagonal keeps flat images, which no motion changes, solvable.
-    let small = gram.diagonal().column_vector().sum() * 1e-9 + 1e-12;
-    (0..a.ncols()).for_each(|i| gram[(i, i)] += small);
+    ridge(&mut gram);
     let cholesky = gram.llt(Side::Lower);
     let cholesky = cholesky.map_err(|_| Error::Config("rasl: the images do not change with motions".into()))?;
     Ok(cholesky.solve(a.transpose()))
@@ -106,31 +110,4 @@ pub fn basis(low: &Mat<f64>) -> Result<Mat<f64>> {
     let rank = values.len() - first;
     let scaled = Mat::from_fn(v.nrows(), rank, |i, j| v[(i, first + j)] / values[first + j]);
     Ok(low * scaled)
-}
-
-/// Minimises `|e|_1` under `y + J dtau = U c + e`: a new image against a basis. Returns e and dtau.
-///
-/// # Errors
-/// When the columns of basis and Jacobian are not independent.
-pub fn against(basis: &Mat<f64>, jacobian: &Mat<f64>, image: &Col<f64>) -> Result<(Col<f64>, Col<f64>)> {
-    let rank = basis.ncols();
-    let column = |j: usize| if j < rank { (basis.col(j), 1.0) } else { (jacobian.col(j - rank), -1.0) };
-    let all = Mat::from_fn(basis.nrows(), rank + 6, |i, j| column(j).0[i] * column(j).1);
-    let inverse = pseudo_inverse(&all)?;
-    let mut e = Col::zeros(image.nrows());
-    let mut y = Col::zeros(image.nrows());
-    let mut weights = Col::zeros(rank + 6);
-    let mut mu = 1.25 / image.norm_max().max(1e-12);
-    for _ in 0..ITERATIONS {
-        weights = &inverse * (image - &e + &y / mu);
-        let rest: Col<f64> = image - &all * &weights;
-        e = (&rest + &y / mu).map(|v| shrink(*v, 1.0 / mu));
-        let error: Col<f64> = rest - &e;
-        y += &error * mu;
-        mu *= GROWTH;
-        if error.norm_l2() < TOLERANCE * image.norm_l2() {
-            break;
-        }
-    }
-    Ok((e, weights.subrows(rank, 6).to_owned()))
 }

@@ -6,12 +6,14 @@
 //! a sum over it plus a sparse rest, by `minimise |e|_1`; |e| is the anomaly map, in the gray values of the image. A margin
 //! of 5 pixels, into which motions may reach, is left out of the map.
 
+mod against;
 mod align;
 mod decompose;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
-use faer::{Col, ColRef, Mat};
+use faer::{Mat, MatRef};
 use hotad_engine::container::{self, Stored};
 use hotad_engine::data::loader::{Images, for_each_batch};
 use hotad_engine::data::picture::ImageSpec;
@@ -19,7 +21,7 @@ use hotad_engine::model_file::ModelFile;
 use hotad_engine::params::{State, fetch};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Result, random};
-use hotad_kernels::device::Buffer;
+use hotad_kernels::device::{Buffer, HostBuffer};
 use rayon::prelude::*;
 use serde_json::Value;
 
@@ -28,8 +30,9 @@ use crate::detector::{Detector, Scores};
 use crate::fit::FitContext;
 use crate::method::{LoadContext, Method};
 use crate::segmentation::{Aggregate, Aggregation};
-use align::{Frame, Motion};
-use decompose::{against, basis, low_rank};
+use against::Against;
+use align::{Frame, MOTION, Motion};
+use decompose::{basis, low_rank};
 
 settings! {
     /// Settings.
@@ -67,14 +70,12 @@ impl Config {
     }
 }
 
-/// A moved image of norm 1, its Jacobian, and its norm before.
-fn normalised(frame: &Frame, image: &[f64], motion: &Motion) -> (Col<f64>, Mat<f64>, f64) {
-    let warped = ColRef::from_slice(&frame.warped(image, motion)).to_owned();
-    let norm = warped.norm_l2().max(1e-12);
-    let (unit, slopes) = (warped / norm, frame.jacobian(image, motion) / norm);
-    let along = unit.transpose() * &slopes;
-    let jacobian = slopes - &unit * along;
-    (unit, jacobian, norm)
+/// A moved image of norm 1, and its Jacobian.
+fn normalised(frame: &Frame, image: &[f64], motion: &Motion) -> (Vec<f64>, Mat<f64>) {
+    let pixels = frame.pixels();
+    let (mut unit, mut jacobian) = (vec![0.0; pixels], vec![0.0; MOTION * pixels]);
+    frame.normalised(image, motion, &mut unit, &mut jacobian);
+    (unit, MatRef::from_column_major_slice(&jacobian, pixels, MOTION).to_owned())
 }
 
 /// An aligned basis of normal images.
@@ -84,6 +85,16 @@ pub struct Rasl {
     basis: Mat<f64>,
     /// Mean motion of the normal images.
     rest: Motion,
+    /// Memory of images that were scored, one for each that was at once.
+    spaces: Mutex<Vec<Space>>,
+}
+
+/// What scoring an image works with.
+struct Space {
+    against: Against,
+    image: Vec<f64>,
+    /// The sparse rest of the best round.
+    best: Vec<f64>,
 }
 
 impl Method for Rasl {
@@ -110,7 +121,7 @@ impl Method for Rasl {
         for round in 1..=config.rounds {
             let moved: Vec<_> = images.par_iter().zip(&motions).map(|(i, m)| normalised(&frame, i, m)).collect();
             let columns = Mat::from_fn(frame.pixels(), moved.len(), |i, j| moved[j].0[i]);
-            let jacobians: Vec<Mat<f64>> = moved.into_iter().map(|(_, jacobian, _)| jacobian).collect();
+            let jacobians: Vec<Mat<f64>> = moved.into_iter().map(|(_, jacobian)| jacobian).collect();
             let parts = low_rank(&columns, &jacobians, lambda)?;
             for (motion, step) in motions.iter_mut().zip(parts.motions.col_iter()) {
                 motion.iter_mut().zip(step.iter()).for_each(|(m, s)| *m += s);
@@ -126,7 +137,7 @@ impl Method for Rasl {
         for motion in &motions {
             rest.iter_mut().zip(motion).for_each(|(r, m)| *r += m / motions.len() as f64);
         }
-        Ok(Self { basis: basis(&low)?, config, rest })
+        Ok(Self::new(config, basis(&low)?, rest))
     }
 
     fn load(file: &ModelFile, _: &LoadContext) -> Result<Self> {
@@ -139,29 +150,49 @@ impl Method for Rasl {
         let mut rest = Motion::default();
         let stored = fetch(&state, "motion", &[6])?.values()?;
         rest.iter_mut().zip(stored.iter()).for_each(|(r, v)| *r = f64::from(*v));
-        Ok(Self { config, basis, rest })
+        Ok(Self::new(config, basis, rest))
     }
 }
 
 impl Rasl {
-    /// The sparse rest of one image.
-    fn map(&self, image: &[f32]) -> Result<Vec<f32>> {
-        let image: Vec<f64> = image.iter().map(|v| f64::from(*v)).collect();
-        let (frame, mut motion) = (self.config.frame(), self.rest);
+    fn new(config: Config, basis: Mat<f64>, rest: Motion) -> Self {
+        Self { config, basis, rest, spaces: Mutex::default() }
+    }
+
+    /// Writes the sparse rest of one image.
+    fn map(&self, image: &[f32], map: &mut [f32]) -> Result<()> {
+        // A poisoned lock only says that another thread has panicked; the list is whole.
+        let spaces = || self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = spaces().pop();
+        let mut space = kept.unwrap_or_else(|| Space {
+            against: Against::new(&self.basis),
+            image: vec![0.0; self.config.image().len()],
+            best: vec![0.0; self.config.frame().pixels()],
+        });
+        let motion = self.aligned(image, &mut space)?;
+        self.config.frame().restored(&space.best, &motion, map);
+        spaces().push(space);
+        Ok(())
+    }
+
+    /// The motion of an image; leaves its sparse rest.
+    fn aligned(&self, image: &[f32], Space { against, image: values, best }: &mut Space) -> Result<Motion> {
+        values.iter_mut().zip(image).for_each(|(to, from)| *to = f64::from(*from));
+        best.fill(0.0);
+        let (frame, mut motion, mut aligned) = (self.config.frame(), self.rest, self.rest);
         let mut last = f64::INFINITY;
-        let mut best = (vec![0.0; frame.pixels()], motion);
         for _ in 0..self.config.rounds {
-            let (unit, jacobian, norm) = normalised(&frame, &image, &motion);
-            let (rest, step) = against(&self.basis, &jacobian, &unit)?;
-            let left = rest.norm_l1();
+            let norm = against.solve(&frame, values, &motion)?;
+            let left: f64 = against.rest().iter().map(|v| v.abs()).sum();
             if last - left < 1e-3 * left {
                 break;
             }
             last = left;
-            best = (rest.iter().map(|v| v.abs() * norm).collect(), motion);
-            motion.iter_mut().zip(step.iter()).for_each(|(m, s)| *m += s);
+            best.iter_mut().zip(against.rest()).for_each(|(best, e)| *best = e.abs() * norm);
+            aligned = motion;
+            motion.iter_mut().zip(against.change()).for_each(|(m, s)| *m += s);
         }
-        Ok(frame.restored(&best.0, &best.1))
+        Ok(aligned)
     }
 }
 
@@ -174,8 +205,10 @@ impl Detector for Rasl {
     fn score(&self, images: &Tensor) -> Result<Scores> {
         let values = images.values()?;
         let image = self.config.image();
-        let maps = values.par_chunks_exact(image.len()).map(|i| self.map(i)).collect::<Result<Vec<_>>>()?;
-        Aggregation::new(image, self.config.score_blur, self.config.score).of(Buffer::Host(maps.concat().into()))
+        let mut maps = HostBuffer::uninit(values.len());
+        let each = values.par_chunks_exact(image.len()).zip(maps.par_chunks_exact_mut(image.len()));
+        each.try_for_each(|(image, map)| self.map(image, map))?;
+        Aggregation::new(image, self.config.score_blur, self.config.score).of(Buffer::Host(maps))
     }
 
     fn config(&self) -> Value {
