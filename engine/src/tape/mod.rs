@@ -110,7 +110,8 @@ pub fn backward(loss: &Tensor) -> Result<Gradients> {
 /// When the lengths differ, `value` is not on the tape, or a kernel refuses.
 pub fn backward_from(value: &Tensor, gradient: Buffer) -> Result<Gradients> {
     const OP: &str = "backward";
-    let root = value.node().ok_or(Error::Shape { op: OP, detail: "the loss depends on no parameter".into() })?;
+    let none = || Error::Shape { op: OP, detail: "the loss depends on no parameter".into() };
+    let root = value.node().ok_or_else(none)?;
     if value.len() != gradient.len() {
         let detail = format!("{} elements have a gradient of {}", value.len(), gradient.len());
         return Err(Error::Shape { op: OP, detail });
