@@ -76,7 +76,7 @@ impl Way {
             ways.extend([
                 Self { precision: Precision::Bf16, ..ALONE },
                 Self { precision: Precision::Int8, ..ALONE },
-                Self { batch: 4, ..ALONE },
+                Self { batch: 16, ..ALONE },
                 Self { region: true, ..ALONE },
             ]);
         }

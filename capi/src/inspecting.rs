@@ -31,7 +31,7 @@ pub unsafe fn inspect(inspector: u64, frames: &[*const hotad_frame], verdicts: &
             longest = longest.max(waited);
             Ok(frame)
         };
-        let given: SmallVec<[Frame; 8]> = frames.iter().enumerate().map(numbered).collect::<Result<_, Failure>>()?;
+        let given: SmallVec<[Frame; 16]> = frames.iter().enumerate().map(numbered).collect::<Result<_, Failure>>()?;
         inspector.inspect_batch_arrived(&given, arrival(longest)?, own)?;
         // SAFETY: the caller's; `undecided` has looked at each.
         own.iter().zip(verdicts).try_for_each(|(own, verdict)| unsafe { told(own, *verdict) })

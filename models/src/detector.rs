@@ -33,8 +33,8 @@ impl Score {
     }
 }
 
-/// Scores of a batch; those of up to four images are on the stack.
-pub type Scores = SmallVec<[Score; 4]>;
+/// Scores of a batch; those of up to sixteen images are on the stack.
+pub type Scores = SmallVec<[Score; 16]>;
 
 /// A trained method. What only some can do is asked for by `as_` functions, which give nothing for the others.
 pub trait Detector: Send + Sync {
