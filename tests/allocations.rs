@@ -23,8 +23,9 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static MEMORY: Reporting<PeakAlloc> = Reporting { inner: PeakAlloc, end: |_| std::process::abort() };
 
-/// Frames of a round. The queue of a thread pool takes its next block of memory for one frame of 63, and gives the last one back.
-const FRAMES: usize = 20;
+/// Frames of a round, or batches. The queue of a thread pool takes its next block of memory for one frame of 63, and gives the last
+/// one back.
+const ROUND: usize = 20;
 const OF_QUEUE: u64 = 1;
 
 /// Bytes that threads may keep more or less of, as they share work differently.
@@ -71,12 +72,12 @@ const ALONE: Way = Way { threads: Some(1), precision: Precision::F32, batch: 1, 
 impl Way {
     /// All ways to look at a model of this name.
     fn of(model: &str) -> Vec<Self> {
-        let mut ways = vec![ALONE, Self { threads: None, ..ALONE }];
+        let mut ways = vec![ALONE, Self { threads: None, ..ALONE }, Self { batch: 16, ..ALONE }];
         if CLOSELY.contains(&model) {
             ways.extend([
                 Self { precision: Precision::Bf16, ..ALONE },
                 Self { precision: Precision::Int8, ..ALONE },
-                Self { batch: 16, ..ALONE },
+                Self { batch: 4, threads: None, ..ALONE },
                 Self { region: true, ..ALONE },
             ]);
         }
@@ -101,7 +102,7 @@ fn comes_to(most: u64, model: &Path, way: &Way) -> bool {
     let frames: Vec<Frame> = frames
         .iter()
         .cycle()
-        .take(FRAMES)
+        .take(ROUND.div_ceil(way.batch).max(4) * way.batch)
         .map(|pixels| Frame::new(pixels, height, width, 3 * width, Format::Bgr8).expect("a frame"))
         .collect();
     let mut inspect = || {
@@ -133,7 +134,7 @@ fn an_inspection_leaves_no_memory_behind_and_asks_for_none() {
     let mut too_many = Vec::new();
     for (name, model) in small_models::train_all(dir.path()) {
         for way in Way::of(name) {
-            print!("{name}, {way:?}: requests in rounds of {FRAMES} frames:");
+            print!("{name}, {way:?}: requests in rounds:");
             if !comes_to(OF_QUEUE, &model, &way) {
                 too_many.push((name, way));
             }

@@ -55,7 +55,8 @@ fn scores_of_an_image_do_not_depend_on_its_batch() {
         ("l2-ae", &["latent=8", "epochs=1"]),
         ("mem-ae", &["latent=8", "slots=16", "epochs=1"]),
         ("f-anogan", &["latent=8", "epochs=1", "encoder_epochs=1", "discriminator_width=4"]),
-        ("rasl", &["image_size=32", "images=8", "rounds=1"]),
+        ("anogan", &["latent=8", "epochs=1", "test_steps=3", "discriminator_width=4"]),
+        ("rasl", &["image_size=32", "images=8", "rounds=3"]),
     ] {
         let mut train = vec!["train", method, "--data", text(&data), "--out", text(&model), "-q", "--force"];
         settings.iter().for_each(|s| train.extend(["--set", s]));

@@ -16,7 +16,7 @@ const CALLS: usize = 20;
 /// The queue of the inspector's threads takes its next block of memory for one call of 63.
 const OF_QUEUE: u64 = 1;
 /// The most frames for which it holds.
-const BATCH: usize = 4;
+const BATCH: usize = 16;
 
 /// An inspector of the shipped model on one thread, with maps of the frame's size.
 fn open() -> hotad_inspector {

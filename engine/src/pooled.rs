@@ -9,15 +9,15 @@ use std::thread::LocalKey;
 
 use hotad_kernels::device::Buffer;
 
-/// Empty ones that a thread keeps at most, of each type.
+/// Reference counts with an empty value that a thread keeps at most, of each type.
 const MOST: usize = 1024;
 
-/// Those that a thread keeps.
+/// Reference counts that a thread keeps.
 pub(crate) type Kept<T> = RefCell<Vec<Arc<T>>>;
 
 /// What is shared through reference counts that are used again; the default is what a kept one holds.
 pub(crate) trait Pooled: Default + 'static {
-    /// Those that this thread keeps.
+    /// Reference counts that this thread keeps.
     fn kept() -> &'static LocalKey<Kept<Self>>;
 }
 

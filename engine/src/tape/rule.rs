@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::Grad;
 
-/// Empty ones of a type that a thread keeps at most.
+/// Rooms without a rule that a thread keeps at most, of each type.
 const MOST: usize = 1024;
 
 thread_local! {

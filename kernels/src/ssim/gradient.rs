@@ -227,14 +227,37 @@ fn gradient_on_host(
     map: &mut [f32],
     (dx, dy): (&mut [f32], Option<&mut [f32]>),
 ) {
-    let image = plan.h * plan.row_len();
     let (n, len) = (plan.out_len(), map.len());
-    let mut maps: [Vec<f32>; 3] = std::array::from_fn(|_| vec![0.0; len]);
-    let mut for_y = vec![0.0; if dy.is_some() { len } else { 0 }];
-    let [px, q, r] = &mut maps;
-    let mut py_rows: Vec<&mut [f32]> = for_y.chunks_exact_mut(n).collect();
-    py_rows.resize_with(len / n, || &mut []);
-    (map.par_chunks_mut(n), px.par_chunks_mut(n), py_rows, q.par_chunks_mut(n), r.par_chunks_mut(n))
+    let mut maps: [Reused<f32>; 3] = std::array::from_fn(|_| Reused::uninit(len));
+    let mut for_y = Reused::uninit(if dy.is_some() { len } else { 0 });
+    let outputs = (&mut *map, maps.each_mut().map(|m| &mut m[..]));
+    match dy.is_some() {
+        true => slopes_of_maps(plan, k, (x, y), grad, outputs, for_y.par_chunks_mut(n)),
+        false => slopes_of_maps(plan, k, (x, y), grad, outputs, (0..len / n).into_par_iter().map(no_row)),
+    }
+    let [px, q, r] = &maps;
+    adjoint_images(plan, [px, q, r], x, y, dx);
+    if let Some(dy) = dy {
+        adjoint_images(plan, [&for_y, q, r], y, x, dy);
+    }
+}
+
+/// A row of a map that is not wanted.
+fn no_row<'a>(_: usize) -> &'a mut [f32] {
+    &mut []
+}
+
+/// The map, and the coefficients of its slopes: for x, for squares and products, and in `py` row by row for y.
+fn slopes_of_maps<'a>(
+    plan: &WindowPlan,
+    k: SsimConstants,
+    (x, y): (&[f32], &[f32]),
+    grad: &[f32],
+    (map, [px, q, r]): (&mut [f32], [&mut [f32]; 3]),
+    py: impl IndexedParallelIterator<Item = &'a mut [f32]>,
+) {
+    let (image, n) = (plan.h * plan.row_len(), plan.out_len());
+    (map.par_chunks_mut(n), px.par_chunks_mut(n), py, q.par_chunks_mut(n), r.par_chunks_mut(n))
         .into_par_iter()
         .with_min_len(8)
         .enumerate()
@@ -247,11 +270,6 @@ fn gradient_on_host(
                 slopes_map_row(moments, k, &grad[at * n..(at + 1) * n], map, [px, py, q, r]);
             },
         );
-    let [px, q, r] = &maps;
-    adjoint_images(plan, [px, q, r], x, y, dx);
-    if let Some(dy) = dy {
-        adjoint_images(plan, [&for_y, q, r], y, x, dy);
-    }
 }
 
 /// Gradients with respect to x and y from the upstream gradient of the map.

@@ -84,13 +84,19 @@ impl Network {
     }
 }
 
+/// The discriminator as the score takes it; files of earlier versions have none.
+fn judge(config: &Config, discriminator: Option<&Discriminator>, params: &Params) -> Result<Option<Normalised>> {
+    let wanted = discriminator.filter(|_| config.adversary.feature_score > 0.0);
+    wanted.map(|d| d.weights(params, 0, false)).transpose()
+}
+
 /// A trained AE-GAN.
 pub struct AeGan {
     config: Config,
     image: ImageSpec,
     network: Network,
     params: Params,
-    /// The discriminator's weights as they are used; none in files of earlier versions, which did not keep it.
+    /// The discriminator's weights as they are used, where the score counts them.
     judge: Option<Normalised>,
 }
 
@@ -131,7 +137,7 @@ impl Method for AeGan {
         let settings = config.learning();
         context.run(&mut learner, image, &shared.schedule(context.train.len()), Self::NAME, &settings)?;
         let params = learner.params;
-        let judge = Some(discriminator.weights(&params, 0, false)?);
+        let judge = judge(&config, Some(&discriminator), &params)?;
         Ok(Self { config, image, network, params, judge })
     }
 
@@ -150,7 +156,7 @@ impl Method for AeGan {
             let reason = "feature_score: an earlier hotad trained it, and kept no discriminator; train it again";
             return Err(Error::Config(reason.into()));
         }
-        let judge = discriminator.map(|d| d.weights(&params, 0, false)).transpose()?;
+        let judge = judge(&config, discriminator.as_ref(), &params)?;
         Ok(Self { config, image, network, params, judge })
     }
 }
@@ -166,7 +172,7 @@ impl Detector for AeGan {
         let (made, _) = self.network.run(&self.params, &images, false)?;
         let residual = shared.residual.or(Residual::L2);
         let mut scores = shared.aggregation(self.image).of(residual.maps(&images, &made)?)?;
-        if let Some(judge) = self.judge.as_ref().filter(|_| adversary.feature_score > 0.0) {
+        if let Some(judge) = &self.judge {
             adversary.add_feature_scores(&mut scores, judge, (&images, &made))?;
         }
         Ok(scores)

@@ -139,8 +139,8 @@ pub struct AnoGan {
     inversion: Inversion,
     networks: Networks,
     params: Params,
-    /// The discriminator's weights as they are used.
-    judge: Normalised,
+    /// The discriminator's weights as they are used, where they are.
+    judge: Option<Normalised>,
 }
 
 impl Method for AnoGan {
@@ -247,28 +247,29 @@ impl AnoGan {
     }
 
     fn new(config: Config, inversion: Inversion, networks: Networks, params: Params) -> Result<Self> {
-        let judge = networks.discriminator.weights(&params, 0, false)?;
+        let judged = inversion == Inversion::Search || config.adversary.feature_score > 0.0;
+        let judge = judged.then(|| networks.discriminator.weights(&params, 0, false)).transpose()?;
         Ok(Self { config, inversion, networks, params, judge })
     }
 
     /// The latent vectors whose images are nearest to some.
     fn latent(&self, images: &Tensor, until: &Until) -> Result<Tensor> {
-        if self.inversion == Inversion::Encoder {
+        let (Inversion::Search, Some(judge)) = (self.inversion, &self.judge) else {
             return self.networks.generator.encode(&self.params, images, false);
-        }
-        let apart = |i| self.searched(&rows(images, i, 1)?, until);
+        };
+        let apart = |i| self.searched(&rows(images, i, 1)?, judge, until);
         (1..images.shape()[0]).try_fold(apart(0)?, |joined, i| join_rows(&joined, &apart(i)?))
     }
 
     /// The latent vector whose image is nearest to one. Images of a batch are searched for apart: what their common loss gives
     /// is divided by their number, and Adam does not quite make up for it.
-    fn searched(&self, image: &Tensor, until: &Until) -> Result<Tensor> {
+    fn searched(&self, image: &Tensor, judge: &Normalised, until: &Until) -> Result<Tensor> {
         let (generator, device) = (&self.networks.generator, self.params.device());
         let shape = [1, 1, 1, generator.latent()];
         let zeros = || device.zeros(generator.latent());
         let (mut z, mut first, mut second) = (Tensor::from_buffer(zeros()?, &shape)?, zeros()?, zeros()?);
         let options = AdamOptions { lr: self.config.test_lr as f32, ..AdamOptions::default() };
-        let target = Target::new(image, &self.judge, Loss::L1, self.config.feature_weight as f32)?;
+        let target = Target::new(image, judge, Loss::L1, self.config.feature_weight as f32)?;
         for taken in (0..self.config.test_steps as u32).take_while(|taken| until.goes_on(*taken)) {
             interrupt::check()?;
             let seen = z.leaf();
@@ -299,8 +300,8 @@ impl Detector for AnoGan {
         let Config { shared, adversary, .. } = &self.config;
         let residual = shared.residual.or(Residual::L2);
         let mut scores = shared.aggregation(*image).of(residual.maps(&images, &made)?)?;
-        if adversary.feature_score > 0.0 {
-            adversary.add_feature_scores(&mut scores, &self.judge, (&images, &made))?;
+        if let Some(judge) = self.judge.as_ref().filter(|_| adversary.feature_score > 0.0) {
+            adversary.add_feature_scores(&mut scores, judge, (&images, &made))?;
         }
         Ok(scores)
     }

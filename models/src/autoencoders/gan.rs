@@ -9,6 +9,7 @@ use hotad_engine::tensor::Tensor;
 use hotad_engine::train::{Keep, Learner};
 use hotad_engine::{Error, Result};
 use hotad_kernels::adam::AdamOptions;
+use smallvec::SmallVec;
 use toml::{Table, Value};
 
 use super::generator::GeneratorKind;
@@ -82,7 +83,7 @@ pub fn features(judge: &Normalised, x: &Tensor) -> Result<Tensor> {
 }
 
 /// Mean squared differences of these maps, image by image.
-fn feature_distances(judge: &Normalised, images: &Tensor, made: &Tensor) -> Result<Vec<f32>> {
+fn feature_distances(judge: &Normalised, images: &Tensor, made: &Tensor) -> Result<SmallVec<[f32; 16]>> {
     let (a, b) = (features(judge, images)?, features(judge, made)?);
     let len = a.len() / a.shape()[0];
     let (a, b) = (a.values()?, b.values()?);

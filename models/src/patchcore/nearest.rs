@@ -27,10 +27,10 @@ pub fn nearest(query: &Tensor, bank: &FlatBank, k: usize) -> Result<Nearest> {
 }
 
 /// A score for each image, on the stack for a few.
-pub type ImageScores = SmallVec<[f32; 8]>;
+pub type ImageScores = SmallVec<[f32; 16]>;
 
 /// Numbers of patches or vectors, on the stack for a few.
-type Numbers = SmallVec<[usize; 32]>;
+type Numbers = SmallVec<[usize; 256]>;
 
 /// The most anomalous patch of an image.
 struct Worst {
@@ -70,7 +70,7 @@ pub fn reweighted(query: &Tensor, bank: &FlatBank, distance: &[f32], index: &[u3
     Ok(worst.iter().zip(own.chunks_exact(d).zip(around.chunks_exact(b * d))).map(score).collect())
 }
 
-fn worst(distance: &[f32], index: &[u32], images: usize) -> SmallVec<[Worst; 8]> {
+fn worst(distance: &[f32], index: &[u32], images: usize) -> SmallVec<[Worst; 16]> {
     let patches = distance.len() / images.max(1);
     let of_image = |i: usize| {
         let own = i * patches..(i + 1) * patches;

@@ -4,7 +4,7 @@ use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::{LltRegularization, cholesky_in_place, cholesky_in_place_scratch};
 use faer::linalg::cholesky::llt::solve::solve_in_place;
 use faer::linalg::matmul::matmul;
-use faer::{Accum, ColMut, ColRef, Mat, MatMut, MatRef, Par, Spec};
+use faer::{Accum, ColMut, ColRef, Mat, MatRef, Par, Spec};
 use hotad_engine::{Error, Result};
 
 use super::align::{Frame, MOTION, Motion};
@@ -12,19 +12,19 @@ use super::decompose::{GROWTH, ITERATIONS, TOLERANCE, ridge, shrink};
 
 /// `minimise |e|_1 under y + J dtau = U c + e`: y an image that a motion has moved, J its Jacobian, U the basis.
 pub struct Against {
-    /// `[U, -J]`, column by column.
-    columns: Vec<f64>,
+    /// -J, column by column.
+    slopes: Vec<f64>,
     /// y.
     image: Vec<f64>,
     /// e.
     rest: Vec<f64>,
     /// Lagrange multipliers.
     multipliers: Vec<f64>,
-    /// What the columns are fitted to, then the fit.
+    /// What is fitted, then the fit.
     fitted: Vec<f64>,
     /// c, then dtau.
     weights: Vec<f64>,
-    /// The Gram matrix of the columns, then its Cholesky factor.
+    /// The Gram matrix of the columns of `[U, -J]`, of which the lower half counts, then its Cholesky factor.
     gram: Mat<f64>,
     stack: MemBuffer,
 }
@@ -32,31 +32,27 @@ pub struct Against {
 impl Against {
     pub fn new(basis: &Mat<f64>) -> Self {
         let (pixels, count) = (basis.nrows(), basis.ncols() + MOTION);
-        let mut columns: Vec<f64> = basis.col_iter().flat_map(|column| column.iter().copied()).collect();
-        columns.resize(pixels * count, 0.0);
+        let slopes = vec![0.0; MOTION * pixels];
         let [image, rest, multipliers, fitted] = std::array::from_fn(|_| vec![0.0; pixels]);
         let stack = MemBuffer::new(cholesky_in_place_scratch::<f64>(count, Par::Seq, Spec::default()));
         let (weights, gram) = (vec![0.0; count], Mat::zeros(count, count));
-        Self { columns, image, rest, multipliers, fitted, weights, gram, stack }
+        Self { slopes, image, rest, multipliers, fitted, weights, gram, stack }
     }
 
-    /// Solves it for an image under a motion; returns the image's norm after it was moved, by which it and e are divided.
+    /// Solves it with the basis that it was made for, for an image under a motion; returns the image's norm after it was moved, by which it and e are divided.
     ///
     /// # Errors
     /// When the columns of basis and Jacobian are not independent.
-    pub fn solve(&mut self, frame: &Frame, image: &[f64], motion: &Motion) -> Result<f64> {
-        let Self { columns, image: unit, .. } = self;
-        let (pixels, known) = (unit.len(), columns.len() - MOTION * unit.len());
-        let jacobian = &mut columns[known..];
-        let norm = frame.normalised(image, motion, unit, jacobian);
-        jacobian.iter_mut().for_each(|v| *v = -*v);
-        self.factorise(pixels)?;
+    pub fn solve(&mut self, basis: &Mat<f64>, frame: &Frame, image: &[f64], motion: &Motion) -> Result<f64> {
+        let norm = frame.normalised(image, motion, &mut self.image, &mut self.slopes);
+        self.slopes.iter_mut().for_each(|v| *v = -*v);
+        self.factorise(basis)?;
         self.rest.fill(0.0);
         self.multipliers.fill(0.0);
         let (largest, length) = largest_and_norm(&self.image);
         let mut mu = 1.25 / largest.max(1e-12);
         for _ in 0..ITERATIONS {
-            let left = self.step(mu);
+            let left = self.step(basis, mu);
             mu *= GROWTH;
             if left < TOLERANCE * length {
                 break;
@@ -76,9 +72,13 @@ impl Against {
     }
 
     /// The Cholesky factor of the normal equations.
-    fn factorise(&mut self, pixels: usize) -> Result<()> {
-        let all = MatRef::from_column_major_slice(&self.columns, pixels, self.weights.len());
-        matmul(self.gram.as_mut(), Accum::Replace, all.transpose(), all, 1.0, Par::Seq);
+    fn factorise(&mut self, basis: &Mat<f64>) -> Result<()> {
+        let rank = basis.ncols();
+        let slopes = MatRef::from_column_major_slice(&self.slopes, basis.nrows(), MOTION);
+        let (above, _, beside, below) = self.gram.as_mut().split_at_mut(rank, rank);
+        matmul(above, Accum::Replace, basis.transpose(), basis, 1.0, Par::Seq);
+        matmul(beside, Accum::Replace, slopes.transpose(), basis, 1.0, Par::Seq);
+        matmul(below, Accum::Replace, slopes.transpose(), slopes, 1.0, Par::Seq);
         ridge(&mut self.gram);
         let stack = MemStack::new(&mut self.stack);
         cholesky_in_place(self.gram.as_mut(), LltRegularization::default(), Par::Seq, stack, Spec::default())
@@ -87,19 +87,22 @@ impl Against {
     }
 
     /// One step of the augmented Lagrange multiplier method; returns the norm of what is left of the constraint.
-    fn step(&mut self, mu: f64) -> f64 {
-        let Self { columns, image, rest, multipliers, fitted, weights, gram, stack } = self;
+    fn step(&mut self, basis: &Mat<f64>, mu: f64) -> f64 {
+        let Self { slopes, image, rest, multipliers, fitted, weights, gram, stack } = self;
         for (((to, image), e), y) in fitted.iter_mut().zip(&*image).zip(&*rest).zip(&*multipliers) {
             *to = image - e + y / mu;
         }
-        let (pixels, count) = (fitted.len(), weights.len());
-        let all = MatRef::from_column_major_slice(columns, pixels, count);
+        let slopes = MatRef::from_column_major_slice(slopes, fitted.len(), MOTION);
         let target = ColRef::from_slice(fitted).as_mat();
-        matmul(ColMut::from_slice_mut(weights).as_mat_mut(), Accum::Replace, all.transpose(), target, 1.0, Par::Seq);
-        let unknown = MatMut::from_column_major_slice_mut(weights, count, 1);
+        let (known, moved) = ColMut::from_slice_mut(weights).split_at_row_mut(basis.ncols());
+        matmul(known.as_mat_mut(), Accum::Replace, basis.transpose(), target, 1.0, Par::Seq);
+        matmul(moved.as_mat_mut(), Accum::Replace, slopes.transpose(), target, 1.0, Par::Seq);
+        let unknown = ColMut::from_slice_mut(weights).as_mat_mut();
         solve_in_place(gram.as_ref(), unknown, Par::Seq, MemStack::new(stack));
-        let fit = ColMut::from_slice_mut(fitted).as_mat_mut();
-        matmul(fit, Accum::Replace, all, ColRef::from_slice(weights).as_mat(), 1.0, Par::Seq);
+        let (known, moved) = ColRef::from_slice(weights).split_at_row(basis.ncols());
+        let mut fit = ColMut::from_slice_mut(fitted).as_mat_mut();
+        matmul(fit.as_mut(), Accum::Replace, basis, known.as_mat(), 1.0, Par::Seq);
+        matmul(fit, Accum::Add, slopes, moved.as_mat(), 1.0, Par::Seq);
         let mut squares = 0.0;
         for (((fit, image), e), y) in fitted.iter().zip(&*image).zip(rest).zip(multipliers) {
             let left = image - fit;
@@ -137,7 +140,7 @@ mod tests {
         image[20 * 40 + 21] += 1.5;
         let mut against = Against::new(&basis);
         for _ in 0..2 {
-            let norm = against.solve(&frame, &image, &Motion::default()).expect("independent columns");
+            let norm = against.solve(&basis, &frame, &image, &Motion::default()).expect("independent columns");
             assert!((against.change()[0] + 0.1).abs() < 0.01, "moved back by a tenth: {:?}", against.change());
             let spot = (20 - 6) * 28 + 21 - 6;
             for (i, e) in against.rest().iter().enumerate() {

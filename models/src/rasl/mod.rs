@@ -11,7 +11,7 @@ mod align;
 mod decompose;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use faer::{Mat, MatRef};
 use hotad_engine::container::{self, Stored};
@@ -85,7 +85,7 @@ pub struct Rasl {
     basis: Mat<f64>,
     /// Mean motion of the normal images.
     rest: Motion,
-    /// Memory of images that were scored, one for each that was at once.
+    /// Memory for as many images as were scored at the same time.
     spaces: Mutex<Vec<Space>>,
 }
 
@@ -148,7 +148,7 @@ impl Method for Rasl {
         let values = fetch(&state, "basis", &[rank, pixels])?.values()?;
         let basis = Mat::from_fn(pixels, rank, |i, j| f64::from(values[j * pixels + i]));
         let mut rest = Motion::default();
-        let stored = fetch(&state, "motion", &[6])?.values()?;
+        let stored = fetch(&state, "motion", &[MOTION])?.values()?;
         rest.iter_mut().zip(stored.iter()).for_each(|(r, v)| *r = f64::from(*v));
         Ok(Self::new(config, basis, rest))
     }
@@ -159,19 +159,32 @@ impl Rasl {
         Self { config, basis, rest, spaces: Mutex::default() }
     }
 
+    fn space(&self) -> Space {
+        let (image, frame) = (self.config.image(), self.config.frame());
+        Space { against: Against::new(&self.basis), image: vec![0.0; image.len()], best: vec![0.0; frame.pixels()] }
+    }
+
+    /// Takes the memory for a batch, as many of whose images are looked at together as there are threads.
+    fn prepare(&self, images: usize) {
+        let mut spaces = self.spaces();
+        let wanted = images.min(rayon::current_num_threads());
+        while spaces.len() < wanted {
+            spaces.push(self.space());
+        }
+    }
+
+    fn spaces(&self) -> MutexGuard<'_, Vec<Space>> {
+        // A poisoned lock only says that another thread has panicked; the list is whole.
+        self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes the sparse rest of one image.
     fn map(&self, image: &[f32], map: &mut [f32]) -> Result<()> {
-        // A poisoned lock only says that another thread has panicked; the list is whole.
-        let spaces = || self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = spaces().pop();
-        let mut space = kept.unwrap_or_else(|| Space {
-            against: Against::new(&self.basis),
-            image: vec![0.0; self.config.image().len()],
-            best: vec![0.0; self.config.frame().pixels()],
-        });
+        let kept = self.spaces().pop();
+        let mut space = kept.unwrap_or_else(|| self.space());
         let motion = self.aligned(image, &mut space)?;
         self.config.frame().restored(&space.best, &motion, map);
-        spaces().push(space);
+        self.spaces().push(space);
         Ok(())
     }
 
@@ -182,7 +195,7 @@ impl Rasl {
         let (frame, mut motion, mut aligned) = (self.config.frame(), self.rest, self.rest);
         let mut last = f64::INFINITY;
         for _ in 0..self.config.rounds {
-            let norm = against.solve(&frame, values, &motion)?;
+            let norm = against.solve(&self.basis, &frame, values, &motion)?;
             let left: f64 = against.rest().iter().map(|v| v.abs()).sum();
             if last - left < 1e-3 * left {
                 break;
@@ -205,7 +218,8 @@ impl Detector for Rasl {
     fn score(&self, images: &Tensor) -> Result<Scores> {
         let values = images.values()?;
         let image = self.config.image();
-        let mut maps = HostBuffer::uninit(values.len());
+        let mut maps = HostBuffer::try_uninit(values.len())?;
+        self.prepare(values.len() / image.len());
         let each = values.par_chunks_exact(image.len()).zip(maps.par_chunks_exact_mut(image.len()));
         each.try_for_each(|(image, map)| self.map(image, map))?;
         Aggregation::new(image, self.config.score_blur, self.config.score).of(Buffer::Host(maps))
@@ -220,7 +234,7 @@ impl Detector for Rasl {
         let basis = self.basis.col_iter().flat_map(|column| column.iter().map(narrow)).collect();
         let state = State::from([
             ("basis".to_string(), Tensor::new(basis, &[self.basis.ncols(), self.basis.nrows()])?),
-            ("motion".to_string(), Tensor::new(self.rest.iter().map(narrow).collect(), &[6])?),
+            ("motion".to_string(), Tensor::new(self.rest.iter().map(narrow).collect(), &[MOTION])?),
         ]);
         container::store(&state, "rasl.")
     }
