@@ -23,7 +23,7 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static MEMORY: Reporting<PeakAlloc> = Reporting { inner: PeakAlloc, end: |_| std::process::abort() };
 
-/// Frames of a round, or batches. The queue of a thread pool takes its next block of memory for one frame of 63, and gives the last
+/// Frames of a round, at least two batches. The queue of a thread pool takes its next block of memory for one frame of 63, and gives the last
 /// one back.
 const ROUND: usize = 20;
 const OF_QUEUE: u64 = 1;
@@ -55,6 +55,9 @@ fn frames() -> Vec<Vec<u8>> {
 /// Models that are looked at in other precisions, in a region of interest and in batches, too.
 const CLOSELY: [&str; 3] = ["patchcore", "paedid", "lea-net"];
 
+/// The model that asks for lists of its tiles in batches.
+const TILES: &str = "i3ad-tiles";
+
 /// How frames are inspected.
 #[derive(Clone, Debug)]
 struct Way {
@@ -72,7 +75,10 @@ const ALONE: Way = Way { threads: Some(1), precision: Precision::F32, batch: 1, 
 impl Way {
     /// All ways to look at a model of this name.
     fn of(model: &str) -> Vec<Self> {
-        let mut ways = vec![ALONE, Self { threads: None, ..ALONE }, Self { batch: 16, ..ALONE }];
+        let mut ways = vec![ALONE, Self { threads: None, ..ALONE }];
+        if model != TILES {
+            ways.push(Self { batch: 16, ..ALONE });
+        }
         if CLOSELY.contains(&model) {
             ways.extend([
                 Self { precision: Precision::Bf16, ..ALONE },
@@ -102,7 +108,7 @@ fn comes_to(most: u64, model: &Path, way: &Way) -> bool {
     let frames: Vec<Frame> = frames
         .iter()
         .cycle()
-        .take(ROUND.div_ceil(way.batch).max(4) * way.batch)
+        .take(ROUND.div_ceil(way.batch) * way.batch)
         .map(|pixels| Frame::new(pixels, height, width, 3 * width, Format::Bgr8).expect("a frame"))
         .collect();
     let mut inspect = || {
