@@ -23,8 +23,8 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static MEMORY: Reporting<PeakAlloc> = Reporting { inner: PeakAlloc, end: |_| std::process::abort() };
 
-/// Frames of a round, at least two batches. The queue of a thread pool takes its next block of memory for one frame of 63, and gives the last
-/// one back.
+/// Frames of a round, at least two batches. The queue of a thread pool takes its next block of memory for one frame of 63, and
+/// gives the last one back.
 const ROUND: usize = 20;
 const OF_QUEUE: u64 = 1;
 
