@@ -23,8 +23,8 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static MEMORY: Reporting<PeakAlloc> = Reporting { inner: PeakAlloc, end: |_| std::process::abort() };
 
-/// Frames of a round, at least two batches. The queue of a thread pool takes its next block of memory for one frame of 63, and
-/// gives the last one back.
+/// Frames of a round, and as many more as fill its last batch. The queue of a thread pool takes its next block of memory for one
+/// call of 63, and gives the last one back.
 const ROUND: usize = 20;
 const OF_QUEUE: u64 = 1;
 
@@ -52,8 +52,8 @@ fn frames() -> Vec<Vec<u8>> {
     (0..4).map(bytes).collect()
 }
 
-/// Models that are looked at in other precisions, in a region of interest and in batches, too.
-const CLOSELY: [&str; 3] = ["patchcore", "paedid", "lea-net"];
+/// Models that are looked at in other precisions, in a region of interest and in batches on all threads, too.
+const CLOSELY: [&str; 4] = ["patchcore", "paedid", "lea-net", "rasl"];
 
 /// The model that asks for lists of its tiles in batches.
 const TILES: &str = "i3ad-tiles";

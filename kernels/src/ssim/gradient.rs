@@ -8,7 +8,7 @@ use cubecl::prelude::*;
 use rayon::prelude::*;
 
 use super::{Moments, Scratch, SsimConstants, SsimOptions, check_pair, first, gpu, means, read};
-use crate::device::{Buffer, Device, Reused, View, ViewMut, launch, place, units};
+use crate::device::{Buffer, Device, HostBuffer, Reused, View, ViewMut, launch, place, units};
 use crate::error::{Result, check_len};
 use crate::reduce::group_sums;
 use crate::shape::Nhwc;
@@ -213,7 +213,7 @@ pub fn ssim_map_with_gradient<'a>(
         None => {
             let pair = (x.host(), y.host());
             let gradients = (dx.host(), dy.map(ViewMut::host));
-            gradient_on_host(&plan, opts.constants(), pair, grad.host(), map.host(), gradients);
+            gradient_on_host(&plan, opts.constants(), pair, grad.host(), map.host(), gradients)?;
         }
     }
     Ok(())
@@ -226,10 +226,11 @@ fn gradient_on_host(
     grad: &[f32],
     map: &mut [f32],
     (dx, dy): (&mut [f32], Option<&mut [f32]>),
-) {
+) -> Result<()> {
     let (n, len) = (plan.out_len(), map.len());
-    let mut maps: [Reused<f32>; 3] = std::array::from_fn(|_| Reused::uninit(len));
-    let mut for_y = Reused::uninit(if dy.is_some() { len } else { 0 });
+    let room = || HostBuffer::try_uninit(len);
+    let mut maps: [HostBuffer<f32>; 3] = [room()?, room()?, room()?];
+    let mut for_y = HostBuffer::try_uninit(if dy.is_some() { len } else { 0 })?;
     let outputs = (&mut *map, maps.each_mut().map(|m| &mut m[..]));
     match dy.is_some() {
         true => slopes_of_maps(plan, k, (x, y), grad, outputs, for_y.par_chunks_mut(n)),
@@ -240,6 +241,7 @@ fn gradient_on_host(
     if let Some(dy) = dy {
         adjoint_images(plan, [&for_y, q, r], y, x, dy);
     }
+    Ok(())
 }
 
 /// A row of a map that is not wanted.

@@ -139,7 +139,7 @@ pub struct AnoGan {
     inversion: Inversion,
     networks: Networks,
     params: Params,
-    /// The discriminator's weights as they are used, where they are.
+    /// The discriminator's weights as they are used; none where neither the search nor the score needs them.
     judge: Option<Normalised>,
 }
 

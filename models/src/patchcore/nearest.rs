@@ -29,7 +29,7 @@ pub fn nearest(query: &Tensor, bank: &FlatBank, k: usize) -> Result<Nearest> {
 /// A score for each image, on the stack for a few.
 pub type ImageScores = SmallVec<[f32; 16]>;
 
-/// Numbers of patches or vectors, on the stack for a few.
+/// Numbers of patches or vectors, on the stack for sixteen images of sixteen neighbours.
 type Numbers = SmallVec<[usize; 256]>;
 
 /// The most anomalous patch of an image.

@@ -39,7 +39,7 @@ impl Against {
         Self { slopes, image, rest, multipliers, fitted, weights, gram, stack }
     }
 
-    /// Solves it with the basis that it was made for, for an image under a motion; returns the image's norm after it was moved, by which it and e are divided.
+    /// Solves it for an image under a motion; `basis` is that of [`Against::new`]. Returns the image's norm after it was moved, by which it and e are divided.
     ///
     /// # Errors
     /// When the columns of basis and Jacobian are not independent.
@@ -75,6 +75,7 @@ impl Against {
     fn factorise(&mut self, basis: &Mat<f64>) -> Result<()> {
         let rank = basis.ncols();
         let slopes = MatRef::from_column_major_slice(&self.slopes, basis.nrows(), MOTION);
+        self.gram.fill(0.0);
         let (above, _, beside, below) = self.gram.as_mut().split_at_mut(rank, rank);
         matmul(above, Accum::Replace, basis.transpose(), basis, 1.0, Par::Seq);
         matmul(beside, Accum::Replace, slopes.transpose(), basis, 1.0, Par::Seq);
@@ -145,7 +146,9 @@ mod tests {
             let spot = (20 - 6) * 28 + 21 - 6;
             for (i, e) in against.rest().iter().enumerate() {
                 let want = if i == spot { 1.5 } else { 0.0 };
-                assert!((e * norm - want).abs() < 0.05, "pixel {i}: {}", e * norm);
+                // The slopes of its neighbours are the spot's, so that a tenth of them is left there.
+                let near = [spot - 28, spot - 1, spot, spot + 1, spot + 28].contains(&i);
+                assert!((e * norm - want).abs() < if near { 0.1 } else { 0.02 }, "pixel {i}: {}", e * norm);
             }
         }
     }

@@ -85,7 +85,7 @@ pub struct Rasl {
     basis: Mat<f64>,
     /// Mean motion of the normal images.
     rest: Motion,
-    /// Memory for as many images as were scored at the same time.
+    /// Memory for as many images as are scored at the same time.
     spaces: Mutex<Vec<Space>>,
 }
 
@@ -164,7 +164,7 @@ impl Rasl {
         Space { against: Against::new(&self.basis), image: vec![0.0; image.len()], best: vec![0.0; frame.pixels()] }
     }
 
-    /// Takes the memory for a batch, as many of whose images are looked at together as there are threads.
+    /// Takes the memory for a batch ahead: for each of its images, and for no more than there are threads.
     fn prepare(&self, images: usize) {
         let mut spaces = self.spaces();
         let wanted = images.min(rayon::current_num_threads());
