@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::Grad;
 
-/// Rooms without a rule that a thread keeps at most, of each type.
+/// Slots without a rule that a thread keeps at most, of each type.
 const MOST: usize = 1024;
 
 thread_local! {
@@ -16,7 +16,7 @@ thread_local! {
 /// Why there is a rule.
 const HELD: &str = "it is taken out only as the owner is dropped";
 
-/// Room for a rule of one type.
+/// Memory for a rule of one type.
 trait Refillable: Any + Send + Sync {
     fn rule(&self) -> &dyn Grad;
     fn empty(&mut self);
@@ -38,10 +38,10 @@ pub(super) struct Rule(Option<Box<dyn Refillable>>);
 impl Rule {
     pub fn new<G: Grad + 'static>(rule: G) -> Self {
         let kept = KEPT.try_with(|kept| kept.borrow_mut().get_mut(&TypeId::of::<Option<G>>()).and_then(Vec::pop));
-        let Some(mut room) = kept.ok().flatten() else { return Self(Some(Box::new(Some(rule)))) };
-        let any: &mut dyn Any = &mut *room;
+        let Some(mut slot) = kept.ok().flatten() else { return Self(Some(Box::new(Some(rule)))) };
+        let any: &mut dyn Any = &mut *slot;
         *any.downcast_mut().expect("kept under its type") = Some(rule);
-        Self(Some(room))
+        Self(Some(slot))
     }
 
     pub fn get(&self) -> &dyn Grad {
@@ -51,15 +51,15 @@ impl Rule {
 
 impl Drop for Rule {
     fn drop(&mut self) {
-        let Some(mut room) = self.0.take() else { return };
-        room.empty();
-        let of = (&*room as &dyn Any).type_id();
+        let Some(mut slot) = self.0.take() else { return };
+        slot.empty();
+        let of = (&*slot as &dyn Any).type_id();
         // Where the thread ends, what it keeps has gone before.
         let _ = KEPT.try_with(|kept| {
             let mut kept = kept.borrow_mut();
             let kept = kept.entry(of).or_default();
             if kept.len() < MOST {
-                kept.push(room);
+                kept.push(slot);
             }
         });
     }
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_used_again_by_rules_of_its_type() {
+    fn memory_is_used_again_by_rules_of_its_type() {
         let place = |rule: &Rule| std::ptr::from_ref(rule.get()).cast::<u8>() as usize;
         let (one, other) = (Rule::new(Passes([1])), Rule::new(Passes([1, 2])));
         assert_eq!((inputs(&one), inputs(&other)), (1, 2));

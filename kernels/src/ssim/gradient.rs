@@ -228,8 +228,8 @@ fn gradient_on_host(
     (dx, dy): (&mut [f32], Option<&mut [f32]>),
 ) -> Result<()> {
     let (n, len) = (plan.out_len(), map.len());
-    let room = || HostBuffer::try_uninit(len);
-    let mut maps: [HostBuffer<f32>; 3] = [room()?, room()?, room()?];
+    let buffer = || HostBuffer::try_uninit(len);
+    let mut maps: [HostBuffer<f32>; 3] = [buffer()?, buffer()?, buffer()?];
     let mut for_y = HostBuffer::try_uninit(if dy.is_some() { len } else { 0 })?;
     let outputs = (&mut *map, maps.each_mut().map(|m| &mut m[..]));
     match dy.is_some() {

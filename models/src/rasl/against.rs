@@ -126,9 +126,9 @@ fn largest_and_norm(values: &[f64]) -> (f64, f64) {
 mod tests {
     use super::*;
 
-    /// A smooth image that lies a little off, and a spot that no basis has.
+    /// A smooth image that lies a little off, and a defect of one pixel.
     #[test]
-    fn motion_and_spot_are_told_apart() {
+    fn a_motion_and_a_defect_are_separated() {
         let frame = Frame { size: 40, inset: 6 };
         let wave = |x: f64, y: f64| 2.0 + (x / 5.0).sin() + (y / 7.0).cos();
         let at = |dx: f64, i: usize| wave((i % 40) as f64 + dx, (i / 40) as f64);
@@ -143,11 +143,11 @@ mod tests {
         for _ in 0..2 {
             let norm = against.solve(&basis, &frame, &image, &Motion::default()).expect("independent columns");
             assert!((against.change()[0] + 0.1).abs() < 0.01, "moved back by a tenth: {:?}", against.change());
-            let spot = (20 - 6) * 28 + 21 - 6;
+            let defect = (20 - 6) * 28 + 21 - 6;
             for (i, e) in against.rest().iter().enumerate() {
-                let want = if i == spot { 1.5 } else { 0.0 };
-                // The slopes of its neighbours are the spot's, so that a tenth of them is left there.
-                let near = [spot - 28, spot - 1, spot, spot + 1, spot + 28].contains(&i);
+                let want = if i == defect { 1.5 } else { 0.0 };
+                // The slopes of its neighbours are the defect's, of which the motion leaves a tenth there.
+                let near = [defect - 28, defect - 1, defect, defect + 1, defect + 28].contains(&i);
                 assert!((e * norm - want).abs() < if near { 0.1 } else { 0.02 }, "pixel {i}: {}", e * norm);
             }
         }
