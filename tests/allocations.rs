@@ -52,8 +52,8 @@ fn frames() -> Vec<Vec<u8>> {
     (0..4).map(bytes).collect()
 }
 
-/// Models that are looked at in other precisions, in a region of interest and in batches on all threads, too.
-const CLOSELY: [&str; 4] = ["patchcore", "paedid", "lea-net", "rasl"];
+/// Models that are looked at in other precisions and in a region of interest, too.
+const CLOSELY: [&str; 3] = ["patchcore", "paedid", "lea-net"];
 
 /// The model that asks for lists of its tiles in batches.
 const TILES: &str = "i3ad-tiles";
@@ -79,11 +79,13 @@ impl Way {
         if model != TILES {
             ways.push(Self { batch: 16, ..ALONE });
         }
+        if CLOSELY.contains(&model) || model == "rasl" {
+            ways.push(Self { batch: 4, threads: None, ..ALONE });
+        }
         if CLOSELY.contains(&model) {
             ways.extend([
                 Self { precision: Precision::Bf16, ..ALONE },
                 Self { precision: Precision::Int8, ..ALONE },
-                Self { batch: 4, threads: None, ..ALONE },
                 Self { region: true, ..ALONE },
             ]);
         }
