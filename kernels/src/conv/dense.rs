@@ -102,6 +102,7 @@ pub(super) struct Slabs {
     f32: Slab<f32>,
     bf16: Slab<bf16>,
     bytes: Slab<u8>,
+    words: Slab<u16>,
 }
 
 /// The window of the input that a band reads.
@@ -146,6 +147,9 @@ fn run_band(pass: &Pass, n: usize, row: usize, target: &mut Target) {
         Some(Packed::F32(_)) => window.fill(pass, &Copied, &mut slabs.f32),
         Some(Packed::Rounded(_)) => window.fill(pass, &Rounded, &mut slabs.f32),
         Some(Packed::Bf16(_)) => window.fill(pass, &ToBf16, &mut slabs.bf16),
+        Some(Packed::Int8(weights)) if weights.is_widened() => {
+            window.fill(pass, &weights.quantiser, &mut slabs.words);
+        }
         Some(Packed::Int8(weights)) => window.fill(pass, &weights.quantiser, &mut slabs.bytes),
     }
     for phase in pass.phases {
@@ -154,6 +158,9 @@ fn run_band(pass: &Pass, n: usize, row: usize, target: &mut Target) {
                 band::compute(pass, phase, weights, &slabs.f32, origin, target);
             }
             Packed::Bf16(weights) => reduced::compute_bf16(pass, phase, weights, &slabs.bf16, origin, target),
+            Packed::Int8(weights) if weights.is_widened() => {
+                reduced::compute_int8(pass, phase, weights, &slabs.words, origin, target);
+            }
             Packed::Int8(weights) => reduced::compute_int8(pass, phase, weights, &slabs.bytes, origin, target),
         }
     }

@@ -106,17 +106,17 @@ lanes_fn! {
 }
 
 lanes_fn! {
-    /// One phase of one band in bytes; `origin` is the row and column of its first tap in the slab.
-    pub(in super::super) fn compute_int8<L, V, R>(
+    /// One phase of one band in bytes, widened or not; `origin` is the row and column of its first tap in the slab.
+    pub(in super::super) fn compute_int8[E: bytemuck::Pod][E]<L, V, R>(
         pass: &Pass,
         phase: &Phase,
         weights: &Int8,
-        slab: &Slab<u8>,
+        slab: &Slab<E>,
         origin: (isize, isize),
         target: &mut Target,
     ) {
         let (windows, blocks) = (windows(pass, phase, slab, target), target.blocks.clone());
-        let source = source(phase, &weights.panels, slab, origin, Products::Int8);
+        let source = source(phase, &weights.panels, slab, origin, weights.products);
         let mut band = Band { pass, windows: &windows, int8: Some(weights), target };
         // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
         unsafe { run::<L, V>(&source, &windows, blocks, &mut band) };

@@ -103,6 +103,30 @@ impl Convert<u8> for Quantiser {
     }
 }
 
+impl Convert<u16> for Quantiser {
+    fn zero(&self) -> u16 {
+        self.zero.into()
+    }
+
+    fn convert(&self, from: &[f32], to: &mut [u16]) {
+        #[cfg(target_arch = "x86_64")]
+        if isa() >= Isa::Avx2 {
+            // SAFETY: `isa` answers Avx2 and wider only where the CPU has AVX2.
+            return unsafe { to_words(from, 1.0 / self.scale, self.zero, to) };
+        }
+        widened(from, 1.0 / self.scale, self.zero, to);
+    }
+}
+
+/// [`quantise`], widened to 16 bits.
+fn widened(from: &[f32], steps: f32, zero: u8, to: &mut [u16]) {
+    let mut bytes = [0; 16];
+    for (from, to) in from.chunks(16).zip(to.chunks_mut(16)) {
+        quantise(from, steps, zero, &mut bytes);
+        to.iter_mut().zip(&bytes).for_each(|(to, byte)| *to = (*byte).into());
+    }
+}
+
 simd_fn! {
     /// Nearest steps, ties to even, clamped to a byte; what is not a number becomes 0.
     fn quantise(from: &[f32], steps: f32, zero: u8, to: &mut [u8]) {
@@ -140,6 +164,35 @@ unsafe fn to_bytes(from: &[f32], steps: f32, zero: u8, to: &mut [u8]) {
     }
 }
 
+/// [`widened`], value by value the same.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn to_words(from: &[f32], steps: f32, zero: u8, to: &mut [u16]) {
+    use std::arch::x86_64::*;
+    let (factor, zeros) = (_mm256_set1_ps(steps), _mm256_set1_ps(f32::from(zero)));
+    let (least, most) = (_mm256_setzero_ps(), _mm256_set1_ps(255.0));
+    let (from, from_rest) = from.as_chunks::<16>();
+    let (to, to_rest) = to.as_chunks_mut::<16>();
+    for (from, to) in from.iter().zip(to) {
+        let mut halves = [_mm256_setzero_si256(); 2];
+        for (half, from) in halves.iter_mut().zip(from.as_chunks::<8>().0) {
+            // SAFETY: eight values.
+            let values = unsafe { _mm256_loadu_ps(from.as_ptr()) };
+            let values = _mm256_add_ps(_mm256_mul_ps(values, factor), zeros);
+            // The second operand, where the first is not a number.
+            *half = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(values, least), most));
+        }
+        // The instruction packs each 128 bits for themselves.
+        let words = _mm256_permute4x64_epi64::<0b1101_1000>(_mm256_packus_epi32(halves[0], halves[1]));
+        // SAFETY: sixteen words.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), words) };
+    }
+    widened(from_rest, steps, zero, to_rest);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,12 +222,15 @@ mod tests {
         quantiser.convert(&values, &mut bytes);
         quantise(&values, 1.0 / quantiser.scale, quantiser.zero, &mut plain);
         assert_eq!(bytes, plain);
+        let mut words = vec![7; values.len()];
+        quantiser.convert(&values, &mut words);
+        assert_eq!(words, plain.iter().map(|byte| u16::from(*byte)).collect::<Vec<u16>>());
         for (value, byte) in values.iter().zip(&bytes).take(1000) {
             let back = (f32::from(*byte) - f32::from(quantiser.zero)) * quantiser.scale;
             let wanted = value.clamp(-1.5, 4.0);
             assert!((back - wanted).abs() <= quantiser.scale * 0.75, "{value} became {back}");
         }
         assert_eq!(bytes[1000..], [0, 255, 0]);
-        assert_eq!(quantiser.zero(), quantiser.zero);
+        assert_eq!(Convert::<u8>::zero(&quantiser), quantiser.zero);
     }
 }

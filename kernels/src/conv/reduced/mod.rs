@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | AMX | tiles of 2 x 16 pixels by 2 x 16 channels (`tdpbf16ps`) | the same (`tdpbusd`) |
 //! | AVX-512 VNNI | f32 products of rounded operands | 8 pixels by 32 channels (`vpdpbusd`) |
-//! | AVX2, and AVX-512 without VNNI | the same | 2 pixels by 16 channels in 16 bits (`vpmaddwd`) |
+//! | AVX2, and AVX-512 without VNNI | the same | 6 pixels by 16 channels in 16 bits (`vpmaddwd`), of bytes that are widened when they are copied |
 //! | others | the same | one by one |
 
 mod band;

@@ -4,6 +4,7 @@ use half::bf16;
 
 use super::super::micro::NR;
 use super::Quantiser;
+use super::tile::Products;
 use crate::device::InputRange;
 use crate::error::{Result, shape_error};
 
@@ -54,6 +55,11 @@ impl Panels {
         Self::new(packed, runs, |_, weight| bf16::from_f32(weight).to_ne_bytes())
     }
 
+    /// Bytes of a run of left operands, whole pieces.
+    pub(super) fn run(&self) -> usize {
+        self.pieces * ROW
+    }
+
     /// Rows of a block.
     pub(super) fn block(&self) -> usize {
         self.runs * self.pieces * ROWS
@@ -62,7 +68,10 @@ impl Panels {
 
 /// Weights in bytes, and what leads from their sums to values.
 pub(in super::super) struct Int8 {
+    /// Of bytes, or of bytes that are widened to 16 bits.
     pub panels: Panels,
+    /// How they are multiplied.
+    pub(super) products: Products,
     pub quantiser: Quantiser,
     /// Factors of the sums, for each channel of all blocks.
     pub(super) scales: Vec<f32>,
@@ -98,8 +107,19 @@ impl Int8 {
                 starts[channel] -= i32::from(quantiser.zero) * i32::from(rounded(channel, *w));
             }
         }
-        let panels = Panels::new(packed, (runs, run), |channel, w| rounded(channel, w).to_ne_bytes());
+        let products = Products::of_bytes();
+        let panels = match products {
+            Products::Int16 => {
+                Panels::new(packed, (runs, run), |channel, w| i16::from(rounded(channel, w)).to_ne_bytes())
+            }
+            _ => Panels::new(packed, (runs, run), |channel, w| rounded(channel, w).to_ne_bytes()),
+        };
         let scales = steps.iter().map(|step| step * quantiser.scale).collect();
-        Ok(Self { panels, quantiser, scales, starts })
+        Ok(Self { panels, products, quantiser, scales, starts })
+    }
+
+    /// Whether inputs are bytes that are widened to 16 bits.
+    pub fn is_widened(&self) -> bool {
+        self.products == Products::Int16
     }
 }

@@ -24,13 +24,14 @@ pub(in super::super) fn granule(rounding: Rounding) -> usize {
     }
 }
 
-/// Pixels as a product takes them, each padded to whole rows of left operands.
+/// Pixels as a product takes them, each padded to whole runs of the weights.
 #[derive(Default)]
 pub(in super::super) struct Pixels {
     bytes: Aligned<u8>,
     count: usize,
-    /// Bytes of a pixel.
+    /// Bytes of a pixel, and of its channels.
     stride: usize,
+    filled: usize,
 }
 
 impl Pixels {
@@ -38,16 +39,29 @@ impl Pixels {
     pub fn fill(&mut self, values: &[f32], from: usize, channels: usize, weights: &Packed) {
         self.count = values.len() / from.max(1);
         match weights {
-            Packed::Bf16(_) => self.convert(values, from, channels, &ToBf16),
-            Packed::Int8(weights) => self.convert(values, from, channels, &weights.quantiser),
+            Packed::Bf16(panels) => self.convert(values, from, channels, panels, &ToBf16),
+            Packed::Int8(weights) if weights.is_widened() => {
+                self.convert::<u16>(values, from, channels, &weights.panels, &weights.quantiser);
+            }
+            Packed::Int8(weights) => {
+                self.convert::<u8>(values, from, channels, &weights.panels, &weights.quantiser);
+            }
             Packed::F32(_) | Packed::Rounded(_) => unreachable!("multiplied in f32"),
         }
     }
 
-    fn convert<E: bytemuck::Pod>(&mut self, values: &[f32], from: usize, channels: usize, how: &impl Convert<E>) {
-        self.stride = (channels * size_of::<E>()).next_multiple_of(ROW);
+    fn convert<E: bytemuck::Pod>(
+        &mut self,
+        values: &[f32],
+        from: usize,
+        channels: usize,
+        weights: &Panels,
+        how: &impl Convert<E>,
+    ) {
+        self.filled = channels * size_of::<E>();
+        self.stride = self.filled.next_multiple_of(weights.run());
         self.bytes.resize(self.count * self.stride);
-        if from == channels && channels * size_of::<E>() == self.stride {
+        if from == channels && self.filled == self.stride {
             return how.convert(values, bytemuck::cast_slice_mut(self.bytes.elements_mut()));
         }
         let pixels = self.bytes.elements_mut().chunks_exact_mut(self.stride.max(1));
@@ -66,11 +80,11 @@ impl Pixels {
     fn source<'a>(&'a self, weights: &'a Packed, first_run: usize) -> Source<'a> {
         let (panels, products): (&Panels, _) = match weights {
             Packed::Bf16(panels) => (panels, Products::Bf16),
-            Packed::Int8(weights) => (&weights.panels, Products::Int8),
+            Packed::Int8(weights) => (&weights.panels, weights.products),
             Packed::F32(_) | Packed::Rounded(_) => unreachable!("multiplied in f32"),
         };
-        let run = panels.pieces * ROW;
-        let runs = Reused::collect((0..self.stride).step_by(run));
+        let runs = Reused::collect((0..self.stride).step_by(panels.run()));
+        let run = panels.run().min(self.filled);
         Source { bytes: self.bytes.elements(), runs, run, panels, first_run, products }
     }
 }

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::super::micro::NR;
-use super::panels::{Panels, ROW, ROWS, Row};
+use super::panels::{Panels, ROWS, Row};
 use super::tile::{Lane, Operands, Products, Sums, Unit};
 use crate::device::Reused;
 use crate::simd::Lanes;
@@ -58,12 +58,12 @@ impl Source<'_> {
     /// # Panics
     /// When a window leads out of the bytes, or a block or run out of the weights.
     fn check(&self, windows: &Windows, blocks: usize) {
-        let Panels { rows, runs, pieces } = self.panels;
+        let (rows, runs, whole) = (&self.panels.rows, self.panels.runs, self.panels.run());
         let first = windows.list.iter().map(|w| w.at).max().unwrap_or(0);
         let last = first + windows.pixels.saturating_sub(1) * windows.stride;
-        let farthest = last + self.runs.iter().max().unwrap_or(&0) + pieces * ROW;
+        let farthest = last + self.runs.iter().max().unwrap_or(&0) + whole;
         assert!(windows.list.is_empty() || farthest <= self.bytes.len(), "a window leads out of its memory");
-        assert!(self.first_run + self.runs.len() <= *runs && self.run <= pieces * ROW, "runs of the weights");
+        assert!(self.first_run + self.runs.len() <= runs && self.run <= whole, "runs of the weights");
         assert!(blocks * self.panels.block() <= rows.len(), "weights of all blocks");
     }
 
@@ -133,8 +133,11 @@ pub(super) unsafe fn run<L: Lanes, const V: usize>(
 /// A block of values, zeros where there are no more.
 #[inline(always)]
 pub(super) fn block_of<T: Copy + Default>(values: &[T], block: usize) -> [T; NR] {
-    let mut lanes = [T::default(); NR];
     let known = values.get(block * NR..).unwrap_or(&[]);
-    lanes.iter_mut().zip(known).for_each(|(to, from)| *to = *from);
-    lanes
+    // Whole blocks are registers, not a call that copies.
+    known.first_chunk::<NR>().copied().unwrap_or_else(|| {
+        let mut lanes = [T::default(); NR];
+        lanes.iter_mut().zip(known).for_each(|(to, from)| *to = *from);
+        lanes
+    })
 }

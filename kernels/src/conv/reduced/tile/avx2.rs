@@ -1,16 +1,17 @@
-//! Tiles by AVX2: bytes widened to 16 bits, whose products two by two fit into 32.
+//! Tiles by AVX2: pairs of 16 bits, whose products are added in 32.
 //!
-//! `vpmaddubsw` would take bytes as they are, but its sums of two products saturate at 16 bits.
+//! `vpmaddubsw` would take bytes as they are, but its sums of two products saturate at 16 bits. Inputs and weights are widened
+//! once, when they are laid out.
 
 use std::arch::x86_64::*;
 
-use super::{Operands, ROWS, Sums};
+use super::{Operands, ROWS, Row, Sums};
 use crate::conv::micro::{NR, for_rows, tiles};
 
-/// Pixels at a time: eight registers of sums, four of weights.
-const PIXELS: usize = 2;
-/// Registers that hold the terms of [`NR`] channels.
-const PARTS: usize = NR / 4;
+/// Pixels at a time: twelve registers of sums, two of weights.
+const PIXELS: usize = 6;
+/// Registers that hold the terms, or the sums, of [`NR`] channels.
+const PARTS: usize = NR / 8;
 
 /// # Safety
 /// As for [`super::Unit::run`]; the CPU has AVX2.
@@ -33,38 +34,32 @@ pub(super) unsafe fn tile(o: &Operands, windows: usize, panels: usize, sums: &mu
 #[allow(clippy::needless_range_loop)] // registers by index, see conv/micro.rs
 #[target_feature(enable = "avx2")]
 unsafe fn part<const M: usize>(o: &Operands, (window, panel): (usize, usize), first: usize, sums: &mut Sums) {
-    // Of each channel two sums, which are joined at the end.
-    let mut tile = [[_mm256_setzero_si256(); PARTS]; M];
-    // SAFETY: every run has its bytes, rounded up to four, within its pieces; the panel has rows for them.
+    // SAFETY: every run has its bytes, rounded up to four, within its pieces; the panel has rows for them. Starts and sums are
+    // of NR values.
     unsafe {
+        let starts: *const __m256i = o.starts[panel].as_ptr().cast();
+        let mut tile = [[_mm256_loadu_si256(starts), _mm256_loadu_si256(starts.add(1))]; M];
         for (number, run) in o.runs.iter().enumerate() {
             let from = o.windows[window].add(first * o.stride + run);
-            let skipped = number * o.pieces * ROWS;
+            let rows: *const Row = o.panels[panel].add(number * o.pieces * ROWS);
             for step in 0..o.run.div_ceil(4) {
-                let row: *const u8 = o.panels[panel].add(skipped + step).cast();
+                let row: *const __m256i = rows.add(step).cast();
                 let mut right = [_mm256_setzero_si256(); PARTS];
-                for (part, right) in right.iter_mut().enumerate() {
-                    *right = _mm256_cvtepi8_epi16(_mm_load_si128(row.add(16 * part).cast()));
+                for part in 0..PARTS {
+                    right[part] = _mm256_load_si256(row.add(part));
                 }
-                for (m, sums) in tile.iter_mut().enumerate() {
-                    let four = from.add(m * o.stride + 4 * step).cast::<i32>().read_unaligned();
-                    let left = _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(_mm_cvtsi32_si128(four)));
+                for m in 0..M {
+                    let left = _mm256_set1_epi32(from.add(m * o.stride + 4 * step).cast::<i32>().read_unaligned());
                     for part in 0..PARTS {
-                        sums[part] = _mm256_add_epi32(sums[part], _mm256_madd_epi16(left, right[part]));
+                        tile[m][part] = _mm256_add_epi32(tile[m][part], _mm256_madd_epi16(left, right[part]));
                     }
                 }
             }
         }
-    }
-    for (m, halves) in tile.iter().enumerate() {
-        let lanes = &mut sums.0[window][panel][first + m];
-        for (part, half) in halves.iter().enumerate() {
-            let mut pairs = [0u32; 8];
-            // SAFETY: eight values of 32 bits.
-            unsafe { _mm256_storeu_si256(pairs.as_mut_ptr().cast(), *half) };
-            for (channel, pair) in pairs.chunks_exact(2).enumerate() {
-                let at = 4 * part + channel;
-                lanes[at] = o.starts[panel][at].wrapping_add(pair[0]).wrapping_add(pair[1]);
+        for m in 0..M {
+            let to: *mut __m256i = sums.0[window][panel][first + m].as_mut_ptr().cast();
+            for part in 0..PARTS {
+                _mm256_storeu_si256(to.add(part), tile[m][part]);
             }
         }
     }

@@ -46,6 +46,19 @@ pub(super) enum Products {
     Bf16,
     /// Four unsigned by signed bytes, summed in i32.
     Int8,
+    /// Pairs of bytes that are widened to 16 bits, summed in i32: where no instruction takes four without saturating.
+    Int16,
+}
+
+impl Products {
+    /// How the instruction set in use multiplies bytes.
+    pub fn of_bytes() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if isa() == Isa::Avx2 || isa() == Isa::Avx512 && !std::arch::is_x86_feature_detected!("avx512vnni") {
+            return Self::Int16;
+        }
+        Self::Int8
+    }
 }
 
 /// Tiles of one shape, as the instruction set in use computes them.
@@ -70,8 +83,8 @@ impl Unit {
         match (isa(), products) {
             // SAFETY: `isa` answers Amx only where it is available.
             (Isa::Amx, _) => return Self::Amx(unsafe { Tiles::new(pixels) }),
-            (Isa::Avx512, Products::Int8) if std::arch::is_x86_feature_detected!("avx512vnni") => return Self::Vnni,
-            (Isa::Avx512 | Isa::Avx2, Products::Int8) => return Self::Avx2,
+            (Isa::Avx512, Products::Int8) => return Self::Vnni,
+            (Isa::Avx512 | Isa::Avx2, Products::Int16) => return Self::Avx2,
             _ => {}
         }
         let _ = products;
@@ -92,7 +105,7 @@ impl Unit {
                 #[cfg(target_arch = "x86_64")]
                 (Self::Vnni, Products::Int8) => vnni::tile(o, windows, panels, sums),
                 #[cfg(target_arch = "x86_64")]
-                (Self::Avx2, Products::Int8) => avx2::tile(o, windows, panels, sums),
+                (Self::Avx2, Products::Int16) => avx2::tile(o, windows, panels, sums),
                 _ => plain::tile(products, o, windows, panels, sums),
             }
         }
