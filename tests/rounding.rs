@@ -237,6 +237,111 @@ fn inverted_residuals_follow() {
     }
 }
 
+/// Bytes of a range, in double precision: their step and the byte of 0.
+#[derive(Clone, Copy)]
+struct Bytes {
+    step: f64,
+    zero: f64,
+}
+
+impl Bytes {
+    fn new((least, most): (f32, f32)) -> Self {
+        let step = (f64::from(most) - f64::from(least)) / 255.0;
+        Self { step, zero: (-f64::from(least) / step).round() }
+    }
+
+    fn of(self, value: f64) -> f64 {
+        (value / self.step + self.zero).clamp(0.0, 255.0).round()
+    }
+}
+
+/// A convolution of one group, or a depthwise one, of bytes: the values of exact sums. `x` is bytes, of which those outside of the
+/// map are 0.
+fn of_bytes(
+    x: &[f64],
+    [_, h, w, c]: [usize; 4],
+    bytes: Bytes,
+    conv: (&[f32], [usize; 4], &[f32]),
+    opts: ConvOptions,
+) -> Vec<f64> {
+    let (weights, [oc, kh, kw, per], bias) = conv;
+    let (oh, ow) = ((h + 2 * (kh / 2) - kh) / opts.stride + 1, (w + 2 * (kw / 2) - kw) / opts.stride + 1);
+    let mut out = Vec::new();
+    for (j, i, o) in (0..oh).flat_map(|j| (0..ow).flat_map(move |i| (0..oc).map(move |o| (j, i, o)))) {
+        let kernel = &weights[o * kh * kw * per..][..kh * kw * per];
+        let largest = kernel.iter().fold(0.0, |most: f64, v| most.max(f64::from(v.abs())));
+        let step = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+        let mut sum = 0.0;
+        for (r, s) in (0..kh).flat_map(|r| (0..kw).map(move |s| (r, s))) {
+            let (row, col) = (j * opts.stride + r, i * opts.stride + s);
+            if row < kh / 2 || col < kw / 2 || row - kh / 2 >= h || col - kw / 2 >= w {
+                continue;
+            }
+            for k in 0..per {
+                let at = ((row - kh / 2) * w + col - kw / 2) * c + if per == 1 && c > 1 { o } else { k };
+                sum += (x[at] - bytes.zero) * (f64::from(kernel[(r * kw + s) * per + k]) / step).round();
+            }
+        }
+        out.push(sum * step * bytes.step + f64::from(bias[o]));
+    }
+    out
+}
+
+/// An inverted residual whose products all are of bytes: sums are exact, and each map becomes bytes once. A value that lies between
+/// two bytes may go to either.
+#[test]
+fn inverted_residuals_in_bytes() {
+    let ranges = [(-1.1, 0.9), (0.0, 5.3), (-0.4, 4.7)];
+    for (x, e, to, k, stride) in [
+        ([1, 13, 11, 24], 144, 40, 5, 2),
+        ([1, 9, 8, 16], 72, 16, 3, 1),
+        ([1, 41, 35, 12], 72, 24, 3, 1),
+        ([1, 28, 31, 40], 240, 24, 5, 1),
+        ([1, 23, 22, 20], 20, 36, 3, 2),
+        ([1, 1, 3, 17], 17, 17, 3, 1),
+    ] {
+        let (from, expands) = (x[3], e != x[3]);
+        let shapes = [[e, 1, 1, from], [e, k, k, 1], [to, 1, 1, e]];
+        let values = |n: usize, at, scale: f32| random_values(n, at, |rng| scale * rng.random_range(-1.0..1.0));
+        let upload = |values: Vec<f32>| Device::CPU.upload(values).expect("memory");
+        let weight = |i: usize| values(shapes[i].iter().product(), 60 + i as u64, [0.5, 0.6, 0.1][i]);
+        let bias = |i: usize| values(shapes[i][0], 70 + i as u64, 0.5);
+        let part = |i: usize| ConvWeights {
+            weight: upload(weight(i)),
+            shape: shapes[i],
+            bias: upload(bias(i)),
+            rounding: Rounding::Int8(InputRange::new(ranges[i].0, ranges[i].1).expect("finite")),
+        };
+        let opts = ConvOptions { stride, padding: Padding::Each(k / 2), ..ConvOptions::default() };
+        let block = PreparedInvertedResidual::new(expands.then(|| part(0)), part(1), part(2), opts, Activation::Relu6);
+        let (block, image) = (block.expect("shapes fit"), values(x.iter().product(), 80, 1.2));
+        let shape = block.output(x).expect("it fits");
+        let mut y = vec![0.0; shape.iter().product()];
+        block.run(&image, x, shape == x, &mut y).expect("lengths fit");
+
+        let bytes = ranges.map(Bytes::new);
+        let first = if expands { 0 } else { 1 };
+        let (mut map, mut map_shape): (Vec<f64>, _) =
+            (image.iter().map(|v| bytes[first].of(f64::from(*v))).collect(), x);
+        for i in first..3 {
+            let opts = if i == 1 { opts } else { ConvOptions::default() };
+            map = of_bytes(&map, map_shape, bytes[i], (&weight(i), shapes[i], &bias(i)), opts);
+            map_shape = if i == 0 { [1, x[1], x[2], e] } else { [1, shape[1], shape[2], shapes[i][0]] };
+            if i < 2 {
+                map.iter_mut().for_each(|v| *v = bytes[i + 1].of(v.clamp(0.0, 6.0)));
+            }
+        }
+        if shape == x {
+            map.iter_mut().zip(&image).for_each(|(v, x)| *v += f64::from(*x));
+        }
+        let errors: Vec<f64> = y.iter().zip(&map).map(|(got, want)| (f64::from(*got) - want).abs()).collect();
+        let (step, largest) = (bytes[2].step * 0.1, errors.iter().fold(0.0f64, |a, b| a.max(*b)));
+        assert!(largest <= 3.0 * step, "{x:?}: off by {largest}, where a step is {step}");
+        let near = errors.iter().filter(|error| **error <= 1e-4).count();
+        assert!(near * 50 >= 49 * errors.len(), "{x:?}: {near} of {} values are those of exact sums", errors.len());
+    }
+}
+
 #[test]
 fn with_every_instruction_set() {
     instruction_sets::run_again();

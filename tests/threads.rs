@@ -74,22 +74,29 @@ fn depthwise_gradients_and_inverted_residuals() {
     let (x, k) = ([3, 40, 37, 48], [48, 5, 5, 1]);
     let opts = ConvOptions { padding: Padding::Same, groups: 48, ..ConvOptions::default() };
     let (data, grad, w) = (noise(3 * 40 * 37 * 48, 10), noise(3 * 40 * 37 * 48, 11), noise(48 * 25, 12));
-    let weights = |shape: [usize; 4], at| ConvWeights {
-        weight: Device::CPU.upload(noise(shape.iter().product(), at)).expect("memory"),
-        shape,
-        bias: Device::CPU.upload(noise(shape[0], at + 1)).expect("memory"),
-        rounding: Rounding::None,
+    let block = |rounding| {
+        let weights = |shape: [usize; 4], at| ConvWeights {
+            weight: Device::CPU.upload(noise(shape.iter().product(), at)).expect("memory"),
+            shape,
+            bias: Device::CPU.upload(noise(shape[0], at + 1)).expect("memory"),
+            rounding,
+        };
+        let (expand, project) = (weights([144, 1, 1, 48], 13), weights([48, 1, 1, 144], 15));
+        let mixed = weights([144, 5, 5, 1], 17);
+        PreparedInvertedResidual::new(Some(expand), mixed, project, opts, Activation::Relu6).expect("shapes fit")
     };
-    let (expand, project) = (weights([144, 1, 1, 48], 13), weights([48, 1, 1, 144], 15));
-    let block =
-        PreparedInvertedResidual::new(Some(expand), weights([144, 5, 5, 1], 17), project, opts, Activation::Relu6);
-    let block = block.expect("shapes fit");
+    let range = InputRange::new(0.0, 6.0).expect("finite");
+    let blocks = [Rounding::None, Rounding::Bf16, Rounding::Int8(range)].map(block);
     same_bits(|| {
         let (mut y, mut dx, mut dw) = (vec![0.0; data.len()], vec![0.0; data.len()], vec![0.0; w.len()]);
         conv2d_backward_data(&grad, x, &w, k, opts, &mut dx).expect("shapes fit");
         conv2d_backward_weight(&data, x, &grad, k, opts, &mut dw).expect("shapes fit");
-        block.run(&data, x, true, &mut y).expect("shapes fit");
-        [y, dx, dw].concat()
+        let mut out = [dx, dw].concat();
+        for block in &blocks {
+            block.run(&data, x, true, &mut y).expect("shapes fit");
+            out.extend(&y);
+        }
+        out
     });
 }
 

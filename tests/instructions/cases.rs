@@ -6,7 +6,8 @@ use hotad_kernels::adam::{AdamOptions, adam};
 use hotad_kernels::batch_norm::{Affine, After, batch_norm2d_train};
 use hotad_kernels::ciede2000::ciede2000_rgb;
 use hotad_kernels::conv::{
-    ConvOptions, Extra, Padding, PreparedConv, conv2d, conv2d_backward_data, conv2d_backward_weight,
+    ConvOptions, ConvWeights, Extra, Padding, PreparedConv, PreparedInvertedResidual, conv2d, conv2d_backward_data,
+    conv2d_backward_weight,
 };
 use hotad_kernels::coreset::greedy_coreset;
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
@@ -41,6 +42,8 @@ const CASES: &[Case] = &[
     ("convolution 1x1", || dense(1, Padding::Each(0))),
     ("convolution by Winograd", winograd),
     ("convolution in int8", int8),
+    ("inverted residual", || inverted_residual(Rounding::None)),
+    ("inverted residual in int8", || inverted_residual(Rounding::Int8(InputRange::new(0.0, 1.0).expect("finite")))),
     ("data gradient", data_gradient),
     ("weight gradient", weight_gradient),
     ("depthwise convolution", depthwise),
@@ -108,6 +111,22 @@ fn winograd() -> Call {
     let (x, mut y) = (noise(16 * 16 * 32), vec![0.0; 16 * 16 * 32]);
     Box::new(move || {
         conv.run(&x, shape, Extra::default(), &mut y).expect("shapes fit");
+    })
+}
+
+fn inverted_residual(rounding: Rounding) -> Call {
+    let (shapes, opts) = ([[96, 1, 1, 32], [96, 3, 3, 1], [32, 1, 1, 96]], ConvOptions::same(3));
+    let upload = |n| Device::CPU.upload(noise(n)).expect("memory");
+    let [expand, depthwise, project] = shapes.map(|shape: [usize; 4]| ConvWeights {
+        weight: upload(shape.iter().product()),
+        shape,
+        bias: upload(shape[0]),
+        rounding,
+    });
+    let block = PreparedInvertedResidual::new(Some(expand), depthwise, project, opts, Activation::Relu6).expect("fits");
+    let (x, mut y) = (noise(4 * 8 * 32), vec![0.0; 4 * 8 * 32]);
+    Box::new(move || {
+        block.run(&x, SHAPE, true, &mut y).expect("shapes fit");
     })
 }
 

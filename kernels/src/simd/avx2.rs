@@ -113,6 +113,26 @@ impl Lanes for Avx2 {
         unsafe { _mm256_maskstore_ps(to, first_of_eight(count), self.0) }
     }
 
+    #[inline(always)]
+    unsafe fn store_u8(self, to: *mut u8) {
+        // SAFETY: a value of this type proves AVX2; the caller vouches for eight bytes.
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let words = _mm_packs_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256::<1>(bits));
+            _mm_storel_epi64(to.cast(), _mm_packus_epi16(words, words));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_u16(self, to: *mut u16) {
+        // SAFETY: a value of this type proves AVX2; the caller vouches for eight words.
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let words = _mm_packs_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256::<1>(bits));
+            _mm_storeu_si128(to.cast(), words);
+        }
+    }
+
     pairwise!(
         add: _mm256_add_ps,
         sub: _mm256_sub_ps, div: _mm256_div_ps,

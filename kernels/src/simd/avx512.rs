@@ -106,6 +106,18 @@ impl Lanes for Avx512 {
         unsafe { _mm512_mask_storeu_ps(to, first_of_sixteen(count), self.0) }
     }
 
+    #[inline(always)]
+    unsafe fn store_u8(self, to: *mut u8) {
+        // SAFETY: a value of this type proves AVX-512; the caller vouches for sixteen bytes.
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_castps_si512(self.0))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_u16(self, to: *mut u16) {
+        // SAFETY: a value of this type proves AVX-512; the caller vouches for sixteen words.
+        unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_castps_si512(self.0))) }
+    }
+
     pairwise!(
         add: _mm512_add_ps,
         sub: _mm512_sub_ps, div: _mm512_div_ps,

@@ -63,6 +63,18 @@ pub(crate) trait Lanes: Copy {
     /// `count` values can be written there.
     unsafe fn store_part(self, to: *mut f32, count: usize);
 
+    /// Writes the lowest byte of each lane's bits, which are integers from 0 to 255.
+    ///
+    /// # Safety
+    /// [`Lanes::WIDTH`] bytes can be written there.
+    unsafe fn store_u8(self, to: *mut u8);
+
+    /// Likewise, widened to 16 bits.
+    ///
+    /// # Safety
+    /// [`Lanes::WIDTH`] words can be written there.
+    unsafe fn store_u16(self, to: *mut u16);
+
     /// Sum, lane by lane.
     fn add(self, other: Self) -> Self;
 

@@ -97,6 +97,22 @@ impl Lanes for Neon {
         }
     }
 
+    #[inline(always)]
+    unsafe fn store_u8(self, to: *mut u8) {
+        // SAFETY: every AArch64 CPU has NEON; the caller vouches for four bytes.
+        unsafe {
+            let words = vmovn_u32(vreinterpretq_u32_f32(self.0));
+            let bytes = vreinterpret_u32_u8(vmovn_u16(vcombine_u16(words, words)));
+            to.cast::<u32>().write_unaligned(vget_lane_u32::<0>(bytes));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_u16(self, to: *mut u16) {
+        // SAFETY: every AArch64 CPU has NEON; the caller vouches for four words.
+        unsafe { vst1_u16(to, vmovn_u32(vreinterpretq_u32_f32(self.0))) }
+    }
+
     pairwise!(add: vaddq_f32, sub: vsubq_f32, div: vdivq_f32, mul: vmulq_f32);
 
     #[inline(always)]

@@ -94,6 +94,22 @@ impl<const N: usize> Lanes for Portable<N> {
     }
 
     #[inline(always)]
+    unsafe fn store_u8(self, to: *mut u8) {
+        for (i, value) in self.0.into_iter().enumerate() {
+            // SAFETY: the caller vouches for `N` bytes.
+            unsafe { to.add(i).write(value.to_bits() as u8) };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_u16(self, to: *mut u16) {
+        for (i, value) in self.0.into_iter().enumerate() {
+            // SAFETY: the caller vouches for `N` words.
+            unsafe { to.add(i).write(value.to_bits() as u16) };
+        }
+    }
+
+    #[inline(always)]
     fn add(self, other: Self) -> Self {
         self.zip(other, |a, b| a + b)
     }

@@ -108,6 +108,21 @@ impl Lanes for Sse2 {
         }
     }
 
+    #[inline(always)]
+    unsafe fn store_u8(self, to: *mut u8) {
+        // SAFETY: every x86-64 CPU has SSE2; the caller vouches for four bytes.
+        unsafe {
+            let words = _mm_packs_epi32(_mm_castps_si128(self.0), _mm_setzero_si128());
+            to.cast::<i32>().write_unaligned(_mm_cvtsi128_si32(_mm_packus_epi16(words, words)));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_u16(self, to: *mut u16) {
+        // SAFETY: every x86-64 CPU has SSE2; the caller vouches for four words.
+        unsafe { _mm_storel_epi64(to.cast(), _mm_packs_epi32(_mm_castps_si128(self.0), _mm_setzero_si128())) }
+    }
+
     pairwise!(add: _mm_add_ps, sub: _mm_sub_ps, div: _mm_div_ps, mul: _mm_mul_ps, max: _mm_max_ps, min: _mm_min_ps);
 
     #[inline(always)]

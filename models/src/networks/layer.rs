@@ -180,10 +180,7 @@ impl Layer {
     /// As a part of a fused block.
     fn part(&self, state: &State, device: &Device) -> Result<(ConvWeights, Inputs)> {
         let (weight, bias) = self.folded(state)?;
-        let inputs = match self.opts.groups {
-            1 => Inputs::new(device, &self.name, &weight),
-            _ => Inputs::default(),
-        };
+        let inputs = Inputs::new(device, &self.name, &weight);
         let (weight, bias) = (device.upload(weight)?, device.upload(bias)?);
         Ok((ConvWeights { weight, shape: self.weight_shape(), bias, rounding: inputs.rounding }, inputs))
     }
@@ -242,10 +239,11 @@ impl Prepared {
         device: &Device,
     ) -> Result<()> {
         let part = |layer: &Layer| layer.part(state, device);
-        let (expand, (own, _), (last, projected)) = (expand.map(part).transpose()?, part(depthwise)?, part(project)?);
+        let (expand, (own, mixed), (last, projected)) =
+            (expand.map(part).transpose()?, part(depthwise)?, part(project)?);
         let (first, expanded) = expand.unzip();
         let block = PreparedInvertedResidual::new(first, own, last, depthwise.opts, depthwise.activation)?;
-        let inputs = expanded.into_iter().chain([projected]).collect();
+        let inputs = expanded.into_iter().chain([mixed, projected]).collect();
         self.blocks.insert(project.name.clone(), (block, inputs));
         Ok(())
     }

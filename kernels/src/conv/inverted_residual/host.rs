@@ -14,7 +14,9 @@ use smallvec::SmallVec;
 use super::super::Geometry;
 use super::super::packed::{Packed as Weights, pack};
 use super::super::reduced::{self, Convert, Rounded, granule, round};
-use super::stages::{self, Depthwise, Pixels};
+use super::band::{self, Band};
+use super::bytes::{self, Bytes};
+use super::stages::{self, Bounds, Depthwise, Pixels};
 use crate::activation::Activation;
 use crate::device::{HostBuffer, Reused, Rounding};
 use crate::error::Result;
@@ -22,8 +24,10 @@ use crate::simd::{LANES, by_registers, lanes_fn};
 
 /// Expanded channels at a time at most, a multiple of the lanes: weights and sums stay in the first cache.
 const BLOCK: usize = 48;
-/// Elements of the expanded rows of a task: they stay in the second cache.
+/// Elements of the expanded rows of a task, and bytes if they are such: they stay in the second cache. Rows of bytes are computed by
+/// fours, of which a narrow band would waste more.
 const SCRATCH: usize = 48 << 10;
+const BYTES: usize = 112 << 10;
 /// Tasks that an image is cut into at least, where it has channels for so many.
 const TASKS: usize = 8;
 /// Pixels whose parts are added at a time.
@@ -37,8 +41,10 @@ pub(super) struct Packed {
     pub depthwise: (Vec<f32>, Vec<f32>),
     /// `[to / lanes][expanded][lanes]`, if in f32, and a bias for each.
     pub project: (Weights, Vec<f32>),
+    /// Of a block in bytes from the expansion to the projection.
+    bytes: Option<Bytes>,
     /// Tasks and blocks begin and end with a multiple of so many expanded channels.
-    granule: usize,
+    pub granule: usize,
 }
 
 /// Weights of a convolution, its bias, and what the operands of its products are rounded to.
@@ -56,12 +62,18 @@ fn padded(values: &[f32], len: usize) -> Vec<f32> {
 }
 
 impl Packed {
-    /// Lays weights out: `[e, 1, 1, from]`, `[e, k, k, 1]` and `[to, 1, 1, e]`, each with its bias. The terms of the projection
-    /// are padded with zeros to whole granules.
+    /// Lays weights out: `[e, 1, 1, from]`, `[e, kernel rows, kernel columns, 1]` and `[to, 1, 1, e]`, each with its bias; the activation is
+    /// between bounds, or another one. The terms of the projection are padded with zeros to whole granules.
     ///
     /// # Errors
     /// When so many terms overflow the integers that sum them.
-    pub fn new(expand: Option<Given>, depthwise: Given, project: Given) -> Result<Self> {
+    pub fn new(
+        expand: Option<Given>,
+        depthwise: Given,
+        kernel: (usize, usize),
+        project: Given,
+        bounds: Bounds,
+    ) -> Result<Self> {
         let (e, to, granule) = (depthwise.bias.len(), project.bias.len(), granule(project.rounding));
         let (taps, wide, terms) =
             (depthwise.weight.len() / e.max(1), e.next_multiple_of(LANES), e.next_multiple_of(granule));
@@ -77,16 +89,21 @@ impl Packed {
             Ok((weights, padded(given.bias, wide)))
         });
         let weights = Weights::F32(pack(1, terms, to, row)).rounded((terms / granule, granule), project.rounding)?;
-        Ok(Self {
+        let mut packed = Self {
             expand: expand.transpose()?,
             depthwise: (by_tap, padded(depthwise.bias, wide)),
             project: (weights, padded(project.bias, to.next_multiple_of(LANES))),
+            bytes: None,
             granule,
-        })
+        };
+        if let (Rounding::Int8(range), Some(bounds)) = (depthwise.rounding, bounds) {
+            packed.bytes = Bytes::new(&packed, range, kernel, bounds);
+        }
+        Ok(packed)
     }
 
     /// Expanded channels, padded to whole blocks of lanes.
-    fn wide(&self) -> usize {
+    pub fn wide(&self) -> usize {
         self.depthwise.1.len()
     }
 
@@ -101,6 +118,7 @@ enum Seen<'a> {
     F32(&'a [f32]),
     Rounded(Reused<f32>),
     Reduced(reduced::Pixels),
+    Quads(bytes::Seen),
 }
 
 impl Seen<'_> {
@@ -109,7 +127,7 @@ impl Seen<'_> {
         match self {
             Self::F32(x) => x,
             Self::Rounded(x) => x,
-            Self::Reduced(_) => &[],
+            Self::Reduced(_) | Self::Quads(_) => &[],
         }
     }
 }
@@ -138,10 +156,10 @@ struct BlockSplit {
 }
 
 impl BlockSplit {
-    fn new(g: &Geometry, granule: usize) -> Self {
-        let [_, oh, _, e] = g.y;
-        let held =
-            (SCRATCH / (scratch_width(g) * BLOCK.max(granule).min(e))).saturating_sub(g.w[1]) / g.opts.stride + 1;
+    fn new(g: &Geometry, weights: &Packed) -> Self {
+        let ([_, oh, _, e], granule) = (g.y, weights.granule);
+        let scratch = if weights.bytes.is_some() { BYTES } else { SCRATCH };
+        let held = (scratch / (band::width(g) * BLOCK.max(granule).min(e))).saturating_sub(g.w[1]) / g.opts.stride + 1;
         let bands = oh.div_ceil(held);
         Self { rows: oh.div_ceil(bands), parts: TASKS.div_ceil(bands).min(e.div_ceil(granule)), granule }
     }
@@ -153,11 +171,6 @@ impl BlockSplit {
     }
 }
 
-/// Columns of the scratch. A stride may leave the last columns of the map out; they are expanded all the same.
-fn scratch_width(g: &Geometry) -> usize {
-    ((g.y[2] - 1) * g.opts.stride + g.w[2]).max(g.before[1] + g.x[2])
-}
-
 impl Call<'_> {
     pub fn run(&self, x: &[f32], y: &mut [f32]) {
         let [_, h, w, _] = self.g.x;
@@ -165,12 +178,14 @@ impl Call<'_> {
         if y.is_empty() {
             return;
         }
-        let plan = BlockSplit::new(self.g, self.weights.granule);
+        let plan = BlockSplit::new(self.g, self.weights);
         let images = y.par_chunks_mut(oh * ow * self.to).zip(x.par_chunks(h * w * self.from));
         images.for_each(|(y, x)| {
             y.par_chunks_mut(plan.rows * ow * self.to).enumerate().for_each(|(band, y)| {
                 let (first, rows) = (band * plan.rows, y.len() / (ow * self.to));
-                let part = |part: usize| self.part(x, first, rows, plan.channels(part, self.weights.wide()));
+                let view = Band::new(self.g, first, rows);
+                let seen = self.seen(x, &view);
+                let part = |part: usize| self.part(x, &seen, &view, plan.channels(part, self.weights.wide()));
                 let added = self.residual.then(|| &x[first * w * self.from..][..y.len()]);
                 let bias = &self.weights.project.1[..self.to];
                 if plan.parts == 1 {
@@ -186,34 +201,37 @@ impl Call<'_> {
         });
     }
 
-    /// The sums of the projection of `rows` output rows from row `first` on, over some expanded channels:
-    /// `[pixel][to]`, `to` padded.
-    fn part(&self, x: &[f32], first: usize, rows: usize, all: Range<usize>) -> HostBuffer<f32> {
-        let (g, pixels) = (self.g, rows * self.g.y[2]);
+    /// The sums of the projection of a band over some expanded channels: `[pixel][to]`, `to` padded.
+    fn part(&self, x: &[f32], seen: &Seen, band: &Band, all: Range<usize>) -> HostBuffer<f32> {
+        let (g, pixels) = (self.g, band.rows * self.g.y[2]);
         let granule = self.weights.granule;
         let blocks = all.len().div_ceil(BLOCK.max(granule));
         let block = all.len().div_ceil(blocks).next_multiple_of(granule);
-        let layout = Layout::new(g, first, rows, block);
+        if let (Some(bytes), Seen::Quads(seen)) = (&self.weights.bytes, seen) {
+            return bytes.part(self, x, seen, band, (all, block));
+        }
         let wide = self.to.next_multiple_of(LANES);
         let mut sums = HostBuffer::uninit(pixels * wide);
-        let mut scratch = Reused::uninit(layout.height * layout.width * block);
-        layout.clear(g, &mut scratch);
+        let mut scratch = Reused::uninit(band.height * band.width * block);
+        band.clear(g, block, &mut scratch);
         let mut mixed = Reused::uninit(pixels * block);
-        let (places, corners) = (layout.places(g), layout.corners(g, rows));
-        let lines = &x[layout.from * g.x[2] * self.from..layout.to * g.x[2] * self.from];
-        let seen = self.seen(lines);
+        let (places, corners) = (band.places(g, block), band.corners(g, block));
         let mut rounded = reduced::Pixels::default();
         for start in all.clone().step_by(block) {
             let channels = start..(start + block).min(all.end);
-            self.expand(&seen, channels.clone(), &places, &mut scratch);
-            self.depthwise(&layout, channels.clone(), &scratch, &corners, &mut mixed);
+            self.expand(seen, channels.clone(), &places, &mut scratch);
+            self.depthwise((band, block), channels.clone(), &scratch, &corners, &mut mixed);
             self.project(&mut mixed, block, channels, &mut rounded, (start == all.start, &mut sums));
         }
         sums
     }
 
-    /// The input as the expansion takes it.
-    fn seen<'a>(&self, x: &'a [f32]) -> Seen<'a> {
+    /// The input of a band as the expansion takes it.
+    fn seen<'a>(&self, x: &'a [f32], band: &Band) -> Seen<'a> {
+        if let Some(bytes) = &self.weights.bytes {
+            return Seen::Quads(bytes.seen(self, x, band));
+        }
+        let x = &x[band.from * self.g.x[2] * self.from..band.to * self.g.x[2] * self.from];
         match self.weights.expand.as_ref().map(|(weights, _)| weights) {
             None | Some(Weights::F32(_)) => Seen::F32(x),
             Some(Weights::Rounded(_)) => {
@@ -290,7 +308,7 @@ impl Call<'_> {
     /// The depthwise kernel over the scratch, written to `[pixel][block]`.
     fn depthwise(
         &self,
-        layout: &Layout,
+        (band, block): (&Band, usize),
         channels: Range<usize>,
         scratch: &[f32],
         corners: &[usize],
@@ -298,16 +316,16 @@ impl Call<'_> {
     ) {
         let (w, bias) = &self.weights.depthwise;
         let [_, kh, kw, _] = self.g.w;
-        let tap = |t: usize| [(t / kw * layout.width + t % kw) * layout.block, t * bias.len() + channels.start];
+        let tap = |t: usize| [(t / kw * band.width + t % kw) * block, t * bias.len() + channels.start];
         let stage = Depthwise {
             taps: &Reused::collect((0..kh * kw).map(tap)),
             weights: w,
             bias: &bias[channels.clone()],
             bounds: self.activation.bounds(),
         };
-        stages::depthwise(scratch, corners, &stage, layout.block, mixed);
+        stages::depthwise(scratch, corners, &stage, block, mixed);
         if self.activation.bounds().is_none() {
-            let pixels = mixed.chunks_exact_mut(layout.block);
+            let pixels = mixed.chunks_exact_mut(block);
             pixels.for_each(|pixel| self.activation.apply_row(&mut pixel[..channels.len()]));
         }
     }
@@ -331,56 +349,6 @@ lanes_fn! {
                 }
                 sum.write(&mut out[lanes]);
             });
-        }
-    }
-}
-
-/// The scratch of a band, and the input rows that the band sees.
-struct Layout {
-    /// Rows and columns, zeros included, and the channels of each pixel.
-    height: usize,
-    width: usize,
-    block: usize,
-    /// First row that is one of the image's.
-    top: usize,
-    /// Rows of the image.
-    from: usize,
-    to: usize,
-}
-
-impl Layout {
-    fn new(g: &Geometry, first: usize, rows: usize, block: usize) -> Self {
-        let height = (rows - 1) * g.opts.stride + g.w[1];
-        let start = first * g.opts.stride; // in rows with zeros before them
-        let from = start.saturating_sub(g.before[0]).min(g.x[1]);
-        let to = (start + height).saturating_sub(g.before[0]).min(g.x[1]);
-        Self { height, width: scratch_width(g), block, top: g.before[0].saturating_sub(start), from, to }
-    }
-
-    /// Where the seen pixels lie.
-    fn places(&self, g: &Geometry) -> Reused<usize> {
-        let (rows, w) = (self.to - self.from, g.x[2]);
-        let place = |at: usize| ((self.top + at / w) * self.width + g.before[1] + at % w) * self.block;
-        Reused::collect((0..rows * w).map(place))
-    }
-
-    /// Where the windows of output rows begin.
-    fn corners(&self, g: &Geometry, rows: usize) -> Reused<usize> {
-        let (step, ow) = (g.opts.stride * self.block, g.y[2]);
-        Reused::collect((0..rows * ow).map(|at| (at / ow * self.width + at % ow) * step))
-    }
-
-    /// Zeros around the seen pixels.
-    fn clear(&self, g: &Geometry, scratch: &mut [f32]) {
-        let seen = self.top..self.top + self.to - self.from;
-        let (left, right) = (g.before[1] * self.block, (g.before[1] + g.x[2]) * self.block);
-        for (r, line) in scratch.chunks_exact_mut(self.width * self.block).enumerate() {
-            if seen.contains(&r) {
-                line[..left].fill(0.0);
-                line[right..].fill(0.0);
-            } else {
-                line.fill(0.0);
-            }
         }
     }
 }

@@ -9,6 +9,8 @@
 //! memory. Bytes: input (and the halo of each tile), weights, output. Operations: `2 e (from * pixels +
 //! (k * k + to) * output pixels)`, and those of the halos.
 
+mod band;
+mod bytes;
 mod gpu;
 mod host;
 mod stages;
@@ -32,7 +34,8 @@ pub struct ConvWeights {
     pub shape: [usize; 4],
     /// One value for each output channel.
     pub bias: Buffer,
-    /// What the operands of its products are rounded to, on the CPU; not those of a depthwise convolution.
+    /// What the operands of its products are rounded to, on the CPU. Those of the depthwise convolution are where all three
+    /// are bytes and the activation is a bound, as ReLU6 is.
     pub rounding: Rounding,
 }
 
@@ -53,7 +56,12 @@ enum Weights {
 }
 
 impl Weights {
-    fn new(expand: Option<ConvWeights>, depthwise: ConvWeights, project: ConvWeights) -> Result<Self> {
+    fn new(
+        expand: Option<ConvWeights>,
+        depthwise: ConvWeights,
+        project: ConvWeights,
+        activation: Activation,
+    ) -> Result<Self> {
         let all = expand.iter().chain([&depthwise, &project]);
         let views: Vec<View> = all.flat_map(|w| [w.weight.view(), w.bias.view()]).collect();
         let operands: Vec<&dyn Place> = views.iter().map(|v| v as &dyn Place).collect();
@@ -61,7 +69,9 @@ impl Weights {
             return gpu::Buffers::new(expand, depthwise, project)
                 .map_or_else(|| mixed(OP), |w| Ok(Self::Gpu(Box::new(w))));
         }
-        let packed = host::Packed::new(expand.as_ref().map(on_host), on_host(&depthwise), on_host(&project))?;
+        let (kernel, bounds) = ((depthwise.shape[1], depthwise.shape[2]), activation.bounds());
+        let expand = expand.as_ref().map(on_host);
+        let packed = host::Packed::new(expand, on_host(&depthwise), kernel, on_host(&project), bounds)?;
         Ok(Self::Host(Box::new(packed)))
     }
 }
@@ -102,7 +112,14 @@ impl PreparedInvertedResidual {
         let opts = ConvOptions { groups: e, ..opts };
         Geometry::new(OP, [1, kh, kw, e], depthwise.shape, opts)?;
         let shape = depthwise.shape;
-        Ok(Self { weights: Weights::new(expand, depthwise, project)?, depthwise: shape, from, to, opts, activation })
+        Ok(Self {
+            weights: Weights::new(expand, depthwise, project, activation)?,
+            depthwise: shape,
+            from,
+            to,
+            opts,
+            activation,
+        })
     }
 
     /// The shape of the output for an input of shape `x`.

@@ -22,7 +22,7 @@ fn windows<E>(pass: &Pass, phase: &Phase, slab: &Slab<E>, target: &Target) -> Wi
         (height, width) = (1, height * width);
     }
     let stride = pass.in_step * slab.channels * size_of::<E>();
-    let (firsts, pixels) = Windows::cut(width);
+    let (firsts, pixels) = Windows::cut(width, 1);
     let mut list = Reused::uninit(height * firsts.len());
     for (j, row) in list.chunks_exact_mut(firsts.len().max(1)).enumerate() {
         row.iter_mut().zip(firsts.clone()).for_each(|(window, i)| {

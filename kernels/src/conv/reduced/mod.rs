@@ -18,16 +18,22 @@
 
 mod band;
 mod convert;
+mod depthwise;
 mod panels;
 mod pixels;
+mod quads;
+mod requantise;
 mod tile;
 mod tiles;
 mod values;
 
 pub(super) use band::{compute_bf16, compute_int8};
 pub(super) use convert::{Convert, Copied, Rounded, ToBf16, round};
+pub(super) use depthwise::{Depthwise, QUAD, Quads, depthwise};
 pub(super) use panels::{Int8, Panels};
-pub(super) use pixels::{Pixels, expand, granule, project};
+pub(super) use pixels::{Operand, Pixels, expand, granule, project};
+pub(super) use quads::{Quad, Words, copy_quads, expand_quads};
+pub(super) use requantise::Requantiser;
 
 use crate::device::InputRange;
 

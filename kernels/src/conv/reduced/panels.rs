@@ -4,6 +4,7 @@ use half::bf16;
 
 use super::super::micro::NR;
 use super::Quantiser;
+use super::requantise::Requantiser;
 use super::tile::Products;
 use crate::device::InputRange;
 use crate::error::{Result, shape_error};
@@ -116,6 +117,11 @@ impl Int8 {
         };
         let scales = steps.iter().map(|step| step * quantiser.scale).collect();
         Ok(Self { panels, products, quantiser, scales, starts })
+    }
+
+    /// How its sums, with the bias of every channel and between bounds, become bytes of `to`.
+    pub fn requantiser(&self, bias: &[f32], to: Quantiser, bounds: (f32, f32)) -> Requantiser {
+        Requantiser::new(&self.scales, bias, to, bounds)
     }
 
     /// Whether inputs are bytes that are widened to 16 bits.

@@ -7,8 +7,9 @@ use half::bf16;
 use super::super::aligned::Aligned;
 use super::super::micro::{NR, clamp, load, store};
 use super::super::packed::Packed;
+use super::Quantiser;
 use super::convert::{Convert, ToBf16};
-use super::panels::{Panels, ROW};
+use super::panels::{Int8, Panels, ROW};
 use super::tile::{Lane, Products};
 use super::tiles::{Output, Source, Windows, block_of, run};
 use super::values::Values;
@@ -21,6 +22,35 @@ pub(in super::super) fn granule(rounding: Rounding) -> usize {
         Rounding::None => NR,
         Rounding::Bf16 => ROW / size_of::<bf16>(),
         Rounding::Int8(_) => ROW,
+    }
+}
+
+/// The type of a byte as products take it: itself, or widened.
+pub(in super::super) trait Operand: bytemuck::Pod {
+    /// Writes the bytes that are the bits of [`NR`] lanes.
+    ///
+    /// # Safety
+    /// The CPU has the set of `L`.
+    unsafe fn store<L: Lanes, const V: usize>(bits: [L; V], to: &mut [Self; NR]);
+}
+
+impl Operand for u8 {
+    #[inline(always)]
+    unsafe fn store<L: Lanes, const V: usize>(bits: [L; V], to: &mut [Self; NR]) {
+        for (bits, to) in bits.into_iter().zip(to.chunks_exact_mut(L::WIDTH)) {
+            // SAFETY: as many bytes as lanes.
+            unsafe { bits.store_u8(to.as_mut_ptr()) };
+        }
+    }
+}
+
+impl Operand for u16 {
+    #[inline(always)]
+    unsafe fn store<L: Lanes, const V: usize>(bits: [L; V], to: &mut [Self; NR]) {
+        for (bits, to) in bits.into_iter().zip(to.chunks_exact_mut(L::WIDTH)) {
+            // SAFETY: as many words as lanes.
+            unsafe { bits.store_u16(to.as_mut_ptr()) };
+        }
     }
 }
 
@@ -37,55 +67,88 @@ pub(in super::super) struct Pixels {
 impl Pixels {
     /// The first `channels` values of each of some pixels, `from` values apart, for these weights.
     pub fn fill(&mut self, values: &[f32], from: usize, channels: usize, weights: &Packed) {
-        self.count = values.len() / from.max(1);
+        let count = values.len() / from.max(1);
+        self.gather(count, channels, weights, |pixel| &values[pixel * from..][..channels]);
+    }
+
+    /// `channels` values of each of some pixels, to which `pixel` leads, for these weights.
+    pub fn gather<'a>(&mut self, count: usize, channels: usize, weights: &Packed, pixel: impl Fn(usize) -> &'a [f32]) {
         match weights {
-            Packed::Bf16(panels) => self.convert(values, from, channels, panels, &ToBf16),
+            Packed::Bf16(panels) => self.convert(count, channels, panels, &ToBf16, pixel),
             Packed::Int8(weights) if weights.is_widened() => {
-                self.convert::<u16>(values, from, channels, &weights.panels, &weights.quantiser);
+                self.convert::<u16>(count, channels, &weights.panels, &weights.quantiser, pixel);
             }
             Packed::Int8(weights) => {
-                self.convert::<u8>(values, from, channels, &weights.panels, &weights.quantiser);
+                self.convert::<u8>(count, channels, &weights.panels, &weights.quantiser, pixel);
             }
             Packed::F32(_) | Packed::Rounded(_) => unreachable!("multiplied in f32"),
         }
     }
 
-    fn convert<E: bytemuck::Pod>(
+    fn convert<'a, E: bytemuck::Pod>(
         &mut self,
-        values: &[f32],
-        from: usize,
+        count: usize,
         channels: usize,
         weights: &Panels,
         how: &impl Convert<E>,
+        pixel: impl Fn(usize) -> &'a [f32],
     ) {
-        self.filled = channels * size_of::<E>();
-        self.stride = self.filled.next_multiple_of(weights.run());
-        self.bytes.resize(self.count * self.stride);
-        if from == channels && self.filled == self.stride {
-            return how.convert(values, bytemuck::cast_slice_mut(self.bytes.elements_mut()));
-        }
+        self.resize::<E>(count, channels, weights);
         let pixels = self.bytes.elements_mut().chunks_exact_mut(self.stride.max(1));
-        for (to, from) in pixels.zip(values.chunks_exact(from.max(1))) {
+        for (number, to) in pixels.enumerate().take(count) {
             let to: &mut [E] = bytemuck::cast_slice_mut(to);
-            how.convert(&from[..channels], &mut to[..channels]);
+            how.convert(pixel(number), &mut to[..channels]);
             to[channels..].fill(how.zero());
         }
     }
 
-    fn windows(&self) -> Windows {
-        Windows::row(self.count, self.stride)
+    /// Makes it hold some pixels of bytes for these weights; channels beyond are those of 0, the others not defined.
+    pub fn prepare<E: Operand>(&mut self, count: usize, channels: usize, weights: &Int8)
+    where
+        Quantiser: Convert<E>,
+    {
+        self.resize::<E>(count, channels, &weights.panels);
+        if self.filled < self.stride {
+            for pixel in self.bytes.elements_mut().chunks_exact_mut(self.stride).take(count) {
+                let pixel: &mut [E] = bytemuck::cast_slice_mut(pixel);
+                pixel[channels..].fill(weights.quantiser.zero());
+            }
+        }
+    }
+
+    fn resize<E>(&mut self, count: usize, channels: usize, weights: &Panels) {
+        self.count = count;
+        self.filled = channels * size_of::<E>();
+        self.stride = self.filled.next_multiple_of(weights.run());
+        self.bytes.resize(count * self.stride);
+    }
+
+    /// [`NR`] channels of a pixel from channel `at` on.
+    pub(super) fn channels<E: Operand>(&mut self, pixel: usize, at: usize) -> &mut [E; NR] {
+        let pixel = &mut self.bytes.elements_mut()[pixel * self.stride..][..self.stride];
+        let pixel: &mut [E] = bytemuck::cast_slice_mut(pixel);
+        pixel[at..].first_chunk_mut().expect("whole blocks of channels")
+    }
+
+    /// Windows over all of them, of a multiple of `unit` pixels, as all are.
+    pub(super) fn windows(&self, unit: usize) -> Windows {
+        Windows::row(self.count, self.stride, unit)
     }
 
     /// Runs as long as those of the weights, of which `first_run` belongs to the first channels.
-    fn source<'a>(&'a self, weights: &'a Packed, first_run: usize) -> Source<'a> {
-        let (panels, products): (&Panels, _) = match weights {
-            Packed::Bf16(panels) => (panels, Products::Bf16),
-            Packed::Int8(weights) => (&weights.panels, weights.products),
-            Packed::F32(_) | Packed::Rounded(_) => unreachable!("multiplied in f32"),
-        };
+    pub(super) fn source<'a>(&'a self, panels: &'a Panels, products: Products, first_run: usize) -> Source<'a> {
         let runs = Reused::collect((0..self.stride).step_by(panels.run()));
         let run = panels.run().min(self.filled);
         Source { bytes: self.bytes.elements(), runs, run, panels, first_run, products }
+    }
+}
+
+/// Weights as tiles read them, and how they are multiplied.
+fn operands(weights: &Packed) -> (&Panels, Products) {
+    match weights {
+        Packed::Bf16(panels) => (panels, Products::Bf16),
+        Packed::Int8(weights) => (&weights.panels, weights.products),
+        Packed::F32(_) | Packed::Rounded(_) => unreachable!("multiplied in f32"),
     }
 }
 
@@ -146,7 +209,8 @@ lanes_fn! {
         places: &[usize],
         out: &mut [f32],
     ) {
-        let (source, windows) = (x.source(weights, 0), x.windows());
+        let (panels, products) = operands(weights);
+        let (source, windows) = (x.source(panels, products, 0), x.windows(1));
         let mut output = Expanded { weights, windows: &windows, first: blocks.start, bias, bounds, places, out };
         // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
         unsafe { run::<L, V>(&source, &windows, blocks, &mut output) };
@@ -208,7 +272,8 @@ lanes_fn! {
         begins: bool,
         sums: &mut [f32],
     ) {
-        let (source, windows) = (x.source(weights, first_run), x.windows());
+        let (panels, products) = operands(weights);
+        let (source, windows) = (x.source(panels, products, first_run), x.windows(1));
         let mut output = Added { weights, windows: &windows, first_run, wide, begins, sums };
         // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
         unsafe { run::<L, V>(&source, &windows, 0..wide / NR, &mut output) };

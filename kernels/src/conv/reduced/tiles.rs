@@ -26,17 +26,18 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// The fewest windows that cover `count` pixels of a row: the first pixel of each, and the pixels of all. The last one
-    /// may share pixels with the one before.
-    pub fn cut(count: usize) -> (impl ExactSizeIterator<Item = usize> + Clone, usize) {
+    /// The fewest windows that cover `count` pixels of a row: the first pixel of each, and the pixels of all, a multiple of `unit` as
+    /// `count` is. The last one may share pixels with the one before.
+    pub fn cut(count: usize, unit: usize) -> (impl ExactSizeIterator<Item = usize> + Clone, usize) {
         let windows = count.div_ceil(ROWS);
-        let pixels = count.div_ceil(windows.max(1));
+        let pixels = count.div_ceil(windows.max(1)).next_multiple_of(unit);
+        debug_assert!(count.is_multiple_of(unit) && ROWS.is_multiple_of(unit));
         ((0..windows).map(move |window| (window * pixels).min(count - pixels)), pixels)
     }
 
-    /// Of one row of `count` pixels, `stride` bytes apart.
-    pub fn row(count: usize, stride: usize) -> Self {
-        let (firsts, pixels) = Self::cut(count);
+    /// Of one row of `count` pixels, `stride` bytes apart; each has a multiple of `unit` pixels, as `count` is.
+    pub fn row(count: usize, stride: usize, unit: usize) -> Self {
+        let (firsts, pixels) = Self::cut(count, unit);
         Self { list: Reused::collect(firsts.map(|pixel| Window { at: pixel * stride, pixel })), pixels, stride }
     }
 }

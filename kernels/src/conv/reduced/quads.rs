@@ -1,0 +1,144 @@
+//! Expanded maps in quads, whose bytes the depthwise convolution takes.
+
+use std::ops::Range;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::super::micro::NR;
+use super::Quantiser;
+use super::depthwise::{QUAD, Quads};
+use super::panels::Int8;
+use super::pixels::Pixels;
+use super::requantise::Requantiser;
+use super::tile::Lane;
+use super::tiles::{Output, Windows, block_of, run};
+use crate::simd::{Lanes, lanes_fn};
+
+/// Four pixels, one above the other. Those that are not the image's are 0.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(in super::super) struct Quad {
+    /// The number of their word in the map.
+    pub place: u32,
+    /// Ones in the bytes of those that are the image's.
+    pub kept: u32,
+    /// Where they begin in the input; anywhere if they are not the image's.
+    pub from: [u32; QUAD],
+}
+
+/// What becomes of the values of a quad.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Words<'a> {
+    /// How they become bytes.
+    pub requantiser: &'a Requantiser,
+    /// The bytes of what.
+    pub quantiser: Quantiser,
+    pub quads: &'a [Quad],
+}
+
+impl Words<'_> {
+    /// The words of [`NR`] channels from channel `at` on, from four pixels' values.
+    ///
+    /// # Safety
+    /// The CPU has the set of `L`, and there are so many channels.
+    #[inline(always)]
+    unsafe fn put<L: Lanes, const V: usize>(&self, quad: Quad, at: usize, values: [[L; V]; QUAD], to: &mut [u32]) {
+        let to = &mut to[..NR];
+        let zeros = u32::from(self.quantiser.zero) * 0x0101_0101 & !quad.kept;
+        // SAFETY: NR words; the caller vouches for set and channels.
+        unsafe {
+            let (kept, zeros) = (L::splat(f32::from_bits(quad.kept)), L::splat(f32::from_bits(zeros)));
+            // A loop: the closure of a `map` is not compiled for the set.
+            let mut bytes = values;
+            for row in 0..QUAD {
+                bytes[row] = self.requantiser.bits(at, values[row]);
+            }
+            for v in 0..V {
+                let upper = bytes[2][v].bits_up(16).bits_add(bytes[3][v].bits_up(24));
+                let word = bytes[0][v].bits_add(bytes[1][v].bits_up(8)).bits_add(upper);
+                word.bits_and(kept).bits_add(zeros).store(to.as_mut_ptr().cast::<f32>().add(v * L::WIDTH));
+            }
+        }
+    }
+}
+
+/// Sums to words.
+struct Expanded<'a> {
+    weights: &'a Int8,
+    windows: &'a Windows,
+    /// The block that goes to the place itself.
+    first: usize,
+    words: Words<'a>,
+    map: &'a mut Quads,
+}
+
+impl Output for Expanded<'_> {
+    fn starts(&self, block: usize) -> Lane {
+        block_of(&self.weights.starts, block).map(|start| start as u32)
+    }
+
+    #[inline(always)]
+    unsafe fn take<L: Lanes, const V: usize>(&mut self, sums: &[Lane], window: usize, block: usize) {
+        let quads = &self.words.quads[self.windows.list[window].pixel / QUAD..];
+        for (sums, quad) in sums.as_chunks::<QUAD>().0.iter().zip(quads) {
+            let to = &mut self.map.words[quad.place as usize * self.map.channels + (block - self.first) * NR..];
+            // SAFETY: all are NR values of 32 bits; the caller vouches for the set.
+            unsafe {
+                let mut values = [[L::splat(0.0); V]; QUAD];
+                for (values, sums) in values.iter_mut().zip(sums) {
+                    for v in 0..V {
+                        values[v] = L::load_i32(sums.as_ptr().add(v * L::WIDTH).cast());
+                    }
+                }
+                self.words.put(*quad, block * NR, values, to);
+            }
+        }
+    }
+}
+
+lanes_fn! {
+    /// Pixels, four for each quad, times some blocks of weights, to the words of a map, whose channels begin with the first of these
+    /// blocks.
+    pub(in super::super) fn expand_quads<L, V, R>(
+        x: &Pixels,
+        weights: &Int8,
+        blocks: Range<usize>,
+        words: Words,
+        map: &mut Quads,
+    ) {
+        let (source, windows) = (x.source(&weights.panels, weights.products, 0), x.windows(QUAD));
+        assert!(blocks.end * NR <= words.requantiser.channels(), "a channel for every lane");
+        let mut output = Expanded { weights, windows: &windows, first: blocks.start, words, map };
+        // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
+        unsafe { run::<L, V>(&source, &windows, blocks, &mut output) };
+    }
+}
+
+lanes_fn! {
+    /// Pixels of `from` values as they are, some of their channels, to the words of a map, whose channels begin with these.
+    pub(in super::super) fn copy_quads<L, V, R>(
+        x: &[f32],
+        from: usize,
+        channels: Range<usize>,
+        words: Words,
+        map: &mut Quads,
+    ) {
+        assert!(channels.end <= words.requantiser.channels(), "a channel for every lane");
+        for quad in words.quads {
+            for at in channels.clone().step_by(NR) {
+                // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`; channels as asserted above.
+                unsafe {
+                    let mut values = [[L::splat(0.0); V]; QUAD];
+                    for (values, first) in values.iter_mut().zip(quad.from) {
+                        let known = &x[first as usize..][..from];
+                        for v in 0..V {
+                            values[v] = values[v].read(&known[(at + v * L::WIDTH).min(from)..]);
+                        }
+                    }
+                    let to = quad.place as usize * map.channels + at - channels.start;
+                    words.put(*quad, at, values, &mut map.words[to..]);
+                }
+            }
+        }
+    }
+}
