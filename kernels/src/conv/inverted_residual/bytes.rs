@@ -121,11 +121,11 @@ fn quads(band: &Band, call: &Call) -> Reused<Quad> {
         let (group, column) = (first + number / columns, number % columns);
         let is_kept = |line: usize| (top..end).contains(&line);
         let (mut kept, mut from) = (0, [0; QUAD]);
-        for row in 0..QUAD {
+        for (row, from) in from.iter_mut().enumerate() {
             let line = group * QUAD + row;
             if is_kept(line) {
                 kept |= 0xff << (8 * row);
-                from[row] = small(((band.from + line - top) * columns + column) * call.from);
+                *from = small(((band.from + line - top) * columns + column) * call.from);
             }
         }
         Quad { place: small(group * band.width + left + column), kept, from }

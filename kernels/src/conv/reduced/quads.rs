@@ -12,6 +12,7 @@ use super::pixels::Pixels;
 use super::requantise::Requantiser;
 use super::tile::Lane;
 use super::tiles::{Output, Windows, block_of, run};
+use super::values::numbers;
 use crate::simd::{Lanes, lanes_fn};
 
 /// Four pixels, one above the other. Those that are not the image's are 0.
@@ -44,18 +45,19 @@ impl Words<'_> {
     #[inline(always)]
     unsafe fn put<L: Lanes, const V: usize>(&self, quad: Quad, at: usize, values: [[L; V]; QUAD], to: &mut [u32]) {
         let to = &mut to[..NR];
-        let zeros = u32::from(self.quantiser.zero) * 0x0101_0101 & !quad.kept;
+        let zeros = u32::from_ne_bytes([self.quantiser.zero; QUAD]) & !quad.kept;
         // SAFETY: NR words; the caller vouches for set and channels.
         unsafe {
             let (kept, zeros) = (L::splat(f32::from_bits(quad.kept)), L::splat(f32::from_bits(zeros)));
             // A loop: the closure of a `map` is not compiled for the set.
             let mut bytes = values;
-            for row in 0..QUAD {
-                bytes[row] = self.requantiser.bits(at, values[row]);
+            for (bytes, values) in bytes.iter_mut().zip(values) {
+                *bytes = self.requantiser.bits(at, values);
             }
+            let [first, second, third, fourth] = bytes;
             for v in 0..V {
-                let upper = bytes[2][v].bits_up(16).bits_add(bytes[3][v].bits_up(24));
-                let word = bytes[0][v].bits_add(bytes[1][v].bits_up(8)).bits_add(upper);
+                let upper = third[v].bits_up(16).bits_add(fourth[v].bits_up(24));
+                let word = first[v].bits_add(second[v].bits_up(8)).bits_add(upper);
                 word.bits_and(kept).bits_add(zeros).store(to.as_mut_ptr().cast::<f32>().add(v * L::WIDTH));
             }
         }
@@ -86,9 +88,7 @@ impl Output for Expanded<'_> {
             unsafe {
                 let mut values = [[L::splat(0.0); V]; QUAD];
                 for (values, sums) in values.iter_mut().zip(sums) {
-                    for v in 0..V {
-                        values[v] = L::load_i32(sums.as_ptr().add(v * L::WIDTH).cast());
-                    }
+                    *values = numbers(sums);
                 }
                 self.words.put(*quad, block * NR, values, to);
             }
@@ -131,8 +131,8 @@ lanes_fn! {
                     let mut values = [[L::splat(0.0); V]; QUAD];
                     for (values, first) in values.iter_mut().zip(quad.from) {
                         let known = &x[first as usize..][..from];
-                        for v in 0..V {
-                            values[v] = values[v].read(&known[(at + v * L::WIDTH).min(from)..]);
+                        for (v, value) in values.iter_mut().enumerate() {
+                            *value = value.read(&known[(at + v * L::WIDTH).min(from)..]);
                         }
                     }
                     let to = quad.place as usize * map.channels + at - channels.start;

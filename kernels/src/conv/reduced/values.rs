@@ -26,13 +26,29 @@ impl Values {
                 Self::Sums => load(sums.as_ptr().cast()),
                 Self::Scaled { scales, added } => {
                     let (scales, added): ([L; V], [L; V]) = (load(scales.as_ptr()), load(added.as_ptr()));
-                    let mut values = scales;
+                    let mut values = numbers::<L, V>(sums);
                     for (v, value) in values.iter_mut().enumerate() {
-                        *value = L::load_i32(sums.as_ptr().add(v * L::WIDTH).cast()).mul(scales[v]).add(added[v]);
+                        *value = value.mul(scales[v]).add(added[v]);
                     }
                     values
                 }
             }
         }
+    }
+}
+
+/// Whole numbers as values.
+///
+/// # Safety
+/// The CPU has the set of `L`.
+#[inline(always)]
+pub(super) unsafe fn numbers<L: Lanes, const V: usize>(sums: &Lane) -> [L; V] {
+    // SAFETY: all are NR numbers of 32 bits; the caller vouches for the set.
+    unsafe {
+        let mut values = [L::splat(0.0); V];
+        for (v, value) in values.iter_mut().enumerate() {
+            *value = L::load_i32(sums.as_ptr().add(v * L::WIDTH).cast());
+        }
+        values
     }
 }

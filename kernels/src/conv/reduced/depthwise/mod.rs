@@ -14,12 +14,15 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::super::micro::{NR, for_rows, tiles};
+#[cfg(target_arch = "x86_64")]
+use super::super::micro::for_rows;
+use super::super::micro::{NR, tiles};
 use super::Quantiser;
 use super::panels::Row;
 use super::pixels::{Operand, Pixels};
 use super::requantise::Requantiser;
 use super::tile::{Lane, Products};
+use super::values::numbers;
 use crate::device::Reused;
 use crate::simd::lanes_fn;
 
@@ -173,11 +176,7 @@ lanes_fn! {
                 unsafe {
                     tile.run(kernel.products, some, &mut sums);
                     for (sums, pixel) in sums[..some].iter().zip(first + pixel..) {
-                        let mut values = [L::splat(0.0); V];
-                        for v in 0..V {
-                            values[v] = L::load_i32(sums.as_ptr().add(v * L::WIDTH).cast());
-                        }
-                        let bits = kernel.requantiser.bits(channel, values);
+                        let bits = kernel.requantiser.bits(channel, numbers::<L, V>(sums));
                         E::store::<L, V>(bits, to.channels::<E>(pixel, channel - channels.start));
                     }
                 }
