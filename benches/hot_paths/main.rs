@@ -175,13 +175,15 @@ fn main() {
         }
     };
     let filter = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or_default();
-    let mut works = work::all(&device);
-    works.extend(operations::all(&device));
-    works.retain(|w| w.name.contains(&filter));
+    let make = || {
+        let all = work::all(&device).into_iter().chain(operations::all(&device));
+        all.filter(|work| work.name.contains(&filter)).collect::<Vec<_>>()
+    };
     if device.gpu().is_none() && setting("HOTAD_BENCH_ISA", "") == "all" {
-        sets::compare(&mut works, &device);
+        sets::compare(make, &device);
         return;
     }
+    let mut works = make();
     if setting("HOTAD_BENCH_TABLE", "0") != "1" {
         let mut criterion = Criterion::default().configure_from_args().sample_size(10);
         for work in &mut works {

@@ -7,8 +7,9 @@ use hotad_kernels::simd::{self, Isa};
 use crate::work::Work;
 use crate::{ROUNDS, median, middle};
 
-/// Prints what the cores can do at most with each set, then the time of every work.
-pub fn compare(works: &mut [Work], device: &Device) {
+/// Prints what the cores can do at most with each set, then the time of every work, which is made for each: weights in fewer bits are
+/// laid out for the set in use.
+pub fn compare(make: impl Fn() -> Vec<Work>, device: &Device) {
     let sets = Isa::available();
     let row = |name: &str, cells: Vec<String>| println!("| {name} | {} |", cells.join(" | "));
     println!();
@@ -22,15 +23,21 @@ pub fn compare(works: &mut [Work], device: &Device) {
         };
         row(&format!("peak, {}", arithmetic.name()), sets.iter().map(cell).collect());
     }
-    for work in works {
+    let made = |isa: &Isa| {
+        on(isa);
+        make()
+    };
+    let mut works: Vec<Vec<Work>> = sets.iter().map(made).collect();
+    for number in 0..works[0].len() {
         let mut times = vec![Vec::new(); sets.len()];
         for _ in 0..ROUNDS {
-            for (isa, times) in sets.iter().zip(&mut times) {
+            for ((isa, works), times) in sets.iter().zip(&mut works).zip(&mut times) {
                 on(isa);
-                times.push(median(work, device));
+                times.push(median(&mut works[number], device));
             }
         }
-        let cell = |times: &mut Vec<f64>| format!("{:.3} ms", 1e3 * middle(times) / work.units);
-        row(work.title, times.iter_mut().map(cell).collect());
+        let Work { title, units, .. } = &works[0][number];
+        let cell = |times: &mut Vec<f64>| format!("{:.3} ms", 1e3 * middle(times) / units);
+        row(title, times.iter_mut().map(cell).collect());
     }
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::super::packed::Packed as Weights;
 use super::super::reduced::{
-    self, Depthwise, Int8, Operand, Pixels, QUAD, Quad, Quads, Quantiser, Requantiser, Words, copy_quads, depthwise,
-    expand_quads,
+    self, Depthwise, Int8, Operand, Pixels, QUAD, Quad, QuadMap, Quantiser, Requantiser, ToQuads, copy_quads,
+    depthwise, expand_quads,
 };
 use super::band::Band;
 use super::host::{Call, Packed};
@@ -41,18 +41,18 @@ impl Bytes {
         Some(Self { expanded, requantiser, depthwise })
     }
 
-    /// The input of a band as the expansion takes it.
+    /// The input of a band, whose lines are `x`, as the expansion takes it.
     pub fn seen(&self, call: &Call, x: &[f32], band: &Band) -> Seen {
         let quads = quads(band, call);
         let mut pixels = Pixels::default();
         if let Some((weights, _)) = &call.weights.expand {
-            let pixel = |number: usize| &x[quads[number / QUAD].from[number % QUAD] as usize..][..call.from];
+            let pixel = |number: usize| &x[quads[number / QUAD].from[number % QUAD]..][..call.from];
             pixels.gather(quads.len() * QUAD, call.from, weights, pixel);
         }
         Seen { quads, pixels }
     }
 
-    /// The sums of the projection of a band over some expanded channels, `block` at a time.
+    /// The sums of the projection of a band, whose lines are `x`, over some expanded channels, `block` at a time.
     pub fn part(
         &self,
         call: &Call,
@@ -83,9 +83,9 @@ impl Bytes {
         let mut sums = HostBuffer::uninit(band.rows * ow * wide);
         let zeros = u32::from_ne_bytes([self.expanded.zero; QUAD]);
         let words = Reused::filled(band.height.div_ceil(QUAD) * band.width * block, zeros);
-        let mut map = Quads { words, width: band.width, channels: block };
+        let mut map = QuadMap { words, width: band.width, channels: block };
         let mut mixed = Pixels::default();
-        let words = Words { requantiser: &self.requantiser, quantiser: self.expanded, quads: &seen.quads };
+        let words = ToQuads { requantiser: &self.requantiser, quantiser: self.expanded, quads: &seen.quads };
         for start in all.clone().step_by(block) {
             let channels = start..(start + block).min(all.end);
             match &call.weights.expand {
@@ -111,24 +111,23 @@ pub(super) struct Seen {
     pixels: Pixels,
 }
 
-/// The quads of a band that hold pixels of the image: column by column, those of the first four rows first.
+/// The quads of a band that hold pixels of the image: column by column, those of the first four rows first. None where all that the
+/// band sees are zeros around the image.
 fn quads(band: &Band, call: &Call) -> Reused<Quad> {
     let (columns, left) = (call.g.x[2], call.g.before[1]);
     let (top, end) = (band.top, band.top + band.to - band.from);
-    let (first, last) = (top / QUAD, end.div_ceil(QUAD));
-    let small = |number: usize| u32::try_from(number).expect("an image of fewer than 2^32 values");
+    let groups = if end > top { top / QUAD..end.div_ceil(QUAD) } else { 0..0 };
     let quad = |number: usize| {
-        let (group, column) = (first + number / columns, number % columns);
-        let is_kept = |line: usize| (top..end).contains(&line);
+        let (group, column) = (groups.start + number / columns, number % columns);
         let (mut kept, mut from) = (0, [0; QUAD]);
         for (row, from) in from.iter_mut().enumerate() {
             let line = group * QUAD + row;
-            if is_kept(line) {
+            if (top..end).contains(&line) {
                 kept |= 0xff << (8 * row);
-                *from = small(((band.from + line - top) * columns + column) * call.from);
+                *from = ((line - top) * columns + column) * call.from;
             }
         }
-        Quad { place: small(group * band.width + left + column), kept, from }
+        Quad { place: group * band.width + left + column, kept, from }
     };
-    Reused::collect((0..last.saturating_sub(first) * columns).map(quad))
+    Reused::collect((0..groups.len() * columns).map(quad))
 }

@@ -24,9 +24,9 @@ use crate::simd::{LANES, by_registers, lanes_fn};
 
 /// Expanded channels at a time at most, a multiple of the lanes: weights and sums stay in the first cache.
 const BLOCK: usize = 48;
-/// Elements of the expanded rows of a task, and bytes if they are such: they stay in the second cache. Rows of bytes are computed by
-/// fours, of which a narrow band would waste more.
+/// Elements of the expanded rows of a task: they stay in the second cache.
 const SCRATCH: usize = 48 << 10;
+/// Likewise where they are bytes. Rows are computed by fours then, of which a narrow band would waste more.
 const BYTES: usize = 112 << 10;
 /// Tasks that an image is cut into at least, where it has channels for so many.
 const TASKS: usize = 8;
@@ -184,8 +184,9 @@ impl Call<'_> {
             y.par_chunks_mut(plan.rows * ow * self.to).enumerate().for_each(|(band, y)| {
                 let (first, rows) = (band * plan.rows, y.len() / (ow * self.to));
                 let view = Band::new(self.g, first, rows);
-                let seen = self.seen(x, &view);
-                let part = |part: usize| self.part(x, &seen, &view, plan.channels(part, self.weights.wide()));
+                let lines = &x[view.from * w * self.from..view.to * w * self.from];
+                let seen = self.seen(lines, &view);
+                let part = |part: usize| self.part(lines, &seen, &view, plan.channels(part, self.weights.wide()));
                 let added = self.residual.then(|| &x[first * w * self.from..][..y.len()]);
                 let bias = &self.weights.project.1[..self.to];
                 if plan.parts == 1 {
@@ -201,7 +202,7 @@ impl Call<'_> {
         });
     }
 
-    /// The sums of the projection of a band over some expanded channels: `[pixel][to]`, `to` padded.
+    /// The sums of the projection of a band, whose lines are `x`, over some expanded channels: `[pixel][to]`, `to` padded.
     fn part(&self, x: &[f32], seen: &Seen, band: &Band, all: Range<usize>) -> HostBuffer<f32> {
         let (g, pixels) = (self.g, band.rows * self.g.y[2]);
         let granule = self.weights.granule;
@@ -226,12 +227,11 @@ impl Call<'_> {
         sums
     }
 
-    /// The input of a band as the expansion takes it.
+    /// The input of a band, whose lines are `x`, as the expansion takes it.
     fn seen<'a>(&self, x: &'a [f32], band: &Band) -> Seen<'a> {
         if let Some(bytes) = &self.weights.bytes {
             return Seen::Quads(bytes.seen(self, x, band));
         }
-        let x = &x[band.from * self.g.x[2] * self.from..band.to * self.g.x[2] * self.from];
         match self.weights.expand.as_ref().map(|(weights, _)| weights) {
             None | Some(Weights::F32(_)) => Seen::F32(x),
             Some(Weights::Rounded(_)) => {

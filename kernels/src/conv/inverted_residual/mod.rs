@@ -6,7 +6,7 @@
 //! al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", figure 3.
 //!
 //! Tile by tile, some expanded channels at a time: the expanded map, six times the input, is never in main
-//! memory. Bytes: input (and the halo of each tile), weights, output. Operations: `2 e (from * pixels +
+//! memory. In int8 it is bytes, and so is what the projection takes (bytes.rs). Bytes: input (and the halo of each tile), weights, output. Operations: `2 e (from * pixels +
 //! (k * k + to) * output pixels)`, and those of the halos.
 
 mod band;
@@ -34,8 +34,8 @@ pub struct ConvWeights {
     pub shape: [usize; 4],
     /// One value for each output channel.
     pub bias: Buffer,
-    /// What the operands of its products are rounded to, on the CPU. Those of the depthwise convolution are where all three
-    /// are bytes and the activation is a bound, as ReLU6 is.
+    /// What the operands of its products are rounded to, on the CPU. That of the depthwise convolution holds only where every
+    /// convolution's is int8 and the activation is ReLU or ReLU6; its range is that of the map after the activation.
     pub rounding: Rounding,
 }
 

@@ -5,7 +5,8 @@
 //!
 //! int8: `q = clamp(round(x / s) + z, 0, 255)` with one scale `s` and zero point `z` for all inputs, `round(w / t)` between
 //! -127 and 127 with a scale `t` for each output channel; products are summed exactly in 32 bits, and
-//! `s t (sum - z * sum of weights)` is what goes into the epilogue in f32. Source: Jacob et al. 2018, "Quantization and
+//! `s t (sum - z * sum of weights)` is what goes into the epilogue in f32; within an inverted residual it becomes the bytes of the next
+//! product at once (requantise.rs), and the depthwise convolution is of bytes, too (depthwise/). Source: Jacob et al. 2018, "Quantization and
 //! Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", equations 1 to 7. The sums are the same on
 //! every instruction set.
 //!
@@ -29,10 +30,10 @@ mod values;
 
 pub(super) use band::{compute_bf16, compute_int8};
 pub(super) use convert::{Convert, Copied, Rounded, ToBf16, round};
-pub(super) use depthwise::{Depthwise, QUAD, Quads, depthwise};
+pub(super) use depthwise::{Depthwise, QUAD, QuadMap, depthwise};
 pub(super) use panels::{Int8, Panels};
 pub(super) use pixels::{Operand, Pixels, expand, granule, project};
-pub(super) use quads::{Quad, Words, copy_quads, expand_quads};
+pub(super) use quads::{Quad, ToQuads, copy_quads, expand_quads};
 pub(super) use requantise::Requantiser;
 
 use crate::device::InputRange;

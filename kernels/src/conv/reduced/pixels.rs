@@ -37,9 +37,9 @@ pub(in super::super) trait Operand: bytemuck::Pod {
 impl Operand for u8 {
     #[inline(always)]
     unsafe fn store<L: Lanes, const V: usize>(bits: [L; V], to: &mut [Self; NR]) {
-        for (bits, to) in bits.into_iter().zip(to.chunks_exact_mut(L::WIDTH)) {
-            // SAFETY: as many bytes as lanes.
-            unsafe { bits.store_u8(to.as_mut_ptr()) };
+        for (v, bits) in bits.iter().enumerate() {
+            // SAFETY: `V` registers of `WIDTH` are NR bytes.
+            unsafe { bits.store_u8(to.as_mut_ptr().add(v * L::WIDTH)) };
         }
     }
 }
@@ -47,9 +47,9 @@ impl Operand for u8 {
 impl Operand for u16 {
     #[inline(always)]
     unsafe fn store<L: Lanes, const V: usize>(bits: [L; V], to: &mut [Self; NR]) {
-        for (bits, to) in bits.into_iter().zip(to.chunks_exact_mut(L::WIDTH)) {
-            // SAFETY: as many words as lanes.
-            unsafe { bits.store_u16(to.as_mut_ptr()) };
+        for (v, bits) in bits.iter().enumerate() {
+            // SAFETY: `V` registers of `WIDTH` are NR words.
+            unsafe { bits.store_u16(to.as_mut_ptr().add(v * L::WIDTH)) };
         }
     }
 }
@@ -68,18 +68,32 @@ impl Pixels {
     /// The first `channels` values of each of some pixels, `from` values apart, for these weights.
     pub fn fill(&mut self, values: &[f32], from: usize, channels: usize, weights: &Packed) {
         let count = values.len() / from.max(1);
-        self.gather(count, channels, weights, |pixel| &values[pixel * from..][..channels]);
+        let whole = (from == channels).then_some(values);
+        self.converted(count, channels, weights, whole, |pixel| &values[pixel * from..][..channels]);
     }
 
     /// `channels` values of each of some pixels, to which `pixel` leads, for these weights.
     pub fn gather<'a>(&mut self, count: usize, channels: usize, weights: &Packed, pixel: impl Fn(usize) -> &'a [f32]) {
+        self.converted(count, channels, weights, None, pixel);
+    }
+
+    /// `whole` is the values of all pixels where they lie one after the other.
+    fn converted<'a>(
+        &mut self,
+        count: usize,
+        channels: usize,
+        weights: &Packed,
+        whole: Option<&[f32]>,
+        pixel: impl Fn(usize) -> &'a [f32],
+    ) {
+        self.count = count;
         match weights {
-            Packed::Bf16(panels) => self.convert(count, channels, panels, &ToBf16, pixel),
+            Packed::Bf16(panels) => self.convert(channels, panels, &ToBf16, whole, pixel),
             Packed::Int8(weights) if weights.is_widened() => {
-                self.convert::<u16>(count, channels, &weights.panels, &weights.quantiser, pixel);
+                self.convert::<u16>(channels, &weights.panels, &weights.quantiser, whole, pixel);
             }
             Packed::Int8(weights) => {
-                self.convert::<u8>(count, channels, &weights.panels, &weights.quantiser, pixel);
+                self.convert::<u8>(channels, &weights.panels, &weights.quantiser, whole, pixel);
             }
             Packed::F32(_) | Packed::Rounded(_) => unreachable!("multiplied in f32"),
         }
@@ -87,15 +101,20 @@ impl Pixels {
 
     fn convert<'a, E: bytemuck::Pod>(
         &mut self,
-        count: usize,
         channels: usize,
         weights: &Panels,
         how: &impl Convert<E>,
+        whole: Option<&[f32]>,
         pixel: impl Fn(usize) -> &'a [f32],
     ) {
-        self.resize::<E>(count, channels, weights);
+        self.resize::<E>(channels, weights);
+        if let Some(values) = whole
+            && self.filled == self.stride
+        {
+            return how.convert(values, bytemuck::cast_slice_mut(self.bytes.elements_mut()));
+        }
         let pixels = self.bytes.elements_mut().chunks_exact_mut(self.stride.max(1));
-        for (number, to) in pixels.enumerate().take(count) {
+        for (number, to) in pixels.enumerate().take(self.count) {
             let to: &mut [E] = bytemuck::cast_slice_mut(to);
             how.convert(pixel(number), &mut to[..channels]);
             to[channels..].fill(how.zero());
@@ -107,7 +126,8 @@ impl Pixels {
     where
         Quantiser: Convert<E>,
     {
-        self.resize::<E>(count, channels, &weights.panels);
+        self.count = count;
+        self.resize::<E>(channels, &weights.panels);
         if self.filled < self.stride {
             for pixel in self.bytes.elements_mut().chunks_exact_mut(self.stride).take(count) {
                 let pixel: &mut [E] = bytemuck::cast_slice_mut(pixel);
@@ -116,11 +136,10 @@ impl Pixels {
         }
     }
 
-    fn resize<E>(&mut self, count: usize, channels: usize, weights: &Panels) {
-        self.count = count;
+    fn resize<E>(&mut self, channels: usize, weights: &Panels) {
         self.filled = channels * size_of::<E>();
         self.stride = self.filled.next_multiple_of(weights.run());
-        self.bytes.resize(count * self.stride);
+        self.bytes.resize(self.count * self.stride);
     }
 
     /// [`NR`] channels of a pixel from channel `at` on.

@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::super::micro::NR;
 use super::Quantiser;
-use super::depthwise::{QUAD, Quads};
+use super::depthwise::{QUAD, QuadMap};
 use super::panels::Int8;
 use super::pixels::Pixels;
 use super::requantise::Requantiser;
@@ -20,16 +20,16 @@ use crate::simd::{Lanes, lanes_fn};
 #[repr(C)]
 pub(in super::super) struct Quad {
     /// The number of their word in the map.
-    pub place: u32,
+    pub place: usize,
     /// Ones in the bytes of those that are the image's.
-    pub kept: u32,
+    pub kept: usize,
     /// Where they begin in the input; anywhere if they are not the image's.
-    pub from: [u32; QUAD],
+    pub from: [usize; QUAD],
 }
 
 /// What becomes of the values of a quad.
 #[derive(Clone, Copy)]
-pub(in super::super) struct Words<'a> {
+pub(in super::super) struct ToQuads<'a> {
     /// How they become bytes.
     pub requantiser: &'a Requantiser,
     /// The bytes of what.
@@ -37,7 +37,7 @@ pub(in super::super) struct Words<'a> {
     pub quads: &'a [Quad],
 }
 
-impl Words<'_> {
+impl ToQuads<'_> {
     /// The words of [`NR`] channels from channel `at` on, from four pixels' values.
     ///
     /// # Safety
@@ -45,10 +45,11 @@ impl Words<'_> {
     #[inline(always)]
     unsafe fn put<L: Lanes, const V: usize>(&self, quad: Quad, at: usize, values: [[L; V]; QUAD], to: &mut [u32]) {
         let to = &mut to[..NR];
-        let zeros = u32::from_ne_bytes([self.quantiser.zero; QUAD]) & !quad.kept;
+        let kept = quad.kept as u32;
+        let zeros = u32::from_ne_bytes([self.quantiser.zero; QUAD]) & !kept;
         // SAFETY: NR words; the caller vouches for set and channels.
         unsafe {
-            let (kept, zeros) = (L::splat(f32::from_bits(quad.kept)), L::splat(f32::from_bits(zeros)));
+            let (kept, zeros) = (L::splat(f32::from_bits(kept)), L::splat(f32::from_bits(zeros)));
             // A loop: the closure of a `map` is not compiled for the set.
             let mut bytes = values;
             for (bytes, values) in bytes.iter_mut().zip(values) {
@@ -70,8 +71,8 @@ struct Expanded<'a> {
     windows: &'a Windows,
     /// The block that goes to the place itself.
     first: usize,
-    words: Words<'a>,
-    map: &'a mut Quads,
+    words: ToQuads<'a>,
+    map: &'a mut QuadMap,
 }
 
 impl Output for Expanded<'_> {
@@ -83,7 +84,7 @@ impl Output for Expanded<'_> {
     unsafe fn take<L: Lanes, const V: usize>(&mut self, sums: &[Lane], window: usize, block: usize) {
         let quads = &self.words.quads[self.windows.list[window].pixel / QUAD..];
         for (sums, quad) in sums.as_chunks::<QUAD>().0.iter().zip(quads) {
-            let to = &mut self.map.words[quad.place as usize * self.map.channels + (block - self.first) * NR..];
+            let to = &mut self.map.words[quad.place * self.map.channels + (block - self.first) * NR..];
             // SAFETY: all are NR values of 32 bits; the caller vouches for the set.
             unsafe {
                 let mut values = [[L::splat(0.0); V]; QUAD];
@@ -103,8 +104,8 @@ lanes_fn! {
         x: &Pixels,
         weights: &Int8,
         blocks: Range<usize>,
-        words: Words,
-        map: &mut Quads,
+        words: ToQuads,
+        map: &mut QuadMap,
     ) {
         let (source, windows) = (x.source(&weights.panels, weights.products, 0), x.windows(QUAD));
         assert!(blocks.end * NR <= words.requantiser.channels(), "a channel for every lane");
@@ -120,22 +121,23 @@ lanes_fn! {
         x: &[f32],
         from: usize,
         channels: Range<usize>,
-        words: Words,
-        map: &mut Quads,
+        words: ToQuads,
+        map: &mut QuadMap,
     ) {
-        assert!(channels.end <= words.requantiser.channels(), "a channel for every lane");
+        let whole = channels.len().is_multiple_of(NR);
+        assert!(whole && channels.end <= words.requantiser.channels(), "a channel for every lane");
         for quad in words.quads {
             for at in channels.clone().step_by(NR) {
                 // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`; channels as asserted above.
                 unsafe {
                     let mut values = [[L::splat(0.0); V]; QUAD];
                     for (values, first) in values.iter_mut().zip(quad.from) {
-                        let known = &x[first as usize..][..from];
+                        let known = &x[first..][..from];
                         for (v, value) in values.iter_mut().enumerate() {
                             *value = value.read(&known[(at + v * L::WIDTH).min(from)..]);
                         }
                     }
-                    let to = quad.place as usize * map.channels + at - channels.start;
+                    let to = quad.place * map.channels + at - channels.start;
                     words.put(*quad, at, values, &mut map.words[to..]);
                 }
             }

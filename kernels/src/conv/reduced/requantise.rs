@@ -5,8 +5,8 @@ use super::Quantiser;
 use crate::simd::Lanes;
 
 /// `q = floor(clamp(f sum + b))` for each channel: `f` is the scale of the sums over that of the bytes, `b` the bias in steps, the
-/// zero point and a half. The bounds are those of the activation and of a byte. Source: Jacob et al. 2018, equation 4 and section
-/// 2.4, with the factor in f32. Rounded twice on every set, so that all give the same bytes.
+/// zero point and a half, so that ties go up. The bounds are those of the activation and of a byte. Source: Jacob et al. 2018,
+/// equation 4 and section 2.4, with the factor in f32. Product and sum are rounded each on every set, so that all give the same bytes.
 pub(in super::super) struct Requantiser {
     /// A value for each channel of all blocks.
     factors: Vec<f32>,
@@ -57,7 +57,7 @@ impl Requantiser {
 mod tests {
     use super::*;
     use crate::device::InputRange;
-    use crate::simd::lanes_fn;
+    use crate::simd::{Isa, lanes_fn, select};
 
     lanes_fn! {
         fn bytes<L, V, R>(requantiser: &Requantiser, sums: &[f32], to: &mut [u8]) {
@@ -68,6 +68,35 @@ mod tests {
                     bits.store_u8(to.as_mut_ptr());
                 }
             }
+        }
+    }
+
+    lanes_fn! {
+        fn stored<L>(bits: &[f32], bytes: &mut [u8], words: &mut [u16]) {
+            for at in (0..NR).step_by(L::WIDTH) {
+                // SAFETY: a register of sixteen values, bytes and words; `lanes_fn` runs this only on CPUs with the set of `L`.
+                unsafe {
+                    let bits = L::load(bits[at..at + L::WIDTH].as_ptr());
+                    bits.store_u8(bytes[at..at + L::WIDTH].as_mut_ptr());
+                    bits.store_u16(words[at..at + L::WIDTH].as_mut_ptr());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_set_stores_bytes() {
+        let known: Vec<u8> = (0..NR).map(|i| (i * 17) as u8).collect();
+        let bits: Vec<f32> = known.iter().map(|byte| f32::from_bits(u32::from(*byte))).collect();
+        for isa in Isa::available() {
+            select(isa).expect("it is available");
+            let (mut bytes, mut words) = (vec![9; NR + 1], vec![9; NR + 1]);
+            stored(&bits, &mut bytes, &mut words);
+            assert_eq!((&bytes[..NR], bytes[NR]), (known.as_slice(), 9), "{isa:?}");
+            assert!(
+                words.iter().zip(&known).all(|(word, byte)| *word == u16::from(*byte)) && words[NR] == 9,
+                "{isa:?}"
+            );
         }
     }
 

@@ -21,6 +21,8 @@ use super::Quantiser;
 use super::panels::Row;
 use super::pixels::{Operand, Pixels};
 use super::requantise::Requantiser;
+#[cfg(target_arch = "x86_64")]
+use super::tile::has_vnni;
 use super::tile::{Lane, Products};
 use super::values::numbers;
 use crate::device::Reused;
@@ -30,7 +32,7 @@ use crate::simd::lanes_fn;
 pub(in super::super) const QUAD: usize = 4;
 /// Pixels of a tile at most.
 const PIXELS: usize = 8;
-/// Words that an output pixel reads at most: of two quads, a kernel of five columns.
+/// ToQuads that an output pixel reads at most: of two quads, a kernel of five columns.
 const TAPS: usize = 10;
 
 /// Weights as the tiles read them.
@@ -48,7 +50,7 @@ pub(in super::super) struct Depthwise {
 }
 
 /// Quads that a kernel of some rows reads in a phase.
-fn quads(kernel: usize, phase: usize) -> usize {
+fn quads_of(kernel: usize, phase: usize) -> usize {
     (phase + kernel).div_ceil(QUAD)
 }
 
@@ -72,7 +74,7 @@ impl Depthwise {
         };
         let mut phases = [0; QUAD + 1];
         for phase in 0..QUAD {
-            phases[phase + 1] = phases[phase] + quads(kh, phase) * kw;
+            phases[phase + 1] = phases[phase] + quads_of(kh, phase) * kw;
         }
         let mut rows = vec![Row([0; NR * QUAD]); channels / NR * phases[QUAD]];
         for (block, rows) in rows.chunks_exact_mut(phases[QUAD]).enumerate() {
@@ -98,19 +100,19 @@ impl Depthwise {
 }
 
 /// A map in quads: `[row / 4][column][channel]`, zeros around it included.
-pub(in super::super) struct Quads {
+pub(in super::super) struct QuadMap {
     /// Of each channel the bytes of four rows, the first one in the lowest bits.
     pub words: Reused<u32>,
     pub width: usize,
     pub channels: usize,
 }
 
-impl Quads {
+impl QuadMap {
     /// Where an output row whose kernel begins in `row` finds its first word, and from there the others.
     fn taps(&self, row: usize, (kh, kw): (usize, usize)) -> (usize, SmallVec<[usize; TAPS]>) {
         let line = self.width * self.channels;
         let tap = |at: usize| at / kw * line + at % kw * self.channels;
-        (row / QUAD * line, (0..quads(kh, row % QUAD) * kw).map(tap).collect())
+        (row / QUAD * line, (0..quads_of(kh, row % QUAD) * kw).map(tap).collect())
     }
 }
 
@@ -118,7 +120,7 @@ impl Quads {
 struct Tile<'a> {
     /// The first channel at the first word of the first pixel.
     words: *const u32,
-    /// Words from one pixel to the next.
+    /// ToQuads from one pixel to the next.
     step: usize,
     taps: &'a [usize],
     /// Of each tap the weights of [`NR`] channels.
@@ -133,12 +135,12 @@ impl Tile<'_> {
     /// All taps of all pixels are words of [`NR`] channels, and there are as many weights and starts.
     unsafe fn run(&self, products: Products, count: usize, sums: &mut [Lane; PIXELS]) {
         let _ = products;
-        // SAFETY: the caller vouches for all of it; the set is that for which `Products::of_bytes` has answered.
+        // SAFETY: the caller vouches for all of it; operands of 16 bits are made on CPUs with AVX2 alone, and VNNI is asked for.
         unsafe {
             #[cfg(target_arch = "x86_64")]
             match products {
                 Products::Int16 => return for_rows!(count, PIXELS, M => avx2::tile::<M>(self, sums)),
-                Products::Int8 if vnni::is_available() => {
+                Products::Int8 if has_vnni() => {
                     return for_rows!(count, PIXELS, M => vnni::tile::<M>(self, sums));
                 }
                 _ => {}
@@ -152,7 +154,7 @@ lanes_fn! {
     /// The kernel at one output row, which begins in row `row` of the map, for some channels: for the output pixels from `first` on, whose
     /// channels begin with that of the range.
     pub(in super::super) fn depthwise[E: Operand][E]<L, V, R>(
-        map: &Quads,
+        map: &QuadMap,
         kernel: &Depthwise,
         row: usize,
         stride: usize,

@@ -4,12 +4,6 @@ use std::arch::x86_64::*;
 
 use super::super::tile::Lane;
 use super::{PIXELS, Tile};
-use crate::simd::{Isa, isa};
-
-/// Whether the instruction set in use has it, where bytes are multiplied as bytes.
-pub(super) fn is_available() -> bool {
-    isa() >= Isa::Avx512
-}
 
 /// # Safety
 /// As for [`Tile::run`]; the CPU has AVX-512 F and VNNI.

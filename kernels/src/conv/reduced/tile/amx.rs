@@ -13,10 +13,11 @@ pub(super) unsafe fn tile(products: Products, o: &Operands, windows: usize, pane
             (Products::Bf16, 2, _) => bf16::<2, 1>(o, sums),
             (Products::Bf16, _, 2) => bf16::<1, 2>(o, sums),
             (Products::Bf16, ..) => bf16::<1, 1>(o, sums),
-            (_, 2, 2) => int8::<2, 2>(o, sums),
-            (_, 2, _) => int8::<2, 1>(o, sums),
-            (_, _, 2) => int8::<1, 2>(o, sums),
-            _ => int8::<1, 1>(o, sums),
+            (Products::Int8, 2, 2) => int8::<2, 2>(o, sums),
+            (Products::Int8, 2, _) => int8::<2, 1>(o, sums),
+            (Products::Int8, _, 2) => int8::<1, 2>(o, sums),
+            (Products::Int8, ..) => int8::<1, 1>(o, sums),
+            (Products::Int16, ..) => unreachable!("multiplied with AVX2"),
         }
     }
 }

@@ -54,11 +54,17 @@ impl Products {
     /// How the instruction set in use multiplies bytes.
     pub fn of_bytes() -> Self {
         #[cfg(target_arch = "x86_64")]
-        if isa() == Isa::Avx2 || isa() == Isa::Avx512 && !std::arch::is_x86_feature_detected!("avx512vnni") {
+        if isa() >= Isa::Avx2 && !has_vnni() {
             return Self::Int16;
         }
         Self::Int8
     }
+}
+
+/// Whether the instruction set in use has VNNI: then it takes bytes four at a time.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn has_vnni() -> bool {
+    isa() >= Isa::Avx512 && std::arch::is_x86_feature_detected!("avx512vnni")
 }
 
 /// Tiles of one shape, as the instruction set in use computes them.
@@ -73,7 +79,8 @@ pub(super) enum Unit {
 }
 
 impl Unit {
-    /// For windows of so many pixels.
+    /// For windows of so many pixels. Weights are laid out for the set in use then; should another one be chosen later, they are still
+    /// multiplied, if slowly.
     ///
     /// # Panics
     /// When pixels are more than [`ROWS`].
@@ -81,10 +88,11 @@ impl Unit {
         assert!(pixels <= ROWS, "pixels of a window");
         #[cfg(target_arch = "x86_64")]
         match (isa(), products) {
+            // Made on a CPU with AVX2 alone.
+            (_, Products::Int16) => return Self::Avx2,
             // SAFETY: `isa` answers Amx only where it is available.
             (Isa::Amx, _) => return Self::Amx(unsafe { Tiles::new(pixels) }),
-            (Isa::Avx512, Products::Int8) => return Self::Vnni,
-            (Isa::Avx512 | Isa::Avx2, Products::Int16) => return Self::Avx2,
+            (_, Products::Int8) if has_vnni() => return Self::Vnni,
             _ => {}
         }
         let _ = products;

@@ -37,7 +37,7 @@ fn add(products: Products, bytes: &[u8], row: &[u8; ROW], lanes: &mut Lane) {
                 let product = |(x, w): (&u8, &u8)| i32::from(*x) * i32::from(*w as i8);
                 bytes.iter().zip(weights).map(product).fold(*lane as i32, i32::wrapping_add) as u32
             }
-            Products::Int16 => unreachable!("multiplied with AVX2"),
+            Products::Int16 => unreachable!("made and multiplied with AVX2"),
             Products::Bf16 => {
                 let value = |pair: &[u8]| bf16::from_ne_bytes([pair[0], pair[1]]).to_f32();
                 let pairs = bytes.chunks_exact(2).zip(weights.chunks_exact(2));
