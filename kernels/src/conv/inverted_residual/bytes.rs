@@ -85,14 +85,14 @@ impl Bytes {
         let words = Reused::filled(band.height.div_ceil(QUAD) * band.width * block, zeros);
         let mut map = QuadMap { words, width: band.width, channels: block };
         let mut mixed = Pixels::default();
-        let words = ToQuads { requantiser: &self.requantiser, quantiser: self.expanded, quads: &seen.quads };
+        let to = ToQuads { requantiser: &self.requantiser, quantiser: self.expanded, quads: &seen.quads };
         for start in all.clone().step_by(block) {
             let channels = start..(start + block).min(all.end);
             match &call.weights.expand {
                 Some((Weights::Int8(weights), _)) => {
-                    expand_quads(&seen.pixels, weights, start / LANES..channels.end / LANES, words, &mut map);
+                    expand_quads(&seen.pixels, weights, start / LANES..channels.end / LANES, to, &mut map);
                 }
-                _ => copy_quads(x, call.from, channels.clone(), words, &mut map),
+                _ => copy_quads(x, call.from, channels.clone(), to, &mut map),
             }
             mixed.prepare::<E>(band.rows * ow, channels.len(), project);
             for row in 0..band.rows {

@@ -71,7 +71,7 @@ struct Expanded<'a> {
     windows: &'a Windows,
     /// The block that goes to the place itself.
     first: usize,
-    words: ToQuads<'a>,
+    to: ToQuads<'a>,
     map: &'a mut QuadMap,
 }
 
@@ -82,7 +82,7 @@ impl Output for Expanded<'_> {
 
     #[inline(always)]
     unsafe fn take<L: Lanes, const V: usize>(&mut self, sums: &[Lane], window: usize, block: usize) {
-        let quads = &self.words.quads[self.windows.list[window].pixel / QUAD..];
+        let quads = &self.to.quads[self.windows.list[window].pixel / QUAD..];
         for (sums, quad) in sums.as_chunks::<QUAD>().0.iter().zip(quads) {
             let to = &mut self.map.words[quad.place * self.map.channels + (block - self.first) * NR..];
             // SAFETY: all are NR values of 32 bits; the caller vouches for the set.
@@ -91,7 +91,7 @@ impl Output for Expanded<'_> {
                 for (values, sums) in values.iter_mut().zip(sums) {
                     *values = numbers(sums);
                 }
-                self.words.put(*quad, block * NR, values, to);
+                self.to.put(*quad, block * NR, values, to);
             }
         }
     }
@@ -104,12 +104,12 @@ lanes_fn! {
         x: &Pixels,
         weights: &Int8,
         blocks: Range<usize>,
-        words: ToQuads,
+        to: ToQuads,
         map: &mut QuadMap,
     ) {
         let (source, windows) = (x.source(&weights.panels, weights.products, 0), x.windows(QUAD));
-        assert!(blocks.end * NR <= words.requantiser.channels(), "a channel for every lane");
-        let mut output = Expanded { weights, windows: &windows, first: blocks.start, words, map };
+        assert!(blocks.end * NR <= to.requantiser.channels(), "a channel for every lane");
+        let mut output = Expanded { weights, windows: &windows, first: blocks.start, to, map };
         // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
         unsafe { run::<L, V>(&source, &windows, blocks, &mut output) };
     }
@@ -121,12 +121,12 @@ lanes_fn! {
         x: &[f32],
         from: usize,
         channels: Range<usize>,
-        words: ToQuads,
+        to: ToQuads,
         map: &mut QuadMap,
     ) {
         let whole = channels.len().is_multiple_of(NR);
-        assert!(whole && channels.end <= words.requantiser.channels(), "a channel for every lane");
-        for quad in words.quads {
+        assert!(whole && channels.end <= to.requantiser.channels(), "a channel for every lane");
+        for quad in to.quads {
             for at in channels.clone().step_by(NR) {
                 // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`; channels as asserted above.
                 unsafe {
@@ -137,8 +137,8 @@ lanes_fn! {
                             *value = value.read(&known[(at + v * L::WIDTH).min(from)..]);
                         }
                     }
-                    let to = quad.place * map.channels + at - channels.start;
-                    words.put(*quad, at, values, &mut map.words[to..]);
+                    let place = quad.place * map.channels + at - channels.start;
+                    to.put(*quad, at, values, &mut map.words[place..]);
                 }
             }
         }
