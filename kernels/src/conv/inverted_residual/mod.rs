@@ -6,7 +6,8 @@
 //! al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", figure 3.
 //!
 //! Tile by tile, some expanded channels at a time: the expanded map, six times the input, is never in main
-//! memory. In int8 it is bytes, and so is what the projection takes (bytes.rs). Bytes: input (and the halo of each tile), weights, output. Operations: `2 e (from * pixels +
+//! memory. In int8 it holds bytes, and so does what the projection takes (bytes.rs). Bytes
+//! moved: input (and the halo of each tile), weights, output. Operations: `2 e (from * pixels +
 //! (k * k + to) * output pixels)`, and those of the halos.
 
 mod band;
