@@ -49,6 +49,7 @@ const CASES: &[Case] = &[
     ("depthwise convolution", depthwise),
     ("cosine nearest neighbour", cosine),
     ("flat nearest neighbour", flat),
+    ("flat nearest neighbour in few directions", flat_in_few_directions),
     ("bank of integers", integers),
     ("coreset", coreset),
     ("SSIM map", || ssim(false)),
@@ -160,6 +161,14 @@ fn cosine() -> Call {
 fn flat() -> Call {
     let bank = FlatBank::new(BankData::F32(noise(64 * 128)), 128, &Device::CPU).expect("shapes fit");
     let (query, mut index, mut distance) = (noise(12 * 128), vec![0; 12], vec![0.0; 12]);
+    Box::new(move || bank.nearest(&query, 1, &mut index, &mut distance).expect("shapes fit"))
+}
+
+/// Each element varies less than the one before it, so that few hold most of the variance.
+fn flat_in_few_directions() -> Call {
+    let uneven = |n: usize| -> Vec<f32> { noise(n).iter().enumerate().map(|(i, v)| v / (1 + i % 64) as f32).collect() };
+    let bank = FlatBank::new(BankData::F32(uneven(2048 * 64)), 64, &Device::CPU).expect("shapes fit");
+    let (query, mut index, mut distance) = (uneven(12 * 64), vec![0; 12], vec![0.0; 12]);
     Box::new(move || bank.nearest(&query, 1, &mut index, &mut distance).expect("shapes fit"))
 }
 

@@ -5,8 +5,7 @@
 //!
 //! `E = |q| e_b + e_q (|b| + 3 e_b) + 2^-20 (|q| + |b|)^2`
 //!
-//! with the quantisation errors e of panels.rs (Cauchy and Schwarz), the last term for what f32 rounds. Where only some
-//! directions are quantised (basis.rs), the rest of the product is at most r_q r_b, the lengths of what lies beyond them.
+//! with the quantisation errors e of panels.rs (Cauchy and Schwarz), the last term for what f32 rounds.
 
 use std::cmp::Ordering;
 
@@ -42,14 +41,11 @@ pub(super) struct GroupScale {
     pub norms: [f32; LANES],
     /// e_q.
     errors: [f32; LANES],
-    /// r_q.
-    rests: [f32; LANES],
 }
 
 impl GroupScale {
     fn set(&mut self, m: usize, s: Scale) {
         (self.steps[m], self.norms[m], self.errors[m]) = (s.step, s.norm as f32, s.error as f32);
-        self.rests[m] = upwards(s.rest);
     }
 
     /// The largest E of queries from `at` on with any vector of a panel.
@@ -72,23 +68,13 @@ impl GroupScale {
 impl<'a> Queries<'a> {
     /// Quantises all elements of queries.
     pub fn new(panels: &Panels, values: &'a [f32]) -> Self {
-        Self::of_elements(values, values, (panels.dimension(), panels.mean()), |_, scale| scale)
-    }
-
-    /// Quantises `elements` of queries, `d` of each, less `mean`; `scale` makes the scale of a query of that of its elements.
-    pub fn of_elements(
-        values: &'a [f32],
-        elements: &[f32],
-        (d, mean): (usize, &[f32]),
-        scale: impl Fn(usize, Scale) -> Scale + Sync,
-    ) -> Self {
-        let (count, group_len) = (elements.len() / d, d.next_multiple_of(2) * ROWS);
+        let (d, mean) = (panels.dimension(), panels.mean());
+        let (count, group_len) = (values.len() / d, d.next_multiple_of(2) * ROWS);
         let mut groups = Reused::filled(count.div_ceil(ROWS) * group_len, 0);
         let mut scales = Reused::filled(count.div_ceil(ROWS), GroupScale::default());
-        let parts =
-            groups.par_chunks_exact_mut(group_len).zip(elements.par_chunks(ROWS * d)).zip(scales.par_iter_mut());
-        parts.enumerate().for_each(|(g, ((to, from), group))| {
-            quantise_queries(from, d, mean, to, |m, s| group.set(m, scale(g * ROWS + m, s)));
+        let parts = groups.par_chunks_exact_mut(group_len).zip(values.par_chunks(ROWS * d)).zip(scales.par_iter_mut());
+        parts.for_each(|((to, from), group)| {
+            quantise_queries(from, d, mean, to, |m, scale| group.set(m, scale));
         });
         Self { values, count, groups, scales }
     }
@@ -100,11 +86,6 @@ impl<'a> Queries<'a> {
     }
 }
 
-/// A bound in f32 that is no smaller.
-fn upwards(bound: f64) -> f32 {
-    (bound * (1.0 + 1e-6)) as f32
-}
-
 /// What the first pass needs of the vectors of a panel.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -112,17 +93,15 @@ pub(super) struct PanelScale {
     steps: [f32; LANES],
     /// |b|^2 / 2; infinite where there is no vector.
     half_squares: [f32; LANES],
-    /// r_b.
-    rests: [f32; LANES],
     /// The largest e_b, |b| + 3 e_b and |b|.
     largest: [f32; 3],
 }
 
 impl PanelScale {
     pub fn new(scales: &[Scale]) -> Self {
-        let (mut steps, mut half_squares, mut rests) = ([0.0; LANES], [f32::INFINITY; LANES], [0.0; LANES]);
+        let (mut steps, mut half_squares) = ([0.0; LANES], [f32::INFINITY; LANES]);
         for (n, s) in scales.iter().enumerate() {
-            (steps[n], half_squares[n], rests[n]) = (s.step, (s.norm * s.norm / 2.0) as f32, upwards(s.rest));
+            (steps[n], half_squares[n]) = (s.step, (s.norm * s.norm / 2.0) as f32);
         }
         // What is no number stays: then all vectors of the panel are candidates.
         let largest = |of: fn(&Scale) -> f64| {
@@ -131,22 +110,20 @@ impl PanelScale {
         Self {
             steps,
             half_squares,
-            rests,
             largest: [largest(|s| s.error), largest(|s| s.norm + 3.0 * s.error), largest(|s| s.norm)],
         }
     }
 
-    /// Values of q.b - |b|^2 / 2 of lanes from `at` on, of the products of integers, and of the step and rest of a query.
+    /// Values of q.b - |b|^2 / 2 of lanes from `at` on, of the products of integers, and of the step of a query.
     ///
     /// # Safety
     /// `at` is a multiple of the width of `L`, below [`LANES`].
     #[inline(always)]
-    unsafe fn values<L: Lanes>(&self, product: L, step: L, rest: L, at: usize) -> L {
+    unsafe fn values<L: Lanes>(&self, product: L, step: L, at: usize) -> L {
         // SAFETY: a value of `L` proves its set; the arrays have LANES elements, a multiple of any width.
         unsafe {
             let product = product.mul(step).mul(L::load(self.steps.as_ptr().add(at)));
-            let value = product.sub(L::load(self.half_squares.as_ptr().add(at)));
-            rest.mul_add(L::load(self.rests.as_ptr().add(at)), value)
+            product.sub(L::load(self.half_squares.as_ptr().add(at)))
         }
     }
 }
@@ -154,35 +131,9 @@ impl PanelScale {
 /// What a tile says of q.b - |b|^2 / 2.
 #[derive(Default)]
 pub(super) struct Estimate {
-    /// r_q r_b is in them: where it is not 0, they bound from above only.
     pub values: [[f32; LANES]; ROWS],
     /// The largest E of a query with any vector of the panel, of the first [`ROWS`] of whole registers.
     pub errors: [f32; LANES],
-}
-
-lanes_fn! {
-    /// Whether a tile has an upper bound that may not be below the `least` of its query; [`estimate`] says which.
-    pub(super) fn any_near<L>(sums: &Sums, group: &GroupScale, panel: &PanelScale, least: &[f32; ROWS]) -> bool {
-        let mut far = [0.0; LANES];
-        // SAFETY: sums, scales and bounds have LANES elements, a multiple of any width; of `least`, no more are read than there
-        // are. `lanes_fn` runs this only on CPUs with the set of `L`.
-        unsafe {
-            for at in (0..ROWS).step_by(L::WIDTH) {
-                let least = L::load_part(least.as_ptr().add(at), L::WIDTH.min(ROWS - at));
-                least.sub(group.error(panel, at)).store(far.as_mut_ptr().add(at));
-            }
-            let (mut near, one) = (L::splat(0.0), L::splat(1.0));
-            for m in 0..ROWS {
-                let (far, step, rest) = (L::splat(far[m]), L::splat(group.steps[m]), L::splat(group.rests[m]));
-                for at in (0..LANES).step_by(L::WIDTH) {
-                    let value = panel.values(L::load_i32(sums[m].as_ptr().add(at)), step, rest, at);
-                    // What is no number is not below anything.
-                    near = far.above(value, near, one);
-                }
-            }
-            near.largest() > 0.0
-        }
-    }
 }
 
 lanes_fn! {
@@ -197,10 +148,10 @@ lanes_fn! {
             // SAFETY: sums, scales and estimates have LANES elements, a multiple of any width. `lanes_fn` runs this
             // only on CPUs with the set of `L`.
             let largest = unsafe {
-                let (step, rest) = (L::splat(group.steps[m]), L::splat(group.rests[m]));
+                let step = L::splat(group.steps[m]);
                 let mut largest = L::splat(f32::NEG_INFINITY);
                 for at in (0..LANES).step_by(L::WIDTH) {
-                    let value = panel.values(L::load_i32(sums[m].as_ptr().add(at)), step, rest, at);
+                    let value = panel.values(L::load_i32(sums[m].as_ptr().add(at)), step, at);
                     value.store(to.values[m].as_mut_ptr().add(at));
                     largest = value.max(largest);
                 }

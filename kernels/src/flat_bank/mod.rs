@@ -15,10 +15,12 @@ mod gpu;
 mod host;
 mod kernels;
 mod panels;
+mod projected;
 mod reduced;
 mod rows;
 mod search;
 mod tile;
+mod tree;
 
 use std::borrow::Cow;
 

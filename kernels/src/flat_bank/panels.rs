@@ -32,8 +32,6 @@ pub(super) struct Scale {
     pub norm: f64,
     /// |e|.
     pub error: f64,
-    /// Length of what was not quantised; 0 where all elements were.
-    pub rest: f64,
 }
 
 /// Elements in panels.
@@ -179,18 +177,14 @@ impl Quantised {
         let inverse = if inverse.is_finite() && inverse.recip().is_normal() { inverse } else { 0.0 };
         let step = if inverse > 0.0 { inverse.recip() } else { 0.0 };
         let error = quantise(&self.centred, inverse, step, &mut self.integers).sqrt();
-        Scale { inverse, step, norm, error, rest: 0.0 }
+        Scale { inverse, step, norm, error }
     }
 }
 
 impl Panels {
     /// Lays rows of `d` elements out.
     pub fn new(data: &BankData, d: usize) -> Self {
-        Self::centred(data, d, mean(data, d))
-    }
-
-    /// Lays rows of `d` elements out, to be quantised less `mean`, which has whole pairs.
-    pub fn centred(data: &BankData, d: usize, mean: Vec<f32>) -> Self {
+        let mean = mean(data, d);
         let room = || Quantised::new(d);
         let (elements, scales): (_, Vec<Scale>) = match data {
             BankData::F32(v) => {

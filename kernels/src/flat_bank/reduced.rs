@@ -1,42 +1,52 @@
 //! The search on the CPU in the directions in which the bank varies most.
 //!
-//! A first pass has the inner products in a few directions, in integers, and so a lower bound of the distance to every vector
-//! (bounds.rs). There is no close upper bound, so a vector that may be near is measured at once, from the vectors as they are, in
-//! f32 and where that does not decide in f64; later ones must come nearer than the k-th nearest so far. The result is exact: it
-//! depends on no direction, nor on the instruction set, nor on how the search is cut into tasks.
+//! The bank lies in the order of a k-d tree (tree.rs), so that the vectors of a panel are near each other. A query begins with the
+//! vectors of the panel it would be in, which leaves an upper bound of what it looks for. Lower bounds of the distances to all vectors
+//! (projected.rs) then come from a few leading directions, which leave some of the panels, and for these from all directions of the
+//! basis, which leave some vectors. Each of them is measured at once, from the vectors as they are, in f32 and where that
+//! does not decide in f64; later ones must come nearer than the k-th nearest so far. The result is exact: it depends on no
+//! direction and no order, nor on the instruction set, nor on how the search is cut into tasks.
 //!
-//! Operations: 2 n per pair for n directions, in integers, and 3 d for each vector that is measured: of real patches some 50
-//! for a query and k = 1, of images that are nothing like the bank some 250. Bytes: n integers of 16 bits for each vector beside
-//! the vector.
+//! Operations: 2 (n + 1) per pair for n leading directions and as much for all directions of a sixth of the pairs, on real patches, and
+//! 3 d for each vector that is measured. Bytes: 4 for each direction of a vector beside the vector, and 4 for each leading one again.
 
 use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::basis::{Basis, MOST_SQUARE};
-use super::bounds::{Estimate, PanelScale, Queries, any_near, estimate, may_be_near};
-use super::panels::Panels;
+use super::basis::{Basis, Coordinates, MOST_SQUARE};
+use super::projected::{PANELS, Projected, ProjectedQueries, ROWS, Tile};
 use super::rows::Rows;
 use super::search::{BLOCK, Measured, keep_nearest};
-use super::tile::{PANELS, ROWS, Sums, products};
-use crate::bank_data::BankData;
-use crate::device::Reused;
+use super::tree::Tree;
+use crate::device::{HostBuffer, Reused};
 use crate::error::Result;
 use crate::simd::LANES;
 
+/// Panels that are passed before what may be near in them is measured.
+const FEW: usize = 32;
 /// Vectors that are projected at a time.
 const AT_ONCE: usize = 4096;
 
-/// Vectors, and their coordinates as integers.
+/// Vectors, and what bounds their distances.
 #[derive(Clone, Debug)]
 pub(super) struct Reduced {
     rows: Rows,
     basis: Basis,
-    /// `[panel][pair][LANES][2]`.
-    integers: Vec<i16>,
-    /// One for each panel.
-    scales: Vec<PanelScale>,
+    tree: Tree,
+    /// In the leading directions, and in all of the basis.
+    leading: Projected,
+    whole: Projected,
+}
+
+/// Queries that pass the bank together.
+struct Queries<'a> {
+    /// `[query][d]`, as they came.
+    values: &'a [f32],
+    coordinates: Coordinates,
+    leading: ProjectedQueries,
+    whole: ProjectedQueries,
 }
 
 impl Reduced {
@@ -45,28 +55,21 @@ impl Reduced {
     /// # Errors
     /// As for [`Basis::coordinates`].
     pub fn new(rows: Rows, basis: Basis) -> Result<std::result::Result<Self, Rows>> {
-        let (mut coordinates, mut squares) = (Vec::new(), Vec::new());
-        for first in (0..rows.len()).step_by(AT_ONCE) {
-            let part = basis.coordinates(&rows.widened(first, AT_ONCE.min(rows.len() - first)))?;
-            coordinates.extend_from_slice(&part.values);
-            squares.extend_from_slice(&part.squares);
+        let mut values = HostBuffer::uninit(rows.len() * basis.count());
+        let mut squares = Reused::with_capacity(rows.len());
+        for (i, to) in values.chunks_mut(AT_ONCE * basis.count()).enumerate() {
+            let part = basis.coordinates(&rows.widened(i * AT_ONCE, to.len() / basis.count()))?;
+            to.copy_from_slice(&part.values);
+            squares.extend(part.squares.iter().copied());
         }
         if !squares.iter().all(|s| *s < MOST_SQUARE) {
             return Ok(Err(rows));
         }
-        let n = basis.count();
-        let panels = Panels::centred(&BankData::F32(coordinates.clone()), n, vec![0.0; n]);
-        let mut integers = vec![0; panels.panels() * panels.panel_len()];
-        let parts = integers.par_chunks_exact_mut(panels.panel_len()).enumerate();
-        let scales = parts
-            .map(|(p, to)| {
-                panels.quantise(p, &mut Reused::uninit(panels.panel_len()), to);
-                let of_vector = coordinates[p * LANES * n..].chunks_exact(n).zip(&squares[p * LANES..]);
-                let scales = panels.scales(p).iter().zip(of_vector).map(|(s, (c, square))| basis.scale(*s, *square, c));
-                PanelScale::new(&scales.collect::<Vec<_>>())
-            })
-            .collect();
-        Ok(Ok(Self { rows, basis, integers, scales }))
+        let coordinates = Coordinates { values, squares };
+        let tree = Tree::new(&coordinates.values, basis.count());
+        let leading = Projected::new(&basis, &coordinates, tree.order(), basis.leading());
+        let whole = Projected::new(&basis, &coordinates, tree.order(), basis.count());
+        Ok(Ok(Self { rows, basis, tree, leading, whole }))
     }
 
     pub fn rows(&self) -> &Rows {
@@ -80,14 +83,16 @@ impl Reduced {
     /// As for [`Basis::coordinates`].
     pub fn nearest(&self, values: &[f32], k: usize) -> Result<Reused<Measured>> {
         let queries = self.queries(values)?;
-        let (groups, panels, tasks) = (queries.scales.len(), self.scales.len(), 2 * rayon::current_num_threads());
+        let (count, tasks) = (queries.coordinates.len(), 2 * rayon::current_num_threads());
+        let tiles = self.leading.panels() / PANELS;
+        let groups = count.div_ceil(ROWS);
         let each = groups.div_ceil(tasks.min(groups));
-        let cuts = tasks.div_ceil(groups.div_ceil(each)).min(panels);
+        let cuts = tasks.div_ceil(groups.div_ceil(each)).min(tiles);
         // What is found in each part of the panels, `[part][group][ROWS][k]`.
         let mut found = Reused::filled(cuts * groups * ROWS * k, Near::NONE);
         let parts = found.par_chunks_mut(groups * ROWS * k).enumerate();
         parts.for_each(|(cut, of_part)| {
-            let panels = cut * panels / cuts..(cut + 1) * panels / cuts;
+            let panels = cut * tiles / cuts * PANELS..(cut + 1) * tiles / cuts * PANELS;
             of_part.par_chunks_mut(each * ROWS * k).enumerate().for_each(|(i, nearest)| {
                 Search::new(self, &queries, i * each, nearest, k).run(panels.clone());
             });
@@ -97,26 +102,31 @@ impl Reduced {
             vector: near.vector as u32,
             square: near.square,
         });
-        let mut nearest = Reused::with_capacity(cuts * queries.count * k);
+        let mut nearest = Reused::with_capacity(cuts * count * k);
         nearest.extend(measured);
         keep_nearest(&mut nearest, k);
         Ok(nearest)
     }
 
-    fn queries<'a>(&self, values: &'a [f32]) -> Result<Queries<'a>> {
-        let n = self.basis.count();
-        let projected = self.basis.coordinates(values)?;
-        let of_query = |q: usize| (projected.squares[q], &projected.values[q * n..(q + 1) * n]);
-        Ok(Queries::of_elements(values, &projected.values, (n, &Reused::filled(n, 0.0)), |q, scale| {
-            let (square, coordinates) = of_query(q);
-            self.basis.scale(scale, square, coordinates)
-        }))
+    /// The numbers of the vectors of panels.
+    fn vectors(&self, panels: Range<usize>) -> &[u32] {
+        let end = |p: usize| (p * LANES).min(self.rows.len());
+        &self.tree.order()[end(panels.start)..end(panels.end)]
     }
 
-    /// Integers of panel `p`.
-    fn panel(&self, p: usize) -> &[i16] {
-        let len = self.basis.count() * LANES;
-        &self.integers[p * len..(p + 1) * len]
+    fn queries<'a>(&self, values: &'a [f32]) -> Result<Queries<'a>> {
+        let coordinates = self.basis.coordinates(values)?;
+        let leading = self.leading.queries(&self.basis, &coordinates);
+        let whole = self.whole.queries(&self.basis, &coordinates);
+        Ok(Queries { values, coordinates, leading, whole })
+    }
+}
+
+impl<'a> Queries<'a> {
+    /// The values of query `q`.
+    fn query(&self, q: usize) -> &'a [f32] {
+        let d = self.values.len() / self.coordinates.len();
+        &self.values[q * d..(q + 1) * d]
     }
 }
 
@@ -141,7 +151,8 @@ struct Search<'a> {
     k: usize,
     /// The nearest so far of each query, ascending, `[query][k]`; [`Near::NONE`] where there are fewer.
     nearest: &'a mut [Near],
-    /// What q.b - |b|^2 / 2 is at the k-th, `[group][ROWS]`; minus infinity before there are k, infinity where there is no query.
+    /// What bounds of vectors that may be nearer than the k-th are not below, `[group][ROWS]`; minus infinity before there are k,
+    /// infinity where there is no query.
     least: Reused<[f32; ROWS]>,
     /// A vector in f32.
     wide: Reused<f32>,
@@ -151,9 +162,9 @@ impl<'a> Search<'a> {
     /// Of the groups from `first` on whose nearest are wanted.
     fn new(bank: &'a Reduced, queries: &'a Queries<'a>, first: usize, nearest: &'a mut [Near], k: usize) -> Self {
         let groups = first..first + nearest.len() / (ROWS * k);
-        let missing = |g: usize| {
-            std::array::from_fn(|m| if g * ROWS + m < queries.count { f32::NEG_INFINITY } else { f32::INFINITY })
-        };
+        let is_query = |g: usize, m: usize| g * ROWS + m < queries.coordinates.len();
+        let missing =
+            |g: usize| std::array::from_fn(|m| if is_query(g, m) { f32::NEG_INFINITY } else { f32::INFINITY });
         Self {
             bank,
             queries,
@@ -167,7 +178,8 @@ impl<'a> Search<'a> {
 
     /// Passes the panels of a range block by block, and all groups over each.
     fn run(mut self, range: Range<usize>) {
-        let per_block = (BLOCK / size_of_val(self.bank.panel(0))).max(PANELS) / PANELS * PANELS;
+        self.groups.clone().for_each(|g| self.begin(g, &range));
+        let per_block = (BLOCK / (self.bank.leading.panel_len() * size_of::<f32>())).max(PANELS) / PANELS * PANELS;
         for first in range.clone().step_by(per_block) {
             for g in self.groups.clone() {
                 self.pass(g, first..(first + per_block).min(range.end));
@@ -175,69 +187,78 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Passes panels with group `g`.
-    fn pass(&mut self, g: usize, panels: Range<usize>) {
-        let bank = self.bank;
-        let group = &self.queries.groups[g * bank.basis.count() * ROWS..(g + 1) * bank.basis.count() * ROWS];
-        let mut sums = [Sums::default(); PANELS];
-        for p in panels.clone().step_by(PANELS) {
-            if p + 1 < panels.end {
-                products(group, [bank.panel(p), bank.panel(p + 1)], &mut sums);
-            } else {
-                products(group, [bank.panel(p)], sums.first_chunk_mut().expect("one at least"));
-            }
-            for (i, sums) in sums.iter().enumerate().take(panels.end - p) {
-                self.look(g, p + i, sums);
+    /// Measures the vectors about the panel in which each query of group `g` would be that may be among the nearest, at least k of a
+    /// range of panels.
+    fn begin(&mut self, g: usize, range: &Range<usize>) {
+        // All but the last are full.
+        let panels = (self.k - 1).div_ceil(LANES) + 1;
+        let end = range.end.min(self.bank.rows.len().div_ceil(LANES));
+        let last = end.saturating_sub(panels).max(range.start);
+        let mut bounds = [Tile::default()];
+        for m in 0..ROWS.min(self.queries.coordinates.len() - g * ROWS) {
+            let (_, coordinates) = self.queries.coordinates.of(g * ROWS + m);
+            let first = self.bank.tree.panel_of(coordinates).clamp(range.start, last);
+            for p in first..(first + panels).min(end) {
+                self.bank.whole.bounds(p, &[0], &self.queries.whole, g, &mut bounds);
+                self.look(g, m, p, &bounds[0][m]);
             }
         }
     }
 
-    /// Measures what may be near of the products of group `g` with panel `p`.
-    fn look(&mut self, g: usize, p: usize, sums: &Sums) {
-        let (at, group, panel) = (g - self.groups.start, &self.queries.scales[g], &self.bank.scales[p]);
-        if !any_near(sums, group, panel, &self.least[at]) {
-            return;
-        }
-        let mut estimates = Estimate::default();
-        let near = estimate(sums, group, panel, &self.least[at], &mut estimates);
-        for m in (0..ROWS).filter(|m| near >> m & 1 == 1 && g * ROWS + m < self.queries.count) {
-            self.look_at(g, m, p, &estimates.values[m], estimates.errors[m]);
+    /// Passes panels with group `g`, a few at a time: what is found in them leaves fewer of the next ones.
+    fn pass(&mut self, g: usize, panels: Range<usize>) {
+        let (mut near, mut bounds) = ([0; FEW], [Tile::default(); FEW]);
+        let rows = ROWS.min(self.queries.coordinates.len() - g * ROWS);
+        for first in panels.clone().step_by(FEW) {
+            let few = (first, FEW.min(panels.end - first));
+            let least = &self.least[g - self.groups.start];
+            let found = self.bank.leading.near_panels(few, &self.queries.leading, g, least, &mut near);
+            self.bank.whole.bounds(first, &near[..found], &self.queries.whole, g, &mut bounds);
+            for (p, bounds) in near[..found].iter().zip(&bounds) {
+                (0..rows).for_each(|m| self.look(g, m, first + *p as usize, &bounds[m]));
+            }
         }
     }
 
     /// Measures vectors of panel `p` that may be near query `m` of group `g`: first the one that is most likely, which leaves
     /// fewer of the others.
-    fn look_at(&mut self, g: usize, m: usize, p: usize, values: &[f32; LANES], error: f32) {
-        let values = &values[..LANES.min(self.bank.rows.len() - p * LANES)];
-        let likely = (1..values.len()).fold(0, |a, b| if values[b] > values[a] { b } else { a });
-        self.measure(g, m, p * LANES + likely);
-        for (lane, value) in values.iter().enumerate().filter(|(lane, _)| *lane != likely) {
-            if may_be_near(value + error, self.least[g - self.groups.start][m]) {
-                self.measure(g, m, p * LANES + lane);
+    fn look(&mut self, g: usize, m: usize, p: usize, bounds: &[f32; LANES]) {
+        // What is no number is not below anything.
+        let is_far = |search: &Self, bound: f32| bound < search.least[g - search.groups.start][m];
+        if bounds.iter().all(|bound| is_far(self, *bound)) {
+            return;
+        }
+        let vectors = self.bank.vectors(p..p + 1);
+        let Some(likely) = (0..vectors.len()).reduce(|a, b| if bounds[b] > bounds[a] { b } else { a }) else { return };
+        self.measure(g, m, vectors[likely]);
+        for (vector, bound) in vectors.iter().zip(bounds) {
+            if *vector != vectors[likely] && !is_far(self, *bound) {
+                self.measure(g, m, *vector);
             }
         }
     }
 
     /// Measures a vector, which takes its place among the nearest of query `m` of group `g` if it is one.
-    fn measure(&mut self, g: usize, m: usize, vector: usize) {
-        let (at, k) = (g - self.groups.start, self.k);
-        let farthest = self.nearest[(at * ROWS + m + 1) * k - 1].square;
-        let query = self.queries.query(g * ROWS + m);
-        let Some(square) = self.bank.rows.square_within(query, vector, farthest, &mut self.wide) else { return };
+    fn measure(&mut self, g: usize, m: usize, vector: u32) {
+        let (at, k, q) = (g - self.groups.start, self.k, g * ROWS + m);
+        let nearest = &mut self.nearest[(at * ROWS + m) * k..(at * ROWS + m + 1) * k];
+        let (query, farthest) = (self.queries.query(q), nearest[k - 1].square);
+        let Some(square) = self.bank.rows.square_within(query, vector as usize, farthest, &mut self.wide) else {
+            return;
+        };
         // Of all that is no number, the one that comes last.
         let square = if square.is_nan() { f64::NAN } else { square };
-        let nearest = &mut self.nearest[(at * ROWS + m) * k..(at * ROWS + m + 1) * k];
-        let place =
-            nearest.partition_point(|n| n.square.total_cmp(&square).then(n.vector.cmp(&(vector as u64))).is_lt());
-        if place < k {
-            nearest[place..].rotate_right(1);
-            nearest[place] = Near { square, vector: vector as u64 };
+        let vector = u64::from(vector);
+        let place = nearest.partition_point(|n| n.square.total_cmp(&square).then(n.vector.cmp(&vector)).is_lt());
+        // It may have been measured at the beginning.
+        if place == k || nearest[place].vector == vector {
+            return;
         }
+        nearest[place..].rotate_right(1);
+        nearest[place] = Near { square, vector };
         let Near { square: last, vector } = nearest[k - 1];
-        let square = f64::from(self.queries.scales[g].norms[m]).powi(2);
-        // All vectors are measured for a query that is too long for bounds in f32.
-        if vector != u64::MAX && square < MOST_SQUARE {
-            self.least[at][m] = ((square - last) / 2.0) as f32;
+        if vector != u64::MAX {
+            self.least[at][m] = self.bank.whole.least(self.queries.coordinates.of(q).0, last);
         }
     }
 }
@@ -245,6 +266,7 @@ impl<'a> Search<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bank_data::BankData;
     use crate::flat_bank::host::HostBank;
 
     const DIMENSION: usize = 80;
@@ -279,34 +301,54 @@ mod tests {
         assert!(matches!(bank, HostBank::Whole(_)));
     }
 
-    /// No distance, in f64, is below its bound; and bounds are near enough to leave few vectors.
+    /// No vector is nearer than its bounds allow, in all directions or the leading ones; and bounds leave few vectors.
     #[test]
     fn bounds_hold_and_leave_few() {
         let (vectors, values) = (narrow(3000, 2), narrow(2 * ROWS, 4));
-        let bank = reduced(vectors.clone());
+        let bank = reduced(vectors);
         let queries = bank.queries(&values).expect("memory");
+        let panels: Vec<u32> = (0..bank.whole.panels() as u32).collect();
         let mut left = 0;
-        for (g, p) in (0..2).flat_map(|g| (0..bank.scales.len()).map(move |p| (g, p))) {
-            let (mut sums, mut estimates) = ([Sums::default()], Estimate::default());
-            let len = bank.basis.count() * ROWS;
-            products(&queries.groups[g * len..(g + 1) * len], [bank.panel(p)], &mut sums);
-            let (scales, least) = ((&queries.scales[g], &bank.scales[p]), &[0.0; ROWS]);
-            let near = estimate(&sums[0], scales.0, scales.1, least, &mut estimates);
-            assert!(near == 0 || any_near(&sums[0], scales.0, scales.1, least));
-            for m in 0..ROWS {
-                let norm = f64::from(queries.scales[g].norms[m]).powi(2);
-                let nearest = (0..3000)
-                    .map(|i| bank.rows.square(queries.query(g * ROWS + m), i, &mut []))
-                    .fold(f64::MAX, f64::min);
-                for lane in 0..LANES.min(3000 - p * LANES) {
-                    let upper = f64::from(estimates.values[m][lane] + estimates.errors[m]);
-                    let square = bank.rows.square(queries.query(g * ROWS + m), p * LANES + lane, &mut []);
-                    assert!(norm - 2.0 * upper <= square, "{} > {square}", norm - 2.0 * upper);
-                    left += usize::from(norm - 2.0 * upper <= nearest);
+        for q in 0..2 * ROWS {
+            let least = |square| bank.whole.least(queries.coordinates.of(q).0, square);
+            let squares: Vec<f64> = (0..3000).map(|i| bank.rows.square(queries.query(q), i, &mut [])).collect();
+            let of_nearest = least(squares.iter().copied().fold(f64::MAX, f64::min));
+            for (projected, of_queries) in [(&bank.leading, &queries.leading), (&bank.whole, &queries.whole)] {
+                let mut tiles = vec![Tile::default(); panels.len()];
+                projected.bounds(0, &panels, of_queries, q / ROWS, &mut tiles);
+                let bounds = tiles.iter().flat_map(|tile| tile[q % ROWS]);
+                for (bound, vector) in bounds.zip(bank.tree.order()) {
+                    let of_vector = least(squares[*vector as usize]);
+                    assert!(bound >= of_vector, "{bound} < {of_vector}");
+                    left += usize::from(bound >= of_nearest);
                 }
             }
         }
-        assert!(left < 12 * 3000 / 20, "{left} of {} may be near", 12 * 3000);
+        assert!(left < 2 * 12 * 3000 / 20, "{left} of {} may be near", 2 * 12 * 3000);
+    }
+
+    /// Panels are near where a bound of theirs is; the last, which is empty, never is.
+    #[test]
+    fn panels_are_near_as_their_bounds_are() {
+        let (vectors, values) = (narrow(2999, 2), narrow(2 * ROWS - 1, 4));
+        let bank = reduced(vectors);
+        let queries = bank.queries(&values).expect("memory");
+        let count = bank.leading.panels();
+        for g in 0..2 {
+            let mut least = [f32::INFINITY; ROWS];
+            let nearest =
+                |q| (0..2999).map(|i| bank.rows.square(queries.query(q), i, &mut [])).fold(f64::MAX, f64::min);
+            let of_query = |q| bank.whole.least(queries.coordinates.of(q).0, nearest(q));
+            (g * ROWS..queries.coordinates.len()).zip(&mut least).for_each(|(q, least)| *least = of_query(q));
+            let (mut near, mut tiles) = (vec![0; count], vec![Tile::default(); count]);
+            let found = bank.leading.near_panels((0, count), &queries.leading, g, &least, &mut near);
+            let panels: Vec<u32> = (0..count as u32).collect();
+            bank.leading.bounds(0, &panels, &queries.leading, g, &mut tiles);
+            let is_near = |tile: &Tile| tile.iter().zip(least).any(|(row, least)| row.iter().any(|v| *v >= least));
+            let want: Vec<u32> = panels.into_iter().filter(|p| is_near(&tiles[*p as usize])).collect();
+            assert_eq!(near[..found], want);
+            assert!(found > 0 && found < count - 1, "{found} of {count}");
+        }
     }
 
     /// The search in few directions finds what measuring all vectors does.

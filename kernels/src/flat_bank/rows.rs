@@ -86,38 +86,54 @@ impl Rows {
     }
 }
 
-/// A sum with the squared differences of a register of elements.
+/// A register of differences of elements.
 ///
 /// # Safety
 /// The CPU has the set of `L`, and [`Lanes::WIDTH`] elements can be read at both places.
 #[inline(always)]
-unsafe fn add_square<L: Lanes, T: BankElement>(sum: L, a: *const f32, b: *const T) -> L {
+unsafe fn difference<L: Lanes, T: BankElement>(a: *const f32, b: *const T) -> L {
     // SAFETY: the caller's.
-    let difference = unsafe { L::load(a).sub(T::load(b)) };
-    difference.mul_add(difference, sum)
+    unsafe { L::load(a).sub(T::load(b)) }
 }
 
+/// From a place on, a register with ones in the last lanes alone.
+static LAST: [f32; 2 * LANES] = {
+    let mut ones = [0.0; 2 * LANES];
+    let mut at = LANES;
+    while at < 2 * LANES {
+        ones[at] = 1.0;
+        at += 1;
+    }
+    ones
+};
+
 lanes_fn! {
-    /// Sum of squared differences, in f32.
+    /// Sum of squared differences of at least [`LANES`] elements, in f32.
     fn rough_square[T: BankElement][T]<L>(a: &[f32], b: &[T]) -> f32 {
-        assert_eq!(a.len(), b.len(), "vectors of one length");
+        assert!(a.len() == b.len() && a.len() >= LANES, "vectors of one length, of a register at least");
         let (pairs, whole) = (a.len() / (2 * L::WIDTH) * 2 * L::WIDTH, a.len() / L::WIDTH * L::WIDTH);
-        let (mut last_a, mut last_b) = ([0.0; LANES], [T::default(); LANES]);
-        last_a[..a.len() - whole].copy_from_slice(&a[whole..]);
-        last_b[..a.len() - whole].copy_from_slice(&b[whole..]);
-        // SAFETY: every register ends before `whole`, inside both vectors, or is the first of whole registers of what is left.
-        // `lanes_fn` runs this only on CPUs with the set of `L`.
+        let (a_at, b_at) = (a.as_ptr(), b.as_ptr());
+        // SAFETY: every register ends inside both vectors, which have LANES elements at least, and that of `LAST` inside of it, as a
+        // register has no more than LANES. `lanes_fn` runs this only on CPUs with the set of `L`.
         unsafe {
             let mut sums = [L::splat(0.0); 2];
             for at in (0..pairs).step_by(2 * L::WIDTH) {
-                sums[0] = add_square(sums[0], a.as_ptr().add(at), b.as_ptr().add(at));
-                sums[1] = add_square(sums[1], a.as_ptr().add(at + L::WIDTH), b.as_ptr().add(at + L::WIDTH));
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    let difference = difference::<L, T>(a_at.add(at + i * L::WIDTH), b_at.add(at + i * L::WIDTH));
+                    *sum = difference.mul_add(difference, *sum);
+                }
             }
             if pairs < whole {
-                sums[0] = add_square(sums[0], a.as_ptr().add(pairs), b.as_ptr().add(pairs));
+                let difference = difference::<L, T>(a_at.add(pairs), b_at.add(pairs));
+                sums[0] = difference.mul_add(difference, sums[0]);
             }
-            if whole < a.len() {
-                sums[1] = add_square(sums[1], last_a.as_ptr(), last_b.as_ptr());
+            let rest = a.len() - whole;
+            if rest > 0 {
+                // The last register of the vectors, less what is summed already.
+                let (last, zero) = (a.len() - L::WIDTH, L::splat(0.0));
+                let difference = difference::<L, T>(a_at.add(last), b_at.add(last));
+                let new = L::load(LAST.as_ptr().add(LANES - L::WIDTH + rest)).above(zero, difference, zero);
+                sums[1] = new.mul_add(new, sums[1]);
             }
             sums[0].add(sums[1]).sum()
         }

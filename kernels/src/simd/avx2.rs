@@ -193,6 +193,15 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn any(self) -> bool {
+        // SAFETY: a value of this type proves AVX2.
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            _mm256_testz_si256(bits, bits) == 0
+        }
+    }
+
+    #[inline(always)]
     fn number_to_bits(self) -> Self {
         // SAFETY: a value of this type proves AVX2.
         Self(unsafe { _mm256_castsi256_ps(_mm256_cvttps_epi32(self.0)) })

@@ -178,6 +178,15 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn any(self) -> bool {
+        // SAFETY: a value of this type proves AVX-512.
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            _mm512_test_epi32_mask(bits, bits) != 0
+        }
+    }
+
+    #[inline(always)]
     fn number_to_bits(self) -> Self {
         // SAFETY: a value of this type proves AVX-512.
         Self(unsafe { _mm512_castsi512_ps(_mm512_cvttps_epi32(self.0)) })

@@ -126,6 +126,9 @@ pub(crate) trait Lanes: Copy {
     /// The number that the bits are as a signed integer.
     fn bits_to_number(self) -> Self;
 
+    /// Whether a lane has a bit that is set.
+    fn any(self) -> bool;
+
     /// The bits of the signed integer that is left when the fraction is cut off.
     fn number_to_bits(self) -> Self;
 

@@ -189,6 +189,12 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn any(self) -> bool {
+        // SAFETY: every AArch64 CPU has NEON.
+        unsafe { vmaxvq_u32(vreinterpretq_u32_f32(self.0)) != 0 }
+    }
+
+    #[inline(always)]
     fn number_to_bits(self) -> Self {
         // SAFETY: every AArch64 CPU has NEON.
         Self(unsafe { vreinterpretq_f32_s32(vcvtq_s32_f32(self.0)) })

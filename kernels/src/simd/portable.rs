@@ -198,6 +198,11 @@ impl<const N: usize> Lanes for Portable<N> {
     }
 
     #[inline(always)]
+    fn any(self) -> bool {
+        self.0.iter().any(|v| v.to_bits() != 0)
+    }
+
+    #[inline(always)]
     fn number_to_bits(self) -> Self {
         self.map(|v| f32::from_bits((v as i32).cast_unsigned()))
     }

@@ -179,6 +179,12 @@ impl Lanes for Sse2 {
     }
 
     #[inline(always)]
+    fn any(self) -> bool {
+        // SAFETY: every x86-64 CPU has SSE2.
+        unsafe { _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_castps_si128(self.0), _mm_setzero_si128())) != 0xffff }
+    }
+
+    #[inline(always)]
     fn number_to_bits(self) -> Self {
         // SAFETY: every x86-64 CPU has SSE2.
         Self(unsafe { _mm_castsi128_ps(_mm_cvttps_epi32(self.0)) })
