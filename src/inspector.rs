@@ -75,7 +75,7 @@ impl Inspector {
             Some(key) => ModelFile::load_signed(path, key)?,
             None => ModelFile::load(path)?,
         };
-        let pool = options.threads.map(|n| Pool::new(n, &options.cores)).transpose()?.map(Arc::new);
+        let pool = options.pool()?.map(Arc::new);
         let model = on_threads(pool.as_deref(), || Model::of_file(&file, &device));
         let model = model.map_err(|e| Error::Model { path: path.into(), reason: e.to_string() })?;
         Ok(Self::of_model(model, options, pool))

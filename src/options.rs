@@ -1,10 +1,12 @@
 //! How an inspector works.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 use hotad_engine::data::roi::Roi;
 use hotad_engine::device::Precision;
 use hotad_engine::signature::PublicKey;
+use hotad_engine::threads::Pool;
 use hotad_engine::{Error, Result};
 
 /// Which map a verdict holds.
@@ -26,10 +28,14 @@ pub struct Options {
     pub device: String,
     /// Of convolutions: f32, or on a GPU with tensor cores tf32, f16, bf16.
     pub precision: Precision,
-    /// Threads of this inspector's own; without a number it shares those of the process, one for each core.
+    /// Threads of this inspector's own; without a number, and unless `awake`, it shares those of the process, one for each core.
     pub threads: Option<usize>,
     /// Thread `i` of its own stays on the core `cores[i]`, if there is one (Linux).
     pub cores: Vec<usize>,
+    /// Threads of its own spin: they look for work all the time, so that none has to be woken for a frame, and take the whole time of
+    /// their cores. A second after the last frame they begin to look every millisecond only. Without a number of threads there
+    /// is one for each core.
+    pub awake: bool,
     /// Time from the arrival of a frame to its verdict; a later verdict is undecided.
     pub deadline: Option<Duration>,
     /// Which map verdicts hold.
@@ -55,6 +61,7 @@ impl Default for Options {
             precision: Precision::F32,
             threads: None,
             cores: Vec::new(),
+            awake: false,
             deadline: None,
             map: MapSize::None,
             regions: REGIONS,
@@ -65,6 +72,14 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The threads of an inspector's own, if it is to have any.
+    pub(crate) fn pool(&self) -> Result<Option<Pool>> {
+        let one_each = || std::thread::available_parallelism().map_or(1, NonZero::get);
+        let Some(threads) = self.threads.or_else(|| self.awake.then(one_each)) else { return Ok(None) };
+        let pool = Pool::new(threads, &self.cores)?;
+        Ok(Some(if self.awake { pool.awake() } else { pool }))
+    }
+
     /// Fails for values out of range.
     pub(crate) fn check(&self) -> Result<()> {
         if self.deadline == Some(Duration::ZERO) {

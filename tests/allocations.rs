@@ -63,6 +63,7 @@ const TILES: &str = "i3ad-tiles";
 struct Way {
     /// None: all.
     threads: Option<usize>,
+    awake: bool,
     precision: Precision,
     /// Frames that are inspected together.
     batch: usize,
@@ -70,7 +71,7 @@ struct Way {
     region: bool,
 }
 
-const ALONE: Way = Way { threads: Some(1), precision: Precision::F32, batch: 1, region: false };
+const ALONE: Way = Way { threads: Some(1), awake: false, precision: Precision::F32, batch: 1, region: false };
 
 impl Way {
     /// All ways to look at a model of this name.
@@ -87,6 +88,7 @@ impl Way {
                 Self { precision: Precision::Bf16, ..ALONE },
                 Self { precision: Precision::Int8, ..ALONE },
                 Self { region: true, ..ALONE },
+                Self { threads: Some(2), awake: true, ..ALONE },
             ]);
         }
         ways
@@ -95,8 +97,8 @@ impl Way {
     fn options(&self) -> Options {
         let corners = [[20.0, 10.0], [140.0, 30.0], [120.0, 110.0], [30.0, 100.0]];
         let roi = self.region.then(|| Roi::polygon(&corners).expect("an area"));
-        let (threads, precision) = (self.threads, self.precision);
-        Options { device: "cpu".into(), map: MapSize::Frame, threads, precision, roi, ..Options::default() }
+        let Self { threads, awake, precision, .. } = *self;
+        Options { device: "cpu".into(), map: MapSize::Frame, threads, awake, precision, roi, ..Options::default() }
     }
 }
 

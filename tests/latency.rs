@@ -56,7 +56,8 @@ fn frames_beyond_their_deadline_are_counted() {
 
 #[test]
 fn the_table_names_what_was_measured() {
-    let table = ok(&["bench", MODEL, "--device", "cpu", "-q", "--seconds", "0.1", "--threads", "1", "--pin"]);
+    let table =
+        ok(&["bench", MODEL, "--device", "cpu", "-q", "--seconds", "0.1", "--threads", "1", "--pin", "--awake"]);
     for word in ["plate.safetensors (paedid) on cpu", "p99.9", "missed deadlines", "allocations a frame", "page faults"]
     {
         assert!(table.contains(word), "{word}: {table}");

@@ -58,9 +58,13 @@ fn rasl_aligns_and_finds_cracks() {
     small_data(&data, 64);
     let settings = ["--set", "image_size=64", "--set", "images=16", "--set", "rounds=4"];
     ok(&[&["train", "rasl", "--data", text(&data), "--out", text(&model), "-q"], &settings[..]].concat());
-    let metrics = json(&ok(&["eval", "--model", text(&model), "--data", text(&data), "--json", "-q"]));
+    let eval = ["eval", "--model", text(&model), "--data", text(&data), "--json", "-q"];
+    let metrics = json(&ok(&eval));
     assert!(metrics["image_auroc"].as_f64().is_some_and(|v| v > 0.9), "{metrics}");
     assert!(metrics["pixel_auroc"].as_f64().is_some_and(|v| v > 0.7), "{metrics}");
+    let means = json(&ok(&[&eval[..], &["--set", "score=mean"]].concat()));
+    assert_eq!(means["pixel_auroc"], metrics["pixel_auroc"]);
+    assert!(means["notes"].to_string().contains("score = \\\"mean\\\""), "{means}");
 }
 
 /// Every baseline with settings that train in a moment.

@@ -46,20 +46,29 @@ fn same_bits(work: impl Fn() -> Vec<f32> + Sync) {
 #[test]
 fn prepared_convolutions() {
     // With Winograd's transforms, and directly.
-    for (x, dilation) in [([2, 20, 37, 32], 1), ([1, 20, 37, 32], 8), ([1, 5, 7, 32], 1)] {
-        let opts = ConvOptions { padding: dilation.into(), dilation, ..ConvOptions::default() };
+    let three = |dilation: usize| (3, ConvOptions { padding: dilation.into(), dilation, ..ConvOptions::default() });
+    let four = (4, ConvOptions { stride: 2, padding: 1.into(), ..ConvOptions::default() });
+    let cases = [
+        ([2, 20, 37, 32], three(1)),
+        ([1, 20, 37, 32], three(8)),
+        ([1, 5, 7, 32], three(1)),
+        ([2, 40, 37, 32], four),
+        ([1, 6, 8, 32], four),
+    ];
+    for (x, (k, opts)) in cases {
         let data = noise(x.iter().product(), 13);
         let upload = |n, index| Device::CPU.upload(noise(n, index)).expect("memory");
-        let (weight, bias) = (|| upload(72 * 9 * 32, 14), || upload(72, 15));
+        let (weight, bias) = (|| upload(72 * k * k * 32, 14), || upload(72, 15));
         let range = InputRange::new(0.0, 1.0).expect("finite");
         for rounding in [Rounding::None, Rounding::Bf16, Rounding::Int8(range)] {
-            let conv = PreparedConv::new(weight(), [72, 3, 3, 32], bias(), opts, Activation::Relu).expect("fits");
-            let gated = PreparedGated::new(weight(), [72, 3, 3, 32], bias(), opts, Activation::Relu).expect("fits");
+            let conv = PreparedConv::new(weight(), [72, k, k, 32], bias(), opts, Activation::Relu).expect("fits");
+            let gated = PreparedGated::new(weight(), [72, k, k, 32], bias(), opts, Activation::Relu).expect("fits");
             let conv = conv.rounded(rounding).expect("few terms");
             let gated = gated.rounded(rounding).expect("few terms");
             same_bits(|| {
-                let mut y = vec![0.0; data.len() / 32 * 72];
-                let mut features = vec![0.0; data.len() / 32 * 36];
+                let shape = conv.output(x).expect("shapes fit");
+                let mut y = vec![0.0; shape.iter().product()];
+                let mut features = vec![0.0; y.len() / 2];
                 conv.run(&data, x, Extra::default(), &mut y).expect("shapes fit");
                 gated.run(&data, x, None, &mut features).expect("shapes fit");
                 y.extend(features);

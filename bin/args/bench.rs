@@ -45,6 +45,9 @@ pub struct BenchArgs {
     /// Keep each thread on a core of its own, from the first core on (Linux)
     #[arg(long)]
     pub pin: bool,
+    /// Have the threads spin between frames, so that none has to be woken: they take the whole time of their cores
+    #[arg(long)]
+    pub awake: bool,
     /// Keep all memory of the process from being swapped out (Unix; needs the right to)
     #[arg(long)]
     pub lock_memory: bool,

@@ -38,6 +38,7 @@ fn options(args: &BenchArgs, common: &Common) -> Result<Options> {
         precision: common.precision.parse()?,
         threads: common.threads().or_else(|| args.pin.then_some(cores.len())),
         cores,
+        awake: args.awake,
         deadline: args.deadline.map(|ms| Duration::from_secs_f64(ms / 1e3)),
         key: args.trust.key()?,
         ..Options::default()

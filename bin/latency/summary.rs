@@ -130,9 +130,10 @@ pub struct Summary {
     device: String,
     processor: String,
     instruction_set: String,
-    /// Threads of the inspector; null where it shares those of the process.
+    /// Threads of the inspector; null where they are as many as cores.
     threads: Option<usize>,
     pinned: bool,
+    awake: bool,
     locked: bool,
     frame: FrameSize,
     rate_hz: f64,
@@ -168,6 +169,7 @@ impl Summary {
             instruction_set: instruction_set.unwrap_or_default(),
             threads,
             pinned: args.pin,
+            awake: args.awake,
             locked: args.lock_memory,
             frame: FrameSize { width: source.width(), height: source.height(), format: format.name() },
             rate_hz: args.rate,

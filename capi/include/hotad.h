@@ -173,6 +173,16 @@ typedef struct {
    * File with the public key (PEM) that the model file has to be signed by; null where none is asked for.
    */
   const char *verify_key;
+  /**
+   * 1 to have the inspector's threads spin: they look for work all the time, so that none has to be woken for a frame, and take the
+   * whole time of their cores; a second after the last frame they begin to look every millisecond only. Without a number of threads
+   * there is one for each core. 0 not to.
+   */
+  uint32_t awake;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
 } hotad_options;
 
 /**

@@ -57,6 +57,8 @@ pub unsafe extern "C" fn hotad_options_init(options: *mut hotad_options, size: u
             map: hotad_map::HOTAD_MAP_NONE as u32,
             roi: std::ptr::null(),
             verify_key: std::ptr::null(),
+            awake: 0,
+            reserved: 0,
         };
         check_size("options", size, size_of::<hotad_options>())?;
         // SAFETY: the caller's; the size was checked.
@@ -272,6 +274,7 @@ unsafe fn options_of(options: *const hotad_options) -> Result<Options, Failure> 
         precision: precision.map_or(Ok(defaults.precision), str::parse).map_err(inspector::Error::from)?,
         threads: (given.threads > 0).then_some(given.threads as usize),
         regions: given.regions as usize,
+        awake: given.awake != 0,
         deadline: (given.deadline_ns > 0).then(|| Duration::from_nanos(given.deadline_ns)),
         map,
         roi: roi.map(str::parse).transpose()?,

@@ -106,6 +106,12 @@ pub struct hotad_options {
     pub roi: *const c_char,
     /// File with the public key (PEM) that the model file has to be signed by; null where none is asked for.
     pub verify_key: *const c_char,
+    /// 1 to have the inspector's threads spin: they look for work all the time, so that none has to be woken for a frame, and take the
+    /// whole time of their cores; a second after the last frame they begin to look every millisecond only. Without a number of threads
+    /// there is one for each core. 0 not to.
+    pub awake: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// An image in memory of the caller's, who keeps it unchanged during the call.

@@ -204,7 +204,7 @@ fn changes_of_thresholds_are_told_with_who_made_them() {
 #[test]
 fn a_deadline_counts_from_the_arrival() {
     let hour = 3_600_000_000_000;
-    let c = open(&hotad_options { deadline_ns: hour, ..options() });
+    let c = open(&hotad_options { deadline_ns: hour, awake: 1, ..options() });
     let pixels = noise(64 * 64);
     let (fresh, stale) = (frame(&pixels, 64, 64), hotad_frame { waited_ns: hour, ..frame(&pixels, 64, 64) });
     for (frames, late) in [(vec![fresh], 0), (vec![stale], 1), (vec![fresh, fresh], 0), (vec![fresh, stale], 1)] {

@@ -1,7 +1,11 @@
 //! Work on the threads that kernels use.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
 use hotad_kernels::device::Device;
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::{ThreadPool, ThreadPoolBuilder, Yield};
 
 use crate::error::{Error, Result};
 
@@ -20,8 +24,17 @@ pub fn pooled<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     result.expect("the scope has run the work")
 }
 
+/// How long a thread that is kept awake looks for work without finding any before it sleeps, and how long it then sleeps before it
+/// looks again.
+const SPIN: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
+
 /// Threads apart from those that the process shares.
-pub struct Pool(ThreadPool);
+pub struct Pool {
+    threads: ThreadPool,
+    /// Whether those that are kept awake may go.
+    ended: Arc<AtomicBool>,
+}
 
 impl Pool {
     /// So many threads; thread `i` stays on the core `cores[i]`, if there is one.
@@ -35,13 +48,51 @@ impl Pool {
         let start = move |i: usize| cores.get(i).map_or((), |core| drop(stay_on(*core)));
         let builder = ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("hotad-{i}"));
         let pool = builder.start_handler(start).build();
-        pool.map(Self)
-            .map_err(|e| Error::Device(format!("cpu: no more threads can be started: {e}; use fewer threads")))
+        let threads =
+            pool.map_err(|e| Error::Device(format!("cpu: no more threads can be started: {e}; use fewer threads")))?;
+        Ok(Self { threads, ended: Arc::default() })
+    }
+
+    /// Keeps its threads awake: they look for work all the time, so that none has to be woken, until they have found none for a
+    /// second; from then on they look every millisecond.
+    #[must_use]
+    pub fn awake(self) -> Self {
+        let ended = Arc::clone(&self.ended);
+        // Until every thread has begun, there is no other work: what waits for other threads may not take this up in between, as it
+        // would never come back to it.
+        let begun = Arc::new(Barrier::new(self.threads.current_num_threads() + 1));
+        let all_begun = Arc::clone(&begun);
+        self.threads.spawn_broadcast(move |_| {
+            begun.wait();
+            spin(&ended);
+        });
+        all_begun.wait();
+        self
     }
 
     /// Runs `work` on one of them; the kernels that it calls use the others.
     pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        self.0.install(work)
+        self.threads.install(work)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Does what there is to do for the other threads of this one's pool until they end; lets other threads of the system go first.
+fn spin(ended: &AtomicBool) {
+    let mut worked = Instant::now();
+    while !ended.load(Ordering::Relaxed) {
+        if rayon::yield_now() == Some(Yield::Executed) {
+            worked = Instant::now();
+        } else if worked.elapsed() < SPIN {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(POLL_INTERVAL);
+        }
     }
 }
 

@@ -146,6 +146,7 @@ class Inspector:
         device: str = "auto",
         precision: Precision = "f32",
         threads: int | None = None,
+        awake: bool = False,
         deadline_ms: float | None = None,
         map: Literal["none", "model", "frame"] = "none",
         regions: int | None = None,

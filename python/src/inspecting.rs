@@ -179,7 +179,7 @@ impl Inspector {
 #[pymethods]
 impl Inspector {
     #[new]
-    #[pyo3(signature = (path, *, device = "auto", precision = "f32", threads = None, deadline_ms = None, map = "none", regions = None, roi = None, verify_key = None))]
+    #[pyo3(signature = (path, *, device = "auto", precision = "f32", threads = None, awake = false, deadline_ms = None, map = "none", regions = None, roi = None, verify_key = None))]
     #[allow(clippy::too_many_arguments)] // by name, in Python
     fn open(
         py: Python<'_>,
@@ -187,6 +187,7 @@ impl Inspector {
         device: &str,
         precision: &str,
         threads: Option<usize>,
+        awake: bool,
         deadline_ms: Option<f64>,
         map: &str,
         regions: Option<usize>,
@@ -199,6 +200,7 @@ impl Inspector {
             device: device.into(),
             precision: precision.parse().map_err(|e| raised(inspector::Error::from(e)))?,
             threads,
+            awake,
             deadline: deadline.map_err(|_| HotadError::new_err("deadline_ms: expected a number above 0"))?,
             map: match map {
                 "none" => MapSize::None,

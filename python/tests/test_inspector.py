@@ -184,6 +184,14 @@ def test_frames_that_cannot_be_are_refused(inspector, frame, format, said):
         inspector.inspect(frame, format)
 
 
+def test_threads_that_are_kept_awake(inspector):
+    frame = noise(48, 64, 3)
+    awake = hotad.Inspector(MODEL, device="cpu", threads=2, awake=True, map="frame")
+    verdicts = [i.inspect(frame) for i in (inspector, awake)]
+    assert verdicts[0].score == verdicts[1].score
+    assert (verdicts[0].map == verdicts[1].map).all()
+
+
 @pytest.mark.parametrize(
     "path, options, said",
     [

@@ -1,4 +1,4 @@
-//! 3x3 convolutions of shapes that run with Winograd's transforms: within the golden tolerance of sums in float64.
+//! Convolutions of shapes that run with Winograd's transforms: within the golden tolerance of sums in float64.
 
 use hotad_kernels::activation::Activation;
 use hotad_kernels::conv::{ConvOptions, Extra, Padding, PreparedConv, PreparedGated};
@@ -22,10 +22,19 @@ struct Example {
 }
 
 impl Example {
-    fn new(x: [usize; 4], outputs: usize, padding: Padding, dilation: usize) -> Self {
-        let opts = ConvOptions { stride: 1, padding, dilation, groups: 1 };
-        let case = Case { x, w: [outputs, 3, 3, x[3]], opts };
-        let deviation = (1.0 / (9 * x[3]) as f64).sqrt();
+    /// A 3x3 convolution.
+    fn three(x: [usize; 4], outputs: usize, padding: Padding, dilation: usize) -> Self {
+        Self::new(x, outputs, 3, ConvOptions { stride: 1, padding, dilation, groups: 1 })
+    }
+
+    /// A 4x4 convolution of stride 2.
+    fn four(x: [usize; 4], outputs: usize, padding: Padding) -> Self {
+        Self::new(x, outputs, 4, ConvOptions { stride: 2, padding, dilation: 1, groups: 1 })
+    }
+
+    fn new(x: [usize; 4], outputs: usize, kernel: usize, opts: ConvOptions) -> Self {
+        let case = Case { x, w: [outputs, kernel, kernel, x[3]], opts };
+        let deviation = (1.0 / (kernel * kernel * x[3]) as f64).sqrt();
         let unit = 3f64.sqrt(); // of uniform values
         let (x, w) = (noise(len(case.x), unit, 1), noise(len(case.w), unit * deviation, 2));
         let bias = noise(outputs, 1.0, 3);
@@ -37,12 +46,18 @@ impl Example {
     /// and several strips, all paddings, lattices of a dilation, and many channels, whose sums have the largest error.
     fn all() -> Vec<Self> {
         vec![
-            Self::new([1, 16, 16, 512], 32, Padding::Each(1), 1),
-            Self::new([2, 15, 18, 32], 35, Padding::Same, 1),
-            Self::new([1, 19, 17, 48], 64, Padding::Each(0), 1),
-            Self::new([1, 40, 13, 32], 48, Padding::Each(2), 1),
-            Self::new([1, 23, 25, 32], 40, Padding::Each(2), 2),
-            Self::new([1, 20, 30, 32], 32, Padding::Each(8), 8),
+            Self::three([1, 16, 16, 512], 32, Padding::Each(1), 1),
+            Self::three([2, 15, 18, 32], 35, Padding::Same, 1),
+            Self::three([1, 19, 17, 48], 64, Padding::Each(0), 1),
+            Self::three([1, 40, 13, 32], 48, Padding::Each(2), 1),
+            Self::three([1, 23, 25, 32], 40, Padding::Each(2), 2),
+            Self::three([1, 20, 30, 32], 32, Padding::Each(8), 8),
+            Self::four([1, 24, 24, 512], 32, Padding::Each(1)),
+            Self::four([2, 21, 26, 32], 35, Padding::Same),
+            Self::four([1, 27, 37, 48], 64, Padding::Each(0)),
+            Self::four([1, 70, 21, 32], 48, Padding::Each(3)),
+            // Several bands.
+            Self::four([1, 75, 70, 32], 32, Padding::Each(2)),
         ]
     }
 

@@ -1,6 +1,7 @@
 //! The inspector: its verdicts are those of the command line, to the bit, for every method; frames of all formats; regions;
 //! thresholds, deadlines and what is refused.
 
+mod awake;
 #[path = "../common/mod.rs"]
 mod common;
 mod deadlines;

@@ -40,7 +40,10 @@ type Case = (&'static str, fn() -> Call);
 const CASES: &[Case] = &[
     ("convolution 3x3", || dense(3, Padding::Same)),
     ("convolution 1x1", || dense(1, Padding::Each(0))),
-    ("convolution by Winograd", winograd),
+    ("convolution 3x3 by Winograd", || winograd(3, ConvOptions::same(3))),
+    ("convolution 4x4 of stride 2 by Winograd", || {
+        winograd(4, ConvOptions { stride: 2, padding: 1.into(), ..ConvOptions::default() })
+    }),
     ("convolution in int8", int8),
     ("inverted residual", || inverted_residual(Rounding::None)),
     ("inverted residual in int8", || inverted_residual(Rounding::Int8(InputRange::new(0.0, 1.0).expect("finite")))),
@@ -104,12 +107,15 @@ fn int8() -> Call {
     })
 }
 
-fn winograd() -> Call {
-    let (shape, opts) = ([1, 16, 16, 32], ConvOptions::same(3));
+fn winograd(kernel: usize, opts: ConvOptions) -> Call {
+    // 16 tiles, the fewest.
+    let size = if opts.stride == 1 { 16 } else { 24 };
+    let shape = [1, size, size, 32];
     let upload = |n| Device::CPU.upload(noise(n)).expect("memory");
-    let conv =
-        PreparedConv::new(upload(32 * 9 * 32), [32, 3, 3, 32], upload(32), opts, Activation::Relu).expect("fits");
-    let (x, mut y) = (noise(16 * 16 * 32), vec![0.0; 16 * 16 * 32]);
+    let weight = upload(32 * kernel * kernel * 32);
+    let conv = PreparedConv::new(weight, [32, kernel, kernel, 32], upload(32), opts, Activation::Relu).expect("fits");
+    let y = conv.output(shape).expect("fits");
+    let (x, mut y) = (noise(shape.iter().product()), vec![0.0; y.iter().product()]);
     Box::new(move || {
         conv.run(&x, shape, Extra::default(), &mut y).expect("shapes fit");
     })

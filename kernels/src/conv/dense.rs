@@ -227,7 +227,8 @@ fn in_parts(
 /// Runs a pass of output step 1 and takes the maximum of each 2x2 block; `y` has half the rows and
 /// columns of the pass, which only ever exists band by band.
 pub(super) fn run_pooled(pass: &Pass, y: &mut [f32]) {
-    match Grid::suited(pass) {
+    // Blocks do not reach from band to band.
+    match Grid::suited(pass).filter(|grid| grid.band().is_multiple_of(2)) {
         Some(grid) => in_pooled_bands(pass, grid.band(), y, |n, row, to| winograd::run_band(pass, &grid, n, row, to)),
         None => in_pooled_bands(pass, BAND, y, |n, row, to| run_band(pass, n, row, to)),
     }

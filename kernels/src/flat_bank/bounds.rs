@@ -38,7 +38,7 @@ pub(super) struct Queries<'a> {
 pub(super) struct GroupScale {
     steps: [f32; LANES],
     /// |q|.
-    pub norms: [f32; LANES],
+    norms: [f32; LANES],
     /// e_q.
     errors: [f32; LANES],
 }

@@ -2,8 +2,8 @@
 //! once and searched exactly, without a distance matrix.
 //!
 //! On the CPU a first pass in 16-bit integers leaves a few candidates for each query, by a bound that holds for
-//! any data; their distances are measured in f64 (search.rs). Where most of the variance is in few directions, the first pass
-//! looks at these alone (reduced.rs). A bank in half precision stays so in memory. On a
+//! any data; their distances are measured in f64 (search.rs). Where most of the variance is in few directions, bounds in f32
+//! come from these alone (reduced.rs). A bank in half precision stays so in memory. On a
 //! GPU a bank in half precision is widened and distances are summed in f32, on NVIDIA's of those candidates that a
 //! first pass on tensor cores leaves (cuda/).
 

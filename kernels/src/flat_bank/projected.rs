@@ -24,8 +24,13 @@ const ROUNDING: f64 = 1.0 / (1 << 20) as f64;
 /// Bound of what results that are flushed to 0 lose: there are two for each direction, and some.
 const FLUSHED: f64 = 1024.0 * f32::MIN_POSITIVE as f64;
 
-/// Bounds of a tile.
-pub(super) type Tile = [[f32; LANES]; ROWS];
+/// Bounds of a group with a panel.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Tile {
+    pub bounds: [[f32; LANES]; ROWS],
+    /// Bit m says whether query m has one that is not below its `least`.
+    pub near: u32,
+}
 
 /// The vectors of a bank in the first of its directions.
 #[derive(Clone, Debug)]
@@ -89,8 +94,8 @@ impl Projected {
         ProjectedQueries { groups, group_len }
     }
 
-    /// What the bounds of a query of squared length `query` are below for all vectors farther than the square root of
-    /// `distance`, in any number of these directions.
+    /// A number that, of a query of squared length `query`, no bound of a vector as near as the square root of `distance` is below, in
+    /// these directions or the first of them.
     pub fn least(&self, query: f64, distance: f64) -> f32 {
         // All vectors may be near a query that is too long for bounds in f32, or that is no number.
         if query < MOST_SQUARE {
@@ -115,8 +120,15 @@ impl Projected {
     }
 
     /// The bounds of group `g` with panels, counted from `first`, one tile for each.
-    pub fn bounds(&self, first: usize, panels: &[u32], queries: &ProjectedQueries, g: usize, to: &mut [Tile]) {
-        bounds(&self.panels[first * self.panel_len()..], panels, queries.group(g), to);
+    pub fn bounds(
+        &self,
+        (first, panels): (usize, &[u32]),
+        queries: &ProjectedQueries,
+        g: usize,
+        least: &[f32; ROWS],
+        to: &mut [Tile],
+    ) {
+        bounds(&self.panels[first * self.panel_len()..], panels, queries.group(g), least, to);
     }
 }
 
@@ -134,7 +146,8 @@ pub(super) fn upwards(bound: f64) -> f32 {
 /// The bounds of a group `[steps][ROWS]` with [`Lanes::PANELS`] panels `[1 + steps][LANES]`.
 ///
 /// # Safety
-/// The CPU has the set of `L`, `V` registers of it hold [`LANES`] values, and so many can be read at all places.
+/// The CPU has the set of `L`, and `V` registers of it hold [`LANES`] values; `steps * ROWS` values can be read from `group` on, and
+/// `(1 + steps) * LANES` from each of the first [`Lanes::PANELS`] panels on.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // registers by index, see conv/micro.rs
 unsafe fn tile<L: Lanes, const V: usize>(
@@ -176,15 +189,17 @@ unsafe fn tile<L: Lanes, const V: usize>(
 lanes_fn! {
     /// Writes the numbers of those `panels` to `near` in which a bound of a group is not below the `least` of its query, and
     /// returns how many there are. What is no number is not below anything.
+    #[allow(clippy::needless_range_loop)] // registers by index, see conv/micro.rs
     fn near_panels<L, V, R>(panels: &[f32], group: &[f32], least: &[f32; ROWS], near: &mut [u32]) -> usize {
         let steps = group.len() / ROWS;
         let len = (steps + 1) * LANES;
         let count = panels.len() / len;
         assert!(near.len() >= count && count.is_multiple_of(PANELS), "whole tiles, and as many numbers as panels");
         let mut found = 0;
+        const { assert!(PANELS.is_multiple_of(L::PANELS), "whole tiles of any set") };
         for first in (0..count).step_by(L::PANELS) {
-            // SAFETY: as many panels as a tile takes lie within `panels`, and the group has `steps` steps. `lanes_fn` runs this only on
-            // CPUs with the set of `L`.
+            // SAFETY: as many panels as a tile takes lie within `panels`, which has whole ones, and the group has `steps` steps.
+            // `lanes_fn` runs this only on CPUs with the set of `L`.
             unsafe {
                 let panel = panels.as_ptr().add(first * len);
                 let sums = tile::<L, V>(group.as_ptr(), [panel, panel.add((L::PANELS - 1) * len)], steps);
@@ -208,7 +223,8 @@ lanes_fn! {
 
 lanes_fn! {
     /// Writes the bounds of a group with some of the panels, one tile for each.
-    fn bounds<L, V, R>(panels: &[f32], numbers: &[u32], group: &[f32], to: &mut [Tile]) {
+    #[allow(clippy::needless_range_loop)] // registers by index, see conv/micro.rs
+    fn bounds<L, V, R>(panels: &[f32], numbers: &[u32], group: &[f32], least: &[f32; ROWS], to: &mut [Tile]) {
         let steps = group.len() / ROWS;
         let len = (steps + 1) * LANES;
         assert!(to.len() >= numbers.len(), "a tile for each panel");
@@ -222,10 +238,15 @@ lanes_fn! {
             unsafe {
                 let sums = tile::<L, V>(group.as_ptr(), at, steps);
                 for p in 0..L::PANELS.min(to.len()) {
+                    let one = L::splat(1.0);
+                    to[p].near = 0;
                     for m in 0..ROWS {
+                        let (mut is_near, least) = (L::splat(0.0), L::splat(least[m]));
                         for v in 0..V {
-                            sums[m][p][v].store(to[p][m].as_mut_ptr().add(v * L::WIDTH));
+                            sums[m][p][v].store(to[p].bounds[m].as_mut_ptr().add(v * L::WIDTH));
+                            is_near = least.above(sums[m][p][v], is_near, one);
                         }
+                        to[p].near |= u32::from(is_near.any()) << m;
                     }
                 }
             }

@@ -10,22 +10,22 @@
 //! Operations: 2 (n + 1) per pair for n leading directions and as much for all directions of a sixth of the pairs, on real patches, and
 //! 3 d for each vector that is measured. Bytes: 4 for each direction of a vector beside the vector, and 4 for each leading one again.
 
+mod search;
+
 use std::ops::Range;
 
-use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::basis::{Basis, Coordinates, MOST_SQUARE};
-use super::projected::{PANELS, Projected, ProjectedQueries, ROWS, Tile};
+use super::projected::{PANELS, Projected, ProjectedQueries, ROWS};
 use super::rows::Rows;
-use super::search::{BLOCK, Measured, keep_nearest};
+use super::search::{Measured, keep_nearest};
 use super::tree::Tree;
 use crate::device::{HostBuffer, Reused};
 use crate::error::Result;
 use crate::simd::LANES;
+use search::{Near, Search};
 
-/// Panels that are passed before what may be near in them is measured.
-const FEW: usize = 32;
 /// Vectors that are projected at a time.
 const AT_ONCE: usize = 4096;
 
@@ -130,144 +130,12 @@ impl<'a> Queries<'a> {
     }
 }
 
-/// A vector and its squared distance.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C)]
-struct Near {
-    square: f64,
-    vector: u64,
-}
-
-impl Near {
-    /// No vector, at a distance that is no number.
-    const NONE: Self = Self { square: f64::NAN, vector: u64::MAX };
-}
-
-/// The search of some groups of queries.
-struct Search<'a> {
-    bank: &'a Reduced,
-    queries: &'a Queries<'a>,
-    groups: Range<usize>,
-    k: usize,
-    /// The nearest so far of each query, ascending, `[query][k]`; [`Near::NONE`] where there are fewer.
-    nearest: &'a mut [Near],
-    /// What bounds of vectors that may be nearer than the k-th are not below, `[group][ROWS]`; minus infinity before there are k,
-    /// infinity where there is no query.
-    least: Reused<[f32; ROWS]>,
-    /// A vector in f32.
-    wide: Reused<f32>,
-}
-
-impl<'a> Search<'a> {
-    /// Of the groups from `first` on whose nearest are wanted.
-    fn new(bank: &'a Reduced, queries: &'a Queries<'a>, first: usize, nearest: &'a mut [Near], k: usize) -> Self {
-        let groups = first..first + nearest.len() / (ROWS * k);
-        let is_query = |g: usize, m: usize| g * ROWS + m < queries.coordinates.len();
-        let missing =
-            |g: usize| std::array::from_fn(|m| if is_query(g, m) { f32::NEG_INFINITY } else { f32::INFINITY });
-        Self {
-            bank,
-            queries,
-            k,
-            nearest,
-            least: Reused::collect(groups.clone().map(missing)),
-            wide: Reused::filled(bank.rows.dimension(), 0.0),
-            groups,
-        }
-    }
-
-    /// Passes the panels of a range block by block, and all groups over each.
-    fn run(mut self, range: Range<usize>) {
-        self.groups.clone().for_each(|g| self.begin(g, &range));
-        let per_block = (BLOCK / (self.bank.leading.panel_len() * size_of::<f32>())).max(PANELS) / PANELS * PANELS;
-        for first in range.clone().step_by(per_block) {
-            for g in self.groups.clone() {
-                self.pass(g, first..(first + per_block).min(range.end));
-            }
-        }
-    }
-
-    /// Measures the vectors about the panel in which each query of group `g` would be that may be among the nearest, at least k of a
-    /// range of panels.
-    fn begin(&mut self, g: usize, range: &Range<usize>) {
-        // All but the last are full.
-        let panels = (self.k - 1).div_ceil(LANES) + 1;
-        let end = range.end.min(self.bank.rows.len().div_ceil(LANES));
-        let last = end.saturating_sub(panels).max(range.start);
-        let mut bounds = [Tile::default()];
-        for m in 0..ROWS.min(self.queries.coordinates.len() - g * ROWS) {
-            let (_, coordinates) = self.queries.coordinates.of(g * ROWS + m);
-            let first = self.bank.tree.panel_of(coordinates).clamp(range.start, last);
-            for p in first..(first + panels).min(end) {
-                self.bank.whole.bounds(p, &[0], &self.queries.whole, g, &mut bounds);
-                self.look(g, m, p, &bounds[0][m]);
-            }
-        }
-    }
-
-    /// Passes panels with group `g`, a few at a time: what is found in them leaves fewer of the next ones.
-    fn pass(&mut self, g: usize, panels: Range<usize>) {
-        let (mut near, mut bounds) = ([0; FEW], [Tile::default(); FEW]);
-        let rows = ROWS.min(self.queries.coordinates.len() - g * ROWS);
-        for first in panels.clone().step_by(FEW) {
-            let few = (first, FEW.min(panels.end - first));
-            let least = &self.least[g - self.groups.start];
-            let found = self.bank.leading.near_panels(few, &self.queries.leading, g, least, &mut near);
-            self.bank.whole.bounds(first, &near[..found], &self.queries.whole, g, &mut bounds);
-            for (p, bounds) in near[..found].iter().zip(&bounds) {
-                (0..rows).for_each(|m| self.look(g, m, first + *p as usize, &bounds[m]));
-            }
-        }
-    }
-
-    /// Measures vectors of panel `p` that may be near query `m` of group `g`: first the one that is most likely, which leaves
-    /// fewer of the others.
-    fn look(&mut self, g: usize, m: usize, p: usize, bounds: &[f32; LANES]) {
-        // What is no number is not below anything.
-        let is_far = |search: &Self, bound: f32| bound < search.least[g - search.groups.start][m];
-        if bounds.iter().all(|bound| is_far(self, *bound)) {
-            return;
-        }
-        let vectors = self.bank.vectors(p..p + 1);
-        let Some(likely) = (0..vectors.len()).reduce(|a, b| if bounds[b] > bounds[a] { b } else { a }) else { return };
-        self.measure(g, m, vectors[likely]);
-        for (vector, bound) in vectors.iter().zip(bounds) {
-            if *vector != vectors[likely] && !is_far(self, *bound) {
-                self.measure(g, m, *vector);
-            }
-        }
-    }
-
-    /// Measures a vector, which takes its place among the nearest of query `m` of group `g` if it is one.
-    fn measure(&mut self, g: usize, m: usize, vector: u32) {
-        let (at, k, q) = (g - self.groups.start, self.k, g * ROWS + m);
-        let nearest = &mut self.nearest[(at * ROWS + m) * k..(at * ROWS + m + 1) * k];
-        let (query, farthest) = (self.queries.query(q), nearest[k - 1].square);
-        let Some(square) = self.bank.rows.square_within(query, vector as usize, farthest, &mut self.wide) else {
-            return;
-        };
-        // Of all that is no number, the one that comes last.
-        let square = if square.is_nan() { f64::NAN } else { square };
-        let vector = u64::from(vector);
-        let place = nearest.partition_point(|n| n.square.total_cmp(&square).then(n.vector.cmp(&vector)).is_lt());
-        // It may have been measured at the beginning.
-        if place == k || nearest[place].vector == vector {
-            return;
-        }
-        nearest[place..].rotate_right(1);
-        nearest[place] = Near { square, vector };
-        let Near { square: last, vector } = nearest[k - 1];
-        if vector != u64::MAX {
-            self.least[at][m] = self.bank.whole.least(self.queries.coordinates.of(q).0, last);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bank_data::BankData;
     use crate::flat_bank::host::HostBank;
+    use crate::flat_bank::projected::Tile;
 
     const DIMENSION: usize = 80;
 
@@ -315,8 +183,8 @@ mod tests {
             let of_nearest = least(squares.iter().copied().fold(f64::MAX, f64::min));
             for (projected, of_queries) in [(&bank.leading, &queries.leading), (&bank.whole, &queries.whole)] {
                 let mut tiles = vec![Tile::default(); panels.len()];
-                projected.bounds(0, &panels, of_queries, q / ROWS, &mut tiles);
-                let bounds = tiles.iter().flat_map(|tile| tile[q % ROWS]);
+                projected.bounds((0, &panels), of_queries, q / ROWS, &[0.0; ROWS], &mut tiles);
+                let bounds = tiles.iter().flat_map(|tile| tile.bounds[q % ROWS]);
                 for (bound, vector) in bounds.zip(bank.tree.order()) {
                     let of_vector = least(squares[*vector as usize]);
                     assert!(bound >= of_vector, "{bound} < {of_vector}");
@@ -330,22 +198,25 @@ mod tests {
     /// Panels are near where a bound of theirs is; the last, which is empty, never is.
     #[test]
     fn panels_are_near_as_their_bounds_are() {
-        let (vectors, values) = (narrow(2999, 2), narrow(2 * ROWS - 1, 4));
+        let (vectors, values) = (narrow(2990, 2), narrow(2 * ROWS - 1, 4));
         let bank = reduced(vectors);
         let queries = bank.queries(&values).expect("memory");
         let count = bank.leading.panels();
         for g in 0..2 {
             let mut least = [f32::INFINITY; ROWS];
             let nearest =
-                |q| (0..2999).map(|i| bank.rows.square(queries.query(q), i, &mut [])).fold(f64::MAX, f64::min);
+                |q| (0..2990).map(|i| bank.rows.square(queries.query(q), i, &mut [])).fold(f64::MAX, f64::min);
             let of_query = |q| bank.whole.least(queries.coordinates.of(q).0, nearest(q));
             (g * ROWS..queries.coordinates.len()).zip(&mut least).for_each(|(q, least)| *least = of_query(q));
             let (mut near, mut tiles) = (vec![0; count], vec![Tile::default(); count]);
             let found = bank.leading.near_panels((0, count), &queries.leading, g, &least, &mut near);
             let panels: Vec<u32> = (0..count as u32).collect();
-            bank.leading.bounds(0, &panels, &queries.leading, g, &mut tiles);
-            let is_near = |tile: &Tile| tile.iter().zip(least).any(|(row, least)| row.iter().any(|v| *v >= least));
-            let want: Vec<u32> = panels.into_iter().filter(|p| is_near(&tiles[*p as usize])).collect();
+            bank.leading.bounds((0, &panels), &queries.leading, g, &least, &mut tiles);
+            for tile in &tiles {
+                let is_near = |m: usize| u32::from(tile.bounds[m].iter().any(|v| *v >= least[m]));
+                assert_eq!(tile.near, (0..ROWS).map(|m| is_near(m) << m).sum::<u32>());
+            }
+            let want: Vec<u32> = panels.into_iter().filter(|p| tiles[*p as usize].near > 0).collect();
             assert_eq!(near[..found], want);
             assert!(found > 0 && found < count - 1, "{found} of {count}");
         }
@@ -368,7 +239,8 @@ mod tests {
 
     #[test]
     fn queries_that_are_no_numbers_or_very_long() {
-        let vectors = narrow(3000, 6);
+        // The last panel is empty.
+        let vectors = narrow(2990, 6);
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e35, -1e35, 1e19, -1e19] {
             let mut query = narrow(1, 8);
             query[3] = value;

@@ -20,7 +20,7 @@ use crate::simd::LANES;
 
 /// Queries that pass the bank together: what is kept of them stays small.
 pub(super) const QUERIES: usize = 256 * ROWS;
-/// Bytes of quantised panels that all queries of a task meet before the next ones: half of a usual L2 cache.
+/// Bytes of panels that all queries of a task meet before the next ones: half of a usual L2 cache.
 pub(super) const BLOCK: usize = 1 << 18;
 /// Tasks that are on the stack.
 const TASKS: usize = 64;

@@ -48,9 +48,9 @@ settings! {
         /// most rounds of alignment
         rounds: usize = 10, in 1..=1000;
         /// image score: after a blur "max" of the map or "top", the mean of its largest 1 %; or its "mean"
-        score: Aggregate = Aggregate::Max;
+        score: Aggregate = Aggregate::Max, for Scoring;
         /// blur in pixels before the largest value of the anomaly map is taken as score; 0 for none
-        score_blur: f64 = 1.0, in BLUR;
+        score_blur: f64 = 1.0, in BLUR, for Scoring;
     }
 }
 

@@ -3,26 +3,33 @@
 use std::ops::Range;
 
 use super::grid::{Grid, Tile};
-use super::transform::{OUT, PRODUCTS, input, output};
+use super::transform::{Transform, input, output};
 use crate::conv::band::finish;
 use crate::conv::dense::{Pass, Target};
 use crate::conv::micro::{NR, Sums, accumulate, for_rows, load, store, tiles};
 use crate::device::{HostBuffer, Reused};
 use crate::simd::{Lanes, lanes_fn};
 
-/// Tiles and their transformed inputs: `[product][tile][channel]`.
+/// Tiles and their transformed inputs: `[product][tile][part][channel]`.
 pub(super) struct TransformedTiles<'a> {
     tiles: &'a [Tile],
     values: HostBuffer<f32>,
+    products: usize,
+    /// Of all parts.
     channels: usize,
 }
 
 impl<'a> TransformedTiles<'a> {
     /// The transformed inputs of some tiles of an image.
-    pub fn new(grid: &Grid, image: &[f32], tiles: &'a [Tile]) -> Self {
-        let mut inputs = Self { tiles, values: HostBuffer::uninit(0), channels: grid.channels.1 };
-        inputs.values = HostBuffer::uninit(PRODUCTS * inputs.plane());
-        transform(grid, image, &mut inputs);
+    pub fn new<T: Transform<IN, OUT>, const IN: usize, const OUT: usize>(
+        grid: &Grid,
+        image: &[f32],
+        tiles: &'a [Tile],
+    ) -> Self {
+        let (products, channels) = (IN * IN, grid.parts() * grid.channels.1);
+        let mut inputs = Self { tiles, values: HostBuffer::uninit(0), products, channels };
+        inputs.values = HostBuffer::uninit(products * inputs.plane());
+        transform::<T, IN, OUT>(grid, image, &mut inputs);
         inputs
     }
 
@@ -47,11 +54,11 @@ impl<'a> TransformedTiles<'a> {
         sums: *mut f32,
     ) {
         let (count, c) = (self.tiles.len(), self.channels);
-        for k in 0..PRODUCTS {
+        for k in 0..self.products {
             let mut panels = [weights; P];
             for (p, panel) in panels.iter_mut().enumerate() {
                 // SAFETY: panel `k` of block `p`.
-                *panel = unsafe { weights.add((p * PRODUCTS + k) * c * NR) };
+                *panel = unsafe { weights.add((p * self.products + k) * c * NR) };
             }
             for (first, rows) in tiles(count, R) {
                 // SAFETY: tiles `first..first + rows` are some of `count`, for which `new` has made room and the caller has.
@@ -93,21 +100,28 @@ impl<'a> TransformedTiles<'a> {
 
 lanes_fn! {
     /// Fills transformed inputs.
-    fn transform<L>(grid: &Grid, image: &[f32], inputs: &mut TransformedTiles) {
-        let c = inputs.channels;
+    fn transform[T: Transform<IN, OUT>, const IN: usize, const OUT: usize][T, IN, OUT]<L>(
+        grid: &Grid,
+        image: &[f32],
+        inputs: &mut TransformedTiles,
+    ) {
+        let c = grid.channels.1;
         assert!(c.is_multiple_of(L::WIDTH), "whole registers of channels");
         let zeros = Reused::filled(c, 0.0);
         let (pitch, plane) = (inputs.pitch(), inputs.plane());
         for (i, tile) in inputs.tiles.iter().enumerate() {
-            let mut pixels = [zeros.as_ptr(); PRODUCTS];
-            for (pixel, at) in pixels.iter_mut().zip(grid.reads(*tile)) {
-                if let Some(at) = at {
-                    *pixel = image[at..at + c].as_ptr();
+            for part in 0..grid.parts() {
+                let mut pixels = [[zeros.as_ptr(); IN]; IN];
+                for (pixel, at) in pixels.as_flattened_mut().iter_mut().zip(grid.reads::<IN>(*tile, part).as_flattened()) {
+                    if let Some(at) = *at {
+                        *pixel = image[at..at + c].as_ptr();
+                    }
                 }
-            }
-            for channel in (0..c).step_by(L::WIDTH) {
-                // SAFETY: every pixel has `c` channels, a whole number of registers, and `TransformedTiles::new` has made room.
-                unsafe { input::<L>(&pixels, channel, inputs.values.as_mut_ptr().add(i * pitch + channel), plane) };
+                for channel in (0..c).step_by(L::WIDTH) {
+                    let to = i * pitch + part * c + channel;
+                    // SAFETY: every pixel has `c` channels, a whole number of registers, and `TransformedTiles::new` has made room.
+                    unsafe { input::<L, T, IN, OUT>(&pixels, channel, inputs.values.as_mut_ptr().add(to), plane) };
+                }
             }
         }
     }
@@ -118,7 +132,7 @@ lanes_fn! {
     ///
     /// # Panics
     /// When weights are missing.
-    pub(super) fn compute<L, V, R>(
+    pub(super) fn compute[T: Transform<IN, OUT>, const IN: usize, const OUT: usize][T, IN, OUT]<L, V, R>(
         pass: &Pass,
         grid: &Grid,
         rows: &Range<usize>,
@@ -126,9 +140,9 @@ lanes_fn! {
         weights: &[f32],
         target: &mut Target,
     ) {
-        let block_len = PRODUCTS * inputs.channels * NR;
+        let block_len = IN * IN * inputs.channels * NR;
         assert!(target.blocks.end * block_len <= weights.len(), "weights of all blocks");
-        let mut sums = HostBuffer::uninit(PRODUCTS * inputs.tiles.len() * L::PANELS * NR);
+        let mut sums = HostBuffer::uninit(IN * IN * inputs.tiles.len() * L::PANELS * NR);
         let mut block = target.blocks.start;
         while block < target.blocks.end {
             let panels = if block + 1 < target.blocks.end { L::PANELS } else { 1 };
@@ -143,12 +157,13 @@ lanes_fn! {
                 }
             }
             for (i, tile) in inputs.tiles.iter().enumerate() {
-                let pixels = grid.writes(*tile, rows);
+                let pixels = grid.writes::<OUT>(*tile, rows);
                 for p in 0..panels {
                     let at = (i * panels + p) * NR;
                     // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
                     unsafe {
-                        outputs::<L, V>(pass, &sums[at..], inputs.tiles.len() * panels * NR, &pixels, block + p, target);
+                        let plane = inputs.tiles.len() * panels * NR;
+                        outputs::<L, V, T, IN, OUT>(pass, &sums[at..], plane, &pixels, block + p, target);
                     }
                 }
             }
@@ -165,29 +180,29 @@ lanes_fn! {
 /// # Panics
 /// When there are fewer products.
 #[inline(always)]
-unsafe fn outputs<L: Lanes, const V: usize>(
+unsafe fn outputs<L: Lanes, const V: usize, T: Transform<IN, OUT>, const IN: usize, const OUT: usize>(
     pass: &Pass,
     products: &[f32],
     plane: usize,
-    pixels: &[Option<usize>; OUT * OUT],
+    pixels: &[[Option<usize>; OUT]; OUT],
     block: usize,
     target: &mut Target,
 ) {
-    assert!((PRODUCTS - 1) * plane + NR <= products.len(), "all products");
+    assert!((IN * IN - 1) * plane + NR <= products.len(), "all products");
     let mut bias = [0.0; NR];
     let known = pass.epilogue.bias.unwrap_or(&[]).iter().skip(block * NR);
     bias.iter_mut().zip(known).for_each(|(to, from)| *to = *from);
-    let mut values = [[0.0; NR]; OUT * OUT];
+    let mut values = [[[0.0; NR]; OUT]; OUT];
     // SAFETY: the caller vouches for the set; `V` registers are a row of NR values, of which all products have been asserted.
     unsafe {
         let bias: [L; V] = load(bias.as_ptr());
         for (v, bias) in bias.into_iter().enumerate() {
-            let rows = output(products.as_ptr().add(v * L::WIDTH), plane, bias);
-            for (to, value) in values.iter_mut().zip(rows.as_flattened()) {
+            let rows = output::<L, T, IN, OUT>(products.as_ptr().add(v * L::WIDTH), plane, bias);
+            for (to, value) in values.as_flattened_mut().iter_mut().zip(rows.as_flattened()) {
                 value.store(to.as_mut_ptr().add(v * L::WIDTH));
             }
         }
-        for (values, pixel) in values.iter().zip(pixels) {
+        for (values, pixel) in values.as_flattened().iter().zip(pixels.as_flattened()) {
             if let Some(pixel) = *pixel {
                 finish::<L, V>(pass, values, pixel, block, target);
             }
