@@ -34,7 +34,7 @@ pub struct Options {
     pub cores: Vec<usize>,
     /// Threads of its own spin: they look for work all the time, so that none has to be woken for a frame, and take the whole time of
     /// their cores. A second after the last frame they begin to look every millisecond only. Without a number of threads there
-    /// is one for each core.
+    /// is one for each core. Of no use on a GPU.
     pub awake: bool,
     /// Time from the arrival of a frame to its verdict; a later verdict is undecided.
     pub deadline: Option<Duration>,

@@ -82,7 +82,7 @@ impl Drop for Pool {
     }
 }
 
-/// Does what there is to do for the other threads of this one's pool until they end; lets other threads of the system go first.
+/// Does what there is to do for the other threads of this one's pool until they end; offers other threads of the system its turn.
 fn spin(ended: &AtomicBool) {
     let mut worked = Instant::now();
     while !ended.load(Ordering::Relaxed) {

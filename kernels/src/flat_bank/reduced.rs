@@ -7,7 +7,7 @@
 //! does not decide in f64; later ones must come nearer than the k-th nearest so far. The result is exact: it depends on no
 //! direction and no order, nor on the instruction set, nor on how the search is cut into tasks.
 //!
-//! Operations: 2 (n + 1) per pair for n leading directions and as much for all directions of a sixth of the pairs, on real patches, and
+//! Operations: 2 (n + 1) per pair for n leading directions and as much for all directions of a ninth of the pairs, on real patches, and
 //! 3 d for each vector that is measured. Bytes: 4 for each direction of a vector beside the vector, and 4 for each leading one again.
 
 mod search;
