@@ -119,7 +119,7 @@ lanes_fn! {
                 }
                 for channel in (0..c).step_by(L::WIDTH) {
                     let to = i * pitch + part * c + channel;
-                    // SAFETY: every pixel has `c` channels, a whole number of registers, and `TransformedTiles::new` has made room.
+                    // SAFETY: every pixel has `c` channels, a whole number of registers, and `TransformedTiles::new` has taken memory for all.
                     unsafe { input::<L, T, IN, OUT>(&pixels, channel, inputs.values.as_mut_ptr().add(to), plane) };
                 }
             }
