@@ -73,6 +73,59 @@ fn models_data_sets_and_changes_are_compared() {
 }
 
 #[test]
+fn models_of_several_seeds_have_a_mean_and_a_deviation() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (dir, data) = (dir.path(), dir.path().join("bolts"));
+    small_data(&data, 40);
+    let mut models = Vec::new();
+    for (name, more) in [
+        ("one", &["--seed", "1"][..]),
+        ("other", &["--seed", "1", "--set", "steps=11"]),
+        ("two", &["--seed", "2"]),
+        ("three", &["--seed", "3"]),
+    ] {
+        let model = dir.join(format!("{name}.safetensors"));
+        train_small(&data, &model, &[&["--epochs", "1"], more].concat());
+        models.push(model);
+    }
+    let named = models.iter().flat_map(|model| ["--model", text(model)]);
+    let eval: Vec<&str> = ["eval", "--data", text(&data), "-q"].into_iter().chain(named).collect();
+    let table = ok(&eval);
+    let block: Vec<&str> = table.lines().skip_while(|l| !l.starts_with("pixel AUROC")).take(7).collect();
+    let names: Vec<&str> = block.iter().map(|l| l.split("  ").next().expect("a name").trim()).collect();
+    let want = [
+        "pixel AUROC",
+        "one",
+        "other",
+        "two",
+        "three",
+        "one and 2 other seeds: mean",
+        "one and 2 other seeds: deviation",
+    ];
+    assert_eq!(names, want, "{table}");
+    let value = |line: &str| line.split_whitespace().last().and_then(|v| v.parse::<f64>().ok()).expect("a number");
+    let seeds = [1, 3, 4].map(|i| value(block[i]));
+    let mean = seeds.iter().sum::<f64>() / 3.0;
+    let deviation = (seeds.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 2.0).sqrt();
+    let (got, of) = (value(block[5]), value(block[6]));
+    assert!((got - mean).abs() < 2e-3 && (of - deviation).abs() < 2e-3, "{got} and {of} for {mean} and {deviation}");
+    // A report has them too, without a link; one seed alone has no such row.
+    let out = dir.join("out");
+    ok(&[&eval[..], &["--out", text(&out)]].concat());
+    let report = std::fs::read_to_string(out.join("report.html")).expect("a file");
+    assert!(report.contains("<td>one and 2 other seeds: mean</td>"), "{report}");
+    assert!(
+        !ok(&["eval", "-q", "--data", text(&data), "--model", text(&models[0]), "--model", text(&models[1])])
+            .contains("seeds")
+    );
+    let json: serde_json::Value = serde_json::from_str(&ok(&[&eval[..], &["--json"]].concat())).expect("an object");
+    assert_eq!(
+        json["runs"].as_array().expect("runs").iter().map(|r| r["seed"].clone()).collect::<Vec<_>>(),
+        [1, 1, 2, 3]
+    );
+}
+
+#[test]
 fn loco_is_evaluated_by_kind_and_wants_its_configuration() {
     let dir = tempfile::tempdir().expect("a folder");
     let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));

@@ -52,10 +52,11 @@ fn a_model_that_does_not_know_the_spread_says_so() {
     refused(&[&eval[..], &["score=standardised"]].concat(), &["score = \"standardised\"", "train it again"]);
 }
 
-/// A model file without the keys and tensors that files of earlier versions do not have.
+/// A model file without the settings and tensors that files of earlier versions do not have, and without what was chosen for them.
 fn as_of_earlier(model: &Path, keys: &[&str], spread: bool) -> PathBuf {
     let mut file = ModelFile::load(model).expect("a model");
-    file.config.as_object_mut().expect("an object").remove("score").expect("the score");
+    let chosen = file.config.as_object_mut().expect("an object");
+    ["score", "similar"].iter().for_each(|key| drop(chosen.remove(*key).expect("chosen")));
     let settings = file.config["settings"].as_object_mut().expect("settings");
     keys.iter().for_each(|key| drop(settings.remove(*key).expect("a setting")));
     file.tensors.retain(|name, _| spread || !name.starts_with("spread."));
@@ -67,16 +68,18 @@ fn as_of_earlier(model: &Path, keys: &[&str], spread: bool) -> PathBuf {
 #[test]
 fn a_file_without_a_score_is_of_the_patches() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (data, model) = trained(dir.path(), &[]);
+    let earlier = ["--set", "similar=0", "--set", "despeckle=false"];
+    let (data, model) = trained(dir.path(), &earlier);
     let pae = dir.path().join("pae.safetensors");
-    ok(&[&["train", "pae", "--data", text(&data), "--out", text(&pae), "-q", "--epochs", "2"], &QUICK[..]].concat());
+    let train = ["train", "pae", "--data", text(&data), "--out", text(&pae), "-q", "--epochs", "2"];
+    ok(&[&train, &QUICK[..], &earlier].concat());
     let picture = bars(40, 70);
     for model in [&model, &pae] {
         let [standardised, patch, map] =
             ["standardised", "patch", "map"].map(|kind| value(model, &format!("score = '{kind}'"), &picture));
         assert_eq!(value(model, "", &picture), standardised, "the default");
         assert!(standardised != patch && patch != map);
-        let added = ["score", "reach", "similar", "shrink", "top_share"];
+        let added = ["score", "reach", "similar", "despeckle", "shrink", "top_share", "augment"];
         for (keys, spread) in [(&added[..], false), (&added[..], true), (&added[..1], false), (&added[..1], true)] {
             let earlier = as_of_earlier(model, keys, spread);
             assert_eq!(value(&earlier, "", &picture), patch, "without {keys:?}, spread: {spread}");
@@ -141,7 +144,8 @@ fn the_spread_is_measured_without_the_images_of_a_part() {
         copy.write_png(&data.join(format!("train/good/{i:03}-copy.png"))).expect("a picture");
     }
     let measured = |more: &[&str]| {
-        train_small(&data, &model, &[&["--epochs", "2", "--force", "--holdout", "0.1"], more].concat());
+        let plain = ["--epochs", "2", "--force", "--holdout", "0.1", "--set", "augment=[]"];
+        train_small(&data, &model, &[&plain, more].concat());
         means(&model)
     };
     let apart = measured(&["--group", "^([0-9]+)"]);
@@ -154,6 +158,23 @@ fn the_spread_is_measured_without_the_images_of_a_part() {
     let together = measured(&["--group", "none"]);
     let [found, not] = [&together, &apart].map(|means| means.iter().sum::<f32>());
     assert!(found < 0.4 * not, "most copies are found: {found} for {not}");
+}
+
+/// Under noise of a camera normal images stay what they are.
+#[test]
+fn the_spread_knows_changed_views() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut rng = random::stream(3, "noise", 0);
+    let mut noisy = bars(40, 70);
+    noisy.values.iter_mut().for_each(|v| *v = (*v + 0.05 * random::normal(&mut rng)).clamp(0.0, 1.0));
+    let [(as_they_are, plain), (changed, augmented)] = ["augment=[]", "augment=['noise']"].map(|setting| {
+        let folder = dir.path().join(setting);
+        std::fs::create_dir(&folder).expect("a folder");
+        let (_, model) = trained(&folder, &["--set", setting]);
+        (value(&model, "", &noisy), means(&model))
+    });
+    assert!(changed < 0.7 * as_they_are, "{changed} and {as_they_are}");
+    assert!(augmented.iter().zip(&plain).all(|(changed, plain)| changed >= plain), "changed views are farther");
 }
 
 #[test]
@@ -185,7 +206,7 @@ fn the_image_score_is_chosen_on_synthetic_defects() {
 #[test]
 fn more_of_the_bank_is_nearer() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (_, model) = trained(dir.path(), &[]);
+    let (_, model) = trained(dir.path(), &["--set", "similar=0"]);
     let picture = bars(40, 70);
     // At alpha = 1 the score is the mean of s over all patches.
     let s = |setting: &str| value(&model, &format!("alpha = 1.0\nscore = 'patch'\n{setting}"), &picture);
@@ -204,7 +225,7 @@ fn most_of_a_normal_image_is_no_defect_at_all() {
     let (cracked, _) = draw(Kind::Crack, &picture, &mut random::stream(1, "crack", 0));
     const SHRINK: f32 = 0.05;
     let maps = |picture| {
-        let settings = "steps = 100\nlambda = 1e-3";
+        let settings = "steps = 100\nlambda = 1e-3\ndespeckle = false";
         let whole = score(&model, settings, picture).map.values;
         (whole, score(&model, &format!("{settings}\nshrink = {SHRINK}"), picture).map.values)
     };
@@ -217,4 +238,44 @@ fn most_of_a_normal_image_is_no_defect_at_all() {
         assert!((sparse - (whole - SHRINK).max(0.0)).abs() < 1e-6, "{sparse} for {whole}");
     }
     assert!(sparse.iter().any(|v| *v > SHRINK), "the crack is left");
+}
+
+#[test]
+fn few_images_are_searched_where_cracks_are_found_better_so() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));
+    small_data(&data, 40);
+    let train = ["train", "paedid", "--data", text(&data), "--out", text(&model), "--epochs", "2"];
+    let output = hotad(&[&train[..], &QUICK].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let chosen = ["similar 0: ", "similar 10: "].map(|choice| stderr.contains(choice));
+    assert!(chosen[0] != chosen[1], "{stderr}");
+    let info: serde_json::Value = serde_json::from_str(&ok(&["info", text(&model), "--json"])).expect("JSON");
+    assert_eq!(info["config"]["settings"]["similar"], "auto");
+    assert_eq!(info["config"]["similar"], if chosen[1] { 10.0 } else { 0.0 });
+    let picture = bars(40, 70);
+    let values =
+        ["", "similar = 'auto'", "similar = 0", "similar = 10", "similar = 1"].map(|s| value(&model, s, &picture));
+    assert_eq!(values[0], values[1]);
+    assert_eq!(values[0], values[if chosen[1] { 3 } else { 2 }]);
+    assert!(values[2] != values[4]);
+    let eval = ["eval", "--model", text(&model), "--data", text(&data), "--set", "similar=2.5"];
+    refused(&eval, &["similar = 2.5", "a whole number from 0 to 1000000, or \"auto\""]);
+}
+
+#[test]
+fn a_single_pixel_is_no_defect() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));
+    small_data(&data, 40);
+    train_small(&data, &model, &["--epochs", "60", "--set", "patience=0"]);
+    let mut picture = bars(32, 70);
+    let (single, block) = (9 * 32 + 20, [21 * 32 + 10, 21 * 32 + 11, 22 * 32 + 10, 22 * 32 + 11]);
+    block.into_iter().chain([single]).for_each(|at| picture.values[at] = 1.0 - picture.values[at].round());
+    let maps = [false, true].map(|on| score(&model, &format!("lambda = 1e-3\ndespeckle = {on}"), &picture).map.values);
+    let [whole, despeckled] = &maps;
+    assert!(whole.iter().zip(despeckled).all(|(whole, left)| left <= whole));
+    assert!(whole[single] > 0.5 && despeckled[single] < 0.25, "{} and {}", whole[single], despeckled[single]);
+    let least = block.map(|at| whole[at]).into_iter().fold(1.0, f32::min);
+    assert!(least > 0.3 && block.iter().all(|at| despeckled[*at] >= least), "{:?}", block.map(|at| despeckled[at]));
 }

@@ -6,7 +6,9 @@ use hotad_engine::data::corrupt::{Corrupt, Corruption};
 use hotad_engine::data::names::make_distinct;
 use hotad_engine::{Error, Result};
 use hotad_models::jobs::TestImages;
+use hotad_models::model::Model;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::eval::job;
 use crate::args::{Common, EvalArgs};
@@ -126,10 +128,23 @@ fn evaluate_one(
             output::folder(&own)?;
             report::write(&own, &model, &evaluation, args.images.into(), None)?;
         }
-        let (metrics, folder) = (evaluation.metrics, candidate.folder.into());
-        runs.push(Run { model: label.into(), category: category.clone(), change, metrics, folder });
+        runs.push(Run {
+            model: label.into(),
+            category: category.clone(),
+            change,
+            seed: model.provenance.seed,
+            recipe: recipe(&model),
+            metrics: evaluation.metrics,
+            folder: candidate.folder.into(),
+        });
     }
     Ok(())
+}
+
+/// What makes a model beside its method and seed.
+fn recipe(model: &Model) -> Value {
+    let config = model.detector.config();
+    json!([config["settings"], config["decomposition"], model.provenance.init])
 }
 
 /// A name that is no path.

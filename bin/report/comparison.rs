@@ -25,22 +25,26 @@ fn shade(value: f64) -> String {
 }
 
 /// A value, linked to the model's own report where its column is a data set.
-fn cell_text(value: Option<f64>, folder: &str, column: &str, linked: bool) -> Html {
+fn cell_text(value: Option<f64>, folder: Option<&String>, column: &str, linked: bool) -> Html {
     let text = shown(value);
-    if value.is_none() || !linked || SUMMARY.contains(&column) {
-        return Html::of("{}", &[&text]);
+    match folder {
+        Some(folder) if value.is_some() && linked && !SUMMARY.contains(&column) => {
+            let path = link(&format!("{column}/{folder}/report.html"));
+            Html::of(r#"<a href="{}">{}</a>"#, &[&path, &text])
+        }
+        _ => Html::of("{}", &[&text]),
     }
-    let path = link(&format!("{column}/{folder}/report.html"));
-    Html::of(r#"<a href="{}">{}</a>"#, &[&path, &text])
 }
 
 fn table(block: &Block, linked: bool) -> Html {
-    let best = |column: usize| block.better.best(block.rows.iter().filter_map(|r| r.values[column]));
+    let models: Vec<&Row> = block.rows.iter().filter(|r| r.is_model()).collect();
+    let best = |column: usize| block.better.best(models.iter().filter_map(|r| r.values[column]));
     let row = |row: &Row| {
         let cell = |(i, value): (usize, &Option<f64>)| {
-            let style = value.map(shade).unwrap_or_default();
-            let class = if value.is_some() && *value == best(i) { "best" } else { "" };
-            let text = cell_text(*value, &row.folder, &block.columns[i], linked);
+            let model = row.is_model();
+            let style = value.filter(|_| model).map(shade).unwrap_or_default();
+            let class = if model && value.is_some() && *value == best(i) { "best" } else { "" };
+            let text = cell_text(*value, row.folder.as_ref(), &block.columns[i], linked);
             Html::of(r#"<td class="{}" style="{}">{}</td>"#, &[&class, &style, &text])
         };
         let cells: Html = row.values.iter().enumerate().map(cell).collect();

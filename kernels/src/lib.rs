@@ -45,6 +45,7 @@ pub mod coreset;
 pub mod cosine_nn;
 pub mod covariance;
 pub mod decompose;
+pub mod despeckle;
 pub mod device;
 pub mod discounted_l1;
 pub mod dropout;

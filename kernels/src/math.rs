@@ -112,6 +112,13 @@ pub fn max(a: f32, b: f32) -> f32 {
     f32::max(a, b)
 }
 
+/// The smaller number.
+#[cube]
+#[inline(always)]
+pub fn min(a: f32, b: f32) -> f32 {
+    f32::min(a, b)
+}
+
 /// `then` where `a > b`, `otherwise` elsewhere.
 #[cube]
 #[inline(always)]

@@ -33,8 +33,8 @@ pub fn with_settings(mut file: ModelFile, method: &Registration, settings: &Tabl
         }
         let holders = PARTS.iter().filter(|part| file.config[**part].get(key).is_some());
         let holders: Vec<&str> = holders.copied().collect();
-        // An older file has it nowhere.
-        for part in if holders.is_empty() { &PARTS[..1] } else { &holders } {
+        // An older file has it nowhere; what a part does not know it takes no notice of.
+        for part in if holders.is_empty() { &PARTS[..] } else { &holders } {
             if let Some(own) = file.config.get_mut(part).and_then(Value::as_object_mut) {
                 own.insert(key.clone(), value.clone());
             }

@@ -20,7 +20,7 @@ type Recipe = (&'static str, &'static str, &'static [&'static str], &'static [&'
 /// What is trained; every method is in it.
 const RECIPES: [Recipe; 25] = [
     ("paedid", "paedid", &["image_size=32", "network=[8, 16]", "steps=5", "epochs=1", "batch=4"], &[]),
-    ("pae", "pae", &["image_size=32", "network=[8, 16]", "epochs=1", "batch=4", "bank=f32"], &[]),
+    ("pae", "pae", &["image_size=32", "network=[8, 16]", "epochs=1", "batch=4", "bank=f32", "similar=2"], &[]),
     ("l2-ae", "l2-ae", &["latent=4", "epochs=1", "batch=4"], &[]),
     ("ssim-ae", "ssim-ae", &["latent=4", "epochs=1", "batch=4"], &[]),
     ("iterative-projection", "projection", &["loss=ssim", "latent=4", "epochs=1", "batch=4", "steps=2"], &[]),

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use common::{bars, binary, ok, refused, small_data, text};
 use hotad_engine::device::Device;
+use hotad_engine::model_file::ModelFile;
 use hotad_engine::tensor::Tensor;
 use hotad_models::model::Model;
 
@@ -101,6 +102,18 @@ fn what_it_paints_serves_as_the_background_of_paedid() {
     let again = dir.path().join("again.safetensors");
     Model::load(&model, &Device::CPU).expect("a model").save(&again).expect("saved");
     assert_eq!(std::fs::read(&model).expect("bytes"), std::fs::read(&again).expect("bytes"));
+    // A file of an earlier version knows of no despeckling, and can be scored with it.
+    let mut earlier = ModelFile::load(&model).expect("a model");
+    earlier.config["decomposition"].as_object_mut().expect("settings").remove("despeckle").expect("a setting");
+    earlier.save(&again).expect("saved");
+    let map = |model: &Path, settings: &str| {
+        let model = Model::load_with(model, None, &settings.parse().expect("TOML"), &Device::CPU).expect("a model");
+        let values = bars(66, 3).with_channels(3).values;
+        model.score(&Tensor::new(values, &[1, 66, 66, 3]).expect("fits")).expect("scored").swap_remove(0).map
+    };
+    assert_eq!(map(&again, ""), map(&model, "despeckle = false"));
+    assert_eq!(map(&again, "despeckle = true"), map(&model, ""));
+    assert!(map(&again, "") != map(&model, ""));
 }
 
 #[test]

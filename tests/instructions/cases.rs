@@ -12,6 +12,7 @@ use hotad_kernels::conv::{
 use hotad_kernels::coreset::greedy_coreset;
 use hotad_kernels::cosine_nn::{BankData, LocationBank};
 use hotad_kernels::decompose::{DecomposeOptions, decompose};
+use hotad_kernels::despeckle::despeckle;
 use hotad_kernels::device::{Device, InputRange, Rounding};
 use hotad_kernels::flat_bank::FlatBank;
 use hotad_kernels::pool::{PoolOptions, avg_pool2d, max_pool2d};
@@ -58,6 +59,7 @@ const CASES: &[Case] = &[
     ("SSIM map", || ssim(false)),
     ("SSIM gradient", || ssim(true)),
     ("decomposition", decomposition),
+    ("despeckling", despeckling),
     ("CIEDE2000", colours),
     ("Adam", optimiser),
     ("softmax", probabilities),
@@ -212,6 +214,13 @@ fn decomposition() -> Call {
     let opts = DecomposeOptions { lambda: 1e-4, steps: 1, adam, ssim: SsimOptions::default() };
     let (x, prior, mut l) = (noise(n), noise(n + 1)[1..].to_vec(), vec![0.0; n]);
     Box::new(move || decompose(&x, &prior, shape, &opts, &mut l, None).expect("shapes fit"))
+}
+
+fn despeckling() -> Call {
+    let shape = [1, 12, 64, 3];
+    let n = shape.iter().product();
+    let (x, l, mut y) = (noise(n), noise(n).into_iter().rev().collect::<Vec<f32>>(), vec![0.0; n]);
+    Box::new(move || despeckle(&x, &l, shape, &mut y).expect("shapes fit"))
 }
 
 fn colours() -> Call {

@@ -217,7 +217,7 @@ fn crafted_models_neither_panic_nor_take_memory_nor_time() {
 }
 
 /// Model, place of a setting, what an attacker puts there, and words of the line that says so.
-const OUT_OF_RANGE: [(&str, &str, &str, &[&str]); 44] = [
+const OUT_OF_RANGE: [(&str, &str, &str, &[&str]); 46] = [
     ("paedid", "/settings/network", "[0]", &["network", "1 to 6 widths"]),
     ("paedid", "/settings/network", "[]", &["network", "1 to 6 widths"]),
     ("paedid", "/settings/network", "[1099511627776]", &["network", "1 to 6 widths"]),
@@ -227,6 +227,8 @@ const OUT_OF_RANGE: [(&str, &str, &str, &[&str]); 44] = [
     ("paedid", "/settings/steps", "4000000000", &["steps", "1 to 10000"]),
     ("paedid", "/alpha", "7.5", &["alpha", "0 to 1"]),
     ("paedid", "/lambda", "-1.0", &["lambda", "above 0"]),
+    ("paedid", "/similar", "2.5", &["how many images are searched"]),
+    ("paedid", "/similar", "-1.0", &["how many images are searched"]),
     ("paedid", "/score", "\"auto\"", &["a score that is not chosen"]),
     ("paedid", "/settings/reach", "1099511627776", &["reach", "0 to 1024"]),
     ("paedid", "/settings/shrink", "1.0", &["shrink", "below 1"]),

@@ -25,6 +25,12 @@ pub(crate) fn max<L: Lanes>(a: Wide<L>, b: impl Operand<L>) -> Wide<L> {
     Wide(a.0.max(b.lanes(a.0)))
 }
 
+/// The smaller value; `b` where `a` or `b` is not a number.
+#[inline(always)]
+pub(crate) fn min<L: Lanes>(a: Wide<L>, b: impl Operand<L>) -> Wide<L> {
+    Wide(a.0.min(b.lanes(a.0)))
+}
+
 /// `then` where `a > b`, `otherwise` elsewhere.
 #[inline(always)]
 pub(crate) fn above<L: Lanes>(

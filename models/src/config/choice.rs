@@ -35,6 +35,16 @@ impl Choice {
         matches!(self, Self::Word(word) if word == "auto")
     }
 
+    /// The value as a count, when it is fixed.
+    pub fn fixed_count(&self) -> Option<usize> {
+        self.fixed().map(|v| v as usize)
+    }
+
+    /// Whether it is `"auto"` or a whole number from 0 to `most`.
+    pub fn is_auto_or_count(&self, most: u32) -> bool {
+        self.is_auto_or(Interval::Closed(0.0, f64::from(most))) && self.fixed().is_none_or(|v| v.fract() == 0.0)
+    }
+
     /// Whether it is `"auto"` or a value of an interval.
     pub fn is_auto_or(&self, allowed: Interval<f64>) -> bool {
         self.is_auto() || self.fixed().is_some_and(|v| allowed.contains(&v))

@@ -7,16 +7,14 @@ use serde_json::{Map, json};
 
 use crate::autoencoder::{ELPV, VGG, check_widths};
 use crate::config::{
-    BATCH, BLUR, BankType, Channels, Choice, EPOCHS, Interval, POSITIVE, RATE, SHARE, Settings, checked, require,
-    settings,
+    BATCH, BLUR, BankType, Channels, Choice, EPOCHS, Interval, RATE, SHARE, Settings, checked, require, settings,
 };
+use crate::features::Augmentation;
 
-/// Adam steps of the decomposition. At the default rate the objective has settled by then: on cracks over solar cells the last
-/// ten of 100 steps change it by less than 0.1 %.
-const STEPS: u32 = 100;
+use super::decomposition::{DecompositionSettings, complete};
 
-/// Thresholds of the defect.
-pub(super) const SHRINK: Interval<f64> = Interval::RightOpen(0.0, 1.0);
+/// Most images of the bank that a search may be limited to.
+pub(super) const MOST_SIMILAR: u32 = 1_000_000;
 
 /// Where the image score comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,17 +77,9 @@ settings! {
         /// rows and columns of patches around a patch that the bank is searched in too; 0 for its own location alone (paper), 1024
         /// for all of them
         reach: usize = 0, in 0..=1024, for Scoring;
-        /// images of the bank that are searched, those most like the image (largest mean cosine of patches); 0 for all (paper)
-        similar: usize = 0, in 0..=1_000_000, for Scoring;
-        /// weight of the L1 term (paper: 1e-5, 6e-4), or "auto": the best on synthetic cracks over held-out normals
-        lambda: Choice = Choice::auto(), allowed "a number above 0, or \"auto\"" if |v| v.is_auto_or(POSITIVE), for Scoring;
-        /// Adam steps of the decomposition
-        steps: u32 = STEPS, in 1..=10_000, for Scoring;
-        /// learning rate of the decomposition
-        decompose_lr: f64 = 0.02, in RATE, for Scoring;
-        /// values of the defect up to this (images are in 0 to 1) become 0 at the end, larger ones lose as much, so that few pixels
-        /// are left; 0 for none (paper)
-        shrink: f64 = 0.0, in SHRINK, for Scoring;
+        /// images of the bank that are searched, those most like the image (largest mean cosine of patches); 0 for all (paper), or
+        /// "auto": 0 or 10, as alpha
+        similar: Choice = Choice::auto(), allowed "a whole number from 0 to 1000000, or \"auto\"" if |v| v.is_auto_or_count(MOST_SIMILAR), for Scoring;
         /// image score: "patch" (mean distance of the replaced patches to the bank), "standardised" (mean of the largest distances,
         /// each less its mean at that location over training images, over their standard deviation; independent of alpha), "map"
         /// (largest value of the blurred anomaly map) or "auto": the best on synthetic defects over held-out normals
@@ -98,6 +88,8 @@ settings! {
         top_share: f64 = 0.05, in Interval::LeftOpen(0.0, 1.0), for Scoring;
         /// for score = "map": blur in pixels before the largest value is taken; 0 for none
         score_blur: f64 = 1.0, in BLUR, for Scoring;
+        ..decomposition: DecompositionSettings = DecompositionSettings::default();
+        ..augmentation: Augmentation = Augmentation::default();
     }
 }
 
@@ -112,13 +104,15 @@ impl Settings for Config {
     }
 }
 
-/// Settings of a model file, for a field of what it holds. Files of earlier versions may have no score among them; theirs is that
-/// of patches.
+/// Settings of a model file, for a field of what it holds. What files of earlier versions may lack is what they scored by.
 ///
 /// # Errors
 /// Those of the settings.
 pub(super) fn of_file<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Config, D::Error> {
     let mut all = Map::deserialize(from)?;
-    all.entry("score").or_insert_with(|| json!(ImageScore::Patch));
+    for (key, earlier) in [("score", json!(ImageScore::Patch)), ("similar", json!(0)), ("augment", json!([]))] {
+        all.entry(key).or_insert(earlier);
+    }
+    complete(&mut all);
     checked(serde_json::Value::Object(all)).map_err(D::Error::custom)
 }

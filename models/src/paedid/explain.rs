@@ -6,8 +6,8 @@ use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
 
-use super::decomposition::residual;
-use super::{Decomposition, Paedid};
+use super::Paedid;
+use super::decomposition::{Decomposition, residual};
 use crate::autoencoder::Latent;
 use crate::explanation::{Explanation, Illustration};
 

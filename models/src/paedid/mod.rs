@@ -12,16 +12,17 @@
 //!    over training images (spread.rs); or, as a setting, the mean of s over the replaced patches, or the
 //!    maximum of the map after a small blur.
 //!
-//! What else the paper leaves open: steps and learning rate (see [`Config::steps`]); alpha and lambda
-//! by cross-validation, here on synthetic cracks over held-out normals (choose.rs). What it does not have,
-//! all off by default: a search of neighbouring locations or of the most similar images alone, and a soft
-//! threshold of S.
+//! What else the paper leaves open: steps and learning rate (see [`DecompositionSettings::steps`]); alpha and lambda
+//! by cross-validation, here on synthetic cracks over held-out normals (choose.rs). What it does not have:
+//! a search of the most similar images alone, where that does better on the same cracks; single pixels taken
+//! out of S; and, off by default, a search of neighbouring locations and a soft threshold of S.
 
 mod choose;
 mod config;
 mod decomposition;
 mod explain;
 pub mod inpainting;
+mod lambda;
 pub mod pae;
 mod spread;
 
@@ -42,7 +43,7 @@ use smallvec::smallvec;
 
 use crate::anomaly_map::AnomalyMap;
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
-use crate::config::{SHARE, Settings, damaged, require, require_square};
+use crate::config::{Choice, SHARE, Settings, damaged, require, require_square};
 use crate::detector::{Detector, EditableBank, Exportable, Score, Scores};
 use crate::explanation::{Explainable, Explanation, Illustration};
 use crate::export::{self, Exported};
@@ -52,7 +53,8 @@ use crate::method::{LoadContext, Method};
 use crate::prior::{PatchPrior, Replaced};
 use crate::segmentation::{largest, smooth};
 
-use decomposition::{Decomposition, residual};
+use config::MOST_SIMILAR;
+use decomposition::residual;
 use spread::Spread;
 
 pub use config::{Config, ImageScore, NetworkChoice};
@@ -64,6 +66,8 @@ struct Saved {
     settings: Config,
     alpha: f64,
     lambda: Option<f32>,
+    /// Images of the bank that are searched; files of earlier versions, whose settings say it, have none.
+    similar: Option<f64>,
     /// What `score` was when training ended; files of earlier versions, whose settings say it, have none.
     score: Option<ImageScore>,
     entries: Vec<String>,
@@ -74,10 +78,19 @@ impl Saved {
     fn check(&self) -> Result<()> {
         SHARE.require("alpha", self.alpha)?;
         check_lambda(self.lambda.unwrap_or(1.0))?;
+        if !Choice::Fixed(self.similar()?).is_auto_or_count(MOST_SIMILAR) {
+            return Err(damaged("how many images are searched"));
+        }
         if [self.score, Some(self.score())].contains(&Some(ImageScore::Auto)) {
             return Err(damaged("a score that is not chosen"));
         }
         Ok(())
+    }
+
+    /// Images of the bank that are searched.
+    fn similar(&self) -> Result<f64> {
+        let similar = self.similar.or_else(|| self.settings.similar.fixed());
+        similar.ok_or_else(|| damaged("how many images are searched is not chosen"))
     }
 
     /// The image score: that of the settings, or what training has chosen.
@@ -138,7 +151,7 @@ impl Method for Paedid {
             None => return Err(Error::Config("tensor \"bank\" is missing".into())),
         };
         let bank = LocationBank::new(latent.locations(), saved.entries.len(), latent.elements, data)?;
-        let score = saved.score();
+        let (score, similar) = (saved.score(), saved.similar()? as usize);
         let spread = match file.tensors.contains_key("spread.mean") {
             true => Some(Spread::restored(&container::restore(&file.tensors, "spread.")?, latent.locations())?),
             false if score == ImageScore::Standardised => {
@@ -153,7 +166,7 @@ impl Method for Paedid {
             entries: saved.entries,
             alpha: saved.alpha,
             reach: saved.settings.reach,
-            similar: saved.settings.similar,
+            similar,
         };
         Ok(Self {
             config: saved.settings,
@@ -167,7 +180,7 @@ impl Method for Paedid {
     }
 }
 
-/// Trains everything before the decomposition.
+/// Trains everything before the decomposition; what is `auto` and the spread of distances are still to be found.
 pub(crate) fn fit_prior(config: Config, context: &FitContext, method: &str) -> Result<Paedid> {
     let channels = config.channels.resolve(context.gray)?;
     let image = ImageSpec { height: config.image_size, width: config.image_size, channels };
@@ -178,33 +191,25 @@ pub(crate) fn fit_prior(config: Config, context: &FitContext, method: &str) -> R
     let autoencoder = TrainedAutoencoder::fit(network, (&schedule, config.lr), start, (method, &settings))?;
     context.observer.say(&format!("building the memory bank from {} images", context.train.len()));
     let mut prior = PatchPrior::build(autoencoder, context.train, image, config.batch, config.bank, PAPER_ALPHA)?;
-    (prior.reach, prior.similar) = (config.reach, config.similar);
+    (prior.reach, prior.similar) = (config.reach, config.similar.fixed_count().unwrap_or(0));
     let (zeros, (locations, entries, _)) = (prior.bank.zeros(), prior.bank.shape());
     if zeros > 0 {
         context.observer.say(&format!("{zeros} of {} vectors of the memory bank are zero", locations * entries));
     }
-    let parts = &context.groups[..context.train.len()];
-    let spread = Some(Spread::measured(&prior, parts, context.device, context.seed)?);
     let score = config.score;
-    Ok(Paedid { config, image, prior, lambda: None, spread, score, planned: Planned::default() })
+    Ok(Paedid { config, image, prior, lambda: None, spread: None, score, planned: Planned::default() })
 }
 
 /// The paper's alpha, where there is nothing to choose on.
 const PAPER_ALPHA: f64 = 0.03;
 
 impl Paedid {
-    /// How images are decomposed for some lambda.
-    fn decomposition(&self, lambda: f32) -> Decomposition {
-        let Config { steps, decompose_lr, shrink, .. } = self.config;
-        Decomposition { lambda, steps, lr: decompose_lr as f32, shrink: shrink as f32 }
-    }
-
     /// Anomaly maps of images on its device, and what the prior has found.
     fn maps(&self, images: &Tensor, until: &Until) -> Result<(Buffer, Replaced)> {
         let replaced = self.prior.replaced(images)?;
         let prior = self.prior.autoencoder.decode(&replaced.features)?;
         let maps = match self.lambda {
-            Some(lambda) => self.decomposition(lambda).maps_until(images, &prior, until)?,
+            Some(lambda) => self.config.decomposition.with(lambda).maps_until(images, &prior, until)?,
             None => residual(images, prior.view())?,
         };
         Ok((maps, replaced))
@@ -259,6 +264,7 @@ impl Detector for Paedid {
             settings: self.config.clone(),
             alpha: self.prior.alpha,
             lambda: self.lambda,
+            similar: Some(self.prior.similar as f64),
             score: Some(self.score),
             entries: self.prior.entries.clone(),
         };
@@ -304,7 +310,7 @@ impl Explainable for Paedid {
 
     fn explain(&self, images: &Tensor) -> Result<Vec<Vec<Illustration>>> {
         let images = images.to(self.prior.autoencoder.params.device())?;
-        explain::illustrations(self, &images, self.lambda.map(|lambda| self.decomposition(lambda)))
+        explain::illustrations(self, &images, self.lambda.map(|lambda| self.config.decomposition.with(lambda)))
     }
 }
 

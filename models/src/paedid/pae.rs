@@ -9,7 +9,7 @@ use super::{Config, Paedid, fit_prior};
 use crate::fit::FitContext;
 use crate::method::{LoadContext, Method};
 
-/// PAE; it does not use the settings `lambda`, `steps`, `decompose_lr` and `shrink`.
+/// PAE; it does not use the settings `lambda`, `steps`, `decompose_lr`, `despeckle` and `shrink`.
 pub struct Pae;
 
 impl Method for Pae {

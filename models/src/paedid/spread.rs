@@ -1,9 +1,14 @@
 //! What s = 1 - cosine is of normal images, location by location: mean and standard deviation over training images, each compared
-//! with the bank without the images of its own part.
+//! with the bank without the images of its own part, as it is and once more in other light, out of focus or with noise.
 //!
 //! Some locations vary from part to part more than others. Measured against its location's own spread, a distance says how
 //! unusual it is, and a score of the largest ones does not depend on alpha.
 
+use std::path::PathBuf;
+
+use hotad_engine::data::corrupt::{Change, RandomChange};
+use hotad_engine::data::loader::{Images, for_all};
+use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::params::{State, fetch};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Result, interrupt, random};
@@ -11,6 +16,7 @@ use hotad_kernels::device::{Device, HostBuffer};
 use hotad_kernels::replacement::mark_highest;
 
 use crate::config::damaged;
+use crate::fit::FitContext;
 use crate::prior::PatchPrior;
 use crate::segmentation::top_mean;
 
@@ -33,42 +39,82 @@ pub struct Spread {
     deviation: Vec<f32>,
 }
 
+/// Sums over images of s and of its squares, at each location.
+struct Sums {
+    images: usize,
+    sum: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+impl Sums {
+    fn new(locations: usize) -> Self {
+        Self { images: 0, sum: vec![0.0; locations], squares: vec![0.0; locations] }
+    }
+
+    /// Takes s of some images, `[image][location]`.
+    fn add(&mut self, s: &[f32]) {
+        for image in s.chunks_exact(self.sum.len()) {
+            self.images += 1;
+            for (s, (sum, squares)) in
+                image.iter().map(|s| f64::from(*s)).zip(self.sum.iter_mut().zip(&mut self.squares))
+            {
+                *sum += s;
+                *squares += s * s;
+            }
+        }
+    }
+
+    fn spread(&self) -> Spread {
+        let images = self.images as f64;
+        let variance = |(sum, squares): (&f64, &f64)| (squares / images - (sum / images).powi(2)).max(0.0);
+        let variances: Vec<f64> = self.sum.iter().zip(&self.squares).map(variance).collect();
+        let middle = variances.iter().sum::<f64>() / variances.len() as f64;
+        let deviation = |variance: &f64| (variance + FLOOR * FLOOR * middle).sqrt().max(PRECISION) as f32;
+        Spread {
+            mean: self.sum.iter().map(|sum| (sum / images) as f32).collect(),
+            deviation: variances.iter().map(deviation).collect(),
+        }
+    }
+}
+
 impl Spread {
-    /// Measured on images of a bank, drawn by the seed; `parts` tells of which part each is. Where all are of one part there is
+    /// Measured on the images of a bank, or some drawn by the seed, as they are and changed. Where all are of one part there is
     /// nothing to compare with: means are 0 and deviations 1.
     ///
     /// # Errors
-    /// What goes wrong on the device, or an interruption.
-    pub fn measured(prior: &PatchPrior, parts: &[usize], device: &Device, seed: u64) -> Result<Self> {
-        let locations = prior.bank.shape().0;
+    /// When an image cannot be read, what goes wrong on the device, or an interruption.
+    pub fn measured(
+        prior: &PatchPrior,
+        image: ImageSpec,
+        change: Option<RandomChange>,
+        context: &FitContext,
+    ) -> Result<Self> {
+        let (locations, parts) = (prior.bank.shape().0, &context.groups[..context.train.len()]);
         if parts.iter().all(|part| *part == parts[0]) {
+            context
+                .observer
+                .say("all training images are of one part: distances count as they are, not by their spread");
             return Ok(Self { mean: vec![0.0; locations], deviation: vec![1.0; locations] });
         }
-        let mut order = random::shuffled(parts.len(), seed, "images that distances are measured on", 0);
+        let mut order = random::shuffled(parts.len(), context.seed, "images that distances are measured on", 0);
         order.truncate(IMAGES);
-        let (mut sum, mut squares) = (vec![0.0; locations], vec![0.0; locations]);
+        let others = Others { prior, parts, device: context.device };
+        let mut sums = Sums::new(locations);
         for batch in order.chunks(BATCH) {
             interrupt::check()?;
-            for image in apart(prior, batch, parts, device)?.chunks_exact(locations) {
-                for (s, (sum, squares)) in image.iter().map(|s| f64::from(*s)).zip(sum.iter_mut().zip(&mut squares)) {
-                    *sum += s;
-                    *squares += s * s;
-                }
-            }
+            sums.add(&others.distances(others.vectors(batch)?, batch)?);
         }
-        Ok(Self::of_sums(&sum, &squares, order.len() as f64))
-    }
-
-    /// From sums over images of s and of its squares.
-    fn of_sums(sum: &[f64], squares: &[f64], images: f64) -> Self {
-        let variance = |(sum, squares): (&f64, &f64)| (squares / images - (sum / images).powi(2)).max(0.0);
-        let variances: Vec<f64> = sum.iter().zip(squares).map(variance).collect();
-        let middle = variances.iter().sum::<f64>() / variances.len() as f64;
-        let deviation = |variance: &f64| (variance + FLOOR * FLOOR * middle).sqrt().max(PRECISION) as f32;
-        Self {
-            mean: sum.iter().map(|sum| (sum / images) as f32).collect(),
-            deviation: variances.iter().map(deviation).collect(),
-        }
+        let Some(change) = change else { return Ok(sums.spread()) };
+        let paths: Vec<PathBuf> = order.iter().map(|i| context.train.paths()[*i].clone()).collect();
+        let views = Images::new(context.train.with(&paths), image).changed(Some(Change::Random(change)));
+        for_all(&views, BATCH, |batch| {
+            interrupt::check()?;
+            let images: Vec<usize> = batch.files.iter().map(|file| order[file.index]).collect();
+            let vectors = prior.autoencoder.encode(&batch.images)?.values()?.into_owned();
+            sums.add(&others.distances(vectors, &images)?);
+            Ok(())
+        })?;
+        Ok(sums.spread())
     }
 
     /// Image scores from s, `[image][location]`: the mean of the largest standardised values, a share of all, one at least.
@@ -104,17 +150,45 @@ impl Spread {
     }
 }
 
-/// s of images of a bank, `[image][location]`, with those of other parts alone searched.
-fn apart(prior: &PatchPrior, images: &[usize], parts: &[usize], device: &Device) -> Result<Vec<f32>> {
-    let (locations, entries, d) = prior.bank.shape();
-    let index: Vec<u32> = images.iter().flat_map(|i| (0..locations).map(move |l| (l * entries + i) as u32)).collect();
-    let mut vectors = vec![0.0; index.len() * d];
-    prior.bank.gather(&index, &mut vectors)?;
-    let mut others: Vec<u32> =
-        images.iter().flat_map(|i| parts.iter().map(|part| u32::from(*part != parts[*i]))).collect();
-    if prior.similar > 0 {
+/// A bank of which the images of other parts alone are searched for an image.
+struct Others<'a> {
+    prior: &'a PatchPrior,
+    /// The part that each image of the bank is of.
+    parts: &'a [usize],
+    device: &'a Device,
+}
+
+impl Others<'_> {
+    /// The latent vectors of images of the bank, `[image][location]`.
+    fn vectors(&self, images: &[usize]) -> Result<Vec<f32>> {
+        let (locations, entries, d) = self.prior.bank.shape();
+        let at = |image: &usize| (0..locations).map(|l| (l * entries + image) as u32).collect::<Vec<u32>>();
+        let index: Vec<u32> = images.iter().flat_map(at).collect();
+        let mut vectors = vec![0.0; index.len() * d];
+        self.prior.bank.gather(&index, &mut vectors)?;
+        Ok(vectors)
+    }
+
+    /// s of latent vectors of images of the bank, `[image][location]`.
+    fn distances(&self, vectors: Vec<f32>, images: &[usize]) -> Result<Vec<f32>> {
+        let searched = self.searched(&vectors, images)?;
+        let grid = self.prior.autoencoder.network.latent();
+        let shape = [images.len(), grid.rows, grid.columns, self.prior.bank.shape().2];
+        let vectors = Tensor::new(vectors, &shape)?.to(self.device)?;
+        Ok(self.prior.nearest(&vectors, Some(self.device.upload(searched)?.view()))?.1.into_vec()?)
+    }
+
+    /// Which entries are searched for each image: those of other parts, or of these the most similar.
+    fn searched(&self, vectors: &[f32], images: &[usize]) -> Result<Vec<u32>> {
+        let Self { prior, parts, .. } = self;
+        let other = |image: &usize| parts.iter().map(|part| u32::from(*part != parts[*image])).collect::<Vec<u32>>();
+        let mut others: Vec<u32> = images.iter().flat_map(other).collect();
+        if prior.similar == 0 {
+            return Ok(others);
+        }
+        let entries = parts.len();
         let mut means = vec![0.0; others.len()];
-        prior.bank.mean_cosines(&vectors, &mut means)?;
+        prior.bank.mean_cosines(vectors, &mut means)?;
         for (others, means) in others.chunks_exact_mut(entries).zip(means.chunks_exact_mut(entries)) {
             let own = |(mean, other): (&mut f32, &u32)| {
                 if *other == 0 {
@@ -125,10 +199,8 @@ fn apart(prior: &PatchPrior, images: &[usize], parts: &[usize], device: &Device)
             let count = others.iter().filter(|other| **other == 1).count();
             mark_highest(&*means, entries, prior.similar.min(count), others)?;
         }
+        Ok(others)
     }
-    let grid = prior.autoencoder.network.latent();
-    let vectors = Tensor::new(vectors, &[images.len(), grid.rows, grid.columns, d])?.to(device)?;
-    Ok(prior.nearest(&vectors, Some(device.upload(others)?.view()))?.1.into_vec()?)
 }
 
 #[cfg(test)]
@@ -138,7 +210,8 @@ mod tests {
     /// Two locations, the second of which varies ten times as much.
     #[test]
     fn a_distance_counts_by_what_is_usual_at_its_location() {
-        let spread = Spread::of_sums(&[2.0, 2.0], &[1.0 + 2e-4, 1.0 + 2e-2], 4.0);
+        let sums = Sums { images: 4, sum: vec![2.0, 2.0], squares: vec![1.0 + 2e-4, 1.0 + 2e-2] };
+        let spread = sums.spread();
         let close = |a: f32, b: f32| assert!((a - b).abs() < 0.01 * b.abs(), "{a} for {b}");
         spread.mean.iter().for_each(|mean| close(*mean, 0.5));
         let pooled = (5e-5_f32 + 5e-3) / 2.0;

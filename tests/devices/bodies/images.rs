@@ -4,6 +4,7 @@ use hotad_kernels::blur::gaussian_blur;
 use hotad_kernels::ciede2000::{ciede2000, ciede2000_rgb};
 use hotad_kernels::colour::srgb_to_lab;
 use hotad_kernels::decompose::{DecomposeOptions, decompose};
+use hotad_kernels::despeckle::despeckle;
 use hotad_kernels::device::Device;
 use hotad_kernels::recolour::{recolour, recolour_difference, split_colour};
 use hotad_kernels::soft_threshold::soft_threshold;
@@ -51,6 +52,9 @@ pub fn similarity(device: &Device) -> Results {
         let mut sparse = put(device, image(len, 2));
         soft_threshold(&x, &mut sparse, 0.25).expect("fits");
         out.push((host(&sparse), 1e-6));
+        let mut despeckled = uninit(device, len);
+        despeckle(&x, &y, shape, &mut despeckled).expect("fits");
+        out.push((host(&despeckled), 1e-6));
         let mut quiet = uninit(device, len);
         decompose(&x, &y, shape, &opts, &mut quiet, None).expect("fits");
         assert!(host(&quiet) == host(&l), "losses change nothing");

@@ -1,7 +1,10 @@
 //! Several models beside each other: each metric as a table of models by data sets.
 
+mod seeds;
+
 use hotad_models::evaluate::Metrics;
 use serde::Serialize;
+use serde_json::Value;
 
 /// The metrics of one model on one data set under one change.
 #[derive(Serialize)]
@@ -12,6 +15,11 @@ pub struct Run {
     pub category: String,
     /// `none`, or how the images were changed.
     pub change: &'static str,
+    /// Seed of the model's training.
+    pub seed: u64,
+    /// What else makes a model: its settings, and what its training started from.
+    #[serde(skip)]
+    pub recipe: Value,
     #[serde(flatten)]
     pub metrics: Metrics,
     /// Name of the model's folder of reports.
@@ -28,13 +36,20 @@ pub struct Block {
     pub rows: Vec<Row>,
 }
 
-/// Values of one model.
+/// Values of one model, or of several that differ in their seed.
 pub struct Row {
     pub model: String,
-    /// Name of its folder of reports.
-    pub folder: String,
+    /// Name of the model's folder of reports; none of several.
+    pub folder: Option<String>,
     /// Value by column.
     pub values: Vec<Option<f64>>,
+}
+
+impl Row {
+    /// Whether it is of one model.
+    pub fn is_model(&self) -> bool {
+        self.folder.is_some()
+    }
 }
 
 /// Columns beside the data sets.
@@ -122,10 +137,11 @@ fn distinct<T: PartialEq + Clone>(runs: &[Run], of: impl Fn(&Run) -> T) -> Vec<T
 }
 
 /// Tables: one for each metric and change, over the data sets where it is known of any model; over several with their mean and
-/// the worst of them.
+/// the worst of them. Behind models that differ in their seed alone stand their mean and deviation.
 pub fn blocks(runs: &[Run]) -> Vec<Block> {
     let models = distinct(runs, |r| (r.model.clone(), r.folder.clone()));
     let categories = distinct(runs, |r| r.category.clone());
+    let sets_of_seeds = seeds::sets(runs);
     let mut blocks = Vec::new();
     for metric in METRICS {
         for change in distinct(runs, |r| r.change) {
@@ -140,7 +156,7 @@ pub fn blocks(runs: &[Run]) -> Vec<Block> {
             }
             let row = |(model, folder): &(String, String)| Row {
                 model: model.clone(),
-                folder: folder.clone(),
+                folder: Some(folder.clone()),
                 values: columns.iter().map(|c| of(model, c)).collect(),
             };
             let mut rows: Vec<Row> = models.iter().map(row).collect();
@@ -148,6 +164,7 @@ pub fn blocks(runs: &[Run]) -> Vec<Block> {
                 columns.extend(SUMMARY.map(String::from));
                 rows.iter_mut().for_each(|r| r.values.extend(summary(&r.values, metric.better)));
             }
+            sets_of_seeds.iter().rev().for_each(|set| set.add_rows(&mut rows));
             let name = metric.name;
             let title = if change == "none" { name.to_string() } else { format!("{name}, {change}") };
             blocks.push(Block { title, change, better: metric.better, columns, rows });
