@@ -200,9 +200,10 @@ fn one_model_is_evaluated_under_other_settings_of_scoring() {
     // As if trained so: the network does not depend on them.
     let again = dir.path().join("again.safetensors");
     train_small(&data, &again, &["--epochs", "2", "--set", "alpha=0.9", "--set", "score=map"]);
-    let trained_so =
-        json(&ok(&["eval", "--model", text(&again), "--data", text(&data), "--json", "-q", "--set", "lambda=0.01"]));
-    let set_so = with(&["--set", "alpha=0.9", "--set", "score=map", "--set", "lambda=0.01"]);
+    let chosen = ["--set", "lambda=0.01", "--set", "similar=0"];
+    let eval_again = ["eval", "--model", text(&again), "--data", text(&data), "--json", "-q"];
+    let trained_so = json(&ok(&[&eval_again[..], &chosen].concat()));
+    let set_so = with(&[&["--set", "alpha=0.9", "--set", "score=map"][..], &chosen].concat());
     assert_eq!((&trained_so["dice_max"], &trained_so["image_ap"]), (&set_so["dice_max"], &set_so["image_ap"]));
     refused(&[&eval[..], &["--set", "epochs=3"]].concat(), &["epochs", "in training", "alpha"]);
     refused(&[&eval[..], &["--set", "alpha=3"]].concat(), &["alpha", "0 to 1"]);

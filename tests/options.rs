@@ -107,7 +107,7 @@ fn info_tells_what_was_chosen_and_lists_tensors_on_request() {
     let info = ok(&["info", text(&model)]);
     let json: serde_json::Value = serde_json::from_str(&ok(&["info", text(&model), "--json"])).expect("JSON");
     let chosen = json["chosen"].as_object().expect("an object");
-    assert_eq!(chosen.keys().collect::<Vec<_>>(), ["alpha", "channels", "lambda"]);
+    assert_eq!(chosen.keys().collect::<Vec<_>>(), ["alpha", "channels", "lambda", "similar"]);
     assert_eq!(chosen["alpha"], json["config"]["alpha"]);
     assert_eq!(chosen["channels"], 1);
     assert!(info.contains(&format!("alpha = {} (auto)", chosen["alpha"])), "{info}");

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import torch_anomalib as anomalib
 import torch_backbones as backbones
 import torch_inpainting as inpainting
 import torch_networks as networks
@@ -36,12 +35,11 @@ LONG = 5.0
 QUEUED = 10
 WAITED_FOR = {"decompose", "train_step", "forward", "score", "lea_score"}
 WAITED_FOR |= {"gated_forward", "gated_train", "i3ad_score"}
-WAITED_FOR |= {"lite0_trunk", "patchcore_lite0", "patchcore_anomalib", "padim_lite0"}
+WAITED_FOR |= {"lite0_trunk", "patchcore_lite0", "padim_lite0"}
 WAITED_FOR |= {"resnet18_forward", "resnet18_train", "unet_forward", "unet_train"}
 
 # Works that ask for numbers on the host while they run, which a CUDA graph cannot hold.
-NOT_CAPTURED = {"coreset", "score", "lea_score", "i3ad_score"}
-NOT_CAPTURED |= {"patchcore_lite0", "patchcore_anomalib", "padim_lite0"}
+NOT_CAPTURED = {"coreset", "score", "lea_score", "i3ad_score", "patchcore_lite0", "padim_lite0"}
 
 torch.manual_seed(0)
 WINDOW = torch.exp(-((torch.arange(11.0) - 5) ** 2) / (2 * 1.5**2))
@@ -384,7 +382,6 @@ WORK |= peers.works("forward", lambda: autoencoder(False), (1, 3, 128, 128))
 WORK |= peers.works("resnet18_forward", lambda: networks.resnet18(3), (1, 3, 256, 256))
 WORK |= peers.works("unet_forward", networks.UNet, (1, 1, 256, 256))
 WORK |= peers.works("lite0_trunk", backbones.Trunk, backbones.SHAPE)
-WORK |= anomalib.works("patchcore_anomalib", DEVICE, fastest)
 
 
 def wait():

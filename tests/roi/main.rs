@@ -72,10 +72,13 @@ fn data_in_frames(dir: &Path) {
     rewrite(&dir.join("data/ground_truth"), &dir.join("frames/ground_truth"), &truth);
 }
 
+/// Settings without what is drawn for each pixel of whole frames.
+const UNCHANGED: [&str; 4] = ["--epochs", "2", "--set", "augment=[]"];
+
 /// A small model trained on the frames within a region.
 fn trained_within(dir: &Path, roi: &str) -> std::path::PathBuf {
     let model = dir.join("within.safetensors");
-    train_small(&dir.join("frames"), &model, &["--epochs", "2", "--roi", roi]);
+    train_small(&dir.join("frames"), &model, &[&UNCHANGED[..], &["--roi", roi]].concat());
     model
 }
 

@@ -9,7 +9,7 @@ use hotad_models::model::Model;
 use serde_json::Value;
 
 use crate::common::{bars, ok, text, train_small};
-use crate::{AT, BOX, FRAME, POLYGON, SIZE, data_in_frames, framed, scored, trained_within};
+use crate::{AT, BOX, FRAME, POLYGON, SIZE, UNCHANGED, data_in_frames, framed, scored, trained_within};
 
 /// Values of a frame's map within the picture.
 fn cropped(map: &[f32]) -> Vec<f32> {
@@ -41,7 +41,7 @@ fn a_box_is_as_cropping_by_hand() {
     let within = trained_within(dir, BOX);
     // Trained on cropped images: the same weights and thresholds.
     let by_hand = dir.join("by-hand.safetensors");
-    train_small(&dir.join("data"), &by_hand, &["--epochs", "2"]);
+    train_small(&dir.join("data"), &by_hand, &UNCHANGED);
     let normal = Model::load(&within, &Device::CPU).expect("a model").calibration.normal_pixel;
     for folder in ["test/good", "test/crack"] {
         let [a, b] = [(&within, "frames"), (&by_hand, "data")]
