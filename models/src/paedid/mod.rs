@@ -12,7 +12,7 @@
 //!    over training images (spread.rs); or, as a setting, the mean of s over the replaced patches, or the
 //!    maximum of the map after a small blur.
 //!
-//! What else the paper leaves open: steps and learning rate (see [`DecompositionSettings::steps`]); alpha and lambda
+//! What else the paper leaves open: steps and learning rate (decomposition.rs); alpha and lambda
 //! by cross-validation, here on synthetic cracks over held-out normals (choose.rs). What it does not have:
 //! a search of the most similar images alone, where that does better on the same cracks; single pixels taken
 //! out of S; and, off by default, a search of neighbouring locations and a soft threshold of S.
@@ -58,6 +58,7 @@ use decomposition::residual;
 use spread::Spread;
 
 pub use config::{Config, ImageScore, NetworkChoice};
+pub use decomposition::DecompositionSettings;
 
 /// What a model file keeps beside tensors.
 #[derive(Serialize, Deserialize)]
