@@ -5,7 +5,6 @@
 //! (dense.rs); strided data gradients and transposed convolutions are split into one dense pass
 //! per output phase, so no multiplication by an inserted zero is ever done.
 
-mod aligned;
 mod band;
 #[cfg(feature = "cuda")]
 mod cuda;

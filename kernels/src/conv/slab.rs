@@ -2,38 +2,38 @@
 
 use bytemuck::Pod;
 
-use super::aligned::Aligned;
 use super::masked::{MASKED_CHANNELS, masked};
 use super::reduced::Convert;
+use crate::device::Reused;
 use crate::shape::Nhwc;
 
 /// Bytes after the last pixel that may be read.
 const SPARE: usize = 64;
 
 /// A zero-padded piece of one image: `height x width x channels`, in the cache, in the type that is multiplied.
-pub(super) struct Slab<E = f32> {
-    pixels: Aligned<E>,
+pub(super) struct Slab<E: Pod = f32> {
+    pixels: Reused<E>,
     pub width: usize,
     pub channels: usize,
 }
 
-impl<E> Default for Slab<E> {
+impl<E: Pod> Default for Slab<E> {
     fn default() -> Self {
-        Self { pixels: Aligned::default(), width: 0, channels: 0 }
+        Self { pixels: Reused::default(), width: 0, channels: 0 }
     }
 }
 
 impl<E: Pod> Slab<E> {
     /// All elements, and [`SPARE`] bytes more.
     pub fn data(&self) -> &[E] {
-        self.pixels.elements()
+        &self.pixels
     }
 
     /// Room for a window of zeros.
     fn clear(&mut self, height: usize, width: usize, channels: usize, zero: E) {
         (self.width, self.channels) = (width, channels);
-        self.pixels.resize(height * width * channels * size_of::<E>() + SPARE);
-        self.pixels.elements_mut().fill(zero);
+        self.pixels.resize(height * width * channels + SPARE / size_of::<E>());
+        self.pixels.fill(zero);
     }
 
     /// [`Slab::fill`] with the five channels of a masked input, from colours and mask.
@@ -47,8 +47,7 @@ impl<E: Pod> Slab<E> {
     ) {
         self.clear(height, width, MASKED_CHANNELS, how.zero());
         let (x0, x1) = visible(w, left, width);
-        for (row, line) in self.pixels.elements_mut().chunks_exact_mut(width * MASKED_CHANNELS).take(height).enumerate()
-        {
+        for (row, line) in self.pixels.chunks_exact_mut(width * MASKED_CHANNELS).take(height).enumerate() {
             let y = top + row as isize;
             if y < 0 || y >= h as isize || x1 == x0 {
                 continue;
@@ -80,7 +79,7 @@ impl<E: Pod> Slab<E> {
         let (c0, n) = channels;
         self.clear(height, width, n, how.zero());
         let (x0, x1) = visible(w, left, width);
-        for (row, line) in self.pixels.elements_mut().chunks_exact_mut((width * n).max(1)).take(height).enumerate() {
+        for (row, line) in self.pixels.chunks_exact_mut((width * n).max(1)).take(height).enumerate() {
             let y = top + row as isize;
             if y < 0 || y >= h as isize || x1 == x0 {
                 continue;

@@ -2,7 +2,7 @@
 //! would hand out each with fresh pages and clear them first, which took a quarter of a step. A buffer
 //! that is dropped is kept for the next one of its length, its numbers as they are. So an inspection, whose
 //! buffers have the lengths of those of the one before, asks the allocator for none. A length that does not come
-//! again waits until all buffers together are too many.
+//! again waits until all buffers together are too many. The memory begins with a line of the cache.
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
@@ -12,21 +12,38 @@ use rayon::prelude::*;
 
 use super::Element;
 use super::gpu::mebibytes;
+use super::line::{LINE, Line};
 use super::poison;
 use crate::error::{KernelError, Result};
 use crate::memory::zeros;
 
-/// Elements that are kept at most, all buffers together (2 GiB); beyond, all are given back.
-const MOST: usize = 1 << 29;
+/// Lines that are kept at most, all buffers together (2 GiB); beyond, all are given back.
+const MOST: usize = (2 << 30) / LINE;
 
 /// Elements that one thread copies at a time.
 const PART: usize = 1 << 16;
 
-/// Buffers that wait to be used again, by length.
+/// Buffers that wait to be used again, by lines.
 #[derive(Default)]
 struct Kept {
-    free: HashMap<usize, Vec<Vec<f32>>>,
-    elements: usize,
+    free: HashMap<usize, Vec<Vec<Line>>>,
+    lines: usize,
+}
+
+impl Kept {
+    fn take(&mut self, count: usize) -> Option<Vec<Line>> {
+        let found = self.free.get_mut(&count)?.pop()?;
+        self.lines -= count;
+        Some(found)
+    }
+
+    fn keep(&mut self, lines: Vec<Line>) {
+        if self.lines + lines.len() > MOST {
+            *self = Self::default();
+        }
+        self.lines += lines.len();
+        self.free.entry(lines.len()).or_default().push(lines);
+    }
 }
 
 static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
@@ -36,26 +53,30 @@ fn kept() -> MutexGuard<'static, Option<Kept>> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Zeros in the memory that buffers which wait have had.
-fn zeros_instead_of_kept<T: Element>(len: usize) -> Option<Vec<T>> {
-    drop(kept().take());
-    zeros(len)
+/// Some lines that wait, or zeros; in the memory of all that wait where there is no other.
+fn lines(count: usize) -> Option<Vec<Line>> {
+    let waiting = if count == 0 { Some(Vec::new()) } else { kept().as_mut().and_then(|kept| kept.take(count)) };
+    waiting.or_else(|| zeros(count)).or_else(|| {
+        drop(kept().take());
+        zeros(count)
+    })
 }
 
 /// Numbers in host memory.
 #[derive(Debug)]
 pub struct HostBuffer<T: Element> {
-    values: Vec<T>,
-    /// Made by [`HostBuffer::uninit`]. Only such are kept: what comes from elsewhere would only add up.
-    pooled: bool,
+    memory: Memory<T>,
+}
+
+#[derive(Debug)]
+enum Memory<T> {
+    /// So many elements, which wait for the next buffer afterwards.
+    Kept(Vec<Line>, usize),
+    /// What comes from elsewhere would only add up.
+    Given(Vec<T>),
 }
 
 impl<T: Element> HostBuffer<T> {
-    /// Whether a buffer of this length is kept: the lists are of 32-bit elements.
-    fn is_kept(len: usize) -> bool {
-        len > 0 && size_of::<T>() == size_of::<f32>()
-    }
-
     /// An uninitialised buffer of `len` numbers: they are what was there before; the program ends where there is no memory for them.
     pub fn uninit(len: usize) -> Self {
         Self::try_uninit(len).unwrap_or_else(|_| vec![T::default(); len].into())
@@ -66,26 +87,16 @@ impl<T: Element> HostBuffer<T> {
     /// # Errors
     /// When there is no memory for them.
     pub fn try_uninit(len: usize) -> Result<Self> {
-        let waiting = Self::is_kept(len).then(|| {
-            let mut kept = kept();
-            let kept = kept.as_mut()?;
-            let found = kept.free.get_mut(&len)?.pop()?;
-            kept.elements -= len;
-            Some(found)
-        });
-        let again = waiting.flatten().and_then(|v| bytemuck::allocation::try_cast_vec(v).ok());
-        match again.or_else(|| zeros(len)).or_else(|| zeros_instead_of_kept(len)) {
-            Some(mut values) => {
-                if poison::is_on() {
-                    poison::fill(&mut values);
-                }
-                Ok(Self { values, pooled: true })
-            }
-            None => {
-                let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
-                Err(KernelError::Memory(format!("cpu: out of memory: {} more could not be had", mebibytes(bytes))))
-            }
+        const { assert!(LINE.is_multiple_of(size_of::<T>()), "elements fill lines") };
+        let Some(lines) = Line::for_elements::<T>(len).and_then(lines) else {
+            let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
+            return Err(KernelError::Memory(format!("cpu: out of memory: {} more could not be had", mebibytes(bytes))));
+        };
+        let mut made = Self { memory: Memory::Kept(lines, len) };
+        if poison::is_on() {
+            poison::fill(&mut made);
         }
+        Ok(made)
     }
 
     /// A copy of some numbers.
@@ -102,33 +113,28 @@ impl<T: Element> HostBuffer<T> {
         made
     }
 
-    /// The numbers as a vector.
+    /// The numbers as a vector: a copy, where they are in memory that is used again.
     pub fn into_vec(mut self) -> Vec<T> {
-        std::mem::take(&mut self.values)
+        match &mut self.memory {
+            Memory::Kept(..) => self.to_vec(),
+            Memory::Given(values) => std::mem::take(values),
+        }
     }
 }
 
 impl<T: Element> Drop for HostBuffer<T> {
     fn drop(&mut self) {
-        let len = self.values.len();
-        if !self.pooled || !Self::is_kept(len) {
-            return;
-        }
-        if let Ok(values) = bytemuck::allocation::try_cast_vec::<T, f32>(std::mem::take(&mut self.values)) {
-            let mut kept = kept();
-            let kept = kept.get_or_insert_default();
-            if kept.elements + len > MOST {
-                *kept = Kept::default();
-            }
-            kept.elements += len;
-            kept.free.entry(len).or_default().push(values);
+        if let Memory::Kept(lines, _) = &mut self.memory
+            && !lines.is_empty()
+        {
+            kept().get_or_insert_default().keep(std::mem::take(lines));
         }
     }
 }
 
 impl<T: Element> From<Vec<T>> for HostBuffer<T> {
     fn from(values: Vec<T>) -> Self {
-        Self { values, pooled: false }
+        Self { memory: Memory::Given(values) }
     }
 }
 
@@ -148,7 +154,7 @@ impl<T: Element> Default for HostBuffer<T> {
 
 impl<T: Element + PartialEq> PartialEq for HostBuffer<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.values == other.values
+        self[..] == other[..]
     }
 }
 
@@ -156,7 +162,10 @@ impl<T: Element> Deref for HostBuffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &self.values
+        match &self.memory {
+            Memory::Kept(lines, len) => &bytemuck::cast_slice(lines)[..*len],
+            Memory::Given(values) => values,
+        }
     }
 }
 
@@ -171,6 +180,9 @@ impl<'a, T: Element> IntoIterator for &'a HostBuffer<T> {
 
 impl<T: Element> DerefMut for HostBuffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.values
+        match &mut self.memory {
+            Memory::Kept(lines, len) => &mut bytemuck::cast_slice_mut(lines)[..*len],
+            Memory::Given(values) => values,
+        }
     }
 }

@@ -14,6 +14,7 @@ mod fill;
 mod gpu;
 mod host;
 mod launch;
+mod line;
 mod name;
 mod poison;
 mod probe;

@@ -1,5 +1,5 @@
 //! Working memory of a task, which its thread keeps for the next one: after the first tasks the allocator is not asked. A thread keeps
-//! at most [`MOST`] buffers and [`WORDS`] words; a buffer dropped on another thread than made it goes to that thread's list.
+//! at most [`MOST`] buffers and [`LINES`] lines of the cache; a buffer dropped on another thread than made it goes to that thread's list.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -7,50 +7,54 @@ use std::ops::{Deref, DerefMut};
 
 use bytemuck::Pod;
 
+use super::line::{LINE, Line};
 use super::poison;
 
 /// Buffers that a thread keeps at most: those of the decomposition of an image of 512 rows.
 const MOST: usize = 512;
 
-/// Words that a thread keeps at most, all buffers together (32 MiB).
-const WORDS: usize = 1 << 22;
+/// Lines that a thread keeps at most, all buffers together (32 MiB).
+const LINES: usize = 1 << 19;
 
 /// Buffers that wait to be used again.
 struct Kept {
-    buffers: Vec<Vec<u64>>,
-    /// Words of all of them.
-    words: usize,
+    buffers: Vec<Vec<Line>>,
+    /// Lines of all of them.
+    lines: usize,
 }
 
 thread_local! {
-    static KEPT: RefCell<Kept> = const { RefCell::new(Kept { buffers: Vec::new(), words: 0 }) };
+    static KEPT: RefCell<Kept> = const { RefCell::new(Kept { buffers: Vec::new(), lines: 0 }) };
 }
 
 impl Kept {
-    /// The smallest buffer of at least `count` words, or the largest.
-    fn take(&mut self, count: usize) -> Vec<u64> {
-        let order = |words: &Vec<u64>| match words.len() >= count {
-            true => (0, words.len()),
-            false => (1, usize::MAX - words.len()),
+    /// The smallest buffer of at least `count` lines, or the largest.
+    fn take(&mut self, count: usize) -> Vec<Line> {
+        if count == 0 {
+            return Vec::new();
+        }
+        let order = |lines: &Vec<Line>| match lines.len() >= count {
+            true => (0, lines.len()),
+            false => (1, usize::MAX - lines.len()),
         };
         let best = (0..self.buffers.len()).min_by_key(|at| order(&self.buffers[*at]));
         let found = best.map(|at| self.buffers.swap_remove(at)).unwrap_or_default();
-        self.words -= found.len();
+        self.lines -= found.len();
         found
     }
 
-    fn keep(&mut self, words: Vec<u64>) {
-        if self.buffers.len() < MOST && self.words + words.len() <= WORDS {
-            self.words += words.len();
-            self.buffers.push(words);
+    fn keep(&mut self, lines: Vec<Line>) {
+        if !lines.is_empty() && self.buffers.len() < MOST && self.lines + lines.len() <= LINES {
+            self.lines += lines.len();
+            self.buffers.push(lines);
         }
     }
 }
 
-/// Elements of an alignment of at most eight bytes; as many as at first, or a list that grows.
+/// Elements from the beginning of a line on; as many as at first, or a list that grows.
 #[derive(Debug)]
 pub(crate) struct Reused<T: Pod> {
-    words: Vec<u64>,
+    lines: Vec<Line>,
     len: usize,
     element: PhantomData<T>,
 }
@@ -58,15 +62,15 @@ pub(crate) struct Reused<T: Pod> {
 impl<T: Pod> Reused<T> {
     /// `len` uninitialised elements: they are what was there before.
     pub fn uninit(len: usize) -> Self {
-        const { assert!(align_of::<T>() <= align_of::<u64>() && size_of::<T>() > 0, "words are aligned for the elements") };
-        let count = len.checked_mul(size_of::<T>()).expect("fewer bytes than memory has").div_ceil(size_of::<u64>());
-        let mut words = KEPT.with_borrow_mut(|kept| kept.take(count));
-        if words.len() < count {
-            words = vec![0; count];
+        const { assert!(align_of::<T>() <= LINE && size_of::<T>() > 0, "lines are aligned for the elements") };
+        let count = Line::for_elements::<T>(len).expect("fewer bytes than memory has");
+        let mut lines = KEPT.with_borrow_mut(|kept| kept.take(count));
+        if lines.len() < count {
+            lines = vec![Line::ZERO; count];
         }
-        let mut made = Self { words, len, element: PhantomData };
+        let mut made = Self { lines, len, element: PhantomData };
         if poison::is_on() {
-            poison::fill_bytes(bytemuck::cast_slice_mut(&mut made.words));
+            poison::fill_bytes(bytemuck::cast_slice_mut(&mut made.lines));
         }
         made
     }
@@ -92,9 +96,17 @@ impl<T: Pod> Reused<T> {
         list
     }
 
+    /// Makes it `len` elements; what they are is not defined.
+    pub fn resize(&mut self, len: usize) {
+        if len > self.capacity() {
+            *self = Self::uninit(len);
+        }
+        self.len = len;
+    }
+
     /// Elements that it has memory for.
     fn capacity(&self) -> usize {
-        self.words.len() * size_of::<u64>() / size_of::<T>()
+        self.lines.len() * LINE / size_of::<T>()
     }
 
     /// Adds an element.
@@ -136,6 +148,12 @@ impl<T: Pod> Reused<T> {
     }
 }
 
+impl<T: Pod> Default for Reused<T> {
+    fn default() -> Self {
+        Self::uninit(0)
+    }
+}
+
 impl<T: Pod> Extend<T> for Reused<T> {
     fn extend<I: IntoIterator<Item = T>>(&mut self, elements: I) {
         let elements = elements.into_iter();
@@ -157,25 +175,25 @@ impl<T: Pod> Deref for Reused<T> {
 
     #[inline(always)]
     fn deref(&self) -> &[T] {
-        // SAFETY: the words have memory for `len` elements (`uninit`; `reserve` before `push` makes it more), aligned for them, and
+        // SAFETY: the lines have memory for `len` elements (`uninit`; `reserve` before `push` makes it more), aligned for them, and
         // any bits are an element.
-        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
 
 impl<T: Pod> DerefMut for Reused<T> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [T] {
-        // SAFETY: as for `deref`; the words are borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.words.as_mut_ptr().cast(), self.len) }
+        // SAFETY: as for `deref`; the lines are borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
 }
 
 impl<T: Pod> Drop for Reused<T> {
     fn drop(&mut self) {
-        let words = std::mem::take(&mut self.words);
+        let lines = std::mem::take(&mut self.lines);
         // Where the thread ends, its buffers have gone before.
-        let _ = KEPT.try_with(|kept| kept.borrow_mut().keep(words));
+        let _ = KEPT.try_with(|kept| kept.borrow_mut().keep(lines));
     }
 }
 
@@ -200,11 +218,11 @@ mod tests {
     fn no_more_is_kept_than_said() {
         let many: Vec<_> = (0..MOST + 9).map(|i| Reused::<u8>::uninit(1 + i)).collect();
         drop(many);
-        drop(Reused::<u64>::uninit(WORDS + 1));
+        drop(Reused::<u64>::uninit(LINES * LINE / 8 + 1));
         KEPT.with_borrow(|kept| {
             // The largest was grown for the one that is too large.
             assert_eq!(kept.buffers.len(), MOST - 1);
-            assert_eq!(kept.words, kept.buffers.iter().map(Vec::len).sum::<usize>());
+            assert_eq!(kept.lines, kept.buffers.iter().map(Vec::len).sum::<usize>());
         });
         let wanting = Reused::<u64>::filled(40, 7);
         assert!(wanting.len() == 40 && wanting.iter().all(|word| *word == 7));

@@ -29,15 +29,13 @@ impl Band {
 
     /// Where the seen pixels lie, with so many channels of each.
     pub fn places(&self, g: &Geometry, block: usize) -> Reused<usize> {
-        let (rows, w) = (self.to - self.from, g.x[2]);
-        let place = |at: usize| ((self.top + at / w) * self.width + g.before[1] + at % w) * block;
-        Reused::collect((0..rows * w).map(place))
+        grid(self.to - self.from, g.x[2], |row, column| ((self.top + row) * self.width + g.before[1] + column) * block)
     }
 
     /// Where the windows of output rows begin.
     pub fn corners(&self, g: &Geometry, block: usize) -> Reused<usize> {
-        let (step, ow) = (g.opts.stride * block, g.y[2]);
-        Reused::collect((0..self.rows * ow).map(|at| (at / ow * self.width + at % ow) * step))
+        let step = g.opts.stride * block;
+        grid(self.rows, g.y[2], |row, column| (row * self.width + column) * step)
     }
 
     /// Zeros around the seen pixels.
@@ -53,6 +51,15 @@ impl Band {
             }
         }
     }
+}
+
+/// Numbers for each row and column.
+fn grid(rows: usize, columns: usize, number: impl Fn(usize, usize) -> usize) -> Reused<usize> {
+    let mut numbers = Reused::uninit(rows * columns);
+    for (row, line) in numbers.chunks_exact_mut(columns.max(1)).enumerate() {
+        line.iter_mut().enumerate().for_each(|(column, to)| *to = number(row, column));
+    }
+    numbers
 }
 
 /// Columns of an expanded map, zeros included. A stride may leave the last columns of the map out; they are expanded all the same.

@@ -190,11 +190,12 @@ impl Call<'_> {
                 let added = self.residual.then(|| &x[first * w * self.from..][..y.len()]);
                 let bias = &self.weights.project.1[..self.to];
                 if plan.parts == 1 {
-                    finish(bias, &[part(0)], added, 0, y);
+                    finish(bias, &[&part(0)], added, 0, y);
                     return;
                 }
                 let mut parts: SmallVec<[_; TASKS]> = (0..plan.parts).map(|_| HostBuffer::default()).collect();
                 parts.par_iter_mut().enumerate().for_each(|(i, sums)| *sums = part(i));
+                let parts: SmallVec<[&[f32]; TASKS]> = parts.iter().map(|part| &part[..]).collect();
                 y.par_chunks_mut(PIXELS * self.to).enumerate().for_each(|(i, y)| {
                     finish(bias, &parts, added, i * PIXELS, y);
                 });
@@ -334,7 +335,7 @@ impl Call<'_> {
 lanes_fn! {
     /// The bias and the parts of the sums in order, and the band's input where that is `added`, for the pixels of `y`, which
     /// begin with pixel `first` of the band.
-    fn finish<L>(bias: &[f32], parts: &[HostBuffer<f32>], added: Option<&[f32]>, first: usize, y: &mut [f32]) {
+    fn finish<L>(bias: &[f32], parts: &[&[f32]], added: Option<&[f32]>, first: usize, y: &mut [f32]) {
         let (to, wide) = (bias.len(), bias.len().next_multiple_of(LANES));
         // SAFETY: `lanes_fn` runs this only on CPUs with the set of `L`.
         let zero = unsafe { L::splat(0.0) };

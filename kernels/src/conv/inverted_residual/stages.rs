@@ -1,5 +1,5 @@
-//! The three stages of a block of expanded channels, each in register tiles of some pixels by one or two panels of
-//! 16 channels.
+//! The three stages of a block of expanded channels, each in register tiles of some pixels by some panels of 16 channels: one
+//! panel, or with AVX-512 two, or three of fewer pixels (8 x 48). A block of 48 channels is one such tile wide.
 
 use super::super::micro::{Sums, accumulate, clamp, for_rows, load, store, tiles};
 use crate::simd::{LANES, Lanes, lanes_fn};
@@ -24,6 +24,46 @@ pub(super) struct Depthwise<'a> {
     pub bounds: Bounds,
 }
 
+/// Panels of the next tile, of those that are left, on a set whose tiles take `most` of a whole tile's rows: one is
+/// slower than two or three, so that an odd number begins with three.
+fn panels_of_tile(left: usize, most: usize) -> usize {
+    if most == 1 {
+        1
+    } else if left.is_multiple_of(2) {
+        2
+    } else {
+        left.min(3)
+    }
+}
+
+/// Evaluates an expression for tiles that cover `$rows` x `$panels`: `$P` panels from `$panel` on by `$M` rows from `$row` on.
+/// Some tiles of rows see all panels before the next do, so that they stay in the first cache.
+macro_rules! for_tiles {
+    ($L:ident, $R:ident, $rows:expr, $panels:expr, ($row:ident, $M:ident, $panel:ident, $P:ident) => $body:expr) => {
+        for (first, count) in tiles($rows, $R * $L::PANELS) {
+            let mut $panel = 0;
+            while $panel < $panels {
+                let wide = panels_of_tile($panels - $panel, $L::PANELS);
+                match wide {
+                    1 => for_tiles!(@ first, count, $R, ($row, $M), $P = 1 => $body),
+                    2 if $L::PANELS == 2 => for_tiles!(@ first, count, $R, ($row, $M), $P = 2 => $body),
+                    // Of as many sums as two panels of all rows have.
+                    _ if $L::PANELS == 2 => for_tiles!(@ first, count, $R * 2 / 3, ($row, $M), $P = 3 => $body),
+                    _ => unreachable!("as many panels as a tile takes"),
+                }
+                $panel += wide;
+            }
+        }
+    };
+    (@ $first:ident, $count:ident, $most:expr, ($row:ident, $M:ident), $P:ident = $wide:literal => $body:expr) => {
+        for (start, rows) in tiles($count, $most) {
+            const $P: usize = $wide;
+            let $row = $first + start;
+            for_rows!(rows, $most, $M => $body);
+        }
+    };
+}
+
 lanes_fn! {
     /// Every pixel times `panels` (`[channels / lanes][pixel channels][lanes]`) plus the bias, between the
     /// bounds, to the pixel's place in `out`.
@@ -39,28 +79,16 @@ lanes_fn! {
         assert!(bias.len().is_multiple_of(LANES) && panels.len() == bias.len() * x.channels, "whole panels");
         let room = out.len().checked_sub(bias.len());
         assert!(room.is_some_and(|most| places.iter().all(|at| *at <= most)), "places inside the scratch");
-        for (first, count) in tiles(places.len(), R) {
-            let places = &places[first..first + count];
-            let mut at = 0;
-            while at < bias.len() {
-                let pair = L::PANELS == 2 && at + LANES < bias.len();
-                // SAFETY: one or two panels of 16 biases and `x.channels` steps from channel `at` on; `count` pixels
-                // from `first` on, and their places in `out`, all as asserted above. `lanes_fn` runs this only on
-                // CPUs with the set of `L`.
-                unsafe {
-                    let from = x.values.as_ptr().add(first * x.channels);
-                    let (panels, bias) = (panels.as_ptr().add(at * x.channels), bias.as_ptr().add(at));
-                    let to = out.as_mut_ptr().add(at);
-                    let from = (from, x.channels);
-                    if pair {
-                        for_rows!(count, R, M => expand_tile::<L, V, 2, M>(from, panels, bias, bounds, places, to));
-                    } else {
-                        for_rows!(count, R, M => expand_tile::<L, V, 1, M>(from, panels, bias, bounds, places, to));
-                    }
-                }
-                at += LANES * (1 + usize::from(pair));
+        for_tiles!(L, R, places.len(), bias.len() / LANES, (row, M, panel, P) => {
+            let places = &places[row..row + M];
+            // SAFETY: `P` panels of 16 biases and `x.channels` steps from panel `panel` on; `M` pixels from `row` on, and their
+            // places in `out`, all as asserted above. `lanes_fn` runs this only on CPUs with the set of `L`.
+            unsafe {
+                let from = (x.values.as_ptr().add(row * x.channels), x.channels);
+                let (at, to) = (panels.as_ptr().add(panel * LANES * x.channels), out.as_mut_ptr().add(panel * LANES));
+                expand_tile::<L, V, P, M>(from, at, bias.as_ptr().add(panel * LANES), bounds, places, to);
             }
-        }
+        });
     }
 }
 
@@ -135,29 +163,27 @@ lanes_fn! {
         };
         assert!(kernel.taps.iter().all(inside), "a tap leads out of the scratch");
         assert!(channels.is_multiple_of(LANES) && channels <= stride && corners.len() * stride <= out.len(), "room");
-        for (first, count) in tiles(corners.len(), R) {
-            let corners = &corners[first..first + count];
-            for at in (0..channels).step_by(LANES) {
-                // SAFETY: 16 biases and weights from channel `at` on, 16 values of the map at every tap of
-                // every corner, 16 values of every output, all as asserted above. `lanes_fn` runs this only
-                // on CPUs with the set of `L`.
-                unsafe {
-                    let (map, to) = (map.as_ptr().add(at), out.as_mut_ptr().add(first * stride + at));
-                    for_rows!(count, R, M => depthwise_tile::<L, V, M>(map, corners, kernel, at, (to, stride)));
-                }
+        for_tiles!(L, R, corners.len(), channels / LANES, (row, M, panel, P) => {
+            let corners = &corners[row..row + M];
+            // SAFETY: `P` panels of 16 biases and weights from panel `panel` on, as many values of the map at every tap of
+            // every corner, and of every output, all as asserted above. `lanes_fn` runs this only on CPUs with the set of `L`.
+            unsafe {
+                let at = panel * LANES;
+                let (map, to) = (map.as_ptr().add(at), out.as_mut_ptr().add(row * stride + at));
+                depthwise_tile::<L, V, P, M>(map, corners, kernel, at, (to, stride));
             }
-        }
+        });
     }
 }
 
-/// Sixteen channels from channel `at` on of the kernel at `M` corners, to pixels that lie `out.1` elements apart.
+/// `P` panels from channel `at` on of the kernel at `M` corners, to pixels that lie `out.1` elements apart.
 ///
 /// # Safety
 /// The CPU has the set of `L`; `map` leads to channel `at` of a map with all taps of these corners, and there are
 /// `M` pixels.
 #[allow(clippy::needless_range_loop)] // registers by index, see conv/micro.rs
 #[inline(always)]
-unsafe fn depthwise_tile<L: Lanes, const V: usize, const M: usize>(
+unsafe fn depthwise_tile<L: Lanes, const V: usize, const P: usize, const M: usize>(
     map: *const f32,
     corners: &[usize],
     kernel: &Depthwise,
@@ -170,19 +196,30 @@ unsafe fn depthwise_tile<L: Lanes, const V: usize, const M: usize>(
         for (row, corner) in rows.iter_mut().zip(corners) {
             *row = row.add(*corner);
         }
-        let mut sums = [load::<L, V>(kernel.bias.as_ptr().add(at)); M];
+        let mut start = [[L::splat(0.0); V]; P];
+        for p in 0..P {
+            start[p] = load(kernel.bias.as_ptr().add(at + p * LANES));
+        }
+        let mut sums: Sums<L, V, P, M> = [start; M];
         for [from, weight] in kernel.taps {
-            let factors = load::<L, V>(kernel.weights.as_ptr().add(weight + at));
+            let mut factors = [[L::splat(0.0); V]; P];
+            for p in 0..P {
+                factors[p] = load(kernel.weights.as_ptr().add(weight + at + p * LANES));
+            }
             for m in 0..M {
-                let values = load::<L, V>(rows[m].add(*from));
-                for v in 0..V {
-                    sums[m][v] = values[v].mul_add(factors[v], sums[m][v]);
+                for p in 0..P {
+                    let values = load::<L, V>(rows[m].add(from + p * LANES));
+                    for v in 0..V {
+                        sums[m][p][v] = values[v].mul_add(factors[p][v], sums[m][p][v]);
+                    }
                 }
             }
         }
-        for (m, sum) in sums.iter_mut().enumerate() {
-            clamp(sum, kernel.bounds);
-            store(sum, out.0.add(m * out.1));
+        for m in 0..M {
+            for p in 0..P {
+                clamp(&mut sums[m][p], kernel.bounds);
+                store(&sums[m][p], out.0.add(m * out.1 + p * LANES));
+            }
         }
     }
 }
@@ -202,26 +239,15 @@ lanes_fn! {
         let pixels = x.values.len() / x.channels;
         assert!(steps <= x.channels && pixels * wide <= sums.len() && wide.is_multiple_of(LANES), "room for sums");
         assert!(wide == 0 || (wide / LANES - 1) * panel + steps * LANES <= panels.len(), "panels of all channels");
-        for (first, count) in tiles(pixels, R) {
-            let mut at = 0;
-            while at < wide {
-                let pair = L::PANELS == 2 && at + LANES < wide;
-                // SAFETY: `count` pixels from `first` on with `steps` values each, one or two panels of `steps` rows
-                // of lanes, and the sums of every pixel from channel `at` on, all as asserted above. `lanes_fn` runs
-                // this only on CPUs with the set of `L`.
-                unsafe {
-                    let x = (x.values.as_ptr().add(first * x.channels), x.channels);
-                    let panels = (panels.as_ptr().add(at / LANES * panel), panel);
-                    let to = (sums.as_mut_ptr().add(first * wide + at), wide);
-                    if pair {
-                        for_rows!(count, R, M => project_tile::<L, V, 2, M>(x, steps, panels, begins, to));
-                    } else {
-                        for_rows!(count, R, M => project_tile::<L, V, 1, M>(x, steps, panels, begins, to));
-                    }
-                }
-                at += LANES * (1 + usize::from(pair));
+        for_tiles!(L, R, pixels, wide / LANES, (row, M, at, P) => {
+            // SAFETY: `M` pixels from `row` on with `steps` values each, `P` panels of `steps` rows of lanes, and the sums of
+            // every pixel from panel `at` on, all as asserted above. `lanes_fn` runs this only on CPUs with the set of `L`.
+            unsafe {
+                let x = (x.values.as_ptr().add(row * x.channels), x.channels);
+                let to = (sums.as_mut_ptr().add(row * wide + at * LANES), wide);
+                project_tile::<L, V, P, M>(x, steps, (panels.as_ptr().add(at * panel), panel), begins, to);
             }
-        }
+        });
     }
 }
 

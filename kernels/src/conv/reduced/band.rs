@@ -15,7 +15,7 @@ use crate::device::Reused;
 use crate::simd::{Lanes, lanes_fn};
 
 /// The pixels of a phase in a band, whose slab has elements of `size` bytes. Rows that follow each other without a gap are one.
-fn windows<E>(pass: &Pass, phase: &Phase, slab: &Slab<E>, target: &Target) -> Windows {
+fn windows<E: bytemuck::Pod>(pass: &Pass, phase: &Phase, slab: &Slab<E>, target: &Target) -> Windows {
     let (ow, (py, px)) = (pass.y_shape[2], phase.start);
     let (mut height, mut width) = lattice(pass, phase, target);
     if slab.width == width && pass.in_step == 1 && pass.out_step == 1 {

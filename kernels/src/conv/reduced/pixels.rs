@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::super::aligned::Aligned;
 use super::super::micro::{NR, clamp, load, store};
 use super::super::packed::Packed;
 use super::Quantiser;
@@ -57,7 +56,7 @@ impl Operand for u16 {
 /// Pixels as a product takes them, each padded to whole runs of the weights.
 #[derive(Default)]
 pub(in super::super) struct Pixels {
-    bytes: Aligned<u8>,
+    bytes: Reused<u8>,
     count: usize,
     /// Bytes of a pixel, and of its channels.
     stride: usize,
@@ -111,9 +110,9 @@ impl Pixels {
         if let Some(values) = whole
             && self.filled == self.stride
         {
-            return how.convert(values, bytemuck::cast_slice_mut(self.bytes.elements_mut()));
+            return how.convert(values, bytemuck::cast_slice_mut(&mut self.bytes));
         }
-        let pixels = self.bytes.elements_mut().chunks_exact_mut(self.stride.max(1));
+        let pixels = self.bytes.chunks_exact_mut(self.stride.max(1));
         for (number, to) in pixels.enumerate().take(self.count) {
             let to: &mut [E] = bytemuck::cast_slice_mut(to);
             how.convert(pixel(number), &mut to[..channels]);
@@ -129,7 +128,7 @@ impl Pixels {
         self.count = count;
         self.resize::<E>(channels, &weights.panels);
         if self.filled < self.stride {
-            for pixel in self.bytes.elements_mut().chunks_exact_mut(self.stride).take(count) {
+            for pixel in self.bytes.chunks_exact_mut(self.stride).take(count) {
                 let pixel: &mut [E] = bytemuck::cast_slice_mut(pixel);
                 pixel[channels..].fill(weights.quantiser.zero());
             }
@@ -144,7 +143,7 @@ impl Pixels {
 
     /// [`NR`] channels of a pixel from channel `at` on.
     pub(super) fn channels<E: Operand>(&mut self, pixel: usize, at: usize) -> &mut [E; NR] {
-        let pixel = &mut self.bytes.elements_mut()[pixel * self.stride..][..self.stride];
+        let pixel = &mut self.bytes[pixel * self.stride..][..self.stride];
         let pixel: &mut [E] = bytemuck::cast_slice_mut(pixel);
         pixel[at..].first_chunk_mut().expect("whole blocks of channels")
     }
@@ -158,7 +157,7 @@ impl Pixels {
     pub(super) fn source<'a>(&'a self, panels: &'a Panels, products: Products, first_run: usize) -> Source<'a> {
         let runs = Reused::collect((0..self.stride).step_by(panels.run()));
         let run = panels.run().min(self.filled);
-        Source { bytes: self.bytes.elements(), runs, run, panels, first_run, products }
+        Source { bytes: &self.bytes, runs, run, panels, first_run, products }
     }
 }
 
