@@ -7,6 +7,7 @@
 //! GPU a bank in half precision is widened and distances are summed in f32, on NVIDIA's of those candidates that a
 //! first pass on tensor cores leaves (cuda/).
 
+mod balls;
 mod basis;
 mod bounds;
 #[cfg(feature = "cuda")]

@@ -9,6 +9,7 @@
 //! with e for what f32 rounds. The part of E that is of b is in what the sum begins with, the part of q is taken from what is
 //! asked of it, so that a bound is one multiply-add for each direction and one for the rest.
 
+use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::basis::{Basis, Coordinates, MOST_SQUARE};
@@ -20,12 +21,13 @@ pub(super) const ROWS: usize = 6;
 /// Panels that a register tile takes at once at most ([`Lanes::PANELS`]); there are whole ones.
 pub(super) const PANELS: usize = 2;
 /// Bound of what rounds but for sums and coordinates: centring, and what is asked of a bound.
-const ROUNDING: f64 = 1.0 / (1 << 20) as f64;
+pub(super) const ROUNDING: f64 = 1.0 / (1 << 20) as f64;
 /// Bound of what results that are flushed to 0 lose: there are two for each direction, and some.
-const FLUSHED: f64 = 1024.0 * f32::MIN_POSITIVE as f64;
+pub(super) const FLUSHED: f64 = 1024.0 * f32::MIN_POSITIVE as f64;
 
 /// Bounds of a group with a panel.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
 pub(super) struct Tile {
     pub bounds: [[f32; LANES]; ROWS],
     /// Bit m says whether query m has one that is not below its `least`.
@@ -74,18 +76,28 @@ impl Projected {
         (self.count + 2) * LANES
     }
 
+    /// A panel: what sums begin with, coordinates, lengths of the rest.
+    pub fn panel(&self, number: usize) -> &[f32] {
+        &self.panels[number * self.panel_len()..][..self.panel_len()]
+    }
+
+    /// e.
+    pub fn rounding(&self) -> f64 {
+        self.rounding
+    }
+
     /// Panels of 16 vectors, whole [`PANELS`]: the last perhaps not full, or empty.
     pub fn panels(&self) -> usize {
         self.panels.len() / self.panel_len()
     }
 
-    /// Queries in these directions.
-    pub fn queries(&self, basis: &Basis, coordinates: &Coordinates) -> ProjectedQueries {
+    /// Queries in these directions, in an order.
+    pub fn queries(&self, basis: &Basis, coordinates: &Coordinates, order: &[u32]) -> ProjectedQueries {
         let group_len = (self.count + 1) * ROWS;
-        let mut groups = Reused::filled(coordinates.len().div_ceil(ROWS) * group_len, 0.0);
-        groups.par_chunks_exact_mut(group_len).enumerate().for_each(|(g, group)| {
-            for (m, query) in (g * ROWS..coordinates.len()).take(ROWS).enumerate() {
-                let (square, of_query) = coordinates.of(query);
+        let mut groups = Reused::filled(order.len().div_ceil(ROWS) * group_len, 0.0);
+        groups.par_chunks_exact_mut(group_len).zip(order.par_chunks(ROWS)).for_each(|(group, queries)| {
+            for (m, query) in queries.iter().enumerate() {
+                let (square, of_query) = coordinates.of(*query as usize);
                 let rest = basis.rest(square, &of_query[..self.count]);
                 let from = of_query[..self.count].iter().chain([&rest]);
                 group.iter_mut().skip(m).step_by(ROWS).zip(from).for_each(|(to, v)| *to = *v);
@@ -105,18 +117,16 @@ impl Projected {
         }
     }
 
-    /// Writes the numbers, counted from `first`, of those of `count` panels to `near` in which a bound of group `g` is not below
-    /// the `least` of its query, and returns how many there are.
-    pub fn near_panels(
+    /// Keeps those of some panels, whose numbers count from `first`, in which a bound of group `g` is not below the `least` of its
+    /// query: brings their numbers to the beginning, and returns how many there are.
+    pub fn keep_near(
         &self,
-        (first, count): (usize, usize),
+        (first, panels): (usize, &mut [u32]),
         queries: &ProjectedQueries,
         g: usize,
         least: &[f32; ROWS],
-        near: &mut [u32],
     ) -> usize {
-        let len = self.panel_len();
-        near_panels(&self.panels[first * len..(first + count) * len], queries.group(g), least, near)
+        keep_near(&self.panels[first * self.panel_len()..], panels, queries.group(g), least)
     }
 
     /// The bounds of group `g` with panels, counted from `first`, one tile for each.
@@ -133,7 +143,7 @@ impl Projected {
 }
 
 impl ProjectedQueries {
-    fn group(&self, g: usize) -> &[f32] {
+    pub fn group(&self, g: usize) -> &[f32] {
         &self.groups[g * self.group_len..(g + 1) * self.group_len]
     }
 }
@@ -150,7 +160,7 @@ pub(super) fn upwards(bound: f64) -> f32 {
 /// `(1 + steps) * LANES` from each of the first [`Lanes::PANELS`] panels on.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // registers by index, see conv/micro.rs
-unsafe fn tile<L: Lanes, const V: usize>(
+pub(super) unsafe fn tile<L: Lanes, const V: usize>(
     group: *const f32,
     panels: [*const f32; PANELS],
     steps: usize,
@@ -187,23 +197,24 @@ unsafe fn tile<L: Lanes, const V: usize>(
 }
 
 lanes_fn! {
-    /// Writes the numbers of those `panels` to `near` in which a bound of a group is not below the `least` of its query, and
+    /// Brings the numbers of those panels to the beginning in which a bound of a group is not below the `least` of its query, and
     /// returns how many there are. What is no number is not below anything.
     #[allow(clippy::needless_range_loop)] // registers by index, see conv/micro.rs
-    fn near_panels<L, V, R>(panels: &[f32], group: &[f32], least: &[f32; ROWS], near: &mut [u32]) -> usize {
+    fn keep_near<L, V, R>(panels: &[f32], numbers: &mut [u32], group: &[f32], least: &[f32; ROWS]) -> usize {
         let steps = group.len() / ROWS;
         let len = (steps + 1) * LANES;
-        let count = panels.len() / len;
-        assert!(near.len() >= count && count.is_multiple_of(PANELS), "whole tiles, and as many numbers as panels");
         let mut found = 0;
-        const { assert!(PANELS.is_multiple_of(L::PANELS), "whole tiles of any set") };
-        for first in (0..count).step_by(L::PANELS) {
-            // SAFETY: as many panels as a tile takes lie within `panels`, which has whole ones, and the group has `steps` steps.
-            // `lanes_fn` runs this only on CPUs with the set of `L`.
+        for first in (0..numbers.len()).step_by(L::PANELS) {
+            let (count, mut of_tile, mut at) = (L::PANELS.min(numbers.len() - first), [0; PANELS], [panels.as_ptr(); PANELS]);
+            for p in 0..count {
+                of_tile[p] = numbers[first + p];
+                at[p] = panels[of_tile[p] as usize * len..][..len].as_ptr();
+            }
+            // SAFETY: the pointers are of whole panels, the first where one is missing; the group has `steps` steps. `lanes_fn` runs
+            // this only on CPUs with the set of `L`.
             unsafe {
-                let panel = panels.as_ptr().add(first * len);
-                let sums = tile::<L, V>(group.as_ptr(), [panel, panel.add((L::PANELS - 1) * len)], steps);
-                for p in 0..L::PANELS {
+                let sums = tile::<L, V>(group.as_ptr(), at, steps);
+                for p in 0..count {
                     let (mut is_near, one) = (L::splat(0.0), L::splat(1.0));
                     for m in 0..ROWS {
                         let least = L::splat(least[m]);
@@ -212,7 +223,7 @@ lanes_fn! {
                         }
                     }
                     // No more are found than were looked at.
-                    near[found] = (first + p) as u32;
+                    numbers[found] = of_tile[p];
                     found += usize::from(is_near.any());
                 }
             }

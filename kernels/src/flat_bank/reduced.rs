@@ -16,8 +16,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::balls::{Balls, FEW};
 use super::basis::{Basis, Coordinates, MOST_SQUARE};
-use super::projected::{PANELS, Projected, ProjectedQueries, ROWS};
+use super::projected::{Projected, ProjectedQueries, ROWS};
 use super::rows::Rows;
 use super::search::{Measured, keep_nearest};
 use super::tree::Tree;
@@ -38,6 +39,8 @@ pub(super) struct Reduced {
     /// In the leading directions, and in all of the basis.
     leading: Projected,
     whole: Projected,
+    /// Around the panels in the leading directions.
+    balls: Balls,
 }
 
 /// Queries that pass the bank together.
@@ -45,6 +48,8 @@ struct Queries<'a> {
     /// `[query][d]`, as they came.
     values: &'a [f32],
     coordinates: Coordinates,
+    /// Their numbers in the order of the panels that they would be in: those of a group are near each other.
+    order: Reused<u32>,
     leading: ProjectedQueries,
     whole: ProjectedQueries,
 }
@@ -65,11 +70,13 @@ impl Reduced {
         if !squares.iter().all(|s| *s < MOST_SQUARE) {
             return Ok(Err(rows));
         }
+        let longest = squares.iter().copied().fold(0.0, f64::max);
         let coordinates = Coordinates { values, squares };
         let tree = Tree::new(&coordinates.values, basis.count());
         let leading = Projected::new(&basis, &coordinates, tree.order(), basis.leading());
         let whole = Projected::new(&basis, &coordinates, tree.order(), basis.count());
-        Ok(Ok(Self { rows, basis, tree, leading, whole }))
+        let balls = Balls::new(&leading, longest);
+        Ok(Ok(Self { rows, basis, tree, leading, whole, balls }))
     }
 
     pub fn rows(&self) -> &Rows {
@@ -84,21 +91,21 @@ impl Reduced {
     pub fn nearest(&self, values: &[f32], k: usize) -> Result<Reused<Measured>> {
         let queries = self.queries(values)?;
         let (count, tasks) = (queries.coordinates.len(), 2 * rayon::current_num_threads());
-        let tiles = self.leading.panels() / PANELS;
+        let parts = self.leading.panels().div_ceil(FEW);
         let groups = count.div_ceil(ROWS);
         let each = groups.div_ceil(tasks.min(groups));
-        let cuts = tasks.div_ceil(groups.div_ceil(each)).min(tiles);
+        let cuts = tasks.div_ceil(groups.div_ceil(each)).min(parts);
         // What is found in each part of the panels, `[part][group][ROWS][k]`.
         let mut found = Reused::filled(cuts * groups * ROWS * k, Near::NONE);
-        let parts = found.par_chunks_mut(groups * ROWS * k).enumerate();
-        parts.for_each(|(cut, of_part)| {
-            let panels = cut * tiles / cuts * PANELS..(cut + 1) * tiles / cuts * PANELS;
+        found.par_chunks_mut(groups * ROWS * k).enumerate().for_each(|(cut, of_part)| {
+            let end = |cut: usize| (cut * parts / cuts * FEW).min(self.leading.panels());
+            let panels = end(cut)..end(cut + 1);
             of_part.par_chunks_mut(each * ROWS * k).enumerate().for_each(|(i, nearest)| {
                 Search::new(self, &queries, i * each, nearest, k).run(panels.clone());
             });
         });
         let measured = found.iter().enumerate().filter(|(_, near)| near.vector != u64::MAX).map(|(i, near)| Measured {
-            query: (i / k % (groups * ROWS)) as u32,
+            query: queries.order[i / k % (groups * ROWS)],
             vector: near.vector as u32,
             square: near.square,
         });
@@ -116,17 +123,33 @@ impl Reduced {
 
     fn queries<'a>(&self, values: &'a [f32]) -> Result<Queries<'a>> {
         let coordinates = self.basis.coordinates(values)?;
-        let leading = self.leading.queries(&self.basis, &coordinates);
-        let whole = self.whole.queries(&self.basis, &coordinates);
-        Ok(Queries { values, coordinates, leading, whole })
+        let mut places = Reused::collect((0..coordinates.len()).map(|query| {
+            let panel = self.tree.panel_of(coordinates.of(query).1);
+            [panel as u32, query as u32]
+        }));
+        places.sort_unstable();
+        let order = Reused::collect(places.iter().map(|[_, query]| *query));
+        let leading = self.leading.queries(&self.basis, &coordinates, &order);
+        let whole = self.whole.queries(&self.basis, &coordinates, &order);
+        Ok(Queries { values, coordinates, order, leading, whole })
     }
 }
 
 impl<'a> Queries<'a> {
-    /// The values of query `q`.
-    fn query(&self, q: usize) -> &'a [f32] {
-        let d = self.values.len() / self.coordinates.len();
-        &self.values[q * d..(q + 1) * d]
+    /// How many there are.
+    fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// The values of the query at a place of the order.
+    fn values(&self, place: usize) -> &'a [f32] {
+        let (d, query) = (self.values.len() / self.len(), self.order[place] as usize);
+        &self.values[query * d..(query + 1) * d]
+    }
+
+    /// Its sum of squares and its coordinates.
+    fn coordinates(&self, place: usize) -> (f64, &[f32]) {
+        self.coordinates.of(self.order[place] as usize)
     }
 }
 
@@ -134,6 +157,7 @@ impl<'a> Queries<'a> {
 mod tests {
     use super::*;
     use crate::bank_data::BankData;
+    use crate::flat_bank::balls::Asked;
     use crate::flat_bank::host::HostBank;
     use crate::flat_bank::projected::Tile;
 
@@ -178,8 +202,8 @@ mod tests {
         let panels: Vec<u32> = (0..bank.whole.panels() as u32).collect();
         let mut left = 0;
         for q in 0..2 * ROWS {
-            let least = |square| bank.whole.least(queries.coordinates.of(q).0, square);
-            let squares: Vec<f64> = (0..3000).map(|i| bank.rows.square(queries.query(q), i, &mut [])).collect();
+            let least = |square| bank.whole.least(queries.coordinates(q).0, square);
+            let squares: Vec<f64> = (0..3000).map(|i| bank.rows.square(queries.values(q), i, &mut [])).collect();
             let of_nearest = least(squares.iter().copied().fold(f64::MAX, f64::min));
             for (projected, of_queries) in [(&bank.leading, &queries.leading), (&bank.whole, &queries.whole)] {
                 let mut tiles = vec![Tile::default(); panels.len()];
@@ -205,12 +229,13 @@ mod tests {
         for g in 0..2 {
             let mut least = [f32::INFINITY; ROWS];
             let nearest =
-                |q| (0..2990).map(|i| bank.rows.square(queries.query(q), i, &mut [])).fold(f64::MAX, f64::min);
-            let of_query = |q| bank.whole.least(queries.coordinates.of(q).0, nearest(q));
-            (g * ROWS..queries.coordinates.len()).zip(&mut least).for_each(|(q, least)| *least = of_query(q));
+                |q| (0..2990).map(|i| bank.rows.square(queries.values(q), i, &mut [])).fold(f64::MAX, f64::min);
+            let of_query = |q| bank.whole.least(queries.coordinates(q).0, nearest(q));
+            (g * ROWS..queries.len()).zip(&mut least).for_each(|(q, least)| *least = of_query(q));
             let (mut near, mut tiles) = (vec![0; count], vec![Tile::default(); count]);
-            let found = bank.leading.near_panels((0, count), &queries.leading, g, &least, &mut near);
             let panels: Vec<u32> = (0..count as u32).collect();
+            near.copy_from_slice(&panels);
+            let found = bank.leading.keep_near((0, &mut near), &queries.leading, g, &least);
             bank.leading.bounds((0, &panels), &queries.leading, g, &least, &mut tiles);
             for tile in &tiles {
                 let is_near = |m: usize| u32::from(tile.bounds[m].iter().any(|v| *v >= least[m]));
@@ -219,6 +244,19 @@ mod tests {
             let want: Vec<u32> = panels.into_iter().filter(|p| tiles[*p as usize].near > 0).collect();
             assert_eq!(near[..found], want);
             assert!(found > 0 && found < count - 1, "{found} of {count}");
+            // No ball leaves one of these out, and they leave out many.
+            let mut asked = Asked { reach: [0.0; ROWS], least };
+            for (m, q) in (g * ROWS..queries.len()).enumerate().take(ROWS) {
+                (asked.reach[m], asked.least[m]) = bank.balls.asked(queries.coordinates(q).0, nearest(q));
+            }
+            let mut of_balls = Vec::new();
+            for first in (0..count).step_by(FEW) {
+                let mut near = [0; FEW];
+                let found = bank.balls.near(first, &queries.leading, g, &asked, &mut near);
+                of_balls.extend(near[..found].iter().map(|p| *p + first as u32));
+            }
+            assert!(want.iter().all(|p| of_balls.contains(p)), "{want:?} of {of_balls:?}");
+            assert!(4 * of_balls.len() < 3 * count, "{} of {count}", of_balls.len());
         }
     }
 

@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::super::projected::{PANELS, ROWS, Tile};
-use super::super::search::BLOCK;
+use super::super::balls::{Asked, FEW};
+use super::super::projected::{ROWS, Tile};
 use super::{Queries, Reduced};
 use crate::device::Reused;
 use crate::simd::LANES;
 
-/// Panels that are passed before what may be near in them is measured.
-const FEW: usize = 32;
+/// After so many times [`FEW`] panels balls and leading directions are tried again where they had left nearly all.
+const AGAIN: usize = 8;
 
 /// A vector and its squared distance.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -37,6 +37,13 @@ pub(super) struct Search<'a> {
     /// What bounds of vectors that may be nearer than the k-th are not below, `[group][ROWS]`; minus infinity before there are k,
     /// infinity where there is no query.
     least: Reused<[f32; ROWS]>,
+    /// The same of balls, and how far from a query they may begin.
+    asked: Reused<Asked>,
+    /// Of each group 1 where balls, and leading directions, have left few panels; of what is like nothing in the bank they leave
+    /// nearly all.
+    leave_few: Reused<[u8; 2]>,
+    /// Bounds of the vectors of some panels.
+    tiles: Reused<Tile>,
     /// A vector in f32.
     wide: Reused<f32>,
 }
@@ -45,27 +52,34 @@ impl<'a> Search<'a> {
     /// Of the groups from `first` on whose nearest are wanted.
     pub fn new(bank: &'a Reduced, queries: &'a Queries<'a>, first: usize, nearest: &'a mut [Near], k: usize) -> Self {
         let groups = first..first + nearest.len() / (ROWS * k);
-        let is_query = |g: usize, m: usize| g * ROWS + m < queries.coordinates.len();
+        let is_query = |g: usize, m: usize| g * ROWS + m < queries.len();
         let missing =
             |g: usize| std::array::from_fn(|m| if is_query(g, m) { f32::NEG_INFINITY } else { f32::INFINITY });
+        let missing_of_balls = |g: usize| Asked { reach: [0.0; ROWS], least: missing(g) };
         Self {
             bank,
             queries,
             k,
             nearest,
             least: Reused::collect(groups.clone().map(missing)),
+            asked: Reused::collect(groups.clone().map(missing_of_balls)),
+            leave_few: Reused::filled(groups.len(), [1; 2]),
+            tiles: Reused::filled(FEW, Tile::default()),
             wide: Reused::filled(bank.rows.dimension(), 0.0),
             groups,
         }
     }
 
-    /// Passes the panels of a range block by block, and all groups over each.
+    /// Passes the panels of a range, a few at a time, which stay in the first cache while all groups pass them.
     pub fn run(mut self, range: Range<usize>) {
         self.groups.clone().for_each(|g| self.begin(g, &range));
-        let per_block = (BLOCK / (self.bank.leading.panel_len() * size_of::<f32>())).max(PANELS) / PANELS * PANELS;
-        for first in range.clone().step_by(per_block) {
+        let firsts = range.clone().step_by(FEW);
+        for (i, first) in firsts.enumerate() {
+            if i % AGAIN == 0 {
+                self.leave_few.fill([1; 2]);
+            }
             for g in self.groups.clone() {
-                self.pass(g, first..(first + per_block).min(range.end));
+                self.pass(g, first..(first + FEW).min(range.end));
             }
         }
     }
@@ -78,8 +92,8 @@ impl<'a> Search<'a> {
         let end = range.end.min(self.bank.rows.len().div_ceil(LANES));
         let last = end.saturating_sub(panels).max(range.start);
         let (at, mut tile) = (g - self.groups.start, [Tile::default()]);
-        for m in 0..ROWS.min(self.queries.coordinates.len() - g * ROWS) {
-            let (_, coordinates) = self.queries.coordinates.of(g * ROWS + m);
+        for m in 0..ROWS.min(self.queries.len() - g * ROWS) {
+            let (_, coordinates) = self.queries.coordinates(g * ROWS + m);
             let first = self.bank.tree.panel_of(coordinates).clamp(range.start, last);
             for p in first..(first + panels).min(end) {
                 self.bank.whole.bounds((p, &[0]), &self.queries.whole, g, &self.least[at], &mut tile);
@@ -90,30 +104,33 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Passes panels with group `g`, a few at a time: what is found in them leaves fewer of the next ones.
+    /// Passes at most [`FEW`] panels with group `g`: balls leave some of them, leading directions some of these.
     fn pass(&mut self, g: usize, panels: Range<usize>) {
-        let (at, mut tiles) = (g - self.groups.start, [Tile::default(); FEW]);
-        let (all, mut near) = (std::array::from_fn(|p| p as u32), [0; FEW]);
-        let mut leading = true;
-        for first in panels.clone().step_by(FEW) {
-            let count = FEW.min(panels.end - first);
-            let mut found = count;
-            if leading {
-                let few = (first, count);
-                found = self.bank.leading.near_panels(few, &self.queries.leading, g, &self.least[at], &mut near);
-                // Of what is like nothing in the bank they leave nearly all.
-                leading = 8 * found <= 7 * count;
-            } else {
-                near = all;
-            }
-            self.bank.whole.bounds((first, &near[..found]), &self.queries.whole, g, &self.least[at], &mut tiles);
-            for (p, tile) in near[..found].iter().zip(&tiles) {
-                for m in (0..ROWS).filter(|m| tile.near >> m & 1 == 1 && g * ROWS + m < self.queries.coordinates.len())
-                {
-                    self.look(g, m, first + *p as usize, &tile.bounds[m]);
-                }
+        let at = g - self.groups.start;
+        let mut near: [u32; FEW] = std::array::from_fn(|p| p as u32);
+        let mut found = panels.len();
+        let [balls, leading] = &mut self.leave_few[at];
+        let leaves_few = |found: usize, of: usize| u8::from(8 * found <= 7 * of);
+        if *balls == 1 {
+            let of_all = self.bank.balls.near(panels.start, &self.queries.leading, g, &self.asked[at], &mut near);
+            found = near[..of_all].partition_point(|p| (*p as usize) < panels.len());
+            *balls = leaves_few(found, panels.len());
+        }
+        if *leading == 1 {
+            let before = found;
+            let some = (panels.start, &mut near[..before]);
+            found = self.bank.leading.keep_near(some, &self.queries.leading, g, &self.least[at]);
+            *leading = leaves_few(found, before);
+        }
+        let some = (panels.start, &near[..found]);
+        self.bank.whole.bounds(some, &self.queries.whole, g, &self.least[at], &mut self.tiles);
+        let tiles = std::mem::take(&mut self.tiles);
+        for (p, tile) in near[..found].iter().zip(&*tiles) {
+            for m in (0..ROWS).filter(|m| tile.near >> m & 1 == 1 && g * ROWS + m < self.queries.len()) {
+                self.look(g, m, panels.start + *p as usize, &tile.bounds[m]);
             }
         }
+        self.tiles = tiles;
     }
 
     /// Measures vectors of panel `p` that may be near query `m` of group `g`: first the one that is most likely, which leaves
@@ -138,7 +155,7 @@ impl<'a> Search<'a> {
     fn measure(&mut self, g: usize, m: usize, vector: u32) {
         let (at, k, q) = (g - self.groups.start, self.k, g * ROWS + m);
         let nearest = &mut self.nearest[(at * ROWS + m) * k..(at * ROWS + m + 1) * k];
-        let (query, farthest) = (self.queries.query(q), nearest[k - 1].square);
+        let (query, farthest) = (self.queries.values(q), nearest[k - 1].square);
         let Some(square) = self.bank.rows.square_within(query, vector as usize, farthest, &mut self.wide) else {
             return;
         };
@@ -154,7 +171,9 @@ impl<'a> Search<'a> {
         nearest[place] = Near { square, vector };
         let Near { square: last, vector } = nearest[k - 1];
         if vector != u64::MAX {
-            self.least[at][m] = self.bank.whole.least(self.queries.coordinates.of(q).0, last);
+            let (query, _) = self.queries.coordinates(q);
+            self.least[at][m] = self.bank.whole.least(query, last);
+            (self.asked[at].reach[m], self.asked[at].least[m]) = self.bank.balls.asked(query, last);
         }
     }
 }
