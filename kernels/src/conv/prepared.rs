@@ -12,7 +12,7 @@ use super::pass::{Direction, Operands};
 use super::{ConvOptions, Geometry, Padding, conv_transpose2d_shape, depthwise, upsampled};
 use crate::activation::Activation;
 use crate::attention::attend;
-use crate::device::{Buffer, GpuBuffer, Rounding, View, ViewMut, place};
+use crate::device::{Buffer, GpuBuffer, HostBuffer, Rounding, View, ViewMut, place};
 use crate::error::{Result, check_len, shape_error};
 use crate::shape::Nhwc;
 
@@ -41,7 +41,7 @@ enum Weights {
     /// Packed, group by group.
     Packed(Vec<Vec<Phase>>),
     /// Depthwise, by tap.
-    ByTap(Vec<f32>),
+    ByTap(HostBuffer<f32>),
     /// As given: a transposed convolution into few channels.
     Plain(Vec<f32>),
     Gpu(GpuBuffer),

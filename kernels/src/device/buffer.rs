@@ -122,7 +122,7 @@ impl<T: Element> Buffer<T> {
     /// What went wrong on the device since the last read.
     pub fn into_vec(self) -> Result<Vec<T>> {
         match self {
-            Self::Host(v) => Ok(v.into_vec()),
+            Self::Host(v) => v.try_into_vec(),
             Self::Gpu(b) => b.read(),
         }
     }

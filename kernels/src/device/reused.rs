@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 
 use bytemuck::Pod;
 
-use super::line::{LINE, Line};
+use super::line::{LINE, Lines};
 use super::poison;
 
 /// Buffers that a thread keeps at most: those of the decomposition of an image of 512 rows.
@@ -18,7 +18,7 @@ const LINES: usize = 1 << 19;
 
 /// Buffers that wait to be used again.
 struct Kept {
-    buffers: Vec<Vec<Line>>,
+    buffers: Vec<Lines>,
     /// Lines of all of them.
     lines: usize,
 }
@@ -29,32 +29,32 @@ thread_local! {
 
 impl Kept {
     /// The smallest buffer of at least `count` lines, or the largest.
-    fn take(&mut self, count: usize) -> Vec<Line> {
+    fn take(&mut self, count: usize) -> Lines {
         if count == 0 {
-            return Vec::new();
+            return Lines::default();
         }
-        let order = |lines: &Vec<Line>| match lines.len() >= count {
-            true => (0, lines.len()),
-            false => (1, usize::MAX - lines.len()),
+        let order = |lines: &Lines| match lines.count() >= count {
+            true => (0, lines.count()),
+            false => (1, usize::MAX - lines.count()),
         };
         let best = (0..self.buffers.len()).min_by_key(|at| order(&self.buffers[*at]));
         let found = best.map(|at| self.buffers.swap_remove(at)).unwrap_or_default();
-        self.lines -= found.len();
+        self.lines -= found.count();
         found
     }
 
-    fn keep(&mut self, lines: Vec<Line>) {
-        if !lines.is_empty() && self.buffers.len() < MOST && self.lines + lines.len() <= LINES {
-            self.lines += lines.len();
+    fn keep(&mut self, lines: Lines) {
+        if lines.count() > 0 && self.buffers.len() < MOST && self.lines + lines.count() <= LINES {
+            self.lines += lines.count();
             self.buffers.push(lines);
         }
     }
 }
 
-/// Elements from the beginning of a line on; as many as at first, or a list that grows.
+/// Elements of an alignment of at most eight bytes, from the beginning of a line on; as many as at first, or a list that grows.
 #[derive(Debug)]
 pub(crate) struct Reused<T: Pod> {
-    lines: Vec<Line>,
+    lines: Lines,
     len: usize,
     element: PhantomData<T>,
 }
@@ -62,15 +62,15 @@ pub(crate) struct Reused<T: Pod> {
 impl<T: Pod> Reused<T> {
     /// `len` uninitialised elements: they are what was there before.
     pub fn uninit(len: usize) -> Self {
-        const { assert!(align_of::<T>() <= LINE && size_of::<T>() > 0, "lines are aligned for the elements") };
-        let count = Line::for_elements::<T>(len).expect("fewer bytes than memory has");
+        const { assert!(align_of::<T>() <= align_of::<u64>() && size_of::<T>() > 0, "words are aligned for the elements") };
+        let count = Lines::for_elements::<T>(len).expect("fewer bytes than memory has");
         let mut lines = KEPT.with_borrow_mut(|kept| kept.take(count));
-        if lines.len() < count {
-            lines = vec![Line::ZERO; count];
+        if lines.count() < count {
+            lines = Lines::zeros_or_end(count);
         }
         let mut made = Self { lines, len, element: PhantomData };
         if poison::is_on() {
-            poison::fill_bytes(bytemuck::cast_slice_mut(&mut made.lines));
+            poison::fill_bytes(bytemuck::cast_slice_mut(made.lines.words_mut()));
         }
         made
     }
@@ -106,7 +106,7 @@ impl<T: Pod> Reused<T> {
 
     /// Elements that it has memory for.
     fn capacity(&self) -> usize {
-        self.lines.len() * LINE / size_of::<T>()
+        self.lines.count() * LINE / size_of::<T>()
     }
 
     /// Adds an element.
@@ -177,7 +177,7 @@ impl<T: Pod> Deref for Reused<T> {
     fn deref(&self) -> &[T] {
         // SAFETY: the lines have memory for `len` elements (`uninit`; `reserve` before `push` makes it more), aligned for them, and
         // any bits are an element.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.lines.words().as_ptr().cast(), self.len) }
     }
 }
 
@@ -185,7 +185,7 @@ impl<T: Pod> DerefMut for Reused<T> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as for `deref`; the lines are borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.lines.words_mut().as_mut_ptr().cast(), self.len) }
     }
 }
 
@@ -208,7 +208,7 @@ mod tests {
         drop(first);
         let smaller = Reused::<[u32; 3]>::uninit(30);
         assert_eq!(smaller.as_ptr() as usize, at);
-        assert_eq!(smaller.len(), 30);
+        assert!(smaller.len() == 30 && at.is_multiple_of(LINE));
         let other = Reused::collect([1usize, 2, 3].into_iter());
         assert_ne!(other.as_ptr() as usize, at);
         assert_eq!(other[..], [1, 2, 3]);
@@ -222,7 +222,7 @@ mod tests {
         KEPT.with_borrow(|kept| {
             // The largest was grown for the one that is too large.
             assert_eq!(kept.buffers.len(), MOST - 1);
-            assert_eq!(kept.lines, kept.buffers.iter().map(Vec::len).sum::<usize>());
+            assert_eq!(kept.lines, kept.buffers.iter().map(Lines::count).sum::<usize>());
         });
         let wanting = Reused::<u64>::filled(40, 7);
         assert!(wanting.len() == 40 && wanting.iter().all(|word| *word == 7));

@@ -13,7 +13,7 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::basis::{Basis, Coordinates, MOST_SQUARE};
-use crate::device::Reused;
+use crate::device::{HostBuffer, Reused};
 use crate::simd::{LANES, Lanes, lanes_fn};
 
 /// Queries that are looked at together.
@@ -40,7 +40,7 @@ pub(super) struct Projected {
     /// Directions.
     count: usize,
     /// `[panel][1 + count + 1][LANES]`: what the sum begins with, coordinates, length of the rest.
-    panels: Vec<f32>,
+    panels: HostBuffer<f32>,
     /// e.
     rounding: f64,
 }
@@ -57,7 +57,8 @@ impl Projected {
     pub fn new(basis: &Basis, coordinates: &Coordinates, order: &[u32], count: usize) -> Self {
         let rounding = basis.rounding() + (count + 2) as f64 / f64::from(1 << 24) + ROUNDING;
         let len = (count + 2) * LANES;
-        let mut panels = vec![0.0; order.len().div_ceil(LANES).next_multiple_of(PANELS) * len];
+        let mut panels = HostBuffer::uninit(order.len().div_ceil(LANES).next_multiple_of(PANELS) * len);
+        panels.fill(0.0);
         panels.chunks_exact_mut(len).for_each(|panel| panel[..LANES].fill(f32::NEG_INFINITY));
         panels.par_chunks_exact_mut(len).zip(order.par_chunks(LANES)).for_each(|(panel, numbers)| {
             for (lane, vector) in numbers.iter().enumerate() {

@@ -1,14 +1,14 @@
 //! The search on the CPU in the directions in which the bank varies most.
 //!
 //! The bank lies in the order of a k-d tree (tree.rs), so that the vectors of a panel are near each other. A query begins with the
-//! vectors of the panel it would be in, which leaves an upper bound of what it looks for. Lower bounds of the distances to all vectors
-//! (projected.rs) then come from a few leading directions, which leave some of the panels, and for these from all directions of the
-//! basis, which leave some vectors. Each of them is measured at once, from the vectors as they are, in f32 and where that
+//! vectors of the panel it would be in, which leaves an upper bound of what it looks for. Balls around the panels (balls.rs) then
+//! leave some of them, lower bounds of the distances to their vectors (projected.rs) from a few leading directions some of these,
+//! and bounds from all directions of the basis some vectors. Queries that belong to panels near each other are looked at together. Each of them is measured at once, from the vectors as they are, in f32 and where that
 //! does not decide in f64; later ones must come nearer than the k-th nearest so far. The result is exact: it depends on no
 //! direction and no order, nor on the instruction set, nor on how the search is cut into tasks.
 //!
-//! Operations: 2 (n + 1) per pair for n leading directions and as much for all directions of a ninth of the pairs, on real patches, and
-//! 3 d for each vector that is measured. Bytes: 4 for each direction of a vector beside the vector, and 4 for each leading one again.
+//! Operations: (n + 2) / 8 per pair for the balls of n leading directions, 2 (n + 1) for four in ten pairs, on real patches, as much
+//! for all directions of a tenth, and 3 d for each vector that is measured. Bytes: 4 for each direction of a vector beside the vector, and 4 for each leading one again.
 
 mod search;
 

@@ -10,6 +10,7 @@ use super::super::Geometry;
 use super::super::micro::{for_rows, tiles};
 use super::runs::{Axis, Run, Tap, Taps};
 use crate::activation::Activation;
+use crate::device::HostBuffer;
 use crate::simd::{LANES, Lanes, lanes_fn};
 
 /// Multiply-adds of a task at least, so that small maps are not cut into tasks that take less than
@@ -19,9 +20,9 @@ pub(super) const TASK: usize = 1 << 17;
 const CHANNELS: usize = 192;
 
 /// Weights as `[tap][channel]`.
-pub(in crate::conv) fn by_tap(g: &Geometry, w: &[f32]) -> Vec<f32> {
+pub(in crate::conv) fn by_tap(g: &Geometry, w: &[f32]) -> HostBuffer<f32> {
     let taps = g.w[1] * g.w[2];
-    (0..taps * g.w[0]).map(|i| w[(i % g.w[0]) * taps + i / g.w[0]]).collect()
+    HostBuffer::collect((0..taps * g.w[0]).map(|i| w[(i % g.w[0]) * taps + i / g.w[0]]))
 }
 
 pub(in crate::conv) fn forward(

@@ -38,7 +38,7 @@ pub(super) struct Packed {
     /// `[expanded / lanes][from][lanes]`, if in f32, and a bias for each.
     pub expand: Option<(Weights, Vec<f32>)>,
     /// `[tap][expanded]` and a bias for each.
-    pub depthwise: (Vec<f32>, Vec<f32>),
+    pub depthwise: (HostBuffer<f32>, Vec<f32>),
     /// `[to / lanes][expanded][lanes]`, if in f32, and a bias for each.
     pub project: (Weights, Vec<f32>),
     /// Of a block in bytes from the expansion to the projection.
@@ -77,7 +77,8 @@ impl Packed {
         let (e, to, granule) = (depthwise.bias.len(), project.bias.len(), granule(project.rounding));
         let (taps, wide, terms) =
             (depthwise.weight.len() / e.max(1), e.next_multiple_of(LANES), e.next_multiple_of(granule));
-        let mut by_tap = vec![0.0; taps * wide];
+        let mut by_tap = HostBuffer::uninit(taps * wide);
+        by_tap.fill(0.0);
         for (channel, kernel) in depthwise.weight.chunks_exact(taps.max(1)).enumerate() {
             kernel.iter().enumerate().for_each(|(tap, w)| by_tap[tap * wide + channel] = *w);
         }

@@ -24,10 +24,10 @@ pub(super) struct Depthwise<'a> {
     pub bounds: Bounds,
 }
 
-/// Panels of the next tile, of those that are left, on a set whose tiles take `most` of a whole tile's rows: one is
-/// slower than two or three, so that an odd number begins with three.
-fn panels_of_tile(left: usize, most: usize) -> usize {
-    if most == 1 {
+/// Panels of the next tile, of those that are left, on a set whose tiles take `usual` panels: where that is two, an odd number begins
+/// with three, of fewer rows, as one alone is slower.
+fn panels_of_tile(left: usize, usual: usize) -> usize {
+    if usual == 1 {
         1
     } else if left.is_multiple_of(2) {
         2

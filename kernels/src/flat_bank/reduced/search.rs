@@ -70,7 +70,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Passes the panels of a range, a few at a time, which stay in the first cache while all groups pass them.
+    /// Passes the panels of a range, a few at a time, which stay in the second cache while all groups pass them, and in the first
+    /// in their leading directions.
     pub fn run(mut self, range: Range<usize>) {
         self.groups.clone().for_each(|g| self.begin(g, &range));
         let firsts = range.clone().step_by(FEW);
