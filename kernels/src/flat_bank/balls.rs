@@ -7,8 +7,8 @@
 //! `p_q.m + t R + (R^2 - |m|^2) / 2 >= (|q|^2 - t^2) / 2`
 //!
 //! With S the squared length of the longest vector, t^2 is `10 e (|q|^2 + S)` longer than what is asked for: with e for what
-//! coordinates round, `|p|^2 <= |v|^2 + 5 e |v|^2` and `q.b <= p_q.p_b + e (|q| + |b|)^2`, 9 e together, and a tenth for what centring rounds. What the sum is compared with is
-//! `2 s (|q|^2 + 4 S + t^2)` less, with s for what the sum rounds: its terms are no more than `(|q|^2 + t^2) / 2 + 5 S` together.
+//! coordinates round, `|p|^2 <= |v|^2 + 5 e |v|^2` and `q.b <= p_q.p_b + e (|q| + |b|)^2`, 9 e together, and one
+//! more for what centring rounds. What the sum is compared with is `2 s (|q|^2 + 4 S + t^2)` less, with s for what the sum rounds: its terms are no more than `(|q|^2 + t^2) / 2 + 5 S` together.
 
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;

@@ -3,12 +3,14 @@
 //! The bank lies in the order of a k-d tree (tree.rs), so that the vectors of a panel are near each other. A query begins with the
 //! vectors of the panel it would be in, which leaves an upper bound of what it looks for. Balls around the panels (balls.rs) then
 //! leave some of them, lower bounds of the distances to their vectors (projected.rs) from a few leading directions some of these,
-//! and bounds from all directions of the basis some vectors. Queries that belong to panels near each other are looked at together. Each of them is measured at once, from the vectors as they are, in f32 and where that
-//! does not decide in f64; later ones must come nearer than the k-th nearest so far. The result is exact: it depends on no
-//! direction and no order, nor on the instruction set, nor on how the search is cut into tasks.
+//! and bounds from all directions of the basis some vectors. Each of these is measured at once, from the vectors as they are, in f32 and
+//! where that does not decide in f64; later ones must come nearer than the k-th nearest so far. Queries that belong to panels near each
+//! other are looked at together. The result is exact: it depends on no direction and no order, nor on the instruction set, nor on
+//! how the search is cut into tasks.
 //!
-//! Operations: (n + 2) / 8 per pair for the balls of n leading directions, 2 (n + 1) for four in ten pairs, on real patches, as much
-//! for all directions of a tenth, and 3 d for each vector that is measured. Bytes: 4 for each direction of a vector beside the vector, and 4 for each leading one again.
+//! Operations: (n + 2) / 8 per pair for the balls of n leading directions, 2 (n + 1) for half the pairs, on real patches, as much
+//! for all directions of a tenth, and 3 d for each vector that is measured. Bytes: 4 for each direction of a
+//! vector beside the vector, and 4 for each leading one again.
 
 mod search;
 
@@ -257,6 +259,35 @@ mod tests {
             }
             assert!(want.iter().all(|p| of_balls.contains(p)), "{want:?} of {of_balls:?}");
             assert!(4 * of_balls.len() < 3 * count, "{} of {count}", of_balls.len());
+        }
+    }
+
+    /// A query that lies beyond a vector at the edge of a panel, as seen from the middle, asks for that panel where it reaches as far as the
+    /// vector.
+    #[test]
+    fn balls_hold_what_is_just_within_reach() {
+        let vectors = narrow(2990, 2);
+        let bank = reduced(vectors.clone());
+        let of = |vector: &u32| &vectors[*vector as usize * DIMENSION..][..DIMENSION];
+        let square = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+        let (mut values, mut squares) = (Vec::new(), Vec::new());
+        for panel in bank.tree.order().chunks(LANES) {
+            let sum = |j: usize| panel.iter().map(|vector| of(vector)[j]).sum::<f32>();
+            let middle: Vec<f32> = (0..DIMENSION).map(|j| sum(j) / panel.len() as f32).collect();
+            let farther = |a: &&u32, b: &&u32| square(of(a), &middle).total_cmp(&square(of(b), &middle));
+            let edge = of(panel.iter().max_by(farther).expect("a vector"));
+            let query: Vec<f32> = edge.iter().zip(&middle).map(|(v, m)| v + 3.0 * (v - m)).collect();
+            squares.push(square(&query, edge));
+            values.extend(query);
+        }
+        let queries = bank.queries(&values).expect("memory");
+        for place in 0..queries.len() {
+            let (g, m, panel) = (place / ROWS, place % ROWS, queries.order[place] as usize);
+            let mut asked = Asked { reach: [0.0; ROWS], least: [f32::INFINITY; ROWS] };
+            (asked.reach[m], asked.least[m]) = bank.balls.asked(queries.coordinates(place).0, squares[panel]);
+            let (first, mut near) = (panel / FEW * FEW, [0; FEW]);
+            let found = bank.balls.near(first, &queries.leading, g, &asked, &mut near);
+            assert!(near[..found].contains(&((panel - first) as u32)), "panel {panel}");
         }
     }
 
