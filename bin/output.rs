@@ -10,7 +10,9 @@ use hotad_engine::error::shown;
 use hotad_engine::{AtPath, Error, Result, atomic_file};
 use hotad_kernels::KernelError;
 use hotad_models::AnomalyMap;
-use hotad_models::jobs::{Begin, Conflict};
+use hotad_models::jobs::{Begin, Conflict, is_same_file};
+
+use crate::memory;
 
 /// Prints one line to stdout; a closed pipe comes back as an error, not a panic.
 pub fn line(text: &str) -> Result<()> {
@@ -40,7 +42,7 @@ pub fn told(error: &Error) -> String {
             return told(&Error::OtherRun { path, difference });
         }
         Error::Uncalibrated(_) => " (hotad calibrate MODEL --data DIR --device cpu; docs/devices.md)".into(),
-        Error::Kernel(KernelError::Memory(_)) => " (--batch)".into(),
+        Error::Kernel(KernelError::Memory(_)) => memory::remedy().into(),
         _ => String::new(),
     };
     plain(&format!("{error}{advice}"))
@@ -57,6 +59,9 @@ pub fn option(argument: &str) -> String {
 
 /// Makes a folder and makes sure that it can be written to.
 pub fn folder(path: &Path) -> Result<()> {
+    if path.is_file() {
+        return Err(Error::Config(format!("{}: is a file; name a folder", shown(path))));
+    }
     std::fs::create_dir_all(path).at(path)?;
     check_writable(path)
 }
@@ -77,12 +82,26 @@ pub fn result_file(out: &Path, begin: Begin) -> Result<()> {
         return check_writable(out.parent().unwrap_or(Path::new(".")));
     };
     let options = match conflict {
-        Conflict::Folder => "",
+        Conflict::Folder | Conflict::Special => "",
         Conflict::Result => "; --force writes over it",
         Conflict::Checkpoint(_) => "; --resume continues it, --force begins anew",
         Conflict::NoCheckpoint => "; leave --resume out",
     };
     Err(Error::Config(format!("--out {}: {conflict}{options}", shown(out))))
+}
+
+/// [`result_file`] for the changed form of a file that is read, which may be written over itself.
+pub fn changed_file(read: &Path, out: &Path, force: bool) -> Result<()> {
+    // A checkpoint there is of no concern to it.
+    if is_same_file(read, out) { Ok(()) } else { result_file(out, begin(false, force || !out.exists())) }
+}
+
+/// Fails where a result would be written over a file that it is made of.
+pub fn not_over(read: &[PathBuf], out: &Path) -> Result<()> {
+    match read.iter().any(|path| is_same_file(path, out)) {
+        true => Err(Error::Config(format!("--out {}: is what is read; name another file", shown(out)))),
+        false => Ok(()),
+    }
 }
 
 /// What a path cannot tell as text: its bytes in hexadecimal, where it is not UTF-8.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
+use hotad_engine::Error;
 use hotad_engine::error::shown;
 use hotad_engine::observer::{Observer, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -46,6 +47,19 @@ impl Observer for Terminal {
 
     fn warn(&self, warning: &str) {
         self.above(|| output::warn(warning));
+    }
+
+    fn assume(&self, line: &str, argument: &str) {
+        // Commands that are not continued by an option train without the options of training.
+        let advice = match self.continued {
+            Continued::ByOption => format!(" ({} says otherwise)", output::option(argument)),
+            Continued::Not | Continued::BySameCommand => String::new(),
+        };
+        self.say(&format!("{line}{advice}"));
+    }
+
+    fn skipped(&self, error: &Error) {
+        self.warn(&format!("skipped {}", output::told(error)));
     }
 
     fn detail(&self, line: &str) {

@@ -11,7 +11,7 @@ use hotad_engine::data::roi::{Bounds, Roi};
 use hotad_engine::device::Device;
 use hotad_engine::model_file::{ModelFile, Provenance};
 use hotad_engine::tensor::Tensor;
-use hotad_engine::threads::{Pool, pooled};
+use hotad_engine::threads::{Pool, check_process, pooled};
 use hotad_engine::until::Until;
 use hotad_engine::{Error, Result};
 use hotad_kernels::device::{Buffer, HostBuffer};
@@ -76,6 +76,7 @@ impl Inspector {
             None => ModelFile::load(path)?,
         };
         let pool = options.pool()?.map(Arc::new);
+        check_process(pool.as_deref())?;
         let model = on_threads(pool.as_deref(), || Model::of_file(&file, &device));
         let model = model.map_err(|e| Error::Model { path: path.into(), reason: e.to_string() })?;
         Ok(Self::of_model(model, options, pool))
@@ -206,6 +207,7 @@ impl Inspector {
             return Ok(());
         }
         let pool = self.pool.clone();
+        check_process(pool.as_deref())?;
         on_threads(pool.as_deref(), || self.inspect_now(frames, timing, started, verdicts))
     }
 
@@ -261,7 +263,7 @@ impl Inspector {
         let Values { image, pixel } = self.thresholds.get();
         let spec = self.model.detector.image();
         verdict.score = score.value;
-        verdict.calibrated = self.model.calibration.calibrated(score.value);
+        verdict.calibrated = self.model.calibration.calibrated_at(score.value, image);
         verdict.label = if score.value > image { Label::Anomaly } else { Label::Normal };
         (verdict.image_threshold, verdict.pixel_threshold) = (image, pixel);
         let normal = self.model.calibration.normal_pixel;

@@ -173,7 +173,13 @@ fn an_imported_backbone_is_found_by_name_and_by_itself_and_models_do_without_it(
     let value = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["score"].clone();
     assert_eq!(value(&scores[0]), value(&scores[1]));
     // Blocks that were cut away are missed by name.
-    ok_at_home(&home, &["backbone", "import", text(&file), "--until", "block2", "--half"]);
+    ok_at_home(&home, &["backbone", "import", text(&file), "--until", "block10"]);
+    let shorter = ["backbone", "import", text(&file), "--until", "block2", "--half"];
+    let refused = at_home(&home, &shorter);
+    assert_eq!(refused.status.code(), Some(2));
+    let reason = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(reason.contains("block10") && reason.contains("--force replaces it"), "{reason}");
+    ok_at_home(&home, &[&shorter[..], &["--force"]].concat());
     let out = dir.path().join("x.safetensors");
     let short = ["train", "patchcore", "--data", text(&data), "--out", text(&out), "--set"];
     let output = at_home(&home, &[&short[..], &["backbone=efficientnet-lite0"]].concat());

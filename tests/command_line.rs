@@ -233,7 +233,9 @@ fn bad_settings_are_named() {
     train(&["--set", "alpha"], &["key=value"]);
     train(&["--set", "network=resnet"], &["network", "resnet"]);
     train(&["--set", "image_size=100", "--set", "network=elpv"], &["image_size", "multiple of 16"]);
-    train(&["--set", "epochs=many"], &["epochs"]);
+    train(&["--set", "epochs=many"], &["epochs", "expected a whole number"]);
+    train(&["--set", "lr=fast"], &["lr = \"fast\"", "expected a number"]);
+    train(&["--set", "network=3"], &["network = 3", "no value of this type is allowed"]);
     train(&["--holdout", "1.5"], &["--holdout", "1.5"]);
     train(&["--resume"], &["no checkpoint"]);
     let config = dir.path().join("c.toml");

@@ -7,12 +7,16 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::{bars, ok, small_data, text, train_small, trained};
+use hotad::{Format, Frame, Inspector, Options, Verdict};
 use hotad_engine::data::roi::Roi;
+use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::observer::{Observer, Progress};
+use hotad_engine::tensor::Tensor;
 use hotad_engine::{Error, interrupt};
 use hotad_models::config;
 use hotad_models::jobs::{Begin, CalibrateJob, EvaluateJob, TrainJob};
+use hotad_models::model::Model;
 use serde_json::Value;
 
 /// One test at a time: a request to stop is of the whole process.
@@ -50,6 +54,7 @@ type Told = (String, Vec<(u64, u64)>);
 #[derive(Default)]
 struct Recorder {
     lines: RefCell<Vec<String>>,
+    warnings: RefCell<Vec<String>>,
     tasks: RefCell<Vec<Told>>,
     /// Whether the task told last is under way.
     under_way: RefCell<bool>,
@@ -59,6 +64,10 @@ struct Recorder {
 impl Observer for Recorder {
     fn say(&self, line: &str) {
         self.lines.borrow_mut().push(line.into());
+    }
+
+    fn warn(&self, warning: &str) {
+        self.warnings.borrow_mut().push(warning.into());
     }
 
     fn progress(&self, progress: &Progress) {
@@ -111,13 +120,16 @@ fn a_calibration_writes_the_file_of_the_command_line() {
     let calibrate = ["calibrate", text(&model), "--out", text(&typed), "--group", "none", "--data"];
     let job = |data: &Path| {
         let (out, group) = (Some(out.clone()), "none".into());
-        CalibrateJob { out, group, ..CalibrateJob::new(&model, data) }
+        CalibrateJob { out, group, force: true, ..CalibrateJob::new(&model, data) }
     };
     ok(&[&calibrate[..], &[text(&new), "--false-alarm-rate", "0.2"]].concat());
     let done = CalibrateJob { false_alarm_rate: 0.2, ..job(&new) }.run(&()).expect("calibrated");
     assert!(bytes(&out) == bytes(&typed), "the files differ");
     assert_ne!(done.before.image_rule, done.model.calibration.image_rule);
-    ok(&[&calibrate[..], &[text(&data), "--f1"]].concat());
+    ok(&[&calibrate[..], &[text(&data), "--f1", "--force"]].concat());
+    let careful = CalibrateJob { f1: true, force: false, ..job(&data) }.run(&()).map(drop);
+    let careful = careful.expect_err("it is another file").to_string();
+    assert!(careful.contains("job: is there already") && !careful.contains("--"), "{careful}");
     let done = CalibrateJob { f1: true, ..job(&data) }.run(&()).expect("calibrated");
     assert!(bytes(&out) == bytes(&typed), "the files differ with --f1");
     assert_eq!(done.model.provenance.threshold_images.len(), 8);
@@ -167,6 +179,82 @@ fn an_observer_is_told_how_far_a_job_is() {
     assert!(!observer.under_way.take(), "every task has ended");
     let lines = observer.lines.take();
     assert!(lines.contains(&"paedid: 19 normal images to learn from, 5 held out".into()), "{lines:?}");
+}
+
+#[test]
+fn an_observer_is_told_how_far_a_calibration_is() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = trained(dir.path(), &[]);
+    let new = dir.path().join("new");
+    std::fs::create_dir(&new).expect("a folder");
+    for i in 0..5 {
+        bars(40, 600 + i).write_png(&new.join(format!("{i:03}.png"))).expect("a picture");
+    }
+    let told = |job: CalibrateJob| {
+        let observer = Recorder::default();
+        job.run(&observer).expect("calibrated");
+        assert!(!observer.under_way.take(), "every task has ended");
+        observer
+            .tasks
+            .take()
+            .into_iter()
+            .map(|(name, told)| (name, *told.last().expect("progress")))
+            .collect::<Vec<_>>()
+    };
+    let job = CalibrateJob { group: "none".into(), ..CalibrateJob::new(&model, &new) };
+    let tasks = told(job.clone());
+    assert_eq!(tasks[0], ("scoring normal images".into(), (5, 5)), "{tasks:?}");
+    let (name, (done, total)) = &tasks[1];
+    assert!(name == "scoring synthetic defects" && done == total && *total > 0, "{tasks:?}");
+    let tasks = told(CalibrateJob { f1: true, data, ..job });
+    assert_eq!(tasks, [("scoring labelled images".into(), (8, 8))]);
+}
+
+/// Each job tells what it has noticed about its own images, and of no others.
+#[test]
+fn what_images_give_notice_of_is_told_by_their_job() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = trained(dir.path(), &[]);
+    let warned = |data: &Path| {
+        let observer = Recorder::default();
+        EvaluateJob::new(&model, data).run(&observer).expect("evaluated");
+        observer.warnings.take().iter().filter(|w| w.contains("squashed")).count()
+    };
+    assert_eq!(warned(&data), 0);
+    let long = image::GrayImage::from_pixel(200, 40, image::Luma([90]));
+    long.save(data.join("test/good/long.png")).expect("a picture");
+    assert_eq!([warned(&data), warned(&data)], [1, 1]);
+    std::fs::remove_file(data.join("test/good/long.png")).expect("removed");
+    assert_eq!(warned(&data), 0);
+}
+
+/// A request to stop is for jobs: an inspection in the same process goes on.
+#[test]
+fn an_inspection_is_not_stopped_with_a_job() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, out) = (dir.path().join("data"), dir.path().join("m.safetensors"));
+    small_data(&data, 40);
+    let set = ["latent=4", "epochs=1", "batch=4", "discriminator_width=4", "test_steps=3"];
+    let set = set.iter().flat_map(|setting| ["--set", setting]);
+    let train = ["train", "anogan", "--data", text(&data), "--out", text(&out), "-q"];
+    ok(&train.into_iter().chain(set).collect::<Vec<_>>());
+    let mut inspector = Inspector::open(&out, Options::default()).expect("a model");
+    let (gray, mut verdict) = (vec![100; 40 * 40], Verdict::default());
+    let frame = Frame::new(&gray, 40, 40, 40, Format::Gray8).expect("a frame");
+    inspector.inspect(&frame, &mut verdict).expect("a verdict");
+    let (before, model) = (verdict.score, Model::load(&out, &Device::CPU).expect("a model"));
+    interrupt::request();
+    let inspected = inspector.inspect(&frame, &mut verdict);
+    let spec = model.detector.image();
+    let image = Tensor::new(vec![0.5; spec.len()], &[1, spec.height, spec.width, spec.channels]).expect("an image");
+    let scored = model.score(&image).map(drop);
+    interrupt::withdraw();
+    inspected.expect("a verdict");
+    assert_eq!(verdict.score, before);
+    assert!(matches!(scored, Err(Error::Interrupted(None))), "a part of a job is stopped: {scored:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{exits, hotad, ok, refused, small_data, text, trained};
+use common::{QUICK, bars, exits, hotad, ok, refused, small_data, text, trained};
 use hotad_models::methods;
 
 #[test]
@@ -37,6 +37,62 @@ fn a_batch_is_refused_by_methods_without_steps() {
         refused(&args, &["--batch", method, "no setting batch"]);
     }
     assert!(ok(&["train", "--help"]).contains("Images of one training step"));
+}
+
+#[test]
+fn negative_numbers_are_numbers() {
+    let cases: [(&[&str], &[&str], &str); 9] = [
+        (&["score", "--model", "m", "x"], &["--threshold", "-5"], "m: "),
+        (&["score", "--model", "m", "x", "--out", "y"], &["--pixel-threshold", "-0.5"], "m: "),
+        (&["bench", "m"], &["--rate", "-1"], "expected a number from 0.01"),
+        (&["bench", "m"], &["--deadline", "-1"], "expected a number from 0.001"),
+        (&["train", "paedid", "--data", "d", "--out", "m"], &["--holdout", "-0.5"], "--holdout: -0.5 is out of range"),
+        (&["train", "lea-net", "--data", "d", "--out", "m"], &["--defective-share", "-1"], "--defective-share: -1 is"),
+        (&["train", "paedid", "--data", "d", "--out", "m"], &["--batch", "-4"], "-4 is not in 1..=1024"),
+        (&["calibrate", "m", "--data", "d"], &["--false-alarm-rate", "-1"], "--false-alarm-rate: -1 is out of range"),
+        (&["eval", "--model", "m", "--data", "d"], &["--seed", "-1"], "invalid value '-1' for '--seed"),
+    ];
+    for (command, option, words) in cases {
+        let (_, stderr) = exits(2, &[command, option].concat());
+        assert!(stderr.contains(words) && !stderr.contains("unexpected argument"), "{command:?} {option:?}: {stderr}");
+    }
+}
+
+#[test]
+fn help_says_what_options_do() {
+    let score = ok(&["score", "--help"]);
+    assert!(score.contains("128 at the pixel threshold") && !score.contains("twice"), "{score}");
+    assert!(score.contains("Say nothing but results, warnings and errors"), "{score}");
+    assert!(ok(&["eval", "--help"]).contains("brightness (times 0.8 to 1.2)"));
+    let distill = ok(&["distill", "--help"]);
+    assert!(distill.contains("Images of one training step") && !distill.contains("methods that have no steps"));
+}
+
+#[test]
+fn options_without_effect_are_refused() {
+    let (_, stderr) = exits(2, &["score", "--model", "m", "images", "--pixel-threshold", "0.5"]);
+    assert!(stderr.contains("--out"), "{stderr}");
+    let share = ["--data", "d", "--out", "m", "--defective-share", "0.3"];
+    refused(&[&["train", "patchcore"], &share[..]].concat(), &["--defective-share", "patchcore", "lea-net"]);
+    let (_, stderr) = exits(2, &[&["train", "lea-net", "--cv", "3"], &share[..]].concat());
+    assert!(stderr.contains("cannot be used with"), "{stderr}");
+}
+
+/// What a library says of an argument is said of an option on the command line.
+#[test]
+fn notes_name_the_options_that_help() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, out) = (dir.path().join("data"), dir.path().join("m"));
+    small_data(&data, 40);
+    let good = data.join("train/good");
+    std::fs::copy(good.join("000.png"), good.join("100.png")).expect("another photo of a part");
+    bars(1100, 7).write_png(&good.join("101.png")).expect("a picture");
+    let train = ["train", "paedid", "--data", text(&data), "--out", text(&out), "--epochs", "1"];
+    let skip = ["--on-broken", "skip", "--max-megapixels", "1"];
+    let (_, stderr) = exits(0, &[&train[..], &QUICK, &skip].concat());
+    assert!(stderr.contains(", by their likeness; ") && stderr.contains("(--group says otherwise)"), "{stderr}");
+    let skipped = stderr.lines().find(|l| l.contains("skipped") && l.contains("101.png"));
+    assert!(skipped.is_some_and(|l| l.ends_with("(--max-megapixels 2)")), "{stderr}");
 }
 
 #[test]

@@ -127,3 +127,83 @@ fn what_killed_processes_left_is_removed() {
     atomic_file::write(&path("x"), |out| write!(out, "whole")).expect("written");
     assert_eq!(names(dir.path()), [".hotad-held.tmp", ".hotad-other", "left.tmp", "x"]);
 }
+
+/// A changed model goes over the file that it is read from, and over another one on request alone.
+#[test]
+fn a_changed_model_is_written_over_no_other_file() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = trained(dir.path(), &[]);
+    let (m, image) = (text(&model), data.join("test/good/024.png"));
+    let before = std::fs::read(&image).expect("bytes");
+    let calibrate = ["calibrate", m, "--data", text(&data), "--f1", "--out"];
+    let region = ["roi", m, "--set", "box:0,0,9,9", "--out"];
+    for command in [&calibrate[..], &region] {
+        let to = |out: &Path, force: &[&str]| -> Vec<String> {
+            command.iter().copied().chain([text(out)]).chain(force.iter().copied()).map(String::from).collect()
+        };
+        let refused = |out: &Path, words: &[&str]| {
+            refused(&to(out, &[]).iter().map(String::as_str).collect::<Vec<_>>(), words);
+        };
+        let ok = |out: &Path, force: &[&str]| ok(&to(out, force).iter().map(String::as_str).collect::<Vec<_>>());
+        refused(&image, &["024.png", "is there already", "--force"]);
+        refused(dir.path(), &["is a folder"]);
+        refused(&dir.path().join("no/m.safetensors"), &["no", "make it first"]);
+        #[cfg(unix)]
+        refused(Path::new("/dev/null"), &["/dev/null", "no regular file"]);
+        assert_eq!(std::fs::read(&image).expect("bytes"), before);
+        let out = dir.path().join("other.safetensors");
+        std::fs::write(&out, "another file").expect("written");
+        ok(&out, &["--force"]);
+        ok(&model, &[]);
+        assert!(ok(&dir.path().join(format!("{}.safetensors", command[0])), &[]).lines().count() <= 1);
+    }
+}
+
+#[test]
+fn a_result_is_not_written_over_what_it_is_made_of() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = trained(dir.path(), &[]);
+    let before = std::fs::read(&model).expect("bytes");
+    refused(&["export", "--onnx", text(&model), "--out", text(&model), "--force"], &["m.safetensors", "what is read"]);
+    assert_eq!(std::fs::read(&model).expect("bytes"), before);
+    let image = data.join("train/good/000.png");
+    let pixels = std::fs::read(&image).expect("bytes");
+    let train = ["train", "patchcore", "--data", text(&data), "--out", text(&image), "--force"];
+    refused(&train, &["000.png", "is an image that is learned from"]);
+    assert_eq!(std::fs::read(&image).expect("bytes"), pixels);
+    let shards = dir.path().join("shards");
+    let good = data.join("test/good");
+    for shard in ["0/2", "1/2"] {
+        ok(&["score", "--model", text(&model), text(&good), "--shard", shard, "--shard-folder", text(&shards), "-q"]);
+    }
+    let one = shards.join(&names(&shards)[0]);
+    refused(&["merge", text(&shards), "--out", text(&one), "--force"], &["what is read"]);
+    ok(&["merge", text(&shards)]);
+    let empty = dir.path().join("empty");
+    std::fs::create_dir(&empty).expect("a folder");
+    refused(&["merge", text(&empty)], &["empty", "no shards"]);
+    refused(&["bank", "add", text(&model), text(&empty)], &["empty", "no images"]);
+    refused(
+        &["score", "--model", text(&model), text(&good), "--out", text(&model)],
+        &["m.safetensors", "name a folder"],
+    );
+}
+
+#[test]
+fn a_data_set_that_is_not_drawn_to_its_end_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (from, out) = (dir.path().join("from"), dir.path().join("out"));
+    std::fs::create_dir(&from).expect("a folder");
+    for i in 0..3 {
+        bars(40, i).write_png(&from.join(format!("{i}.png"))).expect("a picture");
+    }
+    std::fs::write(from.join("3.png"), "no image").expect("written");
+    let synth = ["synth", "--from", text(&from), "--out", text(&out), "--count", "2", "-q"];
+    refused(&synth, &["3.png"]);
+    assert!(names(&out).is_empty(), "{:?}", names(&out));
+    std::fs::remove_file(from.join("3.png")).expect("removed");
+    ok(&synth);
+    assert_eq!(names(&out), ["ground_truth", "test"]);
+    assert_eq!(names(&out.join("test/good")).len(), 3);
+    refused(&synth, &["already holds files"]);
+}

@@ -131,6 +131,47 @@ fn as_many_images_are_shown_as_asked_for() {
 }
 
 #[test]
+fn overlays_are_of_the_report_beside_them() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = trained(dir.path(), &[]);
+    let names = |out: &Path| {
+        let entries = std::fs::read_dir(out.join("overlays")).expect("a folder").flatten();
+        let mut names: Vec<String> = entries.map(|e| e.file_name().into_string().expect("text")).collect();
+        names.sort();
+        names
+    };
+    let (used, new) = (dir.path().join("used"), dir.path().join("new"));
+    report(&model, &data, &used, &[]);
+    for own in ["mine.png", "notes.txt"] {
+        std::fs::write(used.join("overlays").join(own), "of the user").expect("written");
+    }
+    report(&model, &data, &used, &["--images", "1"]);
+    report(&model, &data, &new, &["--images", "1"]);
+    let mut expected = names(&new);
+    assert!(expected.len() <= 3, "{expected:?}");
+    expected.extend(["mine.png", "notes.txt"].map(String::from));
+    expected.sort();
+    assert_eq!(names(&used), expected);
+    // A table that is no report's tells nothing of overlays.
+    std::fs::write(used.join("images.csv"), "path,kind\nmine.png,mine\n").expect("written");
+    std::fs::write(used.join("overlays/mine_mine.png"), "of the user").expect("written");
+    report(&model, &data, &used, &[]);
+    assert!(used.join("overlays/mine_mine.png").exists());
+}
+
+#[test]
+fn metrics_are_printed_where_the_report_cannot_be_written() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = trained(dir.path(), &[]);
+    let out = dir.path().join("out");
+    std::fs::create_dir_all(out.join("report.html")).expect("a folder in the place of the file");
+    let (stdout, stderr) = exits(2, &eval(&model, &data, &["--out", text(&out)]));
+    assert!(stdout.contains("image AUROC") && stderr.contains("report.html"), "{stdout}{stderr}");
+    let (stdout, _) = exits(2, &eval(&model, &data, &["--out", text(&out), "--json"]));
+    assert!(serde_json::from_str::<serde_json::Value>(&stdout).expect("JSON")["image_auroc"].is_number());
+}
+
+#[test]
 fn the_ground_truth_is_outlined() {
     let dir = tempfile::tempdir().expect("a folder");
     let (data, model) = trained(dir.path(), &[]);

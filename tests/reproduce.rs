@@ -163,6 +163,9 @@ fn tables_data_and_settings_that_do_not_exist_are_refused() {
     let set = |setting| ["reproduce", "i3ad-1", "--data", text(&data), "--out", text(&out), "--set", setting];
     refused(&set("iterations=3"), &["METHOD.KEY=VALUE"]);
     refused(&set("rasl.rounds=1"), &["no row of the table", "rasl"]);
+    refused(&set("i3ad.foo=1"), &["foo"]);
+    refused(&set("i3ad.preset=tiny"), &["preset", "tiny"]);
+    assert!(!out.exists(), "nothing is begun");
     let rows = ["reproduce", "lea-net-7", "--data", text(&data), "--out", text(&out), "--set", "lea-net.rows=['none']"];
     refused(&rows, &["rows", "the table"]);
     let listed = ok(&["reproduce", "--list"]);

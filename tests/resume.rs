@@ -58,7 +58,51 @@ fn interrupted(folder: &Folder, data: &Path, out: &Path) {
     let child = binary().args(folder.args(data, out, &LONG)).stderr(Stdio::piped()).spawn().expect("the binary runs");
     wait_for_lines(&PathBuf::from(format!("{}.log.jsonl", out.display())), 2);
     let stderr = interrupt(child);
-    assert!(stderr.contains("--resume"), "{stderr}");
+    assert_eq!(stderr.matches("--resume").count(), 1, "said once: {stderr}");
+}
+
+/// Epochs of a log, in its order.
+fn epochs(log: &Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(log).expect("a log");
+    let epoch = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["epoch"].as_u64();
+    text.lines().map(|line| epoch(line).expect("a number")).collect()
+}
+
+/// A process that is killed has logged epochs after its last checkpoint, which are trained again.
+#[test]
+fn a_log_has_each_epoch_once() {
+    let folder = Folder::new();
+    let (data, out, log) = (folder.path("data"), folder.path("m"), folder.path("m.log.jsonl"));
+    let mut child =
+        binary().args(folder.args(&data, &out, &LONG)).stderr(Stdio::null()).spawn().expect("the binary runs");
+    let lines = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
+    let started = Instant::now();
+    while !folder.path("m.checkpoint").exists() {
+        assert!(started.elapsed() < Duration::from_secs(120), "no checkpoint");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    wait_for_lines(&log, lines() + 3);
+    child.kill().expect("killed");
+    child.wait().expect("it ends");
+    let most = lines() as u64 + 5;
+    ok(&folder.args(&data, &out, &["--resume", "-q", "--epochs", &most.to_string(), "--set", "patience=0"]));
+    assert_eq!(epochs(&log), (1..=most).collect::<Vec<u64>>());
+}
+
+#[test]
+fn two_trainings_do_not_write_one_file() {
+    let folder = Folder::new();
+    let (data, out, log) = (folder.path("data"), folder.path("m"), folder.path("m.log.jsonl"));
+    let child = binary().args(folder.args(&data, &out, &LONG)).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    wait_for_lines(&log, 2);
+    for more in [&[][..], &["--force"], &["--resume"]] {
+        refused(&folder.args(&data, &out, more), &["m: another hotad", "wait for its end"]);
+    }
+    refused(&["train", "padim", "--data", text(&data), "--out", text(&out), "--force"], &["m: another hotad"]);
+    interrupt(child);
+    let written = epochs(&log);
+    assert_eq!(written, (1..=written.len() as u64).collect::<Vec<u64>>());
+    ok(&folder.args(&data, &out, &["--resume", "-q", "--epochs", "1"]));
 }
 
 #[test]

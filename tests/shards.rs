@@ -177,7 +177,7 @@ fn what_is_not_one_run_is_refused() {
     merge(&[&a, &made.shard("1/2", &["--set", "score_blur=3"], "d")], &["under another --set"]);
     let empty = made.dir.path().join("empty");
     std::fs::create_dir(&empty).expect("a folder");
-    merge(&[&empty], &["no shards to merge"]);
+    merge(&[&empty], &["holds no shards"]);
     let bytes = std::fs::read(&b).expect("read");
     let cut = made.dir.path().join("cut.shard");
     for damaged in [&bytes[..bytes.len() / 2], &bytes[..bytes.len() - 80], &bytes.repeat(2), b"{}", b""] {

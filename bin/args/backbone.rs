@@ -37,8 +37,8 @@ pub struct BackboneImportArgs {
     /// File to write; by default hotad's data folder ($HOTAD_HOME, else the platform's)
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// Write over a file in the place of --out
-    #[arg(long, requires = "out")]
+    /// Write over a file in the place of --out, or over an installed backbone of more blocks
+    #[arg(long)]
     pub force: bool,
     /// Half precision: half the size, slightly different maps
     #[arg(long)]

@@ -34,13 +34,13 @@ pub struct BenchArgs {
     #[arg(long, value_enum, default_value = "memory")]
     pub from: BenchFrom,
     /// Frames a second, at even times whether or not the one before is done
-    #[arg(long, value_name = "HZ", default_value_t = 20.0, value_parser = rate)]
+    #[arg(long, value_name = "HZ", default_value_t = 20.0, value_parser = rate, allow_negative_numbers = true)]
     pub rate: f64,
     /// How long frames come
-    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds, allow_negative_numbers = true)]
     pub seconds: f64,
     /// Most milliseconds from the arrival of a frame to its verdict; later ones are undecided, and counted
-    #[arg(long, value_name = "MS", value_parser = milliseconds)]
+    #[arg(long, value_name = "MS", value_parser = milliseconds, allow_negative_numbers = true)]
     pub deadline: Option<f64>,
     /// Keep each thread on a core of its own, from the first core on (Linux)
     #[arg(long)]

@@ -22,12 +22,15 @@ pub struct CalibrateArgs {
     /// Write the model to this file instead
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// Write over another file in the place of --out
+    #[arg(long, requires = "out")]
+    pub force: bool,
     /// Share of normal images that may be called anomalies
-    #[arg(long, default_value_t = FALSE_ALARM_RATE)]
+    #[arg(long, default_value_t = FALSE_ALARM_RATE, allow_negative_numbers = true)]
     pub false_alarm_rate: f64,
     /// Share of normal pixels that may be called defective; without it, the threshold with the
     /// largest Dice on synthetic defects over the normal images is taken
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub pixel_false_alarm_rate: Option<f64>,
     /// The image threshold with the largest F1 on the labelled test images instead, and with masks the pixel threshold with the
     /// largest mean Dice; eval leaves these images out from then on

@@ -37,9 +37,9 @@ pub struct SynthArgs {
     #[arg(long, value_parser = kind(), default_value = "crack")]
     pub kind: Kind,
     /// Number of defective images
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000), allow_negative_numbers = true)]
     pub count: u32,
     /// Rows and columns to bring images to before drawing; their own size by default
-    #[arg(long, value_parser = clap::value_parser!(u32).range(16..=4096))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(16..=4096), allow_negative_numbers = true)]
     pub size: Option<u32>,
 }

@@ -47,13 +47,13 @@ pub struct DistillArgs {
     pub narrow: bool,
     #[arg(long, value_enum, default_value = "layers", help = help("hints"))]
     pub hints: Hints,
-    #[arg(long, value_name = "SHARE", default_value_t = Config::default().apart, help = help("apart"))]
+    #[arg(long, value_name = "SHARE", default_value_t = Config::default().apart, allow_negative_numbers = true, help = help("apart"))]
     pub apart: f64,
-    #[arg(long, default_value_t = Config::default().steps, help = help("steps"))]
+    #[arg(long, default_value_t = Config::default().steps, allow_negative_numbers = true, help = help("steps"))]
     pub steps: u64,
-    #[arg(long, default_value_t = Config::default().crop, help = help("crop"))]
+    #[arg(long, default_value_t = Config::default().crop, allow_negative_numbers = true, help = help("crop"))]
     pub crop: usize,
-    #[arg(long, default_value_t = Config::default().lr, help = help("lr"))]
+    #[arg(long, default_value_t = Config::default().lr, allow_negative_numbers = true, help = help("lr"))]
     pub lr: f64,
     /// Start from these weights of the same network instead of random ones
     #[arg(long, value_name = "FILE")]

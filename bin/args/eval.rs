@@ -41,8 +41,8 @@ pub struct EvalArgs {
     /// Folder for report.html and overlays, and for comparison.csv
     #[arg(long, conflicts_with = "shard")]
     pub out: Option<PathBuf>,
-    /// Compare under changes of the test images too: brightness, blur, noise, rotation (strengths in the README); without
-    /// names, under all of them
+    /// Compare under changes of the test images too: brightness (times 0.8 to 1.2), blur (0.5 % of the longer
+    /// side), noise (deviation 0.05), rotation (up to 5 degrees); without names, under all of them
     #[arg(long, value_name = "CHANGE", num_args = 0.., conflicts_with = "shard")]
     pub corrupt: Option<Vec<Corruption>>,
     #[arg(long, value_name = "KIND/NAME", num_args = 0.., requires = "out",
@@ -50,7 +50,7 @@ pub struct EvalArgs {
             color/003, or KIND/FILE.EXT); without names, for the clearest defects and the most suspicious good image"))]
     pub explain: Option<Vec<String>>,
     /// Images in each gallery of the report
-    #[arg(long, value_name = "N", default_value_t = IMAGES, requires = "out", value_parser = images())]
+    #[arg(long, value_name = "N", default_value_t = IMAGES, requires = "out", value_parser = images(), allow_negative_numbers = true)]
     pub images: u16,
     /// Which test images are of one part, which intervals draw together: auto (near-duplicates are found), none, a regular
     /// expression or a file, as for train

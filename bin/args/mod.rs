@@ -74,6 +74,7 @@ pub enum Command {
     /// Networks that have learned on ImageNet: import their weights from files, list, describe
     Backbone(BackboneArgs),
     /// Train a network to give the feature maps of a backbone, on any images
+    #[command(mut_arg("batch", |batch| batch.help("Images of one training step")))]
     Distill(With<DistillArgs, Learning>),
     /// Latency of a model on this machine: percentiles, missed deadlines, allocations
     Bench(With<BenchArgs, Timing>),

@@ -25,6 +25,9 @@ pub struct RoiArgs {
     /// Write the changed model to this file instead
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// Write over another file in the place of --out
+    #[arg(long, requires = "out")]
+    pub force: bool,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

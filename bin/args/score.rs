@@ -12,7 +12,7 @@ use super::{ON_BROKEN, on_broken};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Maps {
-    /// 8-bit PNG, 255 = twice the pixel threshold
+    /// 8-bit PNG: 0 at the median of normal pixels and below, 128 at the pixel threshold
     Png,
     /// NumPy array of raw f32 values
     Npy,
@@ -73,10 +73,10 @@ impl Maps {
 #[derive(Args)]
 pub struct Thresholds {
     /// Image scores above this are anomalies; by default the model's own threshold
-    #[arg(long, value_name = "SCORE", value_parser = finite)]
+    #[arg(long, value_name = "SCORE", value_parser = finite, allow_negative_numbers = true)]
     pub threshold: Option<f32>,
-    /// Map values above this are outlined, and twice this is white in a map; by default the model's own threshold
-    #[arg(long, value_name = "VALUE", value_parser = finite)]
+    /// Map values above this are outlined in overlays, and a PNG map is 128 at this; by default the model's own threshold
+    #[arg(long, value_name = "VALUE", value_parser = finite, allow_negative_numbers = true, requires = "out")]
     pub pixel_threshold: Option<f32>,
     /// JSON object with image_threshold, pixel_threshold or both
     #[arg(long, value_name = "FILE")]

@@ -45,6 +45,6 @@ pub struct MergeArgs {
     #[arg(long, value_name = "FILE", requires = "report")]
     pub model: Option<PathBuf>,
     /// Images in each gallery of the report
-    #[arg(long, value_name = "N", default_value_t = IMAGES, requires = "report", value_parser = images())]
+    #[arg(long, value_name = "N", default_value_t = IMAGES, requires = "report", value_parser = images(), allow_negative_numbers = true)]
     pub images: u16,
 }

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use hotad_engine::data::limits::{Limits, MEGAPIXELS};
+use hotad_engine::data::limits::{Limits, MEGAPIXELS, MOST_MEGAPIXELS};
 use hotad_engine::device::{Device, DeviceName};
 use hotad_engine::observer::Observer;
 use hotad_engine::signature::PublicKey;
 use hotad_engine::{Error, Result};
-use hotad_models::jobs::{SCORE_BATCH, SEED};
+use hotad_models::jobs::{MOST_BATCH, SCORE_BATCH, SEED};
 use hotad_models::model::Model;
 use toml::Table;
 
@@ -33,7 +33,7 @@ pub struct Compute {
     #[arg(long, default_value = "f32")]
     precision: String,
     /// Threads; all cores by default
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024), allow_negative_numbers = true)]
     threads: Option<u16>,
 }
 
@@ -41,7 +41,7 @@ pub struct Compute {
 #[derive(Args)]
 pub struct Reading {
     /// Largest image that is read; a small file can declare a size that fills the memory
-    #[arg(long, value_name = "N", default_value_t = MEGAPIXELS, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = MEGAPIXELS, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_MEGAPIXELS)), allow_negative_numbers = true)]
     max_megapixels: u32,
 }
 
@@ -63,13 +63,13 @@ impl Trust {
 #[derive(Args)]
 pub struct Seed {
     /// Seed of every random choice; same seed, same result, whatever the number of threads
-    #[arg(long, default_value_t = SEED)]
+    #[arg(long, default_value_t = SEED, allow_negative_numbers = true)]
     seed: u64,
 }
 
 #[derive(Args)]
 pub struct Quiet {
-    /// Say nothing but results and errors
+    /// Say nothing but results, warnings and errors
     #[arg(short, long)]
     quiet: bool,
 }
@@ -93,7 +93,7 @@ pub struct Learning {
     #[command(flatten)]
     seed: Seed,
     /// Images of one training step; refused by methods that have no steps (no `batch` in their settings)
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST_BATCH)), allow_negative_numbers = true)]
     batch: Option<u16>,
     #[command(flatten)]
     voice: Voice,
@@ -107,7 +107,7 @@ pub struct Scoring {
     #[command(flatten)]
     reading: Reading,
     /// Images scored together
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST_BATCH)), allow_negative_numbers = true)]
     batch: Option<u16>,
     #[command(flatten)]
     voice: Voice,

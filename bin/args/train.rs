@@ -23,17 +23,18 @@ pub struct TrainArgs {
     /// Model file to write; with --cv, a JSON file for the results
     #[arg(long, required_unless_present = "cv")]
     pub out: Option<PathBuf>,
-    #[arg(long, value_name = "FOLDS", value_parser = clap::value_parser!(u16).range(2..=100),
+    #[arg(long, value_name = "FOLDS", value_parser = clap::value_parser!(u16).range(2..=100), allow_negative_numbers = true,
         help = for_those(|m| m.cross_validation.is_some(), "instead of a model, cross-validate in this many folds over all \
             labelled images and print the table of F1 scores (settings rows and points say what it holds)"))]
     pub cv: Option<u16>,
-    #[arg(long, value_name = "SHARE,...", value_delimiter = ',', requires_all = ["cv", "out"],
+    #[arg(long, value_name = "SHARE,...", value_delimiter = ',', requires_all = ["cv", "out"], allow_negative_numbers = true,
         help = for_those(|m| m.cross_validation.is_some(), "with --cv, do it once for each share of defective images, by leaving some \
             out: --out study.json writes study-0.25.json and so on, and study.html with F1 over the share"))]
     pub imbalance: Vec<f64>,
-    #[arg(long, default_value_t = DEFECTIVE_SHARE,
-        help = for_those(|m| m.supervised, "share of the defective test images that are learned from; eval leaves these out"))]
-    pub defective_share: f64,
+    #[arg(long, value_name = "SHARE", conflicts_with = "cv", allow_negative_numbers = true,
+        help = for_those(|m| m.supervised, &format!("share of the defective test images that are learned from, \
+            {DEFECTIVE_SHARE} by default; eval leaves these out")))]
+    pub defective_share: Option<f64>,
     #[arg(long, value_name = "MODEL", help = for_those(|m| m.ensemble, "a trained model to build on; to be repeated"))]
     pub member: Vec<PathBuf>,
     #[arg(long, value_name = "MODEL", help = for_those(|m| m.warm_start, "a trained model of the method whose weights training starts from"))]
@@ -49,7 +50,7 @@ pub struct TrainArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Most epochs
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub epochs: Option<u32>,
     /// Continue an interrupted run from the checkpoints beside --out
     #[arg(long, requires = "out")]
@@ -61,17 +62,17 @@ pub struct TrainArgs {
     #[arg(long, value_parser = on_broken(), default_value = ON_BROKEN)]
     pub on_broken: OnBroken,
     /// Share of the normal images that thresholds are found on and training is watched with
-    #[arg(long, default_value_t = HOLDOUT)]
+    #[arg(long, default_value_t = HOLDOUT, allow_negative_numbers = true)]
     pub holdout: f64,
     /// Which images are of one part, and so never on both sides of a split: auto (near-duplicates are found), none, a regular
     /// expression whose first group, or whose whole match in a file's name, names the part, or a file of lines FILE,PART
     #[arg(long, value_name = "auto|none|REGEX|FILE", default_value = GROUP)]
     pub group: String,
     /// Share of normal images that may be called anomalies
-    #[arg(long, default_value_t = FALSE_ALARM_RATE)]
+    #[arg(long, default_value_t = FALSE_ALARM_RATE, allow_negative_numbers = true)]
     pub false_alarm_rate: f64,
     /// Share of normal pixels that may be called defective; without it, the threshold with the
     /// largest Dice on synthetic defects over held-out normal images is taken
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub pixel_false_alarm_rate: Option<f64>,
 }

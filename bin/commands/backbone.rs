@@ -49,7 +49,13 @@ fn import(args: &BackboneImportArgs, common: &Common) -> Result<u8> {
             );
             return Err(Error::Model { path: args.file.clone(), reason });
         }
-        None => installed::prepare(file.network)?,
+        None => {
+            let path = installed::prepare(file.network)?;
+            if !args.force {
+                check_longer(&path, &file)?;
+            }
+            path
+        }
     };
     file.write(&path, args.half)?;
     let (weights, last) = (count(&file), &file.network.trunk().cuts()[file.blocks - 1]);
@@ -58,6 +64,17 @@ fn import(args: &BackboneImportArgs, common: &Common) -> Result<u8> {
         common.say(&format!("--set backbone={name} takes it; backbone=auto takes the best that is installed"));
     }
     Ok(OK)
+}
+
+/// Fails where an installed backbone would be replaced by one that ends before it.
+fn check_longer(path: &Path, file: &BackboneFile) -> Result<()> {
+    let Some(installed) = path.is_file().then(|| BackboneFile::open(path).ok()).flatten() else { return Ok(()) };
+    if installed.blocks <= file.blocks {
+        return Ok(());
+    }
+    let (name, cuts) = (file.network.facts().name, file.network.trunk().cuts());
+    let [held, new] = [installed.blocks, file.blocks].map(|blocks| &cuts[blocks - 1]);
+    Err(Error::Config(format!("{name} is installed up to {held}, and this ends at {new}; --force replaces it")))
 }
 
 fn count(file: &BackboneFile) -> usize {

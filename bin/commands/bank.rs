@@ -59,7 +59,12 @@ impl NewImages {
     /// Those whose content is in no bank with these entries. Another image of a name that is taken goes by a longer one.
     fn of(args: &BankAddArgs, provenance: &Provenance, entries: &[String]) -> Result<Self> {
         let (mut new, mut taken) = (Self::default(), entries.iter().cloned().collect::<HashSet<_>>());
-        for (path, _) in output::collect_images(&args.paths)? {
+        let found = output::collect_images(&args.paths)?;
+        if found.is_empty() {
+            let reason = "no images found; expected PNG, JPEG, BMP or TIFF files".into();
+            return Err(Error::Data { path: args.paths.first().cloned().unwrap_or_default(), reason });
+        }
+        for (path, _) in found {
             let hash = file_sha256(&path)?;
             let of_training = provenance.bank_images.get(&hash).and_then(|names| names.0.first());
             let since = [&provenance.added_images, &new.hashes];

@@ -6,14 +6,15 @@ use hotad_engine::Result;
 use hotad_engine::calibration::Calibration;
 use hotad_models::jobs::CalibrateJob;
 
-use crate::OK;
 use crate::args::{CalibrateArgs, Common};
+use crate::{OK, output};
 
 /// Finds thresholds and writes the model with them.
 pub fn run(args: &CalibrateArgs, common: &Common) -> Result<u8> {
     let job = CalibrateJob {
         key: args.trust.key()?,
         out: args.out.clone(),
+        force: args.force,
         false_alarm_rate: args.false_alarm_rate,
         pixel_false_alarm_rate: args.pixel_false_alarm_rate,
         f1: args.f1,
@@ -24,6 +25,9 @@ pub fn run(args: &CalibrateArgs, common: &Common) -> Result<u8> {
         ..CalibrateJob::new(&args.model, &args.data)
     };
     job.check()?;
+    if let Some(out) = &args.out {
+        output::changed_file(&args.model, out, args.force)?;
+    }
     let job = CalibrateJob { device: common.device()?, ..job };
     let done = job.run(&common.terminal)?;
     common.say(&changed(args.out.as_deref().unwrap_or(&args.model), &done.before, &done.model.calibration));

@@ -13,7 +13,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use toml::Value;
 
-use super::eval::{ReportTo, evaluate_to, print};
+use super::eval::{Evaluated, ReportTo, evaluate_to, print};
 use super::train;
 use crate::args::{Common, DemoArgs, IMAGES};
 use crate::{OK, output};
@@ -120,8 +120,9 @@ pub fn run(args: &DemoArgs, common: &Common) -> Result<u8> {
     let to = ReportTo { folder: &report, images: IMAGES.into(), explain: None };
     let batch = common.score_batch();
     let job = EvaluateJob { batch, seed: common.seed, device: common.device()?, ..EvaluateJob::new(&model, &data) };
-    let metrics = evaluate_to(&job, Some(&to), common)?;
+    let Evaluated { metrics, written } = evaluate_to(&job, Some(&to), common)?;
     print(&metrics)?;
+    written?;
     output::line(&format!("{:24} {}", "report", report.join("report.html").display()))?;
     Ok(OK)
 }

@@ -8,8 +8,8 @@ use hotad_engine::data::prepare::{Prepared, list_sha256};
 use hotad_engine::{AtPath, Error, Result};
 use hotad_models::config::Settings;
 use hotad_models::distill::{Config, HintChoice, Job, distill};
-use hotad_models::features::backbone::installed;
-use hotad_models::jobs::prepare;
+use hotad_models::features::backbone::{installed, shipped};
+use hotad_models::jobs::{check_free, lock_result, prepare};
 
 use crate::OK;
 use crate::args::{Common, DistillArgs, Hints};
@@ -25,6 +25,14 @@ fn images(args: &DistillArgs, common: &Common) -> Result<Prepared> {
         return Err(Error::Data { path: args.images[0].clone(), reason: reason.into() });
     }
     Ok(prepared)
+}
+
+/// The weight file of a teacher.
+fn teacher(name: &str) -> Result<PathBuf> {
+    installed::find(name).map_err(|error| match name == shipped::NAME {
+        true => Error::Config(format!("--teacher {name}: is part of hotad; name the file of a larger network")),
+        false => error,
+    })
 }
 
 /// Trains a student and writes its backbone file.
@@ -44,8 +52,9 @@ pub fn run(args: &DistillArgs, common: &Common) -> Result<u8> {
         lr: args.lr,
     };
     config.check()?;
+    check_free(&args.out)?;
     output::result_file(&args.out, output::begin(args.resume, args.force))?;
-    let teacher = installed::find(&args.teacher)?;
+    let teacher = teacher(&args.teacher)?;
     if teacher.is_dir() {
         let reason = "a folder cannot be told from another when a run is resumed; give the weight file in it";
         return Err(Error::Config(format!("--teacher {}: {reason}", teacher.display())));
@@ -57,6 +66,9 @@ pub fn run(args: &DistillArgs, common: &Common) -> Result<u8> {
         if small > 0 { format!(", {small} of them smaller than a view and enlarged") } else { String::new() };
     common.say(&format!("distilling {} on {} images{enlarged}", args.teacher, paths.len()));
     let device = common.device()?;
+    let _lock = lock_result(&args.out)?;
+    // Another may have ended meanwhile.
+    output::result_file(&args.out, output::begin(args.resume, args.force))?;
     let beside = |ending| beside(&args.out, ending);
     let (checkpoint, log) = (beside(".checkpoint"), beside(".log.jsonl"));
     let job = Job {

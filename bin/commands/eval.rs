@@ -5,7 +5,7 @@ use std::path::Path;
 use hotad_engine::Result;
 use hotad_engine::observer::Task;
 use hotad_models::config;
-use hotad_models::evaluate::{Metrics, ScoredImage};
+use hotad_models::evaluate::{Evaluation, Metrics, ScoredImage};
 use hotad_models::jobs::EvaluateJob;
 use hotad_models::model::Model;
 use hotad_models::sweep::curves;
@@ -32,7 +32,7 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
         images: args.images.into(),
         explain: args.explain.as_deref(),
     });
-    let metrics = evaluate_to(&job(args, model, data, common)?, report.as_ref(), common)?;
+    let Evaluated { metrics, written } = evaluate_to(&job(args, model, data, common)?, report.as_ref(), common)?;
     if args.json {
         output::line(&serde_json::to_string(&metrics).expect("metrics are plain data"))?;
     } else {
@@ -41,6 +41,7 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
             output::line(&format!("note: {note}"))?;
         }
     }
+    written?;
     if let Some(folder) = &args.out {
         common.say(&format!("report: {}", folder.join("report.html").display()));
     }
@@ -83,21 +84,30 @@ pub struct ReportTo<'a> {
     pub explain: Option<&'a [String]>,
 }
 
+/// What an evaluation has found.
+pub struct Evaluated {
+    pub metrics: Metrics,
+    /// Whether the report was written, where one was to be: metrics are not lost with it.
+    pub written: Result<()>,
+}
+
 /// Evaluates and writes a report on request.
-pub fn evaluate_to(job: &EvaluateJob, report: Option<&ReportTo>, common: &Common) -> Result<Metrics> {
+pub fn evaluate_to(job: &EvaluateJob, report: Option<&ReportTo>, common: &Common) -> Result<Evaluated> {
     let model = job.load()?;
-    let explain = report.and_then(|r| r.explain);
-    if explain.is_some() {
+    if report.is_some_and(|report| report.explain.is_some()) {
         model.explainable()?.explanation()?;
     }
     let keeping = EvaluateJob { keep_maps: report.map_or(0, |r| r.images), ..job.clone() };
     let mut evaluation = keeping.run_on(&model, &common.terminal)?;
     job.compare_with_f32(&mut evaluation, &common.terminal)?;
-    if let Some(report) = report {
-        let inside = explain.map(|images| inside(&model, &evaluation.scored, images, common)).transpose()?;
-        report::write(report.folder, &model, &evaluation, report.images, inside.as_ref())?;
-    }
-    Ok(evaluation.metrics)
+    let written = report.map_or(Ok(()), |report| write(report, &model, &evaluation, common));
+    Ok(Evaluated { metrics: evaluation.metrics, written })
+}
+
+/// Writes a report.
+fn write(report: &ReportTo, model: &Model, evaluation: &Evaluation, common: &Common) -> Result<()> {
+    let inside = report.explain.map(|images| inside(model, &evaluation.scored, images, common)).transpose()?;
+    report::write(report.folder, model, evaluation, report.images, inside.as_ref())
 }
 
 /// What the report is to show of the model's inside.

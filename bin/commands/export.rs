@@ -17,6 +17,7 @@ use crate::output;
 /// Writes an ONNX file and says what is in it.
 pub fn run(args: &ExportArgs, common: &Common) -> Result<u8> {
     output::result_file(&args.out, output::begin(false, args.force))?;
+    output::not_over(std::slice::from_ref(&args.onnx), &args.out)?;
     let exported = exported(args, common)?;
     let name = args.onnx.file_stem().unwrap_or_default().to_string_lossy();
     let bytes = exported.file(&name);

@@ -20,7 +20,11 @@ pub fn run(args: &MergeArgs) -> Result<u8> {
     if let Some(out) = &args.out {
         output::result_file(out, output::begin(false, args.force))?;
     }
-    let files = open_all(&shard_files(&args.shards)?)?;
+    let shards = shard_files(&args.shards)?;
+    if let Some(out) = &args.out {
+        output::not_over(&shards, out)?;
+    }
+    let files = open_all(&shards)?;
     match files[0].header.command.as_str() {
         "eval" => eval(args, &files),
         "score" if args.report.is_some() => {
@@ -43,6 +47,12 @@ fn shard_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let entries = entries.collect::<std::io::Result<Vec<PathBuf>>>().at(path)?;
         let mut found: Vec<PathBuf> =
             entries.into_iter().filter(|e| e.extension().is_some_and(|e| e == "shard")).collect();
+        if found.is_empty() {
+            return Err(Error::Data {
+                path: path.clone(),
+                reason: "holds no shards (files that end in .shard)".into(),
+            });
+        }
         found.sort();
         files.extend(found);
     }

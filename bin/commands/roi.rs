@@ -43,9 +43,12 @@ fn unchanged(args: &RoiArgs) -> Result<Option<Roi>> {
 fn change(args: &RoiArgs) -> Result<Option<Roi>> {
     let terminal = args.quiet.values().terminal;
     let roi = Roi::parse(&args.set)?;
-    let _lock = lock_model(&args.model, &terminal)?;
-    let mut model = Model::load_with(&args.model, args.trust.key()?.as_ref(), &Table::new(), &Device::CPU)?;
     let out = args.out.as_deref().unwrap_or(&args.model);
+    output::changed_file(&args.model, out, args.force)?;
+    let _lock = lock_model(out, &terminal)?;
+    // Another may have ended meanwhile.
+    output::changed_file(&args.model, out, args.force)?;
+    let mut model = Model::load_with(&args.model, args.trust.key()?.as_ref(), &Table::new(), &Device::CPU)?;
     if model.roi == roi && args.out.is_none() {
         terminal.say(&format!("{} looks at this region already; nothing is written", args.model.display()));
         return Ok(roi);
@@ -55,7 +58,7 @@ fn change(args: &RoiArgs) -> Result<Option<Roi>> {
     save_changed(&model, out, &terminal)?;
     terminal.say(&format!("wrote {}", out.display()));
     if differs {
-        terminal.say("thresholds were found with another region of interest; hotad calibrate finds them anew");
+        terminal.say("thresholds may have been found with another region of interest; hotad calibrate finds them anew");
     }
     Ok(roi)
 }

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use hotad_engine::data::images_in;
 use hotad_engine::data::picture::Picture;
 use hotad_engine::data::synth::{Kind, draw};
-use hotad_engine::{Error, Result, random};
+use hotad_engine::{AtPath, Error, Result, random};
 use hotad_models::jobs::data_set;
 
 use crate::args::{Common, SynthArgs};
@@ -40,15 +39,17 @@ pub fn draw_data_set(from: &Path, out: &Path, defects: Defects, common: &Common)
         let reason = "no normal images to draw on; expected test/good or a plain folder";
         return Err(Error::Data { path: from.into(), reason: reason.into() });
     }
-    let folders =
-        ["test/good".to_string(), format!("test/{name}"), format!("ground_truth/{name}")].map(|f| out.join(f));
-    for folder in &folders {
-        output::folder(folder)?;
-        if !images_in(folder)?.is_empty() {
-            return Err(Error::Config(format!("{}: already holds images; choose another --out", folder.display())));
+    let kinds = ["test/good".to_string(), format!("test/{name}"), format!("ground_truth/{name}")];
+    for folder in kinds.iter().map(|kind| out.join(kind)).filter(|folder| folder.exists()) {
+        if std::fs::read_dir(&folder).at(&folder)?.next().is_some() {
+            return Err(Error::Config(format!("{}: already holds files; choose another --out", folder.display())));
         }
     }
-    let [good, bad, truth] = folders;
+    output::folder(out)?;
+    // Drawn apart, so that a data set is there whole or not at all.
+    let drawn = tempfile::Builder::new().prefix(".hotad-").tempdir_in(out).at(out)?;
+    let [good, bad, truth] = kinds.each_ref().map(|kind| drawn.path().join(kind));
+    [&good, &bad, &truth].into_iter().try_for_each(|folder| output::folder(folder))?;
     let open = |path: &Path| -> Result<Picture> {
         let picture = Picture::read(path)?;
         match size {
@@ -68,6 +69,11 @@ pub fn draw_data_set(from: &Path, out: &Path, defects: Defects, common: &Common)
         let values = mask.defect.iter().map(|d| f32::from(u8::from(*d))).collect();
         let mask = Picture { height: mask.height, width: mask.width, channels: 1, values };
         mask.write_png(&truth.join(format!("{i:04}_mask.png")))?;
+    }
+    for kind in &kinds {
+        let (from, to) = (drawn.path().join(kind), out.join(kind));
+        to.parent().map_or(Ok(()), std::fs::create_dir_all).at(&to)?;
+        std::fs::rename(from, &to).at(&to)?;
     }
     common.say(&format!("wrote {} normal and {} defective images to {}", normals.len(), count, out.display()));
     Ok(())

@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use hotad_engine::data::roi::Roi;
 use hotad_engine::{Error, Result, input_file};
-use hotad_models::jobs::{TrainJob, check_precision};
+use hotad_models::jobs::{TrainJob, check_free, check_precision};
 use hotad_models::{Registration, config, method};
 use toml::{Table, Value};
 
 use super::{cross_validation, imbalance};
 use crate::args::{Common, TrainArgs};
-use crate::{OK, output};
+use crate::{OK, memory, output};
 
 /// Settings: file, then `--set`, then `--epochs` and `--batch`.
 fn settings(args: &TrainArgs, common: &Common) -> Result<Table> {
@@ -51,11 +51,19 @@ fn check_settable(key: &str, given: bool, method: &Registration) -> Result<()> {
     Err(Error::Config(format!("--{key}: {name} has no setting {key}; hotad config {name} prints those it has")))
 }
 
+/// What takes less memory in a training of a method, if anything does.
+fn remedy(method: &Registration) -> String {
+    let known = [("batch", "--batch"), ("reservoir", "--set reservoir=N"), ("image_size", "--set image_size=N")];
+    known.iter().filter(|(key, _)| method.has(key)).map(|(_, option)| *option).collect::<Vec<_>>().join(", ")
+}
+
 /// Everything about a job that can be refused before looking at images.
 pub fn check(job: &TrainJob, common: &Common) -> Result<()> {
     job.check()?;
     check_precision(common.precision.parse()?)?;
-    job.out.as_deref().map_or(Ok(()), |out| output::result_file(out, job.begin))
+    let Some(out) = &job.out else { return Ok(()) };
+    check_free(out)?;
+    output::result_file(out, job.begin)
 }
 
 /// The job that the command asks for; its device is opened when images have been chosen.
@@ -84,6 +92,7 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     let method = method(&args.method)?;
     check_settable("epochs", args.epochs.is_some(), method)?;
     check_settable("batch", common.batch.is_some(), method)?;
+    memory::set_remedy(&remedy(method));
     let table = settings(args, common)?;
     method.check(&table).map_err(|e| of_file(e, args))?;
     let job = job(args, common, table)?;
@@ -112,4 +121,22 @@ pub fn train(mut job: TrainJob, started: Instant, common: &Common) -> Result<u8>
         model.calibration.pixel_threshold
     ));
     Ok(OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use hotad_models::methods;
+
+    use super::*;
+
+    #[test]
+    fn the_remedy_for_memory_is_one_that_the_method_takes() {
+        for method in methods() {
+            for option in remedy(method).split(", ").filter(|option| !option.is_empty()) {
+                let key = option.trim_start_matches("--set ").trim_start_matches("--").trim_end_matches("=N");
+                assert!(method.has(key), "{}: {option}", method.name);
+            }
+        }
+        assert_eq!(remedy(method("patchcore").expect("a method")), "--set reservoir=N, --set image_size=N");
+    }
 }

@@ -62,7 +62,7 @@ fn section(title: &str, blocks: &[&Block], linked: bool) -> Html {
     }
     let card = |(i, block): (usize, &&Block)| {
         let table = table(block, linked && i == 0);
-        Html::of(r#"<div class="card wide"><h3>{}</h3>{}</div><br>"#, &[&block.title, &table])
+        Html::of(r#"<div class="card"><h3>{}</h3>{}</div><br>"#, &[&block.title, &table])
     };
     let cards: Html = blocks.iter().enumerate().map(card).collect();
     Html::of("<h2>{}</h2>{}", &[&title, &cards])

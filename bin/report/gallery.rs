@@ -1,16 +1,17 @@
 //! Pictures of test images beside their anomaly maps.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use base64::Engine;
 use hotad_engine::data::names::make_distinct;
 use hotad_engine::data::picture::{Mask, Picture};
-use hotad_engine::{Error, Result};
+use hotad_engine::{AtPath, Error, Result};
 use hotad_models::AnomalyMap;
 use hotad_models::evaluate::{Evaluation, ScoredImage};
 use hotad_models::model::Model;
 
+use super::csv;
 use super::html::Html;
 use crate::overlay;
 
@@ -36,6 +37,34 @@ pub fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// Names of overlays of images by kind and path, each name once.
+fn names<'a>(images: impl Iterator<Item = (&'a str, &'a Path)>) -> Vec<String> {
+    let mut names: Vec<String> = images.map(|(kind, path)| format!("{kind}_{}", stem(path))).collect();
+    make_distinct(names.iter_mut());
+    names
+}
+
+/// Removes the overlays of an earlier report from a folder, and no other file: they are of the images of its table.
+pub fn remove_earlier(overlays: &Path, table: &Path) -> Result<()> {
+    let lines = csv::read(&std::fs::read_to_string(table).unwrap_or_default());
+    let Some((head, lines)) = lines.split_first() else { return Ok(()) };
+    if *head != super::IMAGE_COLUMNS {
+        return Ok(());
+    }
+    let earlier: HashSet<String> =
+        names(lines.iter().filter_map(|fields| Some((fields.get(1)?.as_str(), Path::new(&fields[0])))))
+            .into_iter()
+            .map(|name| format!("{name}.png"))
+            .collect();
+    for entry in std::fs::read_dir(overlays).into_iter().flatten().flatten() {
+        let known = entry.file_name().to_str().is_some_and(|name| earlier.contains(name));
+        if known && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            std::fs::remove_file(entry.path()).at(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// The galleries of a report.
 pub struct Gallery<'a> {
     folder: &'a Path,
@@ -51,11 +80,8 @@ pub struct Gallery<'a> {
 impl<'a> Gallery<'a> {
     /// Of some of the images of an evaluation; overlays are also written as files into a folder.
     pub fn new(folder: &'a Path, model: &'a Model, evaluation: &'a Evaluation, images: usize) -> Self {
-        let scored = &evaluation.scored;
-        let name = |v: &ScoredImage| format!("{}_{}", v.item.kind, stem(&v.item.path));
-        let mut names: Vec<String> = scored.iter().map(name).collect();
-        make_distinct(names.iter_mut());
-        let names = scored.iter().map(|v| v.item.path.as_path()).zip(names).collect();
+        let paths = || evaluation.scored.iter().map(|v| v.item.path.as_path());
+        let names = paths().zip(names(evaluation.scored.iter().map(|v| v.item.kind.as_str()).zip(paths()))).collect();
         Self { folder, model, images, names, maps: evaluation.maps.by_file() }
     }
 

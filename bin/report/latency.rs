@@ -17,11 +17,12 @@ pub fn write(summary: &Summary, latencies: &Latencies, deadline: Option<f64>) ->
     body.push(r#"<div class="row">"#, &[]);
     body.add(card("Latency over time", over_time(latencies, deadline)));
     body.add(card("Distribution", distribution(total, deadline)));
-    body.add(card("Percentiles", percentiles(summary)));
     let counts: Html =
         summary.counts().iter().map(|(k, v)| Html::of("<tr><td>{}</td><td>{}</td></tr>", &[k, v])).collect();
-    body.add(card("Counts", Html::of("<table>{}</table>", &[&counts])));
     body.push("</div>", &[]);
+    // As wide as the page: at some widths half of it does not hold six columns.
+    body.add(card("Percentiles", percentiles(summary)));
+    body.add(card("Counts", Html::of("<table>{}</table>", &[&counts])));
     page(&format!("hotad bench: {}", summary.title()), &body)
 }
 
@@ -34,7 +35,7 @@ fn percentiles(summary: &Summary) -> Html {
             Html::of("<tr>{}</tr>", &[&cells])
         })
         .collect();
-    Html::of(r#"<div class="wide"><table class="compare">{}</table></div>"#, &[&rows])
+    Html::of(r#"<table class="compare">{}</table>"#, &[&rows])
 }
 
 /// Longest and mean latency of each slice of the run.

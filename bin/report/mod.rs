@@ -28,7 +28,7 @@ const STYLE: &str = "
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
 main{max-width:1180px;margin:0 auto;padding:28px 20px 60px}h1{font-size:26px;margin:0}h2{font-size:18px;margin:34px 0 10px}
 p{margin:4px 0;color:var(--soft)}.row{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(400px,100%),1fr));gap:16px}
-.card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:14px}.card h3{font-size:14px;margin:0 0 6px}
+.card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:14px;overflow-x:auto}.card+.card,.row+.card{margin-top:16px}.row>.card{margin-top:0}.card h3{font-size:14px;margin:0 0 6px}
 table{border-collapse:collapse;width:100%}td{padding:5px 4px;border-bottom:1px solid var(--line)}td:last-child{text-align:right;font-variant-numeric:tabular-nums}
 svg{width:100%;height:auto;font-size:10px;fill:var(--soft)}.grid{stroke:var(--line);fill:none}.label{font-size:11px}
 .curve{fill:none;stroke:var(--blue);stroke-width:2}.curve.other{stroke:var(--red)}.curve.third{stroke:var(--green)}.curve.fourth{stroke:var(--amber)}.curve.fifth{stroke:var(--violet)}.curve.sixth{stroke:var(--soft)}
@@ -37,12 +37,14 @@ svg{width:100%;height:auto;font-size:10px;fill:var(--soft)}.grid{stroke:var(--li
 .key i{display:inline-block;width:10px;height:10px;margin:0 5px 0 12px;border-radius:2px}
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(270px,100%),1fr));gap:14px}
 figure{margin:0}.pair{display:grid;grid-template-columns:1fr 1fr;gap:4px}img{width:100%;display:block;border-radius:4px;background:var(--line)}
-.inside{overflow-x:auto}.inside table{width:auto}.inside td,.inside th{padding:3px;border:0;text-align:center;font-size:12px;font-weight:400;color:var(--soft)}.inside td img{width:120px;image-rendering:pixelated}
-.confusion td,.confusion th{text-align:right;font-variant-numeric:tabular-nums;padding:5px 8px}.confusion th{font-weight:400;color:var(--soft)}.confusion th:first-child{text-align:left}
+.inside table{width:auto}.inside td,.inside th{padding:3px;border:0;text-align:center;font-size:12px;font-weight:400;color:var(--soft)}.inside td img{width:120px;image-rendering:pixelated}
+.confusion td,.confusion th{text-align:right;font-variant-numeric:tabular-nums;padding:5px 8px;border-bottom:1px solid var(--line)}.confusion th{font-weight:400;color:var(--soft)}.confusion th:first-child{text-align:left}
 table.compare td,table.compare th{text-align:right;font-variant-numeric:tabular-nums;padding:5px 8px}
 table.compare td:first-child,table.compare th:first-child{text-align:left}.compare th{font-weight:600;font-size:13px}
-.best{font-weight:700}.wide{overflow-x:auto}a{color:var(--blue)}
-figcaption{font-size:12px;color:var(--soft);margin-top:4px;overflow-wrap:anywhere}";
+.best{font-weight:700}a{color:var(--blue)}
+figcaption{font-size:12px;color:var(--soft);margin-top:4px;overflow-wrap:anywhere}
+@media(max-width:600px){main{padding:20px 12px 40px}.confusion,table.compare,table.compare th{font-size:12px}
+.confusion td,.confusion th,table.compare td,table.compare th{padding:5px 3px}}";
 
 /// A whole page. It runs no script and loads nothing.
 fn page(title: &str, body: &Html) -> Html {
@@ -150,6 +152,9 @@ fn word(anomaly: bool) -> &'static str {
     if anomaly { "anomaly" } else { "normal" }
 }
 
+/// Columns of the table of images.
+const IMAGE_COLUMNS: [&str; 7] = ["path", "kind", "label", "score", "predicted", "threshold", "ms"];
+
 /// One line for each image.
 fn image_lines(evaluation: &Evaluation) -> Vec<String> {
     let threshold = evaluation.metrics.image_threshold;
@@ -158,8 +163,7 @@ fn image_lines(evaluation: &Evaluation) -> Vec<String> {
         let (label, predicted) = (word(v.item.defective), word(v.score > threshold));
         csv::line(&[&path, &v.item.kind, label, &score, predicted, &threshold.to_string(), &ms])
     };
-    let head = csv::line(&["path", "kind", "label", "score", "predicted", "threshold", "ms"]);
-    std::iter::once(head).chain(evaluation.scored.iter().map(line)).collect()
+    std::iter::once(csv::line(&IMAGE_COLUMNS)).chain(evaluation.scored.iter().map(line)).collect()
 }
 
 /// Writes `report.html`, `images.csv` and `overlays/` into a folder, at most `images` pictures to each gallery.
@@ -175,8 +179,11 @@ pub fn write(
     let (defective, good): (Vec<&ScoredImage>, Vec<&ScoredImage>) = ranked.iter().partition(|v| v.item.defective);
     // A name that does not exist is refused before anything is written.
     let explained = inside.map(|i| explain::chosen(&defective, &good, &ranked, i.images)).transpose()?;
-    let overlays = folder.join("overlays");
+    let (overlays, table) = (folder.join("overlays"), folder.join("images.csv"));
     output::folder(&overlays)?;
+    gallery::remove_earlier(&overlays, &table)?;
+    // Before the overlays: also those of a report that fails half-way are then known to the next.
+    csv::write(&table, &image_lines(evaluation))?;
     let gallery = Gallery::new(&overlays, model, evaluation, images);
     // Of equal scores the first comes first, as among the maps that were kept.
     let mut weakest = defective.clone();
@@ -193,6 +200,5 @@ pub fn write(
     body.add(small_print(model, evaluation));
     let m = &evaluation.metrics;
     let html = page(&format!("hotad: {} on {}", m.method, m.data), &body);
-    csv::write(&folder.join("images.csv"), &image_lines(evaluation))?;
     atomic_file::write(&folder.join("report.html"), |out| out.write_all(html.as_bytes()))
 }

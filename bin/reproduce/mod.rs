@@ -37,6 +37,10 @@ pub fn run(args: &ReproduceArgs, common: &Common) -> Result<u8> {
     let (Some(name), Some(folder)) = (&args.table, &args.out) else { return list(&tables) };
     let table = tables.named(name)?;
     let work = Work { tables: &tables, table, folder, common, overrides: overrides(&args.set, &tables, table)? };
+    work.check_settings()?;
+    for data in &args.data {
+        Dataset::open(data)?;
+    }
     output::folder(folder)?;
     let mut results = Results::open(folder, table, common.seed, &args.set)?;
     let columns = work.columns(&args.data)?;
@@ -156,21 +160,30 @@ impl Work<'_> {
         let folder = self.folder.join("models").join(&column.name);
         output::folder(&folder)?;
         let out = folder.join(format!("{}.{ending}", row.model));
-        let model = self.tables.model(row);
-        let mut settings = model.set.clone();
-        self.overrides_of(&model.method).for_each(|more| settings.extend(more));
         let begin = match Conflict::of(&out, Begin::Resume) {
             None => Begin::Resume,
             Some(_) => Begin::Afresh,
         };
         Ok(TrainJob {
-            settings,
             seed: self.common.seed,
             device: self.common.device()?,
             out: Some(out),
             begin,
-            ..TrainJob::new(&model.method, &column.train)
+            ..self.described(row, &column.train)
         })
+    }
+
+    /// A row's method under its settings, on a data set.
+    fn described(&self, row: &Row, data: &Path) -> TrainJob {
+        let model = self.tables.model(row);
+        let mut settings = model.set.clone();
+        self.overrides_of(&model.method).for_each(|more| settings.extend(more));
+        TrainJob { settings, ..TrainJob::new(&model.method, data) }
+    }
+
+    /// Fails for settings that a row's method does not take.
+    fn check_settings(&self) -> Result<()> {
+        self.table.rows.iter().try_for_each(|row| self.described(row, Path::new("")).check())
     }
 
     /// The metric of a trained model, which is trained where it is not there yet.

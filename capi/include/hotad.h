@@ -17,11 +17,11 @@ typedef enum {
    */
   HOTAD_OK = 0,
   /**
-   * An argument is null, out of range, too small or of another version.
+   * An argument or option is null, out of range, unknown, too small, of another version, or names a file that cannot be used.
    */
   HOTAD_ERROR_ARGUMENT = 1,
   /**
-   * A frame whose pixels do not lie in its buffer, of an unknown format, or that cannot be scored.
+   * A frame whose pixels do not lie in its buffer, that has too many of them, or that cannot be scored.
    */
   HOTAD_ERROR_FRAME = 2,
   /**
@@ -29,7 +29,7 @@ typedef enum {
    */
   HOTAD_ERROR_MODEL = 3,
   /**
-   * A device that is not there, is out of memory or lost.
+   * A device that is not there, does not have the precision, is out of memory or lost.
    */
   HOTAD_ERROR_DEVICE = 4,
   /**
@@ -292,7 +292,7 @@ typedef struct {
    */
   size_t region_capacity;
   /**
-   * Memory for the map, row by row; null where none is wanted.
+   * Memory for the map, row by row; null where none is wanted. Unchanged where there is no map.
    */
   float *map;
   /**
@@ -332,7 +332,8 @@ typedef struct {
    */
   size_t region_count;
   /**
-   * Columns of the map, also of one that did not fit; 0 for none.
+   * Columns of the map, also of one that did not fit; 0 for none: where the options ask for none, or the deadline had passed before
+   * the frame was inspected.
    */
   size_t map_width;
   /**
@@ -438,14 +439,19 @@ extern "C" {
 #endif // __cplusplus
 
 /**
+ * The version of this library, such as "0.1.0".
+ */
+const char *hotad_version(void);
+
+/**
  * The words of the last call of this thread that failed; they stay until the next one fails. Empty where none has.
  */
 const char *hotad_last_error(void);
 
 /**
- * The version of this library, such as "0.1.0".
+ * Sets the most megapixels of a frame or mask, for the whole process and from now on: 1 to 1,000,000, and 100 unless it is called.
  */
-const char *hotad_version(void);
+hotad_status hotad_set_max_megapixels(uint32_t megapixels);
 
 /**
  * Sets the options to their defaults. `size` is `sizeof(hotad_options)`.
@@ -543,11 +549,6 @@ hotad_status hotad_threshold_changes(hotad_inspector inspector,
  * `info` is null or as its size says.
  */
 hotad_status hotad_get_info(hotad_inspector inspector, hotad_info *info);
-
-/**
- * The words of the last call of this thread that failed; they stay until the next one fails. Empty where none has.
- */
-const char *hotad_last_error(void);
 
 #ifdef __cplusplus
 }  // extern "C"

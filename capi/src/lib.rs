@@ -12,16 +12,18 @@ mod status;
 mod types;
 
 use std::ffi::{CStr, c_char};
+use std::fmt::Display;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
 
 use handles::Opened;
 use inspecting::inspect;
-use inspector::{Inspector, MapSize, Options, PublicKey, Values, Verdict};
+use inspector::{DeviceName, Inspector, Limits, MapSize, Options, Precision, PublicKey, Values, Verdict};
 use memory::{array, check_size, name, sized, text, write};
 
+pub use status::hotad_status;
 use status::{Failure, call};
-pub use status::{hotad_last_error, hotad_status};
 pub use types::*;
 
 /// An inspector that is open. Any thread may use it, but no two at once: the second gets `HOTAD_ERROR_BUSY`.
@@ -37,6 +39,18 @@ pub extern "C" fn hotad_version() -> *const c_char {
         Err(_) => c"",
     };
     VERSION.as_ptr()
+}
+
+/// The words of the last call of this thread that failed; they stay until the next one fails. Empty where none has.
+#[unsafe(no_mangle)]
+pub extern "C" fn hotad_last_error() -> *const c_char {
+    status::last_error()
+}
+
+/// Sets the most megapixels of a frame or mask, for the whole process and from now on: 1 to 1,000,000, and 100 unless it is called.
+#[unsafe(no_mangle)]
+pub extern "C" fn hotad_set_max_megapixels(megapixels: u32) -> hotad_status {
+    call(|| Ok(Limits::set_megapixels(megapixels)?))
 }
 
 /// Sets the options to their defaults. `size` is `sizeof(hotad_options)`.
@@ -88,7 +102,7 @@ pub unsafe extern "C" fn hotad_open(
             // SAFETY: the caller's.
             unsafe { options_of(options) }?
         };
-        let opened = Inspector::open(Path::new(path), options)?;
+        let opened = Inspector::open(named(path, "path")?, options)?;
         // SAFETY: the caller's.
         unsafe { write(inspector, "inspector", handles::insert(opened)) }
     })
@@ -256,7 +270,7 @@ unsafe fn options_of(options: *const hotad_options) -> Result<Options, Failure> 
     let given = unsafe { *options };
     let defaults = Options::default();
     // SAFETY: the caller's.
-    let device = unsafe { text(given.device, "options.device") }?.map_or(defaults.device, Into::into);
+    let device = unsafe { text(given.device, "options.device") }?;
     // SAFETY: the caller's.
     let precision = unsafe { text(given.precision, "options.precision") }?;
     // SAFETY: the caller's.
@@ -269,16 +283,32 @@ unsafe fn options_of(options: *const hotad_options) -> Result<Options, Failure> 
         2 => MapSize::Frame,
         other => return Err(Failure::argument(format!("options.map: {other} is none of hotad_map"))),
     };
+    parsed::<DeviceName>(device, "options.device")?;
     Ok(Options {
-        device,
-        precision: precision.map_or(Ok(defaults.precision), str::parse).map_err(inspector::Error::from)?,
+        device: device.map_or(defaults.device, Into::into),
+        precision: parsed::<Precision>(precision, "options.precision")?.unwrap_or(defaults.precision),
         threads: (given.threads > 0).then_some(given.threads as usize),
         regions: given.regions as usize,
         awake: given.awake != 0,
         deadline: (given.deadline_ns > 0).then(|| Duration::from_nanos(given.deadline_ns)),
         map,
-        roi: roi.map(str::parse).transpose()?,
-        key: key.map(|path| PublicKey::read(Path::new(path))).transpose()?,
+        roi: parsed(roi, "options.roi")?,
+        key: key.map(|path| key_of(path, "options.verify_key")).transpose()?,
         ..Options::default()
     })
+}
+
+/// The value of an option as text, where it is given.
+fn parsed<T: FromStr<Err: Display>>(text: Option<&str>, what: &str) -> Result<Option<T>, Failure> {
+    text.map(str::parse).transpose().map_err(|e| Failure::of(what, e))
+}
+
+/// A path that is not empty.
+fn named<'a>(path: &'a str, what: &str) -> Result<&'a Path, Failure> {
+    if path.is_empty() { Err(Failure::of(what, "the path is empty; name a file")) } else { Ok(Path::new(path)) }
+}
+
+/// The public key that a file holds.
+fn key_of(path: &str, what: &str) -> Result<PublicKey, Failure> {
+    PublicKey::read(named(path, what)?).map_err(|e| Failure::of(what, e))
 }

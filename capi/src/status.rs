@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::{CString, c_char};
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use inspector::Error;
@@ -12,13 +13,13 @@ use inspector::Error;
 pub enum hotad_status {
     /// Done.
     HOTAD_OK = 0,
-    /// An argument is null, out of range, too small or of another version.
+    /// An argument or option is null, out of range, unknown, too small, of another version, or names a file that cannot be used.
     HOTAD_ERROR_ARGUMENT = 1,
-    /// A frame whose pixels do not lie in its buffer, of an unknown format, or that cannot be scored.
+    /// A frame whose pixels do not lie in its buffer, that has too many of them, or that cannot be scored.
     HOTAD_ERROR_FRAME = 2,
     /// No model: missing, damaged, of a newer format, not signed as it has to be.
     HOTAD_ERROR_MODEL = 3,
-    /// A device that is not there, is out of memory or lost.
+    /// A device that is not there, does not have the precision, is out of memory or lost.
     HOTAD_ERROR_DEVICE = 4,
     /// The inspector was closed, or never opened.
     HOTAD_ERROR_CLOSED = 5,
@@ -39,6 +40,11 @@ impl Failure {
     /// An argument that cannot be.
     pub fn argument(reason: impl Into<String>) -> Self {
         Self(HOTAD_ERROR_ARGUMENT, reason.into())
+    }
+
+    /// An argument or option that was refused for a reason.
+    pub fn of(name: &str, reason: impl Display) -> Self {
+        Self::argument(format!("{name}: {reason}"))
     }
 
     /// The same, with the number of the frame that it is about; the only one of a batch needs no number.
@@ -72,7 +78,7 @@ thread_local! {
     static LAST: RefCell<CString> = RefCell::default();
 }
 
-/// Runs a call: no panic leaves it, and its words are kept for `hotad_last_error`.
+/// Runs a call: no panic leaves it, and its words are kept for [`last_error`].
 pub fn call(work: impl FnOnce() -> Result<(), Failure>) -> hotad_status {
     let outcome = catch_unwind(AssertUnwindSafe(work));
     let Failure(status, words) = match outcome {
@@ -87,8 +93,7 @@ pub fn call(work: impl FnOnce() -> Result<(), Failure>) -> hotad_status {
     status
 }
 
-/// The words of the last call of this thread that failed; they stay until the next one fails. Empty where none has.
-#[unsafe(no_mangle)]
-pub extern "C" fn hotad_last_error() -> *const c_char {
+/// The words of the last call of this thread that failed; they stay until the next one fails.
+pub fn last_error() -> *const c_char {
     LAST.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
 }

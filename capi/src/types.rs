@@ -190,7 +190,7 @@ pub struct hotad_verdict {
     pub regions: *mut hotad_region,
     /// Regions that fit there.
     pub region_capacity: usize,
-    /// Memory for the map, row by row; null where none is wanted.
+    /// Memory for the map, row by row; null where none is wanted. Unchanged where there is no map.
     pub map: *mut f32,
     /// Values that fit there.
     pub map_capacity: usize,
@@ -210,7 +210,8 @@ pub struct hotad_verdict {
     pub late: u32,
     /// Regions that were written, those with the highest peaks first.
     pub region_count: usize,
-    /// Columns of the map, also of one that did not fit; 0 for none.
+    /// Columns of the map, also of one that did not fit; 0 for none: where the options ask for none, or the deadline had passed before
+    /// the frame was inspected.
     pub map_width: usize,
     /// Rows of it.
     pub map_height: usize,

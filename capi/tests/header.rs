@@ -20,3 +20,14 @@ fn the_header_is_that_of_the_sources() {
     let there = std::fs::read(&path).expect("include/hotad.h");
     assert!(there == made, "include/hotad.h is not that of the sources; write it with HOTAD_WRITE_HEADER=1");
 }
+
+#[test]
+fn every_function_is_declared_once() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("include/hotad.h");
+    let header = std::fs::read_to_string(path).expect("include/hotad.h");
+    let code = header.lines().filter(|line| !line.starts_with([' ', '#', '/']));
+    let mut names: Vec<&str> = code.filter_map(|line| line.split_once('(')?.0.split([' ', '*']).next_back()).collect();
+    names.sort_unstable();
+    assert!(names.contains(&"hotad_last_error") && names.contains(&"hotad_inspect"), "{names:?}");
+    assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+}

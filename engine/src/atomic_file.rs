@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata, Permissions};
-use std::io::{Error as IoError, Result as IoResult, Write};
+use std::io::{Error as IoError, ErrorKind, Result as IoResult, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -70,7 +70,15 @@ fn write_with(
 /// I/O errors, with the folder.
 pub fn check_writable(folder: &Path) -> Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    Builder::new().prefix(PREFIX).suffix(SUFFIX).tempfile_in(folder).map(drop).at(folder)
+    Builder::new().prefix(PREFIX).suffix(SUFFIX).tempfile_in(folder).map(drop).map_err(|e| of_folder(&e)).at(folder)
+}
+
+/// An error about a temporary file as one about its folder.
+fn of_folder(error: &IoError) -> IoError {
+    match error.kind() {
+        ErrorKind::NotFound => IoError::new(ErrorKind::NotFound, "there is no such folder; make it first"),
+        kind => kind.into(),
+    }
 }
 
 /// What a path leads to when its last part is a link, whether or not that is there.

@@ -140,12 +140,17 @@ impl Calibration {
         (0.5 + 0.5 * (pixel - self.pixel_threshold) / spread).clamp(0.0, 1.0)
     }
 
-    /// 1 / (1 + exp(-(score - threshold) / spread)), the spread being that between the median of
-    /// normal scores and the threshold: 0.5 at the threshold, about 0.27 for a typical normal image.
+    /// 1 / (1 + exp(-(score - threshold) / spread)), the spread being the distance between the median of
+    /// normal scores and the threshold: 0.5 at the threshold, 0.27 for that median where it lies below.
     pub fn calibrated(&self, score: f32) -> f32 {
+        self.calibrated_at(score, self.image_threshold)
+    }
+
+    /// [`Calibration::calibrated`] for another image threshold.
+    pub fn calibrated_at(&self, score: f32, threshold: f32) -> f32 {
         let median = self.score_quantiles.get(50).copied().unwrap_or(0.0);
-        let spread = (self.image_threshold - median).max(1e-6);
-        1.0 / (1.0 + (-(score - self.image_threshold) / spread).exp())
+        let spread = (threshold - median).abs().max(1e-6);
+        1.0 / (1.0 + (-(score - threshold) / spread).exp())
     }
 }
 

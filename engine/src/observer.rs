@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::error::shown;
+use crate::error::{Error, shown};
 
 /// Is told what is being done. A method that is not implemented does nothing, unless it says otherwise; `()` is told everything and
 /// says nothing.
@@ -15,6 +15,16 @@ pub trait Observer {
 
     /// A line about something that may make the result worse, such as a file that is left out.
     fn warn(&self, _warning: &str) {}
+
+    /// A line about what was assumed, and the name of the argument that says otherwise.
+    fn assume(&self, line: &str, argument: &str) {
+        self.say(&format!("{line} ({argument} says otherwise)"));
+    }
+
+    /// A file is left out because of an error. A warning unless it is implemented.
+    fn skipped(&self, error: &Error) {
+        self.warn(&format!("skipped {error}"));
+    }
 
     /// A line that is of interest to few, such as the path of each held-out image.
     fn detail(&self, _line: &str) {}

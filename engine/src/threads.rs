@@ -1,6 +1,6 @@
 //! Work on the threads that kernels use.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -19,9 +19,42 @@ pub fn on<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
 /// at once; from any other thread each kernel would wake them, which takes longer than a small one.
 /// Nothing that waits for another thread belongs in here.
 pub fn pooled<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    note_process();
     let mut result = None;
     rayon::scope(|_| result = Some(work()));
     result.expect("the scope has run the work")
+}
+
+/// The process that the shared threads are of, once they work.
+static OF_PROCESS: AtomicU32 = AtomicU32::new(NONE);
+const NONE: u32 = 0;
+
+/// Fails in a process that was forked from the one whose threads, those of `pool` or else the shared ones, it would wait for: a fork
+/// has none of them.
+///
+/// # Errors
+/// [`Error::Device`].
+pub fn check_process(pool: Option<&Pool>) -> Result<()> {
+    let (process, instead) = match pool {
+        Some(pool) => (pool.process, "open the inspector in this one"),
+        None => (note_process(), "start workers another way (spawn)"),
+    };
+    let own = std::process::id();
+    if process == own {
+        return Ok(());
+    }
+    Err(Error::Device(format!(
+        "cpu: process {own} was forked from {process}, whose threads it does not have; {instead}"
+    )))
+}
+
+/// The process that the shared threads are of: the first that asks, as it uses them next.
+fn note_process() -> u32 {
+    let own = std::process::id();
+    match OF_PROCESS.compare_exchange(NONE, own, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => own,
+        Err(first) => first,
+    }
 }
 
 /// How long a thread that is kept awake looks for work without finding any before it sleeps, and how long it then sleeps before it
@@ -32,6 +65,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// Threads apart from those that the process shares.
 pub struct Pool {
     threads: ThreadPool,
+    /// The process that they are of.
+    process: u32,
     /// Whether those that are kept awake may go.
     ended: Arc<AtomicBool>,
 }
@@ -50,7 +85,7 @@ impl Pool {
         let pool = builder.start_handler(start).build();
         let threads =
             pool.map_err(|e| Error::Device(format!("cpu: no more threads can be started: {e}; use fewer threads")))?;
-        Ok(Self { threads, ended: Arc::default() })
+        Ok(Self { threads, process: std::process::id(), ended: Arc::default() })
     }
 
     /// Keeps its threads awake: they look for work all the time, so that none has to be woken, until they have found none for a

@@ -15,6 +15,7 @@ use hotad_engine::data::picture::Mask;
 use hotad_engine::device::{Cpu, InputRange};
 use hotad_engine::metrics::ranking::Ranking;
 use hotad_engine::metrics::sketch::{Sketch, best_mean_dice};
+use hotad_engine::observer::{Observer, Task};
 use hotad_engine::threads::pooled;
 use hotad_engine::{Error, Result, interrupt};
 
@@ -54,8 +55,9 @@ pub fn calibrate(
     groups: &[usize],
     rule: CalibrationRule,
     seed: u64,
+    observer: &dyn Observer,
 ) -> Result<()> {
-    let calibration = thresholds(model.detector.as_ref(), normal, groups, rule, seed)?;
+    let calibration = thresholds(model.detector.as_ref(), normal, groups, rule, seed, observer)?;
     if let Some(ranges) = input_ranges(model, normal)? {
         model.input_ranges = ranges;
     }
@@ -81,6 +83,7 @@ fn thresholds(
     groups: &[usize],
     rule: CalibrationRule,
     seed: u64,
+    observer: &dyn Observer,
 ) -> Result<Calibration> {
     let spec = detector.image();
     let mut values = Vec::with_capacity(normal.len());
@@ -88,6 +91,7 @@ fn thresholds(
     let inside = Inside::new(normal.roi(), spec);
     let mut pixels = UpperQuantile::new(rate, normal.len() * inside.pixels());
     let mut some = Vec::new();
+    let task = Task::new(observer, "scoring normal images", normal.len() as u64, "images");
     for_all(&Images::new(normal, spec), BATCH, |batch| {
         interrupt::check()?;
         for score in pooled(|| detector.score(&batch.images))? {
@@ -97,15 +101,17 @@ fn thresholds(
             pixels.extend(&map);
             some.extend(map.iter().step_by(STRIDE));
         }
+        task.at(values.len() as u64);
         Ok(())
     })?;
+    drop(task);
     let mut calibration = Calibration::of_scores(values, rule.image_false_alarm_rate);
     some.sort_unstable_by(f32::total_cmp);
     calibration.normal_pixel = quantile(&some, 0.5);
     let floor = pixels.value();
     (calibration.pixel_threshold, calibration.pixel_rule) = match rule.pixel_false_alarm_rate {
         Some(rate) => (floor, of_pixels(rate)),
-        None => of_defects(detector, normal, (floor, calibration.normal_pixel), seed)?,
+        None => of_defects(detector, normal, (floor, calibration.normal_pixel), seed, observer)?,
     };
     Ok(calibration)
 }
@@ -128,9 +134,13 @@ fn of_defects(
     normal: ImageFiles,
     (floor, middle): (f32, f32),
     seed: u64,
+    observer: &dyn Observer,
 ) -> Result<(f32, String)> {
     let mut sketches = Vec::new();
-    for batch in defects(normal, detector.image(), seed, Purpose::Thresholds)? {
+    let drawn = defects(normal, detector.image(), seed, Purpose::Thresholds)?;
+    let all: usize = drawn.iter().map(|batch| batch.masks.len()).sum();
+    let task = Task::new(observer, "scoring synthetic defects", all as u64, "images");
+    for batch in drawn {
         interrupt::check()?;
         let scores = pooled(|| detector.score(&batch.images))?;
         scores.iter().try_for_each(check_finite)?;
@@ -138,6 +148,7 @@ fn of_defects(
             let above: Vec<f32> = score.map.values.iter().map(|v| v - middle).collect();
             sketches.push(Sketch::new(&above, mask, &[], BITS));
         }
+        task.at(sketches.len() as u64);
     }
     let Some((dice, threshold)) = best_mean_dice(&sketches) else { return Ok((floor, of_pixels(NORMAL_PIXELS))) };
     let threshold = threshold + middle;
@@ -157,11 +168,12 @@ fn of_defects(
 ///
 /// # Errors
 /// When a class is missing, an image or mask cannot be used, or scores are not finite.
-pub fn on_labelled(model: &Model, items: &[Item], batch: usize) -> Result<Calibration> {
+pub fn on_labelled(model: &Model, items: &[Item], batch: usize, observer: &dyn Observer) -> Result<Calibration> {
     let spec = model.detector.image();
     let paths: Vec<PathBuf> = items.iter().map(|i| i.path.clone()).collect();
     let masks = items.iter().all(|i| !i.defective || !i.masks.is_empty());
     let (mut scores, mut sketches) = (Vec::new(), Vec::new());
+    let task = Task::new(observer, "scoring labelled images", items.len() as u64, "images");
     for_all(&Images::new(model.files(&paths), spec), batch, |loaded| {
         interrupt::check()?;
         for (score, file) in model.score_files(&loaded)?.into_iter().zip(loaded.files) {
@@ -174,8 +186,10 @@ pub fn on_labelled(model: &Model, items: &[Item], batch: usize) -> Result<Calibr
                 sketches.push(Sketch::new(&map.values, &mask.defect, &[], BITS));
             }
         }
+        task.at(scores.len() as u64);
         Ok(())
     })?;
+    drop(task);
     let ranking = Ranking::new(scores.iter().copied());
     let (Some((f1, threshold)), (_, 1..)) = (ranking.f1_max(), ranking.classes()) else {
         return Err(Error::Argument { name: "f1", reason: "there have to be good and defective test images".into() });

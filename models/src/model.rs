@@ -78,12 +78,12 @@ impl Model {
         map.of_whole(size, self.roi.as_ref().map(|roi| (roi, self.calibration.normal_pixel)))
     }
 
-    /// Scores a batch of images; see [`Detector::score`].
+    /// Scores a batch of images as part of a job; see [`Detector::score`].
     ///
     /// # Errors
-    /// When the batch has another shape, or what went wrong on the device.
+    /// When the batch has another shape, what went wrong on the device, or [`hotad_engine::Error::Interrupted`].
     pub fn score(&self, images: &Tensor) -> Result<Scores> {
-        self.score_until(images, &Until::done())
+        Until::interruptible(|until| self.score_until(images, until))
     }
 
     /// Scores a batch of images with what is reached at a moment; see [`Detector::score_until`].

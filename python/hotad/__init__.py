@@ -8,6 +8,26 @@
     hotad.train("patchcore", "parts", "parts.safetensors", progress=lambda task, done, total: print(task, done, total))
 """
 
-from ._hotad import HotadError, Inspector, Region, Verdict, __version__, calibrate, evaluate, train
+from ._hotad import (
+    HotadError,
+    Inspector,
+    Region,
+    Verdict,
+    __version__,
+    calibrate,
+    evaluate,
+    set_max_megapixels,
+    train,
+)
 
-__all__ = ["HotadError", "Inspector", "Region", "Verdict", "__version__", "calibrate", "evaluate", "train"]
+__all__ = [
+    "HotadError",
+    "Inspector",
+    "Region",
+    "Verdict",
+    "__version__",
+    "calibrate",
+    "evaluate",
+    "set_max_megapixels",
+    "train",
+]

@@ -1,14 +1,26 @@
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any, Literal, final
+from typing import Any, Literal, Self, final
 
 import numpy
 from numpy.typing import NDArray
 
+__all__ = [
+    "HotadError",
+    "Inspector",
+    "Region",
+    "Verdict",
+    "__version__",
+    "calibrate",
+    "evaluate",
+    "set_max_megapixels",
+    "train",
+]
+
 __version__: str
 
-Frame = NDArray[numpy.uint8] | NDArray[numpy.uint16]
-Format = Literal[
+_Frame = NDArray[numpy.uint8] | NDArray[numpy.uint16]
+_Format = Literal[
     "gray8",
     "gray-alpha8",
     "gray16",
@@ -25,70 +37,74 @@ Format = Literal[
     "bayer-gbrg8",
 ]
 
-Path = str | PathLike[str]
-Precision = Literal["f32", "tf32", "f16", "bf16", "int8"]
+_Path = str | PathLike[str]
+_Precision = Literal["f32", "tf32", "f16", "bf16", "int8"]
 # Task, units done, units in all; an answer of False stops the work.
-Progress = Callable[[str, int, int], bool | None]
-Log = Callable[[str], object]
-OnBroken = Literal["refuse", "skip"]
+_Progress = Callable[[str, int, int], bool | None]
+_Log = Callable[[str], object]
+_OnBroken = Literal["refuse", "skip"]
 
 class HotadError(Exception): ...
 
+def set_max_megapixels(megapixels: int) -> None:
+    """Sets the most megapixels of a frame, an image or a mask, for the whole process and from now on; 100 unless it is called."""
+
 def train(
     method: str,
-    data: Path,
-    out: Path,
+    data: _Path,
+    out: _Path,
     *,
     settings: Mapping[str, Any] | None = None,
-    members: Sequence[Path] | None = None,
-    init: Path | None = None,
+    members: Sequence[_Path] | None = None,
+    init: _Path | None = None,
     roi: str | Sequence[str] | None = None,
     group: str | None = None,
     holdout: float | None = None,
     defective_share: float | None = None,
     false_alarm_rate: float | None = None,
     pixel_false_alarm_rate: float | None = None,
-    on_broken: OnBroken | None = None,
+    on_broken: _OnBroken | None = None,
     seed: int | None = None,
     device: str = "auto",
-    precision: Precision = "f32",
+    precision: _Precision = "f32",
     resume: bool = False,
     force: bool = False,
-    progress: Progress | None = None,
-    log: Log | None = None,
+    progress: _Progress | None = None,
+    log: _Log | None = None,
 ) -> dict[str, Any]: ...
 def calibrate(
-    model: Path,
-    data: Path,
-    out: Path | None = None,
+    model: _Path,
+    data: _Path,
+    out: _Path | None = None,
     *,
-    verify_key: Path | None = None,
+    force: bool = False,
+    verify_key: _Path | None = None,
     false_alarm_rate: float | None = None,
     pixel_false_alarm_rate: float | None = None,
     f1: bool = False,
     group: str | None = None,
-    on_broken: OnBroken | None = None,
+    on_broken: _OnBroken | None = None,
     seed: int | None = None,
     device: str = "auto",
-    precision: Precision = "f32",
-    progress: Progress | None = None,
-    log: Log | None = None,
+    precision: _Precision = "f32",
+    progress: _Progress | None = None,
+    log: _Log | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]: ...
 def evaluate(
-    model: Path,
-    data: Path,
+    model: _Path,
+    data: _Path,
     *,
-    verify_key: Path | None = None,
+    verify_key: _Path | None = None,
     settings: Mapping[str, Any] | None = None,
     corrupt: Literal["brightness", "blur", "noise", "rotation"] | None = None,
     group: str | None = None,
-    on_broken: OnBroken | None = None,
+    on_broken: _OnBroken | None = None,
     batch: int | None = None,
     seed: int | None = None,
     device: str = "auto",
-    precision: Precision = "f32",
-    progress: Progress | None = None,
-    log: Log | None = None,
+    precision: _Precision = "f32",
+    progress: _Progress | None = None,
+    log: _Log | None = None,
 ) -> dict[str, Any]: ...
 
 @final
@@ -129,7 +145,8 @@ class Verdict:
     @property
     def regions(self) -> list[Region]: ...
     @property
-    def map(self) -> NDArray[numpy.float32] | None: ...
+    def map(self) -> NDArray[numpy.float32] | None:
+        """[rows, columns]; None where none was asked for, and where the deadline had passed before the frame was inspected."""
     @property
     def late(self) -> bool: ...
     @property
@@ -139,24 +156,24 @@ class Verdict:
 
 @final
 class Inspector:
-    def __init__(
-        self,
-        path: Path,
+    def __new__(
+        cls,
+        path: _Path,
         *,
         device: str = "auto",
-        precision: Precision = "f32",
+        precision: _Precision = "f32",
         threads: int | None = None,
         awake: bool = False,
         deadline_ms: float | None = None,
         map: Literal["none", "model", "frame"] = "none",
         regions: int | None = None,
         roi: str | Sequence[str] | None = None,
-        verify_key: Path | None = None,
-    ) -> None: ...
-    def warm_up(self, height: int, width: int, format: Format = "rgb8") -> None: ...
-    def inspect(self, frame: Frame, format: Format | None = None, *, waited_ms: float = 0.0) -> Verdict: ...
+        verify_key: _Path | None = None,
+    ) -> Self: ...
+    def warm_up(self, height: int, width: int, format: _Format = "rgb8") -> None: ...
+    def inspect(self, frame: _Frame, format: _Format | None = None, *, waited_ms: float = 0.0) -> Verdict: ...
     def inspect_batch(
-        self, frames: Sequence[Frame], format: Format | None = None, *, waited_ms: float = 0.0
+        self, frames: Sequence[_Frame], format: _Format | None = None, *, waited_ms: float = 0.0
     ) -> list[Verdict]: ...
     @property
     def thresholds(self) -> tuple[float, float]: ...

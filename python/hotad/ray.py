@@ -6,9 +6,12 @@
 """
 
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import Inspector
+from . import HotadError, Inspector
+
+if TYPE_CHECKING:
+    import ray.data
 
 __all__ = ["inspect"]
 
@@ -31,8 +34,18 @@ class _Actor:
         }
 
 
+def _pool(actors):
+    """So many actors, or from the least to the most."""
+    from ray.data import ActorPoolStrategy
+
+    if isinstance(actors, tuple | list):
+        least, most = actors
+        return ActorPoolStrategy(min_size=least, max_size=most)
+    return ActorPoolStrategy(size=actors)
+
+
 def inspect(
-    images: "ray.data.Dataset",  # noqa: F821
+    images: "ray.data.Dataset",
     model: str | PathLike[str],
     *,
     column: str = "image",
@@ -42,20 +55,24 @@ def inspect(
     gpus: float = 0,
     batch: int = 8,
     **options: Any,
-) -> "ray.data.Dataset":  # noqa: F821
+) -> "ray.data.Dataset":
     """The verdicts on a dataset of images: its other columns, and `score`, `calibrated` and `label`.
 
-    `column` holds arrays as `Inspector.inspect` takes them. `actors` is their number, or the least and the most. Each opens the
-    model once, from a path that every machine has, takes `threads` CPUs and `gpus` GPUs (or a part of one) and inspects `batch` images together; an actor that is
-    lost is started again and its images are inspected again. `options` are those of `Inspector`.
+    `column` holds arrays as `Inspector.inspect` takes them. `actors` is their number, or the least and the most. Each opens
+    the model once, from a path that every machine has, takes `threads` CPUs and `gpus` GPUs (or a part of one) and inspects
+    `batch` images together; an actor that is lost is started again and its images are inspected again. `options` are those of
+    `Inspector` but for `map` and `regions`, for which the result has no columns.
     """
+    for name in ("map", "regions"):
+        if name in options:
+            raise HotadError(f"{name}: a dataset's verdicts have no maps and regions; use hotad.Inspector for these")
     arguments = (str(model), column, format, {"threads": threads, **options})
     return images.map_batches(
         _Actor,
         fn_constructor_args=arguments,
         batch_size=batch,
         batch_format="numpy",
-        concurrency=actors,
+        compute=_pool(actors),
         num_cpus=threads,
         num_gpus=gpus,
     )

@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use inspector::{Format, MapSize, Options, PublicKey, Roi, Thresholds, Values};
+use inspector::{Format, MapSize, Options, Roi, Thresholds, Values};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::array::Array;
-use crate::{HotadError, of_frame, raised};
+use crate::{HotadError, key, named, of_frame, raised};
+
+/// Longest deadline in milliseconds: about what a `Duration` holds.
+const MOST_DEADLINE: f64 = 1e22;
 
 /// A trained model that inspects frames. One thread at a time may use it; open one for each.
 #[pyclass(module = "hotad", frozen)]
@@ -114,7 +117,8 @@ impl Verdict {
         all.map(|(name, time)| (name, time.as_secs_f64() * 1e3)).into()
     }
 
-    /// The anomaly map as a read-only array of float32 [rows, columns]; None where none was asked for.
+    /// The anomaly map as a read-only array of float32 [rows, columns]; None where none was asked for, and where the deadline had
+    /// passed before the frame was inspected.
     #[getter]
     fn map<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (values, (rows, columns)) = (&self.0.map, self.0.map_size);
@@ -143,11 +147,14 @@ pub enum Regions {
 }
 
 impl Regions {
-    pub fn parse(&self) -> inspector::Result<Option<Roi>> {
-        match self {
+    pub fn parse(&self) -> PyResult<Roi> {
+        let roi = match self {
             Self::One(text) => Roi::parse(&[text]),
             Self::Several(texts) => Roi::parse(texts),
-        }
+        };
+        roi.map_err(raised)?.ok_or_else(|| {
+            HotadError::new_err("roi: an empty list; name at least one box, polygon or mask, or give None")
+        })
     }
 }
 
@@ -157,6 +164,14 @@ fn arrival(waited_ms: f64) -> PyResult<Instant> {
     let arrived = waited.and_then(|waited| Instant::now().checked_sub(waited));
     arrived.ok_or_else(|| {
         HotadError::new_err(format!("waited_ms: {waited_ms}; expected a number not below 0 that a clock can go back"))
+    })
+}
+
+/// A deadline of so many milliseconds.
+fn deadline(ms: f64) -> PyResult<Duration> {
+    let within = (0.0..=MOST_DEADLINE).contains(&ms).then(|| Duration::from_secs_f64(ms / 1e3));
+    within.filter(|deadline| !deadline.is_zero()).ok_or_else(|| {
+        HotadError::new_err(format!("deadline_ms: {ms}; expected a finite number above 0, {MOST_DEADLINE:e} at most"))
     })
 }
 
@@ -194,14 +209,13 @@ impl Inspector {
         roi: Option<Regions>,
         verify_key: Option<PathBuf>,
     ) -> PyResult<Self> {
-        let defaults = Options::default();
-        let deadline = deadline_ms.map(|ms| Duration::try_from_secs_f64(ms / 1e3)).transpose();
+        let (path, defaults) = (named("path", path)?, Options::default());
         let options = Options {
             device: device.into(),
             precision: precision.parse().map_err(|e| raised(inspector::Error::from(e)))?,
             threads,
             awake,
-            deadline: deadline.map_err(|_| HotadError::new_err("deadline_ms: expected a number above 0"))?,
+            deadline: deadline_ms.map(deadline).transpose()?,
             map: match map {
                 "none" => MapSize::None,
                 "model" => MapSize::Model,
@@ -209,8 +223,8 @@ impl Inspector {
                 other => return Err(HotadError::new_err(format!("map: {other:?}; use none, model or frame"))),
             },
             regions: regions.unwrap_or(defaults.regions),
-            roi: roi.map_or(Ok(None), |roi| roi.parse()).map_err(raised)?,
-            key: verify_key.map(|path| PublicKey::read(&path)).transpose().map_err(raised)?,
+            roi: roi.map(|roi| roi.parse()).transpose()?,
+            key: key(verify_key)?,
             ..defaults
         };
         let inspector = py.detach(|| inspector::Inspector::open(&path, options)).map_err(raised)?;

@@ -1,90 +1,16 @@
 //! Training, calibrating and evaluating: the jobs that the command line runs, with callbacks.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, TryLockError};
 
-use inspector::jobs::{Begin, CalibrateJob, EvaluateJob, TrainJob};
-use inspector::observer::{Observer, Progress};
-use inspector::{Calibration, Corrupt, Corruption, Device, OnBroken, PublicKey, Result, interrupt};
+use inspector::jobs::{Begin, CalibrateJob, EvaluateJob, MOST_BATCH, TrainJob};
+use inspector::{Calibration, Corrupt, Corruption, Device, OnBroken};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use serde::Serialize;
 
 use crate::inspecting::Regions;
-use crate::{HotadError, raised};
-
-/// What Python is told while a job runs.
-struct Callbacks {
-    /// Called with task, units done and units in all; an answer of `False` stops the job.
-    progress: Option<Py<PyAny>>,
-    /// Called with a line.
-    log: Option<Py<PyAny>>,
-    /// What a callback, or a signal such as Ctrl-C, has raised.
-    raised: Mutex<Option<PyErr>>,
-}
-
-impl Callbacks {
-    /// Calls into Python; an exception stops the job and is kept.
-    fn call(&self, work: impl FnOnce(Python<'_>) -> PyResult<bool>) {
-        let outcome = Python::attach(|py| py.check_signals().and_then(|()| work(py)));
-        if matches!(outcome, Ok(true)) {
-            return;
-        }
-        interrupt::request();
-        if let (Err(error), Ok(mut kept)) = (outcome, self.raised.lock()) {
-            kept.get_or_insert(error);
-        }
-    }
-
-    fn line(&self, line: &str) {
-        self.call(|py| self.log.as_ref().map_or(Ok(()), |log| log.call1(py, (line,)).map(drop)).map(|()| true));
-    }
-}
-
-impl Observer for Callbacks {
-    fn say(&self, line: &str) {
-        self.line(line);
-    }
-
-    fn warn(&self, warning: &str) {
-        self.line(&format!("warning: {warning}"));
-    }
-
-    fn progress(&self, progress: &Progress) {
-        self.call(|py| {
-            let Some(callback) = &self.progress else { return Ok(true) };
-            let answer = callback.call1(py, (progress.task, progress.done, progress.total))?;
-            Ok(answer.bind(py).is_none() || answer.is_truthy(py)?)
-        });
-    }
-}
-
-/// Runs a job without the interpreter's lock. An exception of a callback comes before the error that it has led to.
-fn run<R: Send>(
-    py: Python<'_>,
-    progress: Option<Py<PyAny>>,
-    log: Option<Py<PyAny>>,
-    job: impl FnOnce(&dyn Observer) -> Result<R> + Send,
-) -> PyResult<R> {
-    // A stop is a flag of the whole process.
-    static RUNNING: Mutex<()> = Mutex::new(());
-    let _running = match RUNNING.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            return Err(HotadError::new_err("another job runs in this process; wait for its end"));
-        }
-        running => running,
-    };
-    let callbacks = Callbacks { progress, log, raised: Mutex::new(None) };
-    let outcome = py.detach(|| {
-        interrupt::withdraw();
-        let outcome = job(&callbacks);
-        interrupt::withdraw();
-        outcome
-    });
-    match callbacks.raised.into_inner().ok().flatten() {
-        Some(error) => Err(error),
-        None => outcome.map_err(raised),
-    }
-}
+use crate::running::run;
+use crate::{HotadError, key, named, raised};
 
 /// Plain data as Python's own.
 fn plain<'py>(py: Python<'py>, value: &impl Serialize) -> PyResult<Bound<'py, PyAny>> {
@@ -95,9 +21,16 @@ fn plain<'py>(py: Python<'py>, value: &impl Serialize) -> PyResult<Bound<'py, Py
 /// A dictionary of settings.
 fn table(py: Python<'_>, settings: Option<Py<PyAny>>) -> PyResult<toml::Table> {
     let Some(settings) = settings else { return Ok(toml::Table::new()) };
-    let json: String = py.import("json")?.call_method1("dumps", (settings,))?.extract()?;
-    serde_json::from_str(&json)
-        .map_err(|_| HotadError::new_err("settings: expected a dictionary of numbers, texts and lists"))
+    let dumps = py.import("json")?.getattr("dumps")?;
+    let json: String = dumps.call1((&settings,))?.extract()?;
+    serde_json::from_str(&json).map_err(|_| {
+        let strict = PyDict::new(py);
+        let finite = strict.set_item("allow_nan", false).and_then(|()| dumps.call((&settings,), Some(&strict)));
+        HotadError::new_err(match finite {
+            Ok(_) => "settings: expected a dictionary of numbers, texts and lists",
+            Err(_) => "settings: numbers must be finite",
+        })
+    })
 }
 
 fn device(name: &str, precision: &str) -> PyResult<Device> {
@@ -110,9 +43,25 @@ fn on_broken(name: Option<&str>, default: OnBroken) -> PyResult<OnBroken> {
     name.map_or(Ok(default), str::parse).map_err(raised)
 }
 
-/// The key of a file.
-fn key(path: Option<PathBuf>) -> PyResult<Option<PublicKey>> {
-    path.map(|path| PublicKey::read(&path)).transpose().map_err(raised)
+/// How training begins where a model or a checkpoint is there.
+fn begin(resume: bool, force: bool) -> PyResult<Begin> {
+    match (resume, force) {
+        (true, true) => Err(HotadError::new_err(
+            "force: resume is set too; resume continues from the checkpoint, force writes over it, so set one of them",
+        )),
+        (true, false) => Ok(Begin::Resume),
+        (false, true) => Ok(Begin::Over),
+        (false, false) => Ok(Begin::Afresh),
+    }
+}
+
+/// Images scored together.
+fn batch(number: Option<usize>, default: usize) -> PyResult<usize> {
+    let number = number.unwrap_or(default);
+    if (1..=usize::from(MOST_BATCH)).contains(&number) {
+        return Ok(number);
+    }
+    Err(HotadError::new_err(format!("batch: {number} is out of range; use 1 to {MOST_BATCH}")))
 }
 
 /// Trains a method on a data set, finds its thresholds and writes the model file; returns the thresholds.
@@ -144,26 +93,23 @@ pub fn train<'py>(
     progress: Option<Py<PyAny>>,
     log: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let defaults = TrainJob::new(method, data);
+    let defaults = TrainJob::new(method, named("data", data)?);
+    let members = members.unwrap_or_default().into_iter().map(|member| named("members", member));
     let job = TrainJob {
         settings: table(py, settings)?,
-        members: members.unwrap_or_default(),
-        init,
-        roi: roi.map_or(Ok(None), |roi| roi.parse()).map_err(raised)?,
+        members: members.collect::<PyResult<_>>()?,
+        init: init.map(|init| named("init", init)).transpose()?,
+        roi: roi.map(|roi| roi.parse()).transpose()?,
         group: group.unwrap_or(defaults.group.clone()),
         holdout: holdout.unwrap_or(defaults.holdout),
-        defective_share: defective_share.unwrap_or(defaults.defective_share),
+        defective_share,
         false_alarm_rate: false_alarm_rate.unwrap_or(defaults.false_alarm_rate),
         pixel_false_alarm_rate,
         on_broken: self::on_broken(on_broken, defaults.on_broken)?,
         seed: seed.unwrap_or(defaults.seed),
         device: self::device(device, precision)?,
-        out: Some(out),
-        begin: match (resume, force) {
-            (true, _) => Begin::Resume,
-            (false, true) => Begin::Over,
-            (false, false) => Begin::Afresh,
-        },
+        out: Some(named("out", out)?),
+        begin: begin(resume, force)?,
         ..defaults
     };
     job.check().map_err(raised)?;
@@ -171,17 +117,18 @@ pub fn train<'py>(
     plain(py, &model.calibration)
 }
 
-/// Finds the thresholds of a model anew, from new normal images or labelled ones, and writes them into its file or another;
-/// returns them before and after.
+/// Finds the thresholds of a model anew, from new normal images or labelled ones, and writes them into its file or another, which is
+/// written over on request (`force`); returns them before and after.
 #[pyfunction]
-#[pyo3(signature = (model, data, out = None, *, verify_key = None, false_alarm_rate = None, pixel_false_alarm_rate = None, f1 = false,
-    group = None, on_broken = None, seed = None, device = "auto", precision = "f32", progress = None, log = None))]
+#[pyo3(signature = (model, data, out = None, *, force = false, verify_key = None, false_alarm_rate = None, pixel_false_alarm_rate = None,
+    f1 = false, group = None, on_broken = None, seed = None, device = "auto", precision = "f32", progress = None, log = None))]
 #[allow(clippy::too_many_arguments)] // by name, in Python
 pub fn calibrate<'py>(
     py: Python<'py>,
     model: PathBuf,
     data: PathBuf,
     out: Option<PathBuf>,
+    force: bool,
     verify_key: Option<PathBuf>,
     false_alarm_rate: Option<f64>,
     pixel_false_alarm_rate: Option<f64>,
@@ -194,10 +141,16 @@ pub fn calibrate<'py>(
     progress: Option<Py<PyAny>>,
     log: Option<Py<PyAny>>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-    let defaults = CalibrateJob::new(model, data);
+    if f1 && (false_alarm_rate.is_some() || pixel_false_alarm_rate.is_some()) {
+        return Err(HotadError::new_err(
+            "f1: thresholds then follow from labels alone; leave out false_alarm_rate and pixel_false_alarm_rate",
+        ));
+    }
+    let defaults = CalibrateJob::new(named("model", model)?, named("data", data)?);
     let job = CalibrateJob {
         key: key(verify_key)?,
-        out,
+        out: out.map(|out| named("out", out)).transpose()?,
+        force,
         false_alarm_rate: false_alarm_rate.unwrap_or(defaults.false_alarm_rate),
         pixel_false_alarm_rate,
         f1,
@@ -234,7 +187,7 @@ pub fn evaluate<'py>(
     progress: Option<Py<PyAny>>,
     log: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let defaults = EvaluateJob::new(model, data);
+    let defaults = EvaluateJob::new(named("model", model)?, named("data", data)?);
     let seed = seed.unwrap_or(defaults.seed);
     let corruption =
         corrupt.map(|name| name.parse::<Corruption>().map_err(|hint| format!("corrupt: {name:?}; {hint}")));
@@ -245,7 +198,7 @@ pub fn evaluate<'py>(
         corrupt: kind.map(|kind| Corrupt { kind, seed }),
         group: group.unwrap_or(defaults.group.clone()),
         on_broken: self::on_broken(on_broken, defaults.on_broken)?,
-        batch: batch.unwrap_or(defaults.batch),
+        batch: self::batch(batch, defaults.batch)?,
         seed,
         device: self::device(device, precision)?,
         ..defaults

@@ -124,6 +124,21 @@ def test_sizes_beyond_all_measure_are_refused(inspector):
     hotad.Inspector(MODEL, device="cpu", regions=2**62, deadline_ms=1e22).inspect(noise(64, 64))
 
 
+def test_the_limit_of_megapixels_is_raised_and_lowered(inspector):
+    frame = numpy.zeros((1000, 2000), numpy.uint8)
+    try:
+        hotad.set_max_megapixels(1)
+        with pytest.raises(hotad.HotadError, match="2000 x 1000 pixels are more than 1 megapixels; raise the limit"):
+            inspector.inspect(frame)
+        hotad.set_max_megapixels(2)
+        inspector.inspect(frame)
+        for beyond in [0, 1_000_001]:
+            with pytest.raises(hotad.HotadError, match=f"max_megapixels: {beyond} is out of range; use 1 to 1000000"):
+                hotad.set_max_megapixels(beyond)
+    finally:
+        hotad.set_max_megapixels(100)
+
+
 def test_a_deadline_that_cannot_be_kept():
     inspector = hotad.Inspector(MODEL, device="cpu", deadline_ms=0.001)
     inspector.warm_up(64, 64, "gray8")
@@ -132,10 +147,11 @@ def test_a_deadline_that_cannot_be_kept():
 
 
 def test_a_deadline_counts_from_the_arrival():
-    inspector = hotad.Inspector(MODEL, device="cpu", deadline_ms=3_600_000)
+    inspector = hotad.Inspector(MODEL, device="cpu", deadline_ms=3_600_000, map="model")
     assert not inspector.inspect(noise(64, 64)).late
     verdict = inspector.inspect(noise(64, 64), waited_ms=3_600_000)
     assert verdict.late and verdict.label == "undecided" and verdict.stages["wait"] >= 3_600_000
+    assert verdict.map is None
     assert all(v.late for v in inspector.inspect_batch([noise(64, 64)] * 2, waited_ms=3_600_000))
     for waited in [-1, float("nan"), 1e300]:
         with pytest.raises(hotad.HotadError, match="waited_ms"):
@@ -203,6 +219,13 @@ def test_threads_that_are_kept_awake(inspector):
         (MODEL, {"deadline_ms": 0}, "deadline"),
         (MODEL, {"deadline_ms": -1}, "deadline"),
         (MODEL, {"deadline_ms": float("nan")}, "deadline"),
+        (MODEL, {"deadline_ms": float("inf")}, "deadline_ms: inf; expected a finite number above 0, 1e22 at most"),
+        (MODEL, {"deadline_ms": 1e300}, "finite number above 0, 1e22 at most"),
+        (MODEL, {"roi": []}, "roi: an empty list; name at least one box"),
+        (MODEL, {"roi": "mask:"}, "names no file"),
+        (MODEL, {"roi": ["mask: "]}, "names no file"),
+        (MODEL, {"verify_key": ""}, "^verify_key: the path is empty"),
+        ("", {}, "^path: the path is empty"),
         (MODEL, {"threads": 0}, "threads"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Training, calibrating and evaluating from Python: the files and numbers of the command line, and callbacks."""
+"""Training, calibrating and evaluating from Python: the files and numbers of the command line, and what is refused."""
 
 import json
 import subprocess
@@ -7,39 +7,8 @@ import numpy
 import pytest
 
 import hotad
-from test_inspector import BINARY, write_png
-
-SETTINGS = {"latent": 8, "epochs": 1, "batch": 4}
-
-
-def draw(root):
-    """Gray bars, 12 normal for training, 4 good and 4 with a dark square for the test."""
-    random = numpy.random.default_rng(3)
-    for folder, count, dark in [("train/good", 12, False), ("test/good", 4, False), ("test/dark", 4, True)]:
-        (root / folder).mkdir(parents=True)
-        for i in range(count):
-            columns = 130 + 50 * numpy.sin(0.6 * numpy.arange(40) + random.uniform(0, 1))
-            image = columns[None, :] + random.uniform(-5, 5, (40, 40))
-            if dark:
-                image[10:22, 14:26] = 20
-            write_png(root / folder / f"{i:03}.png", image.astype(numpy.uint8))
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("jobs")
-    draw(folder / "data")
-    seen, lines = [], []
-    calibration = hotad.train(
-        "l2-ae",
-        folder / "data",
-        folder / "model.safetensors",
-        settings=SETTINGS,
-        device="cpu",
-        progress=lambda *progress: seen.append(progress),
-        log=lines.append,
-    )
-    return folder, calibration, seen, lines
+from conftest import SETTINGS, draw
+from test_inspector import BINARY
 
 
 def run(*args):
@@ -77,34 +46,18 @@ def test_calibration_gives_before_and_after(trained):
     assert hotad.Inspector(out, device="cpu").thresholds[0] == numpy.float32(after["image_threshold"])
 
 
-def train_with(folder, name, **options):
-    return hotad.train("l2-ae", folder / "data", folder / name, settings=SETTINGS, device="cpu", **options)
-
-
-def test_a_callback_can_stop_the_work(trained):
-    folder, *_ = trained
-    with pytest.raises(hotad.HotadError, match="interrupted"):
-        train_with(folder, "stopped.safetensors", progress=lambda *_: False)
-    assert not (folder / "stopped.safetensors").exists()
-    train_with(folder, "after.safetensors")
-
-
-def test_an_exception_of_a_callback_comes_through(trained):
-    folder, *_ = trained
-
-    def fail(*_):
-        raise ZeroDivisionError("the callback's own")
-
-    with pytest.raises(ZeroDivisionError, match="own"):
-        train_with(folder, "failed.safetensors", log=fail)
-
-
 @pytest.mark.parametrize(
     "options, said",
     [
         ({"settings": {"no_such": 1}}, "no_such"),
         ({"settings": {"latent": None}}, "settings"),
         ({"settings": [1]}, "settings"),
+        ({"settings": {"alpha": float("nan")}}, "settings: numbers must be finite"),
+        ({"settings": {"sizes": [1, float("inf")]}}, "settings: numbers must be finite"),
+        ({"resume": True, "force": True}, "force: resume is set too"),
+        ({"roi": []}, "roi: an empty list"),
+        ({"init": ""}, "init: the path is empty"),
+        ({"members": [""]}, "members: the path is empty"),
         ({"holdout": 2.0}, "holdout"),
         ({"roi": "box:1"}, "box:1"),
         ({"roi": ["box:0,0,4000,4000"]}, "region of interest"),
@@ -116,6 +69,23 @@ def test_what_cannot_be_is_refused(trained, options, said):
     folder, *_ = trained
     with pytest.raises(hotad.HotadError, match=said):
         hotad.train("l2-ae", folder / "data", folder / "refused.safetensors", **{"device": "cpu", **options})
+
+
+@pytest.mark.parametrize("rate", ["false_alarm_rate", "pixel_false_alarm_rate"])
+def test_thresholds_of_labels_take_no_rates(trained, rate):
+    folder, *_ = trained
+    model = folder / "model.safetensors"
+    before = model.read_bytes()
+    with pytest.raises(hotad.HotadError, match="f1: .* leave out false_alarm_rate and pixel_false_alarm_rate"):
+        hotad.calibrate(model, folder / "data", device="cpu", f1=True, **{rate: 0.1})
+    assert model.read_bytes() == before
+
+
+@pytest.mark.parametrize("batch", [0, 1025, 10**18])
+def test_batches_out_of_range_are_refused(trained, batch):
+    folder, *_ = trained
+    with pytest.raises(hotad.HotadError, match=f"batch: {batch} is out of range; use 1 to 1024"):
+        hotad.evaluate(folder / "model.safetensors", folder / "data", device="cpu", batch=batch)
 
 
 def test_a_broken_image_is_skipped_where_that_is_asked_for(trained, tmp_path):

@@ -44,6 +44,26 @@ def test_actors_say_what_one_inspector_says(cluster):
     assert {row["number"]: row["score"] for row in rows} == expected(images)
 
 
+def test_the_number_of_actors_may_vary(cluster):
+    images = frames(8)
+    rows = hotad.ray.inspect(dataset(images), MODEL, actors=(1, 2), batch=4, device="cpu").take_all()
+    assert {row["number"]: row["score"] for row in rows} == expected(images)
+
+
+@pytest.mark.parametrize("actors, least, most", [(3, 3, 3), ((1, 4), 1, 4)])
+def test_ray_is_asked_for_a_pool_of_actors(actors, least, most):
+    """`concurrency` is deprecated since Ray 2.51."""
+
+    class Recorder:
+        def map_batches(self, actor, **arguments):
+            return arguments
+
+    arguments = hotad.ray.inspect(Recorder(), MODEL, actors=actors)
+    pool = arguments["compute"]
+    assert isinstance(pool, ray.data.ActorPoolStrategy) and "concurrency" not in arguments
+    assert (pool.min_size, pool.max_size) == (least, most)
+
+
 def test_a_killed_actor_loses_nothing(cluster, tmp_path):
     images = frames(24)
     marker = tmp_path / "killed"

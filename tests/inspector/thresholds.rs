@@ -25,6 +25,12 @@ fn the_next_frame_is_judged_by_new_thresholds() {
         inspector.inspect(&frame, &mut verdict).expect("a verdict");
         assert_eq!((verdict.score, verdict.label), (score, label));
         assert_eq!((verdict.image_threshold, verdict.pixel_threshold), (image, 2.0));
+        assert!(
+            (verdict.calibrated > 0.5) == (label == Label::Anomaly),
+            "0.5 at the threshold: {}",
+            verdict.calibrated
+        );
+        assert!((verdict.calibrated - 0.5).abs() < 0.1, "{} near the threshold", verdict.calibrated);
     }
     let changes = thresholds.changes();
     assert_eq!(changes.len(), 2);

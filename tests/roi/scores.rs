@@ -111,7 +111,7 @@ fn the_inspector_says_what_the_command_line_says() {
     train_small(&dir.join("data"), &plain, &["--epochs", "2"]);
     for roi in [BOX, POLYGON] {
         let model: PathBuf = dir.join("with.safetensors");
-        ok(&["roi", text(&plain), "--set", roi, "--out", text(&model), "-q"]);
+        ok(&["roi", text(&plain), "--set", roi, "--out", text(&model), "--force", "-q"]);
         let images = dir.join("frames/test/crack");
         let lines = scored(&model, &images, &dir.join("maps"));
         let options = || Options { device: "cpu".into(), map: MapSize::Frame, ..Options::default() };

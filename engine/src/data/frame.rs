@@ -215,7 +215,10 @@ impl<'a> Frame<'a> {
         }
         let most = Limits::chosen().pixels;
         if (width as u64).saturating_mul(height as u64) > most {
-            return refuse(format!("{width} x {height} pixels are more than {} megapixels", most / 1_000_000));
+            return refuse(format!(
+                "{width} x {height} pixels are more than {} megapixels; raise the limit or take smaller frames",
+                most / 1_000_000
+            ));
         }
         Ok(())
     }

@@ -2,14 +2,14 @@
 //! gigabytes.
 
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{PoisonError, RwLock};
 
 use image::ImageFormat;
 
 use crate::error::Error;
 
 /// The limits of this process.
-static CHOSEN: OnceLock<Limits> = OnceLock::new();
+static CHOSEN: RwLock<Option<Limits>> = RwLock::new(None);
 
 /// Largest image and file that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,9 @@ pub struct Limits {
 
 /// Megapixels by default, which images of an inspection line do not come near to.
 pub const MEGAPIXELS: u32 = 100;
+
+/// Most megapixels that may be allowed.
+pub const MOST_MEGAPIXELS: u32 = 1_000_000;
 
 /// Bytes of the file of such an image.
 const BYTES: u64 = 512_000_000;
@@ -72,14 +75,27 @@ impl Limits {
         Self { pixels: u64::from(number) * 1_000_000, bytes }
     }
 
-    /// Makes these the limits of this process; the first call counts.
+    /// Limits frames, images and masks to so many megapixels, in the whole process and from now on.
+    ///
+    /// # Errors
+    /// Beyond 1 to [`MOST_MEGAPIXELS`].
+    pub fn set_megapixels(number: u32) -> Result<(), Error> {
+        if !(1..=MOST_MEGAPIXELS).contains(&number) {
+            let reason = format!("{number} is out of range; use 1 to {MOST_MEGAPIXELS}");
+            return Err(Error::Argument { name: "max_megapixels", reason });
+        }
+        Self::megapixels(number).choose();
+        Ok(())
+    }
+
+    /// Makes these the limits of this process, from now on.
     pub fn choose(self) {
-        CHOSEN.get_or_init(|| self);
+        *CHOSEN.write().unwrap_or_else(PoisonError::into_inner) = Some(self);
     }
 
     /// The limits of this process.
     pub fn chosen() -> Self {
-        CHOSEN.get().copied().unwrap_or_default()
+        CHOSEN.read().unwrap_or_else(PoisonError::into_inner).unwrap_or_default()
     }
 
     /// Refuses an image by its declared size.

@@ -1,5 +1,5 @@
 //! Warnings about images that can be read. An image is read many times during training and scoring, so warnings are collected here;
-//! the program takes them and prints each once.
+//! jobs and the program take them and tell each once.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,12 @@ pub(super) fn note(notice: Notice, path: &Path) {
     }
 }
 
-/// What was noted since: one line for each kind, about the first image by its path. A kind is said once in a process.
+/// Forgets what was noted and said: other work begins.
+pub fn forget() {
+    NOTED.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
+/// What was noted since: one line for each kind, about the first image by its path. A kind is said once, until [`forget`].
 pub fn take() -> Vec<String> {
     let mut noted = NOTED.lock().unwrap_or_else(PoisonError::into_inner);
     let lines = noted.iter_mut().filter_map(|(notice, noted)| match std::mem::replace(noted, Noted::Said) {

@@ -55,8 +55,8 @@ pub struct Prepared {
     pub thumbnails: Vec<Thumbnail>,
     /// Rows and columns of each.
     pub sizes: Vec<(usize, usize)>,
-    /// One line for each file left out.
-    pub skipped: Vec<String>,
+    /// Why each file that was left out cannot be used.
+    pub skipped: Vec<Error>,
     /// What else the user should know about the images, one line each.
     pub warnings: Vec<String>,
 }
@@ -145,7 +145,7 @@ pub fn prepare(items: &[Item], roi: Option<&Roi>, on_broken: OnBroken) -> Result
                 prepared.hashes.push(sha256);
                 prepared.items.push(item.clone());
             }
-            Err(error) if on_broken == OnBroken::Skip => prepared.skipped.push(error.to_string()),
+            Err(error) if on_broken == OnBroken::Skip => prepared.skipped.push(error),
             Err(error) => return Err(error),
         }
     }

@@ -3,10 +3,9 @@
 
 mod fingerprint;
 mod keep;
+mod log;
 mod rate;
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -18,7 +17,7 @@ use crate::data::crop::Crop;
 use crate::data::files::ImageFiles;
 use crate::data::loader::{Batch, Images, for_all, for_each_batch};
 use crate::data::picture::ImageSpec;
-use crate::error::{AtPath, Error, Result, shown};
+use crate::error::{Error, Result, shown};
 use crate::interrupt;
 use crate::observer::{Observer, Task};
 use crate::params::{Params, State};
@@ -26,6 +25,7 @@ use crate::random;
 use crate::threads::pooled;
 pub use fingerprint::{Difference, argument};
 pub use keep::Keep;
+use log::Log;
 use rate::Rate;
 
 /// The kind of a checkpoint's file; its `meta` has the `fingerprint` of the run that it was made for.
@@ -138,7 +138,7 @@ struct Run<'a> {
     kept: State,
     /// Whether there is a checkpoint of this run.
     saved: bool,
-    log: Option<(PathBuf, File)>,
+    log: Option<Log>,
     task: Task<'a>,
     /// Steps of the whole run.
     steps: u64,
@@ -175,14 +175,8 @@ impl<'a> Run<'a> {
         if kept.is_empty() && matches!(learner.keep(), Keep::Average(_)) {
             kept = learner.params().values()?;
         }
-        let log = match &options.log {
-            Some(path) => {
-                let mut how = OpenOptions::new();
-                how.create(true).write(true).append(options.resume).truncate(!options.resume);
-                Some((path.clone(), how.open(path).at(path)?))
-            }
-            None => None,
-        };
+        let done = options.resume.then_some(at.epoch);
+        let log = options.log.as_deref().map(|path| Log::open(path, done)).transpose()?;
         let batches = data.train.len().div_ceil(options.batch.max(1)) as u64;
         let steps = (options.epochs as u64).saturating_mul(batches);
         let mut task = Task::new(options.observer, "training", steps, "steps");
@@ -266,11 +260,9 @@ impl<'a> Run<'a> {
 
     /// Writes a line of the log. Training is worth more than its log: on a full disk the log ends here.
     fn write_log(&mut self, line: &Value) {
-        let Some((path, file)) = &mut self.log else { return };
-        if let Err(e) = writeln!(file, "{line}") {
-            let warning = format!("{}: {e}; training goes on without its log", shown(path));
+        if let Some(Err(reason)) = self.log.as_mut().map(|log| log.write(line)) {
             self.log = None;
-            self.options.observer.warn(&warning);
+            self.options.observer.warn(&format!("{reason}; training goes on without its log"));
         }
     }
 

@@ -19,7 +19,7 @@ use hotad_engine::params::Params;
 use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
-use hotad_engine::{Result, interrupt, random};
+use hotad_engine::{Result, random};
 use hotad_kernels::adam::{AdamOptions, adam};
 use hotad_kernels::loss::Loss;
 use serde_json::Value;
@@ -271,7 +271,6 @@ impl AnoGan {
         let options = AdamOptions { lr: self.config.test_lr as f32, ..AdamOptions::default() };
         let target = Target::new(image, judge, Loss::L1, self.config.feature_weight as f32)?;
         for taken in (0..self.config.test_steps as u32).take_while(|taken| until.goes_on(*taken)) {
-            interrupt::check()?;
             let seen = z.leaf();
             let difference = target.difference(&generator.decode(&self.params, &seen, false)?)?;
             let Some(grad) = backward(&difference)?.take(&seen) else { break };
@@ -290,7 +289,7 @@ impl Detector for AnoGan {
     }
 
     fn score(&self, images: &Tensor) -> Result<Scores> {
-        self.score_until(images, &Until::done())
+        Until::interruptible(|until| self.score_until(images, until))
     }
 
     fn score_until(&self, images: &Tensor, until: &Until) -> Result<Scores> {

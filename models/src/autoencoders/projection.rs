@@ -104,7 +104,7 @@ impl Detector for Projection {
     }
 
     fn score(&self, images: &Tensor) -> Result<Scores> {
-        self.score_until(images, &Until::done())
+        Until::interruptible(|until| self.score_until(images, until))
     }
 
     fn score_until(&self, images: &Tensor, until: &Until) -> Result<Scores> {

@@ -74,7 +74,7 @@ pub trait Settings: Declared + Serialize + DeserializeOwned + Default {
         for (key, value) in table {
             let alone = Value::Table(Table::from_iter([(key.clone(), value.clone())]));
             let read: std::result::Result<Self, toml::de::Error> = alone.try_into();
-            read.map_err(|e| Error::Config(format!("setting {key} = {value}: {}", e.message().trim())))?;
+            read.map_err(|e| Error::Config(format!("setting {key} = {value}: {}", reason(e.message()))))?;
         }
         let mut whole = Self::default().to_table();
         whole.extend(Self::under(table)?);
@@ -138,6 +138,23 @@ pub fn checked<'de, S: Settings, D: serde::Deserializer<'de>>(from: D) -> std::r
     let settings = S::deserialize(whole).map_err(serde::de::Error::custom)?;
     settings.check().map_err(serde::de::Error::custom)?;
     Ok(settings)
+}
+
+/// What is wrong with the type of a value, without the names of Rust's types.
+fn reason(message: &str) -> String {
+    let message = message.trim();
+    if message.contains("untagged enum") {
+        return "no value of this type is allowed".into();
+    }
+    let Some((what, expected)) = message.rsplit_once("expected ") else { return message.into() };
+    let expected = match expected {
+        "f32" | "f64" => "a number",
+        "i64" | "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number",
+        "a sequence" => "a list",
+        "a boolean" => "true or false",
+        same => same,
+    };
+    format!("{what}expected {expected}")
 }
 
 /// A share above 0 and below 1, or a whole number from 1 on.

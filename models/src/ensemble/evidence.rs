@@ -6,6 +6,7 @@ use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::data::synth::{Kind, draw};
 use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
+use hotad_engine::until::Until;
 use hotad_engine::{Error, Result, interrupt, random};
 
 use crate::detector::{Score, Scores};
@@ -49,7 +50,7 @@ pub struct Evidence {
 /// What the member reports, and numbers that are not finite.
 pub fn scored(member: &Member, images: &Tensor, size: (usize, usize)) -> Result<Scores> {
     let spec = member.model.detector.image();
-    let scores = member.model.score(&fitted(images, spec, &Device::CPU)?)?;
+    let scores = member.model.score_until(&fitted(images, spec, &Device::CPU)?, &Until::done())?;
     if scores.iter().any(|s| !s.is_finite()) {
         let reason = format!("member {} gives scores that are not finite; train it again", member.name);
         return Err(Error::Config(reason));

@@ -262,7 +262,7 @@ impl Detector for I3ad {
     }
 
     fn score(&self, images: &Tensor) -> Result<Scores> {
-        self.score_until(images, &Until::done())
+        Until::interruptible(|until| self.score_until(images, until))
     }
 
     fn score_until(&self, images: &Tensor, until: &Until) -> Result<Scores> {

@@ -16,7 +16,8 @@ use hotad_engine::{Error, Result};
 use toml::Table;
 
 use super::{
-    FALSE_ALARM_RATE, GROUP, ON_BROKEN, SCORE_BATCH, SEED, check_share, data_set, lock_model, prepare, save_changed,
+    FALSE_ALARM_RATE, GROUP, ON_BROKEN, SCORE_BATCH, SEED, check_changed, check_share, data_set, lock_model, prepare,
+    run_job, save_changed,
 };
 use crate::calibrate::{CalibrationRule, calibrate, on_labelled};
 use crate::model::Model;
@@ -32,6 +33,8 @@ pub struct CalibrateJob {
     pub data: PathBuf,
     /// File to write; `None` writes the model file anew.
     pub out: Option<PathBuf>,
+    /// Whether to write over another file at `out`.
+    pub force: bool,
     /// Share of normal images that may be called anomalies, above 0 and below 1.
     pub false_alarm_rate: f64,
     /// Share of normal pixels that may be called defective, above 0 and below 1; `None` takes the threshold with the largest
@@ -74,6 +77,7 @@ impl CalibrateJob {
             key: None,
             data: data.into(),
             out: None,
+            force: false,
             false_alarm_rate: FALSE_ALARM_RATE,
             pixel_false_alarm_rate: None,
             f1: false,
@@ -102,12 +106,18 @@ impl CalibrateJob {
     /// finite, or [`Error::Interrupted`].
     pub fn run(&self, observer: &dyn Observer) -> Result<Calibrated> {
         self.check()?;
-        let _lock = lock_model(&self.model, observer)?;
-        let mut model = Model::load_with(&self.model, self.key.as_ref(), &Table::new(), &self.device)?;
-        let before = model.calibration.clone();
-        self.run_on(&mut model, observer)?;
-        save_changed(&model, self.out.as_deref().unwrap_or(&self.model), observer)?;
-        Ok(Calibrated { model, before })
+        let out = self.out.as_deref().unwrap_or(&self.model);
+        check_changed(&self.model, out, self.force)?;
+        run_job(observer, || {
+            let _lock = lock_model(out, observer)?;
+            // Another may have ended meanwhile.
+            check_changed(&self.model, out, self.force)?;
+            let mut model = Model::load_with(&self.model, self.key.as_ref(), &Table::new(), &self.device)?;
+            let before = model.calibration.clone();
+            self.run_on(&mut model, observer)?;
+            save_changed(&model, out, observer)?;
+            Ok(Calibrated { model, before })
+        })
     }
 
     /// Gives a model that is in memory new thresholds; nothing is written. [`CalibrateJob::model`] is what warnings call it.
@@ -118,9 +128,9 @@ impl CalibrateJob {
         self.check()?;
         let images = self.images(model, observer)?;
         if self.f1 {
-            (model.calibration, model.provenance.threshold_images) = self.on_labels(model, &images)?;
+            (model.calibration, model.provenance.threshold_images) = self.on_labels(model, &images, observer)?;
         } else {
-            self.on_normal(model, &images)?;
+            self.on_normal(model, &images, observer)?;
             // The new thresholds depend on no labelled image.
             model.provenance.threshold_images = Vec::new();
         }
@@ -171,20 +181,20 @@ impl CalibrateJob {
     }
 
     /// Thresholds from normal images.
-    fn on_normal(&self, model: &mut Model, images: &Images) -> Result<()> {
+    fn on_normal(&self, model: &mut Model, images: &Images, observer: &dyn Observer) -> Result<()> {
         let paths: Vec<PathBuf> = images.prepared.items.iter().map(|i| i.path.clone()).collect();
         let rule = CalibrationRule {
             image_false_alarm_rate: self.false_alarm_rate,
             pixel_false_alarm_rate: self.pixel_false_alarm_rate,
         };
         let roi = model.roi.clone();
-        calibrate(model, ImageFiles::new(&paths, roi.as_ref()), &images.parts, rule, self.seed)
+        calibrate(model, ImageFiles::new(&paths, roi.as_ref()), &images.parts, rule, self.seed, observer)
     }
 
     /// Thresholds from labelled images, and the SHA-256 of all images that thresholds depend on then: these, and those that a
     /// pixel threshold which stays was fitted to.
-    fn on_labels(&self, model: &Model, images: &Images) -> Result<(Calibration, Vec<String>)> {
-        let found = on_labelled(model, &images.prepared.items, self.batch)?;
+    fn on_labels(&self, model: &Model, images: &Images, observer: &dyn Observer) -> Result<(Calibration, Vec<String>)> {
+        let found = on_labelled(model, &images.prepared.items, self.batch, observer)?;
         let mut fitted_to = images.prepared.hashes.clone();
         if found.pixel_rule == model.calibration.pixel_rule {
             fitted_to.extend_from_slice(&model.provenance.threshold_images);

@@ -12,7 +12,7 @@ use hotad_engine::observer::{Observer, Task};
 use hotad_engine::signature::PublicKey;
 use toml::Table;
 
-use super::{GROUP, ON_BROKEN, SCORE_BATCH, SEED, data_set, prepare};
+use super::{GROUP, ON_BROKEN, SCORE_BATCH, SEED, data_set, prepare, run_job};
 use crate::evaluate::{AgainstF32, EvaluateOptions, Evaluation, Metrics, evaluate};
 use crate::model::Model;
 
@@ -67,9 +67,11 @@ impl EvaluateJob {
     /// A model, setting or data set that cannot be used, scores that are not finite, or
     /// [`Error::Interrupted`](hotad_engine::Error::Interrupted).
     pub fn run(&self, observer: &dyn Observer) -> Result<Evaluation> {
-        let mut evaluation = self.run_on(&self.load()?, observer)?;
-        self.compare_with_f32(&mut evaluation, observer)?;
-        Ok(evaluation)
+        run_job(observer, || {
+            let mut evaluation = self.run_on(&self.load()?, observer)?;
+            self.compare_with_f32(&mut evaluation, observer)?;
+            Ok(evaluation)
+        })
     }
 
     /// Where the job's precision is not f32, scores the images in f32 too and puts the differences into the metrics.

@@ -13,17 +13,19 @@ mod train;
 
 use std::path::Path;
 
+use hotad_engine::data::notices;
 use hotad_engine::data::prepare::{self, OnBroken, Prepared};
 use hotad_engine::data::roi::Roi;
 use hotad_engine::data::{Dataset, Item};
 use hotad_engine::observer::Observer;
+use hotad_engine::threads::check_process;
 use hotad_engine::{Error, Result};
 
 use crate::config::Interval;
 
 pub use calibrate::{CalibrateJob, Calibrated};
 pub use evaluate::{EvaluateJob, TestImages, note};
-pub use model_file::{lock_model, save_changed};
+pub use model_file::{check_changed, check_free, is_same_file, lock_model, lock_result, save_changed};
 pub use result_file::{Begin, Conflict, check_result_file};
 pub use selection::Selection;
 pub use train::{DEFECTIVE_SHARE, HOLDOUT, TrainJob, check_precision};
@@ -42,6 +44,18 @@ pub const SEED: u64 = 0;
 
 /// Images scored together, unless told otherwise.
 pub const SCORE_BATCH: usize = 8;
+
+/// Most images of one step, or scored together.
+pub const MOST_BATCH: u16 = 1024;
+
+/// Does a whole job, in a process that can; what images gave notice of is told at its end.
+fn run_job<T>(observer: &dyn Observer, job: impl FnOnce() -> Result<T>) -> Result<T> {
+    check_process(None)?;
+    notices::forget();
+    let result = job();
+    notices::take().iter().for_each(|notice| observer.warn(notice));
+    result
+}
 
 /// Fails unless a share is above 0 and below 1; `name` is that of the field.
 fn check_share(name: &'static str, value: f64) -> Result<()> {
@@ -68,7 +82,7 @@ pub fn data_set(root: &Path, observer: &dyn Observer) -> Result<Dataset> {
 /// The first file in order that is broken, or that the region does not lie in, under [`OnBroken::Refuse`].
 pub fn prepare(items: &[Item], roi: Option<&Roi>, on_broken: OnBroken, observer: &dyn Observer) -> Result<Prepared> {
     let prepared = prepare::prepare(items, roi, on_broken)?;
-    prepared.skipped.iter().for_each(|error| observer.warn(&format!("skipped {error}")));
+    prepared.skipped.iter().for_each(|error| observer.skipped(error));
     prepared.warnings.iter().for_each(|warning| observer.warn(warning));
     Ok(prepared)
 }

@@ -26,6 +26,8 @@ pub enum Begin {
 pub enum Conflict {
     /// The path is that of a folder.
     Folder,
+    /// The path is that of a device or the like.
+    Special,
     /// An earlier result is there.
     Result,
     /// This checkpoint of an interrupted run is there.
@@ -39,6 +41,7 @@ impl Conflict {
     pub fn of(out: &Path, begin: Begin) -> Option<Self> {
         match (checkpoints(out).first(), begin) {
             _ if out.is_dir() => Some(Self::Folder),
+            _ if out.exists() && !out.is_file() => Some(Self::Special),
             _ if begin == Begin::Afresh && out.exists() => Some(Self::Result),
             (Some(path), Begin::Afresh) => Some(Self::Checkpoint(path.clone())),
             (None, Begin::Resume) => Some(Self::NoCheckpoint),
@@ -51,6 +54,7 @@ impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Folder => f.write_str("is a folder; name a file"),
+            Self::Special => f.write_str("is no regular file; name another"),
             Self::Result => f.write_str("is there already"),
             Self::Checkpoint(path) => write!(f, "{} is of an interrupted run", shown(path)),
             Self::NoCheckpoint => f.write_str("has no checkpoint to resume from"),

@@ -182,7 +182,7 @@ fn chosen_by(
     chosen.insert("SHA-256 of the parts that images are of".into(), list_sha256(&parts).into());
     chosen.insert(argument("holdout"), job.holdout.into());
     if defective {
-        chosen.insert(argument("defective_share"), job.defective_share.into());
+        chosen.insert(argument("defective_share"), job.share_of_defective().into());
     }
     chosen
 }
@@ -193,7 +193,7 @@ fn candidates(data: &Dataset, job: &TrainJob, cross_validation: bool) -> Result<
     let (good, bad): (Vec<&Item>, Vec<&Item>) = data.test.iter().partition(|i| !i.defective);
     Ok(match (method(&job.method)?.supervised, cross_validation) {
         (true, true) => normal.chain(good).chain(bad).cloned().collect(),
-        (true, false) => normal.cloned().chain(data.defective_to_learn(job.defective_share, job.seed)).collect(),
+        (true, false) => normal.cloned().chain(data.defective_to_learn(job.share_of_defective(), job.seed)).collect(),
         (false, _) => normal.cloned().collect(),
     })
 }

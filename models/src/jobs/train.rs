@@ -1,6 +1,7 @@
 //! Training: images chosen, a method fitted, thresholds found, the model written.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use hotad_engine::calibration::Calibration;
@@ -8,12 +9,16 @@ use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::prepare::OnBroken;
 use hotad_engine::data::roi::Roi;
 use hotad_engine::device::{Device, Precision};
+use hotad_engine::error::shown;
 use hotad_engine::model_file::{EntryNames, Provenance};
 use hotad_engine::observer::Observer;
 use hotad_engine::{Error, Result};
 use toml::Table;
 
-use super::{Begin, FALSE_ALARM_RATE, GROUP, ON_BROKEN, SEED, Selection, check_result_file, check_share};
+use super::{
+    Begin, FALSE_ALARM_RATE, GROUP, ON_BROKEN, SEED, Selection, check_free, check_result_file, check_share,
+    is_same_file, lock_result, run_job,
+};
 use crate::calibrate::{CalibrationRule, calibrate};
 use crate::cross_validation::CrossValidationTable;
 use crate::detector::entry_names;
@@ -50,8 +55,9 @@ pub struct TrainJob {
     /// Share of the normal images that thresholds are found on and training is watched with, above 0 and below 1; without
     /// effect where the data set names its validation images.
     pub holdout: f64,
-    /// Share of the defective test images that a supervised method learns from, above 0 and below 1.
-    pub defective_share: f64,
+    /// Share of the defective test images that a supervised method learns from, above 0 and below 1; `None` takes
+    /// [`DEFECTIVE_SHARE`]. Other methods refuse one.
+    pub defective_share: Option<f64>,
     /// Share of normal images that may be called anomalies, above 0 and below 1.
     pub false_alarm_rate: f64,
     /// Share of normal pixels that may be called defective, above 0 and below 1; `None` takes the threshold with the largest
@@ -81,7 +87,7 @@ impl TrainJob {
             roi: None,
             group: GROUP.into(),
             holdout: HOLDOUT,
-            defective_share: DEFECTIVE_SHARE,
+            defective_share: None,
             false_alarm_rate: FALSE_ALARM_RATE,
             pixel_false_alarm_rate: None,
             on_broken: ON_BROKEN,
@@ -101,12 +107,17 @@ impl TrainJob {
         method.check(&self.settings)?;
         check_share("holdout", self.holdout)?;
         check_share("false_alarm_rate", self.false_alarm_rate)?;
-        check_share("defective_share", self.defective_share)?;
+        check_share("defective_share", self.share_of_defective())?;
         self.pixel_false_alarm_rate.map_or(Ok(()), |rate| check_share("pixel_false_alarm_rate", rate))?;
         if !self.members.is_empty() && !method.ensemble {
             let (name, ensembles) = (method.name, names(methods(), |m| m.ensemble));
             let reason = format!("{name} is not built on other models; those that are: {ensembles}");
             return Err(Error::Argument { name: "members", reason });
+        }
+        if self.defective_share.is_some() && !method.supervised {
+            let (name, those) = (method.name, names(methods(), |m| m.supervised));
+            let reason = format!("{name} learns from normal images alone; those that learn from defects: {those}");
+            return Err(Error::Argument { name: "defective_share", reason });
         }
         if self.init.is_some() && !method.warm_start {
             let (name, those) = (method.name, names(methods(), |m| m.warm_start));
@@ -116,12 +127,17 @@ impl TrainJob {
         Ok(())
     }
 
+    /// Share of the defective test images that a supervised method learns from.
+    pub(super) fn share_of_defective(&self) -> f64 {
+        self.defective_share.unwrap_or(DEFECTIVE_SHARE)
+    }
+
     /// Does everything: [`TrainJob::select`], then [`TrainJob::train`].
     ///
     /// # Errors
     /// Those of both.
     pub fn run(&self, observer: &dyn Observer) -> Result<Model> {
-        self.train(&self.select(observer)?, observer)
+        run_job(observer, || self.train(&self.select(observer)?, observer))
     }
 
     /// Chooses the images that are learned from and held out, and says how many.
@@ -145,8 +161,14 @@ impl TrainJob {
         if cross_validation {
             self.cross_validation()?;
         }
-        self.out.as_deref().map_or(Ok(()), |out| check_result_file(out, self.begin))?;
+        if let Some(out) = &self.out {
+            check_free(out)?;
+            check_result_file(out, self.begin)?;
+        }
         let selection = Selection::new(self, cross_validation, observer)?;
+        if let Some(out) = self.out.as_deref().filter(|out| out.exists()) {
+            check_no_image(out, &selection)?;
+        }
         self.announce(&selection, observer);
         Ok(selection)
     }
@@ -156,10 +178,13 @@ impl TrainJob {
         let Selection { train, holdout, defective, parts, .. } = selection;
         let all = train.len() + holdout.len() + defective.len();
         if *parts < all {
-            let how = if self.group == "auto" { ", by their likeness (group says otherwise)" } else { "" };
-            observer.say(&format!(
-                "{all} images are of {parts} parts{how}; the images of a part stay on one side of every split"
-            ));
+            let apart = "the images of a part stay on one side of every split";
+            match self.group == GROUP {
+                true => {
+                    observer.assume(&format!("{all} images are of {parts} parts, by their likeness; {apart}"), "group")
+                }
+                false => observer.say(&format!("{all} images are of {parts} parts; {apart}")),
+            }
         }
         let more = if defective.is_empty() { String::new() } else { format!(", {} defective", defective.len()) };
         observer.say(&format!(
@@ -208,13 +233,22 @@ impl TrainJob {
     pub fn train(&self, selection: &Selection, observer: &dyn Observer) -> Result<Model> {
         check_device(&self.device)?;
         let Some(out) = &self.out else { return self.fit(selection, observer) };
-        if self.begin == Begin::Over {
-            remove_checkpoints(out)?;
-        }
+        let _lock = self.begin_at(out)?;
         let trained = self.fit(selection, observer).and_then(|model| model.save(out).map(|()| model));
         let model = trained.map_err(|e| kept(e, out, observer))?;
         remove_checkpoints(out)?;
         Ok(model)
+    }
+
+    /// Has the place of the result for this job alone, until what comes back is dropped.
+    fn begin_at(&self, out: &Path) -> Result<File> {
+        let lock = lock_result(out)?;
+        // Another job may have come to its end since the images were selected.
+        check_result_file(out, self.begin)?;
+        if self.begin == Begin::Over {
+            remove_checkpoints(out)?;
+        }
+        Ok(lock)
     }
 
     /// How the method is cross-validated.
@@ -242,9 +276,7 @@ impl TrainJob {
         check_device(&self.device)?;
         let run = || self.cross_validation()?(&self.settings, &self.context(selection, observer), folds, watch);
         let Some(out) = &self.out else { return run() };
-        if self.begin == Begin::Over {
-            remove_checkpoints(out)?;
-        }
+        let _lock = self.begin_at(out)?;
         let table = run().map_err(|e| kept(e, out, observer))?;
         remove_checkpoints(out)?;
         Ok(table)
@@ -281,7 +313,7 @@ impl TrainJob {
             input_ranges: BTreeMap::new(),
             device: self.device.clone(),
         };
-        calibrate(&mut model, context.holdout, &selection.holdout_groups, rule, self.seed)?;
+        calibrate(&mut model, context.holdout, &selection.holdout_groups, rule, self.seed, observer)?;
         for warning in &model.calibration.warnings {
             observer.warn(warning);
         }
@@ -311,6 +343,15 @@ fn check_device(device: &Device) -> Result<()> {
     check_precision(device.precision())
 }
 
+/// Fails where a model would be written over an image that it learns from.
+fn check_no_image(out: &Path, selection: &Selection) -> Result<()> {
+    let Selection { train, holdout, defective, .. } = selection;
+    match [train, holdout, defective].into_iter().flatten().any(|image| is_same_file(image, out)) {
+        true => Err(Error::Config(format!("{}: is an image that is learned from; name another file", shown(out)))),
+        false => Ok(()),
+    }
+}
+
 /// The images of a bank that is made of the normal images: SHA-256 and names.
 fn entries_of(selection: &Selection) -> BTreeMap<String, EntryNames> {
     let mut entries: BTreeMap<String, EntryNames> = BTreeMap::new();
@@ -320,14 +361,19 @@ fn entries_of(selection: &Selection) -> BTreeMap<String, EntryNames> {
     entries
 }
 
-/// Names the checkpoint in the error of an interruption; tells after another error that there is one to continue from.
+/// Names the checkpoint in the error of an interruption; tells after an error that does not name it that there is one to
+/// continue from.
 fn kept(error: Error, out: &Path, observer: &dyn Observer) -> Error {
     match (checkpoints(out).pop(), error) {
         (Some(path), Error::Interrupted(None)) => Error::Interrupted(Some(path)),
         (Some(path), other)
             if !matches!(
                 other,
-                Error::Model { .. } | Error::Checkpoint { .. } | Error::OtherRun { .. } | Error::Diverged { .. }
+                Error::Model { .. }
+                    | Error::Checkpoint { .. }
+                    | Error::OtherRun { .. }
+                    | Error::Diverged { .. }
+                    | Error::Interrupted(Some(_))
             ) =>
         {
             observer.kept(&path);

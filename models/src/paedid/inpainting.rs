@@ -104,7 +104,7 @@ impl Detector for InpaintedPaedid {
     }
 
     fn score(&self, images: &Tensor) -> Result<Scores> {
-        self.score_until(images, &Until::done())
+        Until::interruptible(|until| self.score_until(images, until))
     }
 
     /// What is stopped is the decomposition, or the inpainting and all of the decomposition.

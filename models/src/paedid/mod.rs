@@ -249,7 +249,7 @@ impl Detector for Paedid {
     }
 
     fn score(&self, images: &Tensor) -> Result<Scores> {
-        self.score_until(images, &Until::done())
+        Until::interruptible(|until| self.score_until(images, until))
     }
 
     fn score_until(&self, images: &Tensor, until: &Until) -> Result<Scores> {

@@ -40,6 +40,7 @@ impl FromStr for Roi {
 
     fn from_str(text: &str) -> Result<Self> {
         match mask_file(text) {
+            Some(file) if file.as_os_str().is_empty() => refuse(format!("{text:?} names no file; {FORMS}")),
             Some(file) => Self::mask(file),
             None => Parts::Shapes(text.split(';').map(shape).collect::<Result<_>>()?).try_into(),
         }

@@ -4,6 +4,7 @@ use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::device::Device;
 use hotad_engine::tensor::Tensor;
+use hotad_engine::until::Until;
 use hotad_engine::{Error, Result, interrupt};
 use hotad_kernels::device::HostBuffer;
 use hotad_kernels::resize::{Filter, resize};
@@ -94,7 +95,7 @@ impl Embedding {
 pub(super) fn member_map(source: &Source, images: &Tensor, grid: (usize, usize)) -> Result<Option<HostBuffer<f32>>> {
     let Source::Member(member) = source else { return Ok(None) };
     let spec = member.model.detector.image();
-    let scores = member.model.score(&fitted(images, spec, &Device::CPU)?)?;
+    let scores = member.model.score_until(&fitted(images, spec, &Device::CPU)?, &Until::done())?;
     let (n, len) = (images.shape()[0], spec.height * spec.width);
     let mut maps = HostBuffer::try_uninit(n * len)?;
     maps.chunks_exact_mut(len).zip(&scores).for_each(|(to, score)| to.copy_from_slice(&score.map.values));
