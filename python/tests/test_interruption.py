@@ -128,13 +128,18 @@ def test_ctrl_c_stops_a_calibration(trained, many):
     folder, *_ = trained
     model = folder / "model.safetensors"
     before = model.read_bytes()
+    # Where tests run in the background the signal is ignored, unless one asks for it.
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        timer.start()
-        try:
-            calibrate(folder, many)
-        finally:
-            timer.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            timer.start()
+            try:
+                calibrate(folder, many)
+            finally:
+                timer.join()
+    finally:
+        signal.signal(signal.SIGINT, usual)
     assert model.read_bytes() == before
 
 
