@@ -259,7 +259,7 @@ impl Common {
 
     /// Sets the number of threads and the limits on images, and checks the form of the device's name.
     fn apply(&self) -> Result<()> {
-        Limits::megapixels(self.max_megapixels).choose();
+        Limits::set_megapixels(self.max_megapixels)?;
         self.device.parse::<DeviceName>()?;
         // Zero stands for as many as there are cores.
         let threads = rayon::ThreadPoolBuilder::new().num_threads(self.threads.map_or(0, usize::from)).build_global();

@@ -2,14 +2,14 @@
 //! gigabytes.
 
 use std::path::Path;
-use std::sync::{PoisonError, RwLock};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use image::ImageFormat;
 
 use crate::error::Error;
 
-/// The limits of this process.
-static CHOSEN: RwLock<Option<Limits>> = RwLock::new(None);
+/// The megapixels of this process: no lock, as every frame asks for them.
+static CHOSEN: AtomicU32 = AtomicU32::new(MEGAPIXELS);
 
 /// Largest image and file that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,18 +84,13 @@ impl Limits {
             let reason = format!("{number} is out of range; use 1 to {MOST_MEGAPIXELS}");
             return Err(Error::Argument { name: "max_megapixels", reason });
         }
-        Self::megapixels(number).choose();
+        CHOSEN.store(number, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// Makes these the limits of this process, from now on.
-    pub fn choose(self) {
-        *CHOSEN.write().unwrap_or_else(PoisonError::into_inner) = Some(self);
     }
 
     /// The limits of this process.
     pub fn chosen() -> Self {
-        CHOSEN.read().unwrap_or_else(PoisonError::into_inner).unwrap_or_default()
+        Self::megapixels(CHOSEN.load(Ordering::Relaxed))
     }
 
     /// Refuses an image by its declared size.

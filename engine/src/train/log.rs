@@ -64,7 +64,7 @@ mod tests {
         let path = folder.path().join("log.jsonl");
         let write = |done: Option<usize>, epochs: &[u64]| {
             let mut log = Log::open(&path, done).expect("a log");
-            epochs.iter().for_each(|epoch| log.write(&json!({ "epoch": epoch })).expect("room"));
+            epochs.iter().for_each(|epoch| log.write(&json!({ "epoch": epoch })).expect("written"));
         };
         let epochs = || -> Vec<u64> {
             let text = std::fs::read_to_string(&path).expect("text");
@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(epochs(), [1, 2, 3]);
         // Killed while it wrote a line.
         let mut file = File::options().append(true).open(&path).expect("a log");
-        write!(file, "{{\"epoch\":4").expect("room");
+        write!(file, "{{\"epoch\":4").expect("written");
         write(Some(9), &[4]);
         assert_eq!(epochs(), [1, 2, 3, 4]);
         write(None, &[1]);
