@@ -33,6 +33,7 @@ pub mod adam;
 pub mod addressing;
 pub mod attention;
 mod bank_data;
+mod basis;
 pub mod batch_norm;
 pub mod blur;
 pub(crate) mod border;

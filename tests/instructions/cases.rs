@@ -20,7 +20,8 @@ use hotad_kernels::resize::{Filter, resize};
 use hotad_kernels::softmax::softmax;
 use hotad_kernels::ssim::{SsimOptions, ssim_map, ssim_map_with_gradient};
 
-use crate::count::{be_stepped_through, stop};
+use crate::callgrind::counted;
+use crate::stepping::{be_stepped_through, stop};
 
 /// Values in 0..1 from a fixed sequence.
 fn noise(n: usize) -> Vec<f32> {
@@ -74,16 +75,30 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     CASES.iter().map(|(name, _)| *name)
 }
 
+/// Runs all cases on this thread alone, each inside [`counted`].
+pub fn run_counted() {
+    on_this_thread();
+    for (_, make) in CASES {
+        let mut call = make();
+        call(); // what happens once is not counted
+        counted(&mut call);
+    }
+}
+
 /// Runs a case of its name on this thread alone, with a stop before and after it.
 pub fn run_stopped(name: &str) {
     let (_, make) = CASES.iter().find(|(known, _)| *known == name).expect("a case of this name");
-    rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global().expect("the first pool");
+    on_this_thread();
     let mut call = make();
     call(); // what happens once is not counted
     be_stepped_through();
     stop();
     call();
     stop();
+}
+
+fn on_this_thread() {
+    rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global().expect("the first pool");
 }
 
 const SHAPE: [usize; 4] = [1, 4, 8, 32];

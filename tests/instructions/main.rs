@@ -1,13 +1,15 @@
 //! A wider instruction set must not take more instructions: a loop that the compiler has pulled apart does.
 //!
-//! Every case runs in a process of its own, on one thread and one instruction set, while a thread of this one steps through it and
-//! counts: no clock, no hardware counter. A set may take a fifth more than the next narrower one. Linux
-//! alone has the system call.
+//! Every case runs on one thread and one instruction set, and what it takes is counted: by callgrind for the sets that valgrind
+//! knows, by stepping through the others. No clock, no hardware counter. A set may take a fifth more than the next narrower one.
+//! `HOTAD_REQUIRE_CC=1` allows no skip for want of valgrind. Linux alone has the system call.
 
+#[cfg(target_os = "linux")]
+mod callgrind;
 #[cfg(target_os = "linux")]
 mod cases;
 #[cfg(target_os = "linux")]
-mod count;
+mod stepping;
 
 use std::process::ExitCode;
 
@@ -19,67 +21,61 @@ fn main() -> ExitCode {
 
 #[cfg(target_os = "linux")]
 fn main() -> ExitCode {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [flag, name] = &arguments[..]
-        && flag == count::CHILD
-    {
-        cases::run_stopped(name);
-        return ExitCode::SUCCESS;
+    match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [callgrind::CHILD] => cases::run_counted(),
+        [stepping::CHILD, name] => cases::run_stopped(name),
+        _ => return compare(),
     }
-    let only = arguments.into_iter().find(|a| !a.starts_with('-')).unwrap_or_default();
-    let names: Vec<&str> = cases::names().filter(|name| name.contains(&only)).collect();
-    let next = AtomicUsize::new(0);
-    let compare_on = |core| {
-        if let Err(why) = count::stay_on(core) {
-            println!("instruction counts: this system forbids to choose a core ({why}); the steps will take longer");
-        }
-        let mut wrong = 0;
-        while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match compared(name) {
-                Ok((counts, fine)) => {
-                    wrong += usize::from(!fine);
-                    let verdict = if fine { "ok" } else { "FAILED: the wider set takes more" };
-                    println!("{name}, widest set first, the last at least: {counts:?} ... {verdict}");
-                }
-                Err((_, why @ nix::Error::EPERM)) => {
-                    println!("instruction counts: skipped, this system forbids stepping ({why})");
-                    break;
-                }
-                Err((isa, why)) => {
-                    println!("{name}, {isa}: {why} ... FAILED");
-                    wrong += 1;
-                }
-            }
-        }
-        wrong
-    };
-    let wrong: usize = std::thread::scope(|scope| {
-        let threads: Vec<_> = count::cores().into_iter().map(|core| scope.spawn(move || compare_on(core))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("no case panics")).sum()
-    });
-    println!("{wrong} failed");
-    if wrong > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    ExitCode::SUCCESS
 }
 
-/// Instructions of a case for each set that this machine has, the widest first, and whether none takes too many; or the set that
-/// could not be counted.
 #[cfg(target_os = "linux")]
-fn compared(name: &str) -> Result<(Vec<u64>, bool), (&'static str, nix::Error)> {
+fn compare() -> ExitCode {
     use hotad_kernels::simd::Isa;
 
     /// Instructions of a set for each one of the next narrower set, at most.
     const MOST: f64 = 1.2;
 
-    let (mut counts, mut fine) = (Vec::new(), true);
-    for isa in Isa::available().into_iter().rev() {
-        let least = counts.last().map_or(0, |wider| (*wider as f64 / MOST).ceil() as u64);
-        // The narrowest set is compared with the next one alone, so that it is enough to know that it takes so many.
-        let enough = if isa == Isa::Portable { least.max(1) } else { count::ENDLESS };
-        let count = count::instructions(name, isa, enough).map_err(|why| (isa.name(), why))?;
-        fine &= count >= least;
-        counts.push(count);
+    let names: Vec<_> = cases::names().collect();
+    let (mut sets, mut counts) = (Vec::new(), Vec::new());
+    for isa in Isa::available() {
+        let counted =
+            if callgrind::knows(isa) { callgrind::instructions(isa, names.len()) } else { stepping::all(&names, isa) };
+        match counted {
+            Ok(of_set) => {
+                sets.push(isa.name());
+                counts.push(of_set);
+            }
+            Err(why) if why.skip => println!("instruction counts of {}: skipped, {}", isa.name(), why.text),
+            Err(why) => {
+                println!("instruction counts of {}: {}", isa.name(), why.text);
+                return ExitCode::FAILURE;
+            }
+        }
     }
-    Ok((counts, fine))
+    println!("instructions with {}:", sets.join(", "));
+    let mut wrong = 0;
+    for (i, name) in names.iter().enumerate() {
+        let of_case: Vec<u64> = counts.iter().map(|of_set: &Vec<u64>| of_set[i]).collect();
+        let fine = of_case.windows(2).all(|pair| pair[1] as f64 <= MOST * pair[0] as f64);
+        wrong += usize::from(!fine);
+        println!("{name}: {of_case:?} ... {}", if fine { "ok" } else { "FAILED: a wider set takes more" });
+    }
+    println!("{wrong} failed");
+    if wrong > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Why a set was not counted, and whether that is no fault of hotad's.
+#[cfg(target_os = "linux")]
+struct Uncounted {
+    text: String,
+    skip: bool,
+}
+
+#[cfg(target_os = "linux")]
+impl<E: std::fmt::Display> From<E> for Uncounted {
+    fn from(error: E) -> Self {
+        Self { text: error.to_string(), skip: false }
+    }
 }

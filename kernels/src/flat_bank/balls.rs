@@ -13,8 +13,8 @@
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::basis::MOST_SQUARE;
-use super::projected::{FLUSHED, PANELS, Projected, ProjectedQueries, ROUNDING, ROWS, tile, upwards};
+use super::projected::{FLUSHED, PANELS, Projected, ProjectedQueries, ROUNDING, ROWS, tile};
+use crate::basis::{MOST_SQUARE, upwards};
 use crate::device::HostBuffer;
 use crate::simd::{LANES, lanes_fn};
 

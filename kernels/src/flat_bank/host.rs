@@ -2,12 +2,12 @@
 
 use std::ops::RangeInclusive;
 
-use super::basis::Basis;
-use super::panels::Panels;
+use super::panels::{Panels, mean};
 use super::reduced::Reduced;
 use super::rows::Rows;
 use super::search::{self, QUERIES};
 use crate::bank_data::BankData;
+use crate::basis::{Basis, SAMPLE};
 use crate::error::Result;
 
 /// Vectors, and elements of one, for which looking for directions pays; for longer ones it takes seconds.
@@ -31,7 +31,12 @@ impl HostBank {
     pub fn new(data: BankData, d: usize) -> Result<Self> {
         let rows = Rows::new(data, d);
         let pays = rows.len() >= LEAST_VECTORS && ELEMENTS.contains(&d);
-        let prepared = match pays.then(|| Basis::of(&rows)).transpose()?.flatten() {
+        let basis = || {
+            let mut mean = mean(rows.data(), d);
+            mean.truncate(d);
+            Basis::of(&rows.sample(SAMPLE), mean)
+        };
+        let prepared = match pays.then(basis).transpose()?.flatten() {
             Some(basis) => Reduced::new(rows, basis)?,
             None => Err(rows),
         };

@@ -8,7 +8,6 @@
 //! first pass on tensor cores leaves (cuda/).
 
 mod balls;
-mod basis;
 mod bounds;
 #[cfg(feature = "cuda")]
 mod cuda;

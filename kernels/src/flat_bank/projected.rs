@@ -12,7 +12,7 @@
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::basis::{Basis, Coordinates, MOST_SQUARE};
+use crate::basis::{Basis, Coordinates, MOST_SQUARE, upwards};
 use crate::device::{HostBuffer, Reused};
 use crate::simd::{LANES, Lanes, lanes_fn};
 
@@ -147,11 +147,6 @@ impl ProjectedQueries {
     pub fn group(&self, g: usize) -> &[f32] {
         &self.groups[g * self.group_len..(g + 1) * self.group_len]
     }
-}
-
-/// A bound in f32 that is no smaller.
-pub(super) fn upwards(bound: f64) -> f32 {
-    (bound + bound.abs() * 1e-6) as f32
 }
 
 /// The bounds of a group `[steps][ROWS]` with [`Lanes::PANELS`] panels `[1 + steps][LANES]`.

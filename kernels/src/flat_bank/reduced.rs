@@ -19,11 +19,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::balls::{Balls, FEW};
-use super::basis::{Basis, Coordinates, MOST_SQUARE};
 use super::projected::{Projected, ProjectedQueries, ROWS};
 use super::rows::Rows;
 use super::search::{Measured, keep_nearest};
 use super::tree::Tree;
+use crate::basis::{Basis, Coordinates, MOST_SQUARE};
 use crate::device::{HostBuffer, Reused};
 use crate::error::Result;
 use crate::simd::LANES;

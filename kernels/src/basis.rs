@@ -1,4 +1,4 @@
-//! The directions in which the vectors of a bank vary most.
+//! The directions in which vectors vary most.
 //!
 //! Elements of feature vectors depend on each other: of the 152 of EfficientNet-Lite0's, 60 directions hold 95 % of the variance
 //! of real patches, and 15 of them 75 %. With orthonormal directions O, the coordinates c = O^T v of a centred vector v, and the length
@@ -8,9 +8,6 @@
 
 use rayon::prelude::*;
 
-use super::panels::mean;
-use super::projected::upwards;
-use super::rows::Rows;
 use crate::activation::Activation;
 use crate::conv::{ConvOptions, conv2d};
 use crate::covariance::moments;
@@ -18,7 +15,7 @@ use crate::device::{Device, HostBuffer, Reused};
 use crate::error::Result;
 
 /// Vectors that directions are chosen by, at most.
-const SAMPLE: usize = 8192;
+pub(crate) const SAMPLE: usize = 8192;
 /// Share of the variance that directions hold. Less leaves more to measure, more is slower to look at.
 const SHARE: f64 = 0.95;
 /// What the most directions have to hold where that takes more.
@@ -30,11 +27,11 @@ const MOST_DIRECTIONS: usize = 256;
 const ITERATIONS: usize = 4;
 /// Squared lengths of vectors: far from where f32 rounds to 0 on average, and from where it overflows.
 const LEAST_SQUARE: f64 = 1e-20;
-pub(super) const MOST_SQUARE: f64 = 1e36;
+pub(crate) const MOST_SQUARE: f64 = 1e36;
 
 /// Orthonormal directions about a mean.
 #[derive(Clone, Debug)]
-pub(super) struct Basis {
+pub(crate) struct Basis {
     /// `[d]`.
     mean: Vec<f32>,
     /// `[count][d]`.
@@ -48,7 +45,7 @@ pub(super) struct Basis {
 }
 
 /// Coordinates of vectors `[n][count]`, and the sum of squares of each vector.
-pub(super) struct Coordinates {
+pub(crate) struct Coordinates {
     pub values: HostBuffer<f32>,
     pub squares: Reused<f64>,
 }
@@ -67,39 +64,43 @@ impl Coordinates {
 }
 
 impl Basis {
-    /// Of vectors most of whose variance is in at most half as many directions as they have elements, and in
-    /// [`MOST_DIRECTIONS`]; none for others, and where something is no number.
+    /// Of a sample of vectors about a mean, where most of the variance is in at most half as many directions as there are elements,
+    /// and in [`MOST_DIRECTIONS`]; none for others, and where something is no number.
     ///
     /// # Errors
     /// When the vectors are more than a convolution takes.
-    pub fn of(rows: &Rows) -> Result<Option<Self>> {
-        let d = rows.dimension();
-        let mut mean = mean(rows.data(), d);
-        mean.truncate(d);
-        let sample = rows.sample(SAMPLE);
-        let (_, products) = moments(&sample, &mean, &Device::CPU)?;
-        let products = products.into_vec()?;
-        let total: f64 = products.iter().step_by(d + 1).map(|v| f64::from(*v)).sum();
-        let most = MOST_DIRECTIONS.min(d / 2);
-        let (directions, variances) = dominant(&products, d, most);
-        let held = |share: f64| {
-            let mut held = 0.0;
-            let enough = variances.iter().position(|v| {
-                held += v;
-                held >= share * total
-            });
-            enough.map(|last| last + 1)
-        };
-        let is_usual = total / (sample.len() / d) as f64 > LEAST_SQUARE && total < MOST_SQUARE;
-        let enough = held(SHARE).or_else(|| held(LEAST_SHARE).map(|_| variances.len()));
-        let counts = enough.filter(|_| is_usual).zip(held(LEADING_SHARE));
-        Ok(counts.map(|(count, leading)| Self {
+    pub fn of(sample: &[f32], mean: Vec<f32>) -> Result<Option<Self>> {
+        let d = mean.len();
+        let variances = Variances::of(sample, &mean, MOST_DIRECTIONS.min(d / 2))?;
+        let is_usual = variances.total / (sample.len() / d) as f64 > LEAST_SQUARE && variances.total < MOST_SQUARE;
+        let enough =
+            variances.holding(SHARE).or_else(|| variances.holding(LEAST_SHARE).map(|_| variances.lengths.len()));
+        let counts = enough.filter(|_| is_usual).zip(variances.holding(LEADING_SHARE));
+        Ok(counts.map(|(count, leading)| Self::new(mean, &variances.directions[..count * d], leading)))
+    }
+
+    /// The first directions of a sample of vectors of `d` elements about their mean, `most` where there are so many.
+    ///
+    /// # Errors
+    /// As for [`Basis::of`].
+    pub fn first(sample: &[f32], d: usize, most: usize) -> Result<Self> {
+        let mut sums = vec![0.0f64; d];
+        sample.chunks_exact(d).for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += f64::from(*v)));
+        let mean: Vec<f32> = sums.into_iter().map(|sum| (sum / (sample.len() / d) as f64) as f32).collect();
+        let variances = Variances::of(sample, &mean, most.min(d))?;
+        Ok(Self::new(mean, &variances.directions, variances.lengths.len()))
+    }
+
+    fn new(mean: Vec<f32>, directions: &[f64], leading: usize) -> Self {
+        let d = mean.len();
+        let count = directions.len() / d;
+        Self {
             mean,
-            directions: directions[..count * d].iter().map(|v| *v as f32).collect(),
+            directions: directions.iter().map(|v| *v as f32).collect(),
             count,
             leading,
             rounding: (count as f64).sqrt() * (d + 2) as f64 / f64::from(1 << 24),
-        }))
+        }
     }
 
     /// How many directions there are.
@@ -152,6 +153,43 @@ impl Basis {
         let rest = (square - known).max(0.0) + 3.0 * self.rounding * square;
         // What is no number has to stay so: `max` would make a 0 of it.
         if square.is_finite() && known.is_finite() { upwards(rest.sqrt()) } else { f32::NAN }
+    }
+}
+
+/// A bound in f32 that is no smaller.
+pub(crate) fn upwards(bound: f64) -> f32 {
+    (bound + bound.abs() * 1e-6) as f32
+}
+
+/// How vectors vary about a mean.
+struct Variances {
+    /// Of all elements together.
+    total: f64,
+    /// Orthonormal, `[..][d]`.
+    directions: Vec<f64>,
+    /// Along each of the directions, about descending.
+    lengths: Vec<f64>,
+}
+
+impl Variances {
+    /// In at most `most` directions.
+    fn of(sample: &[f32], mean: &[f32], most: usize) -> Result<Self> {
+        let d = mean.len();
+        let (_, products) = moments(sample, mean, &Device::CPU)?;
+        let products = products.into_vec()?;
+        let total = products.iter().step_by(d + 1).map(|v| f64::from(*v)).sum();
+        let (directions, lengths) = dominant(&products, d, most);
+        Ok(Self { total, directions, lengths })
+    }
+
+    /// How many of the directions hold a share of the variance.
+    fn holding(&self, share: f64) -> Option<usize> {
+        let mut held = 0.0;
+        let last = self.lengths.iter().position(|length| {
+            held += length;
+            held >= share * self.total
+        });
+        last.map(|last| last + 1)
     }
 }
 
