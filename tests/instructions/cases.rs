@@ -203,10 +203,10 @@ fn integers() -> Call {
 }
 
 fn coreset() -> Call {
-    let (x, mut index, mut distance) = (noise(100 * 64), vec![0; 6], vec![0.0; 6]);
+    let (x, mut index, mut distance) = (noise(200 * 16), vec![0; 12], vec![0.0; 12]);
     Box::new(move || {
         let watch = &mut |_| std::ops::ControlFlow::Continue(());
-        greedy_coreset(&x, 64, 0, &mut index, &mut distance, watch).expect("points enough");
+        greedy_coreset(&x, 16, 0, &mut index, &mut distance, watch).expect("points enough");
     })
 }
 
