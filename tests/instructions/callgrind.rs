@@ -1,4 +1,4 @@
-//! Counts the instructions of all cases in one run under valgrind's callgrind, which knows x86-64 up to AVX2, and NEON.
+//! Counts the instructions of cases in one run under valgrind's callgrind, which knows x86-64 up to AVX2, and NEON.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -8,7 +8,7 @@ use hotad_kernels::simd::Isa;
 
 use crate::Uncounted;
 
-/// The argument that makes this binary run all cases.
+/// The argument that makes this binary run the cases with a part of a name, which follows.
 pub const CHILD: &str = "--all";
 
 /// Calls a case; callgrind counts what happens inside, and writes it to a file at the end of each call.
@@ -25,14 +25,14 @@ pub fn knows(isa: Isa) -> bool {
     isa <= Isa::Avx2
 }
 
-/// Instructions of each case, in their order, with an instruction set; or why there are none.
-pub fn instructions(isa: Isa, cases: usize) -> Result<Vec<u64>, Uncounted> {
+/// Instructions of each case with a part of a name, in their order, with an instruction set; or why there are none.
+pub fn instructions(isa: Isa, part: &str, cases: usize) -> Result<Vec<u64>, Uncounted> {
     let dir = tempfile::tempdir()?;
     let files = dir.path().join("calls");
     let mut run = Command::new("valgrind");
     run.args(["-q", "--tool=callgrind"]).arg(format!("--callgrind-out-file={}", files.display()));
     run.args([format!("--toggle-collect={COUNTED}"), format!("--dump-after={COUNTED}")]);
-    run.arg(std::env::current_exe()?).arg(CHILD).env("HOTAD_ISA", isa.name());
+    run.arg(std::env::current_exe()?).args([CHILD, part]).env("HOTAD_ISA", isa.name());
     let output = run.output().map_err(|why| {
         let skip = why.kind() == ErrorKind::NotFound && !std::env::var("HOTAD_REQUIRE_CC").is_ok_and(|v| v == "1");
         Uncounted { text: format!("valgrind: {why}"), skip }

@@ -71,14 +71,15 @@ const CASES: &[Case] = &[
     ("bilinear resize", resizing),
 ];
 
-pub fn names() -> impl Iterator<Item = &'static str> {
-    CASES.iter().map(|(name, _)| *name)
+/// Those that contain a part.
+pub fn names(part: &str) -> impl Iterator<Item = &'static str> {
+    CASES.iter().map(|(name, _)| *name).filter(move |name| name.contains(part))
 }
 
-/// Runs all cases on this thread alone, each inside [`counted`].
-pub fn run_counted() {
+/// Runs the cases with a part of a name on this thread alone, each inside [`counted`].
+pub fn run_counted(part: &str) {
     on_this_thread();
-    for (_, make) in CASES {
+    for (_, make) in CASES.iter().filter(|(name, _)| name.contains(part)) {
         let mut call = make();
         call(); // what happens once is not counted
         counted(&mut call);

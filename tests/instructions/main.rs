@@ -23,25 +23,32 @@ fn main() -> ExitCode {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [callgrind::CHILD] => cases::run_counted(),
+        [callgrind::CHILD, only] => cases::run_counted(only),
         [stepping::CHILD, name] => cases::run_stopped(name),
-        _ => return compare(),
+        others => return compare(others.iter().find(|a| !a.starts_with('-')).unwrap_or(&"")),
     }
     ExitCode::SUCCESS
 }
 
+/// Counts and compares the cases with a part of a name.
 #[cfg(target_os = "linux")]
-fn compare() -> ExitCode {
+fn compare(only: &str) -> ExitCode {
     use hotad_kernels::simd::Isa;
 
     /// Instructions of a set for each one of the next narrower set, at most.
     const MOST: f64 = 1.2;
 
-    let names: Vec<_> = cases::names().collect();
+    let names: Vec<_> = cases::names(only).collect();
+    if names.is_empty() {
+        return ExitCode::SUCCESS;
+    }
     let (mut sets, mut counts) = (Vec::new(), Vec::new());
     for isa in Isa::available() {
-        let counted =
-            if callgrind::knows(isa) { callgrind::instructions(isa, names.len()) } else { stepping::all(&names, isa) };
+        let counted = if callgrind::knows(isa) {
+            callgrind::instructions(isa, only, names.len())
+        } else {
+            stepping::all(&names, isa)
+        };
         match counted {
             Ok(of_set) => {
                 sets.push(isa.name());

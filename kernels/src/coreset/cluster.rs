@@ -116,9 +116,7 @@ impl<'a> Work<'a> {
     }
 
     fn widen(&mut self) {
-        let spans = self.candidates.iter().flat_map(|c| c.spans);
-        // What is no number is nearer than nothing and farther than nothing.
-        self.widest = spans.fold(-1.0, |widest: f32, span| if span <= widest { widest } else { span });
+        self.widest = self.candidates.iter().flat_map(|c| c.spans).fold(-1.0, f32::max);
     }
 
     /// Compares all points with a centre.

@@ -2,8 +2,8 @@
 //!
 //! The outline of a point are its coordinates c in the directions in which points vary most (basis.rs), and g = sqrt(r^2 + k^2)
 //! with the length r of what lies beyond them and a constant k. No two outlines are farther from each other than their points:
-//! |c_p - c_q|^2 + (g_p - g_q)^2 <= |p - q|^2, as |g_p - g_q| <= |r_p - r_q|. With k^2 of an eighth of the longest point a g is
-//! never small beside what f32 rounds in r^2, which is relative to the length of the point.
+//! |c_p - c_q|^2 + (g_p - g_q)^2 <= |p - q|^2, as |g_p - g_q| <= |r_p - r_q|. With k of an eighth of the longest point g is
+//! never small beside what f32 rounds in r^2, which is relative to the squared length of the point.
 
 use rayon::prelude::*;
 
@@ -59,15 +59,17 @@ impl Outlines {
                 squares.push(square);
             }
         }
-        // Comparisons with NaN are false, so that a length that is no number makes all bounds so.
-        let longest = squares.iter().fold(0.0, |a: f64, b| if *b <= a { a } else { *b }).sqrt();
+        // A point that is no number has bounds that are none either, and needs no place in those of the others.
+        let longest = squares.iter().copied().fold(0.0, f64::max).sqrt();
         let least = longest / 8.0;
         each.par_iter_mut().zip(&squares).for_each(|(outline, square)| {
             let known: f64 = outline.0.iter().map(|v| f64::from(*v).powi(2)).sum();
             outline.0[NUMBERS - 1] = ((square - known).max(0.0) + least.powi(2)).sqrt() as f32;
         });
-        // Of the coordinates of a point, and twice that of its squared length less theirs, over twice the least g.
-        let of_one = basis.rounding() * (longest + longest.powi(2) / least.max(f64::MIN_POSITIVE));
+        // Relative: of coordinates, and at least of the numbers themselves.
+        let rounding = basis.rounding().max(4.0 / f64::from(1 << 24));
+        // Of the coordinates, and of g: 3 times the rounding in r^2 (Basis::rest), over twice the least g.
+        let of_one = rounding * (longest + 1.5 * longest.powi(2) / least.max(f64::MIN_POSITIVE));
         Ok(Self { each, rounding: 2.0 * of_one as f32 })
     }
 
@@ -76,9 +78,9 @@ impl Outlines {
     }
 
     /// What the squared distance of two outlines cannot be above when that of their points is at most `square`:
-    /// (s + e)^2 <= (1 + 1 / 32) s^2 + 33 e^2.
+    /// (s + e)^2 <= (1 + 1 / 32) s^2 + 33 e^2, and a little more for what the two squared distances round, and for what is flushed to 0.
     pub fn limit(&self, square: f32) -> f32 {
-        square * (1.0 + 1.0 / 16.0) + 34.0 * self.rounding.powi(2)
+        square * (1.0 + 1.0 / 31.0) + 34.0 * self.rounding.powi(2) + f32::MIN_POSITIVE
     }
 }
 
