@@ -79,16 +79,18 @@ impl Basis {
         Ok(counts.map(|(count, leading)| Self::new(mean, &variances.directions[..count * d], leading)))
     }
 
-    /// The first directions of a sample of vectors of `d` elements about their mean, `most` where there are so many.
+    /// The first directions of a sample of vectors of `d` elements about their mean, `most` where there are so many, and the share of
+    /// the variance that they hold.
     ///
     /// # Errors
     /// As for [`Basis::of`].
-    pub fn first(sample: &[f32], d: usize, most: usize) -> Result<Self> {
+    pub fn first(sample: &[f32], d: usize, most: usize) -> Result<(Self, f64)> {
         let mut sums = vec![0.0f64; d];
         sample.chunks_exact(d).for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += f64::from(*v)));
         let mean: Vec<f32> = sums.into_iter().map(|sum| (sum / (sample.len() / d) as f64) as f32).collect();
         let variances = Variances::of(sample, &mean, most.min(d))?;
-        Ok(Self::new(mean, &variances.directions, variances.lengths.len()))
+        let share = variances.lengths.iter().sum::<f64>() / variances.total;
+        Ok((Self::new(mean, &variances.directions, variances.lengths.len()), share))
     }
 
     fn new(mean: Vec<f32>, directions: &[f64], leading: usize) -> Self {

@@ -1,12 +1,15 @@
 //! The points whose nearest centre is the same, and what new centres take from them.
 
-use super::host::Chosen;
+use super::clusters::Chosen;
+use super::host::Far;
 use super::outlines::{Candidates, find_candidates};
 use crate::simd::LANES;
 
 /// Points that have a centre in common.
 #[derive(Default)]
 pub struct Cluster {
+    /// Number of the centre.
+    centre: u32,
     pub points: Vec<u32>,
     /// Squared distances to the nearest of those centres that the points were compared with.
     pub squares: Vec<f32>,
@@ -19,23 +22,11 @@ pub struct Move {
     pub to: u32,
 }
 
-/// A point, and its squared distance to the nearest centre.
-#[derive(Clone, Copy)]
-pub struct Far {
-    pub square: f32,
-    pub point: u32,
-}
-
-impl Far {
-    pub const NONE: Self = Self { square: f32::NEG_INFINITY, point: u32::MAX };
-
-    /// Whether it comes before another: farther, or as far with a lower number.
-    pub fn is_before(&self, other: &Self) -> bool {
-        self.square > other.square || (self.square == other.square && self.point < other.point)
-    }
-}
-
 impl Cluster {
+    pub fn of(centre: u32) -> Self {
+        Self { centre, ..Self::default() }
+    }
+
     pub fn farthest(&self) -> Far {
         let each = self.squares.iter().zip(&self.points).map(|(square, point)| Far { square: *square, point: *point });
         each.fold(Far::NONE, |far, next| if next.is_before(&far) { next } else { far })
@@ -46,9 +37,9 @@ impl Cluster {
         self.squares.push(square);
     }
 
-    /// Compares the points with the centres from number `seen` on, of which the cluster's own is number `own`; takes away the
-    /// points that are nearer to one of them.
-    pub fn compare(&mut self, own: usize, seen: usize, chosen: &Chosen) -> Vec<Move> {
+    /// Compares the points with the centres from number `seen` on; takes away the points that are nearer to one of them.
+    pub fn compare(&mut self, seen: usize, chosen: &Chosen) -> Vec<Move> {
+        let own = self.centre as usize;
         let mut work = Work::new(self, own, chosen);
         for (between, centre) in chosen.within(own, seen, work.widest) {
             if between > work.widest {

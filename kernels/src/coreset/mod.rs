@@ -3,10 +3,14 @@
 //!
 //! Every step takes the point that is farthest from its nearest chosen one, the lowest index among
 //! equals. One pass over the points a step would be `3 d` operations and `4 d` bytes per point and step, bound by memory. The
-//! host is lazy instead (host.rs); the result is the same, bit by bit. On a
-//! GPU every step is a pass, and the chosen index stays there, so that steps are queued without waiting.
+//! host is lazy instead, cluster by cluster (clusters.rs) or, where points vary in many directions alike, point by point (bounds.rs);
+//! the result is the same, bit by bit. On a GPU every step is a pass, and the chosen index stays there, so that steps are queued
+//! without waiting.
 
+mod bounds;
 mod cluster;
+mod clusters;
+mod distance;
 mod gpu;
 mod host;
 mod outlines;

@@ -13,6 +13,9 @@ use crate::simd::{LANES, Lanes, lanes_fn};
 
 /// Numbers of an outline.
 const NUMBERS: usize = 16;
+/// Share of the variance that the directions have to hold for outlines to tell points apart: with 0.7 comparing points by them
+/// costs as much as it saves, for points without any other structure.
+const SHARE: f64 = 0.65;
 /// Points whose coordinates are computed at once.
 const AT_ONCE: usize = 8192;
 
@@ -40,15 +43,18 @@ pub struct Outlines {
 }
 
 impl Outlines {
-    /// Of points `x` (`[m][d]`).
+    /// Of points `x` (`[m][d]`); none where they vary in many directions alike.
     ///
     /// # Errors
     /// When the points are more than a convolution takes.
-    pub fn of(x: &[f32], d: usize) -> Result<Self> {
+    pub fn of(x: &[f32], d: usize) -> Result<Option<Self>> {
         let m = x.len() / d;
         let taken = m.min(SAMPLE);
         let sample: Vec<f32> = (0..taken).flat_map(|i| x[i * m / taken * d..][..d].iter().copied()).collect();
-        let basis = Basis::first(&sample, d, NUMBERS - 1)?;
+        let (basis, share) = Basis::first(&sample, d, NUMBERS - 1)?;
+        if share < SHARE {
+            return Ok(None);
+        }
         let mut squares = Vec::with_capacity(m);
         let mut each = vec![Outline::default(); m];
         for (x, each) in x.chunks(AT_ONCE * d).zip(each.chunks_mut(AT_ONCE)) {
@@ -70,7 +76,7 @@ impl Outlines {
         let rounding = basis.rounding().max(4.0 / f64::from(1 << 24));
         // Of the coordinates, and of g: 3 times the rounding in r^2 (Basis::rest), over twice the least g.
         let of_one = rounding * (longest + 1.5 * longest.powi(2) / least.max(f64::MIN_POSITIVE));
-        Ok(Self { each, rounding: 2.0 * of_one as f32 })
+        Ok(Some(Self { each, rounding: 2.0 * of_one as f32 }))
     }
 
     pub fn outline(&self, point: usize) -> &Outline {
