@@ -133,22 +133,23 @@ fn a_student_that_starts_from_its_teacher_is_near_at_once() {
 #[test]
 fn a_narrow_student_has_the_maps_of_its_teacher_and_half_the_channels_within() {
     let folder = Folder::new();
-    let student = folder.run("narrow.safetensors", &["--steps", "300", "--lr", "0.01", "--narrow", "-q"]);
+    let student = folder.run("narrow.safetensors", &["--steps", "300", "--lr", "0.01", "--expansion", "3", "-q"]);
     let all = losses(&student, "loss");
     assert!(all[all.len() - 1] < 0.8 * all[0], "loss {} to {}", all[0], all[all.len() - 1]);
     let file = BackboneFile::open(&student).expect("a backbone");
-    assert_eq!((file.network.facts().name, file.blocks), ("hotad-lite0-narrow", 4));
+    assert_eq!((file.network.facts().name, file.blocks), ("hotad-lite0-x3", 4));
     assert_eq!(file.tensors["_blocks.1._expand_conv.weight"].shape(), [48, 16, 1, 1]);
     assert_eq!(file.tensors["_blocks.1._project_conv.weight"].shape(), [24, 48, 1, 1]);
     // What it has learned is something to start from, for a student of its shape alone.
     let from = ["--steps", "3", "--apart", "0", "--start", text(&student), "-q"];
-    folder.run("further.safetensors", &[&from[..], &["--narrow"]].concat());
+    folder.run("further.safetensors", &[&from[..], &["--expansion", "3"]].concat());
     folder.refused(&from, &["narrow.safetensors", "hotad-lite0"]);
+    folder.refused(&[&from[..], &["--expansion", "2"]].concat(), &["narrow.safetensors", "hotad-lite0-x2"]);
     let other = folder.path("mobilenet.safetensors");
     teacher(&other, "mobilenet_v2", 3);
     let (images, out) = (folder.path("images"), folder.path("never"));
     let args = ["distill", "--teacher", text(&other), "--images", text(&images), "--out", text(&out), "-q"];
-    refused(&[&args[..], &["--cuts", "features.1", "--narrow"]].concat(), &["mobilenet_v2", "narrow"]);
+    refused(&[&args[..], &["--cuts", "features.1", "--expansion", "5"]].concat(), &["mobilenet_v2", "expansion 5"]);
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn the_defaults_that_are_printed_are_those_of_training() {
 
 /// Text of the libraries that names an option of the command line, but for programs that they start or tell to start.
 fn options_in(folder: &Path, found: &mut Vec<String>) {
-    let foreign = ["pip download --no-deps", "hotad distill --narrow", "--array=0-N"];
+    let foreign = ["pip download --no-deps", "hotad distill --expansion", "--array=0-N"];
     for entry in std::fs::read_dir(folder).expect("sources").map(|e| e.expect("an entry").path()) {
         if entry.is_dir() {
             options_in(&entry, found);

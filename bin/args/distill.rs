@@ -43,8 +43,8 @@ pub struct DistillArgs {
     pub out: PathBuf,
     #[arg(long, value_name = "BLOCKS", value_delimiter = ',', help = help("cuts"))]
     pub cuts: Vec<String>,
-    #[arg(long, help = help("narrow"))]
-    pub narrow: bool,
+    #[arg(long, default_value_t = Config::default().expansion, allow_negative_numbers = true, help = help("expansion"))]
+    pub expansion: usize,
     #[arg(long, value_enum, default_value = "layers", help = help("hints"))]
     pub hints: Hints,
     #[arg(long, value_name = "SHARE", default_value_t = Config::default().apart, allow_negative_numbers = true, help = help("apart"))]

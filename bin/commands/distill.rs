@@ -39,7 +39,7 @@ fn teacher(name: &str) -> Result<PathBuf> {
 pub fn run(args: &DistillArgs, common: &Common) -> Result<u8> {
     let config = Config {
         cuts: args.cuts.clone(),
-        narrow: args.narrow,
+        expansion: args.expansion,
         hints: match args.hints {
             Hints::Layers => HintChoice::Layers,
             Hints::Blocks => HintChoice::Blocks,

@@ -6,31 +6,15 @@ use std::ptr;
 
 use hotad::hotad_status::*;
 use hotad::*;
+use support::{options, shipped, words};
+
+mod support;
 
 /// A public key that has signed nothing (the first test vector of RFC 8032, section 7.1).
 const KEY: &str = "-----BEGIN PUBLIC KEY-----
 MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
 -----END PUBLIC KEY-----
 ";
-
-fn shipped() -> CString {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../weights/plate.safetensors");
-    CString::new(path.to_str().expect("text")).expect("no zeros")
-}
-
-fn words() -> String {
-    // SAFETY: the text ends with a zero and stays until the next call of this thread.
-    unsafe { CStr::from_ptr(hotad_last_error()) }.to_str().expect("text").into()
-}
-
-fn options() -> hotad_options {
-    let mut options = std::mem::MaybeUninit::uninit();
-    // SAFETY: as large as it says.
-    assert_eq!(unsafe { hotad_options_init(options.as_mut_ptr(), size_of::<hotad_options>()) }, HOTAD_OK);
-    // SAFETY: just written.
-    let options = unsafe { options.assume_init() };
-    hotad_options { device: c"cpu".as_ptr(), ..options }
-}
 
 fn open(options: &hotad_options) -> hotad_inspector {
     let mut inspector = 0;

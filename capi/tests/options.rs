@@ -1,29 +1,12 @@
 //! Options and limits that cannot be: `HOTAD_ERROR_ARGUMENT`, and words that begin with the name of the option.
 
-use std::ffi::{CStr, CString, c_char};
-use std::path::PathBuf;
+use std::ffi::{CStr, c_char};
 
 use hotad::hotad_status::*;
 use hotad::*;
+use support::{options, shipped, words};
 
-fn model() -> CString {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../weights/plate.safetensors");
-    CString::new(path.to_str().expect("text")).expect("no zeros")
-}
-
-fn words() -> String {
-    // SAFETY: the text ends with a zero and stays until the next call of this thread.
-    unsafe { CStr::from_ptr(hotad_last_error()) }.to_str().expect("text").into()
-}
-
-fn options() -> hotad_options {
-    let mut options = std::mem::MaybeUninit::uninit();
-    // SAFETY: as large as it says.
-    assert_eq!(unsafe { hotad_options_init(options.as_mut_ptr(), size_of::<hotad_options>()) }, HOTAD_OK);
-    // SAFETY: just written.
-    let options = unsafe { options.assume_init() };
-    hotad_options { device: c"cpu".as_ptr(), ..options }
-}
+mod support;
 
 /// The status of opening a model, and the words where it is not opened.
 fn open(path: &CStr, options: &hotad_options) -> (hotad_status, String) {
@@ -43,7 +26,7 @@ fn an_option_that_cannot_be_is_an_argument_and_named_first() {
     let with = |change: fn(&mut hotad_options, *const c_char), text: &CStr| {
         let mut options = options();
         change(&mut options, text.as_ptr());
-        open(&model(), &options)
+        open(&shipped(), &options)
     };
     let (device, precision) = (|o: &mut hotad_options, t| o.device = t, |o: &mut hotad_options, t| o.precision = t);
     let (roi, key) = (|o: &mut hotad_options, t| o.roi = t, |o: &mut hotad_options, t| o.verify_key = t);
@@ -70,7 +53,7 @@ fn an_option_that_cannot_be_is_an_argument_and_named_first() {
 
 #[test]
 fn a_device_that_is_not_there_is_no_wrong_argument() {
-    let (status, words) = open(&model(), &hotad_options { device: c"cuda:4321".as_ptr(), ..options() });
+    let (status, words) = open(&shipped(), &hotad_options { device: c"cuda:4321".as_ptr(), ..options() });
     assert_eq!(status, HOTAD_ERROR_DEVICE, "{words}");
 }
 
@@ -85,7 +68,7 @@ fn an_empty_path_is_called_empty() {
 fn the_limit_of_megapixels_is_raised_and_lowered() {
     let mut inspector = 0;
     // SAFETY: texts end with zeros, the structure is as large as it says.
-    assert_eq!(unsafe { hotad_open(model().as_ptr(), &options(), &mut inspector) }, HOTAD_OK, "{}", words());
+    assert_eq!(unsafe { hotad_open(shipped().as_ptr(), &options(), &mut inspector) }, HOTAD_OK, "{}", words());
     let pixels = vec![0u8; 2_000_000];
     let frame = hotad_frame {
         size: size_of::<hotad_frame>(),

@@ -1,12 +1,13 @@
 //! After its warm-up, and a first batch of its size, a call from C asks the allocator for nothing, with a map and regions.
 
 use std::alloc::System;
-use std::ffi::CString;
-use std::path::Path;
 
 use hotad::hotad_status::*;
 use hotad::*;
 use hotad_kernels::memory::{Reporting, count_requests, requests};
+use support::{options, shipped, words};
+
+mod support;
 
 #[global_allocator]
 static MEMORY: Reporting<System> = Reporting { inner: System, end: |_| std::process::abort() };
@@ -20,17 +21,11 @@ const BATCH: usize = 16;
 
 /// An inspector of the shipped model on one thread, with maps of the frame's size.
 fn open() -> hotad_inspector {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../weights/plate.safetensors");
-    let path = CString::new(path.to_str().expect("text")).expect("no zeros");
-    let (mut options, mut inspector) = (std::mem::MaybeUninit::uninit(), 0);
-    // SAFETY: as large as it says.
-    assert_eq!(unsafe { hotad_options_init(options.as_mut_ptr(), size_of::<hotad_options>()) }, HOTAD_OK);
-    // SAFETY: just written.
-    let options = unsafe { options.assume_init() };
-    let map = hotad_map::HOTAD_MAP_FRAME as u32;
-    let options = hotad_options { device: c"cpu".as_ptr(), threads: 1, map, ..options };
+    let (map, mut inspector) = (hotad_map::HOTAD_MAP_FRAME as u32, 0);
+    let options = hotad_options { threads: 1, map, ..options() };
     // SAFETY: texts end with zeros, structures are as large as they say.
-    assert_eq!(unsafe { hotad_open(path.as_ptr(), &options, &mut inspector) }, HOTAD_OK);
+    let status = unsafe { hotad_open(shipped().as_ptr(), &options, &mut inspector) };
+    assert_eq!(status, HOTAD_OK, "{}", words());
     inspector
 }
 

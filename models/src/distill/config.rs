@@ -22,9 +22,10 @@ settings! {
         /// blocks that the student will be cut after, separated by commas; none: where the network usually is. It ends at the
         /// last one
         cuts: Vec<String> = Vec::new();
-        /// a student with half the channels within its blocks: about half the weights and time; of efficientnet-lite0 only
-        narrow: bool = false;
-        /// where student and teacher are compared; a narrow student has no hints after layers, but after blocks
+        /// channels within a block of the student for each one before it: about so many sixths of the weights and time; fewer
+        /// than 6 with efficientnet-lite0 as the teacher only
+        expansion: usize = 6, in 1..=6;
+        /// where student and teacher are compared; a student of fewer channels has no hints after layers, but after blocks
         hints: HintChoice = HintChoice::Layers;
         /// share of the steps in which each part between two hints is given the teacher's map before it, so that all learn at
         /// once and apart; then they are fitted to each other

@@ -83,10 +83,10 @@ pub fn distill(config: &Config, job: &Job) -> Result<BackboneFile> {
     };
     let (teacher, cuts) = Backbone::open(job.teacher, Some(config.crop), &layers, job.device)?;
     let blocks = cuts.last().map_or(0, |c| c + 1);
-    let student = student_of(teacher.network(), config.narrow)?;
+    let student = student_of(teacher.network(), config.expansion)?;
     let start = job.start.map(|path| starting_weights(path, student, blocks)).transpose()?;
     let choice = match config.hints {
-        HintChoice::Layers if config.narrow => HintChoice::Blocks,
+        HintChoice::Layers if student != teacher.network().distilled() => HintChoice::Blocks,
         choice => choice,
     };
     let places = Places::new(choice, &student.trunk(), &cuts);
@@ -106,10 +106,12 @@ pub fn distill(config: &Config, job: &Job) -> Result<BackboneFile> {
 }
 
 /// The network that learns from a teacher.
-fn student_of(teacher: Network, narrow: bool) -> Result<Network> {
+fn student_of(teacher: Network, expansion: usize) -> Result<Network> {
     let name = teacher.facts().name;
-    let none = || Error::Config(format!("there is no narrow student of {name}, only of efficientnet-lite0"));
-    if narrow { teacher.narrow().ok_or_else(none) } else { Ok(teacher.distilled()) }
+    let none = || {
+        Error::Config(format!("there is no student of {name} with expansion {expansion}, only of efficientnet-lite0"))
+    };
+    teacher.student(expansion).ok_or_else(none)
 }
 
 /// Weights of a network's first blocks from a file.

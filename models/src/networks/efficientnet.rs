@@ -35,12 +35,12 @@ const fn row(repeats: usize, kernel: usize, stride: usize, expansion: usize, cha
 
 const ROWS: [Row; 7] = [
     row(1, 3, 1, 1, 16),
-    row(2, 3, 2, 6, 24),
-    row(2, 5, 2, 6, 40),
-    row(3, 3, 2, 6, 80),
-    row(3, 5, 1, 6, 112),
-    row(4, 5, 2, 6, 192),
-    row(1, 3, 1, 6, 320),
+    row(2, 3, 2, EXPANSION, 24),
+    row(2, 5, 2, EXPANSION, 40),
+    row(3, 3, 2, EXPANSION, 80),
+    row(3, 5, 1, EXPANSION, 112),
+    row(4, 5, 2, EXPANSION, 192),
+    row(1, 3, 1, EXPANSION, 320),
 ];
 
 /// A convolution with SAME padding, its normalisation and ReLU6.
@@ -64,10 +64,13 @@ pub fn lite(width: f64, depth: f64) -> Trunk {
     scaled(width, depth, &ROWS)
 }
 
-/// Lite0 with half the channels within its blocks, and as many after each.
-pub fn narrow_lite0() -> Trunk {
-    let half = |row: Row| Row { expansion: row.expansion.div_ceil(2), ..row };
-    scaled(1.0, 1.0, &ROWS.map(half))
+/// Channels within a block of Lite0 for each one before it, but for the first, which is not expanded.
+pub const EXPANSION: usize = 6;
+
+/// Lite0 with at most so many channels within a block for each one before it, and as many after each.
+pub fn lite0_of(expansion: usize) -> Trunk {
+    let at_most = |row: Row| Row { expansion: row.expansion.min(expansion), ..row };
+    scaled(1.0, 1.0, &ROWS.map(at_most))
 }
 
 fn scaled(width: f64, depth: f64, rows: &[Row; 7]) -> Trunk {

@@ -35,13 +35,15 @@ pub struct NetworkFacts {
 /// Name of EfficientNet-Lite0 with weights that hotad has distilled.
 const OWN: &str = "hotad-lite0";
 
-/// Its name with half the channels within blocks.
-const OWN_NARROW: &str = "hotad-lite0-narrow";
+/// With fewer channels within its blocks: so many for each one before.
+const fn narrow(name: &'static str, source: &'static str, trunk: fn() -> Trunk) -> NetworkFacts {
+    NetworkFacts { name, size: 224, usual: ["block4", "block10"], source, classifier: &[], trunk }
+}
 
 const TORCHVISION: &str = "torchvision's .pth file";
 
 /// All networks, those with the best features first.
-pub const NETWORKS: [NetworkFacts; 12] = [
+pub const NETWORKS: [NetworkFacts; 16] = [
     NetworkFacts {
         name: "wide_resnet50_2",
         size: 224,
@@ -130,14 +132,11 @@ pub const NETWORKS: [NetworkFacts; 12] = [
         classifier: &[],
         trunk: || efficientnet::lite(1.0, 1.0),
     },
-    NetworkFacts {
-        name: OWN_NARROW,
-        size: 224,
-        usual: ["block4", "block10"],
-        source: "hotad distill --narrow, from efficientnet-lite0",
-        classifier: &[],
-        trunk: efficientnet::narrow_lite0,
-    },
+    narrow("hotad-lite0-x5", "hotad distill --expansion 5, from efficientnet-lite0", || efficientnet::lite0_of(5)),
+    narrow("hotad-lite0-x4", "hotad distill --expansion 4, from efficientnet-lite0", || efficientnet::lite0_of(4)),
+    narrow("hotad-lite0-x3", "hotad distill --expansion 3, from efficientnet-lite0", || efficientnet::lite0_of(3)),
+    narrow("hotad-lite0-x2", "hotad distill --expansion 2, from efficientnet-lite0", || efficientnet::lite0_of(2)),
+    narrow("hotad-lite0-x1", "hotad distill --expansion 1, from efficientnet-lite0", || efficientnet::lite0_of(1)),
 ];
 
 impl Network {
@@ -163,12 +162,17 @@ impl Network {
 
     /// Whether its weights are always hotad's own.
     pub fn is_own(self) -> bool {
-        [OWN, OWN_NARROW].contains(&self.facts().name)
+        self.facts().name.starts_with(OWN)
     }
 
-    /// The narrow student of this network: as many channels after its blocks, half within. There is one of EfficientNet-Lite0.
-    pub fn narrow(self) -> Option<Self> {
-        matches!(self.facts().name, "efficientnet-lite0" | OWN | OWN_NARROW).then(|| Self::named(OWN_NARROW))?
+    /// The student of this network with as many channels after its blocks, and within them at most so many for each one before.
+    /// There are some of EfficientNet-Lite0.
+    pub fn student(self, expansion: usize) -> Option<Self> {
+        if expansion >= efficientnet::EXPANSION {
+            return Some(self.distilled());
+        }
+        let is_lite0 = self.is_own() || self.distilled().is_own();
+        is_lite0.then(|| Self::named(&format!("{OWN}-x{expansion}")))?
     }
 
     /// Its layers without the classifier.
@@ -190,7 +194,7 @@ impl Network {
             return refuse("holds a classifier only; a backbone needs the convolutions before it".into());
         }
         // Distilled weights have the tensors of their teacher and tell in their own file what they are.
-        let published = Self::all().filter(|n| !matches!(n.facts().name, OWN | OWN_NARROW));
+        let published = Self::all().filter(|n| !n.is_own());
         let comparisons: Vec<(Self, Comparison)> = published.map(|n| (n, Comparison::of(n, file))).collect();
         let fits = comparisons.iter().filter(|(_, c)| c.difference.is_none());
         if let Some((network, c)) = fits.max_by(|a, b| a.1.share.total_cmp(&b.1.share)) {
