@@ -143,11 +143,18 @@ fn a_narrow_student_has_the_maps_of_its_teacher_and_half_the_channels_within() {
     // What it has learned is something to start from, for a student of its shape alone.
     let from = ["--steps", "3", "--apart", "0", "--start", text(&student), "-q"];
     folder.run("further.safetensors", &[&from[..], &["--expansion", "3"]].concat());
-    folder.refused(&from, &["narrow.safetensors", "hotad-lite0"]);
-    folder.refused(&[&from[..], &["--expansion", "2"]].concat(), &["narrow.safetensors", "hotad-lite0-x2"]);
+    folder.refused(&from, &["narrow.safetensors", "blocks of hotad-lite0"]);
+    folder.refused(&[&from[..], &["--expansion", "2"]].concat(), &["narrow.safetensors", "blocks of hotad-lite0-x2"]);
+    // One that expands nothing, and none smaller than a smaller one.
+    let plain = folder.run("plain.safetensors", &["--steps", "3", "--expansion", "1", "-q"]);
+    let plain = BackboneFile::open(&plain).expect("a backbone");
+    assert_eq!(plain.tensors["_blocks.1._project_conv.weight"].shape(), [24, 16, 1, 1]);
+    assert!(!plain.tensors.contains_key("_blocks.1._expand_conv.weight"));
+    let (images, out) = (folder.path("images"), folder.path("never"));
+    let args = ["distill", "--teacher", text(&student), "--images", text(&images), "--out", text(&out), "-q"];
+    refused(&[&args[..], &["--cuts", "block1", "--expansion", "2"]].concat(), &["hotad-lite0-x3", "expansion 2"]);
     let other = folder.path("mobilenet.safetensors");
     teacher(&other, "mobilenet_v2", 3);
-    let (images, out) = (folder.path("images"), folder.path("never"));
     let args = ["distill", "--teacher", text(&other), "--images", text(&images), "--out", text(&out), "-q"];
     refused(&[&args[..], &["--cuts", "features.1", "--expansion", "5"]].concat(), &["mobilenet_v2", "expansion 5"]);
 }
@@ -182,6 +189,7 @@ fn what_cannot_be_distilled_is_named() {
     folder.refused(&["--cuts", "layer9"], &["layer9"]);
     folder.refused(&["--crop", "8"], &["crop", "32 to 512"]);
     folder.refused(&["--steps", "0"], &["steps"]);
+    folder.refused(&["--expansion", "7"], &["expansion", "1 to 6"]);
     folder.refused(&["--lr", "2"], &["lr"]);
     folder.refused(&["--resume"], &["no checkpoint"]);
     let empty = folder.path("empty");

@@ -1,7 +1,7 @@
 //! Points one by one, for those that vary in many directions alike.
 //!
-//! Distances only fall, so that one that was measured some centres ago is a bound of what it is now, and a point is compared with
-//! the centres since, all of them at once, only when its bound could make it the farthest.
+//! A distance to the nearest centre only decreases as centres are added, so that an older one is an upper bound. A point is compared
+//! with the centres chosen since, all of them at once, only when its bound could make it the farthest.
 
 use rayon::prelude::*;
 
@@ -10,8 +10,10 @@ use super::host::{Far, Search};
 
 /// Bounds that one task looks through.
 const SCAN: usize = 1 << 14;
-/// Largest bounds that are made exact before all that can matter are.
+/// How many of the largest bounds are made exact one after another, before all others that can matter are in parallel.
 const TRIED: usize = 16;
+/// Points that one task measures at least.
+const TASK: usize = 16;
 
 /// All points, each with a bound of its distance to the nearest centre.
 pub struct Bounds<'a> {
@@ -90,7 +92,7 @@ impl Search for Bounds<'_> {
         }
         let stale: Vec<usize> =
             (0..self.bound.len()).filter(|i| self.bound[*i] >= reached && !self.is_exact(*i)).collect();
-        let exact: Vec<f32> = stale.par_iter().with_min_len(TRIED).map(|i| self.exact(*i)).collect();
+        let exact: Vec<f32> = stale.par_iter().with_min_len(TASK).map(|i| self.exact(*i)).collect();
         stale.into_iter().zip(exact).for_each(|(i, square)| self.settle(i, square));
         self.far(self.largest())
     }

@@ -1,4 +1,4 @@
-//! The points whose nearest centre is the same, and what new centres take from them.
+//! Points whose nearest centre is the same, and what new centres take from them.
 
 use super::clusters::Chosen;
 use super::host::Far;

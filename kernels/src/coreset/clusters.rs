@@ -1,6 +1,6 @@
 //! Points in clusters, for those that vary most in a few directions.
 //!
-//! Points are kept in clusters by their nearest centre. Distances only fall, so that the farthest point of a cluster
+//! Points are kept in clusters by their nearest centre, which may have several. Distances only fall, so that the farthest point of a cluster
 //! as it was some centres ago is a bound of what it is now, and a cluster is compared with the centres since only when
 //! its bound is among the largest of all. A centre c can be nearer to a point p than the point's own centre a only if |a - c| < 2 |p - a|
 //! (the triangle inequality; Elkan 2003 for k-means), and only if the outlines of c and p are as near (outlines.rs); what is
@@ -17,8 +17,8 @@ use crate::simd::LANES;
 
 /// Clusters that are compared with new centres together.
 const TOGETHER: usize = 16;
-/// Points of a cluster: more around a centre are several clusters, which threads share and whose points stay in a cache
-/// while centres pass.
+/// Points of a cluster at most. A centre with more has several clusters, which threads compare in parallel and whose points fit
+/// into the cache.
 const POINTS: usize = 1024;
 
 /// The points and their centres so far.
@@ -92,7 +92,7 @@ pub struct Clusters<'a> {
     /// The first of the centres that a cluster was not compared with.
     seen: Vec<u32>,
     far: Vec<Far>,
-    /// The last cluster of each centre.
+    /// The cluster of each centre that points are added to.
     last: Vec<u32>,
 }
 
@@ -113,15 +113,19 @@ impl<'a> Clusters<'a> {
         clusters
     }
 
-    /// A further cluster of a centre, which was compared with all of them, as it has no points yet.
+    fn centres(&self) -> usize {
+        self.last.len()
+    }
+
+    /// Adds an empty cluster to a centre. Without points it counts as compared with all centres.
     fn open(&mut self, centre: usize) {
         self.last[centre] = self.each.len() as u32;
         self.each.push(Cluster::of(centre as u32));
-        self.seen.push(self.last.len() as u32);
+        self.seen.push(self.centres() as u32);
         self.far.push(Far::NONE);
     }
 
-    /// Puts a point that was compared with all centres to its nearest.
+    /// Adds a point that was compared with all centres to the last cluster of its nearest.
     fn put(&mut self, point: u32, square: f32, centre: usize) {
         if self.each[self.last[centre] as usize].points.len() == POINTS {
             self.open(centre);
@@ -134,7 +138,7 @@ impl<'a> Clusters<'a> {
     }
 
     fn is_compared(&self, cluster: usize) -> bool {
-        self.seen[cluster] as usize == self.last.len()
+        self.seen[cluster] as usize == self.centres()
     }
 
     /// Compares the clusters with the largest bounds with the centres that they have not seen.
@@ -154,7 +158,7 @@ impl<'a> Clusters<'a> {
         let mut moves = Vec::new();
         for (at, cluster, of_cluster) in compared.collect::<Vec<_>>() {
             self.far[at] = cluster.farthest();
-            self.seen[at] = self.last.len() as u32;
+            self.seen[at] = self.centres() as u32;
             self.each[at] = cluster;
             moves.extend(of_cluster);
         }
@@ -167,7 +171,7 @@ impl Search for Clusters<'_> {
     fn choose(&mut self, point: u32) {
         self.chosen.push(point);
         self.last.push(0);
-        self.open(self.last.len() - 1);
+        self.open(self.centres() - 1);
     }
 
     fn farthest(&mut self) -> Far {

@@ -25,7 +25,7 @@ lanes_fn! {
 }
 
 lanes_fn! {
-    /// The smallest of `known` and the squared distances of a point to some others, `[..][d]`; what is no number is not smaller.
+    /// The smallest of `known` and the squared distances of a point to some others, `[..][d]`; a distance that is no number is ignored.
     pub fn nearest_square<L>(point: &[f32], others: &[f32], known: f32) -> f32 {
         let d = point.len();
         let mut nearest = known;

@@ -22,7 +22,7 @@ impl Far {
     }
 }
 
-/// Knows of all points how far they are from the nearest centre, or a bound of it.
+/// Upper bounds of every point's distance to its nearest centre.
 pub trait Search {
     /// The farthest point from all centres.
     fn farthest(&mut self) -> Far;
@@ -60,7 +60,7 @@ pub fn on_host(
 mod tests {
     use std::ops::ControlFlow;
 
-    use super::on_host;
+    use super::{Bounds, Search, on_host};
 
     /// The choice by its definition: every point against every chosen one.
     fn by_definition(x: &[f32], d: usize, start: usize, count: usize) -> Vec<u32> {
@@ -79,9 +79,16 @@ mod tests {
         chosen
     }
 
+    /// What both searches choose, which has to be the same.
     fn chosen(x: &[f32], d: usize, start: usize, count: usize) -> Vec<u32> {
         let (mut index, mut distance) = (vec![0; count], vec![0.0; count]);
         on_host((x, d), start, &mut index, &mut distance, &mut |_| ControlFlow::Continue(())).expect("points enough");
+        let mut search = Bounds::around((x, d), start as u32);
+        for at in 1..count {
+            let far = search.farthest();
+            assert_eq!((far.point, far.square.sqrt().to_bits()), (index[at], distance[at].to_bits()), "number {at}");
+            search.choose(far.point);
+        }
         index
     }
 
@@ -97,8 +104,10 @@ mod tests {
 
     #[test]
     fn the_choice_is_that_of_the_definition() {
-        // Those of few elements in clusters, the first of which share a centre; those of many point by point.
-        for (m, d, most) in [(600, 1, 50), (600, 2, 4), (5000, 3, 30), (600, 17, 9), (600, 40, 100), (3000, 152, 30)] {
+        // Those of few elements in clusters, 5,000 of them in several around the first centre; 20,000 in several scans.
+        let cases =
+            [(600, 1, 50), (600, 2, 4), (5000, 3, 30), (20_000, 2, 40), (600, 17, 9), (600, 40, 100), (3000, 152, 30)];
+        for (m, d, most) in cases {
             let x = whole(m * d, most, d as u32);
             assert_eq!(chosen(&x, d, 7, 300), by_definition(&x, d, 7, 300), "{m} of {d} elements below {most}");
         }

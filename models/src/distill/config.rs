@@ -8,7 +8,8 @@ use crate::config::{RATE, SHARE, Settings, settings};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HintChoice {
-    /// After every layer of every block up to the last cut, where layers follow each other; else as [`HintChoice::Blocks`].
+    /// After every layer of every block up to the last cut, where layers follow each other and the student has the teacher's; else
+    /// as [`HintChoice::Blocks`].
     Layers,
     /// After every one up to the last cut, so that each block has a target close by.
     Blocks,
@@ -22,10 +23,10 @@ settings! {
         /// blocks that the student will be cut after, separated by commas; none: where the network usually is. It ends at the
         /// last one
         cuts: Vec<String> = Vec::new();
-        /// channels within a block of the student for each one before it: about so many sixths of the weights and time; fewer
-        /// than 6 with efficientnet-lite0 as the teacher only
+        /// expansion factor of the student's inverted residuals: 6 for the teacher's layers; 1 to 5 for fewer channels within
+        /// blocks, with efficientnet-lite0 as the teacher only
         expansion: usize = 6, in 1..=6;
-        /// where student and teacher are compared; a student of fewer channels has no hints after layers, but after blocks
+        /// where student and teacher are compared; "layers" means "blocks" where the student has other layers than the teacher
         hints: HintChoice = HintChoice::Layers;
         /// share of the steps in which each part between two hints is given the teacher's map before it, so that all learn at
         /// once and apart; then they are fitted to each other

@@ -33,6 +33,9 @@ const fn row(repeats: usize, kernel: usize, stride: usize, expansion: usize, cha
     Row { repeats, kernel, stride, expansion, channels }
 }
 
+/// Expansion factor of Lite0's inverted residuals; the first has 1.
+pub const EXPANSION: usize = 6;
+
 const ROWS: [Row; 7] = [
     row(1, 3, 1, 1, 16),
     row(2, 3, 2, EXPANSION, 24),
@@ -64,11 +67,8 @@ pub fn lite(width: f64, depth: f64) -> Trunk {
     scaled(width, depth, &ROWS)
 }
 
-/// Channels within a block of Lite0 for each one before it, but for the first, which is not expanded.
-pub const EXPANSION: usize = 6;
-
-/// Lite0 with at most so many channels within a block for each one before it, and as many after each.
-pub fn lite0_of(expansion: usize) -> Trunk {
+/// Lite0 with another expansion factor, and as many channels after each block.
+pub fn lite0_with_expansion(expansion: usize) -> Trunk {
     let at_most = |row: Row| Row { expansion: row.expansion.min(expansion), ..row };
     scaled(1.0, 1.0, &ROWS.map(at_most))
 }

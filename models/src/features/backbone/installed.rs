@@ -35,12 +35,12 @@ pub fn list() -> Vec<(Network, PathBuf)> {
     all.filter(|(_, path)| path.is_file()).collect()
 }
 
-/// The first of them that reaches its usual cuts.
+/// The first of them that reaches its usual cuts. A smaller one than that which is part of the program has to be asked for.
 ///
 /// # Errors
 /// When a file is damaged.
 pub fn best() -> Result<Option<(Network, PathBuf)>> {
-    for (network, path) in list() {
+    for (network, path) in list().into_iter().filter(|(network, _)| !network.is_reduced()) {
         let file = BackboneFile::open(&path)?;
         let cuts = network.trunk().cuts();
         if network.facts().usual.iter().all(|usual| cuts[..file.blocks].iter().any(|c| c == usual)) {

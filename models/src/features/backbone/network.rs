@@ -35,7 +35,7 @@ pub struct NetworkFacts {
 /// Name of EfficientNet-Lite0 with weights that hotad has distilled.
 const OWN: &str = "hotad-lite0";
 
-/// With fewer channels within its blocks: so many for each one before.
+/// EfficientNet-Lite0 with a smaller expansion factor in its inverted residuals.
 const fn narrow(name: &'static str, source: &'static str, trunk: fn() -> Trunk) -> NetworkFacts {
     NetworkFacts { name, size: 224, usual: ["block4", "block10"], source, classifier: &[], trunk }
 }
@@ -132,11 +132,21 @@ pub const NETWORKS: [NetworkFacts; 16] = [
         classifier: &[],
         trunk: || efficientnet::lite(1.0, 1.0),
     },
-    narrow("hotad-lite0-x5", "hotad distill --expansion 5, from efficientnet-lite0", || efficientnet::lite0_of(5)),
-    narrow("hotad-lite0-x4", "hotad distill --expansion 4, from efficientnet-lite0", || efficientnet::lite0_of(4)),
-    narrow("hotad-lite0-x3", "hotad distill --expansion 3, from efficientnet-lite0", || efficientnet::lite0_of(3)),
-    narrow("hotad-lite0-x2", "hotad distill --expansion 2, from efficientnet-lite0", || efficientnet::lite0_of(2)),
-    narrow("hotad-lite0-x1", "hotad distill --expansion 1, from efficientnet-lite0", || efficientnet::lite0_of(1)),
+    narrow("hotad-lite0-x5", "hotad distill --expansion 5, from efficientnet-lite0", || {
+        efficientnet::lite0_with_expansion(5)
+    }),
+    narrow("hotad-lite0-x4", "hotad distill --expansion 4, from efficientnet-lite0", || {
+        efficientnet::lite0_with_expansion(4)
+    }),
+    narrow("hotad-lite0-x3", "hotad distill --expansion 3, from efficientnet-lite0", || {
+        efficientnet::lite0_with_expansion(3)
+    }),
+    narrow("hotad-lite0-x2", "hotad distill --expansion 2, from efficientnet-lite0", || {
+        efficientnet::lite0_with_expansion(2)
+    }),
+    narrow("hotad-lite0-x1", "hotad distill --expansion 1, from efficientnet-lite0", || {
+        efficientnet::lite0_with_expansion(1)
+    }),
 ];
 
 impl Network {
@@ -165,14 +175,18 @@ impl Network {
         self.facts().name.starts_with(OWN)
     }
 
-    /// The student of this network with as many channels after its blocks, and within them at most so many for each one before.
-    /// There are some of EfficientNet-Lite0.
+    /// Whether it is EfficientNet-Lite0 with a smaller expansion factor.
+    pub fn is_reduced(self) -> bool {
+        self.is_own() && self.facts().name != OWN
+    }
+
+    /// The student of this network with an expansion factor: its own layers, or, of EfficientNet-Lite0, those of a smaller one.
     pub fn student(self, expansion: usize) -> Option<Self> {
-        if expansion >= efficientnet::EXPANSION {
-            return Some(self.distilled());
+        let student = self.distilled();
+        if expansion == efficientnet::EXPANSION {
+            return Some(student);
         }
-        let is_lite0 = self.is_own() || self.distilled().is_own();
-        is_lite0.then(|| Self::named(&format!("{OWN}-x{expansion}")))?
+        (student.facts().name == OWN).then(|| Self::named(&format!("{OWN}-x{expansion}")))?
     }
 
     /// Its layers without the classifier.
@@ -203,7 +217,7 @@ impl Network {
         // The list of networks is not empty.
         let nearest = comparisons.iter().max_by_key(|(_, c)| c.equal).expect("there are networks");
         let (name, difference) = (nearest.0.facts().name, nearest.1.difference.as_deref().unwrap_or_default());
-        let known: Vec<&str> = NETWORKS.iter().map(|f| f.name).collect();
+        let known: Vec<&str> = comparisons.iter().map(|(network, _)| network.facts().name).collect();
         refuse(format!(
             "the weights of no network that is known ({}); the nearest is {name}, but {difference}",
             known.join(", ")
