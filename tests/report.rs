@@ -5,6 +5,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
+use common::pictures::{decoded_jpeg, read_png};
 use common::{QUICK, bars, exits, ok, refused, small_data, text, trained};
 
 fn eval<'a>(model: &'a Path, data: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
@@ -22,7 +23,7 @@ fn pictures(html: &str) -> Vec<image::RgbImage> {
     let decoded = |part: &str| {
         let code = part.split('"').next().expect("an end");
         let bytes = base64::engine::general_purpose::STANDARD.decode(code).expect("base64");
-        image::load_from_memory(&bytes).expect("a picture").to_rgb8()
+        decoded_jpeg(&bytes).to_rgb8()
     };
     html.split("data:image/jpeg;base64,").skip(1).map(decoded).collect()
 }
@@ -233,10 +234,10 @@ fn score_writes_what_happens_inside() {
     let steps = ["1-cosine", "replaced", "background-prior", "background-l", "defect-s"];
     let file = |step: &str| out.join(format!("000_steps-{step}.png"));
     for step in steps {
-        let picture = image::open(file(step)).unwrap_or_else(|e| panic!("{step}: {e}"));
+        let picture = read_png(&file(step));
         assert_eq!((picture.width(), picture.height()), (40, 40), "{step} has the size of the image");
     }
-    let defect = image::open(file("defect-s")).expect("a picture").to_luma8();
+    let defect = read_png(&file("defect-s")).to_luma8();
     assert!(defect.pixels().map(|p| p[0]).max() > Some(150), "scaled to its largest, then enlarged");
     // As the others, they are not written over.
     std::fs::rename(file("background-l"), dir.path().join("kept.png")).expect("renamed");

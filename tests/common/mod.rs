@@ -3,6 +3,7 @@
 #![allow(dead_code)] // every test binary uses a part
 
 pub mod neighbours;
+pub mod pictures;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

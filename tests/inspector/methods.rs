@@ -13,6 +13,7 @@ use hotad_models::method;
 use hotad_models::model::Model;
 use serde_json::Value;
 
+use crate::common::pictures::read_png;
 use crate::common::{ok, text};
 use crate::small_models::train_all;
 
@@ -29,7 +30,7 @@ fn by_command_line(model: &Path, image: &Path, out: &Path) -> (Value, Vec<f32>) 
 
 /// Pixels of a PNG, as RGB.
 fn pixels(path: &Path) -> (usize, usize, Vec<u8>) {
-    let image = image::open(path).expect("an image").to_rgb8();
+    let image = read_png(path).to_rgb8();
     (image.height() as usize, image.width() as usize, image.into_raw())
 }
 

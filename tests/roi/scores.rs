@@ -8,6 +8,7 @@ use hotad_engine::device::Device;
 use hotad_models::model::Model;
 use serde_json::Value;
 
+use crate::common::pictures::read_png;
 use crate::common::{bars, ok, text, train_small};
 use crate::{AT, BOX, FRAME, POLYGON, SIZE, UNCHANGED, data_in_frames, framed, scored, trained_within};
 
@@ -126,7 +127,7 @@ fn the_inspector_says_what_the_command_line_says() {
             inspector.thresholds().set(values, "a test").expect("thresholds");
             let mut found = 0;
             for (i, (score, map)) in lines.iter().enumerate() {
-                let pixels = image::open(images.join(format!("{i:03}.png"))).expect("an image").to_luma8().into_raw();
+                let pixels = read_png(&images.join(format!("{i:03}.png"))).to_luma8().into_raw();
                 let frame = Frame::new(&pixels, FRAME.0, FRAME.1, FRAME.1, Format::Gray8).expect("a frame");
                 let mut verdict = Verdict::default();
                 inspector.inspect(&frame, &mut verdict).expect("a verdict");
