@@ -5,7 +5,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
-use common::pictures::{decoded_jpeg, read_png};
+use common::pictures::{decode_jpeg, read_png};
 use common::{QUICK, bars, exits, ok, refused, small_data, text, trained};
 
 fn eval<'a>(model: &'a Path, data: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
@@ -23,7 +23,7 @@ fn pictures(html: &str) -> Vec<image::RgbImage> {
     let decoded = |part: &str| {
         let code = part.split('"').next().expect("an end");
         let bytes = base64::engine::general_purpose::STANDARD.decode(code).expect("base64");
-        decoded_jpeg(&bytes).to_rgb8()
+        decode_jpeg(&bytes).to_rgb8()
     };
     html.split("data:image/jpeg;base64,").skip(1).map(decoded).collect()
 }

@@ -10,12 +10,13 @@ use image::{DynamicImage, GrayImage};
 
 /// The image of a PNG file.
 pub fn read_png(path: &Path) -> DynamicImage {
-    let file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    DynamicImage::from_decoder(PngDecoder::new(BufReader::new(file)).expect("a PNG file")).expect("an image")
+    let file = File::open(path).map_err(image::ImageError::from);
+    let image = file.and_then(|file| DynamicImage::from_decoder(PngDecoder::new(BufReader::new(file))?));
+    image.unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// The image in the bytes of a JPEG file.
-pub fn decoded_jpeg(bytes: &[u8]) -> DynamicImage {
+pub fn decode_jpeg(bytes: &[u8]) -> DynamicImage {
     DynamicImage::from_decoder(JpegDecoder::new(Cursor::new(bytes)).expect("a JPEG file")).expect("an image")
 }
 

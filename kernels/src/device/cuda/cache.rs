@@ -2,6 +2,7 @@
 
 use std::hash::Hash;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cubecl::hash::StableHasher;
 
@@ -58,7 +59,7 @@ impl Cache {
     /// Keeps an image. It appears whole or not at all; a disk that is full costs a compilation later.
     pub fn put(&self, source: &Source, image: &[u8]) {
         let path = self.path(source);
-        let part = path.with_extension(format!("{}.part", std::process::id()));
+        let part = path.with_extension(format!("{}.part", unique()));
         let written = std::fs::create_dir_all(&self.folder)
             .and_then(|()| std::fs::write(&part, [image, &source.shared.to_le_bytes()].concat()))
             .and_then(|()| std::fs::rename(&part, &path));
@@ -66,6 +67,12 @@ impl Cache {
             let _ = std::fs::remove_file(&part); // there may be none
         }
     }
+}
+
+/// The end of a name that no other thread and process uses.
+pub(super) fn unique() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 #[cfg(test)]
@@ -105,6 +112,22 @@ mod tests {
             assert_eq!(cache.get(&source(&code, 0)), None, "{code}");
         }
         assert_eq!(Cache::new(folder.clone(), "sm_80".into()).get(&source(kernel, 0)), None);
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+    #[test]
+    fn threads_that_keep_one_image_never_show_a_part_of_it() {
+        let folder = std::env::temp_dir().join(format!("hotad-cache-threads-{}", std::process::id()));
+        let (cache, image) = (Cache::new(folder.clone(), "sm_90".into()), vec![7; 1 << 20]);
+        let source = source("__global__ void b() {}", 0);
+        cache.put(&source, &image);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| (0..50).for_each(|_| cache.put(&source, &image)));
+            }
+            for _ in 0..200 {
+                assert!(cache.get(&source) == Some((0, image.clone())), "a part of an image");
+            }
+        });
         std::fs::remove_dir_all(folder).expect("removed");
     }
 }

@@ -3,12 +3,12 @@
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use cubecl::hash::StableHasher;
 
 use super::Settings;
 use super::library::{Kernel, Scheduler};
+use crate::device::cuda::cache::unique;
 use crate::device::cuda::driver::Source;
 
 /// Headers that sources include, and the two sources of the scheduler.
@@ -36,12 +36,6 @@ const CHECKED: [&str; 2] = [
 
 /// Delimiter of the source's own text inside it, which reports are explained with.
 const TEXT_END: &str = "emu_text_end";
-
-/// The end of a name that no other thread and process uses.
-fn unique() -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
 
 /// A compiler that works, and where its files go.
 #[derive(Debug)]
