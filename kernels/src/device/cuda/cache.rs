@@ -122,9 +122,9 @@ mod tests {
         cache.put(&source, &image);
         std::thread::scope(|scope| {
             for _ in 0..3 {
-                scope.spawn(|| (0..50).for_each(|_| cache.put(&source, &image)));
+                scope.spawn(|| (0..200).for_each(|_| cache.put(&source, &image)));
             }
-            for _ in 0..200 {
+            for _ in 0..800 {
                 assert!(cache.get(&source) == Some((0, image.clone())), "a part of an image");
             }
         });
