@@ -114,6 +114,7 @@ mod tests {
         assert_eq!(Cache::new(folder.clone(), "sm_80".into()).get(&source(kernel, 0)), None);
         std::fs::remove_dir_all(folder).expect("removed");
     }
+
     #[test]
     fn threads_that_keep_one_image_never_show_a_part_of_it() {
         let folder = std::env::temp_dir().join(format!("hotad-cache-threads-{}", std::process::id()));
