@@ -1,12 +1,16 @@
 //! Faults put into kernels on purpose: the checker reports each, with the line of the source.
 //!
 //! They are put into the two kernels of the background prior, `choose_kernel` (a sum over the block) and
-//! `replace_kernel` (one thread an element). Misses stay within the memory that buffers are given in.
+//! `replace_kernel` (one thread an element), and into `decompose_steps`, whose blocks wait for each other. Misses stay within
+//! the memory that buffers are given in.
 
 use hotad_kernels::KernelError;
+use hotad_kernels::adam::AdamOptions;
+use hotad_kernels::decompose::{DecomposeOptions, decompose};
 use hotad_kernels::device::emulator::{Order, Settings};
 use hotad_kernels::device::{Device, Gpu};
 use hotad_kernels::replacement::replace_farthest;
+use hotad_kernels::ssim::SsimOptions;
 
 use crate::{agrees, open};
 
@@ -26,13 +30,33 @@ fn replaced(gpu: Gpu) -> Result<Vec<f32>, KernelError> {
     features.to_vec()
 }
 
-/// What the checker says of a change in every order, which must be one line with all words.
+/// Two images of four and a half tiles of one channel each.
+fn decomposed(gpu: Gpu) -> Result<Vec<f32>, KernelError> {
+    let (shape, device) = ([2, 34, 30, 1], Device::Gpu(gpu));
+    let len = shape.iter().product::<usize>();
+    let image = |factor: usize| (0..len).map(|i| (i * factor % 101) as f32 / 100.0).collect();
+    let (x, prior, mut l) = (device.upload(image(7))?, device.upload(image(13))?, device.alloc(len)?);
+    let adam = AdamOptions { lr: 0.01, ..AdamOptions::default() };
+    let opts = DecomposeOptions { lambda: 1e-3, steps: 4, adam, ssim: SsimOptions::default() };
+    decompose(&x, &prior, shape, &opts, &mut l, None)?;
+    l.to_vec()
+}
+
+/// A use of kernels.
+type Run = fn(Gpu) -> Result<Vec<f32>, KernelError>;
+
+/// What the checker says of a change of the prior's kernels in every order, which must be one line with all words.
 fn reported(alter: fn(&str) -> String, words: &[&str]) {
+    reported_in(replaced, alter, words);
+}
+
+/// What it says of a change in what is run.
+fn reported_in(run: Run, alter: fn(&str) -> String, words: &[&str]) {
     let cache = tempfile::tempdir().expect("a folder");
     for order in [Order::Forward, Order::Reversed, Order::Random(3)] {
         let settings = Settings { alter: Some(alter), order, cache: cache.path().into(), ..Settings::default() };
         let Some(gpu) = open(&settings) else { return };
-        let line = replaced(gpu).expect_err("the checker sees it").to_string();
+        let line = run(gpu).expect_err("the checker sees it").to_string();
         assert!(!line.contains('\n'), "{line}");
         for word in words {
             assert!(line.contains(word), "{word:?} is not in: {line}");
@@ -42,7 +66,7 @@ fn reported(alter: fn(&str) -> String, words: &[&str]) {
 
 /// Changes a kernel, in which the text must be.
 fn change(source: &str, kernel: &str, from: &str, to: &str) -> String {
-    if !source.contains(&format!("{kernel} (")) {
+    if ![" (", "(const"].iter().any(|open| source.contains(&format!("{kernel}{open}"))) {
         return source.into();
     }
     assert!(source.contains(from), "{from:?} is not in:\n{source}");
@@ -99,4 +123,31 @@ fn a_write_to_a_read_only_argument_is_seen() {
         change(source, "replace_kernel", "buffer_0[idxGlobal] = l_4", "((float*)buffer_1)[idxGlobal] = l_4 + 1")
     };
     reported(write, &["replace_kernel", "read-only", "argument 1"]);
+}
+
+#[test]
+fn a_dropped_barrier_of_blocks_is_seen() {
+    const BARRIER: &str = "blocks_barrier(arrived + map, across * down, step);";
+    let dropped = |source: &str| change(source, "decompose_steps", BARRIER, "__syncthreads();");
+    reported_in(decomposed, dropped, &["decompose_steps", "race", "argument"]);
+}
+
+#[test]
+fn a_background_that_is_written_while_others_read_it_is_seen() {
+    let alone = |source: &str| {
+        let read = change(source, "decompose_steps", "odd ? other : l", "l");
+        change(&read, "decompose_steps", "(odd ? l : other)[place]", "l[place]")
+    };
+    reported_in(decomposed, alone, &["decompose_steps", "race", "argument 6"]);
+}
+
+#[test]
+fn blocks_that_wait_for_ever_are_seen() {
+    let more =
+        |source: &str| change(source, "decompose_steps", "map, across * down, step", "map, across * down + 1, step");
+    reported_in(decomposed, more, &["decompose_steps", "blocks wait for others for ever"]);
+    let elsewhere = |source: &str| {
+        change_barrier(source, 0, "if (threadIdx.x == 0) emu_wait_for_blocks(buffer_0, 2); __syncthreads();")
+    };
+    reported(elsewhere, &["choose_kernel", "not cooperative"]);
 }

@@ -204,6 +204,7 @@ impl GpuBank {
             threads: UNITS,
             shared: (group * (s.dim + 2 * UNITS as usize) * size_of::<f32>()) as u32,
             writable: &[false, false, false, false, true, true],
+            cooperative: false,
         };
         let blocks = s.locations * s.splits * s.images.div_ceil(group);
         let shape = Shape {

@@ -1,10 +1,12 @@
-//! The decomposition on a GPU: all images of the batch together, one launch a step.
+//! The decomposition on a GPU: all images of the batch together, one launch a step, or one for all steps.
 
 use cubecl::prelude::*;
 
 use super::kernels::{
     ReadLaunch, StepConstantsLaunch, StepOutputsLaunch, StepVariant, TablesLaunch, descend_kernel, known_kernel,
 };
+#[cfg(feature = "cuda")]
+use super::steps;
 use crate::adam::{AdamOptions, AdamStep};
 use crate::device::{GpuBuffer, UNITS, copy, fill, grid, launch};
 use crate::error::{Result, shape_error};
@@ -12,7 +14,7 @@ use crate::reduce::{add_group_sums, group_sums};
 use crate::ssim::gpu::{Layout, QUARTER};
 
 /// Largest window whose tile fits into 32 KiB of shared memory.
-const LARGEST_WINDOW: usize = 15;
+pub(super) const LARGEST_WINDOW: usize = 15;
 
 /// Queues all steps; nothing is read in between. When losses are kept, two sums more a step.
 pub(super) fn run(
@@ -30,6 +32,10 @@ pub(super) fn run(
     let gpu = &layout.gpu;
     let n = layout.shape[0];
     let elements = (layout.map_len() / n.max(1)) as f32;
+    #[cfg(feature = "cuda")]
+    if let Some(queue) = steps::queue(layout).filter(|_| losses.is_none() && !steps.is_empty()) {
+        return steps::run((queue, layout), (x, prior), (-1.0 / elements, lambda), steps, l);
+    }
     let mut state = State {
         known: known_moments(layout, prior)?,
         adam: gpu.alloc(2 * l.len())?,

@@ -9,6 +9,8 @@
 mod gpu;
 mod kernels;
 mod slopes;
+#[cfg(feature = "cuda")]
+mod steps;
 
 use rayon::prelude::*;
 use smallvec::SmallVec;

@@ -41,7 +41,7 @@ pub use recorded::Recorded;
 
 pub(crate) use buffer::{Place, place};
 #[cfg(feature = "cuda")]
-pub(crate) use cuda::{Cuda, Queue, WARP, Written, launch_written, macros};
+pub(crate) use cuda::{COOPERATIVE, Cuda, Queue, WARP, Written, launch_written, macros};
 pub(crate) use fill::{copy, fill};
 #[allow(unused_imports)] // some clients exist only with their feature
 pub(crate) use gpu::Client;

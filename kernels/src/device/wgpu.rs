@@ -1,11 +1,13 @@
 //! Finding and opening wgpu adapters (Vulkan, Metal, DX12).
 
+use std::sync::{Mutex, PoisonError};
+
 use cubecl::Runtime;
 use cubecl::bytes::Bytes;
 use cubecl::client::ComputeClient;
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::server::{Handle, IoError, LaunchError, ServerError};
-use cubecl::wgpu::{AutoGraphicsApi, GraphicsApi, WgpuDevice, WgpuRuntime};
+use cubecl::wgpu::{AutoGraphicsApi, GraphicsApi, RuntimeOptions, WgpuDevice, WgpuRuntime, init_setup};
 use wgpu::{AdapterInfo, DeviceType};
 
 use super::configuration::configure;
@@ -79,6 +81,20 @@ pub fn probe() -> Vec<Probe> {
         .collect()
 }
 
+/// Most kernels that are submitted together: those of scoring a batch are one submission.
+const TOGETHER: usize = 1024;
+
+/// The client of an adapter, whose server is made once a process.
+fn client(device: &WgpuDevice) -> ComputeClient<WgpuRuntime> {
+    static OPEN: Mutex<Vec<WgpuDevice>> = Mutex::new(Vec::new());
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !open.contains(device) {
+        init_setup::<AutoGraphicsApi>(device, RuntimeOptions { tasks_max: TOGETHER, ..RuntimeOptions::default() });
+        open.push(device.clone());
+    }
+    WgpuRuntime::client(device)
+}
+
 /// Opens the adapter with this number.
 pub fn open(number: usize) -> Result<Gpu> {
     let adapters = adapters();
@@ -90,7 +106,7 @@ pub fn open(number: usize) -> Result<Gpu> {
     };
     let mut facts = facts(number, info, adapter);
     configure();
-    let client = WgpuRuntime::client(&device(&adapters, number));
+    let client = client(&device(&adapters, number));
     facts.f16 = client.properties().supports_type(ElemType::Float(FloatKind::F16));
     Ok(Gpu::new(Client::Wgpu(client), facts))
 }

@@ -185,6 +185,7 @@ impl Search<'_> {
             threads: 128,
             shared: (3 * 2 * TILE * 32 * size_of::<f32>()) as u32,
             writable: &[false, false, false, false, true, true],
+            cooperative: false,
         };
         let Self { query, bank, last, nearest, .. } = self;
         let buffers = [

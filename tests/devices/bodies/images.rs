@@ -57,7 +57,9 @@ pub fn similarity(device: &Device) -> Results {
         out.push((host(&despeckled), 1e-6));
         let mut quiet = uninit(device, len);
         decompose(&x, &y, shape, &opts, &mut quiet, None).expect("fits");
-        assert!(host(&quiet) == host(&l), "losses change nothing");
+        // Without losses an NVIDIA GPU takes all steps in one kernel, in which its compiler may fuse other products and sums.
+        assert!(host(&quiet) == host(&l) || device.name().starts_with("cuda"), "losses change nothing");
+        out.push((vec![host(&quiet).iter().sum()], 1e-3));
         // Adam divides by the gradient's size, so an element with almost none may turn either way.
         out.push((host(&losses), 1e-4));
         out.push((vec![host(&l).iter().sum(), host(&residual).iter().sum()], 1e-3));

@@ -141,6 +141,7 @@ fn kernel(gpu: &Gpu, v: &PassVariant) -> Written {
         threads: THREADS,
         shared: (STAGES * 2 * TILE * TERMS * size_of::<f32>()) as u32,
         writable: &[false, false, false, false, false, false, true, true, true],
+        cooperative: false,
     }
 }
 

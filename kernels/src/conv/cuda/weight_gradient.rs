@@ -71,6 +71,7 @@ pub(in super::super) fn run(gpu: &Gpu, s: &PassSizes, x: &GpuBuffer, grad: &GpuB
         threads: THREADS,
         shared: (STAGES * 2 * TERMS * LINE * size_of::<f32>()) as u32,
         writable: &[false, false, true],
+        cooperative: false,
     };
     let Some(queue) = gpu.cuda() else { unreachable!("takes_weight_gradient was asked") };
     let blocks = cut.row_tiles * cut.column_tiles * cut.splits;

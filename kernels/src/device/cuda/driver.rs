@@ -78,6 +78,8 @@ pub struct Limits {
     pub shared_memory: usize,
     /// Streaming multiprocessors.
     pub multiprocessors: u32,
+    /// Whether it launches kernels whose blocks wait for each other.
+    pub cooperative: bool,
     /// Bytes of memory.
     pub memory: u64,
 }
@@ -99,6 +101,8 @@ pub struct Source {
     pub writable: Vec<bool>,
     /// Whether the last argument is a struct of lengths and scalars.
     pub has_info: bool,
+    /// Whether its blocks wait for each other, so that all of them have to be on the device at once.
+    pub cooperative: bool,
 }
 
 /// A loaded kernel, by a number that its driver knows.

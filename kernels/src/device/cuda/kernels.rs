@@ -97,6 +97,7 @@ impl Kernels {
             shared: shared as u32,
             writable: kernel.buffers.iter().map(|b| b.vis == Visibility::ReadWrite).collect(),
             has_info: kernel.flags.has_info,
+            cooperative: false,
         })
     }
 }

@@ -31,4 +31,4 @@ pub(crate) use queue::Queue;
 pub(super) use recording::aside;
 pub(super) use replay::{MOST_COPIED, Replay};
 pub(crate) use server::Cuda;
-pub(crate) use written::{WARP, Written, launch as launch_written, macros};
+pub(crate) use written::{COOPERATIVE, WARP, Written, launch as launch_written, macros};

@@ -69,9 +69,9 @@ unsafe fn launch_in(stream: CUstream, launch: &Launch<'_>) -> Result<()> {
     }
     let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, source.block);
     let function = launch.function.0 as usize as CUfunction;
+    let call = if source.cooperative { result::launch_cooperative_kernel } else { result::launch_kernel };
     // SAFETY: the caller vouches for function and buffers; the driver copies the arguments during the call.
-    let launched =
-        unsafe { result::launch_kernel(function, (gx, gy, gz), (bx, by, bz), source.shared, stream, &mut arguments) };
+    let launched = unsafe { call(function, (gx, gy, gz), (bx, by, bz), source.shared, stream, &mut arguments) };
     launched.map_err(|e| failure(&format!("launching {}", source.name), e))
 }
 
@@ -82,10 +82,12 @@ impl Nvidia {
         let (stream, capture) = (context.new_stream()?, context.new_stream()?);
         let shared = context.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
         let multiprocessors = context.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let cooperative = context.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH)?;
         let limits = Limits {
             capability,
             shared_memory: shared as usize,
             multiprocessors: multiprocessors as u32,
+            cooperative: cooperative != 0,
             memory: context.total_mem()? as u64,
         };
         let poison = std::env::var_os("HOTAD_POISON").filter(|v| v == "1").map(|_| 0xff);

@@ -128,6 +128,7 @@ mod tests {
             shared: 0,
             writable: vec![true],
             has_info: false,
+            cooperative: false,
         }
     }
 

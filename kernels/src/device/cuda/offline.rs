@@ -82,7 +82,13 @@ impl Offline {
 impl Driver for Offline {
     /// The shared memory of an A100, so that what fits here fits newer devices too.
     fn limits(&self) -> Limits {
-        Limits { capability: self.capability, shared_memory: 160 << 10, multiprocessors: 108, memory: 16 << 30 }
+        Limits {
+            capability: self.capability,
+            shared_memory: 160 << 10,
+            multiprocessors: 108,
+            cooperative: true,
+            memory: 16 << 30,
+        }
     }
 
     fn toolchain(&self) -> String {

@@ -20,6 +20,9 @@ use crate::device::launch::grid;
 /// Asynchronous copies, conversions and products of a warp, a part of most sources.
 pub const WARP: &str = include_str!("warp.cuh");
 
+/// Barriers of the blocks of a cooperative launch; behind [`WARP`].
+pub const COOPERATIVE: &str = include_str!("cooperative.cuh");
+
 /// A kernel in CUDA C++ and what it is compiled for. Its arguments are pointers, then a struct by value.
 #[derive(Clone, Debug)]
 pub struct Written {
@@ -35,6 +38,8 @@ pub struct Written {
     pub shared: u32,
     /// For each pointer whether the kernel writes to it.
     pub writable: &'static [bool],
+    /// Whether its blocks wait for each other.
+    pub cooperative: bool,
 }
 
 impl PartialEq for Written {
@@ -95,6 +100,7 @@ impl CubeTask<CudaCompiler> for Written {
             shared: self.shared,
             writable: self.writable.to_vec(),
             has_info: true,
+            cooperative: self.cooperative,
         };
         let mut sources = SOURCES.lock().unwrap_or_else(PoisonError::into_inner);
         sources.get_or_insert_default().insert(self.id(), source);

@@ -172,6 +172,7 @@ impl FirstPass {
             threads: 256,
             shared: (8 * PIECE * 3 * size_of::<f32>()) as u32,
             writable: &[false, false, true, true, true],
+            cooperative: false,
         };
         let sizes = Rows {
             tiles: tiles as i32,
@@ -225,6 +226,7 @@ impl FirstPass {
                 threads: 256,
                 shared: (SHARED + self.d * size_of::<f32>()) as u32,
                 writable: &[false, false, false, false, false, true, true],
+                cooperative: false,
             };
             launch_written(queue, kernel, pass.count, &buffers, &self.search(pass.first, k));
         }
@@ -244,6 +246,7 @@ impl FirstPass {
             threads: 128,
             shared: (3 * (pass.rows * PIECE + COLUMNS) * TERMS * 2) as u32,
             writable: &[false, false, false, true],
+            cooperative: false,
         };
         let sizes = Pass {
             queries: pass.count as i32,

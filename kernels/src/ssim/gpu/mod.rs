@@ -74,6 +74,12 @@ impl Layout {
         ShapesLaunch::new(cubes, h, w, c, oh, ow, self.map_len(), k)
     }
 
+    /// Of SSIM.
+    #[cfg(feature = "cuda")]
+    pub fn constants(&self) -> SsimConstants {
+        self.k
+    }
+
     /// What kernels are compiled for.
     pub fn variant(&self) -> WindowVariant {
         WindowVariant { size: self.size, border: self.border }

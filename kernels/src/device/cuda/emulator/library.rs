@@ -30,6 +30,7 @@ struct Call {
     block: [u32; 3],
     shared: usize,
     fibred: c_int,
+    cooperative: c_int,
     order: c_int,
     check: c_int,
     regions: *const Region,
@@ -134,6 +135,7 @@ impl Kernel {
             block: launch.source.block,
             shared: launch.source.shared as usize,
             fibred: self.fibred.into(),
+            cooperative: launch.source.cooperative.into(),
             order: match settings.order {
                 Order::Forward => 0,
                 Order::Reversed => 1,

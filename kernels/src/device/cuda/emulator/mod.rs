@@ -195,7 +195,8 @@ fn aliased(launch: &Launch<'_>) -> Option<String> {
 impl Driver for Emulator {
     /// An H100's.
     fn limits(&self) -> Limits {
-        Limits { capability: 90, shared_memory: 227 << 10, multiprocessors: 132, memory: self.settings.memory }
+        let memory = self.settings.memory;
+        Limits { capability: 90, shared_memory: 227 << 10, multiprocessors: 132, cooperative: true, memory }
     }
 
     fn toolchain(&self) -> String {

@@ -14,7 +14,7 @@ const size_t GRAIN = 2;
 // Who came last to a grain. Threads count through the grid from 1.
 struct Cell {
     uint32_t writer, write_epoch, reader, read_epoch;
-    uint16_t write_warp_epoch, read_warp_epoch;
+    uint16_t write_warp_epoch, read_warp_epoch, write_round, read_round;
     bool initialised;
 };
 
@@ -23,7 +23,7 @@ const Call* call;
 size_t report_length;
 std::set<std::pair<int, uintptr_t>> said;
 std::vector<std::vector<Cell>> cells_of_region;
-std::vector<Cell> shared_cells;
+std::vector<std::vector<Cell>> shared_cells; // of each block that is under way
 
 struct Access {
     unsigned char* begin;
@@ -45,14 +45,20 @@ struct Spot {
     }
 };
 
+uint32_t me() { return block->number * threads_of_block + current + 1; }
+
+// Whether both blocks wait for each other, and the other one has come to a wait behind its `round`-th that this one has left.
+bool is_awaited(uint32_t other, uint16_t round) {
+    return call->cooperative && block->awaited && blocks[other].awaited == block->awaited && round < block->rounds;
+}
+
 // Whether another thread came to the grain with nothing that orders it before this one.
-bool is_unordered(uint32_t other, uint32_t epoch, uint16_t warp_epoch, bool global) {
-    uint32_t me = block_number * threads_of_block + current + 1;
-    if (!other || other == me) return false;
-    uint32_t block = (other - 1) / threads_of_block, thread = (other - 1) % threads_of_block;
-    if (block != block_number) return global; // blocks are never ordered
-    if (epoch != block_epoch) return false;
-    return int(thread) / 32 != current / 32 || warp_epoch == fibers[current].warp_epoch;
+bool is_unordered(uint32_t other, uint32_t epoch, uint16_t warp_epoch, uint16_t round, bool global) {
+    if (!other || other == me()) return false;
+    uint32_t number = (other - 1) / threads_of_block, thread = (other - 1) % threads_of_block;
+    if (number != block->number) return global && !is_awaited(number, round);
+    if (epoch != block->epoch) return false;
+    return int(thread) / 32 != current / 32 || warp_epoch == block->fibers[current].warp_epoch;
 }
 
 void look_for_race(Cell& c, const Access& a, const Spot& spot) {
@@ -61,21 +67,22 @@ void look_for_race(Cell& c, const Access& a, const Spot& spot) {
         std::string by = std::to_string((thread - 1) % threads_of_block) + " of block " + std::to_string((thread - 1) / threads_of_block);
         say(kind, a.where, "race: " + bytes(a) + " after the " + other + " of thread " + by + spot.words());
     };
-    if (is_unordered(c.writer, c.write_epoch, c.write_warp_epoch, global)) race(a.write ? 6 : 7, "write", c.writer);
-    if (a.write && is_unordered(c.reader, c.read_epoch, c.read_warp_epoch, global)) race(8, "read", c.reader);
-    uint32_t me = block_number * threads_of_block + current + 1;
+    if (is_unordered(c.writer, c.write_epoch, c.write_warp_epoch, c.write_round, global)) race(a.write ? 6 : 7, "write", c.writer);
+    if (a.write && is_unordered(c.reader, c.read_epoch, c.read_warp_epoch, c.read_round, global)) race(8, "read", c.reader);
     if (a.write) {
-        c.writer = me;
-        c.write_epoch = block_epoch;
-        c.write_warp_epoch = fibers[current].warp_epoch;
+        c.writer = me();
+        c.write_epoch = block->epoch;
+        c.write_warp_epoch = block->fibers[current].warp_epoch;
+        c.write_round = block->rounds;
         return;
     }
     // One reader is remembered; of several since the last barrier any, so that other orders show others.
-    bool fresh = c.reader && c.read_epoch == block_epoch && (c.reader - 1) / threads_of_block == block_number;
+    bool fresh = c.reader && c.read_epoch == block->epoch && (c.reader - 1) / threads_of_block == block->number;
     if (!fresh || next_random() % 2) {
-        c.reader = me;
-        c.read_epoch = block_epoch;
-        c.read_warp_epoch = fibers[current].warp_epoch;
+        c.reader = me();
+        c.read_epoch = block->epoch;
+        c.read_warp_epoch = block->fibers[current].warp_epoch;
+        c.read_round = block->rounds;
     }
 }
 
@@ -84,13 +91,14 @@ void look_at_alignment(const Access& a, const Spot& spot) {
 }
 
 void look_at_shared(const Access& a) {
-    Spot spot{nullptr, a.begin - shared_begin, shared_size};
+    Spot spot{nullptr, a.begin - block->shared, shared_size};
     if (spot.offset < 0 || spot.offset + a.size > shared_size) {
         return say(9, a.where, "out of bounds: " + bytes(a) + spot.words());
     }
     look_at_alignment(a, spot);
+    auto& cells = shared_cells[block - blocks.data()];
     for (size_t i = spot.offset / GRAIN; i * GRAIN < spot.offset + a.size; ++i) {
-        Cell& c = shared_cells[i];
+        Cell& c = cells[i];
         if (!a.write && !c.initialised) say(10, a.where, "uninitialised: " + bytes(a) + spot.words());
         if (!a.atomic) look_for_race(c, a, spot);
         c.initialised |= a.write;
@@ -111,7 +119,7 @@ void look_at_region(size_t r, const Access& a) {
 void look(const Access& a) {
     if (!checking || (a.begin >= stacks_begin && a.begin < stacks_end)) return;
     const long NEAR = 4096, FAR = 1 << 20;
-    if (a.begin >= shared_begin - NEAR && a.begin < shared_begin + shared_size + NEAR) return look_at_shared(a);
+    if (a.begin >= block->shared - NEAR && a.begin < block->shared + shared_size + NEAR) return look_at_shared(a);
     for (size_t r = 0; r < call->region_count; ++r)
         if (a.begin >= call->regions[r].begin && a.begin < call->regions[r].end) return look_at_region(r, a);
     // Neither: the launch's scalars, constants of the code, or a miss of the nearest. Every buffer has FAR bytes
@@ -157,7 +165,9 @@ void begin_check(const Call& launch) {
 }
 
 void begin_block() {
-    if (checking) shared_cells.assign(shared_size / GRAIN + 1, Cell{});
+    if (!checking) return;
+    shared_cells.resize(blocks.size());
+    shared_cells[block - blocks.data()].assign(shared_size / GRAIN + 1, Cell{});
 }
 } // namespace emu
 

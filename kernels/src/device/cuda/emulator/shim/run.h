@@ -8,9 +8,9 @@ namespace emu {
 
 typedef void (*Entry)(void** arguments);
 
-enum State { READY, AT_BLOCK_BARRIER, AT_WARP_OPERATION, DONE };
+enum State { READY, AT_BLOCK_BARRIER, AT_WARP_OPERATION, AT_WAIT_FOR_BLOCKS, DONE };
 
-// A thread of the running block.
+// A thread of a block.
 struct Fiber {
     void* stack_pointer;
     State state;
@@ -19,6 +19,19 @@ struct Fiber {
     void (*act)(void**);
     uint3 thread;
     uint16_t warp_epoch;   // warp operations so far
+};
+
+// A block that is under way: the only one, or all of a cooperative launch.
+struct Block {
+    uint32_t number;
+    std::vector<Fiber> fibers;
+    unsigned char* shared;     // its shared memory
+    uint32_t epoch;            // barriers and blocks so far, its last one
+    unsigned live;             // threads that are not done
+    int waiter;                // thread that waits for other blocks, or -1
+    const void* awaited;       // counter at which it waits, or has waited last
+    unsigned expected;         // how many blocks wait there
+    uint16_t rounds;           // waits for other blocks so far
 };
 
 // A buffer that the kernel is given.
@@ -34,6 +47,7 @@ struct Call {
     unsigned grid[3], block[3];
     size_t shared;
     int fibred;    // has barriers or warp operations
+    int cooperative; // all blocks are under way at once
     int order;     // of threads: 0 as numbered, 1 reversed, 2 and more at random with this seed
     int check;
     const Region* regions;
@@ -42,16 +56,16 @@ struct Call {
     size_t report_size;
 };
 
-extern std::vector<Fiber> fibers;
-extern int current;                      // running thread of the block
+extern std::vector<Block> blocks;      // those that are under way
+extern Block* block;                   // the running one
+extern int current;                    // its running thread
 extern unsigned threads_of_block;
-extern uint32_t block_number, block_epoch; // epoch: barriers and blocks so far
-extern unsigned char *shared_begin, *stacks_begin, *stacks_end;
+extern unsigned char *stacks_begin, *stacks_end;
 extern size_t shared_size;
 
 uint64_t next_random();
 void begin_check(const Call& call);      // of a launch
-void begin_block();
+void begin_block();                      // the running one
 // One line a kind of fault and place of the code.
 void say(int kind, uintptr_t where, const std::string& what);
 }

@@ -1,4 +1,5 @@
-// Runs a grid: blocks one after another, the threads of a block as fibers that switch at barriers.
+// Runs a grid: blocks one after another, or all of a cooperative launch in turns; the threads of a block as fibers that
+// switch at barriers.
 #include "run.h"
 #include <algorithm>
 #include <stdlib.h>
@@ -32,11 +33,11 @@ emu_switch:
 emu::Indices emu_indices;
 
 namespace emu {
-std::vector<Fiber> fibers;
+std::vector<Block> blocks;
+Block* block;
 int current = -1;
 unsigned threads_of_block;
-uint32_t block_number, block_epoch;
-unsigned char *shared_begin, *stacks_begin, *stacks_end;
+unsigned char *stacks_begin, *stacks_end;
 size_t shared_size;
 
 namespace {
@@ -45,24 +46,25 @@ std::vector<unsigned char> shared_memory;
 void* scheduler_stack;
 const Call* call;
 uint64_t random_state;
+uint32_t epochs; // of all blocks so far
 
 void start() {
     call->entry(call->arguments);
-    Fiber& me = fibers[current];
+    Fiber& me = block->fibers[current];
     me.state = DONE;
     emu_switch(&me.stack_pointer, scheduler_stack);
     abort(); // a fiber that is done is never entered
 }
 
 void leave() {
-    Fiber& me = fibers[current];
+    Fiber& me = block->fibers[current];
     emu_switch(&me.stack_pointer, scheduler_stack);
 }
 
 void enter(int fiber) {
     current = fiber;
-    emu_indices.thread = fibers[fiber].thread;
-    emu_switch(&scheduler_stack, fibers[fiber].stack_pointer);
+    emu_indices.thread = block->fibers[fiber].thread;
+    emu_switch(&scheduler_stack, block->fibers[fiber].stack_pointer);
 }
 
 uint3 place(unsigned thread) {
@@ -70,27 +72,61 @@ uint3 place(unsigned thread) {
     return {thread % dim[0], thread / dim[0] % dim[1], thread / dim[0] / dim[1]};
 }
 
-void make_fibers(unsigned n) {
-    if (stacks_begin + n * STACK > stacks_end) {
+// Stacks and shared memory for so many blocks.
+void reserve(size_t count) {
+    blocks.resize(count);
+    size_t stacks = count * threads_of_block * STACK;
+    if (stacks_begin + stacks > stacks_end) {
         if (stacks_begin) munmap(stacks_begin, stacks_end - stacks_begin);
         int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-        stacks_begin = (unsigned char*)mmap(nullptr, n * STACK, PROT_READ | PROT_WRITE, flags, -1, 0);
+        stacks_begin = (unsigned char*)mmap(nullptr, stacks, PROT_READ | PROT_WRITE, flags, -1, 0);
         if (stacks_begin == MAP_FAILED) abort();
-        stacks_end = stacks_begin + n * STACK;
+        stacks_end = stacks_begin + stacks;
     }
-    for (unsigned i = 0; i < n; ++i) {
-        void** top = (void**)(stacks_begin + (i + 1) * STACK);
+    // As far around each as the checker looks for misses.
+    size_t each = (shared_size + 2 * 4096 + 1023) & ~size_t(1023);
+    shared_memory.resize(count * each + 1024);
+    auto* begin = (unsigned char*)(((uintptr_t)shared_memory.data() + 1023) & ~uintptr_t(1023));
+    for (size_t i = 0; i < count; ++i) blocks[i].shared = begin + i * each + 4096;
+}
+
+void make_fibers() {
+    unsigned char* stacks = stacks_begin + (block - blocks.data()) * threads_of_block * STACK;
+    for (unsigned i = 0; i < threads_of_block; ++i) {
+        void** top = (void**)(stacks + (i + 1) * STACK);
         *--top = nullptr; // the alignment that a call leaves
         *--top = (void*)start;
         for (int registers = 0; registers < 6; ++registers) *--top = nullptr;
-        fibers[i] = Fiber{top, READY, 0, 0, nullptr, nullptr, place(i), 0};
+        block->fibers[i] = Fiber{top, READY, 0, 0, nullptr, nullptr, place(i), 0};
     }
+}
+
+// Makes a block the running one.
+void turn_to(Block& next) {
+    const unsigned* grid = call->grid;
+    block = &next;
+    emu_indices.block = {next.number % grid[0], next.number / grid[0] % grid[1], next.number / grid[0] / grid[1]};
+}
+
+void begin(Block& next, uint32_t number) {
+    next.number = number;
+    next.epoch = ++epochs;
+    next.live = threads_of_block;
+    next.waiter = -1;
+    next.awaited = nullptr;
+    next.rounds = 0;
+    next.fibers.resize(threads_of_block);
+    turn_to(next);
+    memset(block->shared, 0xff, shared_size); // NaN, and far out as an index
+    begin_block();
+    if (call->fibred) make_fibers();
 }
 
 std::string at(int line) { return ", line " + std::to_string(line); }
 
 // Lets a warp go on whose lanes have all come to the same operation. False: the block cannot go on.
 bool step_warp(unsigned begin, unsigned end, bool& moved) {
+    auto& fibers = block->fibers;
     unsigned waiting = 0, done = 0;
     bool same = true;
     int first = -1;
@@ -121,8 +157,9 @@ bool step_warp(unsigned begin, unsigned end, bool& moved) {
 }
 
 // Lets the block go on when all threads that are left wait at its barrier.
-void step_block(unsigned n, unsigned live, bool& moved) {
-    unsigned waiting = 0;
+void step_block(bool& moved) {
+    auto& fibers = block->fibers;
+    unsigned waiting = 0, n = threads_of_block;
     bool same = true;
     int first = -1;
     for (unsigned f = 0; f < n; ++f) {
@@ -131,49 +168,107 @@ void step_block(unsigned n, unsigned live, bool& moved) {
         if (first < 0) first = f;
         same &= fibers[f].line == fibers[first].line;
     }
-    if (!waiting || waiting < live) return;
+    if (!waiting || waiting < block->live) return;
     int line = fibers[first].line;
     emu_indices.thread = fibers[first].thread;
-    if (waiting < n) say(3, line, "barrier that " + std::to_string(n - live) + " threads of the block have passed by" + at(line));
+    if (waiting < n) say(3, line, "barrier that " + std::to_string(n - block->live) + " threads of the block have passed by" + at(line));
     if (!same) say(4, line, "threads of a block at different barriers" + at(line));
     for (unsigned f = 0; f < n; ++f)
         if (fibers[f].state == AT_BLOCK_BARRIER) fibers[f].state = READY;
-    ++block_epoch;
+    block->epoch = ++epochs;
     moved = true;
 }
 
-// False: a fault after which the kernel's results mean nothing.
-bool run_fibers(unsigned n) {
-    make_fibers(n);
+// In which order so many take their turns.
+std::vector<unsigned> turns(size_t n) {
     std::vector<unsigned> sequence(n);
-    for (unsigned i = 0; i < n; ++i) sequence[i] = call->order == 1 ? n - 1 - i : i;
-    for (unsigned live = n; live;) {
-        if (call->order > 1)
-            for (unsigned i = n; i > 1; --i) std::swap(sequence[i - 1], sequence[next_random() % i]);
+    for (size_t i = 0; i < n; ++i) sequence[i] = call->order == 1 ? n - 1 - i : i;
+    return sequence;
+}
+
+void shuffle(std::vector<unsigned>& sequence) {
+    if (call->order < 2) return;
+    for (size_t i = sequence.size(); i > 1; --i) std::swap(sequence[i - 1], sequence[next_random() % i]);
+}
+
+// Runs the block until its threads are done or one waits for other blocks. False: a fault after which the kernel's results
+// mean nothing.
+bool run_fibers() {
+    auto& fibers = block->fibers;
+    std::vector<unsigned> sequence = turns(threads_of_block);
+    while (block->live) {
+        shuffle(sequence);
         bool moved = false;
         for (unsigned f : sequence) {
             if (fibers[f].state != READY) continue;
             moved = true;
             enter(f);
-            if (fibers[f].state == DONE) --live;
+            if (fibers[f].state == DONE) --block->live;
         }
-        for (unsigned w = 0; w < n; w += 32)
-            if (!step_warp(w, std::min(n, w + 32), moved)) return false;
-        step_block(n, live, moved);
-        if (!moved && live) {
-            say(5, 0, "some threads of a block wait at its barrier, others at a warp operation, for ever");
-            return false;
-        }
+        for (unsigned w = 0; w < threads_of_block; w += 32)
+            if (!step_warp(w, std::min(threads_of_block, w + 32), moved)) return false;
+        step_block(moved);
+        if (moved || !block->live) continue;
+        if (block->waiter >= 0) return true;
+        say(5, 0, "some threads of a block wait at its barrier, others at a warp operation, for ever");
+        return false;
     }
     return true;
 }
 
-void run_plain(unsigned n) {
-    for (unsigned i = 0; i < n; ++i) {
-        current = call->order == 1 ? n - 1 - i : i;
-        emu_indices.thread = place(current);
-        fibers[current].warp_epoch = 0;
+// Lets the blocks go on whose counter all that it is for have reached.
+bool release_blocks() {
+    bool released = false;
+    for (Block& one : blocks) {
+        auto is_there = [&](const Block& other) { return other.waiter >= 0 && other.awaited == one.awaited; };
+        if (one.waiter < 0 || std::count_if(blocks.begin(), blocks.end(), is_there) < one.expected) continue;
+        for (Block& other : blocks) {
+            if (!is_there(other)) continue;
+            other.fibers[other.waiter].state = READY;
+            other.waiter = -1;
+            ++other.rounds;
+        }
+        released = true;
+    }
+    return released;
+}
+
+// Runs all blocks of a cooperative launch in turns.
+void run_together(uint32_t count) {
+    reserve(count);
+    for (uint32_t i = 0; i < count; ++i) begin(blocks[i], i);
+    std::vector<unsigned> sequence = turns(count);
+    for (;;) {
+        shuffle(sequence);
+        bool live = false;
+        for (unsigned i : sequence) {
+            turn_to(blocks[i]);
+            if (!run_fibers()) return;
+            live |= block->live > 0;
+        }
+        if (!live) return;
+        if (release_blocks()) continue;
+        say(6, 0, "blocks wait for others for ever");
+        return;
+    }
+}
+
+void run_plain() {
+    for (unsigned i : turns(threads_of_block)) {
+        current = i;
+        emu_indices.thread = place(i);
+        block->fibers[i].warp_epoch = 0;
         call->entry(call->arguments);
+    }
+}
+
+void run_apart(uint32_t count) {
+    reserve(1);
+    for (uint32_t i = 0; i < count; ++i) {
+        begin(blocks[0], call->order == 1 ? count - 1 - i : i);
+        if (!call->fibred) run_plain();
+        else if (!run_fibers()) return;
+        else if (block->live) return say(6, 0, "a wait for other blocks in a launch that is not cooperative");
     }
 }
 } // namespace
@@ -188,18 +283,18 @@ uint64_t next_random() {
 
 using namespace emu;
 
-extern "C" unsigned char* emu_shared() { return shared_begin; }
+extern "C" unsigned char* emu_shared() { return block->shared; }
 extern "C" int emu_lane() { return current % 32; }
 
 extern "C" void emu_block_barrier(int line) {
-    Fiber& me = fibers[current];
+    Fiber& me = block->fibers[current];
     me.state = AT_BLOCK_BARRIER;
     me.line = line;
     leave();
 }
 
 extern "C" void emu_warp(int line, int kind, void* data, void (*act)(void**)) {
-    Fiber& me = fibers[current];
+    Fiber& me = block->fibers[current];
     me.state = AT_WARP_OPERATION;
     me.line = line;
     me.kind = kind;
@@ -208,28 +303,25 @@ extern "C" void emu_warp(int line, int kind, void* data, void (*act)(void**)) {
     leave();
 }
 
+extern "C" void emu_wait_for_blocks(const void* counter, unsigned count) {
+    block->waiter = current;
+    block->awaited = counter;
+    block->expected = count;
+    block->fibers[current].state = AT_WAIT_FOR_BLOCKS;
+    leave();
+}
+
 // Runs a launch and leaves what was found in the report.
 extern "C" void emu_run(const Call* launch) {
     call = launch;
     random_state = 0x9e3779b97f4a7c15ull * (unsigned)(call->order + 1) | 1;
-    const unsigned *grid = call->grid, *block = call->block;
-    threads_of_block = block[0] * block[1] * block[2];
-    if (fibers.size() < threads_of_block) fibers.resize(threads_of_block);
+    const unsigned *grid = call->grid, *dim = call->block;
+    threads_of_block = dim[0] * dim[1] * dim[2];
     shared_size = call->shared;
-    shared_memory.resize(shared_size + 3 * 4096);
-    shared_begin = (unsigned char*)(((uintptr_t)shared_memory.data() + 4096 + 1023) & ~uintptr_t(1023));
     emu_indices.grid_dim = {grid[0], grid[1], grid[2]};
-    emu_indices.block_dim = {block[0], block[1], block[2]};
-    block_epoch = 1;
+    emu_indices.block_dim = {dim[0], dim[1], dim[2]};
+    epochs = 0;
     begin_check(*call);
-    uint64_t blocks = uint64_t(grid[0]) * grid[1] * grid[2];
-    for (uint64_t i = 0; i < blocks; ++i) {
-        block_number = call->order == 1 ? blocks - 1 - i : i;
-        emu_indices.block = {block_number % grid[0], block_number / grid[0] % grid[1], block_number / grid[0] / grid[1]};
-        memset(shared_begin, 0xff, shared_size); // NaN, and far out as an index
-        ++block_epoch;
-        begin_block();
-        if (!call->fibred) run_plain(threads_of_block);
-        else if (!run_fibers(threads_of_block)) break;
-    }
+    uint32_t count = grid[0] * grid[1] * grid[2];
+    call->cooperative ? run_together(count) : run_apart(count);
 }

@@ -16,6 +16,10 @@ __attribute__((noinline, no_sanitize("thread"))) inline float __ldcg(const float
 }
 #define __threadfence() ((void)0)
 
+// Of cooperative.cuh.
+inline unsigned announce(unsigned* counter) { return atomicAdd(counter, 1u); }
+inline void await_count(const unsigned* counter, unsigned, unsigned blocks) { emu_wait_for_blocks(counter, blocks); }
+
 // A copy is made when it is issued: a source that is read too early is not seen, one that is overwritten too
 // early is.
 inline void copy16(float* to, const float* from, bool exists) {
