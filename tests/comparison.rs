@@ -35,7 +35,7 @@ fn models_data_sets_and_changes_are_compared() {
         assert!(head.contains(word), "{word} is not in {head:?}");
     }
     let csv = std::fs::read_to_string(out.join("comparison.csv")).expect("a file");
-    assert_eq!(csv.lines().next(), Some("model,method,data,change,metric,value"));
+    assert_eq!(csv.lines().next(), Some("model,method,data,change,metric,value,low,high"));
     assert_eq!(csv.lines().filter(|l| l.contains(",none,image AUROC,")).count(), 4);
     // The worst false-alarm rate is the largest.
     let alarms: Vec<&str> = table.lines().skip_while(|l| !l.contains("false-alarm rate")).take(3).collect();
@@ -57,7 +57,8 @@ fn models_data_sets_and_changes_are_compared() {
     };
     let plain = of("second", "nuts", "none");
     assert_eq!(plain["pixel_auroc"], alone["pixel_auroc"]);
-    let row = format!("second,paedid,nuts,none,pixel AUROC,{}", alone["pixel_auroc"]);
+    let [low, high] = [0, 1].map(|i| &alone["intervals"]["pixel_auroc"][i]);
+    let row = format!("second,paedid,nuts,none,pixel AUROC,{},{low},{high}", alone["pixel_auroc"]);
     assert!(csv.lines().any(|l| l == row), "{row} is not in {csv}");
     assert_ne!(of("second", "nuts", "noise")["pixel_auroc"], plain["pixel_auroc"]);
     refused(&[&args[..], &["--explain", "--out", text(&out)]].concat(), &["--explain"]);
@@ -143,6 +144,9 @@ fn loco_is_evaluated_by_kind_and_wants_its_configuration() {
     assert!(by_kind["logical"].as_f64().is_some_and(|v| v > 0.0) && by_kind["mean"].is_null(), "{metrics}");
     assert!(metrics["notes"].to_string().contains("structural defects are null"), "{metrics}");
     assert_eq!(metrics["image_auroc_by_kind"]["logical"], metrics["image_auroc"]);
+    let intervals = &metrics["intervals"];
+    assert_eq!(intervals["image_auroc_by_kind.logical"], intervals["image_auroc"]);
+    assert!(intervals["image_auroc"].is_array() && intervals["image_auroc_by_kind.mean"].is_null(), "{intervals}");
     // What is found up to half of its area counts as whole.
     assert!(metrics["auspro_100"]["logical"].as_f64() >= metrics["auspro_30"]["logical"].as_f64());
     let other = config.replace("255", "17");

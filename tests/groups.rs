@@ -186,6 +186,15 @@ fn intervals_draw_parts() {
         // Sketches tell pixels apart to 16 bits, so that a bound of a metric over pixels is that coarse.
         assert!(low <= value + 5e-3 && value <= high + 5e-3, "{name}: {value} in {low} to {high}");
     }
+    for name in ["dice_best_threshold", "dice_at_threshold", "image_ap"] {
+        assert!(single["intervals"][name].is_array(), "{name} has no interval");
+    }
+    let crack = &single["kinds"]["crack"];
+    for name in ["image_auroc", "recall", "dice_at_threshold"] {
+        let bounds = &crack["intervals"][name];
+        let [low, value, high] = [&bounds[0], &crack[name], &bounds[1]].map(|v| v.as_f64().expect("a number"));
+        assert!(low <= value + 1e-9 && value <= high + 1e-9, "{name}: {value} in {bounds}");
+    }
     // One part has no spread: pictures 024 to 027 are good, 000 to 003 cracked.
     let one = metrics("^0");
     assert_eq!(one["parts"], 1);

@@ -189,6 +189,9 @@ fn pooled_sketches_give_the_metrics_of_repeated_maps() {
     assert!(close(pooled.auroc, ranking.auroc()) && close(pooled.ap, ranking.average_precision()));
     assert!(close(pooled.dice_max, ranking.f1_max().map(|(f, _)| f)));
     assert!(close(pooled.aupro, tally.bends().map(|c| area(c, 0.3))));
+    let repeated = sketches.iter().zip(times).flat_map(|(sketch, n)| vec![sketch.clone(); n as usize]);
+    let best = best_mean_dice(&repeated.collect::<Vec<_>>()).map(|(dice, _)| dice);
+    assert!(close(pooled.best_mean_dice, best), "{:?} {best:?}", pooled.best_mean_dice);
 }
 
 #[test]

@@ -103,4 +103,11 @@ fn patchcore_as_it_comes() {
     let noisy = m["runs"].as_array().and_then(|runs| runs.iter().find(|r| r["change"] == "noise")).expect("a run");
     assert!(noisy["image_auroc"].as_f64().is_some_and(|v| v >= 0.9), "{noisy}");
     assert!(noisy["false_alarm_rate"].as_f64().is_some_and(|v| v <= 0.1), "{noisy}");
+    for precision in ["bf16", "int8"] {
+        let eval =
+            ["eval", "--model", text(&model), "--data", text(&data), "--device", "cpu", "--precision", precision];
+        let m: serde_json::Value = serde_json::from_str(&ok(&[&eval[..], &["--json", "-q"]].concat())).expect("JSON");
+        let [rounded, exact] = [&m, &m["against_f32"]].map(|m| m["image_auroc"].as_f64().expect("both classes"));
+        assert!((rounded - exact).abs() <= 0.005, "{precision}: {m}");
+    }
 }

@@ -25,7 +25,7 @@ use baseline::Baseline;
 use criterion::Criterion;
 use hotad_engine::device::{Device, Precision};
 use hotad_engine::threads::on;
-use hotad_kernels::peak::{copy_bandwidth, peak_flops};
+use hotad_kernels::peak::{Arithmetic, copy_bandwidth, cpu_operations, peak_flops};
 use hotad_kernels::simd;
 use work::Work;
 
@@ -124,15 +124,25 @@ impl Other {
     }
 }
 
+/// Operations per second that shares in a precision are of, and what they are counted in.
+fn peak(device: &Device, precision: &str) -> (f64, &'static str) {
+    let of_cpu = || {
+        let arithmetic = Arithmetic::ALL.into_iter().find(|a| device.gpu().is_none() && a.name() == precision)?;
+        Some((cpu_operations(arithmetic)?, arithmetic.name()))
+    };
+    of_cpu().unwrap_or_else(|| (peak_flops(device).expect("a kernel runs"), Arithmetic::F32.name()))
+}
+
 fn compare(works: &mut [Work], device: &Device) {
-    let peaks = (peak_flops(device).expect("a kernel runs"), copy_bandwidth(device).expect("memory to copy"));
     let precision = setting("HOTAD_BENCH_PRECISION", "f32");
+    let (operations, counted_in) = peak(device, &precision);
+    let peaks = (operations, copy_bandwidth(device).expect("memory to copy"));
     let cpu = || format!("cpu, instruction set {}", simd::isa().name());
     println!(
         "\n{}, {precision}",
         device.gpu().map_or_else(cpu, |g| format!("{}: {}", g.name(), g.facts().description))
     );
-    println!("peaks measured now: {:.0} GFLOP/s in f32, {:.1} GB/s copied", peaks.0 / 1e9, peaks.1 / 1e9);
+    println!("peaks measured now: {:.0} GFLOP/s in {counted_in}, {:.1} GB/s copied", peaks.0 / 1e9, peaks.1 / 1e9);
     let mut baseline = Baseline::start(device.name(), &precision);
     match &baseline {
         Some(b) => println!("PyTorch: {}", b.version),

@@ -66,7 +66,7 @@ pub fn resnet18_train(device: &Device) -> Work {
         flops: 8.0 * 3.0 * RESNET18_FLOPS,
         bytes: 0.0,
         units: 1.0,
-        goal: (1.0, 1.0),
+        goal: (1.2, 1.0),
         latency: true,
         run: Box::new(move || {
             let weights = Weights::Learned(&params, "", Mode::Train);
@@ -110,7 +110,7 @@ pub fn unet_train(device: &Device) -> Work {
         flops: 8.0 * 3.0 * UNET_FLOPS,
         bytes: 0.0,
         units: 1.0,
-        goal: (1.0, 1.0),
+        goal: (1.2, 1.0),
         latency: true,
         run: Box::new(move || {
             let colours = network.learn(&params, &images, Mode::Train, None).expect("shapes fit");

@@ -2,7 +2,7 @@
 
 mod seeds;
 
-use hotad_models::evaluate::Metrics;
+use hotad_models::evaluate::{ByKind, Metrics};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -86,43 +86,60 @@ impl Better {
 #[derive(Clone, Copy)]
 struct Metric {
     name: &'static str,
+    /// Its name in the results, by which its interval is known.
+    key: &'static str,
     value: fn(&Metrics) -> Option<f64>,
     better: Better,
 }
 
 impl Metric {
     /// One that is better the larger it is.
-    const fn gain(name: &'static str, value: fn(&Metrics) -> Option<f64>) -> Self {
-        Self { name, value, better: Better::Larger }
+    const fn gain(name: &'static str, key: &'static str, value: fn(&Metrics) -> Option<f64>) -> Self {
+        Self { name, key, value, better: Better::Larger }
     }
 
     /// One that is better the smaller it is.
-    const fn loss(name: &'static str, value: fn(&Metrics) -> Option<f64>) -> Self {
-        Self { name, value, better: Better::Smaller }
+    const fn loss(name: &'static str, key: &'static str, value: fn(&Metrics) -> Option<f64>) -> Self {
+        Self { name, key, value, better: Better::Smaller }
     }
 }
 
+/// AU-sPRO of MVTec LOCO up to a false positive rate.
+fn auspro(m: &Metrics, key: &str) -> ByKind {
+    m.auspro.get(key).copied().unwrap_or_default()
+}
+
+/// Image AUROC of MVTec LOCO by kind of defect.
+fn image_auroc(m: &Metrics) -> ByKind {
+    m.image_auroc_by_kind.unwrap_or_default()
+}
+
 /// The metrics of a comparison.
-const METRICS: [Metric; 19] = [
-    Metric::gain("image AUROC", |m| m.image_auroc),
-    Metric::gain("image AP", |m| m.image_ap),
-    Metric::gain("image F1-max", |m| m.image_f1_max),
-    Metric::gain("image F1 at threshold", |m| m.image_f1_at_threshold),
-    Metric::gain("precision", |m| m.precision),
-    Metric::gain("recall", |m| m.recall),
-    Metric::loss("false-alarm rate", |m| m.false_alarm_rate),
-    Metric::gain("image AUROC, logical", |m| m.image_auroc_by_kind.and_then(|k| k.logical)),
-    Metric::gain("image AUROC, structural", |m| m.image_auroc_by_kind.and_then(|k| k.structural)),
-    Metric::gain("pixel AUROC", |m| m.pixel_auroc),
-    Metric::gain("pixel AP", |m| m.pixel_ap),
-    Metric::gain("AU-PRO 0.3", |m| m.aupro_30),
-    Metric::gain("AU-sPRO 0.05, logical", |m| m.auspro.get("auspro_05").and_then(|k| k.logical)),
-    Metric::gain("AU-sPRO 0.05, structural", |m| m.auspro.get("auspro_05").and_then(|k| k.structural)),
-    Metric::gain("AU-sPRO 0.05, mean", |m| m.auspro.get("auspro_05").and_then(|k| k.mean)),
-    Metric::gain("Dice max", |m| m.dice_max),
-    Metric::gain("Dice, best threshold", |m| m.dice_best_threshold),
-    Metric::gain("Dice at threshold", |m| m.dice_at_threshold),
-    Metric::gain("IoU at threshold", |m| m.iou_at_threshold),
+const METRICS: [Metric; 24] = [
+    Metric::gain("image AUROC", "image_auroc", |m| m.image_auroc),
+    Metric::gain("image AP", "image_ap", |m| m.image_ap),
+    Metric::gain("image F1-max", "image_f1_max", |m| m.image_f1_max),
+    Metric::gain("image F1 at threshold", "image_f1_at_threshold", |m| m.image_f1_at_threshold),
+    Metric::gain("precision", "precision", |m| m.precision),
+    Metric::gain("recall", "recall", |m| m.recall),
+    Metric::loss("false-alarm rate", "false_alarm_rate", |m| m.false_alarm_rate),
+    Metric::gain("image AUROC, logical", "image_auroc_by_kind.logical", |m| image_auroc(m).logical),
+    Metric::gain("image AUROC, structural", "image_auroc_by_kind.structural", |m| image_auroc(m).structural),
+    Metric::gain("image AUROC, mean of kinds", "image_auroc_by_kind.mean", |m| image_auroc(m).mean),
+    Metric::gain("pixel AUROC", "pixel_auroc", |m| m.pixel_auroc),
+    Metric::gain("pixel AP", "pixel_ap", |m| m.pixel_ap),
+    Metric::gain("AU-PRO 0.3", "aupro_30", |m| m.aupro_30),
+    Metric::gain("AU-sPRO 0.05, logical", "auspro_05.logical", |m| auspro(m, "auspro_05").logical),
+    Metric::gain("AU-sPRO 0.05, structural", "auspro_05.structural", |m| auspro(m, "auspro_05").structural),
+    Metric::gain("AU-sPRO 0.05, mean", "auspro_05.mean", |m| auspro(m, "auspro_05").mean),
+    Metric::gain("AU-sPRO 0.01, mean", "auspro_01.mean", |m| auspro(m, "auspro_01").mean),
+    Metric::gain("AU-sPRO 0.1, mean", "auspro_10.mean", |m| auspro(m, "auspro_10").mean),
+    Metric::gain("AU-sPRO 0.3, mean", "auspro_30.mean", |m| auspro(m, "auspro_30").mean),
+    Metric::gain("AU-sPRO 1, mean", "auspro_100.mean", |m| auspro(m, "auspro_100").mean),
+    Metric::gain("Dice max", "dice_max", |m| m.dice_max),
+    Metric::gain("Dice, best threshold", "dice_best_threshold", |m| m.dice_best_threshold),
+    Metric::gain("Dice at threshold", "dice_at_threshold", |m| m.dice_at_threshold),
+    Metric::gain("IoU at threshold", "iou_at_threshold", |m| m.iou_at_threshold),
 ];
 
 /// What appears in runs, in the order of its first appearance.
@@ -188,7 +205,17 @@ pub fn shown(value: Option<f64>) -> String {
     value.map_or("-".into(), |v| format!("{v:.3}"))
 }
 
-/// The values of a run by metric, for the CSV file.
-pub fn values(run: &Run) -> impl Iterator<Item = (&'static str, f64)> {
-    METRICS.into_iter().filter_map(|metric| Some((metric.name, (metric.value)(&run.metrics)?)))
+/// A metric of a run, for the CSV file.
+pub struct Cell {
+    pub metric: &'static str,
+    pub value: f64,
+    pub interval: Option<[f64; 2]>,
+}
+
+/// The metrics of a run that there are.
+pub fn values(run: &Run) -> impl Iterator<Item = Cell> {
+    METRICS.into_iter().filter_map(|Metric { name, key, value, .. }| {
+        let interval = run.metrics.intervals.get(key).copied();
+        Some(Cell { metric: name, value: value(&run.metrics)?, interval })
+    })
 }

@@ -6,14 +6,15 @@ use hotad_engine::{Result, atomic_file};
 
 use super::html::{Html, link};
 use super::{csv, page};
-use crate::comparison::{Block, Row, Run, SUMMARY, shown, values};
+use crate::comparison::{Block, Cell, Row, Run, SUMMARY, shown, values};
 
 fn lines(runs: &[Run]) -> Vec<String> {
-    let mut lines = vec![csv::line(&["model", "method", "data", "change", "metric", "value"])];
+    let mut lines = vec![csv::line(&["model", "method", "data", "change", "metric", "value", "low", "high"])];
     for run in runs {
-        for (metric, value) in values(run) {
-            let value = value.to_string();
-            lines.push(csv::line(&[&run.model, &run.metrics.method, &run.category, run.change, metric, &value]));
+        for Cell { metric, value, interval } in values(run) {
+            let [low, high] = interval.map_or_else(Default::default, |bounds| bounds.map(|v| v.to_string()));
+            let of = [&run.model, &run.metrics.method, &run.category, run.change, metric];
+            lines.push(csv::line(&[&of[..], &[&value.to_string(), &low, &high]].concat()));
         }
     }
     lines

@@ -8,21 +8,21 @@ const LOCO_ROWS: [[&str; 3]; 2] = [
     ["AU-sPRO 0.05, logical", "AU-sPRO 0.05, structural", "AU-sPRO 0.05, mean"],
 ];
 
-fn of_kind(m: &ByKind) -> [String; 3] {
-    [m.logical, m.structural, m.mean].map(number)
-}
-
 fn number(value: Option<f64>) -> String {
     value.map_or("null".to_string(), |v| format!("{v:.4}"))
+}
+
+fn with_interval(value: Option<f64>, interval: Option<&[f64; 2]>) -> String {
+    match interval {
+        Some([low, high]) => format!("{}  [{low:.4}, {high:.4}]", number(value)),
+        None => number(value),
+    }
 }
 
 /// Names and values of the metrics, with 95 % intervals, for tables.
 pub fn rows(m: &Metrics) -> Vec<(&'static str, String)> {
     let c = &m.confusion;
-    let with = |key: &str, value: Option<f64>| match m.intervals.get(key) {
-        Some([low, high]) => format!("{}  [{low:.4}, {high:.4}]", number(value)),
-        None => number(value),
-    };
+    let with = |key: &str, value: Option<f64>| with_interval(value, m.intervals.get(key));
     let mut rows = vec![
         ("test images", format!("{} good, {} defective", m.good, m.defective)),
         ("parts", m.parts.to_string()),
@@ -42,16 +42,18 @@ pub fn rows(m: &Metrics) -> Vec<(&'static str, String)> {
             ("pixel AP", with("pixel_ap", m.pixel_ap)),
             ("AU-PRO 0.3", with("aupro_30", m.aupro_30)),
             ("Dice max", with("dice_max", m.dice_max)),
-            ("Dice, best threshold", number(m.dice_best_threshold)),
+            ("Dice, best threshold", with("dice_best_threshold", m.dice_best_threshold)),
             ("Dice at threshold", with("dice_at_threshold", m.dice_at_threshold)),
             ("IoU at threshold", with("iou_at_threshold", m.iou_at_threshold)),
         ]);
     }
-    if let Some(by_kind) = &m.image_auroc_by_kind {
-        rows.extend(LOCO_ROWS[0].iter().copied().zip(of_kind(by_kind)));
+    if let Some(ByKind { logical, structural, mean }) = m.image_auroc_by_kind {
+        let values = [("logical", logical), ("structural", structural), ("mean", mean)]
+            .map(|(kind, value)| with(&format!("image_auroc_by_kind.{kind}"), value));
+        rows.extend(LOCO_ROWS[0].into_iter().zip(values));
     }
     if let Some(by_kind) = m.auspro.get("auspro_05") {
-        rows.extend(LOCO_ROWS[1].iter().copied().zip(of_kind(by_kind)));
+        rows.extend(LOCO_ROWS[1].into_iter().zip([by_kind.logical, by_kind.structural, by_kind.mean].map(number)));
     }
     rows.push(("time per image", format!("{:.1} ms", m.ms_per_image)));
     if let Some(other) = &m.against_f32 {
@@ -72,8 +74,9 @@ pub const KINDS: [&str; 5] = ["kind of defect", "images", "image AUROC", "recall
 /// A line for each kind of defect.
 pub fn kinds(m: &Metrics) -> Vec<[String; 5]> {
     let line = |(kind, k): (&String, &KindMetrics)| {
-        let recall = number(Some(k.recall));
-        [kind.clone(), k.images.to_string(), number(k.image_auroc), recall, number(k.dice_at_threshold)]
+        let with = |key: &str, value| with_interval(value, k.intervals.get(key));
+        let [auroc, recall] = [with("image_auroc", k.image_auroc), with("recall", Some(k.recall))];
+        [kind.clone(), k.images.to_string(), auroc, recall, with("dice_at_threshold", k.dice_at_threshold)]
     };
     m.kinds.iter().map(line).collect()
 }

@@ -25,6 +25,27 @@ impl Sketch {
         let defective = entries.iter().map(|e| u64::from(e.defective)).sum();
         Self { entries, regions: regions.len() as u64, defective }
     }
+
+    /// What the map's Dice rises by at each entry, when its pixels are called defective too; 0 without defective pixels.
+    fn rises(&self) -> Vec<f64> {
+        let (mut hit, mut called, mut last) = (0, 0, 0.0);
+        let rise = |entry: &Entry| {
+            hit += u64::from(entry.defective);
+            called += u64::from(entry.defective) + u64::from(entry.normal);
+            let dice = if self.defective > 0 { 2.0 * hit as f64 / (called + self.defective) as f64 } else { 0.0 };
+            dice - std::mem::replace(&mut last, dice)
+        };
+        self.entries.iter().map(rise).collect()
+    }
+}
+
+/// The largest sum of the maps' Dice.
+fn largest_dice(sums: &[Sum]) -> f64 {
+    let mut dice = 0.0;
+    sums.iter().fold(0.0, |largest, sum| {
+        dice += sum.rise;
+        f64::max(largest, dice)
+    })
 }
 
 /// The threshold with the largest mean Dice of the maps that have defective pixels, a pixel being called defective above it, and
@@ -63,6 +84,8 @@ pub struct PixelMetrics {
     pub dice_max: Option<f64>,
     /// Area under the per-region overlap up to a false positive rate of `pro_limit`.
     pub aupro: Option<f64>,
+    /// Largest mean Dice of the maps with defective pixels that any one threshold reaches.
+    pub best_mean_dice: Option<f64>,
 }
 
 /// Pixels of pooled maps with one score, and the sum of their overlaps with regions.
@@ -71,6 +94,8 @@ struct Sum {
     normal: u64,
     defective: u64,
     overlap: f64,
+    /// What the sum of the maps' Dice rises by when these pixels are called defective too.
+    rise: f64,
 }
 
 /// Maps that are pooled again and again, each a number of times.
@@ -80,6 +105,8 @@ pub struct Pool<'a> {
     keys: Vec<u32>,
     /// For each entry of each sketch, its position among the keys.
     at: Vec<Vec<u32>>,
+    /// For each entry of each sketch, what its map's Dice rises by there.
+    rises: Vec<Vec<f64>>,
     pro_limit: f64,
 }
 
@@ -91,21 +118,24 @@ impl<'a> Pool<'a> {
         keys.dedup();
         let position = |key: u32| keys.binary_search_by(|k| key.cmp(k)).expect("every key is there") as u32;
         let at = sketches.iter().map(|s| s.entries.iter().map(|e| position(e.key)).collect()).collect();
-        Self { sketches, keys, at, pro_limit }
+        Self { sketches, keys, at, rises: sketches.iter().map(Sketch::rises).collect(), pro_limit }
     }
 
     /// The metrics when each map counts so many times.
     pub fn metrics(&self, times: &[u32]) -> PixelMetrics {
         let mut sums = vec![Sum::default(); self.keys.len()];
-        let mut regions = 0;
-        for ((sketch, at), times) in self.sketches.iter().zip(&self.at).zip(times).filter(|(_, times)| **times > 0) {
-            for (entry, at) in sketch.entries.iter().zip(at) {
+        let (mut regions, mut with_defects) = (0, 0);
+        let maps = self.sketches.iter().zip(&self.at).zip(&self.rises).zip(times);
+        for (((sketch, at), rises), times) in maps.filter(|(_, times)| **times > 0) {
+            for ((entry, at), rise) in sketch.entries.iter().zip(at).zip(rises) {
                 let sum = &mut sums[*at as usize];
                 sum.normal += u64::from(*times) * u64::from(entry.normal);
                 sum.defective += u64::from(*times) * u64::from(entry.defective);
                 sum.overlap += f64::from(*times) * entry.overlap;
+                sum.rise += f64::from(*times) * rise;
             }
             regions += u64::from(*times) * sketch.regions;
+            with_defects += if sketch.defective > 0 { *times } else { 0 };
         }
         let (mut true_positives, mut false_positives) = (0, 0);
         // Scores of maps that do not count are none.
@@ -121,6 +151,7 @@ impl<'a> Pool<'a> {
             ap: ranking.average_precision(),
             dice_max: ranking.f1_max().map(|(f, _)| f),
             aupro: self.aupro(&sums, regions),
+            best_mean_dice: (with_defects > 0).then(|| largest_dice(&sums) / f64::from(with_defects)),
         }
     }
 

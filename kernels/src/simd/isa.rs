@@ -134,4 +134,12 @@ mod tests {
         let error = parse("avx").expect_err("no set is called so").to_string();
         assert!(error.contains("\"avx\"") && error.contains("portable"), "{error}");
     }
+
+    #[test]
+    fn a_set_that_the_cpu_does_not_have_is_refused() {
+        for isa in Isa::ALL.into_iter().filter(|isa| !isa.is_available()) {
+            let error = select(isa).expect_err("this CPU does not have it").to_string();
+            assert!(error.contains(isa.name()) && error.ends_with(&names()), "{error}");
+        }
+    }
 }

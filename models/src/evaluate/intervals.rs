@@ -6,10 +6,14 @@ use hotad_engine::metrics::sketch::{Pool, Sketch};
 
 use super::images::ImageMetrics;
 use super::pixels::PRO_LIMIT;
-use super::{Metrics, ScoredImage};
+use super::{ByKind, KINDS, Metrics, ScoredImage, kinds};
 
 /// Names of the metrics over pixels, in the order that they are computed in.
-const PIXELS: [&str; 6] = ["pixel_auroc", "pixel_ap", "dice_max", "aupro_30", "dice_at_threshold", "iou_at_threshold"];
+const PIXELS: [&str; 7] =
+    ["pixel_auroc", "pixel_ap", "dice_max", "aupro_30", "dice_best_threshold", "dice_at_threshold", "iou_at_threshold"];
+
+/// Names of image AUROC by kind of defect of MVTec LOCO, likewise.
+const LOCO: [&str; 3] = ["image_auroc_by_kind.logical", "image_auroc_by_kind.structural", "image_auroc_by_kind.mean"];
 
 /// Fills in the intervals of the metrics that there are.
 pub fn fill(metrics: &mut Metrics, scored: &[ScoredImage], sketches: Option<&[Sketch]>, groups: &[usize], seed: u64) {
@@ -23,16 +27,24 @@ pub fn fill(metrics: &mut Metrics, scored: &[ScoredImage], sketches: Option<&[Sk
         let pixels = bootstrap.intervals(|times| {
             let pooled = pool.metrics(times);
             let mean = |of: fn(&Overlap) -> f64| mean_overlap(scored, times, of);
-            [pooled.auroc, pooled.ap, pooled.dice_max, pooled.aupro, mean(Overlap::dice), mean(Overlap::iou)]
+            let best = pooled.best_mean_dice;
+            [pooled.auroc, pooled.ap, pooled.dice_max, pooled.aupro, best, mean(Overlap::dice), mean(Overlap::iou)]
         });
         all.extend(PIXELS.into_iter().zip(pixels));
     }
+    if metrics.image_auroc_by_kind.is_some() {
+        let by_kind = bootstrap.intervals(|times| {
+            let ByKind { logical, structural, mean } =
+                ByKind::of(KINDS.map(|(folder, _)| kinds::auroc(scored, times, folder)));
+            [logical, structural, mean]
+        });
+        all.extend(LOCO.into_iter().zip(by_kind));
+    }
+    kinds::fill(&mut metrics.kinds, scored, threshold, &bootstrap);
     metrics.intervals = all.into_iter().filter_map(|(name, interval)| Some((name, interval?))).collect();
 }
 
 /// Mean over the defective images with a mask.
 fn mean_overlap(scored: &[ScoredImage], times: &[u32], of: fn(&Overlap) -> f64) -> Option<f64> {
-    let some = scored.iter().zip(times).filter_map(|(v, t)| Some((of(v.overlap.as_ref()?), f64::from(*t))));
-    let (sum, count) = some.fold((0.0, 0.0), |(sum, count), (value, times)| (sum + times * value, count + times));
-    (count > 0.0).then(|| sum / count)
+    kinds::mean(scored.iter().zip(times).filter_map(|(v, times)| Some((of(v.overlap.as_ref()?), *times))))
 }

@@ -29,7 +29,7 @@ impl ByKind {
 }
 
 /// Metrics of one kind of defect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct KindMetrics {
     /// Images with it.
     pub images: usize,
@@ -39,6 +39,8 @@ pub struct KindMetrics {
     pub recall: f64,
     /// Mean Dice at the calibrated pixel threshold.
     pub dice_at_threshold: Option<f64>,
+    /// 95 % intervals of these metrics, by name, as those of all images.
+    pub intervals: BTreeMap<&'static str, [f64; 2]>,
 }
 
 /// One object of results; what cannot be computed is null, with the reason in `notes`.

@@ -164,7 +164,9 @@ impl Subject {
                 .push(format!("image metrics need both classes: {good} good and {defective} defective test images"));
         }
         if self.loco {
-            metrics.image_auroc_by_kind = Some(ByKind::of(KINDS.map(|(folder, _)| kinds::auroc(scored, folder))));
+            let once = vec![1; scored.len()];
+            metrics.image_auroc_by_kind =
+                Some(ByKind::of(KINDS.map(|(folder, _)| kinds::auroc(scored, &once, folder))));
             for (_, kind) in KINDS.iter().filter(|(folder, _)| !scored.iter().any(|v| v.item.kind == *folder)) {
                 metrics.notes.push(format!("metrics of {kind} defects are null: the data set has none"));
             }

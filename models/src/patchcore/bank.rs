@@ -22,6 +22,7 @@ use serde_json::Value;
 use super::config::Config;
 use super::latency::largest_in_time;
 use super::nearest::nearest;
+use super::reservoir::Reservoir;
 use crate::config::BankType;
 use crate::detector::entry_names;
 use crate::features::Embedding;
@@ -45,43 +46,6 @@ struct Saved {
     owners: Vec<u32>,
     entries: Vec<String>,
     radius: f32,
-}
-
-/// Patches of all images as they are, then as they are changed, or an even sample of them.
-struct Reservoir {
-    vectors: Vec<f32>,
-    /// Number of the image of each.
-    owners: Vec<u32>,
-    /// How many are of images as they are.
-    unchanged: usize,
-}
-
-impl Reservoir {
-    fn fill(embedding: &Embedding, config: &Config, context: &FitContext) -> Result<Self> {
-        let ((h, w), d) = (embedding.grid(), embedding.dimensions());
-        let images = context.train.len();
-        let of_images = images * h * w;
-        let total = config.augmentation.views() * of_images;
-        let held = total.min(config.held(d));
-        let mut chosen = random::shuffled(total, context.seed, "reservoir", 0);
-        chosen.truncate(held);
-        chosen.sort_unstable();
-        let unchanged = chosen.partition_point(|at| *at < of_images);
-        let mut reservoir = Self { vectors: Vec::with_capacity(held * d), owners: Vec::with_capacity(held), unchanged };
-        let (mut next, mut seen) = (chosen.into_iter().peekable(), 0);
-        let change = config.augmentation.drawn_by(context.seed);
-        embedding.for_each_augmented(context.train, change, |batch| {
-            let values = batch.values()?;
-            let end = seen + values.len() / d;
-            while let Some(at) = next.next_if(|at| *at < end) {
-                reservoir.vectors.extend(&values[(at - seen) * d..(at - seen + 1) * d]);
-                reservoir.owners.push((at / (h * w) % images) as u32);
-            }
-            seen = end;
-            Ok(())
-        })?;
-        Ok(reservoir)
-    }
 }
 
 /// A random projection that keeps distances on average (Johnson and Lindenstrauss 1984): normal numbers of variance 1 / k.

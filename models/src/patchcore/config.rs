@@ -13,7 +13,7 @@ settings! {
         /// milliseconds that scoring one image may take on this machine; the bank is made as large as that allows, whatever
         /// coreset says; 0: no limit
         max_latency_ms: f64 = 0.0, allowed "0, or 0.01 to 60000" if |v| *v == 0.0 || (0.01..=60_000.0).contains(v);
-        /// mebibytes of patches held at most while the bank is built; where all take more, they are drawn evenly
+        /// mebibytes of patches held at most while the bank is built; where all take more, they are drawn evenly from each part
         reservoir: f64 = 512.0, in 0.01..=1e6;
         /// dimensions that distances are measured in while the coreset is chosen
         projection: usize = 128, in 8..=1024;

@@ -9,7 +9,7 @@
 //!
 //! `max_latency_ms` chooses the size of the bank by time, measured on the machine (latency.rs).
 //!
-//! Memory while the bank is built: `reservoir` mebibytes of vectors, a uniform sample of all where all take more, and for
+//! Memory while the bank is built: `reservoir` mebibytes of vectors, as many of each part where all take more, and for
 //! vectors of 1,024 elements an eighth of that for the projection. 4,000 images at 224 pixels have 3.1 million patches;
 //! with vectors of 152 (EfficientNet-Lite0) all take 1.9 GB, as many changed ones again, and the default of 512 MiB holds 880,000 of them.
 
@@ -17,6 +17,7 @@ pub(crate) mod bank;
 mod config;
 mod latency;
 pub mod nearest;
+mod reservoir;
 
 use std::collections::BTreeMap;
 

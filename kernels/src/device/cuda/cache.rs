@@ -88,6 +88,7 @@ mod tests {
             shared,
             writable: Vec::new(),
             has_info: false,
+            cooperative: false,
         }
     }
 
