@@ -2,13 +2,18 @@
 
 mod common;
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
+use common::pictures::write_bmp;
 use common::{bars, hotad, ok, refused, small_data, text, train_small, trained};
 use hotad_engine::calibration::{Calibration, UpperQuantile};
-use hotad_engine::data::picture::Picture;
+use hotad_engine::data::files::ImageFiles;
+use hotad_engine::data::picture::{ImageSpec, Picture};
 use hotad_engine::data::synth::{Kind, VISIBLE, draw, draw_faint};
 use hotad_engine::random;
+use hotad_models::synthetic::{Purpose, defects};
+use image::{GrayImage, Luma};
 use rand::Rng;
 use serde_json::Value;
 
@@ -269,4 +274,32 @@ fn an_ensemble_calibrates_on_what_no_member_has_learned_from() {
     // Of one seed the members' held-out images are the ensemble's.
     ok(&[&args[..], &["--force", "--member", text(&a), "--member", text(&a)]].concat());
     assert_eq!(json(&ok(&["info", text(&out), "--json"]))["calibration"]["images"], 5);
+}
+
+/// Numbers of the images, each of a gray of its own, that defects were drawn on.
+fn drawn_on(paths: &[PathBuf], seed: u64, purpose: Purpose) -> BTreeSet<usize> {
+    let spec = ImageSpec { height: 32, width: 32, channels: 1 };
+    let mut numbers = BTreeSet::new();
+    for batch in defects(ImageFiles::whole(paths), spec, seed, purpose).expect("images") {
+        let values = batch.images.values().expect("on the host");
+        for (picture, mask) in values.chunks_exact(32 * 32).zip(&batch.masks) {
+            let plain = picture.iter().zip(mask).find(|(_, defect)| !**defect).map(|(value, _)| value * 255.0);
+            numbers.extend(plain.map(|gray| ((gray - 20.0) / 2.0).round() as usize));
+        }
+    }
+    numbers
+}
+
+#[test]
+fn defects_are_drawn_on_images_from_everywhere_by_seed_and_purpose() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let paths: Vec<PathBuf> = (0..100).map(|i| dir.path().join(format!("{i:03}.bmp"))).collect();
+    for (i, path) in paths.iter().enumerate() {
+        write_bmp(&GrayImage::from_pixel(32, 32, Luma([20 + 2 * i as u8])), path);
+    }
+    let chosen = drawn_on(&paths, 1, Purpose::Thresholds);
+    assert!(chosen.len() > 20 && chosen.range(..32).count() > 0 && chosen.range(32..).count() > 0, "{chosen:?}");
+    assert_eq!(chosen, drawn_on(&paths, 1, Purpose::Thresholds));
+    assert_ne!(chosen, drawn_on(&paths, 2, Purpose::Thresholds));
+    assert_ne!(chosen, drawn_on(&paths, 1, Purpose::Settings));
 }
