@@ -17,6 +17,10 @@ test file="":
 bench word="":
     HOTAD_BENCH_TABLE=1 cargo bench --bench hot_paths -- {{word}}
 
+# What the CUDA kernels are compiled to, counted without a GPU; needs NVRTC, ptxas and nvdisasm (docs/devices.md).
+counts:
+    "${HOTAD_PYTHON:-python3}" benches/nvidia/static --check
+
 # What an NVIDIA machine needs for tests and benches, in the folder carry; `carry/run` there runs them.
 pack:
     benches/nvidia/pack

@@ -27,15 +27,40 @@ pub struct Compiled {
     pub kernel: String,
     /// Compute capability times ten.
     pub capability: u32,
+    /// CUDA C++.
+    pub code: String,
+    /// Threads of a block.
+    pub block: [u32; 3],
+    /// Bytes of dynamic shared memory of a block.
+    pub shared: u32,
     /// PTX, or NVRTC's log and the source.
     pub ptx: std::result::Result<String, String>,
 }
 
+/// A launch, which nothing has run.
+#[derive(Clone, Debug)]
+pub struct Launched {
+    /// Which of [`compiled`].
+    pub variant: usize,
+    /// Blocks.
+    pub grid: [u32; 3],
+    /// Where each buffer begins, and its bytes.
+    pub buffers: Vec<(u64, u64)>,
+    /// The bytes of the last argument.
+    pub info: Vec<u64>,
+}
+
 static COMPILED: Mutex<Vec<Compiled>> = Mutex::new(Vec::new());
+static LAUNCHED: Mutex<Vec<Launched>> = Mutex::new(Vec::new());
 
 /// Everything compiled so far in this process.
 pub fn compiled() -> Vec<Compiled> {
     COMPILED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Everything launched since the last call, on all devices.
+pub fn launched() -> Vec<Launched> {
+    std::mem::take(&mut *LAUNCHED.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// A device of compute capability `capability / 10`, for example 80 or 90; once a process each.
@@ -73,22 +98,28 @@ struct Offline {
 }
 
 impl Offline {
-    fn keep(&self, source: &Source, ptx: std::result::Result<String, String>) {
-        let entry = Compiled { kernel: source.name.clone(), capability: self.capability, ptx };
-        COMPILED.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+    /// Returns its place among all.
+    fn keep(&self, source: &Source, ptx: std::result::Result<String, String>) -> usize {
+        let entry = Compiled {
+            kernel: source.name.clone(),
+            capability: self.capability,
+            code: source.code.clone(),
+            block: source.block,
+            shared: source.shared,
+            ptx,
+        };
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        compiled.push(entry);
+        compiled.len() - 1
     }
 }
 
 impl Driver for Offline {
-    /// The shared memory of an A100, so that what fits here fits newer devices too.
+    /// Those of an A100, and of an H100 from 9.0 on.
     fn limits(&self) -> Limits {
-        Limits {
-            capability: self.capability,
-            shared_memory: 160 << 10,
-            multiprocessors: 108,
-            cooperative: true,
-            memory: 16 << 30,
-        }
+        let (shared_memory, multiprocessors) = if self.capability < 90 { (160 << 10, 108) } else { (227 << 10, 132) };
+        let capability = self.capability;
+        Limits { capability, shared_memory, multiprocessors, cooperative: true, memory: 16 << 30 }
     }
 
     fn toolchain(&self) -> String {
@@ -104,11 +135,18 @@ impl Driver for Offline {
     }
 
     fn load(&self, source: &Source, image: &[u8]) -> driver::Result<Function> {
-        self.keep(source, Ok(String::from_utf8_lossy(image).trim_end_matches('\0').to_string()));
-        Ok(Function(0))
+        let place = self.keep(source, Ok(String::from_utf8_lossy(image).trim_end_matches('\0').to_string()));
+        Ok(Function(place as u64))
     }
 
-    unsafe fn launch(&self, _: &Launch<'_>) -> driver::Result<()> {
+    unsafe fn launch(&self, launch: &Launch<'_>) -> driver::Result<()> {
+        let entry = Launched {
+            variant: launch.function.0 as usize,
+            grid: launch.grid,
+            buffers: launch.buffers.iter().map(|b| (b.address, b.bytes)).collect(),
+            info: launch.info.to_vec(),
+        };
+        LAUNCHED.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
         Ok(())
     }
 
