@@ -38,7 +38,7 @@ struct Pass {
 // {rows and columns from a lattice point's input pixel, tap, 0}.
 struct __align__(16) Tap { int a, b, c, d; };
 
-constexpr int TILE = 64, TERMS = 32, STAGES = 3, THREADS = 128, SUMS = 32;
+constexpr int TILE = 64, TERMS = 32, STAGES = 3, STAGE = 2 * TILE * TERMS, THREADS = 128, SUMS = 32;
 
 // A row of 32 terms is eight chunks of 16 bytes; rows shuffle them so that neither eight threads that
 // read one chunk of eight rows nor eight that read four chunks of two rows meet in a bank.
@@ -86,52 +86,55 @@ __device__ __forceinline__ int weights_of(int tile, int column, const Pass& s) {
     return channel;
 }
 
-// What thread `t` copies: chunk t % 8 of rows t / 8 + 16 i of both operands.
+// What thread `t` copies: chunk t % 8 of rows t / 8 + 16 i of both operands. Offsets count chunks of 16 bytes, of which a tensor
+// has fewer than 2^31.
 struct Loader {
-    const float *x, *w;
+    const float4 *x, *w;
     const Tap* taps;
-    int y[4], column[4], base[4]; // input pixel of a row for a tap of offset 0; far outside where there is no row
-    int weights[4];               // first weight of a column, -1 where there is none
-    int chunks, entry, chunk, end_entry;
+    int y[4], column[4], row[4]; // input pixel of a row for a tap of offset 0, far outside where there is no row; its own chunk
+    int weights[4];              // own chunk of a column's weights, below 0 where there is no column
+    int pixel, chunks;           // of an input pixel, and of the terms of a tap in units of 32
+    int to;                      // in a tile, of the first row
+    int entry, chunk;
 };
 
 __device__ __forceinline__ void start(Loader& l, int row_tile, int column_tile, Tap phase, int step, const Pass& s) {
-    int t = threadIdx.x;
+    int t = threadIdx.x, own = t % 8;
     l.chunks = (s.in_channels + TERMS - 1) / TERMS;
+    l.pixel = s.in_stride / 4;
+    l.to = at(t / 8, own);
     l.entry = phase.a + step / l.chunks;
     l.chunk = step % l.chunks;
     #pragma unroll
     for (int i = 0; i < 4; ++i) {
         int line = t / 8 + 16 * i;
         Pixel p = pixel_of(row_tile * TILE + line, phase.c, phase.d, s);
-        bool inside = p.image >= 0;
-        l.y[i] = inside ? p.j * s.in_step : -(1 << 28);
+        l.y[i] = p.image >= 0 ? p.j * s.in_step : -(1 << 28);
         l.column[i] = p.i * s.in_step;
-        l.base[i] = (p.image * s.in_h + p.j * s.in_step) * s.in_w + l.column[i];
+        l.row[i] = ((p.image * s.in_h + p.j * s.in_step) * s.in_w + l.column[i]) * l.pixel + s.in_first / 4 + own;
         bool exists = channel_of(column_tile, line) < s.out_channels;
-        l.weights[i] = exists ? (s.out_first + weights_of(column_tile, line, s)) * s.taps * s.in_channels : -1;
+        int weights = (s.out_first + weights_of(column_tile, line, s)) * s.taps * (s.in_channels / 4) + own;
+        l.weights[i] = exists ? weights : -(1 << 30) - (1 << 30);
     }
 }
 
-// Issues the copies of one step and moves on.
+// Issues the copies of one step and moves on. A copy that brings zeros reads nothing, wherever its source is.
 __device__ __forceinline__ void load(Loader& l, float* rows, float* columns, const Pass& s) {
-    int t = threadIdx.x, own = t % 8;
-    int channel = l.chunk * TERMS + own * 4;
-    bool live = channel < s.in_channels;
+    int first = l.chunk * (TERMS / 4);
+    bool live = (first + static_cast<int>(threadIdx.x % 8)) * 4 < s.in_channels;
     Tap tap = l.taps[l.entry];
+    int pixels = (tap.a * s.in_w + tap.b) * l.pixel + first;
+    unsigned height = live ? s.in_h : 0, width = s.in_w;
     #pragma unroll
     for (int i = 0; i < 4; ++i) {
-        int y = l.y[i] + tap.a, x = l.column[i] + tap.b;
-        bool inside = live && y >= 0 && y < s.in_h && x >= 0 && x < s.in_w;
-        long long pixel = l.base[i] + tap.a * s.in_w + tap.b;
-        const float* from = inside ? l.x + pixel * s.in_stride + s.in_first + channel : l.x;
-        copy16(rows + at(t / 8 + 16 * i, own), from, inside);
+        bool inside = static_cast<unsigned>(l.y[i] + tap.a) < height && static_cast<unsigned>(l.column[i] + tap.b) < width;
+        copy16(rows + l.to + i * 16 * TERMS, reinterpret_cast<const float*>(l.x + (l.row[i] + pixels)), inside);
     }
+    int terms = tap.c * (s.in_channels / 4) + first, least = live ? 0 : 0x7fffffff;
     #pragma unroll
     for (int i = 0; i < 4; ++i) {
-        bool exists = live && l.weights[i] >= 0;
-        const float* from = exists ? l.w + l.weights[i] + tap.c * s.in_channels + channel : l.w;
-        copy16(columns + at(t / 8 + 16 * i, own), from, exists);
+        const float* from = reinterpret_cast<const float*>(l.w + (l.weights[i] + terms));
+        copy16(columns + l.to + i * 16 * TERMS, from, l.weights[i] >= least);
     }
     if (++l.chunk == l.chunks) {
         l.chunk = 0;
@@ -139,11 +142,11 @@ __device__ __forceinline__ void load(Loader& l, float* rows, float* columns, con
     }
 }
 
+#if PRECISION == 0
 __device__ __forceinline__ float4 chunk_of(const float* tile, int row, int chunk) {
     return *reinterpret_cast<const float4*>(tile + at(row, chunk));
 }
 
-#if PRECISION == 0
 constexpr int ROWS = 8, COLUMNS = 4; // of a thread
 constexpr int ROW_LANES = 8;         // lanes from one row to the next
 __device__ __forceinline__ constexpr int sum_of(int row, int column) { return row * COLUMNS + column; }
@@ -192,19 +195,20 @@ __device__ __forceinline__ int column_of(int column) {
 // Four adjacent terms of a lane stand for those that the instruction's layout gives it: both operands
 // agree, and the order of a sum is free.
 __device__ __forceinline__ void multiply(const float* rows, const float* columns, int chunks, float (&sums)[SUMS]) {
+    // Rows eight apart shuffle their chunks alike, and chunks four apart are 16 floats apart.
     int lane = threadIdx.x % 32;
+    const float* own_rows = rows + at(first_row(), lane % 4);
+    const float* own_columns = columns + at(first_column() + lane / 4, lane % 4);
+    int far = lane / 4 % 2 ? -16 : 16;
     #pragma unroll
     for (int half = 0; half < 2; ++half) {
         if (half * 4 >= chunks) break;
-        int chunk = half * 4 + lane % 4;
         float4 left[2][2], right[4];
         #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-            left[i][0] = chunk_of(rows, first_row() + 16 * i, chunk);
-            left[i][1] = chunk_of(rows, first_row() + 16 * i + 8, chunk);
+        for (int i = 0; i < 4; ++i) {
+            left[i / 2][i % 2] = *reinterpret_cast<const float4*>(own_rows + half * far + 8 * i * TERMS);
+            right[i] = *reinterpret_cast<const float4*>(own_columns + half * far + 8 * i * TERMS);
         }
-        #pragma unroll
-        for (int j = 0; j < 4; ++j) right[j] = chunk_of(columns, first_column() + 8 * j + lane / 4, chunk);
         #pragma unroll
         for (int i = 0; i < 2; ++i) {
             float4 upper = left[i][0], lower = left[i][1];
@@ -329,7 +333,7 @@ extern __shared__ __align__(16) uint8 dynamic_shared_mem[];
     Tap phase = taps[tile / tiles_of_phase];
 
     Loader l;
-    l.x = x, l.w = w, l.taps = taps;
+    l.x = reinterpret_cast<const float4*>(x), l.w = reinterpret_cast<const float4*>(w), l.taps = taps;
     int steps = phase.b * ((s.in_channels + TERMS - 1) / TERMS);
     int share = (steps + s.splits - 1) / s.splits;
     int first = min(split * share, steps), count = min(share, steps - first);
@@ -340,20 +344,21 @@ extern __shared__ __align__(16) uint8 dynamic_shared_mem[];
     for (int i = 0; i < SUMS; ++i) sums[i] = 0.0f;
     #pragma unroll
     for (int stage = 0; stage < STAGES - 1; ++stage) {
-        float* to = tiles + stage * 2 * TILE * TERMS;
+        float* to = tiles + stage * STAGE;
         if (stage < count) load(l, to, to + TILE * TERMS, s);
         copies_issued();
     }
     int chunk = first % l.chunks; // of the step's input channels
+    int from = 0, to = (STAGES - 1) * STAGE;
     for (int step = 0; step < count; ++step) {
         copies_arrived<STAGES - 2>();
         __syncthreads();
-        float* to = tiles + (step + STAGES - 1) % STAGES * 2 * TILE * TERMS;
-        if (step + STAGES - 1 < count) load(l, to, to + TILE * TERMS, s);
+        if (step + STAGES - 1 < count) load(l, tiles + to, tiles + to + TILE * TERMS, s);
         copies_issued();
-        const float* from = tiles + step % STAGES * 2 * TILE * TERMS;
-        multiply(from, from + TILE * TERMS, min(TERMS, s.in_channels - chunk * TERMS) / 4, sums);
+        multiply(tiles + from, tiles + from + TILE * TERMS, min(TERMS, s.in_channels - chunk * TERMS) / 4, sums);
         if (++chunk == l.chunks) chunk = 0;
+        to = from; // what was multiplied is free
+        from = from == (STAGES - 1) * STAGE ? 0 : from + STAGE;
     }
     copies_arrived<0>();
     __syncthreads();
