@@ -19,6 +19,7 @@ mod recording;
 mod scoring;
 #[path = "../common/small_models.rs"]
 mod small_models;
+mod transfers;
 
 use hotad_kernels::device::emulator::{self, Settings};
 use hotad_kernels::device::{Device, Gpu};

@@ -73,6 +73,10 @@ pub struct Settings {
     pub cache: PathBuf,
     /// Counts the recordings that were made ready.
     pub recordings: Arc<AtomicU64>,
+    /// Counts the bytes that were copied to the host.
+    pub downloaded: Arc<AtomicU64>,
+    /// Counts the bytes that were copied from the host.
+    pub uploaded: Arc<AtomicU64>,
 }
 
 impl Default for Settings {
@@ -85,6 +89,8 @@ impl Default for Settings {
             alter: None,
             cache: PathBuf::from("target/emulator"),
             recordings: Arc::default(),
+            downloaded: Arc::default(),
+            uploaded: Arc::default(),
         }
     }
 }
@@ -279,6 +285,7 @@ impl Driver for Emulator {
 
     unsafe fn upload(&self, to: Address, from: &[u8]) -> driver::Result<()> {
         self.is_lost()?;
+        self.settings.uploaded.fetch_add(from.len() as u64, Ordering::Relaxed);
         // SAFETY: the caller vouches for the region.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to as *mut u8, from.len()) };
         Ok(())
@@ -286,6 +293,7 @@ impl Driver for Emulator {
 
     unsafe fn download(&self, to: &mut [u8], from: Address) -> driver::Result<()> {
         self.is_lost()?;
+        self.settings.downloaded.fetch_add(to.len() as u64, Ordering::Relaxed);
         // SAFETY: the caller vouches for the region.
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to.as_mut_ptr(), to.len()) };
         Ok(())
