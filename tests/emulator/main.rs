@@ -4,6 +4,8 @@
 //! Needs a C++ compiler. Without one the tests are skipped with a line, unless `HOTAD_TEST_DEVICES` has `emu`.
 #![cfg(all(unix, target_arch = "x86_64"))]
 
+#[path = "../common/alone.rs"]
+mod alone;
 #[path = "../devices/bodies/mod.rs"]
 mod bodies;
 #[path = "../cases/mod.rs"]
