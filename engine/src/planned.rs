@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
+use crate::until::Until;
 
 /// Shapes of batches that are kept recorded: a stream's and that of its last batch.
 const SHAPES: usize = 2;
@@ -58,17 +59,34 @@ impl Planned {
         device: &Device,
         work: impl Fn(&Tensor) -> Result<Outputs> + Send + Sync,
     ) -> Result<Values> {
+        self.run_until(images, device, &Until::done(), work)
+    }
+
+    /// [`Planned::run`] of work in steps, which asks `until` before each. Work that may end at a moment is always done anew; what
+    /// is recorded has all its steps, so that a request to stop is heard before or after a replay.
+    ///
+    /// # Errors
+    /// As [`Planned::run`].
+    pub fn run_until(
+        &self,
+        images: &Tensor,
+        device: &Device,
+        until: &Until,
+        work: impl Fn(&Tensor) -> Result<Outputs> + Send + Sync,
+    ) -> Result<Values> {
         match (device.gpu(), images.view()) {
             // A thread that kernels share must not wait for the queue's, whose work may need it.
-            (Some(gpu), View::Host(values)) if device.has_thread() && rayon::current_thread_index().is_none() => {
-                device.run(|| self.on_gpu(images, values, gpu, &work))
+            (Some(gpu), View::Host(values))
+                if !until.has_moment() && device.has_thread() && rayon::current_thread_index().is_none() =>
+            {
+                device.run(|| self.on_gpu(images, (values, gpu), until, &work))
             }
             _ => values(work(&images.to(device)?)?),
         }
     }
 
     /// On the thread of the queue: whoever holds the lock waits for nobody.
-    fn on_gpu(&self, images: &Tensor, host: &[f32], gpu: &Gpu, work: &Work) -> Result<Values> {
+    fn on_gpu(&self, images: &Tensor, (host, gpu): (&[f32], &Gpu), until: &Until, work: &Work) -> Result<Values> {
         let mut shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
         let known = shapes.iter().position(|(shape, _)| shape.as_slice() == images.shape());
         let state = known.map(|at| shapes.remove(at).1);
@@ -90,6 +108,10 @@ impl Planned {
             }
             done => done?,
         };
+        // Work that was stopped is not what its next batch is.
+        if until.stopped_after().is_some() {
+            return Ok(outputs);
+        }
         if shapes.len() == SHAPES {
             shapes.remove(0);
         }

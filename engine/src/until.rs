@@ -39,6 +39,11 @@ impl Until {
         Self { moment: Some(moment), ..Self::done() }
     }
 
+    /// Whether the work may end at a moment.
+    pub fn has_moment(&self) -> bool {
+        self.moment.is_some()
+    }
+
     /// Whether a step may begin, after `taken` of them. Once one may not, none after it may.
     pub fn goes_on(&self, taken: u32) -> bool {
         let stopped = self.interruptible && interrupt::requested();

@@ -66,9 +66,9 @@ impl Residual {
         match self {
             Self::L2 => mean_squared_difference(images.view(), made.view(), shape, &mut maps)?,
             Self::Ssim => {
-                let (opts, mut mask, mut changed) =
-                    (SsimOptions::default(), device.zeros(n * h * w)?, device.alloc(n)?);
-                ssim_mask(images.view(), made.view(), shape, &opts, 1.0, &mut maps, &mut mask, &mut changed)?;
+                let (opts, mut mask, mut counts) =
+                    (SsimOptions::default(), device.zeros(n * h * w)?, device.alloc(2 * n)?);
+                ssim_mask(images.view(), made.view(), shape, &opts, 1.0, &mut maps, &mut mask, &mut counts)?;
             }
         }
         Ok(maps)

@@ -4,6 +4,8 @@
 //! Needs a C++ compiler. Without one the tests are skipped with a line, unless `HOTAD_TEST_DEVICES` has `emu`.
 #![cfg(all(unix, target_arch = "x86_64"))]
 
+#[path = "../common/alone.rs"]
+mod alone;
 #[path = "../devices/bodies/mod.rs"]
 mod bodies;
 #[path = "../cases/mod.rs"]
@@ -19,6 +21,7 @@ mod recording;
 mod scoring;
 #[path = "../common/small_models.rs"]
 mod small_models;
+mod transfers;
 
 use hotad_kernels::device::emulator::{self, Settings};
 use hotad_kernels::device::{Device, Gpu};

@@ -2,15 +2,18 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use hotad_engine::Result;
 use hotad_engine::planned::{Outputs, Planned};
 use hotad_engine::tensor::Tensor;
+use hotad_engine::until::Until;
+use hotad_engine::{Error, Result, interrupt};
 use hotad_kernels::device::emulator::{self, Settings};
 use hotad_kernels::device::{Buffer, Device};
 use hotad_kernels::elementwise::{add, affine};
 use hotad_models::model::Model;
 
+use crate::alone::alone;
 use crate::{open, small_models};
 
 /// An emulated device that looks at no access: what is asked here is which work is repeated.
@@ -178,8 +181,67 @@ fn a_third_shape_takes_the_place_of_the_oldest() {
     assert_eq!(work.calls(), 9, "none is seen twice before it has to go");
 }
 
+/// `x + steps`, a step after the other.
+fn in_steps(x: &Tensor, device: &Device, steps: u32, until: &Until) -> Result<Outputs> {
+    let mut x = x.to(device)?.into_buffer()?;
+    for _ in (0..steps).take_while(|taken| until.goes_on(*taken)) {
+        let mut next = device.alloc(x.len())?;
+        affine(&x, 1.0, 1.0, &mut next)?;
+        x = next;
+    }
+    Ok(std::iter::once(x).collect())
+}
+
+/// How often work in steps is asked for in four batches.
+fn calls_of_four(device: &Device, steps: u32, until: &Until) -> usize {
+    let (planned, calls) = (Planned::default(), AtomicUsize::new(0));
+    for i in 0..4 {
+        let values = planned.run_until(&tensor(&[i as f32]), device, until, |x| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            in_steps(x, device, steps, until)
+        });
+        assert_eq!(values.expect("runs")[0][..], [(i + steps) as f32]);
+    }
+    calls.into_inner()
+}
+
+#[test]
+fn work_that_may_end_at_a_moment_is_never_replayed() {
+    let Some(device) = unchecked() else { return };
+    assert_eq!(calls_of_four(&device, 3, &Until::done()), 2);
+    assert_eq!(calls_of_four(&device, 3, &Until::moment(Instant::now() + Duration::from_secs(3600))), 4);
+}
+
+#[test]
+fn work_of_more_launches_than_are_recorded_is_never_replayed() {
+    let Some(device) = unchecked() else { return };
+    assert_eq!(calls_of_four(&device, (1 << 16) + 1, &Until::done()), 4);
+}
+
+/// A request to stop is of the whole process.
+#[test]
+fn work_that_was_stopped_is_not_what_is_replayed() {
+    if !alone("recording::work_that_was_stopped_is_not_what_is_replayed") {
+        return;
+    }
+    let Some(device) = unchecked() else { return };
+    let planned = Planned::default();
+    let run = || {
+        Until::interruptible(|until| {
+            planned.run_until(&tensor(&[1.0]), &device, until, |x| in_steps(x, &device, 3, until))
+        })
+    };
+    assert_eq!(run().expect("runs")[0][..], [4.0]);
+    interrupt::request();
+    assert!(matches!(run(), Err(Error::Interrupted(None))), "the second batch, which would be recorded");
+    interrupt::withdraw();
+    for _ in 0..4 {
+        assert_eq!(run().expect("runs")[0][..], [4.0]);
+    }
+}
+
 /// Models whose scoring waits for nothing on the way.
-const RECORDED: [&str; 13] = [
+const RECORDED: [&str; 17] = [
     "paedid",
     "pae",
     "patchcore",
@@ -193,6 +255,10 @@ const RECORDED: [&str; 13] = [
     "l2-ae",
     "ssim-ae",
     "mem-ae",
+    "ae-gan",
+    "f-anogan",
+    "anogan",
+    "projection",
 ];
 
 /// Images of noise, batches of one.
@@ -216,8 +282,14 @@ fn models_score_the_same_replayed() {
     for (name, file) in recorded {
         let [model, again] = [(); 2].map(|()| Model::load(file, &device).expect("a model"));
         let before = settings.recordings.load(Ordering::Relaxed);
-        let scores: Vec<_> = batches(&model).iter().map(|batch| model.score(batch).expect("scored")).collect();
+        let score = |batch: &Tensor| {
+            settings.uploaded.store(0, Ordering::Relaxed);
+            model.score(batch).expect("scored")
+        };
+        let scores: Vec<_> = batches(&model).iter().map(score).collect();
         assert_eq!(settings.recordings.load(Ordering::Relaxed) - before, 1, "{name}: recorded once");
+        let bytes = (model.detector.image().len() * size_of::<f32>()) as u64;
+        assert_eq!(settings.uploaded.load(Ordering::Relaxed), bytes, "{name}: the images alone go up");
         // A model's first batch is never replayed.
         let last = again.score(&batches(&again)[2]).expect("scored");
         assert_eq!(scores[2], last, "{name}");

@@ -101,39 +101,45 @@ fn masked_backward_kernel(grad: &Array<f32>, mask: &Array<f32>, d_rgb: &mut Arra
     }
 }
 
-/// The four checkerboard masks of an image of `h` x `w` (I3AD, section 3.3): cells of `cell` pixels;
-/// pixel (i, j) in cell (r, c) is 1 in mask `(r mod 2) * 2 + c mod 2` and 0 in the others. Writes
-/// `[4][h][w]`.
+/// The four checkerboard masks of images of `h` x `w` (I3AD, section 3.3): cells of `cell` pixels, the first beginning
+/// `shift` pixels above and to the left of the image; pixel (i, j) in cell (r, c) is 1 in mask `(r mod 2) * 2 + c mod 2` and 0 in
+/// the others. Writes `[images][4][h][w]`, the same for each image.
 ///
 /// # Errors
 /// When a size is 0 or the length does not fit.
 #[outlined]
-pub fn checkerboard_masks<'a>(h: usize, w: usize, cell: usize, masks: impl Into<ViewMut<'a>>) -> Result<()> {
+pub fn checkerboard_masks<'a>(
+    h: usize,
+    w: usize,
+    cell: usize,
+    shift: usize,
+    masks: impl Into<ViewMut<'a>>,
+) -> Result<()> {
     const OP: &str = "checkerboard_masks";
     if h * w * cell == 0 {
         return shape_error(OP, format!("{h}x{w} in cells of {cell}"));
     }
-    check_len(OP, "masks", masks.len(), 4 * h * w)?;
+    check_len(OP, "masks", masks.len() % (4 * h * w), 0)?;
     match masks {
         ViewMut::Host(masks) => {
             for (at, m) in masks.iter_mut().enumerate() {
-                let (mask, i, j) = (at / (h * w), at / w % h, at % w);
+                let (mask, i, j) = (at / (h * w) % 4, at / w % h + shift, at % w + shift);
                 *m = f32::from(u8::from(mask == i / cell % 2 * 2 + j / cell % 2));
             }
         }
         ViewMut::Gpu(masks) => {
             let n = masks.len();
-            launch!(masks.gpu(), checkerboard_kernel, units(n), masks.arg(), n, h, w, cell);
+            launch!(masks.gpu(), checkerboard_kernel, units(n), masks.arg(), n, h, w, cell, shift);
         }
     }
     Ok(())
 }
 
 #[cube(launch_unchecked)]
-fn checkerboard_kernel(masks: &mut Array<f32>, n: usize, h: usize, w: usize, cell: usize) {
+fn checkerboard_kernel(masks: &mut Array<f32>, n: usize, h: usize, w: usize, cell: usize, shift: usize) {
     let at = ABSOLUTE_POS;
     if at < n {
-        let (mask, i, j) = (at / (h * w), at / w % h, at % w);
+        let (mask, i, j) = (at / (h * w) % 4, at / w % h + shift, at % w + shift);
         let own = i / cell % 2 * 2 + j / cell % 2;
         masks[at] = select(mask == own, f32::new(1.0), f32::new(0.0));
     }
@@ -270,5 +276,26 @@ fn join_kernel(made: &Array<f32>, masks: &Array<f32>, y: &mut Array<f32>, n: usi
             sum += made[(number * 4 + k) * image + inside] * masks[(k * image + inside) / c];
         }
         y[at] = sum;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moved_checkerboards_still_cover_every_pixel_once() {
+        for (cell, shift) in [(7, 0), (7, 3), (8, 4), (5, 4)] {
+            let mut masks = vec![f32::NAN; 2 * 4 * 400];
+            checkerboard_masks(20, 20, cell, shift, &mut masks).expect("two images");
+            let (masks, second) = masks.split_at(4 * 400);
+            assert_eq!(masks, second, "every image has the same");
+            for at in 0..400 {
+                assert_eq!((0..4).map(|k| masks[k * 400 + at]).sum::<f32>(), 1.0);
+                let (row, column) = ((at / 20 + shift) / cell % 2, (at % 20 + shift) / cell % 2);
+                assert_eq!(masks[(2 * row + column) * 400 + at], 1.0, "cells of {cell} moved by {shift}");
+            }
+        }
+        assert!(checkerboard_masks(4, 4, 2, 0, &mut vec![0.0; 4 * 16 + 1]).is_err(), "no whole image");
     }
 }

@@ -280,12 +280,12 @@ fn means(map: &[f32], out: &mut [f32]) {
 }
 
 /// Dissimilarity 1 - (mean of SSIM over channels), and the mask of pixels where it exceeds
-/// `threshold`. Both have shape `[n, map h, map w]`; `mask` holds 0 or 1, is updated in place, and
-/// the pixels that changed in each image are counted in `changed` (`[n]`).
+/// `threshold`. Both have shape `[n, map h, map w]`; `mask` holds 0 or 1 and is updated in place.
+/// `counts` (`[n, 2]`) says of each image how many pixels changed, and how many are masked now.
 ///
 /// # Errors
 /// When the window does not fit, or lengths or devices differ.
-#[allow(clippy::too_many_arguments)] // two images, two maps and a count
+#[allow(clippy::too_many_arguments)] // two images, two maps and their counts
 pub fn ssim_mask<'a>(
     x: impl Into<View<'a>>,
     y: impl Into<View<'a>>,
@@ -294,26 +294,26 @@ pub fn ssim_mask<'a>(
     threshold: f32,
     dissimilarity: impl Into<ViewMut<'a>>,
     mask: impl Into<ViewMut<'a>>,
-    changed: impl Into<ViewMut<'a, u32>>,
+    counts: impl Into<ViewMut<'a, u32>>,
 ) -> Result<()> {
     const OP: &str = "ssim_mask";
     let (x, y, dissimilarity) = (x.into(), y.into(), dissimilarity.into());
-    let (mask, changed) = (mask.into(), changed.into());
+    let (mask, counts) = (mask.into(), counts.into());
     let plan = WindowPlan::new(OP, shape, opts.window, opts.border)?;
     check_pair(OP, x, y, shape)?;
     let pixels = plan.out_h * plan.out_w;
     check_len(OP, "dissimilarity", dissimilarity.len(), shape[0] * pixels)?;
     check_len(OP, "mask", mask.len(), shape[0] * pixels)?;
-    check_len(OP, "changed", changed.len(), shape[0])?;
-    match place(OP, &[&x, &y, &dissimilarity, &mask, &changed])? {
+    check_len(OP, "counts", counts.len(), 2 * shape[0])?;
+    match place(OP, &[&x, &y, &dissimilarity, &mask, &counts])? {
         Some(gpu) => {
             let layout = gpu::Layout::new(&gpu, shape, opts)?;
             let (maps, pair) = ((dissimilarity.device(), mask.device()), (x.device(), y.device()));
-            gpu::mask(&layout, pair, threshold, maps.0, maps.1, changed.device());
+            gpu::mask(&layout, pair, threshold, maps.0, maps.1, counts.device());
         }
         None => {
             let maps = (dissimilarity.host(), mask.host());
-            mask_on_host(&plan, (x.host(), y.host()), opts.constants(), threshold, maps, changed.host());
+            mask_on_host(&plan, (x.host(), y.host()), opts.constants(), threshold, maps, counts.host());
         }
     }
     Ok(())
@@ -325,10 +325,10 @@ fn mask_on_host(
     k: SsimConstants,
     threshold: f32,
     (dissimilarity, mask): (&mut [f32], &mut [f32]),
-    changed: &mut [u32],
+    counts: &mut [u32],
 ) {
     let image = plan.h * plan.row_len();
-    let mut rows = Reused::filled(mask.len() / plan.out_w, 0u32);
+    let mut rows = Reused::filled(mask.len() / plan.out_w, [0u32; 2]);
     mask.par_chunks_mut(plan.out_w)
         .zip(dissimilarity.par_chunks_mut(plan.out_w))
         .zip(rows.par_iter_mut())
@@ -336,18 +336,21 @@ fn mask_on_host(
         .enumerate()
         .for_each_init(
             || (Scratch::new(plan), Reused::uninit(plan.out_len())),
-            |(scratch, row), (at, ((mask, dissimilarity), changed))| {
+            |(scratch, row), (at, ((mask, dissimilarity), [changed, set]))| {
                 let (n, j) = (at / plan.out_h, at % plan.out_h);
                 let part = n * image..(n + 1) * image;
                 scratch.all_moments(plan, &x[part.clone()], &y[part], j);
                 ssim_row(&scratch.rows, k, row);
                 for ((d, m), s) in dissimilarity.iter_mut().zip(mask).zip(row.chunks_exact(plan.c)) {
                     *d = 1.0 - s.iter().sum::<f32>() / plan.c as f32;
-                    let masked = f32::from(u8::from(*d > threshold));
-                    *changed += u32::from(masked != *m);
-                    *m = masked;
+                    let masked = u8::from(*d > threshold);
+                    *changed += u32::from(f32::from(masked) != *m);
+                    *set += u32::from(masked);
+                    *m = f32::from(masked);
                 }
             },
         );
-    changed.iter_mut().zip(rows.chunks(plan.out_h)).for_each(|(c, rows)| *c = rows.iter().sum());
+    for (counts, rows) in counts.chunks_exact_mut(2).zip(rows.chunks(plan.out_h)) {
+        (0..2).for_each(|of| counts[of] = rows.iter().map(|row| row[of]).sum());
+    }
 }

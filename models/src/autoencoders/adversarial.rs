@@ -10,6 +10,7 @@ use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::ops::add;
 use hotad_engine::params::Params;
+use hotad_engine::planned::{Outputs, Planned};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Activation, Error, Result, random};
 use serde_json::Value;
@@ -27,6 +28,7 @@ use crate::method::{LoadContext, Method};
 use crate::networks::discriminator::{Discriminator, Normalised};
 use crate::networks::inpainting::{Generator, Inpainted};
 use crate::residual::Residual;
+use crate::segmentation::Aggregation;
 
 settings! {
     /// Settings.
@@ -86,7 +88,7 @@ impl Network {
 
 /// The discriminator as the score takes it; files of earlier versions have none.
 fn judge(config: &Config, discriminator: Option<&Discriminator>, params: &Params) -> Result<Option<Normalised>> {
-    let wanted = discriminator.filter(|_| config.adversary.feature_score > 0.0);
+    let wanted = discriminator.filter(|_| config.adversary.judges());
     wanted.map(|d| d.weights(params, 0, false)).transpose()
 }
 
@@ -98,6 +100,7 @@ pub struct AeGan {
     params: Params,
     /// The discriminator's weights as they are used, where the score counts them.
     judge: Option<Normalised>,
+    planned: Planned,
 }
 
 impl Method for AeGan {
@@ -138,7 +141,7 @@ impl Method for AeGan {
         context.run(&mut learner, image, &shared.schedule(context.train.len()), Self::NAME, &settings)?;
         let params = learner.params;
         let judge = judge(&config, Some(&discriminator), &params)?;
-        Ok(Self { config, image, network, params, judge })
+        Ok(Self { config, image, network, params, judge, planned: Planned::default() })
     }
 
     fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
@@ -152,12 +155,27 @@ impl Method for AeGan {
             network.init(params, 0);
             discriminator.iter().for_each(|d| d.init(params, 0));
         })?;
-        if config.adversary.feature_score > 0.0 && !kept {
+        if config.adversary.judges() && !kept {
             let reason = "feature_score: an earlier hotad trained it, and kept no discriminator; train it again";
             return Err(Error::Config(reason.into()));
         }
         let judge = judge(&config, discriminator.as_ref(), &params)?;
-        Ok(Self { config, image, network, params, judge })
+        Ok(Self { config, image, network, params, judge, planned: Planned::default() })
+    }
+}
+
+impl AeGan {
+    fn aggregation(&self) -> Aggregation {
+        self.config.autoencoder.aggregation(self.image)
+    }
+
+    /// What scores are taken from, on the device.
+    fn queued(&self, images: &Tensor) -> Result<Outputs> {
+        let Config { adversary, autoencoder: shared, .. } = &self.config;
+        let images = images.to(self.params.device())?;
+        let (made, _) = self.network.run(&self.params, &images, false)?;
+        let maps = shared.residual.or(Residual::L2).maps(&images, &made)?;
+        adversary.prepared(&self.aggregation(), maps, self.judge.as_ref(), (&images, &made))
     }
 }
 
@@ -167,15 +185,8 @@ impl Detector for AeGan {
     }
 
     fn score(&self, images: &Tensor) -> Result<Scores> {
-        let Config { adversary, autoencoder: shared, .. } = &self.config;
-        let images = images.to(self.params.device())?;
-        let (made, _) = self.network.run(&self.params, &images, false)?;
-        let residual = shared.residual.or(Residual::L2);
-        let mut scores = shared.aggregation(self.image).of(residual.maps(&images, &made)?)?;
-        if let Some(judge) = &self.judge {
-            adversary.add_feature_scores(&mut scores, judge, (&images, &made))?;
-        }
-        Ok(scores)
+        let values = self.planned.run(images, self.params.device(), |images| self.queued(images))?;
+        Ok(self.config.adversary.scores(&self.aggregation(), &values))
     }
 
     fn config(&self) -> Value {

@@ -16,6 +16,7 @@ use hotad_engine::device::Device;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::ops::{add, join_rows, loss, mean, rows};
 use hotad_engine::params::Params;
+use hotad_engine::planned::{Outputs, Planned};
 use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
@@ -35,6 +36,7 @@ use crate::fit::{FitContext, Schedule, Training, stage};
 use crate::method::{LoadContext, Method};
 use crate::networks::discriminator::{Discriminator, Normalised};
 use crate::residual::Residual;
+use crate::segmentation::Aggregation;
 
 settings! {
     /// Settings.
@@ -141,6 +143,7 @@ pub struct AnoGan {
     params: Params,
     /// The discriminator's weights as they are used; none where neither the search nor the score needs them.
     judge: Option<Normalised>,
+    planned: Planned,
 }
 
 impl Method for AnoGan {
@@ -247,9 +250,22 @@ impl AnoGan {
     }
 
     fn new(config: Config, inversion: Inversion, networks: Networks, params: Params) -> Result<Self> {
-        let judged = inversion == Inversion::Search || config.adversary.feature_score > 0.0;
+        let judged = inversion == Inversion::Search || config.adversary.judges();
         let judge = judged.then(|| networks.discriminator.weights(&params, 0, false)).transpose()?;
-        Ok(Self { config, inversion, networks, params, judge })
+        Ok(Self { config, inversion, networks, params, judge, planned: Planned::default() })
+    }
+
+    fn aggregation(&self) -> Aggregation {
+        self.config.shared.aggregation(self.networks.image)
+    }
+
+    /// What scores are taken from, on the device.
+    fn queued(&self, images: &Tensor, until: &Until) -> Result<Outputs> {
+        let Config { shared, adversary, .. } = &self.config;
+        let images = images.to(self.params.device())?;
+        let made = self.networks.generator.decode(&self.params, &self.latent(&images, until)?, false)?;
+        let maps = shared.residual.or(Residual::L2).maps(&images, &made)?;
+        adversary.prepared(&self.aggregation(), maps, self.judge.as_ref(), (&images, &made))
     }
 
     /// The latent vectors whose images are nearest to some.
@@ -293,16 +309,9 @@ impl Detector for AnoGan {
     }
 
     fn score_until(&self, images: &Tensor, until: &Until) -> Result<Scores> {
-        let images = images.to(self.params.device())?;
-        let Networks { generator, image, .. } = &self.networks;
-        let made = generator.decode(&self.params, &self.latent(&images, until)?, false)?;
-        let Config { shared, adversary, .. } = &self.config;
-        let residual = shared.residual.or(Residual::L2);
-        let mut scores = shared.aggregation(*image).of(residual.maps(&images, &made)?)?;
-        if let Some(judge) = self.judge.as_ref().filter(|_| adversary.feature_score > 0.0) {
-            adversary.add_feature_scores(&mut scores, judge, (&images, &made))?;
-        }
-        Ok(scores)
+        let queued = |images: &Tensor| self.queued(images, until);
+        let values = self.planned.run_until(images, self.params.device(), until, queued)?;
+        Ok(self.config.adversary.scores(&self.aggregation(), &values))
     }
 
     fn config(&self) -> Value {

@@ -4,18 +4,22 @@
 use hotad_engine::data::loader::Batch;
 use hotad_engine::ops::{add, hinge_loss, mean};
 use hotad_engine::params::Params;
+use hotad_engine::planned::Outputs;
 use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::train::{Keep, Learner};
 use hotad_engine::{Error, Result};
 use hotad_kernels::adam::AdamOptions;
-use smallvec::SmallVec;
+use hotad_kernels::device::{Buffer, HostBuffer};
+use hotad_kernels::pool::global_avg_pool2d;
 use toml::{Table, Value};
 
 use super::generator::GeneratorKind;
 use crate::config::{Channels, RATE, Settings, WEIGHT, settings};
-use crate::detector::Score;
+use crate::detector::Scores;
 use crate::networks::discriminator::{Discriminator, Normalised};
+use crate::residual::Residual;
+use crate::segmentation::Aggregation;
 
 settings! {
     /// Settings of generator and discriminator.
@@ -55,21 +59,40 @@ impl Adversary {
         Ok(())
     }
 
-    /// Adds to scores what the discriminator finds between images and what was made of them.
+    /// Whether the discriminator has a part in the image score.
+    pub fn judges(&self) -> bool {
+        self.feature_score > 0.0
+    }
+
+    /// What [`Adversary::scores`] takes scores from, on the device: that of the maps, and behind it what the discriminator finds
+    /// between images and what was made of them.
     ///
     /// # Errors
     /// When shapes differ.
-    pub fn add_feature_scores(
+    pub fn prepared(
         &self,
-        scores: &mut [Score],
-        judge: &Normalised,
+        aggregation: &Aggregation,
+        maps: Buffer,
+        judge: Option<&Normalised>,
         (images, made): (&Tensor, &Tensor),
-    ) -> Result<()> {
-        let weight = self.feature_score as f32;
-        for (score, distance) in scores.iter_mut().zip(feature_distances(judge, images, made)?) {
-            score.value += weight * distance;
+    ) -> Result<Outputs> {
+        let mut prepared = aggregation.prepared(maps)?;
+        if let Some(judge) = judge.filter(|_| self.judges()) {
+            prepared.push(feature_distances(judge, images, made)?);
         }
-        Ok(())
+        Ok(prepared)
+    }
+
+    /// Scores from the values of what [`Adversary::prepared`] has made.
+    pub fn scores(&self, aggregation: &Aggregation, prepared: &[HostBuffer<f32>]) -> Scores {
+        let Some((distances, maps)) = prepared.split_last().filter(|_| self.judges()) else {
+            return aggregation.scores(prepared);
+        };
+        let mut scores = aggregation.scores(maps);
+        for (score, distance) in scores.iter_mut().zip(distances) {
+            score.value += self.feature_score as f32 * distance;
+        }
+        scores
     }
 }
 
@@ -82,16 +105,14 @@ pub fn features(judge: &Normalised, x: &Tensor) -> Result<Tensor> {
     Ok(maps.swap_remove(maps.len() - 2))
 }
 
-/// Mean squared differences of these maps, image by image.
-fn feature_distances(judge: &Normalised, images: &Tensor, made: &Tensor) -> Result<SmallVec<[f32; 16]>> {
+/// Mean squared differences of these maps, one for each image, where the images are.
+fn feature_distances(judge: &Normalised, images: &Tensor, made: &Tensor) -> Result<Buffer> {
     let (a, b) = (features(judge, images)?, features(judge, made)?);
-    let len = a.len() / a.shape()[0];
-    let (a, b) = (a.values()?, b.values()?);
-    let distance = |(a, b): (&[f32], &[f32])| {
-        let sum: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a - b) * f64::from(a - b)).sum();
-        (sum / len as f64) as f32
-    };
-    Ok(a.chunks_exact(len).zip(b.chunks_exact(len)).map(distance).collect())
+    let [n, h, w, _] = a.nhwc()?;
+    let squares = Residual::L2.maps(&a, &b)?;
+    let mut distances = a.device().alloc(n)?;
+    global_avg_pool2d(&squares, [n, h, w, 1], &mut distances)?;
+    Ok(distances)
 }
 
 /// Adam as GANs have it.
@@ -166,7 +187,7 @@ mod tests {
         let batch =
             |f: fn(usize) -> f32| Tensor::new((0..2 * 64 * 64).map(f).collect(), &[2, 64, 64, 1]).expect("fits");
         let (a, b) = (batch(|i| (i % 7) as f32 / 7.0), batch(|i| if i < 64 * 64 { (i % 7) as f32 / 7.0 } else { 0.5 }));
-        let distances = feature_distances(&judge, &a, &b).expect("compared");
+        let distances = feature_distances(&judge, &a, &b).and_then(|d| Ok(d.into_vec()?)).expect("compared");
         assert!(distances[0] == 0.0 && distances[1] > 0.0, "{distances:?}");
         let maps =
             [&a, &b].map(|x| judge.features(x).expect("maps").swap_remove(4).values().expect("host").into_owned());

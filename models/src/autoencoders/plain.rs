@@ -14,6 +14,7 @@ use hotad_engine::params::Params;
 use hotad_engine::planned::{Outputs, Planned};
 use hotad_engine::tensor::Tensor;
 use hotad_engine::{Result, random};
+use hotad_kernels::device::HostBuffer;
 use serde_json::Value;
 
 use super::Shared;
@@ -40,7 +41,7 @@ pub(super) struct Trained {
     pub image: ImageSpec,
     pub network: Autoencoder,
     pub params: Params,
-    planned: Planned,
+    pub planned: Planned,
 }
 
 impl Trained {
@@ -79,16 +80,20 @@ impl Trained {
         export::reconstruction(&self.network, &self.params, self.image, left_out)
     }
 
-    /// Scores of images by some reconstructions of them.
-    pub(super) fn compare(&self, images: &Tensor, made: &Tensor) -> Result<Scores> {
-        self.config.aggregation(self.image).of(self.config.residual.or(self.loss).maps(images, made)?)
+    /// What [`Trained::scores`] are taken from, on the device: images and some reconstructions of them, compared.
+    pub(super) fn compared(&self, images: &Tensor, made: &Tensor) -> Result<Outputs> {
+        self.config.aggregation(self.image).prepared(self.config.residual.or(self.loss).maps(images, made)?)
     }
 
-    /// What [`Shared::aggregation`] takes scores from, on the device.
+    /// Scores from the values of what [`Trained::compared`] has made.
+    pub(super) fn scores(&self, compared: &[HostBuffer<f32>]) -> Scores {
+        self.config.aggregation(self.image).scores(compared)
+    }
+
+    /// All that is computed on the device.
     fn queued(&self, images: &Tensor) -> Result<Outputs> {
         let images = images.to(self.params.device())?;
-        let made = self.network.reconstruct(&self.params, &images, false)?;
-        self.config.aggregation(self.image).prepared(self.config.residual.or(self.loss).maps(&images, &made)?)
+        self.compared(&images, &self.network.reconstruct(&self.params, &images, false)?)
     }
 }
 
@@ -150,7 +155,7 @@ impl Detector for PlainAutoencoder {
 
     fn score(&self, images: &Tensor) -> Result<Scores> {
         let values = self.0.planned.run(images, self.0.params.device(), |images| self.0.queued(images))?;
-        Ok(self.0.config.aggregation(self.0.image).scores(&values))
+        Ok(self.0.scores(&values))
     }
 
     fn config(&self) -> Value {

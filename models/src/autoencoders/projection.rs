@@ -12,6 +12,7 @@ use hotad_engine::container::{self, Stored};
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::model_file::ModelFile;
 use hotad_engine::ops::add;
+use hotad_engine::planned::Outputs;
 use hotad_engine::tape::backward;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
@@ -96,6 +97,12 @@ impl Projection {
         }
         Ok(x)
     }
+
+    /// What scores are taken from, on the device.
+    fn queued(&self, images: &Tensor, until: &Until) -> Result<Outputs> {
+        let images = images.to(self.trained.params.device())?;
+        self.trained.compared(&images, &self.project(&images, until)?)
+    }
 }
 
 impl Detector for Projection {
@@ -108,8 +115,9 @@ impl Detector for Projection {
     }
 
     fn score_until(&self, images: &Tensor, until: &Until) -> Result<Scores> {
-        let images = images.to(self.trained.params.device())?;
-        self.trained.compare(&images, &self.project(&images, until)?)
+        let Trained { planned, params, .. } = &self.trained;
+        let values = planned.run_until(images, params.device(), until, |images| self.queued(images, until))?;
+        Ok(self.trained.scores(&values))
     }
 
     fn config(&self) -> Value {

@@ -4,7 +4,8 @@
 //! `a_i = 1 - SSIM(x, x_i)`, `M_i = a_i > u`, `x_(i+1) = G(x, M_i)` where M_i is 1 and x elsewhere; x_0 is the
 //! reconstruction under the checkerboards. Everything here is in 0..1, and SSIM's data range is 1: its luminance term is not
 //! shift-invariant, so that it means nothing in the generator's -1..1. An image is done when its mask is empty, or when the
-//! share of it that has changed is small. All images of a batch go together; those that are done leave it.
+//! share of it that has changed is small. All images of a batch go together; those that are done leave it. What the host looks
+//! at in an iteration are two counts of each image; where images have got to is copied to it once, at the end.
 
 use hotad_engine::Result;
 use hotad_engine::device::Device;
@@ -12,6 +13,7 @@ use hotad_engine::ops::{paste, rows};
 use hotad_engine::params::State;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
+use hotad_kernels::concat::concat_channels;
 use hotad_kernels::conv::{checkerboard_masks, join_checkerboard};
 use hotad_kernels::device::{Buffer, HostBuffer};
 use hotad_kernels::elementwise::approach;
@@ -72,7 +74,8 @@ pub type Watch<'a> = &'a mut dyn FnMut(&Moment) -> Result<()>;
 pub struct Painter {
     generator: Generator,
     ready: Ready,
-    device: Device,
+    /// Where it paints.
+    pub device: Device,
     /// Rows and columns of the images it sees.
     pub side: usize,
 }
@@ -129,7 +132,7 @@ impl Painter {
     /// # Errors
     /// When the batch has another shape.
     pub fn first(&self, images: &Tensor, patches: usize, shifts: usize) -> Result<Tensor> {
-        let cell = self.side.div_ceil(patches);
+        let (cell, images) = (self.side.div_ceil(patches), &images.to(&self.device)?);
         let moved = |pixels| {
             let make = |first, count| self.checkered(&some(images, first, count)?, cell, pixels);
             in_passes(images.shape(), self.at_once(4), make)
@@ -143,20 +146,12 @@ impl Painter {
 
     /// Whole reconstructions under the four masks of a checkerboard, moved up and to the left by some pixels.
     fn checkered(&self, images: &Tensor, cell: usize, shift: usize) -> Result<Tensor> {
-        let ([n, h, w, c], side) = (images.nhwc()?, self.side);
-        let masks = moved_checkerboard(side, cell, shift)?;
-        let values = images.values()?;
-        let image = (h * w * c).max(1);
-        let (mut four, mut all) = (HostBuffer::try_uninit(4 * values.len())?, HostBuffer::try_uninit(n * masks.len())?);
-        let copies = four.chunks_exact_mut(image).zip(values.chunks_exact(image).flat_map(|image| [image; 4]));
-        copies.for_each(|(to, image)| to.copy_from_slice(image));
-        all.chunks_exact_mut(masks.len()).for_each(|to| to.copy_from_slice(&masks));
-        let four = Tensor::from_buffer(Buffer::Host(four), &[4 * n, h, w, c])?.to(&self.device)?;
-        let all = Tensor::from_buffer(Buffer::Host(all), &[4 * n, h, w, 1])?.to(&self.device)?;
-        let made = self.paint(&four, &all)?;
-        let masks = Tensor::from_buffer(Buffer::Host(masks), &[4, h, w, 1])?.to(&self.device)?;
-        let mut joined = self.device.alloc(n * h * w * c)?;
-        join_checkerboard(made.view(), masks.view(), c, &mut joined)?;
+        let [n, h, w, c] = images.nhwc()?;
+        let (mut masks, mut joined) = (self.device.alloc(4 * n * h * w)?, self.device.alloc(images.len())?);
+        checkerboard_masks(h, w, cell, shift, &mut masks)?;
+        let masks = Tensor::from_buffer(masks, &[4 * n, h, w, 1])?;
+        let made = self.paint(&twice(&twice(images)?)?, &masks)?;
+        join_checkerboard(made.view(), some(&masks, 0, 4)?.view(), c, &mut joined)?;
         Tensor::from_buffer(joined, images.shape())
     }
 
@@ -174,9 +169,8 @@ impl Painter {
     ) -> Result<ReachedAll> {
         let n = images.shape()[0];
         let pixels = self.side * self.side;
-        let mut reached: SmallVec<[Option<Reached>; 32]> = (0..n).map(|_| None).collect();
         let known = images.to(&self.device)?;
-        let mask = self.device.zeros(n * pixels)?;
+        let (mut ends, mask) = (Ends::new(&known)?, self.device.zeros(n * pixels)?);
         let mut active = Active { images: (0..n).collect(), known, now: first, mask, masked: Numbers::from_elem(0, n) };
         for iteration in 0..=search.iterations {
             let last = iteration == search.iterations || !until.goes_on(iteration as u32);
@@ -185,55 +179,74 @@ impl Painter {
                 let masks = active.mask.to_vec()?;
                 watch(&Moment { iteration, images: &active.images, reached: all(&dissimilarity, &active)?, masks })?;
             }
-            if done.contains(&true) {
-                for (i, state) in all(&dissimilarity, &active)?.into_iter().enumerate().filter(|(i, _)| done[*i]) {
-                    let restored = active.masked[i] == 0 && !last;
-                    reached[active.images[i]] = Some(if restored { active.restored(i)? } else { state });
-                }
-                active = active.without(&done)?;
+            for i in (0..done.len()).filter(|i| done[*i]) {
+                ends.keep(&active, i, (active.masked[i] > 0 || last).then_some(&dissimilarity))?;
             }
-            if active.images.is_empty() {
+            if !done.contains(&false) {
                 break;
+            }
+            if done.contains(&true) {
+                active = active.without(&done)?;
             }
             let masks = Tensor::from_buffer(active.mask, &[active.images.len(), self.side, self.side, 1])?;
             active.now = paste(&self.paint(&active.known, &masks)?, &active.known, &masks)?;
             active.mask = masks.into_buffer()?;
         }
-        Ok(reached.into_iter().flatten().collect())
+        ends.reached()
     }
 
     /// Compares, masks, and tells which images are done.
     fn look(&self, active: &mut Active, search: &Search, first: bool, last: bool) -> Result<(Buffer, Done)> {
         let n = active.images.len();
-        let pixels = self.side * self.side;
-        let (mut dissimilarity, mut changed) = (self.device.alloc(n * pixels)?, self.device.alloc(n)?);
+        let (mut dissimilarity, mut counts) = (self.device.alloc(active.mask.len())?, self.device.alloc(2 * n)?);
         let opts = SsimOptions::default();
         let (known, now) = (active.known.view(), active.now.view());
         let shape = active.known.nhwc()?;
-        ssim_mask(known, now, shape, &opts, search.u, &mut dissimilarity, &mut active.mask, &mut changed)?;
-        let count = |m: &[f32]| m.iter().filter(|v| **v != 0.0).count();
-        let masked: Numbers = active.mask.values()?.chunks_exact(pixels).map(count).collect();
-        let done = |(i, changed): (usize, &u32)| {
-            let small = !first && *changed as f32 <= search.stop * active.masked[i] as f32;
-            last || small || masked[i] == 0
+        ssim_mask(known, now, shape, &opts, search.u, &mut dissimilarity, &mut active.mask, &mut counts)?;
+        let done = |(counts, masked): (&[u32], &mut usize)| {
+            let small = !first && counts[0] as f32 <= search.stop * *masked as f32;
+            *masked = counts[1] as usize;
+            last || small || *masked == 0
         };
-        let done = changed.values()?.iter().enumerate().map(done).collect();
-        active.masked = masked;
+        let done = counts.values()?.chunks_exact(2).zip(&mut active.masked).map(done).collect();
         Ok((dissimilarity, done))
     }
 }
 
-impl Active {
-    /// What follows from an empty mask: the image itself.
-    fn restored(&self, i: usize) -> Result<Reached> {
-        let (values, pixels) = (self.known.values()?, self.mask.len() / self.images.len());
-        let block = values.len() / self.images.len();
-        let reconstruction = HostBuffer::copied(&values[i * block..(i + 1) * block]);
-        let mut dissimilarity = HostBuffer::try_uninit(pixels)?;
-        dissimilarity.fill(0.0);
-        Ok(Reached { dissimilarity, reconstruction })
+/// Where the images of a batch got to before they left it, on the device.
+struct Ends {
+    /// All dissimilarities, zeros at first, then all reconstructions.
+    values: Buffer,
+    images: usize,
+    pixels: usize,
+}
+
+impl Ends {
+    fn new(known: &Tensor) -> Result<Self> {
+        let [images, h, w, c] = known.nhwc()?;
+        Ok(Self { values: known.device().zeros(images * h * w * (1 + c))?, images, pixels: h * w })
     }
 
+    /// Keeps the `i`-th of some images with its dissimilarity; without one, its mask is empty, and from that follows the image itself.
+    fn keep(&mut self, active: &Active, i: usize, dissimilarity: Option<&Buffer>) -> Result<()> {
+        let Self { values, images, pixels } = self;
+        let (block, number) = (active.known.len() / active.images.len(), active.images[i]);
+        if let Some(dissimilarity) = dissimilarity {
+            copy_range(dissimilarity, i * *pixels, &mut *values, number * *pixels, *pixels)?;
+        }
+        let made = if dissimilarity.is_some() { &active.now } else { &active.known };
+        copy_range(made.view(), i * block, values, *images * *pixels + number * block, block)?;
+        Ok(())
+    }
+
+    fn reached(self) -> Result<ReachedAll> {
+        let values = self.values.into_host()?;
+        let (maps, made) = values.split_at(self.images * self.pixels);
+        Ok(apart(self.pixels, maps, made))
+    }
+}
+
+impl Active {
     /// Those that are not done.
     fn without(self, done: &[bool]) -> Result<Self> {
         let left: Numbers = (0..done.len()).filter(|i| !done[*i]).collect();
@@ -250,16 +263,12 @@ impl Active {
     }
 }
 
-/// The four masks `[4, side, side]` of a checkerboard that begins `shift` pixels above and to the left of the image.
-fn moved_checkerboard(side: usize, cell: usize, shift: usize) -> Result<HostBuffer<f32>> {
-    let larger = side + shift;
-    let mut masks = Device::CPU.alloc(4 * larger * larger)?;
-    checkerboard_masks(larger, larger, cell, &mut masks)?;
-    let masks = masks.into_host()?;
-    let rows = masks.chunks_exact(larger).enumerate().filter(|(row, _)| row % larger >= shift);
-    let mut moved = HostBuffer::try_uninit(4 * side * side)?;
-    moved.chunks_exact_mut(side).zip(rows).for_each(|(to, (_, row))| to.copy_from_slice(&row[shift..]));
-    Ok(moved)
+/// Each image of a batch twice, one behind the other.
+fn twice(images: &Tensor) -> Result<Tensor> {
+    let [n, h, w, c] = images.nhwc()?;
+    let (image, mut both) = (h * w * c, images.device().alloc(2 * images.len())?);
+    concat_channels(images.view(), images.view(), [image, image], &mut both)?;
+    Tensor::from_buffer(both, &[2 * n, h, w, c])
 }
 
 /// A batch of a shape, of which `make` makes some images from a first one on, `most` at a time.
@@ -285,12 +294,15 @@ fn some(batch: &Tensor, first: usize, count: usize) -> Result<Tensor> {
 
 /// Where all images of a batch are.
 fn all(dissimilarity: &Buffer, active: &Active) -> Result<ReachedAll> {
-    let n = active.images.len();
-    let (maps, values) = (dissimilarity.values()?, active.now.values()?);
-    let maps = maps.chunks_exact(maps.len() / n);
-    let pairs = maps.zip(values.chunks_exact(values.len() / n));
+    let pixels = dissimilarity.len() / active.images.len();
+    Ok(apart(pixels, &dissimilarity.values()?, &active.now.values()?))
+}
+
+/// Of each image its part of maps and reconstructions.
+fn apart(pixels: usize, maps: &[f32], made: &[f32]) -> ReachedAll {
+    let pairs = maps.chunks_exact(pixels).zip(made.chunks_exact(3 * pixels));
     let copied = |(d, r)| Reached { dissimilarity: HostBuffer::copied(d), reconstruction: HostBuffer::copied(r) };
-    Ok(pairs.map(copied).collect())
+    pairs.map(copied).collect()
 }
 
 #[cfg(test)]
@@ -315,15 +327,10 @@ mod tests {
     }
 
     #[test]
-    fn moved_checkerboards_still_cover_every_pixel_once() {
-        for (cell, shift) in [(7, 0), (7, 3), (8, 4), (5, 4)] {
-            let masks = moved_checkerboard(20, cell, shift).expect("memory");
-            assert_eq!(masks.len(), 4 * 400);
-            for at in 0..400 {
-                assert_eq!((0..4).map(|k| masks[k * 400 + at]).sum::<f32>(), 1.0);
-                let (row, column) = ((at / 20 + shift) / cell % 2, (at % 20 + shift) / cell % 2);
-                assert_eq!(masks[(2 * row + column) * 400 + at], 1.0, "cells of {cell} moved by {shift}");
-            }
-        }
+    fn every_image_of_a_batch_is_there_twice() {
+        let batch = Tensor::new((0..6).map(|v| v as f32).collect(), &[2, 1, 1, 3]).expect("fits");
+        let both = twice(&batch).expect("memory");
+        assert_eq!(both.shape(), [4, 1, 1, 3]);
+        assert_eq!(both.values().expect("host")[..], [0.0, 1.0, 2.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 3.0, 4.0, 5.0]);
     }
 }

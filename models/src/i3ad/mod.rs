@@ -150,6 +150,11 @@ impl I3ad {
         Search { u: self.u, iterations: self.config.test_iterations, stop: self.config.stop as f32 }
     }
 
+    /// All tiles of images on the host, on its device.
+    fn tiles(&self, images: &Tensor) -> Result<Tensor> {
+        self.config.tiles().cut(images)?.to(&self.painter.device)
+    }
+
     /// The reconstructions of tiles under the checkerboards.
     fn first(&self, tiles: &Tensor, patches: usize) -> Result<Tensor> {
         self.painter.first(tiles, patches, self.config.shifts)
@@ -157,7 +162,7 @@ impl I3ad {
 
     /// Iterates over images from the checkerboards on; where they get to.
     fn iterate(&self, images: &Tensor, until: &Until, watch: Option<Watch>) -> Result<ReachedAll> {
-        let tiles = self.config.tiles().cut(images)?;
+        let tiles = self.tiles(images)?;
         let first = self.first(&tiles, self.config.patches)?;
         self.iterate_from(&tiles, first, &self.search(), until, watch)
     }
@@ -171,8 +176,9 @@ impl I3ad {
         until: &Until,
         watch: Option<Watch>,
     ) -> Result<ReachedAll> {
-        let mut see = watch.map(|watch| {
-            let mut following = Following::new(self.config.tiles(), tiles);
+        let known = watch.is_some().then(|| tiles.to(&Device::CPU)).transpose()?;
+        let mut see = watch.zip(known).map(|(watch, known)| {
+            let mut following = Following::new(self.config.tiles(), known);
             move |moment: &Moment| following.whole(moment, |whole| watch(whole))
         });
         let see = see.as_mut().map(|see| see as Watch);

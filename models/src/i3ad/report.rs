@@ -72,7 +72,7 @@ impl I3ad {
     /// Figures 4 and 5: scores by iteration, from the model's own checkerboards and from those of other numbers of patches, and
     /// by threshold after 10 iterations.
     pub(super) fn curves(&self, images: &Tensor) -> Result<Vec<Vec<Sweep>>> {
-        let tiles = self.config.tiles().cut(images)?;
+        let tiles = self.tiles(images)?;
         let from = |patches| self.by_iteration(images, &tiles, self.first(&tiles, patches)?);
         let by_iteration = from(self.config.patches)?;
         let by_patches = PATCHES.iter().map(|(patches, _)| from(*patches)).collect::<Result<Vec<_>>>()?;

@@ -17,18 +17,18 @@ pub fn stitched(tiles: &Tiles, reached: &[Reached]) -> ReachedAll {
 }
 
 /// Follows the tiles of a batch, those that are done as well.
-pub struct Following<'a> {
+pub struct Following {
     tiles: Tiles,
     /// All tiles, image by image.
-    known: &'a Tensor,
+    known: Tensor,
     reached: Vec<Reached>,
     /// The mask after each.
     masks: Vec<Vec<f32>>,
 }
 
-impl<'a> Following<'a> {
-    /// Before the first iteration over `known`, all tiles of a batch.
-    pub fn new(tiles: Tiles, known: &'a Tensor) -> Self {
+impl Following {
+    /// Before the first iteration over `known`, all tiles of a batch, on the host.
+    pub fn new(tiles: Tiles, known: Tensor) -> Self {
         let n = known.shape()[0];
         let nothing = Reached { dissimilarity: HostBuffer::default(), reconstruction: HostBuffer::default() };
         Self { tiles, known, reached: vec![nothing; n], masks: vec![vec![1.0]; n] }
@@ -82,7 +82,7 @@ mod tests {
     fn tiles_that_are_done_stay_in_the_picture() {
         let tiles = Tiles::new(6, 4);
         let known = Tensor::new((0..4 * 48).map(|v| v as f32).collect(), &[4, 4, 4, 3]).expect("fits");
-        let mut following = Following::new(tiles.clone(), &known);
+        let mut following = Following::new(tiles.clone(), known.clone());
         let mut at = |iteration, images: &[usize], values: &[f32], masks: &[f32]| {
             let moment = Moment {
                 iteration,

@@ -109,8 +109,8 @@ impl Detector for InpaintedPaedid {
 
     /// What is stopped is the decomposition, or the inpainting and all of the decomposition.
     fn score_until(&self, images: &Tensor, until: &Until) -> Result<Scores> {
+        let background = self.prior.background_until(images, until)?.to(&self.device)?;
         let images = images.to(&self.device)?;
-        let background = self.prior.background_until(&images, until)?;
         let maps = self.config.decomposition.with(self.lambda).maps_until(&images, &background, until)?;
         Aggregation::new(self.prior.image(), SCORE_BLUR, Aggregate::Max).of(maps)
     }

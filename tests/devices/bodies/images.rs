@@ -36,13 +36,15 @@ pub fn similarity(device: &Device) -> Results {
         let (mut dx, mut dy) = (uninit(device, len), uninit(device, len));
         ssim_map_with_gradient(&x, &y, shape, &opts, &grad, &mut map, &mut dx, Some(dy.view_mut())).expect("fits");
         let (mut d, mut mask) = (uninit(device, n * oh * ow), put(device, vec![1.0; n * oh * ow]));
-        let mut changed = put(device, vec![u32::MAX; n]);
-        ssim_mask(&x, &y, shape, &opts, 0.9, &mut d, &mut mask, &mut changed).expect("fits");
+        let mut counts = put(device, vec![u32::MAX; 2 * n]);
+        ssim_mask(&x, &y, shape, &opts, 0.9, &mut d, &mut mask, &mut counts).expect("fits");
         out.extend([&map, &dx, &dy, &d].map(|b| (host(b), 1e-4)));
         // A pixel at the threshold may fall on either side.
         let flips = (n * oh * ow) as f32 * 2e-3 + 1.0;
         out.push((vec![host(&mask).iter().sum()], flips / (n * oh * ow) as f32));
-        out.push((integers(&changed), flips / (n * oh * ow) as f32));
+        out.push((integers(&counts), flips / (n * oh * ow) as f32));
+        let masked = host(&counts).chunks_exact(2).map(|c| c[1] as f32).sum::<f32>();
+        assert_eq!(masked, host(&mask).iter().sum::<f32>(), "what is counted is what is masked");
         let adam = AdamOptions { lr: 0.01, ..AdamOptions::default() };
         let opts = DecomposeOptions { lambda: 1e-3, steps, adam, ssim: opts };
         let (mut l, mut losses) = (uninit(device, len), uninit(device, n * (steps as usize + 1)));

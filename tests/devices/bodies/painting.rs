@@ -52,14 +52,15 @@ pub fn gated(device: &Device) -> Results {
 
 pub fn masks(device: &Device) -> Results {
     let (h, w, c) = (13, 10, 3);
-    let mut masks = uninit(device, 4 * h * w);
-    checkerboard_masks(h, w, 3, &mut masks).expect("a size");
+    let (mut masks, mut moved) = (uninit(device, 4 * h * w), uninit(device, 3 * 4 * h * w));
+    checkerboard_masks(h, w, 3, 0, &mut masks).expect("a size");
+    checkerboard_masks(h, w, 3, 2, &mut moved).expect("three images");
     let made = put(device, noise(2 * 4 * h * w * c, 1));
     let mut joined = uninit(device, 2 * h * w * c);
     join_checkerboard(&made, &masks, c, &mut joined).expect("shapes fit");
     let known = put(device, noise(4 * h * w * c, 2));
     let picked = gather(&known, h * w * c, &[3, 0, 3]).expect("four images");
-    [&masks, &joined, &picked].map(|b| (host(b), 0.0)).into()
+    [&masks, &moved, &joined, &picked].map(|b| (host(b), 0.0)).into()
 }
 
 pub fn spectral(device: &Device) -> Results {

@@ -91,6 +91,6 @@ fn convolve(case: &Case, input: &str, mask: Option<&Buffer>) -> Outputs {
 fn masks(case: &Case) -> Outputs {
     let (h, w) = (case.count("height"), case.count("width"));
     let mut masks = case.uninit(4 * h * w);
-    checkerboard_masks(h, w, case.count("cell"), &mut masks).expect("a size");
+    checkerboard_masks(h, w, case.count("cell"), 0, &mut masks).expect("a size");
     outputs([("masks", wide(&masks))])
 }

@@ -2,7 +2,7 @@
 //!
 //! While a thread records, its launches are queued as always and listed, and its buffers come from a [`Pool`] of their own. The
 //! list is the work as long as nothing in it depends on values: with a copy to or from the host on the way, or a launch that has
-//! failed, the work is not repeated. Tables that are uploaded once and kept ([`aside`]) are no part of it.
+//! failed, the work is not repeated, nor where it launches too often ([`MOST_LAUNCHES`]). Tables that are uploaded once and kept ([`aside`]) are no part of it.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -10,6 +10,10 @@ use std::sync::Arc;
 
 use super::driver::{Address, Launch, Listed, Source};
 use super::memory::{Pool, Watch};
+
+/// Most launches of a recording. A graph takes time to instantiate and memory of the driver for each node, by estimate some microseconds and
+/// a KiB: for so many some tenths of a second, once, and 64 MiB. One image of AnoGAN has 39,600 in its 500 steps.
+pub const MOST_LAUNCHES: usize = 1 << 16;
 
 /// What a thread has recorded so far.
 #[derive(Debug)]
@@ -22,7 +26,7 @@ pub struct Recording {
     pub watch: Watch,
     /// Where those that are watched begin.
     borrowed: HashSet<Address>,
-    /// Whether it has copied to or from the host, or a launch has failed.
+    /// Whether it has copied to or from the host, a launch has failed, or there are too many.
     ends: bool,
 }
 
@@ -79,12 +83,16 @@ pub fn launched(launch: &Launch<'_>, source: &Arc<Source>) {
         buffers: launch.buffers.to_vec(),
         info: launch.info.to_vec(),
     };
-    CURRENT.with_borrow_mut(|c| c.iter_mut().for_each(|r| r.push(listed())));
+    CURRENT.with_borrow_mut(|c| c.iter_mut().filter(|r| !r.ends).for_each(|r| r.push(listed())));
 }
 
 impl Recording {
     /// Adds a launch; buffers of others are watched from here on.
     fn push(&mut self, listed: Listed) {
+        if self.launches.len() == MOST_LAUNCHES {
+            (self.launches, self.ends) = (Vec::new(), true);
+            return;
+        }
         for address in listed.buffers.iter().map(|b| b.address).filter(|a| !self.pool.has(*a)) {
             if self.borrowed.insert(address) {
                 self.pool.watch(address, &self.watch);

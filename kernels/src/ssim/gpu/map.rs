@@ -37,7 +37,7 @@ fn ssim_mask_kernel(
     pair: &Pair,
     dissimilarity: &mut Array<f32>,
     mask: &mut Array<f32>,
-    changed: &mut Array<Atomic<u32>>,
+    counts: &mut Array<Atomic<u32>>,
     s: Shapes,
     threshold: f32,
     #[comptime] v: WindowVariant,
@@ -57,6 +57,8 @@ fn ssim_mask_kernel(
                 sums[o] += ssim(moment(&found, o), s.k);
             }
         }
+        let mut changed = u32::new(0);
+        let mut set = u32::new(0);
         #[unroll]
         for o in 0..GROUP {
             let (row, column) = spot(o);
@@ -66,11 +68,16 @@ fn ssim_mask_kernel(
                 let d = 1.0 - sums[o] / f32::cast_from(s.c);
                 let masked = select(d > threshold, f32::new(1.0), f32::new(0.0));
                 dissimilarity[to] = d;
-                if masked != mask[to] {
-                    changed[place.image].fetch_add(1u32);
-                }
+                changed += select(masked != mask[to], 1u32, 0u32);
+                set += select(d > threshold, 1u32, 0u32);
                 mask[to] = masked;
             }
+        }
+        if changed > 0 {
+            counts[2 * place.image].fetch_add(changed);
+        }
+        if set > 0 {
+            counts[2 * place.image + 1].fetch_add(set);
         }
     }
 }
@@ -89,11 +96,12 @@ pub(crate) fn mask(
     threshold: f32,
     dissimilarity: &mut GpuBuffer,
     mask: &mut GpuBuffer,
-    changed: &mut GpuBuffer<u32>,
+    counts: &mut GpuBuffer<u32>,
 ) {
-    let [n, _, _, c] = l.shape;
+    let c = l.shape[3];
     let cubes = l.map_cubes() / c;
-    launch!(l.gpu, clear_kernel, crate::device::units(n), changed.arg(), n);
+    let n = counts.len();
+    launch!(l.gpu, clear_kernel, crate::device::units(n), counts.arg(), n);
     let shape = (grid(cubes), CubeDim::new_1d(QUARTER));
     launch!(
         l.gpu,
@@ -102,7 +110,7 @@ pub(crate) fn mask(
         l.pair(x, y),
         dissimilarity.arg(),
         mask.arg(),
-        changed.arg(),
+        counts.arg(),
         l.arg(cubes),
         threshold,
         l.variant()

@@ -73,6 +73,12 @@ pub struct Settings {
     pub cache: PathBuf,
     /// Counts the recordings that were made ready.
     pub recordings: Arc<AtomicU64>,
+    /// Launches of the recording that was made ready last.
+    pub launches: Arc<AtomicU64>,
+    /// Counts the bytes that were copied to the host.
+    pub downloaded: Arc<AtomicU64>,
+    /// Counts the bytes that were copied from the host.
+    pub uploaded: Arc<AtomicU64>,
 }
 
 impl Default for Settings {
@@ -85,6 +91,9 @@ impl Default for Settings {
             alter: None,
             cache: PathBuf::from("target/emulator"),
             recordings: Arc::default(),
+            launches: Arc::default(),
+            downloaded: Arc::default(),
+            uploaded: Arc::default(),
         }
     }
 }
@@ -239,6 +248,7 @@ impl Driver for Emulator {
 
     unsafe fn sequence(&self, launches: Vec<Listed>) -> driver::Result<Box<dyn Sequence>> {
         self.settings.recordings.fetch_add(1, Ordering::Relaxed);
+        self.settings.launches.store(launches.len() as u64, Ordering::Relaxed);
         Ok(Box::new(launches))
     }
 
@@ -280,6 +290,7 @@ impl Driver for Emulator {
 
     unsafe fn upload(&self, to: Address, from: &[u8]) -> driver::Result<()> {
         self.is_lost()?;
+        self.settings.uploaded.fetch_add(from.len() as u64, Ordering::Relaxed);
         // SAFETY: the caller vouches for the region.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to as *mut u8, from.len()) };
         Ok(())
@@ -287,6 +298,7 @@ impl Driver for Emulator {
 
     unsafe fn download(&self, to: &mut [u8], from: Address) -> driver::Result<()> {
         self.is_lost()?;
+        self.settings.downloaded.fetch_add(to.len() as u64, Ordering::Relaxed);
         // SAFETY: the caller vouches for the region.
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to.as_mut_ptr(), to.len()) };
         Ok(())
