@@ -69,6 +69,24 @@ fn dissimilarity_is_that_of_images_from_0_to_1() {
     }
 }
 
+/// Section 2.3: `M_i = 1` where `a_i >= u`.
+#[test]
+fn a_pixel_at_the_threshold_is_masked() {
+    let images = Tensor::new(bars(64, 1).with_channels(3).values, &[1, 64, 64, 3]).expect("lengths fit");
+    let config = Config { image_size: 64, width: 8, test_iterations: 0, ..Config::default() };
+    for device in devices::under_test() {
+        let shown = |u: f32, row: &str| {
+            let model = I3ad::untrained(config.clone(), u, 3, &device).expect("memory");
+            let all = model.explain(&images).expect("explained").remove(0);
+            all.into_iter().find(|i| i.row == row && i.column == "iteration 0").expect("shown").picture.values
+        };
+        let map = shown(0.5, "1 - SSIM");
+        let (pixel, u) = map.iter().copied().enumerate().find(|(_, a)| *a > 0.01).expect("the reconstruction differs");
+        assert_eq!(shown(u, "next mask")[pixel], 1.0, "{}", device.name());
+        assert_eq!(shown(u.next_up(), "next mask")[pixel], 0.0, "{}", device.name());
+    }
+}
+
 /// `test_iterations` counts what follows the reconstruction under the checkerboards (section 2.5).
 #[test]
 fn the_checkerboards_are_no_iteration() {

@@ -138,6 +138,11 @@ def depthwise(_, launch):
     return Trips(side // 4, [side]) if weights != bias else None
 
 
+def decompose_steps(a, _):
+    """Every loop within a step is of one trip: 252, 182 and 208 groups by 256 threads."""
+    return Trips(a["steps"])
+
+
 def times(count):
     return lambda *_: Trips(count)
 
@@ -158,6 +163,7 @@ TRIPS = {
     "ssim::gpu::gradient::gradient_kernel": ADJOINT,
     "decompose::kernels::known_kernel": MOMENTS,
     "decompose::kernels::descend_kernel": times(1),  # 252, 182 and 104 groups by 256 threads
+    "decompose_steps": decompose_steps,
     "ciede2000::delta_e_rgb_kernel": times(0),  # its loops reduce angles far beyond a turn
 }
 

@@ -1,7 +1,7 @@
 //! Test time (I3AD, sections 2.3 to 2.5): a first reconstruction under checkerboards, then mask and reconstruction
 //! in turn.
 //!
-//! `a_i = 1 - SSIM(x, x_i)`, `M_i = a_i > u`, `x_(i+1) = G(x, M_i)` where M_i is 1 and x elsewhere; x_0 is the
+//! `a_i = 1 - SSIM(x, x_i)`, `M_i = a_i >= u`, `x_(i+1) = G(x, M_i)` where M_i is 1 and x elsewhere; x_0 is the
 //! reconstruction under the checkerboards. Everything here is in 0..1, and SSIM's data range is 1: its luminance term is not
 //! shift-invariant, so that it means nothing in the generator's -1..1. An image is done when its mask is empty, or when the
 //! share of it that has changed is small. All images of a batch go together; those that are done leave it. What the host looks
@@ -202,7 +202,8 @@ impl Painter {
         let opts = SsimOptions::default();
         let (known, now) = (active.known.view(), active.now.view());
         let shape = active.known.nhwc()?;
-        ssim_mask(known, now, shape, &opts, search.u, &mut dissimilarity, &mut active.mask, &mut counts)?;
+        // The kernel masks what lies above a threshold, the paper also what lies at it.
+        ssim_mask(known, now, shape, &opts, search.u.next_down(), &mut dissimilarity, &mut active.mask, &mut counts)?;
         let done = |(counts, masked): (&[u32], &mut usize)| {
             let small = !first && counts[0] as f32 <= search.stop * *masked as f32;
             *masked = counts[1] as usize;

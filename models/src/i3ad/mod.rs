@@ -9,8 +9,7 @@
 //!    (standard.rs); the image score is its mean (paper), its largest value or the mean of its largest.
 //!
 //! What the paper leaves open: the fine network sees the pasted image without the mask, as the public code of
-//! free-form inpainting has it. A pixel at the threshold itself is known (the kernel's `>`), where the paper masks it (`>=`):
-//! of real numbers none is met.
+//! free-form inpainting has it.
 //! Gray images are painted as colour images. Sides that are no multiple of 4 are padded by repetition and
 //! the map is cut back. Where the setting `tile` is not 0, the generator sees random tiles of images in training, and all tiles of
 //! a test image, which overlap, at once: masks, iterations and their end are those of tiles; maps are stitched (tiles.rs), then

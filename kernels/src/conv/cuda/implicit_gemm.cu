@@ -11,7 +11,9 @@
 // features and their gates).
 //
 // Bytes: the input once for each tile of columns (taps hit the cache), the weights once for each tile of
-// rows. Shared memory: 128 bytes read by a warp for 8 f32 multiply-adds of a lane, 256 for an m16n8k8.
+// rows. Shared memory: 128 bytes read by a warp for 8 f32 multiply-adds of a lane, 256 for an m16n8k8. On sm_90 a step
+// takes 189 instructions for 16 HMMA in f16 and bf16, 404 for 32 in tf32. Four blocks share a multiprocessor, a quarter of its
+// warps; with six, two stages and 80 registers a thread, it takes 216, and in tf32 438 and spills: what limits is instructions.
 
 // n / d for n below 2^31 (Granlund and Montgomery 1994): magic = ceil(2^(32 + shift) / d); shift < 0 for d = 1.
 struct Division {
