@@ -15,16 +15,6 @@
 // takes 189 instructions for 16 HMMA in f16 and bf16, 404 for 32 in tf32. Four blocks share a multiprocessor, a quarter of its
 // warps; with six, two stages and 80 registers a thread, it takes 216, and in tf32 438 and spills: what limits is instructions.
 
-// n / d for n below 2^31 (Granlund and Montgomery 1994): magic = ceil(2^(32 + shift) / d); shift < 0 for d = 1.
-struct Division {
-    unsigned magic;
-    int shift;
-};
-
-__device__ __forceinline__ int divide(int n, Division d) {
-    return d.shift < 0 ? n : static_cast<int>(__umulhi(static_cast<unsigned>(n), d.magic) >> d.shift);
-}
-
 struct Pass {
     int images, in_h, in_w, in_stride, in_first, in_channels;
     int out_h, out_w, out_stride, out_first, out_channels;

@@ -7,6 +7,7 @@ use bytemuck::{Pod, Zeroable};
 use cubecl::prelude::*;
 
 use super::super::pass::{Direction, Operands, PassSizes, PassVariant};
+use super::division::Division;
 use super::{STAGES, TERMS, THREADS, TILE, precision};
 use crate::activation::Kind;
 use crate::device::{Gpu, GpuBuffer, Precision, Queue, WARP, Written, launch, launch_written, macros, units};
@@ -18,26 +19,6 @@ const BLOCKS: usize = 3;
 /// Most splits of the terms of a tile, and the fewest steps that are worth one.
 const MOST_SPLITS: usize = 16;
 const FEWEST_STEPS: usize = 4;
-
-/// `Division` of implicit_gemm.cu, for numerators below 2^31.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C)]
-struct Division {
-    magic: u32,
-    shift: i32,
-}
-
-impl Division {
-    /// ceil(2^(32 + shift) / d), where 2^(shift + 1) is the least power of two that is not below d.
-    fn by(d: usize) -> Self {
-        let d = d.max(1) as u64;
-        if d == 1 {
-            return Self { magic: 0, shift: -1 };
-        }
-        let shift = d.next_power_of_two().trailing_zeros() as i32 - 1;
-        Self { magic: (1u64 << (32 + shift)).div_ceil(d) as u32, shift }
-    }
-}
 
 /// `Pass` of implicit_gemm.cu.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -128,7 +109,7 @@ fn number(kind: Kind) -> usize {
 fn kernel(gpu: &Gpu, v: &PassVariant) -> Written {
     Written {
         entry: "implicit_gemm",
-        parts: &[WARP, include_str!("activation.cuh"), include_str!("implicit_gemm.cu")],
+        parts: &[WARP, include_str!("division.cuh"), include_str!("activation.cuh"), include_str!("implicit_gemm.cu")],
         macros: macros(&[
             ("PRECISION", precision(gpu)),
             ("ACTIVATION", number(v.activation)),
@@ -273,29 +254,5 @@ fn turn_kernel(w: &Array<f32>, turned: &mut Array<f32>, n: usize, taps: usize, i
         let channel = at / (outside * taps) % inside;
         let group = at / (outside * taps * inside);
         turned[at] = w[((group * outside + out) * taps + tap) * inside + channel];
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Division;
-
-    /// As the kernel divides.
-    fn divide(n: u32, d: Division) -> u32 {
-        if d.shift < 0 { n } else { ((u64::from(n) * u64::from(d.magic)) >> 32 >> d.shift) as u32 }
-    }
-
-    #[test]
-    fn divisions_are_exact_below_2_to_the_31() {
-        let divisors = (1..2000).chain([4095, 4096, 4097, 65_535, 65_537, 1 << 20, (1 << 30) + 1, i32::MAX as usize]);
-        for d in divisors {
-            let by = Division::by(d);
-            let near = |q: u32| (q * d as u32).saturating_sub(1)..=(q * d as u32).saturating_add(1);
-            let last = i32::MAX as u32 / d as u32;
-            let numerators = [0, 1, 2, last / 2, last].into_iter().flat_map(near).chain([i32::MAX as u32]);
-            for n in numerators.filter(|n| *n <= i32::MAX as u32) {
-                assert_eq!(divide(n, by), n / d as u32, "{n} / {d}");
-            }
-        }
     }
 }

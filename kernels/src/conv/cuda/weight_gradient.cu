@@ -13,62 +13,53 @@ struct Pass {
     int images, in_h, in_w, in_stride, in_first, in_channels;
     int out_h, out_w, out_stride, out_first, out_channels;
     int kernel_w, taps, stride, dilation, before_h, before_w;
+    Division by_h, by_w; // divisions by out_h and out_w
     int row_tiles, column_tiles, splits, per_split;
     int total; // weights of all groups
 };
 
 constexpr int TILE = 64, TERMS = 32, STAGES = 3, THREADS = 128, SUMS = 32;
 // Floats from one pixel to the next: the lanes of a warp that read 4 pixels of 8 channels meet in no bank.
-constexpr int LINE = TILE + 8;
+constexpr int LINE = TILE + 8, STAGE = 2 * TERMS * LINE;
 
-// What thread `t` copies: chunk t % 16 of pixels t / 16 + 8 i of both operands.
+// What thread `t` copies: chunk t % 16 of pixels t / 16 + 8 i of both operands. Offsets count chunks of 16 bytes, of which a
+// tensor has fewer than 2^31.
 struct Loader {
-    const float *x, *grad;
-    int pixel, end;               // first pixel of the next step, and of the next share
-    int image[4], y[4], column[4]; // output pixel of a line
-    int row, dy, dx, channel;     // of this thread's chunk; -1 where there is none
+    const float4 *x, *grad;
+    int pixel;                     // this thread's first of the next step
+    int rows_end, columns_end;     // first pixel that is not of the share; 0 where the thread's channels do not exist
+    int row, channel, dy, dx;      // own chunk of a pixel of the gradient and of the input; the tap
+    int to;                        // in a tile, of the first pixel
 };
 
 __device__ __forceinline__ void start(Loader& l, int row_tile, int column_tile, int first, int end, const Pass& s) {
     int t = threadIdx.x, own = t % 16 * 4;
-    l.pixel = first;
-    l.end = end;
-    l.row = row_tile * TILE + own < s.out_channels ? row_tile * TILE + own : -1;
+    l.pixel = first + t / 16;
+    l.to = t / 16 * LINE + own;
+    int row = row_tile * TILE + own;
+    l.row = (s.out_first + row) / 4;
+    l.rows_end = row < s.out_channels ? end : 0;
     int column = column_tile * TILE + own, tap = column / s.in_channels;
-    l.channel = tap < s.taps ? column % s.in_channels : -1;
+    l.channel = (s.in_first + column % s.in_channels) / 4;
+    l.columns_end = tap < s.taps ? end : 0;
     l.dy = tap / s.kernel_w * s.dilation - s.before_h;
     l.dx = tap % s.kernel_w * s.dilation - s.before_w;
-    #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        int pixel = first + t / 16 + 8 * i;
-        l.column[i] = pixel % s.out_w;
-        l.y[i] = pixel / s.out_w % s.out_h;
-        l.image[i] = pixel / s.out_w / s.out_h;
-    }
 }
 
-// Issues the copies of one step and moves on.
+// Issues the copies of one step and moves on. A copy that brings zeros reads nothing, wherever its source is.
 __device__ __forceinline__ void load(Loader& l, float* rows, float* columns, const Pass& s) {
-    int t = threadIdx.x, own = t % 16 * 4;
+    int out_pixel = s.out_stride / 4, in_pixel = s.in_stride / 4;
+    unsigned height = s.in_h, width = s.in_w;
     #pragma unroll
     for (int i = 0; i < 4; ++i) {
-        int line = t / 16 + 8 * i, to = line * LINE + own;
-        long long pixel = l.pixel + line;
-        bool live = pixel < l.end;
-        bool exists = live && l.row >= 0;
-        copy16(rows + to, exists ? l.grad + pixel * s.out_stride + s.out_first + l.row : l.grad, exists);
-        int y = l.y[i] * s.stride + l.dy, x = l.column[i] * s.stride + l.dx;
-        bool inside = live && l.channel >= 0 && y >= 0 && y < s.in_h && x >= 0 && x < s.in_w;
-        long long from = (static_cast<long long>(l.image[i]) * s.in_h + y) * s.in_w + x;
-        copy16(columns + to, inside ? l.x + from * s.in_stride + s.in_first + l.channel : l.x, inside);
-        l.column[i] += TERMS;
-        while (l.column[i] >= s.out_w) {
-            l.column[i] -= s.out_w;
-            if (++l.y[i] == s.out_h) {
-                l.y[i] = 0;
-                ++l.image[i];
-            }
-        }
+        int pixel = l.pixel + 8 * i, to = l.to + 8 * i * LINE;
+        const float4* from = l.grad + (pixel * out_pixel + l.row);
+        copy16(rows + to, reinterpret_cast<const float*>(from), pixel < l.rows_end);
+        int line = divide(pixel, s.by_w), image = divide(line, s.by_h);
+        int y = (line - image * s.out_h) * s.stride + l.dy, x = (pixel - line * s.out_w) * s.stride + l.dx;
+        bool inside = pixel < l.columns_end && static_cast<unsigned>(y) < height && static_cast<unsigned>(x) < width;
+        from = l.x + (((image * s.in_h + y) * s.in_w + x) * in_pixel + l.channel);
+        copy16(columns + to, reinterpret_cast<const float*>(from), inside);
     }
     l.pixel += TERMS;
 }
@@ -163,25 +154,26 @@ extern __shared__ __align__(16) uint8 dynamic_shared_mem[];
     int count = (end - first + TERMS - 1) / TERMS;
 
     Loader l;
-    l.x = x, l.grad = grad;
+    l.x = reinterpret_cast<const float4*>(x), l.grad = reinterpret_cast<const float4*>(grad);
     start(l, row_tile, column_tile, first, end, s);
     float sums[SUMS];
     #pragma unroll
     for (int i = 0; i < SUMS; ++i) sums[i] = 0.0f;
     #pragma unroll
     for (int stage = 0; stage < STAGES - 1; ++stage) {
-        float* to = tiles + stage * 2 * TERMS * LINE;
+        float* to = tiles + stage * STAGE;
         if (stage < count) load(l, to, to + TERMS * LINE, s);
         copies_issued();
     }
+    int from = 0, to = (STAGES - 1) * STAGE;
     for (int step = 0; step < count; ++step) {
         copies_arrived<STAGES - 2>();
         __syncthreads();
-        float* to = tiles + (step + STAGES - 1) % STAGES * 2 * TERMS * LINE;
-        if (step + STAGES - 1 < count) load(l, to, to + TERMS * LINE, s);
+        if (step + STAGES - 1 < count) load(l, tiles + to, tiles + to + TERMS * LINE, s);
         copies_issued();
-        const float* from = tiles + step % STAGES * 2 * TERMS * LINE;
-        multiply(from, from + TERMS * LINE, sums);
+        multiply(tiles + from, tiles + from + TERMS * LINE, sums);
+        to = from; // what was multiplied is free
+        from = from == (STAGES - 1) * STAGE ? 0 : from + STAGE;
     }
     #pragma unroll
     for (int i = 0; i < SUMS; ++i) {

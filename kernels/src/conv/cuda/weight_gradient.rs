@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::super::pass::PassSizes;
 use super::super::product::Cut;
+use super::division::Division;
 use super::{STAGES, TERMS, THREADS, TILE, precision};
 use crate::device::{Gpu, GpuBuffer, WARP, Written, launch_written, macros};
 
@@ -28,6 +29,8 @@ struct Pass {
     dilation: i32,
     before_h: i32,
     before_w: i32,
+    by_h: Division,
+    by_w: Division,
     row_tiles: i32,
     column_tiles: i32,
     splits: i32,
@@ -58,6 +61,8 @@ pub(in super::super) fn run(gpu: &Gpu, s: &PassSizes, x: &GpuBuffer, grad: &GpuB
         dilation: s.dilation as i32,
         before_h: s.before_h as i32,
         before_w: s.before_w as i32,
+        by_h: Division::by(s.out_h),
+        by_w: Division::by(s.out_w),
         row_tiles: cut.row_tiles as i32,
         column_tiles: cut.column_tiles as i32,
         splits: cut.splits as i32,
@@ -66,7 +71,7 @@ pub(in super::super) fn run(gpu: &Gpu, s: &PassSizes, x: &GpuBuffer, grad: &GpuB
     };
     let kernel = Written {
         entry: "weight_gradient",
-        parts: &[WARP, include_str!("weight_gradient.cu")],
+        parts: &[WARP, include_str!("division.cuh"), include_str!("weight_gradient.cu")],
         macros: macros(&[("PRECISION", precision(gpu))]),
         threads: THREADS,
         shared: (STAGES * 2 * TERMS * LINE * size_of::<f32>()) as u32,

@@ -178,6 +178,9 @@ pub(crate) fn tile(h: usize, w: usize, channels: usize) -> Tile {
     Tile { image: map / channels, channel: map % channels, top, left }
 }
 
+/// Floats from one row of horizontal means of a tile to the next: units that write groups of them meet in a bank twice at most.
+const PITCH: usize = TILE + 1;
+
 /// Neighbouring means that a unit makes at a time, one below the other.
 pub(crate) const GROUP: usize = 4;
 /// Units of a cube that makes [`moments`].
@@ -244,7 +247,7 @@ pub(crate) fn moments(
     #[comptime] v: WindowVariant,
 ) -> Array<f32> {
     let halo = comptime!(v.halo());
-    let plane = comptime!(TILE * v.halo());
+    let plane = comptime!(PITCH * v.halo());
     let mut tiles = SharedMemory::<f32>::new(comptime!(2 * halo * halo)); // of x, then of y
     let mut rows = SharedMemory::<f32>::new(comptime!(MEANS * plane));
     let mut window = Array::<f32>::new(v.size);
@@ -262,7 +265,7 @@ pub(crate) fn moments(
     let mut sums = zeros();
     #[unroll]
     for t in 0..comptime!(v.size + GROUP - 1) {
-        let from = (first + t) * TILE + column;
+        let from = (first + t) * PITCH + column;
         #[unroll]
         for k in 0..MEANS {
             let value = rows[k * plane + from];
@@ -286,7 +289,7 @@ fn horizontal_means(
     #[comptime] v: WindowVariant,
 ) {
     let halo = comptime!(v.halo());
-    let plane = comptime!(TILE * v.halo());
+    let plane = comptime!(PITCH * v.halo());
     let groups = comptime!(TILE / GROUP);
     let mut i = UNIT_POS as usize;
     while i < comptime!(halo * groups) {
@@ -313,7 +316,7 @@ fn horizontal_means(
         for o in 0..GROUP {
             #[unroll]
             for k in 0..MEANS {
-                rows[k * plane + row * TILE + first + o] = sums[MEANS * o + k];
+                rows[k * plane + row * PITCH + first + o] = sums[MEANS * o + k];
             }
         }
         i += comptime!(QUARTER as usize);
