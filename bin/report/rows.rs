@@ -1,6 +1,6 @@
 //! Metrics as lines of a table, for the terminal and for reports.
 
-use hotad_models::evaluate::{ByKind, KindMetrics, Metrics};
+use hotad_models::evaluate::{KindMetrics, Metrics};
 
 /// Names of the metrics of MVTec LOCO by kind of defect.
 const LOCO_ROWS: [[&str; 3]; 2] = [
@@ -47,10 +47,8 @@ pub fn rows(m: &Metrics) -> Vec<(&'static str, String)> {
             ("IoU at threshold", with("iou_at_threshold", m.iou_at_threshold)),
         ]);
     }
-    if let Some(ByKind { logical, structural, mean }) = m.image_auroc_by_kind {
-        let values = [("logical", logical), ("structural", structural), ("mean", mean)]
-            .map(|(kind, value)| with(&format!("image_auroc_by_kind.{kind}"), value));
-        rows.extend(LOCO_ROWS[0].into_iter().zip(values));
+    if let Some(by_kind) = m.image_auroc_by_kind {
+        rows.extend(LOCO_ROWS[0].into_iter().zip([by_kind.logical, by_kind.structural, by_kind.mean].map(number)));
     }
     if let Some(by_kind) = m.auspro.get("auspro_05") {
         rows.extend(LOCO_ROWS[1].into_iter().zip([by_kind.logical, by_kind.structural, by_kind.mean].map(number)));

@@ -21,7 +21,7 @@ pub fn mirror(p: i32, n: i32, #[comptime] border: Border) -> i32 {
     let mut place = p;
     if comptime!(border == Border::Symmetric || border == Border::Reflect101) {
         let edge = comptime!(if border == Border::Symmetric { 1 } else { 0 });
-        // One pixel around which all is mirrored is all there is.
+        // With one pixel, every position is that pixel.
         if comptime!(border == Border::Reflect101) && n == 1 {
             place = i32::new(0);
         }

@@ -30,7 +30,7 @@ fn replaced(gpu: Gpu) -> Result<Vec<f32>, KernelError> {
     features.to_vec()
 }
 
-/// Two images of four and a half tiles of one channel each.
+/// Two images of one channel, six tiles each, most of which are not full.
 fn decomposed(gpu: Gpu) -> Result<Vec<f32>, KernelError> {
     let (shape, device) = ([2, 34, 30, 1], Device::Gpu(gpu));
     let len = shape.iter().product::<usize>();
@@ -132,11 +132,31 @@ fn a_dropped_barrier_of_blocks_is_seen() {
     reported_in(decomposed, dropped, &["decompose_steps", "race", "argument"]);
 }
 
+/// Changes the barrier of blocks itself.
+fn barrier(source: &str, from: &str, to: &str) -> String {
+    change(source, "decompose_steps", from, to)
+}
+
+#[test]
+fn faults_of_the_barrier_of_blocks_are_seen() {
+    // What other threads of the block have written is not behind the count.
+    let early = |source: &str| barrier(source, "unsigned round) {\n    __syncthreads();", "unsigned round) {");
+    reported_in(decomposed, early, &["decompose_steps", "race", "argument"]);
+    let behind = |source: &str| barrier(source, "blocks * (round + 1), blocks);", "blocks * round, blocks);");
+    reported_in(decomposed, behind, &["decompose_steps", "ends before all have come"]);
+    let silent = |source: &str| barrier(source, "        announce(counter);\n", "");
+    reported_in(decomposed, silent, &["decompose_steps", "blocks wait for others for ever"]);
+    let kept = |source: &str| {
+        barrier(source, "blocks * (rounds + 1) - 1) *counter = 0;", "blocks * (rounds + 1)) *counter = 0;")
+    };
+    reported_in(decomposed, kept, &["decompose_steps", "not back at zero"]);
+}
+
 #[test]
 fn a_background_that_is_written_while_others_read_it_is_seen() {
     let alone = |source: &str| {
         let read = change(source, "decompose_steps", "odd ? other : l", "l");
-        change(&read, "decompose_steps", "(odd ? l : other)[place]", "l[place]")
+        change(&read, "decompose_steps", "(odd ? l : other)[offset]", "l[offset]")
     };
     reported_in(decomposed, alone, &["decompose_steps", "race", "argument 6"]);
 }
@@ -147,7 +167,11 @@ fn blocks_that_wait_for_ever_are_seen() {
         |source: &str| change(source, "decompose_steps", "map, across * down, step", "map, across * down + 1, step");
     reported_in(decomposed, more, &["decompose_steps", "blocks wait for others for ever"]);
     let elsewhere = |source: &str| {
-        change_barrier(source, 0, "if (threadIdx.x == 0) emu_wait_for_blocks(buffer_0, 2); __syncthreads();")
+        change_barrier(
+            source,
+            0,
+            "if (threadIdx.x == 0) emu_wait_for_blocks((const unsigned*)buffer_0, 0, 2); __syncthreads();",
+        )
     };
     reported(elsewhere, &["choose_kernel", "not cooperative"]);
 }

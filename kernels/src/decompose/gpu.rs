@@ -33,7 +33,7 @@ pub(super) fn run(
     let n = layout.shape[0];
     let elements = (layout.map_len() / n.max(1)) as f32;
     #[cfg(feature = "cuda")]
-    if let Some(queue) = steps::queue(layout).filter(|_| losses.is_none() && !steps.is_empty()) {
+    if let Some(queue) = steps::queue_that_fits(layout).filter(|_| losses.is_none() && !steps.is_empty()) {
         return steps::run((queue, layout), (x, prior), (-1.0 / elements, lambda), steps, l);
     }
     let mut state = State {

@@ -8,7 +8,7 @@
 // step: 4 written, 4 (14 + 2 SIZE)^2 / 256 read, 20 for a window of 11. All blocks have to be on the device at once.
 //
 // Macros: SIZE (pixels along one side of the window, odd, at most 15), BORDER (beyond the image: 0 whole windows alone, 1
-// mirrored, edge repeated, 2 mirrored around the edge, 3 zeros).
+// mirrored, edge repeated, 2 mirrored around the edge, 3 zeros), SHARED (bytes of shared memory).
 
 struct Shape {
     int h, w, c;
@@ -41,6 +41,7 @@ struct Shared {
     };
     float row_band[TILE * SIZE], column_band[TILE * SIZE];   // weights of the adjoint
 };
+static_assert(sizeof(Shared) == SHARED, "the host has counted all of it");
 
 // Three sums for each output of a group.
 struct Sums {
@@ -194,11 +195,11 @@ __device__ __forceinline__ void move(Pixel& own, const Shared& shared, int y, in
     own.l = own.l - rate * own.first_moment / (sqrtf(own.second_moment) * correction + s.eps);
 }
 
-// Brings the elements of a square that this thread loads to shared memory; zeros where there is no place.
-__device__ __forceinline__ void load_square(float* square, const float* from, const int (&places)[LOADS]) {
+// Brings the elements of a square that this thread loads to shared memory; zeros where the offset is -1.
+__device__ __forceinline__ void load_square(float* square, const float* from, const int (&offsets)[LOADS]) {
     float values[LOADS];
     #pragma unroll
-    for (int j = 0; j < LOADS; ++j) values[j] = places[j] >= 0 ? from[places[j]] : 0.0f;
+    for (int j = 0; j < LOADS; ++j) values[j] = offsets[j] >= 0 ? from[offsets[j]] : 0.0f;
     #pragma unroll
     for (int j = 0; j < LOADS; ++j) {
         int i = threadIdx.x + j * THREADS;
@@ -228,23 +229,23 @@ extern __shared__ __align__(16) uint8 dynamic_shared_mem[];
     #pragma unroll
     for (int i = 0; i < SIZE; ++i) window[i] = weights[i];
     // The square of background in memory, an element in THREADS of each thread.
-    int places[LOADS];
+    int offsets[LOADS];
     #pragma unroll
     for (int j = 0; j < LOADS; ++j) {
         int i = t + j * THREADS;
         int row = mirror(top + i / WIDE - REACH, s.h), column = mirror(left + i % WIDE - REACH, s.w);
-        places[j] = row >= 0 && column >= 0 && i < WIDE * WIDE ? base + (row * s.w + column) * s.c : -1;
+        offsets[j] = row >= 0 && column >= 0 && i < WIDE * WIDE ? base + (row * s.w + column) * s.c : -1;
     }
     int y = t / TILE, column = t % TILE;
     bool inside = top + y < s.h && left + column < s.w;
-    int place = base + (min(top + y, s.h - 1) * s.w + min(left + column, s.w - 1)) * s.c;
-    Pixel own = {x[place], prior[place], prior[place], 0.0f, 0.0f};
+    int offset = base + (min(top + y, s.h - 1) * s.w + min(left + column, s.w - 1)) * s.c;
+    Pixel own = {x[offset], prior[offset], prior[offset], 0.0f, 0.0f};
     Group group = {t / HALO * GROUP, t % HALO, t < HALO * GROUPS};
 
     // The background begins as the prior, so that its means are those of the prior and of its square.
     __syncthreads();
-    load_square(shared.prior, prior, places);
-    load_square(shared.l, prior, places);
+    load_square(shared.prior, prior, offsets);
+    load_square(shared.l, prior, offsets);
     __syncthreads();
     background_means(shared, window);
     __syncthreads();
@@ -254,7 +255,7 @@ extern __shared__ __align__(16) uint8 dynamic_shared_mem[];
     for (int step = 0; step < s.steps; ++step) {
         bool odd = (s.steps - step) % 2;
         if (step > 0) {
-            load_square(shared.l, odd ? other : l, places);
+            load_square(shared.l, odd ? other : l, offsets);
             __syncthreads();
             background_means(shared, window);
             __syncthreads();
@@ -267,7 +268,7 @@ extern __shared__ __align__(16) uint8 dynamic_shared_mem[];
         adjoint_rows(shared);
         __syncthreads();
         move(own, shared, y, column, rates[2 * step], rates[2 * step + 1], s);
-        if (inside) (odd ? l : other)[place] = own.l;
+        if (inside) (odd ? l : other)[offset] = own.l;
         if (step + 1 < s.steps) blocks_barrier(arrived + map, across * down, step);
     }
     blocks_done(arrived + map, across * down, s.steps - 1);

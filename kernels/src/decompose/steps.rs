@@ -12,8 +12,8 @@ use crate::ssim::gpu::{GROUP, Layout, TILE};
 /// Blocks that a multiprocessor can hold: the kernel is compiled for two.
 const BLOCKS: usize = 2;
 
-/// What the runtime takes of the shared memory of each block, in bytes.
-const TAKEN: usize = 1024;
+/// Bytes of the shared memory of each block that the runtime reserves.
+const RESERVED: usize = 1024;
 
 /// `Shape` of steps.cu.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -55,13 +55,13 @@ fn shared(size: usize) -> usize {
     (2 * square + 3 * halo * row_pitch + rows + 2 * TILE * size) * size_of::<f32>()
 }
 
-/// The queue, where all blocks are on its device at once.
-pub(super) fn queue(layout: &Layout) -> Option<&Queue> {
+/// The queue of a device that has all blocks at once.
+pub(super) fn queue_that_fits(layout: &Layout) -> Option<&Queue> {
     let queue = layout.gpu.cuda()?;
     let limits = queue.limits();
     let fits = layout.size <= LARGEST_WINDOW
         && layout.image_cubes() <= BLOCKS * limits.multiprocessors as usize
-        && BLOCKS * (shared(layout.size) + TAKEN) <= limits.shared_memory;
+        && BLOCKS * (shared(layout.size) + RESERVED) <= limits.shared_memory;
     (fits && limits.cooperative).then_some(queue)
 }
 
@@ -77,7 +77,7 @@ pub(super) fn run(
     let kernel = Written {
         entry: "decompose_steps",
         parts: &[WARP, COOPERATIVE, include_str!("steps.cu")],
-        macros: macros(&[("SIZE", layout.size), ("BORDER", number(layout.border))]),
+        macros: macros(&[("SIZE", layout.size), ("BORDER", number(layout.border)), ("SHARED", shared(layout.size))]),
         threads: UNITS,
         shared: shared(layout.size) as u32,
         writable: &[false, false, false, false, false, false, true, true, true],

@@ -81,15 +81,19 @@ pub fn probe() -> Vec<Probe> {
         .collect()
 }
 
-/// Most kernels that are submitted together: those of scoring a batch are one submission.
-const TOGETHER: usize = 1024;
+/// Most kernels of a submission: those of scoring a batch are one, but for methods in many iterations.
+const TASKS_MAX: usize = 256;
 
-/// The client of an adapter, whose server is made once a process.
+/// The client of an adapter, whose server is made once a process. `CUBECL_WGPU_MAX_TASKS` is CubeCL's variable for the same.
 fn client(device: &WgpuDevice) -> ComputeClient<WgpuRuntime> {
     static OPEN: Mutex<Vec<WgpuDevice>> = Mutex::new(Vec::new());
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     if !open.contains(device) {
-        init_setup::<AutoGraphicsApi>(device, RuntimeOptions { tasks_max: TOGETHER, ..RuntimeOptions::default() });
+        let mut options = RuntimeOptions::default();
+        if std::env::var_os("CUBECL_WGPU_MAX_TASKS").is_none() {
+            options.tasks_max = TASKS_MAX;
+        }
+        init_setup::<AutoGraphicsApi>(device, options);
         open.push(device.clone());
     }
     WgpuRuntime::client(device)

@@ -309,8 +309,10 @@ impl Detector for AnoGan {
     }
 
     fn score_until(&self, images: &Tensor, until: &Until) -> Result<Scores> {
-        let queued = |images: &Tensor| self.queued(images, until);
-        let values = self.planned.run_until(images, self.params.device(), until, queued)?;
+        // An encoder has no steps that a moment could end.
+        let steps = if self.inversion == Inversion::Search { until } else { &Until::done() };
+        let queued = |images: &Tensor| self.queued(images, steps);
+        let values = self.planned.run_until(images, self.params.device(), steps, queued)?;
         Ok(self.config.adversary.scores(&self.aggregation(), &values))
     }
 

@@ -6,14 +6,11 @@ use hotad_engine::metrics::sketch::{Pool, Sketch};
 
 use super::images::ImageMetrics;
 use super::pixels::PRO_LIMIT;
-use super::{ByKind, KINDS, Metrics, ScoredImage, kinds};
+use super::{Metrics, ScoredImage, kinds};
 
 /// Names of the metrics over pixels, in the order that they are computed in.
 const PIXELS: [&str; 7] =
     ["pixel_auroc", "pixel_ap", "dice_max", "aupro_30", "dice_best_threshold", "dice_at_threshold", "iou_at_threshold"];
-
-/// Names of image AUROC by kind of defect of MVTec LOCO, likewise.
-const LOCO: [&str; 3] = ["image_auroc_by_kind.logical", "image_auroc_by_kind.structural", "image_auroc_by_kind.mean"];
 
 /// Fills in the intervals of the metrics that there are.
 pub fn fill(metrics: &mut Metrics, scored: &[ScoredImage], sketches: Option<&[Sketch]>, groups: &[usize], seed: u64) {
@@ -32,15 +29,7 @@ pub fn fill(metrics: &mut Metrics, scored: &[ScoredImage], sketches: Option<&[Sk
         });
         all.extend(PIXELS.into_iter().zip(pixels));
     }
-    if metrics.image_auroc_by_kind.is_some() {
-        let by_kind = bootstrap.intervals(|times| {
-            let ByKind { logical, structural, mean } =
-                ByKind::of(KINDS.map(|(folder, _)| kinds::auroc(scored, times, folder)));
-            [logical, structural, mean]
-        });
-        all.extend(LOCO.into_iter().zip(by_kind));
-    }
-    kinds::fill(&mut metrics.kinds, scored, threshold, &bootstrap);
+    kinds::fill(&mut metrics.kinds, scored, threshold, (groups, seed));
     metrics.intervals = all.into_iter().filter_map(|(name, interval)| Some((name, interval?))).collect();
 }
 

@@ -164,9 +164,8 @@ impl Subject {
                 .push(format!("image metrics need both classes: {good} good and {defective} defective test images"));
         }
         if self.loco {
-            let once = vec![1; scored.len()];
-            metrics.image_auroc_by_kind =
-                Some(ByKind::of(KINDS.map(|(folder, _)| kinds::auroc(scored, &once, folder))));
+            let auroc = |folder| metrics.kinds.get(folder).and_then(|kind| kind.image_auroc);
+            metrics.image_auroc_by_kind = Some(ByKind::of(KINDS.map(|(folder, _)| auroc(folder))));
             for (_, kind) in KINDS.iter().filter(|(folder, _)| !scored.iter().any(|v| v.item.kind == *folder)) {
                 metrics.notes.push(format!("metrics of {kind} defects are null: the data set has none"));
             }

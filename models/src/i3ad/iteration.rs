@@ -32,7 +32,7 @@ const AT_ONCE: usize = 32 * 256 * 256;
 /// Inference settings: when the iteration over a test image masks, and when it ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Search {
-    /// Dissimilarity above which a pixel is masked.
+    /// Dissimilarity from which on a pixel is masked.
     pub u: f32,
     /// Most reconstructions after the one under the checkerboards.
     pub iterations: usize,

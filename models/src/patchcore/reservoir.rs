@@ -15,13 +15,13 @@ pub struct Reservoir {
     pub unchanged: usize,
 }
 
-/// How many to take of each group, `held` in all where there are so many: the same of each, or all that it has.
+/// How many to take of each group, `held` in all where there are so many: equal shares, small groups whole.
 fn quotas(sizes: &[usize], held: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by_key(|group| sizes[*group]);
     let (mut quotas, mut left) = (vec![0; sizes.len()], held);
     for (taken, group) in order.iter().enumerate() {
-        quotas[*group] = sizes[*group].min(left / (sizes.len() - taken));
+        quotas[*group] = sizes[*group].min(left.div_ceil(sizes.len() - taken));
         left -= quotas[*group];
     }
     quotas
@@ -82,7 +82,8 @@ mod tests {
         assert_eq!(quotas(&[10, 10, 10], 12), [4, 4, 4]);
         assert_eq!(quotas(&[2, 100, 30], 42), [2, 20, 20]);
         assert_eq!(quotas(&[5, 0, 5], 100), [5, 0, 5]);
-        assert_eq!(quotas(&[4, 4, 4], 11).iter().sum::<usize>(), 11);
+        assert_eq!(quotas(&[4, 4, 4], 11), [4, 4, 3]);
+        assert_eq!(quotas(&[1, 9, 1, 9], 3), [1, 1, 1, 0]);
         assert_eq!(quotas(&[], 3), [0; 0]);
     }
 

@@ -191,15 +191,15 @@ __device__ __forceinline__ void multiply(const float* rows, const float* columns
     int lane = threadIdx.x % 32;
     const float* own_rows = rows + at(first_row(), lane % 4);
     const float* own_columns = columns + at(first_column() + lane / 4, lane % 4);
-    int far = lane / 4 % 2 ? -16 : 16;
+    int other_half = lane / 4 % 2 ? -16 : 16;
     #pragma unroll
     for (int half = 0; half < 2; ++half) {
         if (half * 4 >= chunks) break;
         float4 left[2][2], right[4];
         #pragma unroll
         for (int i = 0; i < 4; ++i) {
-            left[i / 2][i % 2] = *reinterpret_cast<const float4*>(own_rows + half * far + 8 * i * TERMS);
-            right[i] = *reinterpret_cast<const float4*>(own_columns + half * far + 8 * i * TERMS);
+            left[i / 2][i % 2] = *reinterpret_cast<const float4*>(own_rows + half * other_half + 8 * i * TERMS);
+            right[i] = *reinterpret_cast<const float4*>(own_columns + half * other_half + 8 * i * TERMS);
         }
         #pragma unroll
         for (int i = 0; i < 2; ++i) {

@@ -47,16 +47,20 @@ struct Spot {
 
 uint32_t me() { return block->number * threads_of_block + current + 1; }
 
-// Whether both blocks wait for each other, and the other one has come to a wait behind its `round`-th that this one has left.
-bool is_awaited(uint32_t other, uint16_t round) {
-    return call->cooperative && block->awaited && blocks[other].awaited == block->awaited && round < block->rounds;
+// Whether both blocks use one counter, and the other one came, behind a barrier after the access or by the thread that made it, to a
+// wait that this block has left.
+bool is_awaited(uint32_t other, int thread, uint32_t epoch, uint16_t round) {
+    if (!call->cooperative || !block->rounds || blocks[other].awaited != block->awaited) return false;
+    if (blocks[other].waits.size() < block->rounds) return false;
+    const Wait& last = blocks[other].waits[block->rounds - 1];
+    return epoch < last.epoch || (thread == last.thread && round < block->rounds);
 }
 
 // Whether another thread came to the grain with nothing that orders it before this one.
 bool is_unordered(uint32_t other, uint32_t epoch, uint16_t warp_epoch, uint16_t round, bool global) {
     if (!other || other == me()) return false;
     uint32_t number = (other - 1) / threads_of_block, thread = (other - 1) % threads_of_block;
-    if (number != block->number) return global && !is_awaited(number, round);
+    if (number != block->number) return global && !is_awaited(number, thread, epoch, round);
     if (epoch != block->epoch) return false;
     return int(thread) / 32 != current / 32 || warp_epoch == block->fibers[current].warp_epoch;
 }

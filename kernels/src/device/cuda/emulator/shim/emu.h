@@ -31,8 +31,8 @@ int emu_lane();                   // of the running thread
 void emu_block_barrier(int line); // __syncthreads
 // Waits for the warp; the last lane to arrive runs act(data of the 32 lanes).
 void emu_warp(int line, int kind, void* data, void (*act)(void** data));
-// Waits until so many blocks of a cooperative launch have come to the counter.
-void emu_wait_for_blocks(const void* counter, unsigned count);
+// Waits until `count` blocks of a cooperative launch wait at the counter, which has reached `value` then.
+void emu_wait_for_blocks(const unsigned* counter, unsigned value, unsigned count);
 void emu_fail(const char* what, int line);
 void emu_atomic(void* p, size_t size);
 }

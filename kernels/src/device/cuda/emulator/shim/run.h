@@ -21,6 +21,12 @@ struct Fiber {
     uint16_t warp_epoch;   // warp operations so far
 };
 
+// A wait of a block for other blocks.
+struct Wait {
+    uint32_t epoch;            // of the block when it came
+    int thread;
+};
+
 // A block that is under way: the only one, or all of a cooperative launch.
 struct Block {
     uint32_t number;
@@ -28,10 +34,11 @@ struct Block {
     unsigned char* shared;     // its shared memory
     uint32_t epoch;            // barriers and blocks so far, its last one
     unsigned live;             // threads that are not done
-    int waiter;                // thread that waits for other blocks, or -1
-    const void* awaited;       // counter at which it waits, or has waited last
-    unsigned expected;         // how many blocks wait there
-    uint16_t rounds;           // waits for other blocks so far
+    bool is_waiting;           // for other blocks
+    const unsigned* awaited;   // counter at which it waits, or has waited last
+    unsigned value, expected;  // what the counter has to reach, how many blocks wait there
+    std::vector<Wait> waits;   // so far
+    uint16_t rounds;           // waits that it has left
 };
 
 // A buffer that the kernel is given.

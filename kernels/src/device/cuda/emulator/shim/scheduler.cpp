@@ -41,7 +41,7 @@ unsigned char *stacks_begin, *stacks_end;
 size_t shared_size;
 
 namespace {
-const size_t STACK = 256 << 10;
+const size_t STACK = 64 << 10;
 std::vector<unsigned char> shared_memory;
 void* scheduler_stack;
 const Call* call;
@@ -72,15 +72,19 @@ uint3 place(unsigned thread) {
     return {thread % dim[0], thread / dim[0] % dim[1], thread / dim[0] / dim[1]};
 }
 
-// Stacks and shared memory for so many blocks.
-void reserve(size_t count) {
+// Stacks and shared memory for so many blocks; false where there is no memory.
+bool reserve(size_t count) {
     blocks.resize(count);
     size_t stacks = count * threads_of_block * STACK;
     if (stacks_begin + stacks > stacks_end) {
         if (stacks_begin) munmap(stacks_begin, stacks_end - stacks_begin);
         int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
         stacks_begin = (unsigned char*)mmap(nullptr, stacks, PROT_READ | PROT_WRITE, flags, -1, 0);
-        if (stacks_begin == MAP_FAILED) abort();
+        if (stacks_begin == MAP_FAILED) {
+            stacks_begin = stacks_end = nullptr;
+            say(7, 0, "no memory for the stacks of " + std::to_string(count) + " blocks");
+            return false;
+        }
         stacks_end = stacks_begin + stacks;
     }
     // As far around each as the checker looks for misses.
@@ -88,6 +92,7 @@ void reserve(size_t count) {
     shared_memory.resize(count * each + 1024);
     auto* begin = (unsigned char*)(((uintptr_t)shared_memory.data() + 1023) & ~uintptr_t(1023));
     for (size_t i = 0; i < count; ++i) blocks[i].shared = begin + i * each + 4096;
+    return true;
 }
 
 void make_fibers() {
@@ -112,8 +117,9 @@ void begin(Block& next, uint32_t number) {
     next.number = number;
     next.epoch = ++epochs;
     next.live = threads_of_block;
-    next.waiter = -1;
+    next.is_waiting = false;
     next.awaited = nullptr;
+    next.waits.clear();
     next.rounds = 0;
     next.fibers.resize(threads_of_block);
     turn_to(next);
@@ -209,23 +215,25 @@ bool run_fibers() {
             if (!step_warp(w, std::min(threads_of_block, w + 32), moved)) return false;
         step_block(moved);
         if (moved || !block->live) continue;
-        if (block->waiter >= 0) return true;
+        if (block->is_waiting) return true;
         say(5, 0, "some threads of a block wait at its barrier, others at a warp operation, for ever");
         return false;
     }
     return true;
 }
 
-// Lets the blocks go on whose counter all that it is for have reached.
+// Lets the blocks go on that wait at a counter to which all that it expects have come.
 bool release_blocks() {
     bool released = false;
     for (Block& one : blocks) {
-        auto is_there = [&](const Block& other) { return other.waiter >= 0 && other.awaited == one.awaited; };
-        if (one.waiter < 0 || std::count_if(blocks.begin(), blocks.end(), is_there) < one.expected) continue;
+        auto is_there = [&](const Block& other) { return other.is_waiting && other.awaited == one.awaited; };
+        if (!one.is_waiting || std::count_if(blocks.begin(), blocks.end(), is_there) < one.expected) continue;
+        if (*one.awaited < one.value) continue;
         for (Block& other : blocks) {
             if (!is_there(other)) continue;
-            other.fibers[other.waiter].state = READY;
-            other.waiter = -1;
+            if (*other.awaited > other.value) say(8, 0, "a wait for blocks that ends before all have come");
+            other.fibers[other.waits.back().thread].state = READY;
+            other.is_waiting = false;
             ++other.rounds;
         }
         released = true;
@@ -233,11 +241,9 @@ bool release_blocks() {
     return released;
 }
 
-// Runs all blocks of a cooperative launch in turns.
-void run_together(uint32_t count) {
-    reserve(count);
-    for (uint32_t i = 0; i < count; ++i) begin(blocks[i], i);
-    std::vector<unsigned> sequence = turns(count);
+// Runs the blocks of a cooperative launch until all are done.
+void take_turns() {
+    std::vector<unsigned> sequence = turns(blocks.size());
     for (;;) {
         shuffle(sequence);
         bool live = false;
@@ -253,6 +259,16 @@ void run_together(uint32_t count) {
     }
 }
 
+// Runs all blocks of a cooperative launch in turns.
+void run_together(uint32_t count) {
+    if (!reserve(count)) return;
+    for (uint32_t i = 0; i < count; ++i) begin(blocks[i], i);
+    take_turns();
+    for (Block& one : blocks)
+        if (!one.live && one.awaited && *one.awaited) say(9, 0, "a counter that blocks have waited at is not back at zero");
+    madvise(stacks_begin, stacks_end - stacks_begin, MADV_DONTNEED);
+}
+
 void run_plain() {
     for (unsigned i : turns(threads_of_block)) {
         current = i;
@@ -263,7 +279,7 @@ void run_plain() {
 }
 
 void run_apart(uint32_t count) {
-    reserve(1);
+    if (!reserve(1)) return;
     for (uint32_t i = 0; i < count; ++i) {
         begin(blocks[0], call->order == 1 ? count - 1 - i : i);
         if (!call->fibred) run_plain();
@@ -303,10 +319,12 @@ extern "C" void emu_warp(int line, int kind, void* data, void (*act)(void**)) {
     leave();
 }
 
-extern "C" void emu_wait_for_blocks(const void* counter, unsigned count) {
-    block->waiter = current;
+extern "C" void emu_wait_for_blocks(const unsigned* counter, unsigned value, unsigned count) {
+    block->is_waiting = true;
     block->awaited = counter;
+    block->value = value;
     block->expected = count;
+    block->waits.push_back({block->epoch, current});
     block->fibers[current].state = AT_WAIT_FOR_BLOCKS;
     leave();
 }

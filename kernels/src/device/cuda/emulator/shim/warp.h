@@ -18,7 +18,7 @@ __attribute__((noinline, no_sanitize("thread"))) inline float __ldcg(const float
 
 // Of cooperative.cuh.
 inline unsigned announce(unsigned* counter) { return atomicAdd(counter, 1u); }
-inline void await_count(const unsigned* counter, unsigned, unsigned blocks) { emu_wait_for_blocks(counter, blocks); }
+inline void await_count(const unsigned* counter, unsigned value, unsigned blocks) { emu_wait_for_blocks(counter, value, blocks); }
 
 // A copy is made when it is issued: a source that is read too early is not seen, one that is overwritten too
 // early is.
