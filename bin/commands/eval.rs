@@ -54,7 +54,7 @@ pub fn print(metrics: &Metrics) -> Result<()> {
         output::line(&format!("{name:24} {value}"))?;
     }
     for line in std::iter::once(rows::KINDS.map(String::from)).chain(rows::kinds(metrics)) {
-        output::line(&format!("{:24} {:>8} {:>12} {:>8} {:>18}", line[0], line[1], line[2], line[3], line[4]))?;
+        output::line(&format!("{:24} {:>8} {:>20} {:>20} {:>20}", line[0], line[1], line[2], line[3], line[4]))?;
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ const STYLE: &str = "
 :root{color-scheme:light dark;--ink:#1c2430;--soft:#5b6675;--line:#dde2e8;--back:#f6f7f9;--card:#fff;--blue:#2468b2;--red:#c8372d;--green:#2c8a57;--amber:#b97b10;--violet:#7d52b8}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ee;--soft:#a3acb9;--line:#343c48;--back:#14181e;--card:#1d232b;--blue:#6aa6e8;--red:#ef7a70;--green:#5fc48c;--amber:#e3b04b;--violet:#b494ea}}
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
-main{max-width:1180px;margin:0 auto;padding:28px 20px 60px}h1{font-size:26px;margin:0}h2{font-size:18px;margin:34px 0 10px}
+main{max-width:1180px;margin:0 auto;padding:28px 20px 60px}h1{font-size:26px;margin:0;overflow-wrap:anywhere}h2{font-size:18px;margin:34px 0 10px}
 p{margin:4px 0;color:var(--soft)}.row{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(400px,100%),1fr));gap:16px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:14px;overflow-x:auto}.card+.card,.row+.card{margin-top:16px}.row>.card{margin-top:0}.card h3{font-size:14px;margin:0 0 6px}
 table{border-collapse:collapse;width:100%}td{padding:5px 4px;border-bottom:1px solid var(--line)}td:last-child{text-align:right;font-variant-numeric:tabular-nums}

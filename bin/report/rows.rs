@@ -12,17 +12,13 @@ fn number(value: Option<f64>) -> String {
     value.map_or("null".to_string(), |v| format!("{v:.4}"))
 }
 
-fn with_interval(value: Option<f64>, interval: Option<&[f64; 2]>) -> String {
-    match interval {
-        Some([low, high]) => format!("{}  [{low:.4}, {high:.4}]", number(value)),
-        None => number(value),
-    }
-}
-
 /// Names and values of the metrics, with 95 % intervals, for tables.
 pub fn rows(m: &Metrics) -> Vec<(&'static str, String)> {
     let c = &m.confusion;
-    let with = |key: &str, value: Option<f64>| with_interval(value, m.intervals.get(key));
+    let with = |key: &str, value: Option<f64>| match m.intervals.get(key) {
+        Some([low, high]) => format!("{}  [{low:.4}, {high:.4}]", number(value)),
+        None => number(value),
+    };
     let mut rows = vec![
         ("test images", format!("{} good, {} defective", m.good, m.defective)),
         ("parts", m.parts.to_string()),
@@ -72,7 +68,10 @@ pub const KINDS: [&str; 5] = ["kind of defect", "images", "image AUROC", "recall
 /// A line for each kind of defect.
 pub fn kinds(m: &Metrics) -> Vec<[String; 5]> {
     let line = |(kind, k): (&String, &KindMetrics)| {
-        let with = |key: &str, value| with_interval(value, k.intervals.get(key));
+        let with = |key: &str, value| match k.intervals.get(key) {
+            Some([low, high]) => format!("{} [{low:.2}, {high:.2}]", number(value)),
+            None => number(value),
+        };
         let [auroc, recall] = [with("image_auroc", k.image_auroc), with("recall", Some(k.recall))];
         [kind.clone(), k.images.to_string(), auroc, recall, with("dice_at_threshold", k.dice_at_threshold)]
     };
