@@ -14,7 +14,7 @@ use crate::reduce::{add_group_sums, group_sums};
 use crate::ssim::gpu::{Layout, QUARTER};
 
 /// Largest window whose tile fits into 32 KiB of shared memory.
-pub(super) const LARGEST_WINDOW: usize = 15;
+pub(super) const LARGEST_WINDOW: usize = 13;
 
 /// Queues all steps; nothing is read in between. When losses are kept, two sums more a step.
 pub(super) fn run(

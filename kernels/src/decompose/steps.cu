@@ -7,7 +7,7 @@
 // of one channel of one image; these alone exchange anything. Backgrounds alternate between two buffers. Bytes per element and
 // step: 4 written, 4 (14 + 2 SIZE)^2 / 256 read, 20 for a window of 11. All blocks have to be on the device at once.
 //
-// Macros: SIZE (pixels along one side of the window, odd, at most 15), BORDER (beyond the image: 0 whole windows alone, 1
+// Macros: SIZE (pixels along one side of the window, odd, at most 13), BORDER (beyond the image: 0 whole windows alone, 1
 // mirrored, edge repeated, 2 mirrored around the edge, 3 zeros), SHARED (bytes of shared memory).
 
 struct Shape {
