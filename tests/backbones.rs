@@ -206,7 +206,7 @@ fn a_backbone_in_half_precision_gives_nearly_the_same_maps() {
     let image = Tensor::new(image, &[1, 64, 64, 3]).expect("fits");
     let maps = [&source, &whole, &half].map(|path| {
         let layers = Layers::Names(vec!["features.6".into()]);
-        let (backbone, cuts) = Backbone::open(path, Some(64), &layers, &Device::CPU).expect("a backbone");
+        let (backbone, cuts) = Backbone::open(path, Some(64.into()), &layers, &Device::CPU).expect("a backbone");
         backbone.maps(&image, &cuts).expect("shapes fit")[0].values().expect("read").into_owned()
     });
     assert_eq!(maps[0], maps[1]);

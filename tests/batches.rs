@@ -48,10 +48,10 @@ fn scores_of_an_image_do_not_depend_on_its_batch() {
     let (data, model) = (dir.path().join("data"), dir.path().join("m"));
     small_data(&data, 64);
     for (method, settings) in [
-        ("patchcore", &["image_size=64", "coreset=50"][..]),
-        ("padim", &["image_size=64"]),
+        ("patchcore", &["image_size=[64, 96]", "coreset=50"][..]),
+        ("padim", &["image_size=[96, 64]"]),
         ("simplenet", &["image_size=64", "epochs=1"]),
-        ("paedid", &["image_size=32", "network=[8, 16]", "epochs=1", "steps=5"]),
+        ("paedid", &["image_size=[32, 48]", "network=[8, 16]", "epochs=1", "steps=5"]),
         ("l2-ae", &["latent=8", "epochs=1"]),
         ("mem-ae", &["latent=8", "slots=16", "epochs=1"]),
         ("f-anogan", &["latent=8", "epochs=1", "encoder_epochs=1", "discriminator_width=4"]),

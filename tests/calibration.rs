@@ -232,7 +232,22 @@ fn labelled_images_that_gave_thresholds_are_not_evaluated_on() {
     let metrics = json(&ok(&["eval", "--model", m, "--data", d, "--json", "-q"]));
     // The cracked images of both are the same files.
     assert_eq!((&metrics["good"], &metrics["defective"]), (&4.into(), &0.into()), "{metrics}");
-    assert!(metrics["notes"].to_string().contains("4 test images were learned from, or thresholds"), "{metrics}");
+    assert!(metrics["notes"].to_string().contains("4 test images were learned from, thresholds"), "{metrics}");
+    // Nor are those of the same part: here one normal image is of the part of a cracked one.
+    let list = |kind: &str| -> Vec<_> {
+        let entries = std::fs::read_dir(data.join("test").join(kind)).expect("a folder");
+        entries.map(|e| format!("{kind}/{}", e.expect("an entry").file_name().to_string_lossy())).collect()
+    };
+    let (good, crack) = (list("good"), list("crack"));
+    let alone = good.iter().chain(&crack).map(|file| format!("{file},{file}\n")).collect::<String>();
+    let together = alone.replace(&format!("{0},{0}", good[0]), &format!("{},{}", good[0], crack[0]));
+    for (table, normal) in [(alone, 4), (together, 3)] {
+        let parts = dir.path().join("parts.csv");
+        std::fs::write(&parts, table).expect("written");
+        let eval = ["eval", "--model", m, "--data", d, "--json", "-q", "--group", text(&parts)];
+        let metrics = json(&ok(&eval));
+        assert_eq!((&metrics["good"], &metrics["defective"]), (&normal.into(), &0.into()), "{metrics}");
+    }
     let f1 = json(&ok(&["info", m, "--json"]))["calibration"]["promised_false_alarm_rate"].clone();
     assert_eq!(f1, 0.0);
     // Thresholds from normal images depend on no labelled ones.

@@ -146,6 +146,13 @@ fn loco_is_evaluated_by_kind_and_wants_its_configuration() {
     assert_eq!(metrics["image_auroc_by_kind"]["logical"], metrics["image_auroc"]);
     let [all, logical] = [&metrics["intervals"], &metrics["kinds"]["logical_anomalies"]["intervals"]];
     assert!(all["image_auroc"].is_array() && logical["image_auroc"] == all["image_auroc"], "{metrics}");
+    for (metric, value) in [("image_auroc", &metrics["image_auroc"]), ("auspro_05", &by_kind["logical"])] {
+        let interval = &all[format!("{metric}_logical")];
+        let [low, high] = [0, 1].map(|at| interval[at].as_f64().expect("a bound"));
+        assert!(low <= high && value.as_f64().is_some_and(|v| low - 0.01 <= v && v <= high + 0.01), "{metrics}");
+        assert!(all[format!("{metric}_structural")].is_null() && all[format!("{metric}_mean")].is_null(), "{metrics}");
+    }
+    assert_eq!(all["image_auroc_logical"], all["image_auroc"]);
     // What is found up to half of its area counts as whole.
     assert!(metrics["auspro_100"]["logical"].as_f64() >= metrics["auspro_30"]["logical"].as_f64());
     let other = config.replace("255", "17");

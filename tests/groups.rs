@@ -2,13 +2,13 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use common::{bars, ok, real_data, refused, small_data, text, train_small};
-use hotad_engine::data::groups::{Grouping, Thumbnail, alike, folds, set_aside};
-use hotad_engine::data::images_in;
+use hotad_engine::data::groups::{Grouping, Thumbnail, alike, defective_to_learn, folds, set_aside};
 use hotad_engine::data::picture::Picture;
+use hotad_engine::data::{Item, images_in};
 use hotad_engine::random;
 use rand::Rng;
 
@@ -202,4 +202,32 @@ fn intervals_draw_parts() {
     assert_eq!(single["kinds"]["crack"]["images"], 4);
     assert_eq!(single["kinds"]["crack"]["image_auroc"], single["image_auroc"]);
     assert!(matches!(Grouping::of("none"), Ok(Grouping::None)));
+}
+
+/// Twelve photos of six parts, of two kinds of defects; one part has both.
+#[test]
+fn defective_images_are_learned_from_by_whole_parts() {
+    let item = |i: usize| Item {
+        path: format!("{i}.png").into(),
+        kind: if i < 6 { "dent" } else { "hole" }.into(),
+        defective: i < 12,
+        masks: Vec::new(),
+    };
+    let items: Vec<Item> = (0..14).map(item).collect();
+    let groups = [0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4, 6, 5];
+    for seed in 0..40 {
+        let learned = defective_to_learn(&items, &groups, 0.5, seed);
+        let parts: HashSet<usize> = learned.iter().map(|i| groups[*i]).collect();
+        let left: Vec<usize> = (0..12).filter(|i| !learned.contains(i)).collect();
+        assert!(left.iter().all(|i| !parts.contains(&groups[*i])), "{seed}: {learned:?}");
+        let of = |images: &[usize], first: bool| images.iter().filter(|i| (**i < 6) == first).count();
+        // Three of six of each kind, which are two parts of two; the part with both kinds goes where its dents go.
+        assert_eq!((of(&learned, true), of(&left, true)), (4, 2), "{seed}: {learned:?}");
+        assert!((2..=3).contains(&of(&learned, false)) && learned.iter().all(|i| *i < 12), "{seed}: {learned:?}");
+    }
+    // Photos of one part each: the share of each kind, as always.
+    let alone: Vec<usize> = (0..14).collect();
+    assert_eq!(defective_to_learn(&items, &alone, 0.5, 7).len(), 6);
+    assert_eq!(defective_to_learn(&items[..1], &alone[..1], 0.5, 7), [0]);
+    assert!(defective_to_learn(&items[..6], &[3; 6], 0.5, 7).is_empty(), "one part cannot be divided");
 }

@@ -51,6 +51,52 @@ fn every_method_trains_saves_reloads_and_finds_cracks() {
     }
 }
 
+/// Brings every picture in a folder to other sides.
+fn reshape(dir: &Path, height: usize, width: usize) {
+    for entry in std::fs::read_dir(dir).expect("a folder").map(|e| e.expect("an entry").path()) {
+        if entry.is_dir() {
+            reshape(&entry, height, width);
+        } else {
+            let picture = Picture::read(&entry).expect("a picture").resized(height, width).expect("has pixels");
+            picture.write_png(&entry).expect("written");
+        }
+    }
+}
+
+#[test]
+fn images_of_two_different_sides_are_learned_and_scored_as_they_are() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, model) = (dir.path().join("data"), dir.path().join("m.safetensors"));
+    small_data(&data, 128);
+    reshape(&data, 64, 128);
+    for (method, settings) in [
+        ("paedid", ["image_size=[64, 128]", "network=[8, 16]", "steps=60", "epochs=40"]),
+        ("padim", ["image_size=[64, 128]", "backbone=", "backbone_epochs=2", "blur=1"]),
+        ("patchcore", ["image_size=[64, 128]", "backbone=hotad-lite0", "coreset=400", "augment=[]"]),
+    ] {
+        let mut args = vec!["train", method, "--data", text(&data), "--out", text(&model), "-q", "--force"];
+        settings.iter().for_each(|s| args.extend(["--set", s]));
+        ok(&args);
+        let image = Model::load(&model, &Device::CPU).expect("a model").detector.image();
+        assert_eq!((image.height, image.width), (64, 128), "{method}");
+        let metrics = json(&ok(&["eval", "--model", text(&model), "--data", text(&data), "--json", "-q"]));
+        // That cracks are found where they are is what would go wrong with the sides.
+        assert!(metrics["pixel_auroc"].as_f64().is_some_and(|v| v > 0.7), "{method}: {metrics}");
+    }
+    let shown = ok(&["info", text(&model)]);
+    assert!(shown.contains("64") && shown.contains("128"), "{shown}");
+    for (method, setting, words) in [
+        ("paedid", "image_size=[48, 90]", ["image_size", "[48, 90]"]),
+        ("paedid", "image_size=[48]", ["image_size", "[48]"]),
+        ("patchcore", "image_size=[16, 64]", ["image_size", "[16, 64]"]),
+        ("padim", "image_size=[64, 64.5]", ["image_size", "64.5"]),
+        ("i3ad", "image_size=[64, 96]", ["image_size", "[64, 96]"]),
+    ] {
+        let out = text(&dir.path().join("none")).to_string();
+        common::refused(&["train", method, "--data", text(&data), "--out", &out, "--set", setting], &words);
+    }
+}
+
 #[test]
 fn rasl_aligns_and_finds_cracks() {
     let dir = tempfile::tempdir().expect("a folder");

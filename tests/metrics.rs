@@ -179,7 +179,7 @@ fn pooled_sketches_give_the_metrics_of_repeated_maps() {
     let sketch = |(map, defect): &(Vec<f32>, Vec<bool>)| Sketch::new(map, defect, &components(defect, 9), 32);
     let sketches: Vec<Sketch> = maps.iter().map(sketch).collect();
     let times = [2, 0, 1, 3, 1];
-    let pooled = Pool::new(&sketches, 0.3).metrics(&times);
+    let pooled = Pool::new(&sketches).metrics(&times, 0.3);
     let mut tally = Tally::default();
     for ((map, defect), times) in maps.iter().zip(times) {
         (0..times).for_each(|_| tally.add(map, defect, &components(defect, 9)));
@@ -189,6 +189,10 @@ fn pooled_sketches_give_the_metrics_of_repeated_maps() {
     assert!(close(pooled.auroc, ranking.auroc()) && close(pooled.ap, ranking.average_precision()));
     assert!(close(pooled.dice_max, ranking.f1_max().map(|(f, _)| f)));
     assert!(close(pooled.aupro, tally.bends().map(|c| area(c, 0.3))));
+    let limits = [0.01, 0.3, 1.0];
+    for (limit, overlap) in limits.into_iter().zip(Pool::new(&sketches).overlaps(&times, limits)) {
+        assert!(close(overlap, tally.bends().map(|c| area(c, limit))), "up to {limit}");
+    }
     let repeated = sketches.iter().zip(times).flat_map(|(sketch, n)| vec![sketch.clone(); n as usize]);
     let best = best_mean_dice(&repeated.collect::<Vec<_>>()).map(|(dice, _)| dice);
     assert!(close(pooled.best_mean_dice, best), "{:?} {best:?}", pooled.best_mean_dice);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use common::{binary, hotad, ok, refused, text, trained};
+use hotad_engine::data::prepare::file_sha256;
 use hotad_engine::shard::Shard;
 
 /// What a run prints, without its times.
@@ -62,10 +63,28 @@ fn shards_of_eval_merge_to_one_run() {
     assert_same(&["--group", "^..(.)", "--set", "score_blur=3"], 1);
     // More shards than images: some are empty.
     assert_same(&["--batch", "1"], 20);
-    std::fs::copy(data.join("train/good/000.png"), data.join("test/good/learned.png")).expect("copied");
+    let known = ok(&["info", text(&model), "--json"]);
+    let mut normal = (0..20).map(|i| data.join(format!("train/good/{i:03}.png")));
+    let learned =
+        normal.find(|file| known.contains(&file_sha256(file).expect("a file"))).expect("one that was learned from");
+    std::fs::copy(learned, data.join("test/good/learned.png")).expect("copied");
     std::fs::write(data.join("test/good/broken.png"), "no image").expect("written");
     assert_same(&["--on-broken", "skip"], 3);
     std::fs::remove_file(data.join("test/good/broken.png")).expect("removed");
+    // An image of the same part as one that was learned from, in another shard.
+    let parts = dir.path().join("parts.csv");
+    let files =
+        ["good", "crack"].map(|kind| (kind, std::fs::read_dir(data.join("test").join(kind)).expect("a folder")));
+    let files = files.into_iter().flat_map(|(kind, all)| all.map(move |e| (kind, e.expect("an entry").file_name())));
+    let line = |(kind, name): (&str, std::ffi::OsString)| {
+        let file = format!("{kind}/{}", name.to_string_lossy());
+        let part = if ["good/learned.png", "crack/000.png"].contains(&&*file) { "one" } else { &*file };
+        format!("{file},{part}\n")
+    };
+    std::fs::write(&parts, files.map(line).collect::<String>()).expect("written");
+    assert_same(&["--group", text(&parts)], 3);
+    let left = ok(&[&eval[..], &["--json", "-q", "--group", text(&parts)]].concat());
+    assert!(left.contains("2 test images were learned from"), "{left}");
     for part in ["test", "ground_truth"] {
         std::fs::rename(data.join(part).join("crack"), data.join(part).join("logical_anomalies")).expect("renamed");
     }

@@ -3,6 +3,31 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use hotad_kernels::simd::{Isa, isa};
+
+/// What keeps the peers to our instruction set: PyTorch's own loops, oneDNN, MKL, OpenVINO and
+/// faiss. ONNX Runtime knows no such setting and uses what the CPU has.
+fn same_instructions() -> &'static [(&'static str, &'static str)] {
+    match isa() {
+        Isa::Portable => &[
+            ("ATEN_CPU_CAPABILITY", "default"),
+            ("ONEDNN_MAX_CPU_ISA", "SSE41"),
+            ("OV_CPU_MAX_ISA", "SSE42"),
+            ("MKL_ENABLE_INSTRUCTIONS", "SSE4_2"),
+            ("FAISS_OPT_LEVEL", "generic"),
+        ],
+        Isa::Avx2 => &[
+            ("ATEN_CPU_CAPABILITY", "avx2"),
+            ("ONEDNN_MAX_CPU_ISA", "AVX2"),
+            ("OV_CPU_MAX_ISA", "AVX2"),
+            ("MKL_ENABLE_INSTRUCTIONS", "AVX2"),
+            ("FAISS_OPT_LEVEL", "AVX2"),
+        ],
+        Isa::Avx512 => &[("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16"), ("OV_CPU_MAX_ISA", "AVX512_CORE_BF16")],
+        _ => &[],
+    }
+}
+
 /// The baseline script, answering names with times.
 pub struct Baseline {
     child: Child,
@@ -19,6 +44,7 @@ impl Baseline {
         let script = "benches/baselines/torch_ops.py"; // cargo runs benches in the package's folder
         let mut child = Command::new(&python)
             .args([script, device, precision])
+            .envs(same_instructions().iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -6,7 +6,7 @@
 //! spot: copy bandwidth for what is memory-bound, multiply-adds for what is not.
 //!
 //! `HOTAD_BENCH_DEVICE` (cpu) and `HOTAD_BENCH_PRECISION` (f32, tf32, f16, bf16) say where; on CUDA,
-//! PyTorch is timed eagerly and as a replayed graph. `HOTAD_BENCH_TABLE=1` prints the table alone;
+//! PyTorch is timed eagerly and as a replayed graph. `HOTAD_ISA` binds the peers too, but for ONNX Runtime. `HOTAD_BENCH_TABLE=1` prints the table alone;
 //! `HOTAD_BENCH_ISA=all` instead a table of all instruction sets of the CPU (sets.rs).
 
 mod backbones;

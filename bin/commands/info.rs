@@ -2,6 +2,7 @@
 
 use hotad_engine::Result;
 use hotad_engine::model_file::ModelFile;
+use hotad_models::config::Sides;
 use hotad_models::features::backbone::Network;
 use serde_json::{Map, Value, json};
 
@@ -22,7 +23,7 @@ fn chosen(file: &ModelFile, key: &str) -> Option<Value> {
     let source = &config["embedding"]["sources"][0];
     match key {
         "channels" => Some(json!(image.channels)),
-        "image_size" => Some(json!(image.height)),
+        "image_size" => Some(json!(Sides::from(image))),
         "backbone" => source.get("network").cloned(),
         "layers" => layers(&config["embedding"]),
         _ => config.get(key).filter(|v| v.is_number()).cloned(),

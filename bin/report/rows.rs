@@ -1,6 +1,6 @@
 //! Metrics as lines of a table, for the terminal and for reports.
 
-use hotad_models::evaluate::{KindMetrics, Metrics};
+use hotad_models::evaluate::{ByKind, KindMetrics, Metrics};
 
 /// Names of the metrics of MVTec LOCO by kind of defect.
 const LOCO_ROWS: [[&str; 3]; 2] = [
@@ -43,11 +43,15 @@ pub fn rows(m: &Metrics) -> Vec<(&'static str, String)> {
             ("IoU at threshold", with("iou_at_threshold", m.iou_at_threshold)),
         ]);
     }
+    let of_kinds = |metric: &str, by_kind: ByKind| {
+        let values = [("logical", by_kind.logical), ("structural", by_kind.structural), ("mean", by_kind.mean)];
+        values.map(|(kind, value)| with(&format!("{metric}_{kind}"), value))
+    };
     if let Some(by_kind) = m.image_auroc_by_kind {
-        rows.extend(LOCO_ROWS[0].into_iter().zip([by_kind.logical, by_kind.structural, by_kind.mean].map(number)));
+        rows.extend(LOCO_ROWS[0].into_iter().zip(of_kinds("image_auroc", by_kind)));
     }
-    if let Some(by_kind) = m.auspro.get("auspro_05") {
-        rows.extend(LOCO_ROWS[1].into_iter().zip([by_kind.logical, by_kind.structural, by_kind.mean].map(number)));
+    if let Some(by_kind) = m.auspro.get("auspro_05").copied() {
+        rows.extend(LOCO_ROWS[1].into_iter().zip(of_kinds("auspro_05", by_kind)));
     }
     rows.push(("time per image", format!("{:.1} ms", m.ms_per_image)));
     if let Some(other) = &m.against_f32 {

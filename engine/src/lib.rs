@@ -39,6 +39,7 @@ pub mod params;
 pub mod planned;
 mod pooled;
 pub mod random;
+pub mod repeated;
 pub mod shard;
 pub mod signature;
 pub mod tape;

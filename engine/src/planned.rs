@@ -20,7 +20,7 @@ use crate::until::Until;
 const SHAPES: usize = 2;
 
 /// Most bytes of a device that a recording may keep. Work on larger buffers takes so long that launches do not matter.
-const MOST_BYTES: u64 = 256 << 20;
+pub(crate) const MOST_BYTES: u64 = 256 << 20;
 
 /// What work gives; up to four buffers are on the stack.
 pub type Outputs = SmallVec<[Buffer; 4]>;

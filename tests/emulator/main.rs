@@ -18,6 +18,7 @@ mod neighbours;
 mod orders;
 mod precisions;
 mod recording;
+mod repeated;
 mod scoring;
 #[path = "../common/small_models.rs"]
 mod small_models;

@@ -92,7 +92,7 @@ fn a_backbone_of_torchvision_gives_features_and_a_wrong_one_is_named() {
     let path = dir.join("wide.safetensors");
     torchvision_file(&path, &wide.layers(wide.len()), &[]);
     let usual = Layers::Word("auto".into());
-    let (backbone, cuts) = Backbone::open(&path, Some(64), &usual, &Device::CPU).expect("a Wide ResNet");
+    let (backbone, cuts) = Backbone::open(&path, Some(64.into()), &usual, &Device::CPU).expect("a Wide ResNet");
     let image = Tensor::new(vec![0.5; 64 * 64 * 3], &[1, 64, 64, 3]).expect("fits");
     let maps = backbone.maps(&image, &cuts).expect("maps");
     assert_eq!([maps[0].shape(), maps[1].shape()], [&[1, 8, 8, 512][..], &[1, 4, 4, 1024]]);

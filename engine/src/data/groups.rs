@@ -1,12 +1,13 @@
 //! Groups of images of one part: a burst, an exposure series, crops of one photo. No split divides a group, as a held-out photo
 //! whose twin was learned from says nothing about new parts.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::Item;
 use super::picture::{ImageSpec, Picture};
 use crate::error::{Error, Result, shown};
 use crate::input_file;
@@ -224,6 +225,40 @@ pub fn set_aside(groups: &[usize], count: usize, order: &[usize]) -> (Vec<usize>
         }
     }
     (0..groups.len()).partition(|i| !taken.contains(&groups[*i]))
+}
+
+/// Numbers of the defective images that a supervised method learns from: about the given share of each kind of defect, drawn by
+/// the seed; whole groups, so that of what is left none is of a part that is learned from. Of a kind with two groups or more at
+/// least one is learned from, and one left but where all are of parts with a defect of an earlier kind that are learned from.
+pub fn defective_to_learn(items: &[Item], groups: &[usize], share: f64, seed: u64) -> Vec<usize> {
+    let mut kinds: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let defective = (0..items.len()).filter(|i| items[*i].defective);
+    defective.clone().for_each(|i| kinds.entry(&items[i].kind).or_default().push(i));
+    let (mut learned, mut left) = (HashSet::new(), HashSet::new());
+    for (index, images) in kinds.values().enumerate() {
+        let n = images.len();
+        let take = ((n as f64 * share).round() as usize).clamp(usize::from(n > 1), n.saturating_sub(1).max(1));
+        let order = random::shuffled(n, seed, "defective split", index as u64);
+        let group_of = |at: &usize| groups[images[*at]];
+        // Groups that no earlier kind has decided on, in the order of the draw.
+        let is_open = |at: &usize| !learned.contains(&group_of(at)) && !left.contains(&group_of(at));
+        let open: Vec<usize> = order.into_iter().filter(is_open).collect();
+        let taken = (0..n).filter(|at| learned.contains(&group_of(at))).count();
+        let of_open: Vec<usize> = open.iter().map(group_of).collect();
+        let more = if n == 1 {
+            (0..take.min(open.len())).collect()
+        } else {
+            more_groups(&of_open, take.saturating_sub(taken))
+        };
+        learned.extend(more.into_iter().map(|at| of_open[at]));
+        left.extend((0..n).map(|at| group_of(&at)).filter(|group| !learned.contains(group)));
+    }
+    defective.filter(|i| learned.contains(&groups[*i])).collect()
+}
+
+/// Numbers of the first images of some in an order, whole groups, as [`set_aside`].
+fn more_groups(groups: &[usize], count: usize) -> Vec<usize> {
+    set_aside(groups, count, &(0..groups.len()).collect::<Vec<_>>()).1
 }
 
 /// The fold of each image: whole groups, the images of either class dealt out evenly in the order drawn by the seed.

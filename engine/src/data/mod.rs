@@ -31,13 +31,11 @@ pub mod roi;
 pub mod synth;
 mod tiff;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use crate::error::{Error, Result, shown};
-use crate::random;
 
 use prepare::{file_sha256, list_sha256};
 
@@ -122,22 +120,6 @@ impl Dataset {
             Ok(format!("{part}\n{kind}\n{inside}\n{}\n", file_sha256(file)?))
         };
         Ok(list_sha256(&files.par_iter().map(line).collect::<Result<Vec<String>>>()?))
-    }
-
-    /// Defective test images that a supervised method learns from: the given share of each kind of defect,
-    /// at least one and not all where there are two; chosen by a seeded shuffle.
-    pub fn defective_to_learn(&self, share: f64, seed: u64) -> Vec<Item> {
-        let mut kinds: BTreeMap<&str, Vec<&Item>> = BTreeMap::new();
-        self.test.iter().filter(|i| i.defective).for_each(|i| kinds.entry(&i.kind).or_default().push(i));
-        let mut learned = Vec::new();
-        for (index, items) in kinds.values().enumerate() {
-            let n = items.len();
-            let take = ((n as f64 * share).round() as usize).clamp(usize::from(n > 1), n.saturating_sub(1).max(1));
-            let order = random::shuffled(n, seed, "defective split", index as u64);
-            learned.extend(order[..take].iter().map(|i| items[*i].clone()));
-        }
-        learned.sort_by(|a, b| a.path.cmp(&b.path));
-        learned
     }
 
     /// Why there are no pixel metrics: defective test images, or masks of some, are missing.

@@ -107,22 +107,29 @@ pub struct Pool<'a> {
     at: Vec<Vec<u32>>,
     /// For each entry of each sketch, what its map's Dice rises by there.
     rises: Vec<Vec<f64>>,
-    pro_limit: f64,
+}
+
+/// Maps that count some number of times, together.
+struct Sums {
+    /// By falling score.
+    by_key: Vec<Sum>,
+    regions: u64,
+    /// Maps with defective pixels.
+    with_defects: u32,
 }
 
 impl<'a> Pool<'a> {
     /// Of some maps.
-    pub fn new(sketches: &'a [Sketch], pro_limit: f64) -> Self {
+    pub fn new(sketches: &'a [Sketch]) -> Self {
         let mut keys: Vec<u32> = sketches.iter().flat_map(|s| s.entries.iter().map(|e| e.key)).collect();
         keys.sort_unstable_by(|a, b| b.cmp(a));
         keys.dedup();
         let position = |key: u32| keys.binary_search_by(|k| key.cmp(k)).expect("every key is there") as u32;
         let at = sketches.iter().map(|s| s.entries.iter().map(|e| position(e.key)).collect()).collect();
-        Self { sketches, keys, at, rises: sketches.iter().map(Sketch::rises).collect(), pro_limit }
+        Self { sketches, keys, at, rises: sketches.iter().map(Sketch::rises).collect() }
     }
 
-    /// The metrics when each map counts so many times.
-    pub fn metrics(&self, times: &[u32]) -> PixelMetrics {
+    fn sums(&self, times: &[u32]) -> Sums {
         let mut sums = vec![Sum::default(); self.keys.len()];
         let (mut regions, mut with_defects) = (0, 0);
         let maps = self.sketches.iter().zip(&self.at).zip(&self.rises).zip(times);
@@ -137,9 +144,15 @@ impl<'a> Pool<'a> {
             regions += u64::from(*times) * sketch.regions;
             with_defects += if sketch.defective > 0 { *times } else { 0 };
         }
+        Sums { by_key: sums, regions, with_defects }
+    }
+
+    /// The metrics when each map counts so many times; AU-PRO up to a false positive rate of `pro_limit`.
+    pub fn metrics(&self, times: &[u32], pro_limit: f64) -> PixelMetrics {
+        let sums = self.sums(times);
         let (mut true_positives, mut false_positives) = (0, 0);
         // Scores of maps that do not count are none.
-        let counted = self.keys.iter().zip(&sums).filter(|(_, sum)| sum.normal + sum.defective > 0);
+        let counted = self.keys.iter().zip(&sums.by_key).filter(|(_, sum)| sum.normal + sum.defective > 0);
         let points = counted.map(|(key, sum)| {
             true_positives += sum.defective;
             false_positives += sum.normal;
@@ -150,27 +163,33 @@ impl<'a> Pool<'a> {
             auroc: ranking.auroc(),
             ap: ranking.average_precision(),
             dice_max: ranking.f1_max().map(|(f, _)| f),
-            aupro: self.aupro(&sums, regions),
-            best_mean_dice: (with_defects > 0).then(|| largest_dice(&sums) / f64::from(with_defects)),
+            aupro: self.overlap(&sums, pro_limit),
+            best_mean_dice: (sums.with_defects > 0).then(|| largest_dice(&sums.by_key) / f64::from(sums.with_defects)),
         }
     }
 
-    fn aupro(&self, sums: &[Sum], regions: u64) -> Option<f64> {
-        let normal: u64 = sums.iter().map(|s| s.normal).sum();
-        if regions == 0 || normal == 0 {
+    /// Areas under the per-region overlap up to some false positive rates when each map counts so many times.
+    pub fn overlaps<const N: usize>(&self, times: &[u32], limits: [f64; N]) -> [Option<f64>; N] {
+        let sums = self.sums(times);
+        limits.map(|limit| self.overlap(&sums, limit))
+    }
+
+    fn overlap(&self, sums: &Sums, limit: f64) -> Option<f64> {
+        let normal: u64 = sums.by_key.iter().map(|s| s.normal).sum();
+        if sums.regions == 0 || normal == 0 {
             return None;
         }
         let (mut outside, mut overlap) = (0, 0.0);
-        let points = self.keys.iter().zip(sums).map(|(key, sum)| {
+        let points = self.keys.iter().zip(&sums.by_key).map(|(key, sum)| {
             outside += sum.normal;
             overlap += sum.overlap;
             CurvePoint {
                 fpr: outside as f64 / normal as f64,
-                overlap: overlap / regions as f64,
+                overlap: overlap / sums.regions as f64,
                 threshold: score(*key),
             }
         });
         let first = CurvePoint { fpr: 0.0, overlap: 0.0, threshold: f32::INFINITY };
-        Some(area(std::iter::once(first).chain(points), self.pro_limit))
+        Some(area(std::iter::once(first).chain(points), limit))
     }
 }

@@ -108,8 +108,11 @@ pub(super) fn nearest_kernel<E: Float>(
                         let dot = (parts[p] + parts[p + 1]) + (parts[p + 2] + parts[p + 3]);
                         let mut found = dot * scale * own[g];
                         if comptime!(chosen) {
+                            // Where the group has fewer images, nothing of the others is written.
                             let image = usize::min(task.first_image + g, s.images - 1);
-                            found = select(among[image * s.entries + row] != 0, found, f32::new(-3.4e38));
+                            if among[image * s.entries + row] == 0 {
+                                found = f32::new(-3.4e38);
+                            }
                         }
                         if found > best[g] {
                             best[g] = found;

@@ -37,7 +37,7 @@ pub use name::DeviceName;
 #[doc(hidden)]
 pub use poison::poison_new_buffers;
 pub use probe::{Facts, Probe, hush_drivers, probe};
-pub use recorded::Recorded;
+pub use recorded::{Recorded, RecordedStep};
 
 pub(crate) use buffer::{Place, place};
 #[cfg(feature = "cuda")]

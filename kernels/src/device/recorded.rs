@@ -8,7 +8,37 @@
 use super::{Buffer, Gpu, GpuBuffer};
 use crate::error::{Result, check_len};
 
-/// Recorded work of a GPU.
+/// A recorded step of work that goes on from what the step before has left.
+pub struct RecordedStep {
+    #[cfg(feature = "cuda")]
+    gpu: Gpu,
+    #[cfg(feature = "cuda")]
+    replay: super::cuda::Replay,
+}
+
+impl RecordedStep {
+    /// Queues the step once more; false, and nothing done, where a buffer that it uses was dropped since it was recorded.
+    ///
+    /// # Errors
+    /// What went wrong on the device.
+    pub fn repeat(&self) -> Result<bool> {
+        #[cfg(feature = "cuda")]
+        if let Some(queue) = self.gpu.cuda() {
+            return queue.repeat(&self.replay).map_err(|e| self.gpu.failure(e));
+        }
+        Ok(false)
+    }
+
+    /// Bytes of memory of the device that it keeps beside the buffers that stay.
+    pub fn bytes(&self) -> u64 {
+        #[cfg(feature = "cuda")]
+        return self.replay.bytes();
+        #[cfg(not(feature = "cuda"))]
+        0
+    }
+}
+
+/// Recorded work of a GPU from an input to outputs.
 pub struct Recorded {
     #[cfg(feature = "cuda")]
     gpu: Gpu,
@@ -53,6 +83,26 @@ impl Gpu {
         }
         let _ = input;
         Ok((work()?, None))
+    }
+
+    /// Runs `work` and records it where it can be repeated, as [`Gpu::record`]. It reads and writes buffers that stay where they
+    /// are, and what it does must depend on their values by its kernels alone.
+    ///
+    /// # Errors
+    /// What `work` reports.
+    pub fn record_step<E: Send>(
+        &self,
+        work: impl FnOnce() -> std::result::Result<(), E> + Send,
+    ) -> std::result::Result<Option<RecordedStep>, E> {
+        #[cfg(feature = "cuda")]
+        if let Some(queue) = self.cuda() {
+            let (done, recording) = queue.record(work);
+            done?;
+            let replay = recording.and_then(|recording| queue.ready(recording).ok());
+            return Ok(replay.map(|replay| RecordedStep { gpu: self.clone(), replay }));
+        }
+        work()?;
+        Ok(None)
     }
 
     /// A buffer of this GPU.

@@ -4,7 +4,7 @@
 //!
 //! An x86 CPU multiplies 16-bit pairs and adds the two products in one instruction: 16 products where a
 //! multiply-add of AVX2 does 8. Two elements a step: 6 broadcasts, 2 loads, 12 products and 12 additions
-//! (AVX2). Sums are exact modulo 2^32; see panels.rs for why they fit.
+//! (AVX2; SSE2 does that for each half of a panel). Sums are exact modulo 2^32; see panels.rs for why they fit.
 
 use crate::simd::LANES;
 #[cfg(target_arch = "x86_64")]
@@ -36,12 +36,19 @@ pub(super) fn products<const P: usize>(group: &[i16], panels: [&[i16]; P], sums:
 }
 
 /// The products with one panel; `pairs` steps of both, as [`products`] asserts.
+#[cfg(target_arch = "x86_64")]
 fn products_of_one(group: &[i16], panel: &[i16], pairs: usize, sums: &mut Sums) {
-    #[cfg(target_arch = "x86_64")]
-    if isa() != Isa::Portable {
-        // SAFETY: both other sets include AVX2; the caller asserts the lengths.
-        return unsafe { products_avx2(group, panel, pairs, sums) };
+    if isa() == Isa::Portable {
+        // SAFETY: every x86-64 CPU has SSE2; the caller asserts the lengths.
+        return unsafe { products_sse2(group, panel, pairs, sums) };
     }
+    // SAFETY: all other sets include AVX2; the caller asserts the lengths.
+    unsafe { products_avx2(group, panel, pairs, sums) }
+}
+
+/// The products with one panel; `pairs` steps of both, as [`products`] asserts.
+#[cfg(not(target_arch = "x86_64"))]
+fn products_of_one(group: &[i16], panel: &[i16], _pairs: usize, sums: &mut Sums) {
     *sums = [[0; LANES]; ROWS];
     for (queries, vectors) in group.as_chunks::<{ 2 * ROWS }>().0.iter().zip(panel.as_chunks::<{ 2 * LANES }>().0) {
         for (row, query) in sums.iter_mut().zip(queries.as_chunks::<2>().0) {
@@ -54,38 +61,67 @@ fn products_of_one(group: &[i16], panel: &[i16], pairs: usize, sums: &mut Sums) 
     }
 }
 
-/// # Safety
-/// The CPU has AVX2; `group` holds `pairs` steps of `2 * ROWS`, `panel` of `2 * LANES`.
+/// A tile in two registers of `$width` sums for each row at a time: twelve of the sixteen hold sums.
 #[cfg(target_arch = "x86_64")]
-#[allow(clippy::needless_range_loop)] // registers by index, see conv/micro.rs
-#[target_feature(enable = "avx2")]
-unsafe fn products_avx2(group: &[i16], panel: &[i16], pairs: usize, sums: &mut Sums) {
-    use std::arch::x86_64::{
-        _mm256_add_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_si256,
-        _mm256_storeu_si256,
-    };
-    let mut acc = [[_mm256_setzero_si256(); 2]; ROWS];
-    for i in 0..pairs {
-        // SAFETY: step i is within both operands, as the caller promises; loads are unaligned ones.
-        let (queries, vectors) = unsafe {
-            let vectors = panel.as_ptr().add(i * 2 * LANES);
-            let vectors = [_mm256_loadu_si256(vectors.cast()), _mm256_loadu_si256(vectors.add(LANES).cast())];
-            (group.as_ptr().add(i * 2 * ROWS).cast::<[i32; ROWS]>().read_unaligned(), vectors)
-        };
-        for m in 0..ROWS {
-            let query = _mm256_set1_epi32(queries[m]);
-            for v in 0..2 {
-                acc[m][v] = _mm256_add_epi32(acc[m][v], _mm256_madd_epi16(query, vectors[v]));
+macro_rules! products_of_pairs {
+    ($name:ident, $feature:literal, $width:literal, $zero:ident, $load:ident, $splat:ident, $madd:ident, $add:ident, $store:ident) => {
+        /// # Safety
+        /// The CPU has the instructions; `group` holds `pairs` steps of `2 * ROWS`, `panel` of `2 * LANES`.
+        #[allow(clippy::needless_range_loop)] // registers by index, see conv/micro.rs
+        #[target_feature(enable = $feature)]
+        unsafe fn $name(group: &[i16], panel: &[i16], pairs: usize, sums: &mut Sums) {
+            use std::arch::x86_64::{$add, $load, $madd, $splat, $store, $zero};
+            for first in (0..LANES).step_by(2 * $width) {
+                let mut acc = [[$zero(); 2]; ROWS];
+                for i in 0..pairs {
+                    // SAFETY: step i is within both operands, as the caller promises; loads are unaligned ones.
+                    let (queries, vectors) = unsafe {
+                        let vectors = panel.as_ptr().add((i * LANES + first) * 2);
+                        let vectors = [$load(vectors.cast()), $load(vectors.add(2 * $width).cast())];
+                        (group.as_ptr().add(i * 2 * ROWS).cast::<[i32; ROWS]>().read_unaligned(), vectors)
+                    };
+                    for m in 0..ROWS {
+                        let query = $splat(queries[m]);
+                        for v in 0..2 {
+                            acc[m][v] = $add(acc[m][v], $madd(query, vectors[v]));
+                        }
+                    }
+                }
+                for (to, row) in sums.iter_mut().zip(acc) {
+                    for (to, sum) in to[first..].as_chunks_mut::<$width>().0.iter_mut().zip(row) {
+                        // SAFETY: `to` holds as many integers as are stored.
+                        unsafe { $store(to.as_mut_ptr().cast(), sum) };
+                    }
+                }
             }
         }
-    }
-    for (to, row) in sums.iter_mut().zip(acc) {
-        for (to, sum) in to.as_chunks_mut::<8>().0.iter_mut().zip(row) {
-            // SAFETY: `to` holds the eight integers that are stored.
-            unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), sum) };
-        }
-    }
+    };
 }
+
+#[cfg(target_arch = "x86_64")]
+products_of_pairs!(
+    products_sse2,
+    "sse2",
+    4,
+    _mm_setzero_si128,
+    _mm_loadu_si128,
+    _mm_set1_epi32,
+    _mm_madd_epi16,
+    _mm_add_epi32,
+    _mm_storeu_si128
+);
+#[cfg(target_arch = "x86_64")]
+products_of_pairs!(
+    products_avx2,
+    "avx2",
+    8,
+    _mm256_setzero_si256,
+    _mm256_loadu_si256,
+    _mm256_set1_epi32,
+    _mm256_madd_epi16,
+    _mm256_add_epi32,
+    _mm256_storeu_si256
+);
 
 /// # Safety
 /// The CPU has AVX-512 F and VNNI; `group` holds `pairs` steps of `2 * ROWS`, every panel of `2 * LANES`.

@@ -43,26 +43,25 @@ impl Sum {
     }
 }
 
-/// One cube for each query: the log of the sum of exponentials over its scores.
+/// One cube for each query: the log of the sum of exponentials over its scores. A unit passes its scores once: its sum is of
+/// exponentials less the largest so far, and becomes smaller when a larger one comes (Milakov and Gimelshein 2018, algorithm 3).
 #[cube(launch_unchecked)]
 fn log_sums_kernel(keys: &Array<f32>, queries: &Array<f32>, log_sums: &mut Array<f32>, s: AttentionShape) {
     let row = CUBE_POS;
     if row < s.images * s.positions {
         let first = row / s.positions * s.positions;
         let mut largest = f32::new(-3.0e38);
+        let mut sum = f32::new(0.0);
         let mut i = UNIT_POS as usize;
         while i < s.positions {
-            largest = f32::max(largest, score(keys, queries, first + i, row, s.keys));
+            let score = score(keys, queries, first + i, row, s.keys);
+            let before = largest;
+            largest = f32::max(largest, score);
+            sum = sum * math::exp(before - largest) + math::exp(score - largest);
             i += comptime!(UNITS as usize);
         }
         let top = cube_max(largest);
-        let mut sum = f32::new(0.0);
-        i = UNIT_POS as usize;
-        while i < s.positions {
-            sum += math::exp(score(keys, queries, first + i, row, s.keys) - top);
-            i += comptime!(UNITS as usize);
-        }
-        let total = cube_sum(sum);
+        let total = cube_sum(sum * math::exp(largest - top));
         if UNIT_POS == 0 {
             log_sums[row] = top + math::ln(total);
         }

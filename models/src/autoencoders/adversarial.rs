@@ -20,7 +20,7 @@ use super::Shared;
 use super::gan::{Adversary, GanLearner, Made};
 use super::generator::{GeneratorKind, learned};
 use super::network::Autoencoder;
-use crate::config::{Settings, WEIGHT, require_square, settings};
+use crate::config::{Settings, WEIGHT, require_sides, settings};
 use crate::detector::{Detector, Exportable, Scores};
 use crate::export::{self, Exported, NOT_I3AD, not_plain};
 use crate::fit::FitContext;
@@ -146,7 +146,7 @@ impl Method for AeGan {
 
     fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
         let (config, image) = (Config::of_file(&file.config["settings"])?, file.image);
-        require_square(image, config.autoencoder.image_size)?;
+        require_sides(image, config.autoencoder.image_size)?;
         let network = Network::new(&config, image);
         let state = container::restore(&file.tensors, "network.")?;
         let kept = state.keys().any(|name| name.starts_with("discriminator."));

@@ -29,7 +29,7 @@ use toml::Table;
 use super::Shared;
 use super::gan::{self, Adversary, GanLearner, Made, features};
 use super::generator::LatentNetwork;
-use crate::config::{EPOCHS, RATE, SHARE, Settings, require_square, settings};
+use crate::config::{EPOCHS, RATE, SHARE, Settings, require_sides, settings};
 use crate::detector::{Detector, Exportable, Scores};
 use crate::export::{self, Exported, NOT_I3AD, not_plain};
 use crate::fit::{FitContext, Schedule, Training, stage};
@@ -242,7 +242,7 @@ impl AnoGan {
     /// Reads a model.
     fn restored(file: &ModelFile, inversion: Inversion, device: &Device) -> Result<Self> {
         let config = Config::of_file(&file.config["settings"])?;
-        require_square(file.image, config.shared.image_size)?;
+        require_sides(file.image, config.shared.image_size)?;
         let networks = Networks::new(&config, file.image);
         let state = container::restore(&file.tensors, "network.")?;
         let params = Params::restored(&state, device, |p| networks.init(p, inversion, 0))?;

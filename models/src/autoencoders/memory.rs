@@ -25,7 +25,7 @@ use serde_json::Value;
 use toml::Table;
 
 use super::Shared;
-use crate::config::{SHARE, Settings, require_square, settings};
+use crate::config::{SHARE, Settings, require_sides, settings};
 use crate::detector::{Detector, Scores};
 use crate::fit::{FitContext, Training};
 use crate::method::{LoadContext, Method};
@@ -151,7 +151,7 @@ impl Method for MemAe {
 
     fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
         let config = Config::of_file(&file.config["settings"])?;
-        require_square(file.image, config.shared.image_size)?;
+        require_sides(file.image, config.shared.image_size)?;
         let state = container::restore(&file.tensors, "network.")?;
         let params = Params::restored(&state, context.device, |p| init(p, &config, file.image, 0))?;
         Ok(Self { config, image: file.image, params, planned: Planned::default() })

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::Shared;
 use super::network::Autoencoder;
-use crate::config::{Settings, require_square};
+use crate::config::{Settings, require_sides};
 use crate::detector::{Detector, Exportable, Scores};
 use crate::export::{self, Exported};
 use crate::fit::{FitContext, Training};
@@ -68,7 +68,7 @@ impl Trained {
 
     /// Reads a trained one.
     pub(super) fn load(config: Config, loss: Residual, file: &ModelFile, device: &Device) -> Result<Self> {
-        require_square(file.image, config.image_size)?;
+        require_sides(file.image, config.image_size)?;
         let network = config.network(file.image);
         let state = container::restore(&file.tensors, "network.")?;
         let params = Params::restored(&state, device, |p| init(&network, p, 0))?;

@@ -6,6 +6,7 @@ mod channels;
 mod choice;
 mod declare;
 mod interval;
+mod sides;
 
 use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::{Error, Result};
@@ -19,6 +20,7 @@ pub use choice::Choice;
 pub(crate) use declare::settings;
 pub use declare::{Affects, Declared, Setting};
 pub use interval::{BATCH, BLUR, EPOCHS, Interval, POSITIVE, RATE, SHARE, WEIGHT};
+pub use sides::{Sides, SidesChoice};
 
 /// Settings of one method, declared by `settings!`.
 pub trait Settings: Declared + Serialize + DeserializeOwned + Default {
@@ -119,11 +121,12 @@ pub fn damaged(what: impl std::fmt::Display) -> Error {
 ///
 /// # Errors
 /// Names both.
-pub fn require_square(image: ImageSpec, side: usize) -> Result<()> {
-    if (image.height, image.width) == (side, side) {
+pub fn require_sides(image: ImageSpec, sides: impl Into<Sides>) -> Result<()> {
+    let sides = sides.into();
+    if Sides::from(image) == sides {
         return Ok(());
     }
-    Err(damaged(format!("images of {} x {} under image_size = {side}", image.height, image.width)))
+    Err(damaged(format!("images of {} x {} under image_size = {sides}", image.height, image.width)))
 }
 
 /// Reads settings over the defaults and checks their ranges, for fields of what a model file holds.

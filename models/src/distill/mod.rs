@@ -81,7 +81,7 @@ pub fn distill(config: &Config, job: &Job) -> Result<BackboneFile> {
         true => Layers::Word("auto".into()),
         false => Layers::Names(config.cuts.clone()),
     };
-    let (teacher, cuts) = Backbone::open(job.teacher, Some(config.crop), &layers, job.device)?;
+    let (teacher, cuts) = Backbone::open(job.teacher, Some(config.crop.into()), &layers, job.device)?;
     let blocks = cuts.last().map_or(0, |c| c + 1);
     let student = student_of(teacher.network(), config.expansion)?;
     let start = job.start.map(|path| starting_weights(path, student, blocks)).transpose()?;

@@ -9,6 +9,7 @@ mod images;
 mod intervals;
 mod kept_maps;
 mod kinds;
+mod loco;
 pub(crate) mod looked_at;
 mod metrics;
 mod observe;
@@ -96,7 +97,10 @@ fn check_tests(data: &Dataset) -> Result<()> {
 /// When there are none, an image or mask cannot be used, or a score is not finite.
 pub fn evaluate(model: &Model, data: &Dataset, options: &EvaluateOptions) -> Result<Evaluation> {
     check_tests(data)?;
-    let (test, learned) = unseen(model, &data.test)?;
+    let unseen = unseen(model, &data.test, &options.grouping)?;
+    let test: Vec<Item> =
+        data.test.iter().zip(&unseen).filter(|(_, unseen)| **unseen).map(|(i, _)| i.clone()).collect();
+    let learned = data.test.len() - test.len();
     let paths: Vec<&PathBuf> = test.iter().map(|i| &i.path).collect();
     // What names say of parts is known before anything is scored.
     let drawn = Drawn { groups: options.grouping.by_names(&paths)?, seed: options.seed };

@@ -1,14 +1,16 @@
 //! Scoring test images one by one: what metrics are made from.
 
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use hotad_engine::Result;
 use hotad_engine::data::Item;
 use hotad_engine::data::corrupt::Change;
-use hotad_engine::data::groups::Thumbnail;
+use hotad_engine::data::groups::{Grouping, Thumbnail, alike};
 use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::data::picture::{ImageSpec, Picture};
-use hotad_engine::data::prepare::file_sha256;
+use hotad_engine::data::prepare::{OnBroken, file_sha256, prepare};
+use rayon::prelude::*;
 
 use super::truth::{Truth, Truths};
 use super::{EvaluateOptions, ScoredImage};
@@ -69,17 +71,30 @@ pub(super) fn observe(
     })
 }
 
-/// The test images that the model has neither learned from nor been given thresholds by, and the number of those it has.
-pub(super) fn unseen(model: &Model, items: &[Item]) -> Result<(Vec<Item>, usize)> {
+/// Which test images the model has neither learned from nor been given thresholds by, nor are of the part of one that it has.
+pub(super) fn unseen(model: &Model, items: &[Item], grouping: &Grouping) -> Result<Vec<bool>> {
     let mut known = model.provenance.known();
     known.extend(model.provenance.threshold_images.iter().map(String::as_str));
-    let mut kept = Vec::new();
-    for item in items {
-        let hash = file_sha256(&item.path)?;
-        if !known.contains(hash.as_str()) {
-            kept.push(item.clone());
-        }
+    let is_known = |item: &Item| Ok(known.contains(file_sha256(&item.path)?.as_str()));
+    let seen: Vec<bool> = items.par_iter().map(is_known).collect::<Result<_>>()?;
+    if !seen.contains(&true) {
+        return Ok(vec![true; items.len()]);
     }
-    let left_out = items.len() - kept.len();
-    Ok((kept, left_out))
+    let parts = parts(model, items, grouping)?;
+    let of_seen: HashSet<usize> =
+        parts.iter().zip(&seen).filter(|(_, seen)| **seen).filter_map(|(part, _)| *part).collect();
+    let unseen = |(part, seen): (&Option<usize>, &bool)| !seen && part.is_none_or(|part| !of_seen.contains(&part));
+    Ok(parts.iter().zip(&seen).map(unseen).collect())
+}
+
+/// The part that each image is of; none of a file that cannot be decoded.
+fn parts(model: &Model, items: &[Item], grouping: &Grouping) -> Result<Vec<Option<usize>>> {
+    let paths: Vec<&PathBuf> = items.iter().map(|item| &item.path).collect();
+    if let Some(groups) = grouping.by_names(&paths)? {
+        return Ok(groups.into_iter().map(Some).collect());
+    }
+    let prepared = prepare(items, model.roi.as_ref(), OnBroken::Skip)?;
+    let known = prepared.items.iter().map(|item| &item.path);
+    let parts: HashMap<&PathBuf, usize> = known.zip(alike(&prepared.thumbnails)).collect();
+    Ok(paths.into_iter().map(|path| parts.get(path).copied()).collect())
 }

@@ -7,6 +7,7 @@ use hotad_engine::metrics::region::{area, components};
 use hotad_engine::metrics::sketch::{Sketch, best_mean_dice};
 use hotad_engine::metrics::tally::Tally;
 
+use super::loco::SPRO_LIMITS;
 use super::looked_at::LookedAt;
 use super::truth::Truth;
 use super::{ByKind, KINDS, Metrics};
@@ -14,10 +15,6 @@ use crate::anomaly_map::AnomalyMap;
 
 /// Limit of the false positive rate for AU-PRO.
 pub(super) const PRO_LIMIT: f64 = 0.3;
-
-/// Limits of the false positive rate for AU-sPRO, and their metrics.
-const SPRO_LIMITS: [(f64, &str); 5] =
-    [(0.01, "auspro_01"), (0.05, "auspro_05"), (0.1, "auspro_10"), (0.3, "auspro_30"), (1.0, "auspro_100")];
 
 /// What has been counted of the maps so far.
 pub struct Pixels {
@@ -31,8 +28,16 @@ pub struct Pixels {
     iou: f64,
     /// Defective images with a mask.
     found: u32,
-    /// Of every map.
-    sketches: Vec<Sketch>,
+    sketches: Sketches,
+}
+
+/// Sketches of every map.
+#[derive(Default)]
+pub struct Sketches {
+    /// With the regions of defective pixels.
+    pub maps: Vec<Sketch>,
+    /// For LOCO: with the regions that saturate.
+    pub saturating: Vec<Sketch>,
 }
 
 /// Bits of a score that a sketch keeps.
@@ -49,7 +54,7 @@ impl Pixels {
             dice: 0.0,
             iou: 0.0,
             found: 0,
-            sketches: Vec::new(),
+            sketches: Sketches::default(),
         }
     }
 
@@ -65,8 +70,9 @@ impl Pixels {
         let (map, defect) = (&map[..], &defect[..]);
         self.all.add(map, defect, &regions);
         let above: Vec<f32> = map.iter().map(|v| v - self.normal).collect();
-        self.sketches.push(Sketch::new(&above, defect, &regions, BITS));
+        self.sketches.maps.push(Sketch::new(&above, defect, &regions, BITS));
         if let (Some(tallies), Some(regions)) = (&mut self.loco, &saturating) {
+            self.sketches.saturating.push(Sketch::new(&above, defect, regions, BITS));
             for (tally, (folder, _)) in tallies.iter_mut().zip(KINDS) {
                 if !item.defective || item.kind == folder {
                     tally.add(map, defect, regions);
@@ -82,7 +88,7 @@ impl Pixels {
     }
 
     /// Fills in the metrics; returns the ranking of all pixels, and sketches of the maps.
-    pub fn fill(mut self, metrics: &mut Metrics) -> (Ranking, Vec<Sketch>) {
+    pub fn fill(mut self, metrics: &mut Metrics) -> (Ranking, Sketches) {
         metrics.aupro_30 = self.all.bends().map(|c| area(c, PRO_LIMIT));
         let bound = self.all.auroc_bound();
         if !self.all.is_exact() {
@@ -100,7 +106,7 @@ impl Pixels {
             let at_threshold = self.dice / f64::from(self.found);
             metrics.dice_at_threshold = Some(at_threshold);
             // Sketches may pass over a threshold that is a little better.
-            metrics.dice_best_threshold = best_mean_dice(&self.sketches).map(|(dice, _)| dice.max(at_threshold));
+            metrics.dice_best_threshold = best_mean_dice(&self.sketches.maps).map(|(dice, _)| dice.max(at_threshold));
             metrics.iou_at_threshold = Some(self.iou / f64::from(self.found));
         } else {
             metrics.notes.push("pixel metrics are null: every mask is empty".into());

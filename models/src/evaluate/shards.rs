@@ -4,7 +4,7 @@
 //! What is kept of an image are score, thumbnail, the anomaly map at the size of the model, and its masks: their files, and as run lengths.
 //! Merging takes them in the order of the data set and does what [`super::evaluate`] does after scoring.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -225,7 +225,11 @@ impl<'a> Sharded<'a> {
         listing: &'a Listing,
         options: &'a EvaluateOptions<'a>,
     ) -> Result<Self> {
-        let (test, _) = unseen(model, &data.test)?;
+        // Of the part of an image that was learned from there may be images in other shards.
+        let unseen = unseen(model, &whole.test, &options.grouping)?;
+        let kept = whole.test.iter().zip(&unseen).filter(|(_, unseen)| **unseen);
+        let kept: HashSet<&PathBuf> = kept.map(|(item, _)| &item.path).collect();
+        let test: Vec<Item> = data.test.iter().filter(|item| kept.contains(&item.path)).cloned().collect();
         let paths: Vec<&PathBuf> = test.iter().map(|i| &i.path).collect();
         let groups = options.grouping.labels(&paths)?;
         Ok(Self { model, data, options, listing, subject: Subject::new(model, whole), test, groups })

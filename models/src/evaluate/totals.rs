@@ -124,7 +124,7 @@ impl Totals {
         if metrics.precision.is_none() && metrics.recall.is_some() {
             metrics.notes.push("precision is null: no image is called an anomaly".into());
         }
-        intervals::fill(&mut metrics, &scored, sketches.as_deref(), &groups, drawn.seed);
+        intervals::fill(&mut metrics, &scored, sketches.as_ref(), &groups, drawn.seed);
         Ok(Evaluation { metrics, scored, images, pixels, maps })
     }
 }
@@ -154,7 +154,7 @@ impl Subject {
     fn note(&self, metrics: &mut Metrics, scored: &[ScoredImage], learned: usize) {
         if learned > 0 {
             metrics.notes.push(format!(
-                "{learned} test images were learned from, or thresholds were fitted to them; they are left out"
+                "{learned} test images were learned from, thresholds were fitted to them, or they are of the same part as such an image; they are left out"
             ));
         }
         let (good, defective) = (metrics.good, metrics.defective);

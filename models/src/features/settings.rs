@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use hotad_engine::data::picture::ImageSpec;
 use hotad_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +10,7 @@ use super::embedding::{Embedding, Part, extractor};
 use super::source::SIZES;
 use super::{Extractor, Source};
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
-use crate::config::{Channels, Choice, EPOCHS, Settings, require, settings};
+use crate::config::{Channels, EPOCHS, Settings, SidesChoice, require, settings};
 use crate::fit::{FitContext, Schedule, stage};
 use crate::method::BuiltOn;
 
@@ -107,8 +106,9 @@ settings! {
         /// where the backbone is cut: a list of names (hotad backbone info prints them), or "auto": at an eighth and a sixteenth
         /// of the image
         layers: Layers = Layers::Word("auto".into()), for Shapes;
-        /// rows and columns the images are brought to, or "auto": that of the backbone, without one 128
-        image_size: Choice = Choice::auto(), allowed "\"auto\" or 32 to 1024" if is_size, for Shapes;
+        /// rows and columns the images are brought to, one number or [rows, columns], or "auto": those of the backbone, without
+        /// one 128
+        image_size: SidesChoice = SidesChoice::auto(), allowed "\"auto\", or 32 to 1024" if |v| v.is_auto_or_in(&SIZES), for Shapes;
         /// "auto" (3, or what a gray model or gray images ask for), 1 or 3
         channels: Channels = Channels::auto(), for Shapes;
         /// side of the square that features are averaged over; 1 for none
@@ -125,17 +125,7 @@ impl Settings for FeatureSettings {
     }
 }
 
-/// Whether a source of features can be of this image size.
-fn is_size(size: &Choice) -> bool {
-    size.is_auto() || size.fixed().is_some_and(|v| v.fract() == 0.0 && SIZES.contains(&(v as usize)))
-}
-
 impl FeatureSettings {
-    /// The image size, or what is usual.
-    fn size(&self, usual: usize) -> usize {
-        self.image_size.fixed().map_or(usual, |v| v as usize)
-    }
-
     /// Where features come from, and what to say about the choice.
     fn backbone(&self) -> Result<(BackboneChoice, String)> {
         if self.backbone.is_empty() {
@@ -175,7 +165,7 @@ impl FeatureSettings {
     pub fn embedding(&self, context: &FitContext, method: &str) -> Result<Embedding> {
         let (origin, choice) = self.backbone()?;
         context.observer.say(&choice);
-        let size = self.image_size.fixed().map(|v| v as usize);
+        let size = self.image_size.fixed();
         let (source, cuts) = match origin {
             BackboneChoice::Autoencoder => {
                 let source = Source::Encoder(Box::new(self.autoencoder(context, method)?));
@@ -188,14 +178,13 @@ impl FeatureSettings {
         let own = source.extractor().image();
         let channels = if context.gray { 1 } else { own.channels };
         // A model sees its own size, whatever is stored here; the whole works at that size too unless told otherwise.
-        let (height, width) = (self.size(own.height), self.size(own.width));
-        let image = ImageSpec { height, width, channels: self.channels.resolve(channels == 1)? };
+        let image = size.unwrap_or(own.into()).image(self.channels.resolve(channels == 1)?);
         Embedding::new(vec![Part { source, cuts }], image, self.neighbourhood, context.device)
     }
 
     fn autoencoder(&self, context: &FitContext, method: &str) -> Result<TrainedAutoencoder> {
-        let size = self.size(OWN_SIZE).next_multiple_of(1 << WIDTHS.len());
-        let image = ImageSpec { height: size, width: size, channels: self.channels.resolve(context.gray)? };
+        let size = self.image_size.fixed().unwrap_or(OWN_SIZE.into()).next_multiples_of(1 << WIDTHS.len());
+        let image = size.image(self.channels.resolve(context.gray)?);
         let schedule = Schedule { epochs: self.backbone_epochs, batch: 16, patience: 10 };
         let settings = serde_json::json!({ "image_size": self.image_size, "channels": self.channels });
         let stage = FitContext { stage: Some(stage::BACKBONE), ..*context };

@@ -14,6 +14,7 @@ use super::Extractor;
 use super::backbone::{Backbone, Network, file};
 use super::settings::Layers;
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
+use crate::config::Sides;
 use crate::member::Member;
 use crate::method::LoadContext;
 
@@ -34,7 +35,7 @@ pub enum Source {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 enum Saved {
-    Backbone { network: Network, size: usize, blocks: usize },
+    Backbone { network: Network, size: Sides, blocks: usize },
     Encoder { widths: Vec<usize>, image: ImageSpec },
     Member { member: Value },
 }
@@ -55,7 +56,7 @@ impl Source {
     /// When the file is neither, a model without feature maps, or has no such layers.
     pub fn read(
         path: &Path,
-        size: Option<usize>,
+        size: Option<Sides>,
         layers: &Layers,
         context: &LoadContext,
     ) -> Result<(Self, Vec<usize>)> {
@@ -76,7 +77,7 @@ impl Source {
     ///
     /// # Errors
     /// When it has no such layers.
-    pub fn shipped(size: Option<usize>, layers: &Layers, device: &Device) -> Result<(Self, Vec<usize>)> {
+    pub fn shipped(size: Option<Sides>, layers: &Layers, device: &Device) -> Result<(Self, Vec<usize>)> {
         let (backbone, cuts) = Backbone::shipped(size, layers, device)?;
         Ok((Self::Backbone(Box::new(backbone)), cuts))
     }
@@ -93,7 +94,7 @@ impl Source {
     /// Everything but its tensors, for maps up to a cut.
     pub fn saved(&self, last: usize) -> Value {
         let saved = match self {
-            Self::Backbone(b) => Saved::Backbone { network: b.network(), size: b.image().height, blocks: last + 1 },
+            Self::Backbone(b) => Saved::Backbone { network: b.network(), size: b.image().into(), blocks: last + 1 },
             Self::Encoder(e) => Saved::Encoder { widths: e.network.widths().to_vec(), image: e.network.image() },
             Self::Member(m) => Saved::Member { member: m.saved() },
         };
@@ -125,7 +126,7 @@ impl Source {
         let damaged = |e: serde_json::Error| Error::Config(format!("damaged backbone in the model file ({e})"));
         let state = || container::restore(tensors, prefix);
         match serde_json::from_value(saved.clone()).map_err(damaged)? {
-            Saved::Backbone { size, .. } if !SIZES.contains(&size) => {
+            Saved::Backbone { size, .. } if !size.are_in(&SIZES) => {
                 Err(Error::Config(format!("damaged backbone in the model file (images of {size} pixels)")))
             }
             Saved::Backbone { network, size, blocks } => {

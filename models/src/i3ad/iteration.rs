@@ -5,23 +5,26 @@
 //! reconstruction under the checkerboards. Everything here is in 0..1, and SSIM's data range is 1: its luminance term is not
 //! shift-invariant, so that it means nothing in the generator's -1..1. An image is done when its mask is empty, or when the
 //! share of it that has changed is small. All images of a batch go together; those that are done leave it. What the host looks
-//! at in an iteration are two counts of each image; where images have got to is copied to it once, at the end.
+//! at in an iteration are two counts of each image; where images have got to is copied to it once, at the end. As long as none has
+//! left, the device repeats an iteration by one launch, where it can.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hotad_engine::Result;
 use hotad_engine::device::Device;
-use hotad_engine::ops::{paste, rows};
+use hotad_engine::ops::rows;
 use hotad_engine::params::State;
+use hotad_engine::repeated::Repeated;
 use hotad_engine::tensor::Tensor;
 use hotad_engine::until::Until;
 use hotad_kernels::concat::concat_channels;
 use hotad_kernels::conv::{checkerboard_masks, join_checkerboard};
 use hotad_kernels::device::{Buffer, HostBuffer};
 use hotad_kernels::elementwise::approach;
-use hotad_kernels::gather::gather;
 use hotad_kernels::rows::copy_range;
-use hotad_kernels::ssim::{SsimOptions, ssim_mask};
 use smallvec::SmallVec;
 
+use super::active::Active;
 use super::picture::{signed, unit};
 use crate::networks::inpainting::{Generator, Inpainting, Ready};
 
@@ -52,9 +55,6 @@ pub struct Reached {
 /// Those of a batch; up to 32 are on the stack.
 pub type ReachedAll = SmallVec<[Reached; 32]>;
 
-/// A number for each image of a batch, likewise.
-type Numbers = SmallVec<[usize; 32]>;
-
 /// One iteration, for those who watch.
 pub struct Moment<'a> {
     /// Reconstructions after the one under the checkerboards, which is number 0.
@@ -70,27 +70,26 @@ pub struct Moment<'a> {
 /// Sees every iteration.
 pub type Watch<'a> = &'a mut dyn FnMut(&Moment) -> Result<()>;
 
+/// A batch that is done.
+struct Before {
+    /// The whole of it.
+    batch: Active,
+    /// What it was masked by.
+    u: f32,
+    /// An iteration over the whole of it.
+    iteration: Repeated,
+}
+
 /// The generator with its weights, ready to paint.
 pub struct Painter {
     generator: Generator,
     ready: Ready,
+    /// The batch before, whose buffers and recorded iteration serve another of its shape.
+    before: Mutex<Option<Before>>,
     /// Where it paints.
     pub device: Device,
     /// Rows and columns of the images it sees.
     pub side: usize,
-}
-
-/// Which images are done.
-type Done = SmallVec<[bool; 32]>;
-
-/// Images that are not done.
-struct Active {
-    images: Numbers,
-    known: Tensor,
-    now: Tensor,
-    mask: Buffer,
-    /// Pixels under each mask.
-    masked: Numbers,
 }
 
 impl Painter {
@@ -101,7 +100,7 @@ impl Painter {
     pub fn new(width: usize, side: usize, state: &State, device: &Device) -> Result<Self> {
         let generator = Generator::new(width);
         let ready = Ready::new(&generator, state, device)?;
-        Ok(Self { generator, ready, device: device.clone(), side })
+        Ok(Self { generator, ready, before: Mutex::default(), device: device.clone(), side })
     }
 
     /// Images `[n, side, side, 3]` in 0..1, painted under masks `[n, side, side, 1]`, whole.
@@ -167,50 +166,66 @@ impl Painter {
         until: &Until,
         mut watch: Option<Watch>,
     ) -> Result<ReachedAll> {
-        let n = images.shape()[0];
-        let pixels = self.side * self.side;
         let known = images.to(&self.device)?;
-        let (mut ends, mask) = (Ends::new(&known)?, self.device.zeros(n * pixels)?);
-        let mut active = Active { images: (0..n).collect(), known, now: first, mask, masked: Numbers::from_elem(0, n) };
-        for iteration in 0..=search.iterations {
-            let last = iteration == search.iterations || !until.goes_on(iteration as u32);
-            let (dissimilarity, done) = self.look(&mut active, search, iteration == 0, last)?;
+        let mut ends = Ends::new(&known)?;
+        let Before { batch, mut iteration, .. } = self.begin(known, first, search.u)?;
+        let (mut whole, mut left) = (batch, None);
+        for number in 0..=search.iterations {
+            match &mut left {
+                _ if number == 0 => whole.compare(search.u)?,
+                Some(active) => self.iteration(active, search.u)?,
+                None => iteration.run(&self.device, || self.iteration(&mut whole, search.u))?,
+            }
+            let active = left.as_mut().unwrap_or(&mut whole);
+            let last = number == search.iterations || !until.goes_on(number as u32);
+            let is_small = |changed, masked| number > 0 && changed as f32 <= search.stop * masked as f32;
+            let done: SmallVec<[bool; 32]> = active.settled(is_small)?.iter().map(|settled| last || *settled).collect();
             if let Some(watch) = &mut watch {
-                let masks = active.mask.to_vec()?;
-                watch(&Moment { iteration, images: &active.images, reached: all(&dissimilarity, &active)?, masks })?;
+                let (reached, masks) = (all(active)?, active.mask.to_vec()?);
+                watch(&Moment { iteration: number, images: &active.images, reached, masks })?;
             }
             for i in (0..done.len()).filter(|i| done[*i]) {
-                ends.keep(&active, i, (active.masked[i] > 0 || last).then_some(&dissimilarity))?;
+                ends.keep(active, i, last || active.has_mask(i))?;
             }
             if !done.contains(&false) {
                 break;
             }
             if done.contains(&true) {
-                active = active.without(&done)?;
+                left = Some(active.without(&done)?);
             }
-            let masks = Tensor::from_buffer(active.mask, &[active.images.len(), self.side, self.side, 1])?;
-            active.now = paste(&self.paint(&active.known, &masks)?, &active.known, &masks)?;
-            active.mask = masks.into_buffer()?;
+        }
+        if self.device.has_thread() {
+            *self.lock() = Some(Before { batch: whole, u: search.u, iteration });
         }
         ends.reached()
     }
 
-    /// Compares, masks, and tells which images are done.
-    fn look(&self, active: &mut Active, search: &Search, first: bool, last: bool) -> Result<(Buffer, Done)> {
-        let n = active.images.len();
-        let (mut dissimilarity, mut counts) = (self.device.alloc(active.mask.len())?, self.device.alloc(2 * n)?);
-        let opts = SsimOptions::default();
-        let (known, now) = (active.known.view(), active.now.view());
-        let shape = active.known.nhwc()?;
-        // The kernel masks what lies above a threshold, the paper also what lies at it.
-        ssim_mask(known, now, shape, &opts, search.u.next_down(), &mut dissimilarity, &mut active.mask, &mut counts)?;
-        let done = |(counts, masked): (&[u32], &mut usize)| {
-            let small = !first && counts[0] as f32 <= search.stop * *masked as f32;
-            *masked = counts[1] as usize;
-            last || small || *masked == 0
-        };
-        let done = counts.values()?.chunks_exact(2).zip(&mut active.masked).map(done).collect();
-        Ok((dissimilarity, done))
+    /// `x_(i+1)` and the mask that follows.
+    fn iteration(&self, active: &mut Active, u: f32) -> Result<()> {
+        active.paint(|known, masks| self.paint(known, masks))?;
+        active.compare(u)
+    }
+
+    /// A batch with its first reconstructions, in the buffers of the one before if they are for it.
+    fn begin(&self, known: Tensor, first: Tensor, u: f32) -> Result<Before> {
+        let before = self.lock().take().filter(|b| b.batch.known.shape() == known.shape());
+        Ok(match before {
+            Some(Before { batch, u: earlier, iteration }) => {
+                let iteration = if earlier == u { iteration } else { Repeated::default() };
+                Before { batch: batch.restarted(&known, &first)?, u, iteration }
+            }
+            None => Before { batch: Active::new(self.own(known)?, first)?, u, iteration: Repeated::default() },
+        })
+    }
+
+    /// Images in memory that the next batch may take: another's are copied.
+    fn own(&self, images: Tensor) -> Result<Tensor> {
+        let shape = images.nhwc()?;
+        if self.device.has_thread() { Tensor::from_buffer(images.into_buffer()?, &shape) } else { Ok(images) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Before>> {
+        self.before.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -228,15 +243,15 @@ impl Ends {
         Ok(Self { values: known.device().zeros(images * h * w * (1 + c))?, images, pixels: h * w })
     }
 
-    /// Keeps the `i`-th of some images with its dissimilarity; without one, its mask is empty, and from that follows the image itself.
-    fn keep(&mut self, active: &Active, i: usize, dissimilarity: Option<&Buffer>) -> Result<()> {
+    /// Keeps the `i`-th of some images; one whose mask is empty is, unless it is `painted` all the same, the image itself.
+    fn keep(&mut self, active: &Active, i: usize, painted: bool) -> Result<()> {
         let Self { values, images, pixels } = self;
         let (block, number) = (active.known.len() / active.images.len(), active.images[i]);
-        if let Some(dissimilarity) = dissimilarity {
-            copy_range(dissimilarity, i * *pixels, &mut *values, number * *pixels, *pixels)?;
+        if painted {
+            copy_range(&active.dissimilarity, i * *pixels, &mut *values, number * *pixels, *pixels)?;
         }
-        let made = if dissimilarity.is_some() { &active.now } else { &active.known };
-        copy_range(made.view(), i * block, values, *images * *pixels + number * block, block)?;
+        let made = if painted { active.now.view() } else { active.known.view() };
+        copy_range(made, i * block, values, *images * *pixels + number * block, block)?;
         Ok(())
     }
 
@@ -244,23 +259,6 @@ impl Ends {
         let values = self.values.into_host()?;
         let (maps, made) = values.split_at(self.images * self.pixels);
         Ok(apart(self.pixels, maps, made))
-    }
-}
-
-impl Active {
-    /// Those that are not done.
-    fn without(self, done: &[bool]) -> Result<Self> {
-        let left: Numbers = (0..done.len()).filter(|i| !done[*i]).collect();
-        let (shape, pixels) = (self.known.nhwc()?, self.mask.len() / done.len());
-        let block = shape[1] * shape[2] * shape[3];
-        let shape = [left.len(), shape[1], shape[2], shape[3]];
-        Ok(Self {
-            images: left.iter().map(|i| self.images[*i]).collect(),
-            known: Tensor::from_buffer(gather(self.known.view(), block, &left)?, &shape)?,
-            now: Tensor::from_buffer(gather(self.now.view(), block, &left)?, &shape)?,
-            mask: gather(&self.mask, pixels, &left)?,
-            masked: left.iter().map(|i| self.masked[*i]).collect(),
-        })
     }
 }
 
@@ -294,9 +292,9 @@ fn some(batch: &Tensor, first: usize, count: usize) -> Result<Tensor> {
 }
 
 /// Where all images of a batch are.
-fn all(dissimilarity: &Buffer, active: &Active) -> Result<ReachedAll> {
-    let pixels = dissimilarity.len() / active.images.len();
-    Ok(apart(pixels, &dissimilarity.values()?, &active.now.values()?))
+fn all(active: &Active) -> Result<ReachedAll> {
+    let pixels = active.dissimilarity.len() / active.images.len();
+    Ok(apart(pixels, &active.dissimilarity.values()?, &active.now.values()?))
 }
 
 /// Of each image its part of maps and reconstructions.

@@ -15,6 +15,7 @@
 //! a test image, which overlap, at once: masks, iterations and their end are those of tiles; maps are stitched (tiles.rs), then
 //! standardised and scored.
 
+mod active;
 mod augment;
 mod config;
 mod iteration;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use hotad_engine::data::groups::{Grouping, set_aside};
+use hotad_engine::data::groups::{Grouping, defective_to_learn, set_aside};
 use hotad_engine::data::prepare::{Prepared, file_sha256, list_sha256};
 use hotad_engine::data::roi::Roi;
 use hotad_engine::data::{Dataset, Item};
@@ -82,8 +82,9 @@ impl Selection {
         }
         let paths = |prepared: &Prepared| prepared.items.iter().map(|i| i.path.clone()).collect::<Vec<_>>();
         let mut groups = grouping.groups(&paths(&prepared), &prepared.thumbnails)?;
-        if cross_validation {
-            (prepared, groups) = unlearned(prepared, groups, &earlier, observer);
+        match cross_validation {
+            true => (prepared, groups) = unlearned(prepared, groups, &earlier, observer),
+            false => (prepared, groups) = with_learned_defects(prepared, groups, job),
         }
         let (paths, built) = (paths(&prepared), !earlier.is_empty());
         let holdout = match (cross_validation, named.is_empty()) {
@@ -166,6 +167,15 @@ fn unlearned(
     (prepared.only(&wanted), kept)
 }
 
+/// Images with those defective ones alone that are learned from; and their groups.
+fn with_learned_defects(prepared: Prepared, groups: Vec<usize>, job: &TrainJob) -> (Prepared, Vec<usize>) {
+    let learned = defective_to_learn(&prepared.items, &groups, job.share_of_defective(), job.seed);
+    let mut wanted: Vec<bool> = prepared.items.iter().map(|item| !item.defective).collect();
+    learned.into_iter().for_each(|i| wanted[i] = true);
+    let kept = groups.into_iter().zip(&wanted).filter(|(_, wanted)| **wanted).map(|(group, _)| group).collect();
+    (prepared.only(&wanted), kept)
+}
+
 /// What decides which images are learned from: the SHA-256 of the lists and of the number of the part that each image is of, and
 /// the shares that they were drawn by.
 fn chosen_by(
@@ -187,13 +197,13 @@ fn chosen_by(
     chosen
 }
 
-/// The images that a method may learn from or calibrate with.
+/// The images that a method may learn from or calibrate with; of defective ones those too that are left for the evaluation.
 fn candidates(data: &Dataset, job: &TrainJob, cross_validation: bool) -> Result<Vec<Item>> {
     let normal = data.train.iter().chain(&data.validation);
     let (good, bad): (Vec<&Item>, Vec<&Item>) = data.test.iter().partition(|i| !i.defective);
     Ok(match (method(&job.method)?.supervised, cross_validation) {
         (true, true) => normal.chain(good).chain(bad).cloned().collect(),
-        (true, false) => normal.cloned().chain(data.defective_to_learn(job.share_of_defective(), job.seed)).collect(),
+        (true, false) => normal.chain(bad).cloned().collect(),
         (false, _) => normal.cloned().collect(),
     })
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, json};
 
 use crate::autoencoder::{ELPV, VGG, check_widths};
 use crate::config::{
-    BATCH, BLUR, BankType, Channels, Choice, EPOCHS, Interval, RATE, SHARE, Settings, checked, require, settings,
+    BATCH, BLUR, BankType, Channels, Choice, EPOCHS, Interval, RATE, SHARE, Settings, Sides, checked, require, settings,
 };
 use crate::features::Augmentation;
 
@@ -56,8 +56,8 @@ impl NetworkChoice {
 settings! {
     /// Settings of the patch autoencoder, its bank and the prior; shared with `pae`.
     pub struct Config {
-        /// rows and columns the images are brought to; a multiple of 2 for each layer
-        image_size: usize = 128;
+        /// rows and columns the images are brought to, one number or [rows, columns]; multiples of 2 for each layer
+        image_size: Sides = Sides::from(128);
         /// "auto" (1 when all images are gray, else 3), 1 or 3
         channels: Channels = Channels::auto(), for Shapes;
         /// "vgg" (64, 128), "elpv" (3, 9, 27, 81) or a list of widths, one for each layer
@@ -98,7 +98,7 @@ impl Settings for Config {
         let widths = self.network.widths()?;
         check_widths(&widths)?;
         let (size, multiple) = (self.image_size, 1 << widths.len());
-        let fits = size.is_multiple_of(multiple) && (16..=1024).contains(&size);
+        let fits = size == size.next_multiples_of(multiple) && size.are_in(&(16..=1024));
         require(fits, "image_size", size, format!("16 to 1024, a multiple of {multiple}"))?;
         self.channels.resolve(true).map(drop)
     }

@@ -43,7 +43,7 @@ use smallvec::smallvec;
 
 use crate::anomaly_map::AnomalyMap;
 use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
-use crate::config::{Choice, SHARE, Settings, damaged, require, require_square};
+use crate::config::{Choice, SHARE, Settings, damaged, require, require_sides};
 use crate::detector::{Detector, EditableBank, Exportable, Score, Scores};
 use crate::explanation::{Explainable, Explanation, Illustration};
 use crate::export::{self, Exported};
@@ -142,7 +142,7 @@ impl Method for Paedid {
     fn load(file: &ModelFile, context: &LoadContext) -> Result<Self> {
         let saved: Saved = serde_json::from_value(file.config.clone()).map_err(damaged)?;
         saved.check()?;
-        require_square(file.image, saved.settings.image_size)?;
+        require_sides(file.image, saved.settings.image_size)?;
         let network = PatchAutoencoder::checked(&saved.settings.network.widths()?, file.image)?;
         let params = network.load(&container::restore(&file.tensors, "network.")?, context.device)?;
         let latent = network.latent();
@@ -184,7 +184,7 @@ impl Method for Paedid {
 /// Trains everything before the decomposition; what is `auto` and the spread of distances are still to be found.
 pub(crate) fn fit_prior(config: Config, context: &FitContext, method: &str) -> Result<Paedid> {
     let channels = config.channels.resolve(context.gray)?;
-    let image = ImageSpec { height: config.image_size, width: config.image_size, channels };
+    let image = config.image_size.image(channels);
     let network = PatchAutoencoder::new(&config.network.widths()?, image);
     let schedule = Schedule { epochs: config.epochs, batch: config.batch, patience: config.patience };
     let settings = config.learning();

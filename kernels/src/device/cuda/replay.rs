@@ -45,6 +45,19 @@ impl Queue {
         Ok(Replay { sequence: sequence.expect("the task has run"), pool, watch })
     }
 
+    /// Runs the work once more on what its buffers hold; false, and nothing done, where memory that it uses was dropped.
+    pub fn repeat(&self, replay: &Replay) -> Result<bool> {
+        recording::end();
+        let core = self.core();
+        let mut is_current = true;
+        let done = self.in_order(|| {
+            is_current = !replay.watch.has_seen();
+            // SAFETY: as in `replay`.
+            if is_current { unsafe { replay.sequence.queue(core.driver()) } } else { Ok(()) }
+        });
+        core.outcome(done).map(|()| is_current)
+    }
+
     /// Runs the work for another input and copies its outputs, with one wait; false, and nothing done, where memory that it
     /// reads was dropped. At most [`MOST_COPIED`] bytes each way.
     pub fn replay(

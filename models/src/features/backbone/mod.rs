@@ -18,6 +18,7 @@ use hotad_engine::{Error, Result};
 
 use super::Extractor;
 use super::settings::Layers;
+use crate::config::Sides;
 use crate::export::{self, Exported};
 use crate::networks::import;
 use crate::networks::layer::{Layer, Prepared, Weights};
@@ -30,7 +31,7 @@ pub use network::Network;
 /// A network with weights for its first blocks.
 pub struct Backbone {
     network: Network,
-    size: usize,
+    size: Sides,
     trunk: Trunk,
     /// Blocks that there are weights for.
     blocks: usize,
@@ -45,7 +46,7 @@ impl Backbone {
     ///
     /// # Errors
     /// When the file is none, or ends before a cut.
-    pub fn open(path: &Path, size: Option<usize>, layers: &Layers, device: &Device) -> Result<(Self, Vec<usize>)> {
+    pub fn open(path: &Path, size: Option<Sides>, layers: &Layers, device: &Device) -> Result<(Self, Vec<usize>)> {
         Self::of(BackboneFile::open(path)?, path, size, layers, device)
     }
 
@@ -53,14 +54,14 @@ impl Backbone {
     ///
     /// # Errors
     /// When it has no such layers.
-    pub fn shipped(size: Option<usize>, layers: &Layers, device: &Device) -> Result<(Self, Vec<usize>)> {
+    pub fn shipped(size: Option<Sides>, layers: &Layers, device: &Device) -> Result<(Self, Vec<usize>)> {
         Self::of(shipped::open()?, shipped::label(), size, layers, device)
     }
 
     fn of(
         file: BackboneFile,
         path: &Path,
-        size: Option<usize>,
+        size: Option<Sides>,
         layers: &Layers,
         device: &Device,
     ) -> Result<(Self, Vec<usize>)> {
@@ -78,7 +79,7 @@ impl Backbone {
         }
         let file = file.until(last);
         let state = import::from_torchvision(path, &file.tensors, &file.network.trunk().layers(last))?;
-        let size = size.unwrap_or(facts.size);
+        let size = size.unwrap_or(facts.size.into());
         Ok((Self::new(file.network, size, state, last, device)?, cuts))
     }
 
@@ -86,13 +87,13 @@ impl Backbone {
     ///
     /// # Errors
     /// When one is missing or has another shape.
-    pub fn new(network: Network, size: usize, state: State, blocks: usize, device: &Device) -> Result<Self> {
+    pub fn new(network: Network, size: impl Into<Sides>, state: State, blocks: usize, device: &Device) -> Result<Self> {
         let trunk = network.trunk();
         if blocks > trunk.len() {
             return Err(Error::Config(format!("{} has {} blocks, not {blocks}", network.facts().name, trunk.len())));
         }
         let ready = trunk.prepared(blocks, &state, device)?;
-        Ok(Self { network, size, trunk, blocks, state, ready, device: device.clone() })
+        Ok(Self { network, size: size.into(), trunk, blocks, state, ready, device: device.clone() })
     }
 
     /// Which network.
@@ -125,7 +126,7 @@ fn is_of(name: &str, layer: &Layer) -> bool {
 
 impl Extractor for Backbone {
     fn image(&self) -> ImageSpec {
-        ImageSpec { height: self.size, width: self.size, channels: 3 }
+        self.size.image(3)
     }
 
     fn cuts(&self) -> Vec<String> {
