@@ -279,3 +279,58 @@ fn a_single_pixel_is_no_defect() {
     let least = block.map(|at| whole[at]).into_iter().fold(1.0, f32::min);
     assert!(least > 0.3 && block.iter().all(|at| despeckled[*at] >= least), "{:?}", block.map(|at| despeckled[at]));
 }
+
+/// A picture seen in a mirror.
+fn mirrored(picture: &Picture) -> Picture {
+    let mut mirrored = picture.clone();
+    mirrored.values.chunks_exact_mut(picture.width).for_each(|row| row.reverse());
+    mirrored
+}
+
+/// Images of the bank of a model, by name.
+fn entries(model: &Path) -> Vec<String> {
+    ok(&["bank", "list", text(model)]).lines().map(String::from).collect()
+}
+
+/// The mean of s over all patches of a picture.
+fn distance(model: &Path, picture: &Picture) -> f32 {
+    value(model, "alpha = 1.0\nscore = 'patch'\nsimilar = 0", picture)
+}
+
+#[test]
+fn views_of_images_are_in_the_bank() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, plain) = trained(dir.path(), &["--set", "bank_views=[]"]);
+    let model = dir.path().join("views.safetensors");
+    train_small(&data, &model, &["--epochs", "2", "--set", "bank_views=['gain', 'flip-horizontal']"]);
+    let (m, names) = (text(&model), entries(&model));
+    assert_eq!(names, entries(&plain), "images, not views");
+    let first = Picture::read(&data.join("train/good").join(&names[0])).expect("a picture");
+    let of_first = distance(&model, &mirrored(&first));
+    assert!(of_first < 0.1 * distance(&plain, &mirrored(&first)), "{of_first}");
+    // Views of an image that is added come and go with it.
+    let (new, path) = (bars(40, 400), dir.path().join("new.png"));
+    new.write_png(&path).expect("a picture");
+    let before = distance(&model, &mirrored(&new));
+    ok(&["bank", "add", m, text(&path)]);
+    let added = distance(&model, &mirrored(&new));
+    assert!(added < 0.1 * before, "{added} for {before}");
+    assert_eq!(distance(&model, &mirrored(&first)), of_first);
+    ok(&["bank", "remove", m, &names[0]]);
+    assert!(distance(&model, &mirrored(&first)) > 10.0 * of_first);
+    assert_eq!(distance(&model, &mirrored(&new)), added);
+    ok(&["bank", "remove", m, "new.png"]);
+    assert_eq!(entries(&model), names[1..]);
+    // A file whose bank has fewer views than its settings say is damaged.
+    let mut file = ModelFile::load(&plain).expect("a model");
+    file.config["settings"]["bank_views"] = serde_json::json!(["shift"]);
+    let damaged = dir.path().join("damaged.safetensors");
+    file.save(&damaged).expect("saved");
+    refused(&["bank", "list", text(&damaged)], &["damaged.safetensors", "memory bank"]);
+    let train = ["train", "pae", "--data", text(&data), "--out", text(&damaged), "--force", "--set"];
+    for (views, words) in [("['turn']", "turn"), ("['gain', 'gain']", "[\"gain\",\"gain\"]"), ("'gain'", "a list")] {
+        refused(&[&train[..], &[&format!("bank_views={views}")]].concat(), &["setting bank_views = ", words]);
+    }
+    let eval = ["eval", "--model", m, "--data", text(&data), "--set", "bank_views=[]"];
+    refused(&eval, &["setting bank_views", "in training"]);
+}

@@ -10,6 +10,7 @@ use crate::config::{
     BATCH, BLUR, BankType, Channels, Choice, EPOCHS, Interval, RATE, SHARE, Settings, Sides, checked, require, settings,
 };
 use crate::features::Augmentation;
+use crate::prior::BankView;
 
 use super::decomposition::{DecompositionSettings, complete};
 
@@ -74,11 +75,14 @@ settings! {
         alpha: Choice = Choice::auto(), allowed "0 to 1, or \"auto\"" if |v| v.is_auto_or(SHARE), for Scoring;
         /// "f16" or "f32": precision of the memory bank
         bank: BankType = BankType::F16, for Scoring;
+        /// further views of each image that enter the bank too: "flip-horizontal" (left and right exchanged), "flip-vertical" (top and
+        /// bottom), "gain" (values times 0.9 and 1.1), "shift" (by half a patch up, down, left and right); [] for none (paper)
+        bank_views: Vec<BankView> = Vec::new(), for Scoring;
         /// rows and columns of patches around a patch that the bank is searched in too; 0 for its own location alone (paper), 1024
         /// for all of them
         reach: usize = 0, in 0..=1024, for Scoring;
-        /// images of the bank that are searched, those most like the image (largest mean cosine of patches); 0 for all (paper), or
-        /// "auto": 0 or 10, as alpha
+        /// images of the bank that are searched, each view counted as one, those most like the image (largest mean cosine of patches);
+        /// 0 for all (paper), or "auto": 0 or 10, as alpha
         similar: Choice = Choice::auto(), allowed "a whole number from 0 to 1000000, or \"auto\"" if |v| v.is_auto_or_count(MOST_SIMILAR), for Scoring;
         /// image score: "patch" (mean distance of the replaced patches to the bank), "standardised" (mean of the largest distances,
         /// each less its mean at that location over training images, over their standard deviation; independent of alpha), "map"
@@ -100,6 +104,9 @@ impl Settings for Config {
         let (size, multiple) = (self.image_size, 1 << widths.len());
         let fits = size == size.next_multiples_of(multiple) && size.are_in(&(16..=1024));
         require(fits, "image_size", size, format!("16 to 1024, a multiple of {multiple}"))?;
+        let views = &self.bank_views;
+        let once = views.iter().enumerate().all(|(i, view)| !views[..i].contains(view));
+        require(once, "bank_views", json!(views), "each view once")?;
         self.channels.resolve(true).map(drop)
     }
 }

@@ -15,7 +15,8 @@
 //! What else the paper leaves open: steps and learning rate (decomposition.rs); alpha and lambda
 //! by cross-validation, here on synthetic cracks over held-out normals (choose.rs). What it does not have:
 //! a search of the most similar images alone, where that does better on the same cracks; single pixels taken
-//! out of S; and, off by default, a search of neighbouring locations and a soft threshold of S.
+//! out of S; and, off by default, a search of neighbouring locations, further views of each image in the bank and a
+//! soft threshold of S.
 
 mod choose;
 mod config;
@@ -50,7 +51,7 @@ use crate::export::{self, Exported};
 use crate::features::Extractor;
 use crate::fit::{FitContext, Schedule};
 use crate::method::{LoadContext, Method};
-use crate::prior::{PatchPrior, Replaced};
+use crate::prior::{PatchPrior, Replaced, vectors_of_image};
 use crate::segmentation::{largest, smooth};
 
 use config::MOST_SIMILAR;
@@ -151,7 +152,9 @@ impl Method for Paedid {
             Some(Stored::F32(_, v)) => BankData::F32(v.clone()),
             None => return Err(Error::Config("tensor \"bank\" is missing".into())),
         };
-        let bank = LocationBank::new(latent.locations(), saved.entries.len(), latent.elements, data)?;
+        let views = saved.settings.bank_views.clone();
+        let count = saved.entries.len() * vectors_of_image(&views);
+        let bank = LocationBank::new(latent.locations(), count, latent.elements, data).map_err(damaged)?;
         let (score, similar) = (saved.score(), saved.similar()? as usize);
         let spread = match file.tensors.contains_key("spread.mean") {
             true => Some(Spread::restored(&container::restore(&file.tensors, "spread.")?, latent.locations())?),
@@ -165,6 +168,7 @@ impl Method for Paedid {
             autoencoder: TrainedAutoencoder::new(network, params)?,
             bank,
             entries: saved.entries,
+            views,
             alpha: saved.alpha,
             reach: saved.settings.reach,
             similar,
@@ -190,12 +194,17 @@ pub(crate) fn fit_prior(config: Config, context: &FitContext, method: &str) -> R
     let settings = config.learning();
     let start = (context, "network.");
     let autoencoder = TrainedAutoencoder::fit(network, (&schedule, config.lr), start, (method, &settings))?;
-    context.observer.say(&format!("building the memory bank from {} images", context.train.len()));
-    let mut prior = PatchPrior::build(autoencoder, context.train, image, config.batch, config.bank, PAPER_ALPHA)?;
+    let bank = (config.bank, config.bank_views.clone());
+    let views = match vectors_of_image(&bank.1) {
+        1 => String::new(),
+        all => format!(", each with {} further views", all - 1),
+    };
+    context.observer.say(&format!("building the memory bank from {} images{views}", context.train.len()));
+    let mut prior = PatchPrior::build(autoencoder, context.train, image, config.batch, bank, PAPER_ALPHA)?;
     (prior.reach, prior.similar) = (config.reach, config.similar.fixed_count().unwrap_or(0));
-    let (zeros, (locations, entries, _)) = (prior.bank.zeros(), prior.bank.shape());
+    let (zeros, (locations, count, _)) = (prior.bank.zeros(), prior.bank.shape());
     if zeros > 0 {
-        context.observer.say(&format!("{zeros} of {} vectors of the memory bank are zero", locations * entries));
+        context.observer.say(&format!("{zeros} of {} vectors of the memory bank are zero", locations * count));
     }
     let score = config.score;
     Ok(Paedid { config, image, prior, lambda: None, spread: None, score, planned: Planned::default() })
@@ -273,8 +282,8 @@ impl Detector for Paedid {
     }
 
     fn tensors(&self) -> Result<BTreeMap<String, Stored>> {
-        let (locations, entries, d) = self.prior.bank.shape();
-        let shape = vec![locations, entries, d];
+        let (locations, count, d) = self.prior.bank.shape();
+        let shape = vec![locations, count, d];
         let bank = match self.prior.bank.data() {
             BankData::F16(v) => Stored::F16(shape, v.clone()),
             BankData::F32(v) => Stored::F32(shape, v.clone()),

@@ -153,16 +153,16 @@ impl Spread {
 /// A bank of which the images of other parts alone are searched for an image.
 struct Others<'a> {
     prior: &'a PatchPrior,
-    /// The part that each image of the bank is of.
+    /// The part that each image of the bank is of, and with it all of its views.
     parts: &'a [usize],
     device: &'a Device,
 }
 
 impl Others<'_> {
-    /// The latent vectors of images of the bank, `[image][location]`.
+    /// The latent vectors of images of the bank as they are, `[image][location]`.
     fn vectors(&self, images: &[usize]) -> Result<Vec<f32>> {
-        let (locations, entries, d) = self.prior.bank.shape();
-        let at = |image: &usize| (0..locations).map(|l| (l * entries + image) as u32).collect::<Vec<u32>>();
+        let ((locations, count, d), each) = (self.prior.bank.shape(), self.prior.vectors_of_image());
+        let at = |image: &usize| (0..locations).map(|l| (l * count + image * each) as u32).collect::<Vec<u32>>();
         let index: Vec<u32> = images.iter().flat_map(at).collect();
         let mut vectors = vec![0.0; index.len() * d];
         self.prior.bank.gather(&index, &mut vectors)?;
@@ -178,26 +178,27 @@ impl Others<'_> {
         Ok(self.prior.nearest(&vectors, Some(self.device.upload(searched)?.view()))?.1.into_vec()?)
     }
 
-    /// Which entries are searched for each image: those of other parts, or of these the most similar.
+    /// Which vectors of each location are searched for each image: those of other parts, or of these the most similar.
     fn searched(&self, vectors: &[f32], images: &[usize]) -> Result<Vec<u32>> {
-        let Self { prior, parts, .. } = self;
-        let other = |image: &usize| parts.iter().map(|part| u32::from(*part != parts[*image])).collect::<Vec<u32>>();
-        let mut others: Vec<u32> = images.iter().flat_map(other).collect();
+        let (Self { prior, parts, .. }, each) = (self, self.prior.vectors_of_image());
+        let other = |part: &usize, image: usize| std::iter::repeat_n(u32::from(*part != parts[image]), each);
+        let of_image = |image: &usize| parts.iter().flat_map(|part| other(part, *image)).collect::<Vec<u32>>();
+        let mut others: Vec<u32> = images.iter().flat_map(of_image).collect();
         if prior.similar == 0 {
             return Ok(others);
         }
-        let entries = parts.len();
+        let count = parts.len() * each;
         let mut means = vec![0.0; others.len()];
         prior.bank.mean_cosines(vectors, &mut means)?;
-        for (others, means) in others.chunks_exact_mut(entries).zip(means.chunks_exact_mut(entries)) {
+        for (others, means) in others.chunks_exact_mut(count).zip(means.chunks_exact_mut(count)) {
             let own = |(mean, other): (&mut f32, &u32)| {
                 if *other == 0 {
                     *mean = f32::NEG_INFINITY
                 }
             };
             means.iter_mut().zip(&*others).for_each(own);
-            let count = others.iter().filter(|other| **other == 1).count();
-            mark_highest(&*means, entries, prior.similar.min(count), others)?;
+            let left = others.iter().filter(|other| **other == 1).count();
+            mark_highest(&*means, count, prior.similar.min(left), others)?;
         }
         Ok(others)
     }
@@ -205,7 +206,11 @@ impl Others<'_> {
 
 #[cfg(test)]
 mod tests {
+    use hotad_kernels::cosine_nn::{BankData, LocationBank};
+
     use super::*;
+    use crate::autoencoder::{PatchAutoencoder, TrainedAutoencoder};
+    use crate::prior::BankView;
 
     /// Two locations, the second of which varies ten times as much.
     #[test]
@@ -220,6 +225,33 @@ mod tests {
         let scores = spread.scores(&[0.6, 0.5, 0.5, 0.6], 0.5);
         assert!(scores[0] > 5.0 * scores[1] && scores[1] > 1.0, "{scores:?}");
         close(spread.scores(&[0.6, 0.5], 1.0)[0], scores[0] / 2.0);
+    }
+
+    /// Three images of two parts, each with a view of itself; vectors are numbered.
+    #[test]
+    fn no_view_of_an_image_of_the_same_part_is_searched() {
+        let network = PatchAutoencoder::new(&[2], ImageSpec { height: 4, width: 4, channels: 1 });
+        let (params, latent) = (network.init(1), network.latent());
+        let numbered = |d| (0..latent.locations() * 6).flat_map(|i| vec![i as f32; d]).collect();
+        let data = BankData::F32(numbered(latent.elements));
+        let mut prior = PatchPrior {
+            bank: LocationBank::new(latent.locations(), 6, latent.elements, data).expect("fits"),
+            autoencoder: TrainedAutoencoder::new(network, params).expect("weights"),
+            entries: ["a", "b", "c"].map(String::from).to_vec(),
+            views: vec![BankView::FlipHorizontal],
+            alpha: 1.0,
+            reach: 0,
+            similar: 0,
+        };
+        let others = |prior| Others { prior, parts: &[7, 7, 9], device: &Device::CPU };
+        let vectors = others(&prior).vectors(&[2, 0]).expect("in the bank");
+        assert_eq!(vectors, [4, 10, 16, 22, 0, 6, 12, 18].map(|i| [i as f32; 2]).concat());
+        let searched = |prior| others(prior).searched(&vectors, &[2, 0]).expect("searched");
+        assert_eq!(searched(&prior), [1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1]);
+        prior.similar = 1;
+        let few = searched(&prior);
+        let marked: Vec<usize> = (0..12).filter(|i| few[*i] == 1).collect();
+        assert!(marked.len() == 2 && marked[0] < 4 && marked[1] >= 10, "one view of another part each: {few:?}");
     }
 
     #[test]

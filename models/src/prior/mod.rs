@@ -3,6 +3,8 @@
 //! The prior is a part that can be exchanged (contribution iii of the paper): anything that gives a
 //! normal image for a test image can serve.
 
+mod views;
+
 use half::f16;
 use hotad_engine::data::files::ImageFiles;
 use hotad_engine::data::loader::{Images, for_all};
@@ -17,6 +19,8 @@ use hotad_kernels::replacement::{mark_highest, replace_farthest};
 use crate::autoencoder::TrainedAutoencoder;
 use crate::config::BankType;
 use crate::detector::{EditableBank, entry_names};
+use views::views_of;
+pub use views::{BankView, vectors_of_image};
 
 /// A normal background for each image of a batch.
 pub trait BackgroundPrior: Send + Sync {
@@ -32,15 +36,17 @@ pub trait BackgroundPrior: Send + Sync {
 pub struct PatchPrior {
     /// Network.
     pub autoencoder: TrainedAutoencoder,
-    /// Normal latent vectors, location by location.
+    /// Normal latent vectors, location by location; at each those of the first image and of its views, then those of the next.
     pub bank: LocationBank,
-    /// The image behind each entry.
+    /// The images of the bank.
     pub entries: Vec<String>,
+    /// Views of each image that are in the bank beside it.
+    pub views: Vec<BankView>,
     /// Share of locations that are replaced.
     pub alpha: f64,
     /// Rows and columns around a location that are searched too.
     pub reach: usize,
-    /// Entries that are searched, those most like the image; 0 for all.
+    /// Vectors of each location that are searched, those of the images and views most like the image; 0 for all.
     pub similar: usize,
 }
 
@@ -66,18 +72,23 @@ pub struct PriorSteps {
     pub mask: Vec<u32>,
 }
 
-/// Copies latent maps `[n, p1, p2, d]` into a bank under construction, from entry `first`.
-fn fill<T: Copy>(
-    bank: &mut [T],
-    entries: usize,
+/// Where latent maps go in a bank.
+#[derive(Clone, Copy)]
+struct Slots {
+    /// Vectors at each location.
+    count: usize,
+    /// The vector of the first map.
     first: usize,
-    latent: &Tensor,
-    convert: impl Fn(f32) -> T,
-) -> Result<()> {
+    /// From the vector of one map to that of the next.
+    step: usize,
+}
+
+/// Copies latent maps `[n, p1, p2, d]` into a bank under construction.
+fn fill<T: Copy>(bank: &mut [T], slots: Slots, latent: &Tensor, convert: impl Fn(f32) -> T) -> Result<()> {
     let [_, p1, p2, d] = latent.nhwc()?;
     for (at, vector) in latent.values()?.chunks_exact(d).enumerate() {
         let (image, location) = (at / (p1 * p2), at % (p1 * p2));
-        let to = (location * entries + first + image) * d;
+        let to = (location * slots.count + slots.first + image * slots.step) * d;
         for (b, v) in bank[to..to + d].iter_mut().zip(vector) {
             *b = convert(*v);
         }
@@ -93,15 +104,33 @@ fn zeros(kind: BankType, len: usize) -> BankData {
     }
 }
 
-fn fill_data(data: &mut BankData, entries: usize, first: usize, latent: &Tensor) -> Result<()> {
+fn fill_data(data: &mut BankData, slots: Slots, latent: &Tensor) -> Result<()> {
     match data {
-        BankData::F16(v) => fill(v, entries, first, latent, f16::from_f32),
-        BankData::F32(v) => fill(v, entries, first, latent, |x| x),
+        BankData::F16(v) => fill(v, slots, latent, f16::from_f32),
+        BankData::F32(v) => fill(v, slots, latent, |x| x),
     }
 }
 
+/// Latent maps of a batch, then those of each of its views.
+fn encoded(autoencoder: &TrainedAutoencoder, views: &[BankView], images: &Tensor) -> Result<Vec<Tensor>> {
+    let patch = autoencoder.network.image().height / autoencoder.network.latent().rows;
+    let mut maps = vec![autoencoder.encode(images)?];
+    for view in views_of(views, images, patch)? {
+        maps.push(autoencoder.encode(&view)?);
+    }
+    Ok(maps)
+}
+
+/// Copies what [`encoded`] gives of images into a bank of `images` images under construction, from image `first`.
+fn fill_images(data: &mut BankData, images: usize, first: usize, maps: &[Tensor]) -> Result<()> {
+    let step = maps.len();
+    maps.iter().enumerate().try_for_each(|(view, latent)| {
+        fill_data(data, Slots { count: images * step, first: first * step + view, step }, latent)
+    })
+}
+
 impl PatchPrior {
-    /// Encodes every image once and keeps its latent vectors. Memory: the bank and one batch.
+    /// Encodes every image, and each of its views, once and keeps their latent vectors. Memory: the bank and one batch.
     ///
     /// # Errors
     /// When an image cannot be read.
@@ -110,23 +139,29 @@ impl PatchPrior {
         files: ImageFiles,
         spec: ImageSpec,
         batch: usize,
-        bank: BankType,
+        (bank, views): (BankType, Vec<BankView>),
         alpha: f64,
     ) -> Result<Self> {
         let latent = autoencoder.network.latent();
         let (locations, d) = (latent.locations(), latent.elements);
-        let mut data = zeros(bank, files.len() * locations * d);
+        let count = files.len() * vectors_of_image(&views);
+        let mut data = zeros(bank, count * locations * d);
         for_all(&Images::new(files, spec), batch, |loaded| {
-            let latent = autoencoder.encode(&loaded.images)?;
-            fill_data(&mut data, files.len(), loaded.files[0].index, &latent)
+            let maps = encoded(&autoencoder, &views, &loaded.images)?;
+            fill_images(&mut data, files.len(), loaded.files[0].index, &maps)
         })?;
-        let bank = LocationBank::new(locations, files.len(), d, data)?;
+        let bank = LocationBank::new(locations, count, d, data)?;
         let entries = entry_names(files.paths());
-        Ok(Self { autoencoder, bank, entries, alpha, reach: 0, similar: 0 })
+        Ok(Self { autoencoder, bank, entries, views, alpha, reach: 0, similar: 0 })
     }
 
-    /// The nearest normal vector of each location, and s = 1 - cosine to it. `among`, `[image][entry]`, says which entries are
-    /// searched.
+    /// Vectors that each image has in the bank at each location.
+    pub fn vectors_of_image(&self) -> usize {
+        vectors_of_image(&self.views)
+    }
+
+    /// The nearest normal vector of each location, and s = 1 - cosine to it. `among`, `[image][vector]`, says which
+    /// vectors of each location are searched.
     ///
     /// # Errors
     /// When shapes or devices differ.
@@ -140,7 +175,7 @@ impl PatchPrior {
         Ok((index, distance))
     }
 
-    /// Marks the entries most like each image, where not all are searched.
+    /// Marks the images and views most like each image, where not all are searched.
     fn alike(&self, latent: &Tensor) -> Result<Option<Buffer<u32>>> {
         let (device, (locations, entries, d)) = (latent.device(), self.bank.shape());
         if !(1..entries).contains(&self.similar) {
@@ -189,29 +224,30 @@ impl PatchPrior {
             BankData::F16(_) => BankType::F16,
             BankData::F32(_) => BankType::F32,
         };
-        let mut data = zeros(kind, locations * entries.len() * d);
+        let count = entries.len() * self.vectors_of_image();
+        let mut data = zeros(kind, locations * count * d);
         write(self, &mut data)?;
-        self.bank = LocationBank::new(locations, entries.len(), d, data)?;
+        self.bank = LocationBank::new(locations, count, d, data)?;
         self.entries = entries;
         Ok(())
     }
 
-    /// Copies the kept entries of the present bank to the front of each location of `data`.
-    fn copy_kept(&self, kept: &[usize], entries: usize, data: &mut BankData) {
-        /// Vectors `[location][entry][d]`; `to` has `entries` of them at each location.
-        fn copy<T: Copy>(from: &[T], [locations, had, d]: [usize; 3], to: &mut [T], entries: usize, kept: &[usize]) {
+    /// Copies the vectors of the kept images of the present bank to the front of each location of `data`, which has `images`.
+    fn copy_kept(&self, kept: &[usize], images: usize, data: &mut BankData) {
+        /// Vectors `[location][image][d]`, those of an image and its views taken as one; `to` has `images` of them at each location.
+        fn copy<T: Copy>(from: &[T], [locations, had, d]: [usize; 3], to: &mut [T], images: usize, kept: &[usize]) {
             for location in 0..locations {
                 for (new, old) in kept.iter().enumerate() {
-                    let (a, b) = ((location * had + old) * d, (location * entries + new) * d);
+                    let (a, b) = ((location * had + old) * d, (location * images + new) * d);
                     to[b..b + d].copy_from_slice(&from[a..a + d]);
                 }
             }
         }
-        let (locations, had, d) = self.bank.shape();
-        let shape = [locations, had, d];
+        let (locations, _, d) = self.bank.shape();
+        let shape = [locations, self.entries.len(), self.vectors_of_image() * d];
         match (self.bank.data(), data) {
-            (BankData::F16(from), BankData::F16(to)) => copy(from, shape, to, entries, kept),
-            (BankData::F32(from), BankData::F32(to)) => copy(from, shape, to, entries, kept),
+            (BankData::F16(from), BankData::F16(to)) => copy(from, shape, to, images, kept),
+            (BankData::F32(from), BankData::F32(to)) => copy(from, shape, to, images, kept),
             _ => unreachable!("a bank is rebuilt with the type it has"),
         }
     }
@@ -229,13 +265,13 @@ impl EditableBank for PatchPrior {
     }
 
     fn add(&mut self, images: &Tensor, names: &[String]) -> Result<()> {
-        let latent = self.autoencoder.encode(images)?;
+        let maps = encoded(&self.autoencoder, &self.views, images)?;
         let had = self.entries.len();
         let entries: Vec<String> = self.entries.iter().chain(names).cloned().collect();
         let count = entries.len();
         self.rebuild(entries, |old, data| {
             old.copy_kept(&(0..had).collect::<Vec<_>>(), count, data);
-            fill_data(data, count, had, &latent)
+            fill_images(data, count, had, &maps)
         })
     }
 
