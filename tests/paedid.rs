@@ -334,3 +334,38 @@ fn views_of_images_are_in_the_bank() {
     let eval = ["eval", "--model", m, "--data", text(&data), "--set", "bank_views=[]"];
     refused(&eval, &["setting bank_views", "in training"]);
 }
+
+/// Nothing but the bank changes, and what is in it is not calibrated with again.
+#[test]
+fn held_out_images_enter_the_bank_after_thresholds_are_found() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (data, plain) = trained(dir.path(), &["--group", "none"]);
+    let model = dir.path().join("all.safetensors");
+    train_small(&data, &model, &["--epochs", "2", "--group", "none", "--set", "bank_holdout=true"]);
+    let [before, after] = [&plain, &model].map(|path| ModelFile::load(path).expect("a model"));
+    assert_eq!(after.calibration, before.calibration);
+    for (name, tensor) in before.tensors.iter().filter(|(name, _)| *name != "bank") {
+        assert!(after.tensors[name] == *tensor, "{name}");
+    }
+    for key in ["alpha", "lambda", "similar", "score"] {
+        assert_eq!(after.config[key], before.config[key], "{key}");
+    }
+    let (names, all) = (entries(&plain), entries(&model));
+    assert_eq!((names.len(), all.len()), (19, 24));
+    assert_eq!(all[..19], names);
+    assert_eq!([&before, &after].map(|file| file.provenance.training_images), [19, 24]);
+    let held = data.join("train/good").join(&all[19]);
+    let picture = Picture::read(&held).expect("a picture");
+    let [without, with] = [&plain, &model].map(|model| distance(model, &picture));
+    assert!(with < 0.1 * without, "{with} for {without}");
+    let m = text(&model);
+    refused(&["bank", "add", m, text(&held)], &["is in the bank", &all[19]]);
+    let again = ["calibrate", m, "--data", text(&data), "--group", "none"];
+    refused(&again, &["has learned from the parts of all 24 normal images"]);
+    // Taken out of the bank, it still is an image that thresholds and weights were chosen by.
+    ok(&["bank", "remove", m, &all[19]]);
+    refused(&again, &["has learned from the parts of all 24 normal images"]);
+    assert!(distance(&model, &picture) > 0.5 * without);
+    let eval = ["eval", "--model", m, "--data", text(&data), "--set", "bank_holdout=false"];
+    refused(&eval, &["setting bank_holdout", "in training"]);
+}

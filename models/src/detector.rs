@@ -89,6 +89,11 @@ pub trait Detector: Send + Sync {
     fn as_bank(&mut self) -> Option<&mut dyn EditableBank> {
         None
     }
+
+    /// Whether training puts the held-out images into its bank once thresholds have been found without them.
+    fn bank_takes_holdout(&self) -> bool {
+        false
+    }
 }
 
 /// A method that knows how a normal image would be coloured.

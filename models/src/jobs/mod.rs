@@ -4,6 +4,7 @@
 //! A job is a plain description with the defaults of the command line. What it does while it runs goes to an
 //! [`Observer`], which can also stop it.
 
+mod bank;
 mod calibrate;
 mod evaluate;
 mod model_file;

@@ -36,6 +36,8 @@ pub struct Selection {
     pub groups: Vec<usize>,
     /// SHA-256 of each image of `train`.
     pub train_sha256: Vec<String>,
+    /// SHA-256 of each image of `holdout`.
+    pub holdout_sha256: Vec<String>,
     /// Parts that all images are of.
     pub parts: usize,
     /// SHA-256 of all images that the model, those it is built on and the one that it starts from learn from, in ascending
@@ -134,6 +136,7 @@ impl Selection {
             parts: groups.iter().collect::<HashSet<_>>().len(),
             chosen: chosen_by(job, lists, !defective.is_empty(), own.iter().map(|i| groups[*i])),
             train_sha256: hashes(&train),
+            holdout_sha256: hashes(holdout),
             train: paths(&train),
             holdout: paths(holdout),
             defective: paths(&defective),

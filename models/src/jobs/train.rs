@@ -10,18 +10,18 @@ use hotad_engine::data::prepare::OnBroken;
 use hotad_engine::data::roi::Roi;
 use hotad_engine::device::{Device, Precision};
 use hotad_engine::error::shown;
-use hotad_engine::model_file::{EntryNames, Provenance};
+use hotad_engine::model_file::Provenance;
 use hotad_engine::observer::Observer;
 use hotad_engine::{Error, Result};
 use toml::Table;
 
+use super::bank::{add_holdout, entries_of};
 use super::{
     Begin, FALSE_ALARM_RATE, GROUP, ON_BROKEN, SEED, Selection, check_free, check_result_file, check_share,
     is_same_file, lock_result, run_job,
 };
 use crate::calibrate::{CalibrationRule, calibrate};
 use crate::cross_validation::CrossValidationTable;
-use crate::detector::entry_names;
 use crate::fit::{FitContext, checkpoints, remove_checkpoints};
 use crate::method::{CrossValidation, names};
 use crate::model::Model;
@@ -317,6 +317,9 @@ impl TrainJob {
         for warning in &model.calibration.warnings {
             observer.warn(warning);
         }
+        if model.detector.bank_takes_holdout() {
+            add_holdout(&mut model, selection, observer)?;
+        }
         Ok(model)
     }
 }
@@ -350,15 +353,6 @@ fn check_no_image(out: &Path, selection: &Selection) -> Result<()> {
         true => Err(Error::Config(format!("{}: is an image that is learned from; name another file", shown(out)))),
         false => Ok(()),
     }
-}
-
-/// The images of a bank that is made of the normal images: SHA-256 and names.
-fn entries_of(selection: &Selection) -> BTreeMap<String, EntryNames> {
-    let mut entries: BTreeMap<String, EntryNames> = BTreeMap::new();
-    for (hash, name) in selection.train_sha256.iter().zip(entry_names(&selection.train)) {
-        entries.entry(hash.clone()).or_default().0.push(name);
-    }
-    entries
 }
 
 /// Names the checkpoint in the error of an interruption; tells after an error that does not name it that there is one to

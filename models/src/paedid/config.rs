@@ -78,6 +78,8 @@ settings! {
         /// further views of each image that enter the bank too: "flip-horizontal" (left and right exchanged), "flip-vertical" (top and
         /// bottom), "gain" (values times 0.9 and 1.1), "shift" (by half a patch up, down, left and right); [] for none (paper)
         bank_views: Vec<BankView> = Vec::new(), for Scoring;
+        /// true: the held-out images enter the bank too (paper), after all thresholds and settings have been found without them
+        bank_holdout: bool = false, for Scoring;
         /// rows and columns of patches around a patch that the bank is searched in too; 0 for its own location alone (paper), 1024
         /// for all of them
         reach: usize = 0, in 0..=1024, for Scoring;

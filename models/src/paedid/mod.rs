@@ -301,7 +301,13 @@ impl Detector for Paedid {
     }
 
     fn as_bank(&mut self) -> Option<&mut dyn EditableBank> {
+        // What is recorded searches the bank as it was.
+        self.planned = Planned::default();
         Some(&mut self.prior)
+    }
+
+    fn bank_takes_holdout(&self) -> bool {
+        self.config.bank_holdout
     }
 
     fn as_explainable(&self) -> Option<&dyn Explainable> {
