@@ -53,7 +53,7 @@ fn settings() -> String {
          `hotad train METHOD --set key=value` changes one, `--config FILE` reads a TOML file such as `hotad config METHOD` prints. Values are TOML; \
          text may go\nwithout quotes. Where \"values\" is empty the meaning lists them. The last column says what a setting is of: *learning*, with the \
          *shapes* of networks\nor what they see, which the model of `--init` has to share; the *length* of training, with which `--resume` may go on for longer; or *scoring*, which \
-         `hotad eval --set` may\nchange of a trained model, but for `bank`, `bank_holdout`, `bank_views` and `u_limit`.\n",
+         `hotad eval --set` may\nchange of a trained model, but for `align`, `bank`, `bank_holdout`, `bank_views` and `u_limit`.\n",
     );
     for method in methods() {
         let defaults = (method.documented)().parse().expect("TOML");

@@ -9,7 +9,7 @@ use crate::config::{Affects, Setting};
 use crate::method::Registration;
 
 /// Settings of scoring that have had their effect when training ends.
-const AT_TRAINING: [&str; 4] = ["bank", "bank_holdout", "bank_views", "u_limit"];
+const AT_TRAINING: [&str; 5] = ["align", "bank", "bank_holdout", "bank_views", "u_limit"];
 
 /// Where a model file keeps settings.
 const PARTS: [&str; 2] = ["settings", "decomposition"];

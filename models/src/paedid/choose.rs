@@ -163,6 +163,8 @@ impl Paedid {
 
     /// Image scores of each kind of [`SCORES`].
     fn all_scores(&self, images: &Tensor) -> Result<Vec<Vec<f32>>> {
+        let aligned = self.aligned(images)?;
+        let images = aligned.as_ref().map_or(images, |aligned| &aligned.images);
         let images = images.to(self.prior.autoencoder.params.device())?;
         let (maps, replaced) = self.maps(&images, &Until::done())?;
         let values = |(kind, _): &(ImageScore, _)| -> Result<Vec<f32>> {

@@ -83,6 +83,9 @@ settings! {
         /// rows and columns of patches around a patch that the bank is searched in too; 0 for its own location alone (paper), 1024
         /// for all of them
         reach: usize = 0, in 0..=1024, for Scoring;
+        /// images of the bank, each view counted as one, that an image is aligned to by an affine motion before the bank is searched, those
+        /// most like it; 0 aligns none (paper)
+        align: usize = 0, in 0..=100, for Scoring;
         /// images of the bank that are searched, each view counted as one, those most like the image (largest mean cosine of patches);
         /// 0 for all (paper), or "auto": 0 or 10, as alpha
         similar: Choice = Choice::auto(), allowed "a whole number from 0 to 1000000, or \"auto\"" if |v| v.is_auto_or_count(MOST_SIMILAR), for Scoring;

@@ -15,8 +15,8 @@
 //! What else the paper leaves open: steps and learning rate (decomposition.rs); alpha and lambda
 //! by cross-validation, here on synthetic cracks over held-out normals (choose.rs). What it does not have:
 //! a search of the most similar images alone, where that does better on the same cracks; single pixels taken
-//! out of S; and, off by default, a search of neighbouring locations, further views of each image in the bank and a
-//! soft threshold of S.
+//! out of S; and, off by default, images aligned to the most similar ones of the bank, a search of neighbouring locations,
+//! further views of each image in the bank and a soft threshold of S.
 
 mod choose;
 mod config;
@@ -51,7 +51,7 @@ use crate::export::{self, Exported};
 use crate::features::Extractor;
 use crate::fit::{FitContext, Schedule};
 use crate::method::{LoadContext, Method};
-use crate::prior::{PatchPrior, Replaced, vectors_of_image};
+use crate::prior::{Aligned, PatchPrior, Replaced, vectors_of_image};
 use crate::segmentation::{largest, smooth};
 
 use config::MOST_SIMILAR;
@@ -172,6 +172,7 @@ impl Method for Paedid {
             alpha: saved.alpha,
             reach: saved.settings.reach,
             similar,
+            align: saved.settings.align,
         };
         Ok(Self {
             config: saved.settings,
@@ -201,7 +202,7 @@ pub(crate) fn fit_prior(config: Config, context: &FitContext, method: &str) -> R
     };
     context.observer.say(&format!("building the memory bank from {} images{views}", context.train.len()));
     let mut prior = PatchPrior::build(autoencoder, context.train, image, config.batch, bank, PAPER_ALPHA)?;
-    (prior.reach, prior.similar) = (config.reach, config.similar.fixed_count().unwrap_or(0));
+    (prior.reach, prior.similar, prior.align) = (config.reach, config.similar.fixed_count().unwrap_or(0), config.align);
     let (zeros, (locations, count, _)) = (prior.bank.zeros(), prior.bank.shape());
     if zeros > 0 {
         context.observer.say(&format!("{zeros} of {} vectors of the memory bank are zero", locations * count));
@@ -214,6 +215,11 @@ pub(crate) fn fit_prior(config: Config, context: &FitContext, method: &str) -> R
 const PAPER_ALPHA: f64 = 0.03;
 
 impl Paedid {
+    /// Images aligned to the bank, where they are.
+    fn aligned(&self, images: &Tensor) -> Result<Option<Aligned>> {
+        (self.prior.align > 0).then(|| self.prior.aligned(images, None)).transpose()
+    }
+
     /// Anomaly maps of images on its device, and what the prior has found.
     fn maps(&self, images: &Tensor, until: &Until) -> Result<(Buffer, Replaced)> {
         let replaced = self.prior.replaced(images)?;
@@ -262,8 +268,12 @@ impl Detector for Paedid {
     }
 
     fn score_until(&self, images: &Tensor, until: &Until) -> Result<Scores> {
-        let device = self.prior.autoencoder.params.device();
-        let values = self.planned.run(images, device, |images| self.queued(images, until))?;
+        let (device, aligned) = (self.prior.autoencoder.params.device(), self.aligned(images)?);
+        let images = aligned.as_ref().map_or(images, |aligned| &aligned.images);
+        let mut values = self.planned.run(images, device, |images| self.queued(images, until))?;
+        if let Some(aligned) = aligned {
+            aligned.restore(&mut values[0]);
+        }
         let scores = self.image_scores(self.score, &values[1]);
         let scores = scores.iter().zip(AnomalyMap::of_batch(&values[0], self.image));
         Ok(scores.map(|(value, map)| Score { value: *value, map }).collect())
@@ -325,6 +335,8 @@ impl Explainable for Paedid {
     }
 
     fn explain(&self, images: &Tensor) -> Result<Vec<Vec<Illustration>>> {
+        let aligned = self.aligned(images)?;
+        let images = aligned.as_ref().map_or(images, |aligned| &aligned.images);
         let images = images.to(self.prior.autoencoder.params.device())?;
         explain::illustrations(self, &images, self.lambda.map(|lambda| self.config.decomposition.with(lambda)))
     }

@@ -100,20 +100,25 @@ impl Spread {
         order.truncate(IMAGES);
         let others = Others { prior, parts, device: context.device };
         let mut sums = Sums::new(locations);
-        for batch in order.chunks(BATCH) {
-            interrupt::check()?;
-            sums.add(&others.distances(others.vectors(batch)?, batch)?);
-        }
-        let Some(change) = change else { return Ok(sums.spread()) };
         let paths: Vec<PathBuf> = order.iter().map(|i| context.train.paths()[*i].clone()).collect();
-        let views = Images::new(context.train.with(&paths), image).changed(Some(Change::Random(change)));
-        for_all(&views, BATCH, |batch| {
-            interrupt::check()?;
-            let images: Vec<usize> = batch.files.iter().map(|file| order[file.index]).collect();
-            let vectors = prior.autoencoder.encode(&batch.images)?.values()?.into_owned();
-            sums.add(&others.distances(vectors, &images)?);
-            Ok(())
-        })?;
+        let files = Images::new(context.train.with(&paths), image);
+        let changed = change.map(|change| files.clone().changed(Some(Change::Random(change))));
+        // Latent vectors of the images as they are stand in the bank; where they are aligned there are others.
+        let as_they_are = (prior.align > 0).then_some(files);
+        if as_they_are.is_none() {
+            for batch in order.chunks(BATCH) {
+                interrupt::check()?;
+                sums.add(&others.distances(others.vectors(batch)?, batch)?);
+            }
+        }
+        for views in as_they_are.into_iter().chain(changed) {
+            for_all(&views, BATCH, |batch| {
+                interrupt::check()?;
+                let images: Vec<usize> = batch.files.iter().map(|file| order[file.index]).collect();
+                sums.add(&others.distances(others.encoded(&batch.images, &images)?, &images)?);
+                Ok(())
+            })?;
+        }
         Ok(sums.spread())
     }
 
@@ -169,6 +174,17 @@ impl Others<'_> {
         Ok(vectors)
     }
 
+    /// The latent vectors of views of images of the bank, aligned to images of other parts where images are aligned,
+    /// `[image][location]`.
+    fn encoded(&self, views: &Tensor, images: &[usize]) -> Result<Vec<f32>> {
+        let prior = self.prior;
+        let latent = match prior.align {
+            0 => prior.autoencoder.encode(views)?,
+            _ => prior.autoencoder.encode(&prior.aligned(views, Some(&self.of_other_parts(images)))?.images)?,
+        };
+        Ok(latent.values()?.into_owned())
+    }
+
     /// s of latent vectors of images of the bank, `[image][location]`.
     fn distances(&self, vectors: Vec<f32>, images: &[usize]) -> Result<Vec<f32>> {
         let searched = self.searched(&vectors, images)?;
@@ -178,16 +194,20 @@ impl Others<'_> {
         Ok(self.prior.nearest(&vectors, Some(self.device.upload(searched)?.view()))?.1.into_vec()?)
     }
 
+    /// 1 for the vectors of each location that are of other parts than an image, `[image][vector]`.
+    fn of_other_parts(&self, images: &[usize]) -> Vec<u32> {
+        let (parts, each) = (self.parts, self.prior.vectors_of_image());
+        let other = |part: &usize, image: usize| std::iter::repeat_n(u32::from(*part != parts[image]), each);
+        images.iter().flat_map(|image| parts.iter().flat_map(move |part| other(part, *image))).collect()
+    }
+
     /// Which vectors of each location are searched for each image: those of other parts, or of these the most similar.
     fn searched(&self, vectors: &[f32], images: &[usize]) -> Result<Vec<u32>> {
-        let (Self { prior, parts, .. }, each) = (self, self.prior.vectors_of_image());
-        let other = |part: &usize, image: usize| std::iter::repeat_n(u32::from(*part != parts[image]), each);
-        let of_image = |image: &usize| parts.iter().flat_map(|part| other(part, *image)).collect::<Vec<u32>>();
-        let mut others: Vec<u32> = images.iter().flat_map(of_image).collect();
+        let (prior, mut others) = (self.prior, self.of_other_parts(images));
         if prior.similar == 0 {
             return Ok(others);
         }
-        let count = parts.len() * each;
+        let count = prior.bank.shape().1;
         let mut means = vec![0.0; others.len()];
         prior.bank.mean_cosines(vectors, &mut means)?;
         for (others, means) in others.chunks_exact_mut(count).zip(means.chunks_exact_mut(count)) {
@@ -242,6 +262,7 @@ mod tests {
             alpha: 1.0,
             reach: 0,
             similar: 0,
+            align: 0,
         };
         let others = |prior| Others { prior, parts: &[7, 7, 9], device: &Device::CPU };
         let vectors = others(&prior).vectors(&[2, 0]).expect("in the bank");

@@ -3,6 +3,7 @@
 //! The prior is a part that can be exchanged (contribution iii of the paper): anything that gives a
 //! normal image for a test image can serve.
 
+mod alignment;
 mod views;
 
 use half::f16;
@@ -19,6 +20,7 @@ use hotad_kernels::replacement::{mark_highest, replace_farthest};
 use crate::autoencoder::TrainedAutoencoder;
 use crate::config::BankType;
 use crate::detector::{EditableBank, entry_names};
+pub use alignment::Aligned;
 use views::views_of;
 pub use views::{BankView, vectors_of_image};
 
@@ -48,6 +50,8 @@ pub struct PatchPrior {
     pub reach: usize,
     /// Vectors of each location that are searched, those of the images and views most like the image; 0 for all.
     pub similar: usize,
+    /// Images and views of the bank that images are aligned to before they are encoded; 0 for none.
+    pub align: usize,
 }
 
 /// Latent maps with replaced locations.
@@ -152,7 +156,7 @@ impl PatchPrior {
         })?;
         let bank = LocationBank::new(locations, count, d, data)?;
         let entries = entry_names(files.paths());
-        Ok(Self { autoencoder, bank, entries, views, alpha, reach: 0, similar: 0 })
+        Ok(Self { autoencoder, bank, entries, views, alpha, reach: 0, similar: 0, align: 0 })
     }
 
     /// Vectors that each image has in the bank at each location.

@@ -39,9 +39,16 @@ impl Frame {
     }
 
     /// The moved image, pixel by pixel (bilinear; the border repeats).
-    fn warped(&self, image: &[f64], motion: &Motion, out: &mut [f64]) {
+    pub fn warped(&self, image: &[f64], motion: &Motion, out: &mut [f64]) {
         let value = |at| sample(image, self.size, self.moved(at, motion));
         out.iter_mut().enumerate().for_each(|(at, out)| *out = value(at));
+    }
+
+    /// The farthest that a motion takes a corner of the image from, in pixels.
+    pub fn farthest(&self, m: &Motion) -> f64 {
+        let corners = [[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]];
+        let far = |[u, v]: [f64; 2]| (m[0] + m[1] * u + m[2] * v).hypot(m[3] + m[4] * u + m[5] * v);
+        corners.map(far).into_iter().fold(0.0, f64::max)
     }
 
     /// Derivatives of the moved image in the numbers of the motion: `[pixels, 6]`, column by column.

@@ -30,9 +30,11 @@ use crate::detector::{Detector, Scores};
 use crate::fit::FitContext;
 use crate::method::{LoadContext, Method};
 use crate::segmentation::{Aggregate, Aggregation};
-use against::Against;
-use align::{Frame, MOTION, Motion};
-use decompose::{basis, low_rank};
+pub(crate) use against::Against;
+use align::MOTION;
+pub(crate) use align::{Frame, Motion};
+pub(crate) use decompose::basis;
+use decompose::low_rank;
 
 settings! {
     /// Settings.

@@ -1,5 +1,7 @@
 //! PAEDID beyond the paper: image scores, neighbourhoods of the bank, a defect that is sparse.
 
+mod bank;
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::path::{Path, PathBuf};
@@ -278,94 +280,4 @@ fn a_single_pixel_is_no_defect() {
     assert!(whole[single] > 0.5 && despeckled[single] < 0.25, "{} and {}", whole[single], despeckled[single]);
     let least = block.map(|at| whole[at]).into_iter().fold(1.0, f32::min);
     assert!(least > 0.3 && block.iter().all(|at| despeckled[*at] >= least), "{:?}", block.map(|at| despeckled[at]));
-}
-
-/// A picture seen in a mirror.
-fn mirrored(picture: &Picture) -> Picture {
-    let mut mirrored = picture.clone();
-    mirrored.values.chunks_exact_mut(picture.width).for_each(|row| row.reverse());
-    mirrored
-}
-
-/// Images of the bank of a model, by name.
-fn entries(model: &Path) -> Vec<String> {
-    ok(&["bank", "list", text(model)]).lines().map(String::from).collect()
-}
-
-/// The mean of s over all patches of a picture.
-fn distance(model: &Path, picture: &Picture) -> f32 {
-    value(model, "alpha = 1.0\nscore = 'patch'\nsimilar = 0", picture)
-}
-
-#[test]
-fn views_of_images_are_in_the_bank() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let (data, plain) = trained(dir.path(), &["--set", "bank_views=[]"]);
-    let model = dir.path().join("views.safetensors");
-    train_small(&data, &model, &["--epochs", "2", "--set", "bank_views=['gain', 'flip-horizontal']"]);
-    let (m, names) = (text(&model), entries(&model));
-    assert_eq!(names, entries(&plain), "images, not views");
-    let first = Picture::read(&data.join("train/good").join(&names[0])).expect("a picture");
-    let of_first = distance(&model, &mirrored(&first));
-    assert!(of_first < 0.1 * distance(&plain, &mirrored(&first)), "{of_first}");
-    // Views of an image that is added come and go with it.
-    let (new, path) = (bars(40, 400), dir.path().join("new.png"));
-    new.write_png(&path).expect("a picture");
-    let before = distance(&model, &mirrored(&new));
-    ok(&["bank", "add", m, text(&path)]);
-    let added = distance(&model, &mirrored(&new));
-    assert!(added < 0.1 * before, "{added} for {before}");
-    assert_eq!(distance(&model, &mirrored(&first)), of_first);
-    ok(&["bank", "remove", m, &names[0]]);
-    assert!(distance(&model, &mirrored(&first)) > 10.0 * of_first);
-    assert_eq!(distance(&model, &mirrored(&new)), added);
-    ok(&["bank", "remove", m, "new.png"]);
-    assert_eq!(entries(&model), names[1..]);
-    // A file whose bank has fewer views than its settings say is damaged.
-    let mut file = ModelFile::load(&plain).expect("a model");
-    file.config["settings"]["bank_views"] = serde_json::json!(["shift"]);
-    let damaged = dir.path().join("damaged.safetensors");
-    file.save(&damaged).expect("saved");
-    refused(&["bank", "list", text(&damaged)], &["damaged.safetensors", "memory bank"]);
-    let train = ["train", "pae", "--data", text(&data), "--out", text(&damaged), "--force", "--set"];
-    for (views, words) in [("['turn']", "turn"), ("['gain', 'gain']", "[\"gain\",\"gain\"]"), ("'gain'", "a list")] {
-        refused(&[&train[..], &[&format!("bank_views={views}")]].concat(), &["setting bank_views = ", words]);
-    }
-    let eval = ["eval", "--model", m, "--data", text(&data), "--set", "bank_views=[]"];
-    refused(&eval, &["setting bank_views", "in training"]);
-}
-
-/// Nothing but the bank changes, and what is in it is not calibrated with again.
-#[test]
-fn held_out_images_enter_the_bank_after_thresholds_are_found() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let (data, plain) = trained(dir.path(), &["--group", "none"]);
-    let model = dir.path().join("all.safetensors");
-    train_small(&data, &model, &["--epochs", "2", "--group", "none", "--set", "bank_holdout=true"]);
-    let [before, after] = [&plain, &model].map(|path| ModelFile::load(path).expect("a model"));
-    assert_eq!(after.calibration, before.calibration);
-    for (name, tensor) in before.tensors.iter().filter(|(name, _)| *name != "bank") {
-        assert!(after.tensors[name] == *tensor, "{name}");
-    }
-    for key in ["alpha", "lambda", "similar", "score"] {
-        assert_eq!(after.config[key], before.config[key], "{key}");
-    }
-    let (names, all) = (entries(&plain), entries(&model));
-    assert_eq!((names.len(), all.len()), (19, 24));
-    assert_eq!(all[..19], names);
-    assert_eq!([&before, &after].map(|file| file.provenance.training_images), [19, 24]);
-    let held = data.join("train/good").join(&all[19]);
-    let picture = Picture::read(&held).expect("a picture");
-    let [without, with] = [&plain, &model].map(|model| distance(model, &picture));
-    assert!(with < 0.1 * without, "{with} for {without}");
-    let m = text(&model);
-    refused(&["bank", "add", m, text(&held)], &["is in the bank", &all[19]]);
-    let again = ["calibrate", m, "--data", text(&data), "--group", "none"];
-    refused(&again, &["has learned from the parts of all 24 normal images"]);
-    // Taken out of the bank, it still is an image that thresholds and weights were chosen by.
-    ok(&["bank", "remove", m, &all[19]]);
-    refused(&again, &["has learned from the parts of all 24 normal images"]);
-    assert!(distance(&model, &picture) > 0.5 * without);
-    let eval = ["eval", "--model", m, "--data", text(&data), "--set", "bank_holdout=false"];
-    refused(&eval, &["setting bank_holdout", "in training"]);
 }
