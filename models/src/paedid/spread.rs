@@ -264,10 +264,12 @@ mod tests {
             similar: 0,
             align: 0,
         };
-        let others = |prior| Others { prior, parts: &[7, 7, 9], device: &Device::CPU };
+        fn others(prior: &PatchPrior) -> Others<'_> {
+            Others { prior, parts: &[7, 7, 9], device: &Device::CPU }
+        }
         let vectors = others(&prior).vectors(&[2, 0]).expect("in the bank");
         assert_eq!(vectors, [4, 10, 16, 22, 0, 6, 12, 18].map(|i| [i as f32; 2]).concat());
-        let searched = |prior| others(prior).searched(&vectors, &[2, 0]).expect("searched");
+        let searched = |prior: &PatchPrior| others(prior).searched(&vectors, &[2, 0]).expect("searched");
         assert_eq!(searched(&prior), [1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1]);
         prior.similar = 1;
         let few = searched(&prior);
