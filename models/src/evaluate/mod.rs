@@ -97,7 +97,7 @@ fn check_tests(data: &Dataset) -> Result<()> {
 /// When there are none, an image or mask cannot be used, or a score is not finite.
 pub fn evaluate(model: &Model, data: &Dataset, options: &EvaluateOptions) -> Result<Evaluation> {
     check_tests(data)?;
-    let unseen = unseen(model, &data.test, &options.grouping)?;
+    let unseen = unseen(model, &data.test, options.grouping)?;
     let test: Vec<Item> =
         data.test.iter().zip(&unseen).filter(|(_, unseen)| **unseen).map(|(i, _)| i.clone()).collect();
     let learned = data.test.len() - test.len();

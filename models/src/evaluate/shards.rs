@@ -226,7 +226,7 @@ impl<'a> Sharded<'a> {
         options: &'a EvaluateOptions<'a>,
     ) -> Result<Self> {
         // Of the part of an image that was learned from there may be images in other shards.
-        let unseen = unseen(model, &whole.test, &options.grouping)?;
+        let unseen = unseen(model, &whole.test, options.grouping)?;
         let kept = whole.test.iter().zip(&unseen).filter(|(_, unseen)| **unseen);
         let kept: HashSet<&PathBuf> = kept.map(|(item, _)| &item.path).collect();
         let test: Vec<Item> = data.test.iter().filter(|item| kept.contains(&item.path)).cloned().collect();

@@ -122,10 +122,10 @@ mod tests {
     #[test]
     fn views_are_flipped_lighter_and_moved() {
         let (same, flipped) = (vec![0.0, 0.2, 0.4, 0.95], vec![0.95, 0.4, 0.2, 0.0]);
-        assert_eq!(views(BankView::FlipHorizontal, false), [flipped.clone()]);
-        assert_eq!(views(BankView::FlipHorizontal, true), [same.clone()]);
-        assert_eq!(views(BankView::FlipVertical, true), [flipped]);
-        assert_eq!(views(BankView::FlipVertical, false), [same.clone()]);
+        assert_eq!(views(BankView::FlipHorizontal, false), [&flipped[..]]);
+        assert_eq!(views(BankView::FlipHorizontal, true), [&same[..]]);
+        assert_eq!(views(BankView::FlipVertical, true), [&flipped[..]]);
+        assert_eq!(views(BankView::FlipVertical, false), [&same[..]]);
         let gains = views(BankView::Gain, false);
         assert!((gains[0][3] - 0.855).abs() < 1e-6 && (gains[1][1] - 0.22).abs() < 1e-6, "{gains:?}");
         assert_eq!(gains[1][3], 1.0, "values end at 1");
