@@ -76,7 +76,15 @@ pub(super) fn nearest_kernel<E: Float>(
         let mut parts = SharedMemory::<f32>::new(comptime!(group * UNITS as usize));
         let unit = UNIT_POS as usize;
         let (entry, quarter) = (unit / QUARTERS, unit % QUARTERS);
+        // In shared memory they take no registers; the units meet before they are read.
+        let mut norms = SharedMemory::<f32>::new(group);
         let own = inverse_query_norms(queries, task, s, group);
+        if unit == 0 {
+            #[unroll]
+            for g in 0..group {
+                norms[g] = own[g];
+            }
+        }
         let mut best = Array::<f32>::new(group);
         let mut best_at = Array::<u32>::new(group);
         #[unroll]
@@ -106,13 +114,10 @@ pub(super) fn nearest_kernel<E: Float>(
                     for g in 0..group {
                         let p = g * comptime!(UNITS as usize) + unit;
                         let dot = (parts[p] + parts[p + 1]) + (parts[p + 2] + parts[p + 3]);
-                        let mut found = dot * scale * own[g];
+                        let mut found = dot * scale * norms[g];
                         if comptime!(chosen) {
-                            // Where the group has fewer images, nothing of the others is written.
                             let image = usize::min(task.first_image + g, s.images - 1);
-                            if among[image * s.entries + row] == 0 {
-                                found = f32::new(-3.4e38);
-                            }
+                            found = select(among[image * s.entries + row] != 0, found, f32::new(-3.4e38));
                         }
                         if found > best[g] {
                             best[g] = found;
