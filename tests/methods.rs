@@ -85,16 +85,20 @@ fn images_of_two_different_sides_are_learned_and_scored_as_they_are() {
     }
     let shown = ok(&["info", text(&model)]);
     assert!(shown.contains("64") && shown.contains("128"), "{shown}");
-    for (method, setting, words) in [
-        ("paedid", "image_size=[48, 90]", ["image_size", "[48, 90]"]),
-        ("paedid", "image_size=[48]", ["image_size", "[48]"]),
-        ("patchcore", "image_size=[16, 64]", ["image_size", "[16, 64]"]),
-        ("padim", "image_size=[64, 64.5]", ["image_size", "64.5"]),
-        ("i3ad", "image_size=[64, 96]", ["image_size", "[64, 96]"]),
-    ] {
-        let out = text(&dir.path().join("none")).to_string();
-        common::refused(&["train", method, "--data", text(&data), "--out", &out, "--set", setting], &words);
-    }
+    let out = text(&dir.path().join("none")).to_string();
+    let refused = |method: &str, settings: &[&str], words: [&str; 2]| {
+        let train = ["train", method, "--data", text(&data), "--out", &out];
+        common::refused(
+            &[&train[..], &settings.iter().flat_map(|s| ["--set", s]).collect::<Vec<_>>()].concat(),
+            &words,
+        );
+    };
+    refused("paedid", &["image_size=[48, 90]"], ["image_size", "[48, 90]"]);
+    refused("paedid", &["image_size=[48]"], ["image_size", "[48]"]);
+    refused("paedid", &["image_size=[48, 96]", "align=2"], ["align = 2", "[48, 96]"]);
+    refused("patchcore", &["image_size=[16, 64]"], ["image_size", "[16, 64]"]);
+    refused("padim", &["image_size=[64, 64.5]"], ["image_size", "64.5"]);
+    refused("i3ad", &["image_size=[64, 96]"], ["image_size", "[64, 96]"]);
 }
 
 #[test]

@@ -109,6 +109,8 @@ impl Settings for Config {
         let (size, multiple) = (self.image_size, 1 << widths.len());
         let fits = size == size.next_multiples_of(multiple) && size.are_in(&(16..=1024));
         require(fits, "image_size", size, format!("16 to 1024, a multiple of {multiple}"))?;
+        let can_align = self.align == 0 || size.height == size.width;
+        require(can_align, "align", self.align, format!("0 for images that are not square (image_size = {size})"))?;
         let views = &self.bank_views;
         let once = views.iter().enumerate().all(|(i, view)| !views[..i].contains(view));
         require(once, "bank_views", json!(views), "each view once")?;
