@@ -230,4 +230,9 @@ fn defective_images_are_learned_from_by_whole_parts() {
     assert_eq!(defective_to_learn(&items, &alone, 0.5, 7).len(), 6);
     assert_eq!(defective_to_learn(&items[..1], &alone[..1], 0.5, 7), [0]);
     assert!(defective_to_learn(&items[..6], &[3; 6], 0.5, 7).is_empty(), "one part cannot be divided");
+    // Of either kind two parts, one of them with both: where that is left for the test, the other holes can be learned from.
+    for seed in 0..20 {
+        let learned = defective_to_learn(&items[4..8], &[0, 1, 1, 2], 0.5, seed);
+        assert!(matches!(learned[..], [0, 3] | [1, 2]), "{seed}: {learned:?}");
+    }
 }

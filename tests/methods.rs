@@ -84,7 +84,7 @@ fn images_of_two_different_sides_are_learned_and_scored_as_they_are() {
         assert!(metrics["pixel_auroc"].as_f64().is_some_and(|v| v > 0.7), "{method}: {metrics}");
     }
     let shown = ok(&["info", text(&model)]);
-    assert!(shown.contains("64") && shown.contains("128"), "{shown}");
+    assert!(shown.contains("64x128"), "{shown}");
     let out = text(&dir.path().join("none")).to_string();
     let refused = |method: &str, settings: &[&str], words: [&str; 2]| {
         let train = ["train", method, "--data", text(&data), "--out", &out];

@@ -245,20 +245,21 @@ pub fn defective_to_learn(items: &[Item], groups: &[usize], share: f64, seed: u6
         let open: Vec<usize> = order.into_iter().filter(is_open).collect();
         let taken = (0..n).filter(|at| learned.contains(&group_of(at))).count();
         let of_open: Vec<usize> = open.iter().map(group_of).collect();
-        let more = if n == 1 {
-            (0..take.min(open.len())).collect()
-        } else {
-            more_groups(&of_open, take.saturating_sub(taken))
-        };
+        let one_is_left = n == 1 || (0..n).any(|at| left.contains(&group_of(&at)));
+        let more = first_groups(&of_open, take.saturating_sub(taken), one_is_left);
         learned.extend(more.into_iter().map(|at| of_open[at]));
         left.extend((0..n).map(|at| group_of(&at)).filter(|group| !learned.contains(group)));
     }
     defective.filter(|i| learned.contains(&groups[*i])).collect()
 }
 
-/// Numbers of the first images of some in an order, whole groups, as [`set_aside`].
-fn more_groups(groups: &[usize], count: usize) -> Vec<usize> {
-    set_aside(groups, count, &(0..groups.len()).collect::<Vec<_>>()).1
+/// Numbers of the first images of some in an order, whole groups, as [`set_aside`]; all of them at most if `all_may_go`.
+fn first_groups(groups: &[usize], count: usize, all_may_go: bool) -> Vec<usize> {
+    // One that is in no order stays behind.
+    let behind = if all_may_go { Some(usize::MAX) } else { None };
+    let groups: Vec<usize> = groups.iter().copied().chain(behind).collect();
+    let order: Vec<usize> = (0..groups.len()).filter(|at| groups[*at] != usize::MAX).collect();
+    set_aside(&groups, count, &order).1
 }
 
 /// The fold of each image: whole groups, the images of either class dealt out evenly in the order drawn by the seed.

@@ -47,8 +47,8 @@ impl FromStr for OnBroken {
 pub struct Prepared {
     /// Those that could be decoded, in order.
     pub items: Vec<Item>,
-    /// Whether all are gray.
-    pub gray: bool,
+    /// Whether each is gray.
+    pub gray: Vec<bool>,
     /// SHA-256 of each file.
     pub hashes: Vec<String>,
     /// A thumbnail of each.
@@ -70,10 +70,16 @@ impl Prepared {
             all.retain(|_| *wanted.next().expect("a flag for each"));
         }
         keep(&mut self.items, wanted);
+        keep(&mut self.gray, wanted);
         keep(&mut self.hashes, wanted);
         keep(&mut self.thumbnails, wanted);
         keep(&mut self.sizes, wanted);
         self
+    }
+
+    /// Whether all are gray.
+    pub fn are_gray(&self) -> bool {
+        self.gray.iter().all(|gray| *gray)
     }
 
     /// Images with fewer rows or columns than `side`.
@@ -129,7 +135,7 @@ pub fn prepare(items: &[Item], roi: Option<&Roi>, on_broken: OnBroken) -> Result
         .collect();
     let mut prepared = Prepared {
         items: Vec::new(),
-        gray: true,
+        gray: Vec::new(),
         hashes: Vec::new(),
         thumbnails: Vec::new(),
         sizes: Vec::new(),
@@ -140,7 +146,7 @@ pub fn prepare(items: &[Item], roi: Option<&Roi>, on_broken: OnBroken) -> Result
         match result {
             Ok(Found { gray, size, sha256, thumbnail }) => {
                 prepared.thumbnails.push(thumbnail);
-                prepared.gray &= gray;
+                prepared.gray.push(gray);
                 prepared.sizes.push(size);
                 prepared.hashes.push(sha256);
                 prepared.items.push(item.clone());

@@ -34,6 +34,9 @@ pub fn fill(metrics: &mut Metrics, scored: &[ScoredImage], sketches: Option<&Ske
     }
     kinds::fill(&mut metrics.kinds, scored, threshold, (groups, seed));
     metrics.intervals = all.into_iter().filter_map(|(name, interval)| Some((name, interval?))).collect();
+    if metrics.image_auroc_by_kind.is_some() {
+        metrics.intervals.extend(loco::of_kinds(&metrics.kinds));
+    }
 }
 
 /// Mean over the defective images with a mask.

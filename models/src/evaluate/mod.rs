@@ -97,9 +97,9 @@ fn check_tests(data: &Dataset) -> Result<()> {
 /// When there are none, an image or mask cannot be used, or a score is not finite.
 pub fn evaluate(model: &Model, data: &Dataset, options: &EvaluateOptions) -> Result<Evaluation> {
     check_tests(data)?;
-    let unseen = unseen(model, &data.test, options.grouping)?;
+    let is_unseen = unseen(model, &data.test, options.grouping)?;
     let test: Vec<Item> =
-        data.test.iter().zip(&unseen).filter(|(_, unseen)| **unseen).map(|(i, _)| i.clone()).collect();
+        data.test.iter().zip(&is_unseen).filter(|(_, unseen)| **unseen).map(|(i, _)| i.clone()).collect();
     let learned = data.test.len() - test.len();
     let paths: Vec<&PathBuf> = test.iter().map(|i| &i.path).collect();
     // What names say of parts is known before anything is scored.

@@ -1,15 +1,16 @@
 //! Scoring test images one by one: what metrics are made from.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use hotad_engine::Result;
 use hotad_engine::data::Item;
 use hotad_engine::data::corrupt::Change;
+use hotad_engine::data::files::read;
 use hotad_engine::data::groups::{Grouping, Thumbnail, alike};
 use hotad_engine::data::loader::{Images, for_all};
 use hotad_engine::data::picture::{ImageSpec, Picture};
-use hotad_engine::data::prepare::{OnBroken, file_sha256, prepare};
+use hotad_engine::data::prepare::file_sha256;
 use rayon::prelude::*;
 
 use super::truth::{Truth, Truths};
@@ -93,8 +94,8 @@ fn parts(model: &Model, items: &[Item], grouping: &Grouping) -> Result<Vec<Optio
     if let Some(groups) = grouping.by_names(&paths)? {
         return Ok(groups.into_iter().map(Some).collect());
     }
-    let prepared = prepare(items, model.roi.as_ref(), OnBroken::Skip)?;
-    let known = prepared.items.iter().map(|item| &item.path);
-    let parts: HashMap<&PathBuf, usize> = known.zip(alike(&prepared.thumbnails)).collect();
-    Ok(paths.into_iter().map(|path| parts.get(path).copied()).collect())
+    let small = |item: &Item| read(&item.path, Thumbnail::SPEC, model.roi.as_ref()).ok();
+    let small: Vec<_> = items.par_iter().map(small).collect();
+    let mut parts = alike(&small.iter().flatten().map(Thumbnail::new).collect::<Vec<_>>()).into_iter();
+    Ok(small.iter().map(|small| small.as_ref().and_then(|_| parts.next())).collect())
 }

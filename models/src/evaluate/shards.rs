@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hotad_engine::data::groups::{Thumbnail, numbered};
+use hotad_engine::data::groups::{Grouping, Thumbnail, numbered};
 use hotad_engine::data::limits::Limits;
 use hotad_engine::data::{Dataset, Item};
 use hotad_engine::metrics::region::DefectRegion;
@@ -66,7 +66,7 @@ struct About {
     seed: u64,
     /// Images that cannot be decoded and are left out.
     broken: usize,
-    /// Images that were learned from.
+    /// Images that are left out: learned from, or of the part of one that was.
     learned: usize,
 }
 
@@ -225,9 +225,10 @@ impl<'a> Sharded<'a> {
         listing: &'a Listing,
         options: &'a EvaluateOptions<'a>,
     ) -> Result<Self> {
-        // Of the part of an image that was learned from there may be images in other shards.
-        let unseen = unseen(model, &whole.test, options.grouping)?;
-        let kept = whole.test.iter().zip(&unseen).filter(|(_, unseen)| **unseen);
+        // Of the part of an image that was learned from there may be images in other shards, unless each is a part of its own.
+        let items = if matches!(options.grouping, Grouping::None) { &data.test } else { &whole.test };
+        let is_unseen = unseen(model, items, options.grouping)?;
+        let kept = items.iter().zip(&is_unseen).filter(|(_, unseen)| **unseen);
         let kept: HashSet<&PathBuf> = kept.map(|(item, _)| &item.path).collect();
         let test: Vec<Item> = data.test.iter().filter(|item| kept.contains(&item.path)).cloned().collect();
         let paths: Vec<&PathBuf> = test.iter().map(|i| &i.path).collect();

@@ -111,7 +111,9 @@ impl Totals {
     pub fn finish(self, changed: Option<String>, learned: usize, drawn: Drawn) -> Result<Evaluation> {
         let Self { subject, scored, thumbnails, pixels, maps } = self;
         if scored.is_empty() {
-            let reason = format!("all {learned} test images were learned from; nothing is left to evaluate on");
+            let reason = format!(
+                "all {learned} test images were learned from, or are of the same part as such an image; nothing is left to evaluate on (--group none takes each image for a part of its own)"
+            );
             return Err(Error::Data { path: subject.data.into(), reason });
         }
         let groups = drawn.groups.unwrap_or_else(|| alike(&thumbnails));

@@ -60,7 +60,9 @@ impl WarmStart {
             let key = setting.key;
             let had = resolved(saved.get(key).unwrap_or(&defaults[key]), self.file.image.channels);
             let has = resolved(&wanted[key], channels);
-            if had != has {
+            // Earlier versions wrote whole numbers as fractions.
+            let same_number = had.as_f64().is_some_and(|number| has.as_f64() == Some(number));
+            if had != has && !same_number {
                 return Err(self
                     .refused(format!("its networks have other shapes or inputs: setting {key} was {had}, is {has}")));
             }

@@ -76,13 +76,14 @@ impl Active {
     /// # Errors
     /// What `paint` reports, or lengths that do not fit.
     pub fn paint(&mut self, paint: impl FnOnce(&Tensor, &Tensor) -> Result<Tensor>) -> Result<()> {
+        // Whatever goes wrong, the buffers stay, so that it can be done again.
         let mut now = std::mem::take(&mut self.now);
-        self.with_masks(|active, masks| {
+        let done = self.with_masks(|active, masks| {
             let made = paint(&active.known, masks)?;
             Ok(paste(made.view(), active.known.view(), masks.view(), &mut now)?)
-        })?;
+        });
         self.now = now;
-        Ok(())
+        done
     }
 
     /// `a_i = 1 - SSIM(x, x_i)` and `M_i = a_i >= u`.

@@ -70,13 +70,14 @@ pub struct Moment<'a> {
 /// Sees every iteration.
 pub type Watch<'a> = &'a mut dyn FnMut(&Moment) -> Result<()>;
 
-/// A batch that is done.
-struct Before {
-    /// The whole of it.
+/// Most bytes of a batch's buffers that stay on a device for the next one. Larger batches take so long that launches do not matter.
+const MOST_KEPT: usize = 64 << 20;
+
+/// A batch in buffers that serve the next one of its shape, with the iteration that is recorded over the whole of it.
+struct Kept {
     batch: Active,
-    /// What it was masked by.
+    /// What it is masked by.
     u: f32,
-    /// An iteration over the whole of it.
     iteration: Repeated,
 }
 
@@ -84,8 +85,7 @@ struct Before {
 pub struct Painter {
     generator: Generator,
     ready: Ready,
-    /// The batch before, whose buffers and recorded iteration serve another of its shape.
-    before: Mutex<Option<Before>>,
+    kept: Mutex<Option<Kept>>,
     /// Where it paints.
     pub device: Device,
     /// Rows and columns of the images it sees.
@@ -100,7 +100,7 @@ impl Painter {
     pub fn new(width: usize, side: usize, state: &State, device: &Device) -> Result<Self> {
         let generator = Generator::new(width);
         let ready = Ready::new(&generator, state, device)?;
-        Ok(Self { generator, ready, before: Mutex::default(), device: device.clone(), side })
+        Ok(Self { generator, ready, kept: Mutex::default(), device: device.clone(), side })
     }
 
     /// Images `[n, side, side, 3]` in 0..1, painted under masks `[n, side, side, 1]`, whole.
@@ -168,13 +168,15 @@ impl Painter {
     ) -> Result<ReachedAll> {
         let known = images.to(&self.device)?;
         let mut ends = Ends::new(&known)?;
-        let Before { batch, mut iteration, .. } = self.begin(known, first, search.u)?;
-        let (mut whole, mut left) = (batch, None);
+        let keeps = self.keeps(&known);
+        let Kept { batch: mut whole, mut iteration, .. } = self.begin(known, first, search.u)?;
+        let mut left = None;
         for number in 0..=search.iterations {
             match &mut left {
                 _ if number == 0 => whole.compare(search.u)?,
                 Some(active) => self.iteration(active, search.u)?,
-                None => iteration.run(&self.device, || self.iteration(&mut whole, search.u))?,
+                None if keeps => iteration.run(&self.device, || self.iteration(&mut whole, search.u))?,
+                None => self.iteration(&mut whole, search.u)?,
             }
             let active = left.as_mut().unwrap_or(&mut whole);
             let last = number == search.iterations || !until.goes_on(number as u32);
@@ -194,8 +196,8 @@ impl Painter {
                 left = Some(active.without(&done)?);
             }
         }
-        if self.device.has_thread() {
-            *self.lock() = Some(Before { batch: whole, u: search.u, iteration });
+        if keeps {
+            *self.lock() = Some(Kept { batch: whole, u: search.u, iteration });
         }
         ends.reached()
     }
@@ -206,26 +208,28 @@ impl Painter {
         active.compare(u)
     }
 
+    /// Whether the buffers of a batch stay on the device, and an iteration over it is recorded.
+    fn keeps(&self, known: &Tensor) -> bool {
+        // As given and painted, and a mask and a dissimilarity of one channel each.
+        let values = 2 * known.len() + 2 * (known.len() / 3);
+        self.device.has_thread() && values * size_of::<f32>() <= MOST_KEPT
+    }
+
     /// A batch with its first reconstructions, in the buffers of the one before if they are for it.
-    fn begin(&self, known: Tensor, first: Tensor, u: f32) -> Result<Before> {
+    fn begin(&self, known: Tensor, first: Tensor, u: f32) -> Result<Kept> {
         let before = self.lock().take().filter(|b| b.batch.known.shape() == known.shape());
-        Ok(match before {
-            Some(Before { batch, u: earlier, iteration }) => {
-                let iteration = if earlier == u { iteration } else { Repeated::default() };
-                Before { batch: batch.restarted(&known, &first)?, u, iteration }
-            }
-            None => Before { batch: Active::new(self.own(known)?, first)?, u, iteration: Repeated::default() },
-        })
+        if let Some(Kept { batch, u: earlier, iteration }) = before {
+            let iteration = if earlier == u { iteration } else { Repeated::default() };
+            return Ok(Kept { batch: batch.restarted(&known, &first)?, u, iteration });
+        }
+        let shape = known.nhwc()?;
+        // What the next batch is written to must be nobody else's.
+        let known = if self.keeps(&known) { Tensor::from_buffer(known.into_buffer()?, &shape)? } else { known };
+        Ok(Kept { batch: Active::new(known, first)?, u, iteration: Repeated::default() })
     }
 
-    /// Images in memory that the next batch may take: another's are copied.
-    fn own(&self, images: Tensor) -> Result<Tensor> {
-        let shape = images.nhwc()?;
-        if self.device.has_thread() { Tensor::from_buffer(images.into_buffer()?, &shape) } else { Ok(images) }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Before>> {
-        self.before.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -79,14 +79,14 @@ impl Selection {
         let init = job.init.as_deref().map(WarmStart::read).transpose()?;
         let Earlier { learned: earlier, lists_all_images, roi, files } = Earlier::read(job, init.as_ref(), observer)?;
         let mut prepared = prepare(&candidates, roi.as_ref(), job.on_broken, observer)?;
-        if let Some(init) = &init {
-            init.check(method(&job.method)?, &job.settings, if prepared.gray { 1 } else { 3 })?;
-        }
         let paths = |prepared: &Prepared| prepared.items.iter().map(|i| i.path.clone()).collect::<Vec<_>>();
         let mut groups = grouping.groups(&paths(&prepared), &prepared.thumbnails)?;
         match cross_validation {
             true => (prepared, groups) = unlearned(prepared, groups, &earlier, observer),
             false => (prepared, groups) = with_learned_defects(prepared, groups, job),
+        }
+        if let Some(init) = &init {
+            init.check(method(&job.method)?, &job.settings, if prepared.are_gray() { 1 } else { 3 })?;
         }
         let (paths, built) = (paths(&prepared), !earlier.is_empty());
         let holdout = match (cross_validation, named.is_empty()) {
@@ -142,7 +142,7 @@ impl Selection {
             defective: paths(&defective),
             learned,
             lists_all_images: true,
-            gray: prepared.gray,
+            gray: prepared.are_gray(),
             roi: None,
             init: None,
             sha256: list_sha256(&prepared.hashes),

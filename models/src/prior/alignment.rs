@@ -16,7 +16,7 @@ use crate::rasl::{Against, Frame, Motion, basis};
 /// Most rounds of alignment.
 const ROUNDS: usize = 10;
 
-/// A side over the margin that motions may reach into: it is not compared, and no corner moves farther.
+/// What a side is divided by for the margin: what lies in it is not compared, and no corner moves farther than it is wide.
 const MARGINS: usize = 8;
 
 /// Images under motions.
@@ -111,7 +111,8 @@ fn gray(values: &[f32], image: ImageSpec) -> Vec<f64> {
 fn align(values: &mut [f32], basis: Option<&Mat<f64>>, image: ImageSpec) -> Motion {
     let (frame, compared) = (whole(image.height), compared(image));
     let motion = basis.map_or(Motion::default(), |basis| motion_to(basis, &gray(values, image), compared));
-    if motion == Motion::default() || frame.farthest(&motion) > compared.inset as f64 {
+    // A motion that is no number is none.
+    if motion == Motion::default() || !(frame.farthest(&motion) <= compared.inset as f64) {
         return Motion::default();
     }
     let mut moved = vec![0.0; frame.pixels()];

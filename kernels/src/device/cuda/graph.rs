@@ -50,7 +50,7 @@ impl Sequence for Graph {
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        // SAFETY: nobody has the instance any more, and who has queued it has waited for it. A context that is lost has nothing to
+        // SAFETY: nobody has the instance any more; one that still runs is freed by the driver at its end. A context that is lost has nothing to
         // give back.
         let _ = self.context.bind_to_thread().map(|()| unsafe { result::graph::exec_destroy(self.instance) });
     }

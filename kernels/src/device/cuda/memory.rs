@@ -3,8 +3,8 @@
 //! All work is in one stream and buffers are taken and dropped by those who queue it, so a block that was
 //! dropped can be handed out at once: whatever still waits in the queue comes before its next use.
 //!
-//! Recorded work ([`super::recording`]) runs again at the same addresses. What it writes to comes from a [`Pool`], which hands
-//! its blocks to that work alone; weights, banks, tables and counters are others', and a [`Watch`] tells when one was dropped.
+//! Recorded work ([`super::recording`]) runs again at the same addresses. What it makes comes from a [`Pool`], which hands
+//! its blocks to that work alone; weights, banks, tables, counters and what a step goes on from are others', and a [`Watch`] tells when one was dropped.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -52,7 +52,8 @@ impl Queue {
         let mut is_current = true;
         let done = self.in_order(|| {
             is_current = !replay.watch.has_seen();
-            // SAFETY: as in `replay`.
+            // SAFETY: the pool keeps the work's own memory. What else it reads or writes was watched since its launch and not dropped; a
+            // block that is dropped now is released, or used by others, by tasks of this thread that come later.
             if is_current { unsafe { replay.sequence.queue(core.driver()) } } else { Ok(()) }
         });
         core.outcome(done).map(|()| is_current)
@@ -76,7 +77,7 @@ impl Queue {
                 return Ok(());
             }
             core.upload(address(input), values)?;
-            // SAFETY: the pool keeps the work's own memory. What else it reads or counts in was watched since its launch and not
+            // SAFETY: the pool keeps the work's own memory. What else it reads or writes was watched since its launch and not
             // dropped; a block that is dropped now is released, or written by others, by tasks of this thread that come later.
             unsafe { replay.sequence.queue(core.driver())? };
             core.download(&mut outputs)
