@@ -111,8 +111,8 @@ fn gray(values: &[f32], image: ImageSpec) -> Vec<f64> {
 fn align(values: &mut [f32], basis: Option<&Mat<f64>>, image: ImageSpec) -> Motion {
     let (frame, compared) = (whole(image.height), compared(image));
     let motion = basis.map_or(Motion::default(), |basis| motion_to(basis, &gray(values, image), compared));
-    // A motion that is no number is none.
-    if motion == Motion::default() || !(frame.farthest(&motion) <= compared.inset as f64) {
+    let is_small = motion.iter().all(|v| v.is_finite()) && frame.farthest(&motion) <= compared.inset as f64;
+    if motion == Motion::default() || !is_small {
         return Motion::default();
     }
     let mut moved = vec![0.0; frame.pixels()];
