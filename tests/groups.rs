@@ -223,7 +223,8 @@ fn defective_images_are_learned_from_by_whole_parts() {
         let of = |images: &[usize], first: bool| images.iter().filter(|i| (**i < 6) == first).count();
         // Three of six of each kind, which are two parts of two; the part with both kinds goes where its dents go.
         assert_eq!((of(&learned, true), of(&left, true)), (4, 2), "{seed}: {learned:?}");
-        assert!((2..=3).contains(&of(&learned, false)) && learned.iter().all(|i| *i < 12), "{seed}: {learned:?}");
+        // Without that one the parts of two and of three holes are left: both, where the first drawn is that of two.
+        assert!((3..=5).contains(&of(&learned, false)) && learned.iter().all(|i| *i < 12), "{seed}: {learned:?}");
     }
     // Photos of one part each: the share of each kind, as always.
     let alone: Vec<usize> = (0..14).collect();
