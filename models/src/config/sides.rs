@@ -16,6 +16,9 @@ pub struct Sides {
     pub width: usize,
 }
 
+/// Up to here fractions hold every whole number; which sides a method takes it says itself.
+const MOST: f64 = (1_u64 << 53) as f64;
+
 /// Sides in a settings file or a model file, which may hold whole numbers as fractions.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -32,7 +35,7 @@ impl TryFrom<Written> for Sides {
             Written::Square(side) => [side; 2],
             Written::Two(sides) => sides,
         };
-        let is_count = |side: f64| side.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&side);
+        let is_count = |side: f64| side.fract() == 0.0 && (0.0..=MOST).contains(&side);
         match is_count(height) && is_count(width) {
             true => Ok(Self { height: height as usize, width: width as usize }),
             false => Err(format!("rows and columns are whole numbers, not {height} and {width}")),
