@@ -112,7 +112,7 @@ impl Totals {
         let Self { subject, scored, thumbnails, pixels, maps } = self;
         if scored.is_empty() {
             let reason = format!(
-                "all {learned} test images were learned from, or are of the same part as such an image; nothing is left to evaluate on (--group none takes each image for a part of its own)"
+                "all {learned} test images were learned from, or are of the same part as such an image; nothing is left to evaluate on"
             );
             return Err(Error::Data { path: subject.data.into(), reason });
         }

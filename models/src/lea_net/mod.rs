@@ -140,7 +140,7 @@ impl Method for LeaNet {
     fn fit(config: Config, context: &FitContext) -> Result<Self> {
         require_guide(&config, context)?;
         if context.defective.is_empty() {
-            let reason = "learns from defective images too, and there are none: put some into test/DEFECT or positive/, of two parts of each kind or more (--group)";
+            let reason = "learns from defective images too, and there are none: put some into test/DEFECT or positive/, of two parts of each kind or more";
             return Err(Error::Config(format!("lea-net {reason}, or use color-unet")));
         }
         // Before hours go into colours.
